@@ -1,0 +1,47 @@
+.PHONY: demo test lint bench format wheel clean
+
+# The newest Python from 3.11 on; `make PYTHON=...` overrides.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+RUN := $(VENV)/bin
+
+demo: $(VENV)/.stamp
+	@$(RUN)/lapse demo
+
+test: $(VENV)/.stamp
+	@$(RUN)/python -m pytest
+
+lint: $(VENV)/.stamp
+	$(RUN)/ruff check
+	$(RUN)/ruff format --check
+	$(RUN)/mypy
+	$(RUN)/python tests/gates.py
+
+format: $(VENV)/.stamp
+	$(RUN)/ruff check --fix-only --quiet
+	$(RUN)/ruff format
+
+bench: $(VENV)/.stamp
+	@$(RUN)/python tests/bench/run.py
+
+test-servers: $(VENV)/.stamp
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check agent-framework-devui || { \
+		echo "make test-servers needs agent-framework-devui: $(RUN)/python -m pip install agent-framework-devui" >&2; exit 1; }
+	@$(RUN)/python -m pytest tests/servers --override-ini testpaths=tests/servers
+
+wheel: $(VENV)/.stamp
+	$(RUN)/python -m build --no-isolation --outdir dist
+
+# One environment for everything: venv and pip, and without ensurepip the pip of the Python that is there.
+$(VENV)/.stamp: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "lapse needs Python 3.11 or newer; found none on PATH" >&2; exit 1; }
+	@echo "setting up $(VENV) with $(PYTHON) (once)"
+	@test -x $(RUN)/python && $(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) 2>/dev/null || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(RUN)/python install --quiet pip; } || { \
+		echo "cannot make a virtual environment: install python3-venv (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

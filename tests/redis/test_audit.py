@@ -1,0 +1,235 @@
+"""The mover: no line is lost, and only what the sink confirmed is trimmed."""
+
+import asyncio
+import errno
+import json
+import multiprocessing
+import os
+import resource
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from redis import asyncio as aioredis
+
+from lapse import audit, keys
+from lapse.audit import File, Mover, Stdout
+from lapse.errors import ConfigError
+
+SLOT = keys.slot("lapse", "openai", "thread")
+STREAM = SLOT + keys.AUDIT
+
+
+@pytest.fixture
+async def client(redis_url: str) -> AsyncIterator[aioredis.Redis]:
+    async with aioredis.Redis.from_url(redis_url) as connection:
+        yield connection
+
+
+def entries(raw: redis.Redis) -> list[tuple[str, str]]:
+    found: Any = raw.xrange(STREAM)
+    return [(entry, fields["e"]) for entry, fields in found]
+
+
+def write(raw: redis.Redis, count: int, start: int = 0) -> None:
+    pipe = raw.pipeline(transaction=False)
+    for number in range(start, start + count):
+        pipe.xadd(STREAM, {"e": json.dumps({"at": 1, "event": "settled", "id": f"thread_{number}"})})
+    pipe.execute()
+
+
+def read(path: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def ids(path: Path) -> list[str]:
+    return [str(line["id"]) for line in read(path)]
+
+
+class Failing:
+    """A sink that takes a number of batches and then fails as a full disk does."""
+
+    def __init__(self, path: Path, batches: int) -> None:
+        self._file = File(path)
+        self._left = batches
+
+    def write(self, lines: bytes) -> None:
+        if not self._left:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._left -= 1
+        self._file.write(lines)
+
+
+async def test_lines_arrive_in_order_with_their_stream_id_and_leave_the_stream(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 2500)
+    sequence = [entry for entry, _ in entries(raw)]
+    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
+    assert await mover.pending("openai", "thread") == 2500
+
+    moved = await mover.move("openai", "thread", at_most=10_000)
+
+    assert moved == 2500
+    lines = read(tmp_path / "audit.jsonl")
+    assert [line["seq"] for line in lines] == sequence
+    assert [line["id"] for line in lines] == [f"thread_{number}" for number in range(2500)]
+    assert await mover.pending("openai", "thread") == 0
+
+
+async def test_what_the_sink_did_not_confirm_stays(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 2500)
+    path = tmp_path / "audit.jsonl"
+
+    with pytest.raises(OSError, match="No space left"):
+        await Mover(client, "lapse", Failing(path, 1)).move("openai", "thread", at_most=10_000)
+
+    assert raw.xlen(STREAM) == 2500 - audit.BATCH
+    assert await Mover(client, "lapse", File(path)).move("openai", "thread", at_most=10_000) == 1500
+    assert ids(path) == [f"thread_{number}" for number in range(2500)]
+
+
+async def test_a_crash_between_write_and_trim_repeats_lines_under_the_same_seq(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 10)
+    path = tmp_path / "audit.jsonl"
+    path.write_text("".join(f'{{"seq":"{entry}",{line[1:]}\n' for entry, line in entries(raw)))
+
+    await Mover(client, "lapse", File(path)).move("openai", "thread", at_most=100)
+
+    lines = read(path)
+    assert len(lines) == 20
+    assert {str(line["seq"]): line for line in lines[:10]} == {str(line["seq"]): line for line in lines[10:]}
+
+
+async def test_a_call_is_bounded_and_stops_when_told(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 3000)
+    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
+
+    assert await mover.move("openai", "thread", at_most=1200) == 1200
+    assert await mover.move("openai", "thread", at_most=1200, halt=lambda: True) == 0
+    assert raw.xlen(STREAM) == 1800
+
+
+async def test_many_movers_and_writers_lose_and_repeat_nothing(
+    redis_url: str, raw: redis.Redis, tmp_path: Path
+) -> None:
+    path = tmp_path / "audit.jsonl"
+
+    async def work() -> None:
+        async with aioredis.Redis.from_url(redis_url) as own:
+            mover = Mover(own, "lapse", File(path))
+            while "written" not in done or await mover.pending("openai", "thread"):
+                await mover.move("openai", "thread", at_most=700)
+
+    async def feed() -> None:
+        for start in range(0, 6000, 500):
+            await asyncio.to_thread(write, raw, 500, start)
+        done.add("written")
+
+    done: set[str] = set()
+    await asyncio.gather(feed(), *(work() for _ in range(4)))
+
+    assert ids(path) == [f"thread_{number}" for number in range(6000)]
+
+
+async def test_another_movers_lock_is_respected_and_ends_by_itself(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 5)
+    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
+    raw.set(SLOT + audit.MOVER, "someone else", px=60_000)
+
+    assert await mover.move("openai", "thread", at_most=100) == 0
+    assert raw.get(SLOT + audit.MOVER) == "someone else"
+
+    raw.delete(SLOT + audit.MOVER)
+    assert await mover.move("openai", "thread", at_most=100) == 5
+    assert raw.exists(SLOT + audit.MOVER) == 0
+
+
+async def test_a_sink_slower_than_the_lease_ends_without_an_error_and_without_a_second_lock(
+    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+) -> None:
+    write(raw, 10)
+
+    class Slow(File):
+        def write(self, lines: bytes) -> None:
+            super().write(lines)
+            raw.set(SLOT + audit.MOVER, "the next mover", px=60_000)
+
+    assert (
+        await Mover(client, "lapse", Slow(tmp_path / "a.jsonl")).move("openai", "thread", at_most=100) == 10
+    )
+    assert raw.get(SLOT + audit.MOVER) == "the next mover"
+
+
+def test_a_torn_last_line_is_closed_before_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b'{"seq":"1-0","id":"x"}\n{"seq":"2-')
+
+    File(path).write(b'{"seq":"2-0","id":"y"}\n')
+
+    assert path.read_bytes().splitlines()[1:] == [b'{"seq":"2-', b'{"seq":"2-0","id":"y"}']
+
+
+def test_a_write_that_fails_half_way_leaves_no_half_behind(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    File(path).write(b"{}\n")
+    _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def grow() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
+        try:
+            File(path).write(b'{"a":1}\n' * 1000)
+        except OSError as error:
+            os._exit(0 if error.errno == errno.EFBIG else 2)
+        os._exit(3)
+
+    child = multiprocessing.get_context("fork").Process(target=grow)
+    child.start()
+    child.join()
+
+    assert child.exitcode == 0
+    assert path.read_bytes() == b"{}\n"
+
+
+def test_a_file_that_was_renamed_away_is_made_again_for_the_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "audit.jsonl"
+    File(path).write(b"{}\n")
+    path.rename(tmp_path / "audit.jsonl.1")
+    File(path).write(b"[]\n")
+
+    assert path.read_bytes() == b"[]\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_stdout_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
+    Stdout().write(b'{"seq":"1-0"}\n')
+
+    assert capfd.readouterr().out == '{"seq":"1-0"}\n'
+
+
+def test_sinks_are_named_as_in_the_config() -> None:
+    assert isinstance(audit.open_sink("stdout"), Stdout)
+    assert audit.open_sink("file:/var/log/audit.jsonl") == File(Path("/var/log/audit.jsonl"))
+    for wrong in ("", "file:", "syslog", "/var/log/audit"):
+        with pytest.raises(ConfigError, match=r"\[audit\] sink"):
+            audit.open_sink(wrong)
+
+
+async def test_thousands_of_lines_a_second(client: aioredis.Redis, raw: redis.Redis, tmp_path: Path) -> None:
+    write(raw, 20_000)
+    started = time.process_time()
+
+    await Mover(client, "lapse", File(tmp_path / "audit.jsonl")).move("openai", "thread", at_most=20_000)
+
+    assert time.process_time() - started < 20_000 / 20_000

@@ -1,0 +1,88 @@
+"""The table of kinds."""
+
+from datetime import date
+
+import pytest
+
+from lapse.errors import ConfigError
+from lapse.kinds import CONVERSATION_ITEM, KINDS, Kind, singular
+
+OPENAI = KINDS["openai"]
+
+
+@pytest.mark.parametrize("kind", [*OPENAI.values(), CONVERSATION_ITEM], ids=lambda kind: kind.name)
+def test_an_entry_is_complete(kind: Kind) -> None:
+    """Requests are built from these fields alone."""
+    assert kind.path == f"/{kind.path[1:]}"
+    assert not kind.path.endswith("/")
+    assert kind.deleted_object
+    assert kind.not_found
+    assert all("{id}" in text for text in kind.not_found)
+    assert kind.probe is None or kind.probe.startswith("/")
+
+
+@pytest.mark.parametrize("name", OPENAI)
+def test_names_are_the_keys(name: str) -> None:
+    assert OPENAI[name].name == name
+    assert OPENAI[name].plural == f"{name}s"
+    assert OPENAI[name].path == f"/{name}s"
+    assert OPENAI[name].deleted_object == f"{name}.deleted"
+
+
+def test_what_can_be_listed() -> None:
+    """Everything else exists in the registry alone."""
+    assert [name for name, kind in OPENAI.items() if kind.listable] == ["assistant"]
+
+
+def test_only_a_conversation_has_children() -> None:
+    """OpenAI keeps the items of a deleted conversation."""
+    assert {name: kind.items for name, kind in OPENAI.items()} == {
+        "thread": None,
+        "assistant": None,
+        "conversation": "/items",
+    }
+    assert OPENAI["conversation"].child is CONVERSATION_ITEM
+    assert CONVERSATION_ITEM.name not in OPENAI
+
+
+@pytest.mark.parametrize("name", ["thread", "assistant"])
+@pytest.mark.parametrize("host", ["api.openai.com", "API.OpenAI.com", "eu.api.openai.com", "api.openai.com."])
+def test_assistants_are_gone_from_openai(name: str, host: str) -> None:
+    sunset = OPENAI[name].sunset(host)
+
+    assert sunset is not None
+    assert (date(2026, 8, 26), "conversation") == (sunset.date, sunset.successor)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "openai.com", "xapi.openai.com", "api.openai.com.example"])
+def test_other_hosts_still_serve_them(host: str) -> None:
+    assert OPENAI["thread"].sunset(host) is None
+
+
+def test_conversations_are_not_sunset() -> None:
+    assert OPENAI["conversation"].sunset("api.openai.com") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("thread", "thread"),
+        ("threads", "thread"),
+        ("Assistants", "assistant"),
+        (" conversation ", "conversation"),
+        ("conversations", "conversation"),
+    ],
+)
+def test_a_kind_is_known_in_singular_and_plural(text: str, name: str) -> None:
+    assert singular(text) == name
+
+
+@pytest.mark.parametrize("text", ["treads", "assistent", "conversatoins"])
+def test_a_misspelled_kind_is_answered_with_the_right_one(text: str) -> None:
+    with pytest.raises(ConfigError, match="did you mean '(thread|assistant|conversation)'"):
+        singular(text)
+
+
+def test_an_unknown_kind_is_answered_with_all_there_are() -> None:
+    with pytest.raises(ConfigError, match=r"kind 'zzz' is not known: there are assistant, conversation, thread"):
+        singular("zzz")

@@ -1,0 +1,49 @@
+"""Counting requests."""
+
+from lapse.answers import Reply
+from lapse.tally import Tally
+
+
+def test_requests_are_counted_by_kind_operation_and_result() -> None:
+    tally = Tally()
+
+    for status in (200, 200, 404):
+        tally.add("thread", "delete", Reply(status, seconds=0.02))
+    tally.add("thread", "delete", Reply(failure="timeout", seconds=31.0))
+    tally.add("assistant", "list", Reply(200, seconds=0.25))
+
+    assert tally.drain() == {
+        "thread": {
+            "requests||delete|200": 2,
+            "requests||delete|404": 1,
+            "requests||delete|timeout": 1,
+            "request_seconds||delete|0.05": 3,
+            "request_seconds||delete|inf": 1,
+            "request_ms||delete": 31060,
+        },
+        "assistant": {
+            "requests||list|200": 1,
+            "request_seconds||list|0.25": 1,
+            "request_ms||list": 250,
+        },
+    }
+
+
+def test_draining_starts_from_zero() -> None:
+    tally = Tally()
+    tally.add("thread", "read", Reply(200, seconds=0.001))
+
+    tally.drain()
+
+    assert tally.drain() == {}
+
+
+def test_fractions_of_a_millisecond_add_up_over_drains() -> None:
+    tally = Tally()
+
+    drained = []
+    for _ in range(5):
+        tally.add("thread", "delete", Reply(200, seconds=0.00025))
+        drained.append(tally.drain()["thread"].get("request_ms||delete", 0))
+
+    assert drained == [0, 0, 0, 1, 0]

@@ -1,0 +1,41 @@
+"""lapse: register what an application leaves behind at AI providers, and have it deleted when its policy says so.
+
+This is the application's half; it needs redis and nothing else.
+"""
+
+from importlib.metadata import version
+
+from lapse.aio import AsyncRegistry
+from lapse.client import Registry
+from lapse.commands import Bulk
+from lapse.errors import (
+    ConfigError,
+    InvalidResource,
+    LapseError,
+    NoEpoch,
+    RegistryError,
+    RegistryRefused,
+    RegistryUnavailable,
+)
+from lapse.model import Answer, Hold, Record, Registered, Resource
+
+__version__ = version("lapse")
+
+__all__ = [
+    "Answer",
+    "AsyncRegistry",
+    "Bulk",
+    "ConfigError",
+    "Hold",
+    "InvalidResource",
+    "LapseError",
+    "NoEpoch",
+    "Record",
+    "Registered",
+    "Registry",
+    "RegistryError",
+    "RegistryRefused",
+    "RegistryUnavailable",
+    "Resource",
+    "__version__",
+]

@@ -1,0 +1,34 @@
+"""What the application half says in the log: registrations that were lost, and names that no worker knows."""
+
+import difflib
+import json
+import logging
+from collections.abc import Mapping
+
+log = logging.getLogger("lapse")
+_said: set[tuple[str, str, str]] = set()
+
+
+def lost(error: Exception, facts: Mapping[str, object]) -> None:
+    """Log one failed call as JSON; a failed registration carries all that ``lapse register --from`` needs to replay it."""
+    log.warning("lapse call failed: %s", json.dumps({"error": str(error), **facts}, separators=(",", ":")))
+
+
+def first(facts: Mapping[str, object]) -> bool:
+    """Return True once per process for each provider, kind and policy."""
+    name = (str(facts["provider"]), str(facts["kind"]), str(facts["policy"]))
+    if name in _said:
+        return False
+    _said.add(name)
+    return True
+
+
+def unmanaged(facts: Mapping[str, object], known: list[str]) -> None:
+    """Log that an id was stored under a name that no worker knows, with the nearest name that one does know."""
+    name = f"{facts['provider']}/{facts['kind']}/{facts['policy']}"
+    if not known:
+        advice = "no worker has published its policies yet"
+    else:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        advice = f"did you mean {near[0]}?" if near else f"workers know {', '.join(sorted(known)[:10])}"
+    log.warning("lapse stored %s as unmanaged: no worker knows it, so nothing deletes it; %s", name, advice)

@@ -1,0 +1,148 @@
+"""What is stored, as values: times, facts, holds, records. No I/O."""
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from lapse import durations, keys
+from lapse.errors import InvalidResource
+from lapse.model import Hold, Record, Resource, from_millis
+
+EARLIEST = 1420070400.0  # 2015-01-01: nothing lapse deletes is older
+LATEST = 253402300799.0  # 9999-12-31: later is a unit error
+AHEAD = 60.0  # how far an application's clock may run ahead
+
+When = datetime | float
+Span = timedelta | float | str
+
+
+def dump(value: object) -> str:
+    """Return compact JSON without nulls: a script reads a null as a value."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def now_millis() -> int:
+    """Return this process' clock in milliseconds; what decides a deletion is Redis TIME, never this."""
+    return round(time.time() * 1000)
+
+
+def past(value: When, what: str) -> int:
+    """Return registry milliseconds of a time that has happened.
+
+    Raises:
+        InvalidResource: naive, not a number, before 2015 or more than 60 s ahead of this clock.
+
+    """
+    seconds = _seconds(value, what)
+    if seconds > time.time() + AHEAD:
+        raise InvalidResource(f"{what} {value!r} lies more than 60 s ahead: give seconds since 1970, not milliseconds")
+    return round(seconds * 1000)
+
+
+def moment(value: When, what: str) -> int:
+    """Return registry milliseconds of any time from 2015 to 9999.
+
+    Raises:
+        InvalidResource: naive, not a number, or outside.
+
+    """
+    return round(_seconds(value, what) * 1000)
+
+
+def span(value: Span, what: str) -> int:
+    """Return the milliseconds of a duration: seconds, a timedelta or text such as ``"7d"``.
+
+    Raises:
+        InvalidResource: zero, negative, not finite, longer than 100 years, or no duration.
+
+    """
+    if isinstance(value, str):
+        try:
+            return round(durations.parse(value) * 1000)
+        except ValueError as error:
+            raise InvalidResource(f"{what}: {error}") from None
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= durations.LONGEST:
+        raise InvalidResource(f"{what} {value!r}: give seconds above zero and below 100 years, a timedelta, or text such as \"7d\"")
+    return max(1, round(seconds * 1000))
+
+
+def _seconds(value: When, what: str) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidResource(f"{what} {value.isoformat()} has no time zone: use datetime.now(UTC)")
+        value = value.timestamp()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidResource(f"{what} {value!r} is no time: give seconds since 1970 or a datetime with a time zone")
+    if not EARLIEST <= value <= LATEST:
+        raise InvalidResource(f"{what} {value!r} is not between 2015 and 9999: give seconds since 1970")
+    return float(value)
+
+
+def edges(uses: Iterable[tuple[str, ...]], provider: str) -> list[Resource]:
+    """Return what a ``uses`` list names: (kind, id) at the same provider, or (provider, kind, id).
+
+    Raises:
+        InvalidResource: an entry is neither, or names what cannot be stored.
+
+    """
+    found = []
+    for use in uses:
+        if isinstance(use, str) or len(use) not in {2, 3}:
+            raise InvalidResource(f"uses entry {use!r}: give (kind, id), or (provider, kind, id) for another provider")
+        owner, kind, id_ = (provider, *use) if len(use) == 2 else use  # noqa: PLR2004 - the two documented shapes
+        found.append(Resource(keys.name(owner, "provider"), keys.name(kind, "kind"), keys.identifier(id_)))
+    return found
+
+
+def edge_text(resource: Resource) -> str:
+    """Return a resource as one edge stores it."""
+    return f"{resource.provider}|{resource.kind}|{resource.id}"
+
+
+def edge(text: str) -> Resource:
+    """Return the resource of a stored edge."""
+    provider, kind, id_ = text.split("|")
+    return Resource(provider, kind, id_)
+
+
+def hold(stored: Mapping[str, Any]) -> Hold:
+    """Return a stored hold."""
+    since, until = from_millis(stored["since"]), from_millis(stored.get("until"))
+    return Hold(stored["reason"], stored["actor"], since or datetime.min, until)
+
+
+
+def record(resource: Resource, text: str) -> Record | None:
+    """Return what ``get.lua`` says of an id, or None if it is not tracked."""
+    seen = json.loads(text)
+    found = seen.get("record")
+    if not found or found.get("q"):
+        return None
+    held = seen.get("hold")
+    facts = seen.get("facts", {})
+    creation = found.get("f") or found.get("c") or found.get("k")
+    state = found["s"]
+    if state == "parked" or found.get("r") == "kept":
+        state = found["r"]
+    return Record(
+        resource=resource,
+        policy=found["p"],
+        state=state,
+        created_at=from_millis(creation),
+        last_active_at=from_millis(found.get("f") or found.get("a")),
+        expires_at=from_millis(found.get("e")),
+        due=from_millis(seen.get("due")),
+        governed_by="hold" if held else seen["by"],
+        hold=hold(held) if held else None,
+        uses=tuple(edge(use) for use in facts.get("uses", ())),
+        used_by=tuple(edge(use.split("|", 1)[1]) for use in seen.get("edges", ())),
+        subject=facts.get("subject"),
+        labels=facts.get("labels", {}),
+        attempts=int(found.get("n", 0)),
+        crashes=int(found.get("x", 0)),
+        reason=found.get("r"),
+        retry_at=from_millis(found["d"]) if state == "waiting" else None,
+    )

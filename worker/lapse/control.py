@@ -1,0 +1,129 @@
+"""Operators' switches and the halts a guard sets: pause, resume, approve, epoch. All are audited with actor and reason."""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lapse import codec, keys
+from lapse.aio import Carrier
+from lapse.commands import actor
+from lapse.model import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """A state in which nothing of a scope is deleted until an operator answers.
+
+    ``policy`` is ``*`` for a whole (provider, kind). ``plan`` is set where ``lapse approve`` answers it; all others
+    need ``lapse resume --reason``. ``since`` is in registry milliseconds.
+    """
+
+    provider: str
+    kind: str
+    policy: str
+    reason: str
+    detail: str
+    since: int
+    plan: str | None = None
+
+
+class Control:
+    """Reads and writes the switches of one namespace."""
+
+    def __init__(self, carrier: Carrier, namespace: str) -> None:
+        self._carrier = carrier
+        self._namespace = namespace
+
+    async def epoch(self) -> str:
+        """Return the registry's epoch, made once by the first worker."""
+        key = keys.epoch(self._namespace)
+        (stored,) = await self._carrier.run([("HGET", key, "id")])
+        if stored is None:
+            now = await self.now()
+            await self._carrier.run([("HSETNX", key, "id", secrets.token_hex(6)), ("HSETNX", key, "created", now)])
+            (stored,) = await self._carrier.run([("HGET", key, "id")])
+        return str(stored.decode())
+
+    async def now(self) -> int:
+        """Return Redis TIME in milliseconds."""
+        ((seconds, micros),) = await self._carrier.run([("TIME",)])
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def pause(self, scope: str, reason: str, by: str | None = None) -> None:
+        """Stop everything of a scope: ``*``, a provider, ``provider/kind`` or ``provider/kind/policy``."""
+        stored = codec.dump({"actor": by or actor(), "reason": reason, "since": await self.now()})
+        await self._carrier.run([("HSET", keys.control(self._namespace), scope, stored)])
+
+    async def unpause(self, scope: str) -> bool:
+        """Take a pause back; False if there was none on exactly this scope."""
+        return bool((await self._carrier.run([("HDEL", keys.control(self._namespace), scope)]))[0])
+
+    async def pauses(self) -> dict[str, dict[str, Any]]:
+        """Return every pause by scope."""
+        (flat,) = await self._carrier.run([("HGETALL", keys.control(self._namespace))])
+        return {scope.decode(): json.loads(stored) for scope, stored in _pairs(flat)}
+
+    async def paused(self, partition: Partition) -> str | None:
+        """Return the scope of a pause that covers a partition, or None."""
+        pauses = await self.pauses()
+        provider, kind, policy = partition.provider, partition.kind, partition.policy
+        scopes = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
+        return next((scope for scope in scopes if scope in pauses), None)
+
+    async def halt(self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None) -> bool:
+        """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
+        slot = keys.slot(self._namespace, partition.provider, partition.kind)
+        policy = "*" if whole_kind else partition.policy
+        stored = {"since": await self.now(), "detail": detail, **({"plan": plan} if plan else {})}
+        (new,) = await self._carrier.run([("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored))])
+        if new:
+            await self._carrier.run([("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1)])
+            await self._audit(partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail)
+        return bool(new)
+
+    async def halts(self, slots: Iterable[tuple[str, str]]) -> list[Halt]:
+        """Return every halt of these (provider, kind) slots, oldest first."""
+        chosen = list(slots)
+        commands = [("HGETALL", keys.slot(self._namespace, *slot) + keys.HALTS) for slot in chosen]
+        found = []
+        for (provider, kind), flat in zip(chosen, await self._carrier.run(list(commands)), strict=True):
+            for field, stored in _pairs(flat):
+                policy, reason = field.decode().split("|")
+                seen = json.loads(stored)
+                found.append(Halt(provider, kind, policy, reason, seen["detail"], seen["since"], seen.get("plan")))
+        return sorted(found, key=lambda halt: halt.since)
+
+    async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
+        """Remove one halt, with the operator's reason in the audit."""
+        slot = keys.slot(self._namespace, halt.provider, halt.kind)
+        await self._carrier.run([("HDEL", slot + keys.HALTS, f"{halt.policy}|{halt.reason}")])
+        await self._audit(
+            halt.provider, halt.kind, "resumed", policy=halt.policy, reason=halt.reason, why=why, actor=by or actor()
+        )
+
+    async def publish(self, fields: Mapping[str, str | int]) -> None:
+        """Publish what worker processes know, for applications and for ``status``."""
+        flat = [part for pair in fields.items() for part in pair]
+        await self._carrier.run([("HSET", keys.published(self._namespace), *flat)])
+
+    async def published(self) -> dict[str, str]:
+        """Return what worker processes published."""
+        (flat,) = await self._carrier.run([("HGETALL", keys.published(self._namespace))])
+        return {field.decode(): value.decode() for field, value in _pairs(flat)}
+
+    async def _audit(self, provider: str, kind: str, event: str, **facts: str) -> None:
+        record = {"at": await self.now(), "event": event, "provider": provider, "kind": kind, **facts}
+        stream = keys.slot(self._namespace, provider, kind) + keys.AUDIT
+        await self._carrier.run([("XADD", stream, "*", "e", codec.dump(record))])
+
+
+def plan_hash(partition: Partition, digest: str, guard: str, since: int) -> str:
+    """Return the name of one plan: what ``lapse approve`` has to be given."""
+    return hashlib.sha256(f"{partition}|{digest}|{guard}|{since}".encode()).hexdigest()[:12]
+
+
+def _pairs(flat: list[bytes]) -> Iterable[tuple[bytes, bytes]]:
+    return zip(flat[::2], flat[1::2], strict=True)

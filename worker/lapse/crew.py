@@ -1,0 +1,123 @@
+"""The hands of a sweep: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from lapse.ledger import Claim, Settled
+
+BATCH = 50
+LINGER = 0.05
+PATIENCE = 5.0  # for requests in flight when a sweep has to end
+
+
+class Crew:
+    """Runs ``work`` on claims, at most ``hands`` at a time, and gives what comes out to ``record`` in batches.
+
+    Leaving the context waits for what is in flight; claims not yet begun come back through ``unused``.
+    """
+
+    def __init__(
+        self,
+        hands: int,
+        work: Callable[[Claim], Awaitable[Settled]],
+        record: Callable[[list[Settled]], Awaitable[None]],
+        unused: Callable[[Claim], Settled],
+    ) -> None:
+        self._hands = hands
+        self._work = work
+        self._record = record
+        self._unused = unused
+        self._queue: deque[Claim] = deque()
+        self._running: set[asyncio.Task[None]] = set()
+        self._done: list[Settled] = []
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._recorder = asyncio.create_task(self._keep_recording())
+        self._ending = False
+
+    def hand(self, claims: Iterable[Claim]) -> None:
+        """Take claims; begin as many as there are free hands."""
+        self._queue.extend(claims)
+        while self._queue and len(self._running) < self._hands:
+            task = asyncio.create_task(self._hand())
+            self._running.add(task)
+            task.add_done_callback(self._left)
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing is in flight and nothing waits to be recorded."""
+        return not self._running and not self._queue and not self._done
+
+    def room(self) -> int:
+        """Return how many more claims keep every hand busy while the next ones are fetched."""
+        return max(0, 2 * self._hands - len(self._queue) - len(self._running))
+
+    async def vacancy(self, within: float) -> None:
+        """Wait until half the hands' worth of claims has been worked off, or nothing is left, at most ``within`` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while len(self._queue) > self._hands // 2 or not self.room():
+            self._room.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._room.wait()
+            except TimeoutError:
+                return
+
+    async def drain(self, within: float) -> None:
+        """Wait until nothing is in flight and everything is recorded, at most ``within`` seconds."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + within
+        while not self.idle and loop.time() < deadline and not self._recorder.done():
+            self._room.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._room.wait()
+            except TimeoutError:
+                return
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done += [self._unused(claim) for claim in self._queue]
+        self._queue.clear()
+        self._news.set()
+        if self._running:
+            _done, late = await asyncio.wait(self._running, timeout=PATIENCE)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+        self._ending = True
+        self._news.set()
+        await self._recorder
+
+    async def _hand(self) -> None:
+        while self._queue:
+            claim = self._queue.popleft()
+            if len(self._queue) <= self._hands // 2:
+                self._room.set()
+            self._done.append(await self._work(claim))
+            self._news.set()
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._room.set()
+
+    async def _keep_recording(self) -> None:
+        while not (self._ending and not self._done):
+            await self._news.wait()
+            if len(self._done) < BATCH and not self._ending:
+                await asyncio.sleep(LINGER)
+            self._news.clear()
+            while self._done:
+                batch = self._done[:BATCH]
+                await self._record(batch)
+                del self._done[: len(batch)]
+            self._room.set()

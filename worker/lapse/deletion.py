@@ -1,0 +1,167 @@
+"""Deleting one resource: see what would keep it, empty what the provider would leave behind, then DELETE."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from lapse.answers import document
+from lapse.kinds import Kind
+from lapse.listing import MAX_PAGES, PAGE_SIZE, cut, read_object, read_page
+from lapse.outcomes import (
+    Limited,
+    Outcome,
+    Spend,
+    Verdict,
+    classify,
+    classify_item,
+    classify_read,
+    exists,
+    limited,
+    unconfirmed,
+)
+from lapse.policy.values import Keep
+from lapse.providers import Provider
+
+ITEMS_AT_ONCE = 8
+"""Children of one resource deleted at the same time; the provider's ``concurrency`` holds over all."""
+
+
+async def delete(
+    provider: Provider,
+    kind: Kind,
+    object_id: str,
+    *,
+    keep: Sequence[Keep] = (),
+    spend: Spend,
+    items: bool = True,
+) -> Verdict:
+    """Delete one resource and return what came of it.
+
+    Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left.
+
+    Args:
+        provider: The account it belongs to.
+        kind: What it is.
+        object_id: Its id.
+        keep: What protects it; it is read first if there is any.
+        spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
+            raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
+        items: False leaves its children to the provider.
+
+    """
+    if keep and (verdict := await _protected(provider, kind, object_id, keep, spend)):
+        return verdict
+    confirmed = 0
+    if items and kind.child:
+        emptying = _Emptying(provider, kind, kind.child, object_id, spend)
+        verdict = await emptying.run()
+        confirmed = emptying.confirmed
+        if verdict:
+            return replace(verdict, items=confirmed)
+    reply = await provider.delete(kind, object_id)
+    return replace(classify(kind, object_id, reply, provider.recognisers), items=confirmed)
+
+
+async def _protected(
+    provider: Provider, kind: Kind, object_id: str, keep: Sequence[Keep], spend: Spend
+) -> Verdict | None:
+    """Return why it is not to be deleted, or None if no rule keeps it.
+
+    A read that finds it gone is the answer: it names the same id in the same words as a DELETE would, and a
+    DELETE would act on something whose name was never seen.
+    """
+    try:
+        await spend(1)
+    except Limited as reason:
+        return limited(reason)
+    reply = await provider.read(kind, object_id)
+    found = read_object(kind, document(reply)) if exists(object_id, reply) else None
+    if found is None:
+        return classify_read(kind, object_id, reply, provider.recognisers)
+    body = document(reply)
+    unseen = [
+        name
+        for name, asked in (
+            ("name", any(k.name is not None for k in keep)),
+            ("metadata", any(k.metadata for k in keep)),
+        )
+        if asked and name not in body
+    ]
+    if unseen:
+        return unconfirmed(reply, f"without {' and '.join(unseen)}, which a keep rule asks for")
+    if any(rule.matches(found.name, found.metadata) for rule in keep):
+        return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
+    return None
+
+
+@dataclass(slots=True)
+class _Emptying:
+    """Deletes every child of one resource: a page, all on it, the first page again, until an empty one.
+
+    Always the first page: a cursor whose object was deleted means nothing to a provider.
+    """
+
+    provider: Provider
+    kind: Kind
+    child: Kind
+    object_id: str
+    spend: Spend
+    confirmed: int = 0
+    _done: set[str] = field(default_factory=set)
+    _stop: Verdict | None = None
+
+    async def run(self) -> Verdict | None:
+        """Return None once a page shows that nothing is left, else what stands in the way."""
+        size = PAGE_SIZE
+        for _ in range(MAX_PAGES):
+            try:
+                await self.spend(1)
+            except Limited as reason:
+                return limited(reason)
+            reply = await self.provider.items(self.kind, self.object_id, size)
+            page = read_page(self.child, reply)
+            if page is None and cut(reply) and size > 1:
+                size //= 10
+                continue
+            if page is None:
+                verdict = classify_read(self.kind, self.object_id, reply, self.provider.recognisers)
+                # Gone already: what that means for the resource is for its own DELETE to say.
+                return None if verdict.outcome is Outcome.ALREADY_GONE else verdict
+            if not page.items:
+                return (
+                    None if page.last else unconfirmed(reply, "with an empty page that says there are more")
+                )
+            left = [item.id for item in page.items if item.id not in self._done]
+            if not left:
+                return unconfirmed(reply, f"still lists {len(page.items)} deleted {self.child.plural}")
+            await self._delete_all(left)
+            if self._stop:
+                return self._stop
+        return Verdict(Outcome.UNCONFIRMED, detail=f"more than {MAX_PAGES} pages of {self.child.plural}")
+
+    async def _delete_all(self, item_ids: Sequence[str]) -> None:
+        rest = iter(item_ids)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(ITEMS_AT_ONCE, len(item_ids))):
+                    group.create_task(self._delete_each(rest))
+        except ExceptionGroup as errors:
+            # What ``spend`` raises means the same here as before a single request.
+            raise errors.exceptions[0] from None
+
+    async def _delete_each(self, rest: Iterator[str]) -> None:
+        for item_id in rest:
+            if self._stop:
+                return
+            try:
+                await self.spend(1)
+            except Limited as reason:
+                self._stop = self._stop or limited(reason)
+                return
+            reply = await self.provider.delete_item(self.kind, self.object_id, item_id)
+            verdict = classify_item(self.kind, self.object_id, item_id, reply, self.provider.recognisers)
+            if verdict.outcome in {Outcome.DELETED, Outcome.ALREADY_GONE}:
+                self.confirmed += verdict.outcome is Outcome.DELETED
+                self._done.add(item_id)
+            else:
+                self._stop = self._stop or verdict

@@ -1,0 +1,38 @@
+"""Every error lapse raises on purpose, under one root.
+
+LapseError
+├── ConfigError         the policy file, the environment or a constructor argument is wrong
+├── InvalidResource     a provider, kind, id, policy or time that cannot be stored
+├── RegistryError       the registry cannot be used
+│   ├── RegistryUnavailable   Redis did not answer within the time allowed
+│   └── RegistryRefused       Redis answered, and refused to write
+└── NoEpoch             the registry has not been opened by a worker yet
+"""
+
+
+class LapseError(Exception):
+    """The root of every error lapse raises on purpose."""
+
+
+class ConfigError(LapseError):
+    """The policy file, the environment or a constructor argument is wrong; the text names it and the fix."""
+
+
+class InvalidResource(LapseError, ValueError):  # noqa: N818 - reads as what it is about, as ValueError does
+    """A provider, kind, id, policy or time that cannot be stored; nothing was written."""
+
+
+class RegistryError(LapseError):
+    """The registry cannot be used; whether a write took effect is unknown unless the text says so."""
+
+
+class RegistryUnavailable(RegistryError):  # noqa: N818 - the name says the state
+    """Redis did not answer within the time allowed: connecting, retrying and the reply together."""
+
+
+class RegistryRefused(RegistryError):  # noqa: N818 - the name says the state
+    """Redis answered and refused the write: out of memory, read-only, loading, or not permitted."""
+
+
+class NoEpoch(LapseError):  # noqa: N818 - the name says the state
+    """The registry has no epoch yet: a worker makes it when it first starts."""

@@ -1,0 +1,149 @@
+"""May this sweep act, and what does an outcome lead to? Decisions only. No I/O."""
+
+import random
+from dataclasses import dataclass, replace
+
+from lapse import durations
+from lapse.ledger import Claim, Settled, Survey
+from lapse.outcomes import Outcome, Verdict
+from lapse.policy import Rule
+
+BACKOFF_FIRST = 5.0
+BACKOFF_LONGEST = 3600.0
+BUSY_AGAIN = 30.0
+KEPT_AGAIN = 6 * 3600.0
+UNPROVEN_AGAIN = 60.0
+CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """What a sweep may do: ``act``; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
+
+    ``restart_ramp``: the cut-off jumped by an amount small enough to go on, slowly. ``lift``: standing halts to look at again.
+    """
+
+    act: bool
+    result: str
+    halt: str | None = None
+    detail: str = ""
+    plan: bool = False
+    restart_ramp: bool = False
+    lift: tuple[str, ...] = ()
+
+
+STANDING = {"no_touches", "no_uses"}
+"""Halts that last as long as their cause: they end when it does, without an operator."""
+
+
+def stand(rule: Rule, survey: Survey) -> Stand:
+    """Decide whether a partition may be swept now."""
+    if survey.bar == "superseded":
+        return Stand(act=False, result="refused")
+    if set(survey.halts) - STANDING:
+        return Stand(act=False, result="halted")
+    if not rule.enforce:
+        return Stand(act=False, result="observed", lift=survey.halts)
+    return replace(_enforced(rule, survey), lift=survey.halts)
+
+
+def _enforced(rule: Rule, survey: Survey) -> Stand:
+    if rule.anchor == "last_active_at" and not survey.touched and not rule.touches_stated and survey.registered:
+        return Stand(act=False, result="halted", halt="no_touches", detail=_NO_TOUCHES.format(policy=rule.partition.policy))
+    if rule.orphan and not survey.edges and not rule.orphan.uses_stated:
+        return Stand(act=False, result="halted", halt="no_uses", detail=_NO_USES.format(kind=rule.partition.kind))
+    return _jump(rule, survey)
+
+
+_NO_TOUCHES = (
+    "no id of this policy was ever touched: call register or touch when the application uses one, "
+    'or anchor "{policy}" on created_at, or state touches = "none"'
+)
+_NO_USES = (
+    "no registration ever named a {kind} in uses, so all of them look unused: pass uses= where the application "
+    'registers what uses them, or state uses = "none" in the orphan rule'
+)
+
+
+def _jump(rule: Rule, survey: Survey) -> Stand:
+    moved = jumped(survey.active, survey.old_active) or jumped(survey.created, survey.old_created)
+    if survey.baseline and not moved:
+        return Stand(act=True, result="completed")
+    if rule.max_newly_due is None or not rule.max_newly_due.exceeded(survey.newly_due, survey.registered):
+        return Stand(act=True, result="completed", restart_ramp=survey.baseline)
+    how = "its cut-off moved further than the clock" if survey.baseline else "this policy was never enforced before"
+    detail = f"{survey.newly_due} of {survey.registered} ids would become due at once: {how}"
+    return Stand(act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True)
+
+
+def jumped(cut: int | None, expected: int | None) -> bool:
+    """Return True if a cut-off lies later than the last enforced sweep's, moved on by the clock."""
+    if cut is None:
+        return False
+    return expected is None or cut > expected + CLOCK_SLACK_MS
+
+
+def baseline(survey: Survey) -> dict[str, str | int]:
+    """Return the fields that make the cut-offs of this survey the baseline of the next."""
+    fields: dict[str, str | int] = {"base_at": survey.now}
+    return fields | {
+        name: "" if cut is None else cut for name, cut in (("base_active", survey.active), ("base_created", survey.created))
+    }
+
+
+def settlement(claim: Claim, verdict: Verdict) -> Settled:
+    """Decide what becomes of a claim: ids are kept unless the provider said that they are gone."""
+    act, delay, counted, reason = _consequence(claim, verdict)
+    return Settled(
+        id=claim.resource.id,
+        token=claim.token,
+        policy=claim.policy,
+        due=claim.due,
+        act=act,
+        outcome=verdict.outcome,
+        delay=round(delay * 1000),
+        counted=counted,
+        unknown=verdict.unknown,
+        reason=reason,
+        detail=verdict.detail or None,
+        status=verdict.status,
+        request=verdict.request_id,
+        items=verdict.items,
+    )
+
+
+def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str | None]:
+    match verdict.outcome:
+        case Outcome.DELETED | Outcome.ALREADY_GONE:
+            return "done", 0, False, None
+        case Outcome.UNRECOGNISED | Outcome.INVALID:
+            return "quarantine", 0, False, str(verdict.outcome)
+        case Outcome.ERROR | Outcome.UNCONFIRMED:
+            # A request that never left says nothing about this id.
+            counted = verdict.unknown or verdict.status is not None
+            return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
+        case Outcome.CONFLICT:
+            return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"  # noqa: S311 - jitter
+        case Outcome.UNPROVEN:
+            return "retry", UNPROVEN_AGAIN, False, "unproven"
+        case Outcome.KEPT:
+            return "retry", KEPT_AGAIN, False, "kept"
+        case _:
+            return "release", 0, False, None
+
+
+def backoff(attempts: int) -> float:
+    """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
+    longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
+    return longest * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+def forecast(requests: int, rate: float | None) -> str:
+    """Say how long a number of requests takes at a rate per second: ``"21m at 60/m"``."""
+    if rate is None:
+        return "no rate limit"
+    return f"{durations.show(max(1.0, requests / rate))} at {_per(rate)}"
+
+
+def _per(rate: float) -> str:
+    return f"{rate:g}/s" if rate >= 1 and rate == int(rate) and rate > 10 else f"{rate * 60:g}/m"  # noqa: PLR2004 - how a person writes it

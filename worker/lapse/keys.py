@@ -1,0 +1,103 @@
+"""Every Redis key name. No I/O.
+
+A slot is one (provider, kind): all its keys carry the hash tag ``{provider:kind}``, so every script touches one slot.
+A partition is one policy of a slot. Lua builds the names of a slot's other partitions from the same prefix: the
+suffixes here and those in ``lua/*.lua`` are compared by ``tests/unit/test_keys.py``.
+"""
+
+import re
+
+from lapse.errors import InvalidResource
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+ID = re.compile(r"[A-Za-z0-9_.:=+-]{1,1024}")
+
+# Sorted sets of a partition, scores in milliseconds of Redis TIME.
+FRESH = "fresh"  # never touched: creation
+ACTIVE = "active"  # touched: last activity
+CREATED = "created"  # touched: creation
+EXPLICIT = "explicit"  # own expiry
+CAPPED = "capped"  # own expiry: creation, for max_age alone
+CLAIMS = "claims"  # leased to a worker: lease deadline
+WAITING = "waiting"  # backed off: next attempt
+PARKED = "parked"  # held, referenced or kept: parked since
+QUARANTINE = "quarantine"  # waits for an operator: quarantined since
+SIGHTINGS = "sightings"  # hash: orphan candidates, id -> times seen
+RULES = "rules"  # hash: the rules last swept with, published to clients
+PARTITION_KEYS = (FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, QUARANTINE, SIGHTINGS, RULES)
+
+# Keys of a slot.
+POLICIES = "policies"  # set: every policy name ever registered under
+ASIDE = "aside"  # hash: id -> record of what stands outside the due indexes
+FACTS = "facts"  # hash: id -> uses, subject, labels
+HOLDS = "holds"  # hash: id -> hold
+HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
+EDGES = "edges"  # sorted set, all scores 0: "target|provider|kind|source"
+REFERENCED = "referenced"  # hash: id -> when last named in a uses
+RELEASED = "released"  # hash: source id -> edges still to remove in other slots
+TOMBSTONES = "tombstones"  # sorted set: settled ids: when
+GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
+FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
+COUNTERS = "counters"  # hash: every counter of the slot
+MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
+HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
+AUDIT = "audit"  # stream: intents and outcomes
+LISTING = "listing"  # hash: the last complete listing
+SLOT_KEYS = (
+    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN, COUNTERS,
+    MARKS, HALTS, AUDIT, LISTING,
+)  # fmt: skip
+
+
+def name(value: object, what: str) -> str:
+    """Return a provider, kind, policy or namespace name.
+
+    Raises:
+        InvalidResource: not 1 to 64 characters of ``[A-Za-z0-9_.-]`` that begin with a letter or digit.
+
+    """
+    if isinstance(value, str) and NAME.fullmatch(value):
+        return value
+    raise InvalidResource(f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit")
+
+
+def identifier(value: object) -> str:
+    """Return a resource id.
+
+    Raises:
+        InvalidResource: not 1 to 1024 characters of ``[A-Za-z0-9_.:=+-]``, or ``.`` or ``..``.
+
+    """
+    if isinstance(value, str) and ID.fullmatch(value) and value not in {".", ".."}:
+        return value
+    raise InvalidResource(f"id {str(value)[:80]!r}: use 1 to 1024 characters of A-Z a-z 0-9 _ . : = + - and neither '.' nor '..'")
+
+
+def slot(namespace: str, provider: str, kind: str) -> str:
+    """Return the prefix of every key of one (provider, kind), ending in a colon."""
+    return f"{namespace}:{{{provider}:{kind}}}:"
+
+
+def partition(namespace: str, provider: str, kind: str, policy: str) -> str:
+    """Return the prefix of every key of one partition, ending in a colon."""
+    return f"{slot(namespace, provider, kind)}{policy}:"
+
+
+def flow(namespace: str, provider: str) -> str:
+    """Return the hash of a provider's request bucket, Retry-After and breaker."""
+    return f"{namespace}:{{{provider}}}:flow"
+
+
+def epoch(namespace: str) -> str:
+    """Return the hash that holds the registry's epoch and sequence."""
+    return f"{namespace}:epoch"
+
+
+def control(namespace: str) -> str:
+    """Return the hash of the operators' switches: field ``*`` or a provider name -> who paused it and why."""
+    return f"{namespace}:control"
+
+
+def published(namespace: str) -> str:
+    """Return the hash that worker processes publish: the names they know, beat's last tick, the config in use."""
+    return f"{namespace}:published"

@@ -1,0 +1,246 @@
+"""The worker's view of the registry: survey, claim, settle. Each is one script, one round trip."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lapse import codec, keys
+from lapse.aio import Carrier
+from lapse.commands import Commands
+from lapse.model import Partition, Resource
+from lapse.outcomes import Outcome
+from lapse.policy import Rule, SweepSection
+from lapse.scripts import Call
+
+UNLIMITED = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A due resource leased to this worker.
+
+    ``due`` is in registry milliseconds; ``by`` is the rule that made it due; no request for it may begin after
+    ``begin_by``, on this process' monotonic clock.
+    """
+
+    resource: Resource
+    policy: str
+    token: int
+    due: int
+    by: str
+    attempts: int
+    after_unknown: bool
+    begin_by: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """A batch. ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream is full).
+
+    ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
+    end only if nothing was parked.
+    """
+
+    status: str
+    now: int
+    claims: tuple[Claim, ...] = ()
+    parked: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of one claim: ``act`` is done, retry, quarantine or release; ``delay`` is in milliseconds."""
+
+    id: str
+    token: int
+    policy: str
+    due: int
+    act: str
+    outcome: Outcome
+    delay: int = 0
+    counted: bool = False
+    unknown: bool = False
+    reason: str | None = None
+    detail: str | None = None
+    status: int | None = None
+    request: str | None = None
+    items: int = 0
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields that say something: a script reads a null as a value."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False and value != ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a partition holds before a sweep acts; times in registry milliseconds."""
+
+    now: int
+    bar: str | None
+    halts: tuple[str, ...]
+    registered: int
+    due: int
+    newly_due: int
+    oldest: int | None
+    baseline: bool
+    touched: bool
+    edges: bool
+    active: int | None
+    created: int | None
+    old_active: int | None
+    old_created: int | None
+
+
+class Ledger:
+    """Claims and settles for one worker process; ``worker`` names it in audit records."""
+
+    def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int) -> None:
+        self.carrier = carrier
+        self.namespace = namespace
+        self.worker = worker
+        self._max_pending = max_pending
+        self._commands = Commands(namespace, None)
+
+    async def adopt(self, rule: Rule, before: str | None) -> str:
+        """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded)."""
+        published = {"mode": "enforce" if rule.enforce else "observe"} | {
+            name: value
+            for name, value in {
+                "ttl": _millis(rule.ttl), "anchor": rule.anchor, "max_age": _millis(rule.max_age),
+                "orphan": 1 if rule.orphan else None,
+            }.items()
+            if value is not None
+        }  # fmt: skip
+        call = self.on(rule.partition, "adopt", rule.digest, before or "", codec.dump(published), parse=_text)
+        return str((await self.carrier.carry([call]))[0])
+
+    async def survey(self, rule: Rule) -> Survey:
+        """Count a partition as its rule stands. Changes nothing."""
+        seen = json.loads((await self.carrier.carry([self.on(rule.partition, "survey", rule.digest, parse=_text)]))[0])
+        seen["halts"] = tuple(seen["halts"])
+        return Survey(**{name: seen.get(name) for name in Survey.__slots__})
+
+    async def claim(self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False) -> Claims:
+        """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
+        begin_by = time.monotonic() + sweep.lease / 2
+        call = self.on(
+            rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone), *self._room(rule, sweep),
+            parse=lambda reply: _claims(rule.partition, reply, begin_by),
+        )  # fmt: skip
+        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+
+    async def claim_orphans(self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int]) -> Claims:
+        """Lease orphan candidates: id -> when it was first seen. What was named, held or touched since then is refused."""
+        begin_by = time.monotonic() + sweep.lease / 2
+        listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
+        call = self.on(
+            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0, *self._room(rule, sweep),
+            parse=lambda reply: _claims(rule.partition, reply, begin_by),
+        )  # fmt: skip
+        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+
+    async def settle(
+        self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
+        *, listable: bool,
+    ) -> list[str]:  # fmt: skip
+        """Record outcomes and counters in one step; return the ids whose lease another worker had taken over."""
+        batch = {
+            "identity": identity, "worker": self.worker, "attempts": attempts, "listable": listable,
+            "counters": dict(counters), "settled": [one.stored() for one in settled],
+        }  # fmt: skip
+        call = self._commands.on_slot("settle", partition.provider, partition.kind, codec.dump(batch), parse=list)
+        _now, released, *refused = (await self.carrier.carry([call]))[0]
+        if released:
+            await self.release_edges(partition.provider, partition.kind)
+        return [_text(id_) for id_ in refused]
+
+    async def release_edges(self, provider: str, kind: str) -> int:
+        """Remove the edges of sources that are settled or forgotten, in the slots of their targets; return how many sources."""
+        key = keys.slot(self.namespace, provider, kind) + keys.RELEASED
+        _cursor, flat = (await self.carrier.run([("HSCAN", key, 0, "COUNT", 500)]))[0]
+        sources = dict(zip(flat[::2], flat[1::2], strict=True))
+        for source, uses in sources.items():
+            edges = [codec.edge(text) for text in json.loads(uses)]
+            named = codec.edge_text(Resource(provider, kind, _text(source)))
+            await self.carrier.carry(
+                [self._commands.on_slot("unrefer", edge.provider, edge.kind, named, edge.id, parse=int) for edge in edges]
+            )
+            await self.carrier.run([("HDEL", key, _text(source))])
+        return len(sources)
+
+    async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
+        """Add to counters of a slot that no settled claim carries."""
+        key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.COUNTERS
+        if counters:
+            await self.carrier.run([("HINCRBY", key, field, n) for field, n in counters.items()])
+
+    async def note(self, partition: Partition, **fields: str | int) -> None:
+        """Write fields of a partition's rules hash: baseline, success, would."""
+        await self.carrier.run([("HSET", self._prefix(partition) + keys.RULES, *_flat(fields))])
+
+    async def rename(self, rule: Rule) -> int:
+        """Move what was registered under the rule's old names to it; return how many ids."""
+        moved = 0
+        for old in rule.formerly:
+            while n := (await self.carrier.carry([self.on(rule.partition, "rename", old, 500, parse=int)]))[0]:
+                moved += n
+        return moved
+
+    async def newest(self, provider: str, kind: str, limit: int) -> list[str]:
+        """Return the ids of a slot most recently registered or touched, newest first."""
+        slot = keys.slot(self.namespace, provider, kind)
+        policies = [_text(name) for name in (await self.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
+        names = [f"{slot}{policy}:{index}" for policy in policies for index in (keys.FRESH, keys.ACTIVE)]
+        if not names:
+            return []
+        replies = await self.carrier.run([("ZRANGE", name, 0, limit - 1, "REV", "WITHSCORES") for name in names])
+        scored = [(float(score), _text(id_)) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)]
+        return [id_ for _score, id_ in sorted(scored, reverse=True)[:limit]]
+
+    async def mark(self, provider: str, kind: str, field: str, value: int | None = None) -> int | None:
+        """Read a once-only fact of a slot, or write it first."""
+        key = keys.slot(self.namespace, provider, kind) + keys.MARKS
+        if value is not None:
+            await self.carrier.run([("HSET", key, field, value)])
+            return value
+        stored = (await self.carrier.run([("HGET", key, field)]))[0]
+        return None if stored is None else int(stored)
+
+    def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+        """Return a call of a script on a partition."""
+        return self._commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
+
+    def _prefix(self, partition: Partition) -> str:
+        return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)
+
+    def _room(self, rule: Rule, sweep: SweepSection) -> tuple[int | str, ...]:
+        pace = rule.max_deletions
+        limits = (pace.amount, round(pace.window * 1000)) if pace else (UNLIMITED, 0)
+        ramp = UNLIMITED if sweep.ramp is None else round(sweep.ramp * 1000)
+        return (*limits, ramp, self.worker, self._max_pending)
+
+
+def _millis(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def _text(reply: bytes | str) -> str:
+    return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _claims(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+    status, now, token, parked, *rest = reply
+    claims = tuple(
+        Claim(
+            Resource(partition.provider, partition.kind, _text(rest[i])), partition.policy, token, rest[i + 1],
+            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, begin_by,
+        )
+        for i in range(0, len(rest), 5)
+    )  # fmt: skip
+    return Claims(_text(status), now, claims, parked)

@@ -1,0 +1,148 @@
+"""Reading a provider's lists to their end, or saying why that was not possible. No I/O of its own.
+
+Pages are raw GETs. The openai client's own pager is lenient where this must not be: it takes ``{}`` for an
+empty list and any empty page for the last one. What an incomplete list does not show would pass for deleted.
+"""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lapse.answers import Reply, document
+from lapse.errors import InvalidResource
+from lapse.keys import identifier
+from lapse.kinds import Kind
+from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, probe_ok
+
+PAGE_SIZE = 100
+"""Objects asked for at once: the most that OpenAI gives."""
+
+PAGE_BYTES = 16 * 1024 * 1024
+"""The longest page that is read. One that does not fit is asked for again with a tenth of the objects."""
+
+MAX_PAGES = 2000
+MAX_OBJECTS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object as a list shows it. ``created_at``: seconds since 1970, None where the list has none."""
+
+    id: str
+    created_at: float | None
+    name: str | None
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a list said.
+
+    Attributes:
+        items: Each object once, in the order of the list.
+        complete: True if the list was read to its end and every page was what a page should be.
+        reason: Why it is not complete.
+        verdict: The verdict on the answer that ended it, for breakers and Retry-After; None if none did.
+
+    """
+
+    items: list[Listed] = field(default_factory=list)
+    complete: bool = True
+    reason: str | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page; ``more`` is None where the server does not say whether there is another."""
+
+    items: tuple[Listed, ...]
+    more: bool | None
+
+    @property
+    def last(self) -> bool:
+        """True if nothing follows: the server says so or, where it never does, the page is empty."""
+        return self.more is False or (self.more is None and not self.items)
+
+
+def read_page(kind: Kind, reply: Reply) -> Page | None:
+    """Return the page that an answer holds, or None if it is not one, down to the last object's id."""
+    if not probe_ok(reply):
+        return None
+    body = document(reply)
+    more = body.get("has_more")
+    items = [read_object(kind, each) for each in body["data"]]
+    listed = tuple(item for item in items if item is not None)
+    if len(listed) < len(items) or not (more is None or isinstance(more, bool)):
+        return None
+    return Page(listed, more)
+
+
+def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any JSON
+    """Return what lapse needs of one object, or None if it has no id that could be one."""
+    if not isinstance(body, dict):
+        return None
+    try:
+        object_id = identifier(body.get("id"))
+    except InvalidResource:
+        return None
+    created, name, metadata = body.get(kind.created_field), body.get("name"), body.get("metadata")
+    return Listed(
+        id=object_id,
+        created_at=float(created)
+        if isinstance(created, int | float) and not isinstance(created, bool)
+        else None,
+        name=name if isinstance(name, str) else None,
+        metadata={key: _text(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
+    )
+
+
+async def walk(
+    kind: Kind,
+    fetch: Callable[[str | None, int], Awaitable[Reply]],
+    spend: Spend,
+    *,
+    max_pages: int = MAX_PAGES,
+    max_objects: int = MAX_OBJECTS,
+) -> Listing:
+    """Read a list page by page; ``fetch`` takes the last id seen and how many objects to ask for."""
+    found: dict[str, Listed] = {}
+    after, size = None, PAGE_SIZE
+    for _ in range(max_pages):
+        try:
+            await spend(1)
+        except Limited as reason:
+            return _partial(found, str(reason), limited(reason))
+        reply = await fetch(after, size)
+        page = read_page(kind, reply)
+        if page is None and cut(reply) and size > 1:
+            size //= 10
+            continue
+        if page is None:
+            verdict = classify_read(kind, "", reply)
+            return _partial(found, verdict.detail, verdict)
+        known = len(found)
+        for item in page.items:
+            found.setdefault(item.id, item)
+        if page.last:
+            return Listing(list(found.values()))
+        if len(found) == known:
+            return _partial(found, f"the page after {after} shows nothing new but says that there is more")
+        if len(found) > max_objects:
+            break
+        after = page.items[-1].id
+    return _partial(found, f"longer than {max_pages} pages or {max_objects} objects")
+
+
+def cut(reply: Reply) -> bool:
+    """Return True if a page was longer than what is read of one."""
+    return len(reply.body) >= PAGE_BYTES
+
+
+def _partial(found: dict[str, Listed], reason: str, verdict: Verdict | None = None) -> Listing:
+    return Listing(list(found.values()), complete=False, reason=reason, verdict=verdict)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

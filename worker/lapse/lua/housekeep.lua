@@ -1,0 +1,10 @@
+-- @include edges
+-- Ends tombstones: an already_gone one keeps its edges until here. ARGV[3]: settled before (ms), [4]: at most.
+-- Returns how many ended.
+
+local ended = redis.call('ZRANGE', key('tombstones'), '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[4]))
+for _, id in ipairs(ended) do
+  redis.call('ZREM', key('tombstones'), id)
+  if redis.call('HDEL', key('graves'), id) == 1 then release_edges(id) end
+end
+return #ended

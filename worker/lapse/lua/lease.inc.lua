@@ -1,0 +1,71 @@
+-- @include edges
+-- Claims: leasing an id to one worker, and what happens when the lease runs out.
+
+-- Parks an id that must not be deleted now; true if it was.
+local function guarded(id, record)
+  local reason
+  if redis.call('HEXISTS', key('holds'), id) == 1 then
+    reason = 'held'
+  elseif referenced(id) then
+    reason = 'referenced'
+  end
+  if not reason then return false end
+  take(id, record)
+  if not record.q then
+    record.r = reason
+    set_aside(id, record, 'parked', now)
+  end
+  return true
+end
+
+local function grant(id, record, token, lease, why)
+  take(id, record)
+  record.t, record.r = token, nil
+  set_aside(id, record, 'claimed', now + lease)
+  audit('intent', id, record.p, string.format(',"token":%.0f,"attempt":%d%s', token, (record.n or 0) + 1, why))
+end
+
+local function quarantine(id, record, reason, detail)
+  record.r, record.t, record.m = reason, nil, detail
+  set_aside(id, record, 'quarantined', now)
+end
+
+-- A lease that ran out counts a crash, not an attempt; ids with a crash are claimed one at a time from then on.
+local function lapsed(policy, limit)
+  for _, id in ipairs(redis.call('ZRANGE', part(policy, 'claims'), '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
+    local record = aside(id)
+    take(id, record)
+    audit('lapsed', id, policy, string.format(',"token":%.0f', record.t))
+    count('crashes|' .. policy)
+    if record.x then record.y = (record.y or 0) + 1 end
+    record.x, record.u, record.t = (record.x or 0) + 1, 1, nil
+    if record.g then
+      release_edges(id)
+    elseif (record.y or 0) >= 3 then
+      quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
+    elseif redis.call('HEXISTS', key('holds'), id) == 1 then
+      record.r = 'held'
+      set_aside(id, record, 'parked', now)
+    else
+      set_aside(id, record, 'waiting', now)
+    end
+  end
+end
+
+local function end_holds()
+  for _, id in ipairs(redis.call('ZRANGE', key('hold_ends'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
+    redis.call('ZREM', key('hold_ends'), id)
+    redis.call('HDEL', key('holds'), id)
+    local record = aside(id)
+    if record and record.s == 'parked' and record.r == 'held' then unpark(id, record) end
+    audit('hold_ended', id, record and record.p or '')
+  end
+end
+
+-- Why nothing of this partition may be claimed now, or nil.
+local function barred(policy, digest)
+  for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
+    if string.sub(field, 1, #policy + 1) == policy .. '|' or string.sub(field, 1, 2) == '*|' then return 'halted' end
+  end
+  if redis.call('HGET', part(policy, 'rules'), 'digest') ~= digest then return 'superseded' end
+end

@@ -1,0 +1,35 @@
+-- @include edges
+-- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
+-- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed. undo: what was settled already_gone is tracked again.
+-- Returns the ids it changed.
+
+local verb, changed = ARGV[3], {}
+local actor = ',"actor":' .. ARGV[4] .. ',"reason":' .. ARGV[5]
+for i = 6, #ARGV do
+  local id = ARGV[i]
+  local record
+  if verb == 'undo' then
+    local grave = redis.call('HGET', key('graves'), id)
+    if grave and not locate(id) then
+      record = cjson.decode(grave)
+      redis.call('HDEL', key('graves'), id)
+      redis.call('ZREM', key('tombstones'), id)
+      record.u, record.n, record.x, record.y = nil, nil, nil, nil
+      if creation(record) then index(id, record) end
+    end
+  else
+    record = aside(id)
+    if record and record.s == 'quarantined' then
+      take(id, record)
+      record.n, record.x, record.y, record.r, record.m = nil, nil, nil, nil, nil
+      if verb == 'retry' then set_aside(id, record, 'waiting', now) else release_edges(id) end
+    else
+      record = nil
+    end
+  end
+  if record then
+    changed[#changed + 1] = id
+    audit(verb == 'undo' and 'undone' or verb == 'retry' and 'requeued' or 'dropped', id, record.p, actor)
+  end
+end
+return changed

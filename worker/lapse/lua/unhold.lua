@@ -1,0 +1,11 @@
+-- @include record
+-- Removes a hold; the id comes back to where it would stand without it. ARGV[3]: id, [4]: actor (JSON string).
+-- Returns ok | unknown (there was no hold).
+
+local id = ARGV[3]
+redis.call('ZREM', key('hold_ends'), id)
+if redis.call('HDEL', key('holds'), id) == 0 then return 'unknown' end
+local record = aside(id)
+audit('unhold', id, record and record.p or '', ',"actor":' .. ARGV[4])
+if record and record.s == 'parked' and record.r == 'held' then unpark(id, record) end
+return 'ok'

@@ -1,0 +1,102 @@
+"""The values that cross the boundary between an application and the registry. No I/O."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class Answer(StrEnum):
+    """What the registry says to touch, hold, unhold, forget and expire. True only for ``OK``.
+
+    ``TOO_LATE``: a claim is out, a DELETE may have been sent; what was said is recorded, and no further attempt ignores it.
+    ``FAILED``: the registry could not be reached and ``on_error="log"`` was chosen.
+    """
+
+    OK = "ok"
+    UNKNOWN = "unknown"
+    TOO_LATE = "too_late"
+    FAILED = "failed"
+
+    def __bool__(self) -> bool:
+        return self is Answer.OK
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Resource:
+    """One object at one provider: ids of two accounts or two kinds never mix."""
+
+    provider: str
+    kind: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Partition:
+    """The unit of sweeping, limits and metrics."""
+
+    provider: str
+    kind: str
+    policy: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.kind}/{self.policy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The answer to ``register``.
+
+    Attributes:
+        due: When the resource becomes due if nothing else happens; None while nothing says so.
+        governed_by: What decides that: ``ttl``, ``max_age``, ``expires_at``, ``orphan``, ``hold``,
+            ``claimed``, ``unmanaged``, or ``unavailable`` where ``on_error="log"`` swallowed an error.
+        new: False if the id was tracked already, in which case this was a touch.
+        managed: False if no running worker knows this provider, kind and policy. The id is stored all the same.
+
+    """
+
+    due: datetime | None
+    governed_by: str
+    new: bool
+    managed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a resource must not be deleted, by whom and until when."""
+
+    reason: str
+    actor: str
+    since: datetime
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """All that the registry knows of one resource.
+
+    ``state`` is ``tracked``, ``claimed``, ``waiting``, ``held``, ``referenced``, ``kept`` or ``quarantined``.
+    """
+
+    resource: Resource
+    policy: str
+    state: str
+    created_at: datetime | None
+    last_active_at: datetime | None
+    expires_at: datetime | None
+    due: datetime | None
+    governed_by: str
+    hold: Hold | None = None
+    uses: tuple[Resource, ...] = ()
+    used_by: tuple[Resource, ...] = ()
+    subject: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    crashes: int = 0
+    reason: str | None = None
+    retry_at: datetime | None = None
+
+
+def from_millis(value: float | None) -> datetime | None:
+    """Registry time, milliseconds since 1970 on Redis' clock, as an aware datetime."""
+    return None if value is None else datetime.fromtimestamp(value / 1000, UTC)

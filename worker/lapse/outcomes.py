@@ -1,0 +1,294 @@
+"""What a provider's answer means: the only place that reads statuses. No I/O.
+
+The rule behind every line: only a positive statement about this very id counts as one. A missing object and a
+missing endpoint are both 404 with the same error type; they differ in the words alone, so the words decide.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Protocol
+
+from lapse.answers import Reply, complaint, document, line, names_missing, recogniser, retry_after, say, shape
+from lapse.errors import LapseError
+from lapse.kinds import Kind
+
+__all__ = [
+    "SLOW_DOWN",
+    "Limited",
+    "Outcome",
+    "Reply",
+    "Spend",
+    "Verdict",
+    "after_probe",
+    "classify",
+    "classify_item",
+    "classify_read",
+    "exists",
+    "limited",
+    "probe_ok",
+    "unconfirmed",
+]
+
+SLOW_DOWN = 900.0
+"""Seconds to stay away after a 503 "Slow Down": OpenAI asks for at least 15 minutes at a reduced rate."""
+
+
+class Outcome(StrEnum):
+    """What became of one resource in one attempt.
+
+    No answer means ``UNPROVEN``: the sweep makes it out of an ``ALREADY_GONE`` that it has no proof for.
+    """
+
+    DELETED = "deleted"
+    ALREADY_GONE = "already_gone"
+    UNPROVEN = "unproven"
+    UNRECOGNISED = "unrecognised"
+    ENDPOINT_MISSING = "endpoint_missing"
+    UNCONFIRMED = "unconfirmed"
+    INVALID = "invalid"
+    AUTH = "auth"
+    CONFLICT = "conflict"
+    QUOTA = "quota"
+    RATE_LIMITED = "rate_limited"
+    ERROR = "error"
+    UNSUPPORTED = "unsupported"
+    KEPT = "kept"
+    LIMITED = "limited"
+
+
+class Limited(LapseError):  # noqa: N818 - the name says the state
+    """No further request may be sent in the time that is left. ``retry_after``: seconds, None if unknown."""
+
+    def __init__(self, detail: str = "no request tokens in time", after: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after = after
+
+
+class Spend(Protocol):
+    """Waits until the provider's shared budget has room for so many requests, and takes it."""
+
+    async def __call__(self, requests: int = 1) -> None:
+        """Return when the requests may be sent.
+
+        Raises:
+            Limited: not in the time that is left.
+
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one attempt to delete one resource came to.
+
+    Attributes:
+        outcome: The meaning.
+        unknown: True if the DELETE may have taken effect all the same.
+        retry_after: Seconds to stay away from this provider, where it said so.
+        detail: One redacted line for logs, audit and quarantine; empty for a plain success.
+        status: The HTTP status, None without an answer.
+        request_id: The provider's own name of the request.
+        items: Children confirmed deleted on the way.
+
+    """
+
+    outcome: Outcome
+    unknown: bool = False
+    retry_after: float | None = None
+    detail: str = ""
+    status: int | None = None
+    request_id: str | None = None
+    items: int = 0
+
+
+_FAILURES = {
+    "credentials": Outcome.AUTH,
+    "invalid": Outcome.INVALID,
+    "sunset": Outcome.UNSUPPORTED,
+}
+
+# Everything else from 400 on is an error.
+_STATUSES = {
+    400: Outcome.INVALID,
+    401: Outcome.AUTH,
+    402: Outcome.QUOTA,
+    403: Outcome.AUTH,
+    404: Outcome.UNRECOGNISED,
+    405: Outcome.UNRECOGNISED,
+    407: Outcome.AUTH,
+    409: Outcome.CONFLICT,
+    410: Outcome.UNRECOGNISED,
+    414: Outcome.INVALID,
+    422: Outcome.INVALID,
+    423: Outcome.CONFLICT,
+    429: Outcome.RATE_LIMITED,
+}
+
+_OK = 200
+_FIRST_REFUSAL = 400
+_FIRST_FAULT = 500
+_ABSENT = frozenset({404, 410})
+_TIMED_OUT = 408
+_TOO_MANY = 429
+_BUSY = 503
+
+
+def classify(
+    kind: Kind, object_id: str, reply: Reply, recognisers: Sequence[str] = (), *, now: float | None = None
+) -> Verdict:
+    """Return what the answer to ``DELETE`` of this object means.
+
+    A 200 is a deletion only if its JSON says ``deleted: true`` of exactly this id. An ``object`` may be
+    missing; one that is not the kind's own tells of another thing's deletion and leaves this one unconfirmed.
+    A 404 or 410 is ``ALREADY_GONE`` only if its message is the kind's own and names exactly this id, or
+    matches a recogniser.
+
+    Args:
+        kind: What was asked to be deleted.
+        object_id: Its id.
+        reply: The provider's answer.
+        recognisers: Further not-found texts of this provider, each a substring, or a text with ``{id}``.
+        now: Seconds since 1970, for a Retry-After date in an answer without a Date of its own.
+
+    """
+    if reply.status == _OK:
+        wrong = _not_deleted(kind, object_id, reply)
+        if wrong is None:
+            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+        return replace(unconfirmed(reply, wrong), unknown=True)
+    if reply.status in _ABSENT and names_missing((*kind.not_found, *recognisers), object_id, reply):
+        return _verdict(reply, Outcome.ALREADY_GONE)
+    verdict = _refusal(reply, now)
+    if verdict.outcome is Outcome.UNRECOGNISED and (text := recogniser(object_id, reply)):
+        hint = json.dumps(text, ensure_ascii=False)
+        return replace(
+            verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]")
+        )
+    return verdict
+
+
+def classify_item(
+    kind: Kind, object_id: str, item_id: str, reply: Reply, recognisers: Sequence[str] = ()
+) -> Verdict:
+    """Return what the answer to ``DELETE`` of a child means: of ``item_id`` in the object ``object_id``.
+
+    OpenAI answers with the parent and not with a deletion; a deletion that names the child is believed too.
+    A 404 that names the parent is as good as one that names the child. ``unknown`` is always False: it is
+    said of the parent, whose own deletion was not asked for yet.
+    """
+    child = kind.child or kind
+    if reply.status == _OK:
+        body = document(reply)
+        parent = (
+            body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
+        )
+        if parent or (body.get("deleted") is True and body.get("id") == item_id):
+            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+        return unconfirmed(reply, f"with {shape(reply)} for the deletion of {child.name} {item_id}")
+    if reply.status in _ABSENT and (
+        names_missing((*child.not_found, *recognisers), item_id, reply)
+        or names_missing(kind.not_found, object_id, reply)
+    ):
+        return _verdict(reply, Outcome.ALREADY_GONE)
+    return replace(_refusal(reply, None), unknown=False)
+
+
+def classify_read(kind: Kind, object_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
+    """Return why a ``GET`` of this object, of its children or of a list gives nothing to go by.
+
+    The caller found the body wanting, so a 200 is ``UNCONFIRMED``. ``unknown`` is always False: nothing was
+    asked to be deleted.
+    """
+    if reply.status == _OK:
+        return unconfirmed(reply, f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip())
+    return replace(classify(kind, object_id, reply, recognisers), unknown=False)
+
+
+def unconfirmed(reply: Reply, wrong: str) -> Verdict:
+    """Return the verdict on an answer that says neither yes nor no; ``wrong`` is what is wrong with it."""
+    return replace(_verdict(reply, Outcome.UNCONFIRMED), detail=line(f"{reply.status} {wrong}"))
+
+
+def limited(reason: Limited, items: int = 0) -> Verdict:
+    """Return the verdict on an attempt that the budget ended before it was over."""
+    return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
+
+
+def exists(object_id: str, reply: Reply) -> bool:
+    """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
+    return reply.status == _OK and document(reply).get("id") == object_id
+
+
+def probe_ok(reply: Reply) -> bool:
+    """Return True if the answer to a kind's probe shows that its endpoint is there: a 200 with a list."""
+    return reply.status == _OK and isinstance(document(reply).get("data"), list)
+
+
+def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
+    """Return what an unrecognised answer means after the kind's probe: one id's matter, or the endpoint's.
+
+    A good probe leaves the verdict as it was. A probe refused for reasons of its own (credentials, rate, an
+    outage) says nothing of the endpoint, and is itself the verdict. All else, a kind without a probe
+    included, is ``ENDPOINT_MISSING``.
+    """
+    if probe is None:
+        found = "this kind has no probe"
+    elif probe_ok(probe):
+        return verdict
+    else:
+        refused = _refusal(probe, None)
+        if refused.outcome in _SAYS_NOTHING:
+            return replace(refused, unknown=False)
+        found = f"the probe answered {say(probe)}"
+    return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
+
+
+_SAYS_NOTHING = frozenset(
+    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED}
+)
+
+
+def _refusal(reply: Reply, now: float | None) -> Verdict:
+    """Return the meaning of an answer that is neither a confirmation nor a recognised absence."""
+    if reply.status is None:
+        outcome = _FAILURES.get(reply.failure or "", Outcome.ERROR)
+        return Verdict(outcome, unknown=reply.sent and outcome is Outcome.ERROR, detail=say(reply))
+    if reply.status < _FIRST_REFUSAL:
+        return replace(_verdict(reply, Outcome.UNCONFIRMED, now), unknown=True)
+    verdict = _verdict(reply, _STATUSES.get(reply.status, Outcome.ERROR), now)
+    if reply.status == _TOO_MANY and "insufficient_quota" in {complaint(reply).code, complaint(reply).type}:
+        return replace(verdict, outcome=Outcome.QUOTA)
+    if reply.status == _BUSY and "slow down" in verdict.detail.lower():
+        verdict = replace(verdict, retry_after=max(verdict.retry_after or 0, SLOW_DOWN))
+    # A 408 and every 5xx tell of an answer that was lost, not of a request that was refused.
+    return replace(verdict, unknown=reply.status == _TIMED_OUT or reply.status >= _FIRST_FAULT)
+
+
+def _verdict(reply: Reply, outcome: Outcome, now: float | None = None) -> Verdict:
+    return Verdict(
+        outcome,
+        retry_after=retry_after(reply.headers, now),
+        detail=say(reply),
+        status=reply.status,
+        request_id=_request_id(reply),
+    )
+
+
+def _request_id(reply: Reply) -> str | None:
+    text = reply.headers.get("x-request-id", "")
+    return text[:128] if text.isascii() and text.isprintable() and text else None
+
+
+def _not_deleted(kind: Kind, object_id: str, reply: Reply) -> str | None:
+    """Return what is wrong with a 200 as a confirmation, or None if it is one."""
+    body = document(reply)
+    if not body:
+        return f"with {shape(reply)}"
+    if body.get("deleted") is not True:
+        return f"with {shape(reply)}, deleted: {json.dumps(body.get('deleted'))}"
+    if body.get("id") != object_id:
+        return f"that names another id: {json.dumps(body.get('id'))}"
+    if body.get("object", kind.deleted_object) != kind.deleted_object:
+        return f"for another kind: {shape(reply)}, not {kind.deleted_object}"
+    return None

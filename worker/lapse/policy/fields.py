@@ -1,0 +1,229 @@
+"""The types of single values in the policy file: each accepts one spelling and says what is wrong in a sentence.
+
+No I/O. Every check here raises ValueError with a text that follows ``key: ``; none repeats a value that may be secret.
+"""
+
+import ipaddress
+import re
+from typing import Annotated, Any, Final
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator
+from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
+from pydantic_core import CoreSchema, core_schema
+
+from lapse import durations, keys
+from lapse.errors import ConfigError, InvalidResource
+from lapse.kinds import KINDS, singular
+from lapse.policy.problems import did_you_mean, shown
+
+UNLIMITED: Final = "unlimited"
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
+_PER = {"s": 1, "m": 60, "h": 3600}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+LATER_TYPES = ("azure-openai", "foundry", "langgraph")
+"""Provider types that the design names and that this version does not have yet."""
+# What servers answer to a path that they do not have: a recogniser found in one of these would take a wrong
+# base_url for "everything is gone already".
+_ANY_404 = (
+    '{"detail":"not found"}',
+    "404 page not found",
+    "404: not found",
+    "http 404 error",
+    "the requested resource was not found on this server",
+    "the requested url was not found on the server",
+    "resource not found",
+    "invalid url (delete /v1/threads/)",
+    "cannot delete /v1/threads/",
+    "not_found_error",
+    "invalid_request_error",
+)
+
+
+def _rate(value: object) -> float | None:
+    if value == UNLIMITED:
+        return None
+    found = _RATE.fullmatch(value) if isinstance(value, str) else None
+    if not found:
+        raise ValueError(f'{shown(value)} is not a rate: write requests per s, m or h, such as "60/m", or "unlimited"')
+    if not float(found[1]):
+        raise ValueError(f'{shown(value)} allows nothing at all: pause the provider instead, or write "unlimited"')
+    return float(found[1]) / _PER[found[2]]
+
+
+def _ramp(value: object) -> float | None:
+    return None if value == "off" else durations.parse(value)
+
+
+def _text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("is blank: write a value or leave the key out")
+    if any(ord(character) < ord(" ") for character in value):
+        raise ValueError("holds a line break or another control character")
+    return value
+
+
+def _name(value: str) -> str:
+    try:
+        return keys.name(value, "name")
+    except InvalidResource as error:
+        raise ValueError(str(error)) from None
+
+
+def _variable(value: str) -> str:
+    if _VARIABLE.fullmatch(value):
+        return value
+    raise ValueError(
+        "is not the name of an environment variable (not shown, it may be the key itself): put the key into a"
+        ' variable and write its name, such as "OPENAI_API_KEY"'
+    )
+
+
+def _recogniser(value: str) -> str:
+    if any(value.strip().lower() in text for text in _ANY_404):
+        raise ValueError(
+            f"{shown(value)} is what servers say when the whole endpoint is missing: write words that only an absent"
+            ' object gets, such as "Assistant not found"'
+        )
+    return value
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f'{shown(value)} is not a kind: write its name, such as "conversation"')  # noqa: TRY004 - pydantic collects ValueError only
+    try:
+        return singular(value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def _kinds(value: object) -> tuple[str, ...]:
+    words = value if isinstance(value, list) else [value]
+    if not words:
+        raise ValueError('is empty: name at least one kind, such as ["conversation"]')
+    names = tuple(_kind(word) for word in words)
+    if len(set(names)) < len(names):
+        raise ValueError("names one kind twice")
+    return names
+
+
+def _provider_type(value: object) -> str:
+    if isinstance(value, str) and value in KINDS:
+        return value
+    if value in LATER_TYPES:
+        raise ValueError(f"{shown(value)} is not in this version: there is {', '.join(sorted(KINDS))}")
+    raise ValueError(f"{shown(value)} is not a provider type: {did_you_mean(value, [*KINDS, *LATER_TYPES])}")
+
+
+def split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:
+    """Return the parts of a URL.
+
+    Raises:
+        ValueError: it is none, has another scheme or no host; the text does not repeat it.
+
+    """
+    try:
+        parts = urlsplit(value)
+        port_is_valid = parts.port != 0
+    except ValueError:
+        port_is_valid = False
+    if not port_is_valid or re.search(r"[\s\\\x00-\x1f\x7f]", value):
+        raise ValueError("is not a URL: write special characters in it as %XX, and no spaces")
+    if parts.scheme not in schemes:
+        raise ValueError(f"is not a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+    return parts
+
+
+def _base_url(value: str) -> str:
+    parts = split_url(value, ("https", "http"))
+    if not parts.hostname:
+        raise ValueError("names no host: write it as https://HOST/PATH")
+    if "@" in parts.netloc:
+        raise ValueError("holds a user name or password: credentials belong into api_key_env or api_key_file")
+    if "?" in value or "#" in value:
+        raise ValueError("has a query or fragment: paths are appended to it, so leave that out")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    default = {"https": 443, "http": 80}[parts.scheme]
+    netloc = host if parts.port in {None, default} else f"{host}:{parts.port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
+
+
+def is_loopback(host: str) -> bool:
+    """Return True if a URL's host is this machine without asking anyone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def redis_url(value: str) -> str:
+    """Return a Redis URL unchanged.
+
+    Raises:
+        ValueError: redis-py would not take it, or would silently take another database; it is not repeated.
+
+    """
+    parts = split_url(value, ("redis", "rediss", "unix"))
+    if parts.scheme == "unix":
+        if not parts.path.strip("/"):
+            raise ValueError("names no socket: write it as unix:///PATH?db=0")
+        return value
+    if not parts.hostname:
+        raise ValueError(f"names no host: write it as {parts.scheme}://HOST:6379/0")
+    if not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise ValueError(f"names a database that is not a number: write it as {parts.scheme}://HOST:6379/0")
+    return value
+
+
+def _sink(value: str) -> str:
+    if value == "stdout" or (value.startswith("file:") and value.removeprefix("file:").strip()):
+        return value
+    raise ValueError(f'{shown(value)} is not a sink: write "stdout" or "file:PATH"')
+
+
+class OrUnlimited:
+    """Marks a table in whose place ``"unlimited"`` may stand; that becomes None."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        def check(value: object, inner: core_schema.ValidatorFunctionWrapHandler) -> object:
+            if value == UNLIMITED:
+                return None
+            if not isinstance(value, dict):
+                raise ValueError(f'{shown(value)} is not a limit: write a table {{ ... }}, or "unlimited"')  # noqa: TRY004 - pydantic collects ValueError only
+            return inner(value)
+
+        return core_schema.no_info_wrap_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(core), {"const": UNLIMITED, "description": "No limit, and that is meant."}]}
+
+
+_KIND_WORDS = sorted({word for kinds in KINDS.values() for kind in kinds.values() for word in (kind.name, kind.plural)})
+_KIND_SCHEMA = {"type": "string", "enum": _KIND_WORDS}
+_DURATION_SCHEMA = {"type": "string", "minLength": 2, "pattern": durations.PATTERN, "examples": ["90s", "30d"]}
+
+Duration = Annotated[float, PlainValidator(durations.parse), WithJsonSchema(_DURATION_SCHEMA)]
+Ramp = Annotated[
+    float | None,
+    PlainValidator(_ramp),
+    WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "off"}]}),
+]
+Rate = Annotated[
+    float | None,
+    PlainValidator(_rate),
+    WithJsonSchema({"type": "string", "pattern": rf"^{_RATE.pattern}$|^{UNLIMITED}$", "examples": ["60/m"]}),
+]
+Text = Annotated[str, AfterValidator(_text)]
+Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{keys.NAME.pattern}$"})]
+Variable = Annotated[str, AfterValidator(_variable), Field(json_schema_extra={"pattern": f"^{_VARIABLE.pattern}$"})]
+Recogniser = Annotated[str, AfterValidator(_text), AfterValidator(_recogniser)]
+KindNames = Annotated[
+    tuple[str, ...],
+    PlainValidator(_kinds),
+    WithJsonSchema({"anyOf": [_KIND_SCHEMA, {"type": "array", "items": _KIND_SCHEMA, "minItems": 1}]}),
+]
+KindName = Annotated[str, BeforeValidator(_kind), WithJsonSchema(_KIND_SCHEMA)]
+ProviderType = Annotated[str, PlainValidator(_provider_type), WithJsonSchema({"enum": sorted(KINDS)})]
+BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
+RedisUrl = Annotated[str, AfterValidator(redis_url)]
+Sink = Annotated[str, AfterValidator(_sink)]

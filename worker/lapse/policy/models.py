@@ -1,0 +1,274 @@
+"""The shape of the policy file: every table, key, type, unit and default. The JSON Schema is made from it. No I/O.
+
+Whatever concerns one key alone is said here; what concerns several is in ``lapse.policy.checks``. Keys without a
+default are optional to pydantic wherever a missing one is better explained there.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lapse import keys
+from lapse.policy.fields import (
+    BaseUrl,
+    Duration,
+    KindName,
+    KindNames,
+    Name,
+    OrUnlimited,
+    ProviderType,
+    Ramp,
+    Rate,
+    Recogniser,
+    RedisUrl,
+    Sink,
+    Text,
+    Variable,
+)
+
+Anchor = Literal["created_at", "last_active_at"]
+
+
+class Model(BaseModel):
+    """What all tables have in common: unknown keys are errors, and nothing is converted."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True)
+
+
+class Registry(Model):
+    """Where registrations are kept."""
+
+    url: RedisUrl | None = None
+    """Redis that holds the registry: redis://, rediss:// or unix://. Else the environment variable REDIS_URL."""
+    namespace: Name = "lapse"
+    """First part of every key name. Two deployments on one Redis need two."""
+    witness_file: Text | None = None
+    """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too."""
+    allow_volatile: bool = False
+    """Accept a Redis without persistence while a policy is in mode enforce."""
+    tls_ca: Text | None = None
+    """File with the certificate authorities for rediss://. Else the system's."""
+    tls_verify: bool = True
+    """Whether the certificate of a rediss:// server is checked."""
+
+
+class Celery(Model):
+    """Where Celery's wake-ups travel."""
+
+    broker_url: RedisUrl | None = None
+    """Redis that is Celery's broker. Else the environment variable CELERY_BROKER_URL, else the registry's."""
+
+
+class Schedule(Model):
+    """How often beat wakes the workers."""
+
+    sweep: Duration = Field(default="1m")
+    """Time between two sweeps of a policy with a ttl."""
+    orphans: Duration = Field(default="1h")
+    """Time between two looks for orphans."""
+
+
+class Sweep(Model):
+    """How one sweep works."""
+
+    budget: Duration = Field(default="50s")
+    """Time after which a sweep stops claiming more; the next one goes on."""
+    lease: Duration = Field(default="2m")
+    """Time a worker has to settle what it claimed before others may claim it again. At least 2s."""
+    batch: int = Field(default=100, ge=1, le=1000)
+    """Ids claimed in one step."""
+    max_attempts: int = Field(default=8, ge=1, le=100)
+    """Failed attempts after which an id goes to quarantine."""
+    tombstones: Duration = Field(default="30d")
+    """Time for which what was settled is remembered, so that it can be explained and undone."""
+    ramp: Ramp = Field(default="15m")
+    """Time between the steps of a first enforcement: 10 deletions, then 10 % of what is due, then all. Or "off"."""
+
+
+class Audit(Model):
+    """Where the record of every intent and outcome goes."""
+
+    sink: Sink = "stdout"
+    """"stdout" or "file:PATH": one JSON object a line."""
+    max_pending: int = Field(default=100_000, ge=1000, le=10_000_000)
+    """Records that may wait for the sink in Redis for each provider and kind before deletions there stop."""
+    key_file: Text | None = None
+    """File with the key that seals the records."""
+
+
+class Provider(Model):
+    """One account at one provider."""
+
+    model_config = ConfigDict(json_schema_extra={"required": ["type"]})
+
+    type: ProviderType | None = None
+    """The API it speaks. "openai" is any server compatible with OpenAI's."""
+    base_url: BaseUrl | None = None
+    """Where the API is, version included. Type openai: https://api.openai.com/v1 unless given."""
+    api_key_env: Variable | None = None
+    """Name of the environment variable that holds the key."""
+    api_key_file: Text | None = None
+    """File that holds the key; read again when it changes."""
+    auth: Literal["entra"] | None = None
+    """Another way to authenticate, in place of a key."""
+    rate: Rate = Field(default="60/m")
+    """Requests per s, m or h, all kinds of requests and all workers together. Or "unlimited"."""
+    concurrency: int = Field(default=16, ge=1, le=1000)
+    """Requests in flight in each worker process."""
+    not_found: list[Recogniser] = []
+    """Further texts by which this server says that an object does not exist."""
+    api_version: Text | None = None
+    """Version of the API, for providers that want one."""
+    organization: Text | None = None
+    """Organization that requests are made for."""
+    project: Text | None = None
+    """Project that requests are made for."""
+    allow_plaintext: bool = False
+    """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
+
+
+class Pace(Model):
+    """So many in each stretch of time."""
+
+    amount: int = Field(ge=1)
+    """How many."""
+    window: Duration
+    """In how much time."""
+
+
+class Share(Model):
+    """So much of all there is."""
+
+    percent: float = Field(gt=0, lt=100, allow_inf_nan=False)
+    """Percent of all."""
+    at_least: int = Field(ge=1)
+    """Number that is always allowed, however few there are."""
+
+
+class Limits(Model):
+    """Limits of every policy that does not state its own."""
+
+    max_deletions: Annotated[Pace, OrUnlimited()] | None = Field(default={"amount": 5000, "window": "1h"})
+    """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
+    max_newly_due: Annotated[Share, OrUnlimited()] | None = Field(default={"percent": 20, "at_least": 100})
+    """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
+
+
+class Orphan(Model):
+    """Deletes what the provider lists, what is ours, and what nothing live uses."""
+
+    min_age: Duration
+    """Time since its creation before an object can be an orphan."""
+    seen: int = Field(default=3, ge=2, le=1000)
+    """Complete listings in a row that have to show it unused."""
+    max_share: Annotated[Share, OrUnlimited()] | None = Field(default={"percent": 20, "at_least": 10})
+    """How much of one listing may be orphaned; if it is more, nothing is deleted. Or "unlimited"."""
+    uses: Literal["none"] | None = None
+    """"none": the application never names what it uses, and all unused objects are to go."""
+
+
+class ExpiresAfter(Model):
+    """OpenAI's own spelling of a ttl and an anchor."""
+
+    anchor: Anchor
+    """The time the policy counts from."""
+    days: int | None = Field(default=None, ge=1)
+    """Days after the anchor."""
+    hours: int | None = Field(default=None, ge=1)
+    """Hours after the anchor."""
+    minutes: int | None = Field(default=None, ge=1)
+    """Minutes after the anchor."""
+    seconds: int | None = Field(default=None, ge=1)
+    """Seconds after the anchor."""
+
+
+class Keep(Model):
+    """What is never deleted: every part given has to match."""
+
+    name: Annotated[str, Field(min_length=1)] | None = None
+    """Pattern of the object's name, such as "prod-*"."""
+    metadata: dict[str, Annotated[str, Field(min_length=1)]] = {}
+    """Pattern of each metadata value that the object has to have."""
+
+
+class Policy(Model):
+    """When objects of one or several kinds of one provider are deleted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "required": ["kind"],
+            "anyOf": [{"required": ["ttl", "anchor"]}, {"required": ["expires_after"]}, {"required": ["orphan"]}],
+        }
+    )
+
+    provider: Text | None = None
+    """Name of the provider. May be left out while exactly one is configured."""
+    kind: KindNames | None = None
+    """One kind or several, in singular or plural."""
+    ttl: Duration | None = None
+    """Time after the anchor at which an object is due. There is no default."""
+    anchor: Anchor | None = None
+    """The time the ttl counts from: created_at, or last_active_at, which every register and touch moves."""
+    expires_after: ExpiresAfter | None = None
+    """OpenAI's own spelling, in place of ttl and anchor."""
+    max_age: Duration | None = None
+    """Time after creation that no object outlives, however often it is touched."""
+    orphan: Orphan | None = None
+    """Delete what nothing live uses, in place of a ttl. Only for kinds that the provider lists."""
+    keep: list[Keep] = []
+    """What is never deleted, by name or metadata. One match is enough."""
+    cascade: dict[KindName, Literal["delete", "leave", "protect"]] = {}
+    """What becomes of the objects that a deleted one uses, by kind. Default: leave."""
+    mode: Literal["observe", "enforce"] = "observe"
+    """observe plans and counts, and deletes nothing; enforce deletes."""
+    max_deletions: Annotated[Pace, OrUnlimited()] | None = None
+    """As in [limits]; unless stated, that one holds."""
+    max_newly_due: Annotated[Share, OrUnlimited()] | None = None
+    """As in [limits]; unless stated, that one holds."""
+    formerly: list[Name] = []
+    """Old names of this policy: what was registered under them is adopted."""
+    touches: Literal["none"] | None = None
+    """"none": the application never touches these objects, and last_active_at is still meant as anchor."""
+    expect_gone: bool = False
+    """These objects also go by themselves, so that one being gone already is no news."""
+    cancel: bool = False
+    """Cancel what still runs on an object before deleting it."""
+    every: Duration | None = None
+    """Time between two sweeps of this policy. Default: as in [schedule]."""
+
+
+class File(Model):
+    """lapse's policy file, config/retention.toml."""
+
+    registry: Registry = Registry()
+    celery: Celery = Celery()
+    schedule: Schedule = Schedule()
+    sweep: Sweep = Sweep()
+    audit: Audit = Audit()
+    limits: Limits = Limits()
+    providers: dict[Name, Provider] = {}
+    """The accounts, each under a name of its own: [providers.NAME]."""
+    policies: dict[Name, Policy] = {}
+    """The policies, each under a name of its own: [policies.NAME]."""
+
+
+SECTIONS: dict[str, type[Model]] = {
+    "registry": Registry,
+    "celery": Celery,
+    "schedule": Schedule,
+    "sweep": Sweep,
+    "audit": Audit,
+    "limits": Limits,
+}
+"""The tables there is one of."""
+NAMED: dict[str, type[Model]] = {"providers": Provider, "policies": Policy}
+"""The tables that hold one table for each name."""
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 7, which TOML editors understand) of the policy file."""
+    made = File.model_json_schema(ref_template="#/definitions/{model}")
+    made["definitions"] = made.pop("$defs")
+    for named in NAMED:
+        made["properties"][named]["propertyNames"] = {"pattern": f"^{keys.NAME.pattern}$"}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", **made}

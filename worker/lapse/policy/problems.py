@@ -1,0 +1,134 @@
+"""Problems of a policy file in plain sentences, each with the place to look at. No I/O."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from lapse.policy.positions import Path, Positions
+
+# Their values are credentials, or places where people write one by mistake: never shown.
+_SECRET = frozenset(
+    {"api_key", "api_key_env", "api_key_file", "auth", "base_url", "broker_url", "key_file", "organization", "url"}
+)
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LITERAL_KEY = re.compile(r"(api|access|secret)?[_-]?(key|token|secret|password|credential)s?")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: at which key, and a sentence with the fix that follows ``key: ``."""
+
+    path: Path
+    text: str
+
+
+def shown(value: object) -> str:
+    """Return a value as TOML writes it, shortened; tables and arrays only by what they are."""
+    if isinstance(value, Mapping):
+        return "a table"
+    if isinstance(value, list):
+        return "an array"
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def dotted(path: Path) -> str:
+    """Return a key as TOML writes it: ``policies.chat.keep[0].name``."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step if _BARE.fullmatch(step) else json.dumps(step)}"
+    return text.removeprefix(".")
+
+
+def did_you_mean(word: object, known: Iterable[str]) -> str:
+    """Return ``did you mean "x"?``, or all there is if nothing is close."""
+    words = sorted(known)
+    close = get_close_matches(str(word).lower(), words, n=1)
+    if close:
+        return f'did you mean "{close[0]}"?'
+    return f"there is {', '.join(words)}" if words else "there is none"
+
+
+def unknown_key(key: str, known: Collection[str], elsewhere: Mapping[str, str]) -> str:
+    """Return what to say of a key that a table does not have; ``elsewhere``: key -> the table that has it."""
+    if "api_key_env" in known and _LITERAL_KEY.fullmatch(key.lower()):
+        return (
+            "a credential is never written here: put it into an environment variable and name that with"
+            " api_key_env, or into a file and name that with api_key_file"
+        )
+    if key in elsewhere:
+        return f"is no key of this table: it belongs into {elsewhere[key]}"
+    return f"is no key of this table: {did_you_mean(key, known)}"
+
+
+_SENTENCES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
+    "missing": lambda _shown, _ctx: "is missing: it has no default",
+    "string_type": lambda value, _ctx: f"{value} is not text: put it in quotes",
+    "bool_type": lambda value, _ctx: f"{value} is neither true nor false (without quotes)",
+    "int_type": lambda value, _ctx: f"{value} is not a whole number (without quotes)",
+    "int_from_float": lambda value, _ctx: f"{value} is not a whole number",
+    "float_type": lambda value, _ctx: f"{value} is not a number (without quotes)",
+    "finite_number": lambda value, _ctx: f"{value} is not a number",
+    "list_type": lambda value, _ctx: f"{value} is not an array: write it as [ ... ]",
+    "dict_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
+    "model_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
+    "greater_than": lambda value, ctx: f"{value} is too small: it has to be more than {ctx['gt']:g}",
+    "greater_than_equal": lambda value, ctx: f"{value} is too small: it has to be at least {ctx['ge']:g}",
+    "less_than": lambda value, ctx: f'{value} is too large: it has to be less than {ctx["lt"]:g}, or write "unlimited"',
+    "less_than_equal": lambda value, ctx: f"{value} is too large: it can be {ctx['le']:g} at most",
+    "value_error": lambda _shown, ctx: str(ctx["error"]),
+}
+
+
+def explain(
+    error: ValidationError, at: Path, known: Callable[[Path], Collection[str]], elsewhere: Mapping[str, str]
+) -> list[Problem]:
+    """Return pydantic's findings about the table at ``at``; ``known`` returns the keys of a table inside it."""
+    problems = []
+    for found in error.errors(include_url=False):
+        inside: Path = found["loc"]
+        key = str(inside[-1])
+        if found["type"] == "extra_forbidden":
+            text = unknown_key(key, known(inside[:-1]), elsewhere)
+        elif found["type"] == "literal_error":
+            choices = re.findall(r"'([^']+)'", found["ctx"]["expected"])
+            text = f"{_value(key, found['input'])} is not a choice: {did_you_mean(found['input'], choices)}"
+        else:
+            sentence = _SENTENCES.get(found["type"], lambda _shown, _ctx, other=found["msg"]: other)
+            text = sentence(_value(key, found["input"]), found.get("ctx", {}))
+        problems.append(Problem((*at, *inside), text))
+    return problems
+
+
+def _value(key: str, value: object) -> str:
+    return "its value (not shown)" if key in _SECRET else shown(value)
+
+
+def report(
+    problems: Iterable[Problem], file: str, positions: Positions, variables: Mapping[Path, str]
+) -> str:
+    """Return one line for each problem, ``file:line: key: what, and the fix``, or the environment variable instead."""
+    placed = []
+    for problem in problems:
+        variable = _variable(problem.path, positions, variables)
+        line = 0 if variable else positions.line(problem.path)
+        where = variable or f"{file}:{line}"
+        placed.append((variable is not None, line, f"{where}: {dotted(problem.path) or 'the file'}: {problem.text}"))
+    return "\n".join(text for _, _, text in sorted(dict.fromkeys(placed)))
+
+
+def _variable(path: Path, positions: Positions, variables: Mapping[Path, str]) -> str | None:
+    for depth in range(len(path), 0, -1):
+        if path[:depth] in variables:
+            return variables[path[:depth]]
+    if positions.written(path[:-1]):
+        return None
+    return next((name for changed, name in variables.items() if changed[: len(path) - 1] == path[:-1]), None)

@@ -1,0 +1,154 @@
+"""Checks of the registry's Redis when a worker, beat or exporter starts: may it hold the only record?
+
+What a check needs is read from INFO; CONFIG is asked where INFO does not say, and is often denied. What
+cannot be read is ``unknown``: a warning, never a refusal.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+OLDEST = (6, 2)
+
+
+class Level(StrEnum):
+    """How much a finding matters: ``fatal`` refuses to start."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FATAL = "fatal"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's result.
+
+    Attributes:
+        name: The check: ``server``, ``version``, ``eviction`` or ``persistence``.
+        level: What follows from it.
+        detail: What was found.
+        fix: What to do about it; empty where there is nothing to do.
+
+    """
+
+    name: str
+    level: Level
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the server says of itself.
+
+    Attributes:
+        info: The fields of INFO; empty if they could not be read.
+        save: The ``save`` setting; None if CONFIG is denied.
+        error: Why the server did not answer at all; None if it did.
+
+    """
+
+    info: Mapping[str, object]
+    save: str | None = None
+    error: str | None = None
+
+
+async def look(client: Redis) -> Facts:
+    """Read the server's facts; never raises for a server that is away or denies commands."""
+    try:
+        info = await client.info("all")
+    except ResponseError:
+        info = {}
+    except (RedisError, OSError) as error:
+        return Facts({}, error=f"{type(error).__name__}: {error}")
+    try:
+        reply: dict[Any, Any] = await client.config_get("save")
+    except (RedisError, OSError):
+        return Facts(info)
+    save = reply.get("save", reply.get(b"save"))
+    return Facts(info, save.decode() if isinstance(save, bytes) else save)
+
+
+def judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Finding, ...]:
+    """Return one finding a check. ``enforcing``: at least one policy deletes."""
+    if facts.error is not None:
+        detail = f"no answer from the registry: {facts.error}"
+        return (Finding("server", Level.UNKNOWN, detail, "start Redis, or correct the registry URL"),)
+    return (
+        _version(facts.info),
+        _eviction(facts.info),
+        _persistence(facts, enforcing=enforcing, allow_volatile=allow_volatile),
+    )
+
+
+def refusal(findings: Iterable[Finding]) -> str | None:
+    """Return why a process must not start, with the fixes; None if it may."""
+    fatal = [finding for finding in findings if finding.level is Level.FATAL]
+    if not fatal:
+        return None
+    return "\n".join(
+        ["refusing to use this Redis as the registry:", *(f"  {f.detail}. {f.fix}" for f in fatal)]
+    )
+
+
+def _version(info: Mapping[str, object]) -> Finding:
+    text = str(info.get("redis_version", ""))
+    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
+    if len(numbers) < len(OLDEST):
+        return Finding(
+            "version", Level.UNKNOWN, "the server does not say its version", "use Redis 6.2 or newer"
+        )
+    if numbers < OLDEST:
+        return Finding(
+            "version", Level.FATAL, f"the server is Redis {text}", "Use Redis 6.2 or newer, or Valkey"
+        )
+    return Finding("version", Level.OK, f"the server is compatible with Redis {text}")
+
+
+def _eviction(info: Mapping[str, object]) -> Finding:
+    policy = str(info.get("maxmemory_policy", ""))
+    if not policy:
+        return Finding(
+            "eviction", Level.UNKNOWN, "the server does not say its maxmemory-policy", "set it to noeviction"
+        )
+    if policy.startswith("allkeys-"):
+        return Finding(
+            "eviction",
+            Level.FATAL,
+            f"maxmemory-policy is {policy}: it may evict registered ids, which would then never be deleted",
+            "Set maxmemory-policy to noeviction, or use another server",
+        )
+    if policy.startswith("volatile-"):
+        detail = f"maxmemory-policy is {policy}: registered ids are safe, locks and queues may be evicted"
+        return Finding("eviction", Level.WARNING, detail, "noeviction is better")
+    return Finding("eviction", Level.OK, f"maxmemory-policy is {policy}")
+
+
+def _persistence(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> Finding:
+    if _is(facts.info, "aof_enabled", 1):
+        return Finding("persistence", Level.OK, "append-only file")
+    advice = "set appendonly yes"
+    if facts.save or (facts.save is None and _snapshots(facts.info)):
+        detail = "snapshots only: a crash loses what was registered since the last one"
+        return Finding("persistence", Level.WARNING, detail, advice)
+    if facts.save is None:
+        return Finding("persistence", Level.UNKNOWN, "the server does not say whether it persists", advice)
+    detail = "the server persists nothing: a restart forgets every registered id"
+    if allow_volatile or not enforcing:
+        return Finding("persistence", Level.WARNING, detail, advice)
+    advice = "Set appendonly yes, or allow_volatile = true in [registry] if that is acceptable"
+    return Finding("persistence", Level.FATAL, detail, advice)
+
+
+def _snapshots(info: Mapping[str, object]) -> bool:
+    # -1: no snapshot since the server started. A managed server may still take them by other means.
+    return str(info.get("rdb_last_bgsave_time_sec", -1)) not in {"-1", ""}
+
+
+def _is(info: Mapping[str, object], field: str, value: int) -> bool:
+    return str(info.get(field)) == str(value)

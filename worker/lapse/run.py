@@ -1,0 +1,303 @@
+"""One sweep of one partition while it lasts: its time, its tokens, its claims, its outcomes."""
+
+import asyncio
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import structlog
+
+from lapse import guard
+from lapse.control import Control
+from lapse.crew import Crew
+from lapse.deletion import delete
+from lapse.errors import RegistryUnavailable
+from lapse.flow import Flow
+from lapse.ledger import Claim, Claims, Ledger, Settled
+from lapse.model import Partition
+from lapse.outcomes import Limited, Outcome, Verdict
+from lapse.policy import Rule, SweepSection
+from lapse.proof import TRIES, Proof
+from lapse.providers import Provider
+
+log = structlog.get_logger("lapse")
+
+PAUSE_CHECK = 1.0
+LONGEST_NAP = 0.5
+UNPROVEN_ENOUGH = 20
+
+
+class Stop(Protocol):
+    """Says that this process is to end: no new DELETE from then on."""
+
+    def is_set(self) -> bool:
+        """Return True once it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a sweep works with."""
+
+    ledger: Ledger
+    control: Control
+    provider: Provider
+    flow: Flow
+    settings: SweepSection
+    stop: Stop
+
+
+@dataclass(slots=True)
+class Report:
+    """What one sweep did.
+
+    ``result``: completed, budget_exhausted, limited, observed, halted, paused, stopped, refused (other rules are in
+    force), divergence (newer rules are), unproven or breaker. ``more``: ids were due when it ended.
+    """
+
+    partition: Partition
+    result: str = "completed"
+    detail: str = ""
+    more: bool = False
+    due: int = 0
+    registered: int = 0
+    seconds: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def as_log(self) -> dict[str, Any]:
+        """Return the fields of the sweep's one log line."""
+        return {
+            "provider": self.partition.provider,
+            "kind": self.partition.kind,
+            "policy": self.partition.policy,
+            "result": self.result,
+            "due": self.due,
+            "registered": self.registered,
+            "more": self.more,
+            "seconds": round(self.seconds, 3),
+            **({"detail": self.detail} if self.detail else {}),
+            **{name: n for name, n in sorted(self.outcomes.items()) if n},
+        }
+
+
+class Run:
+    """One sweep of one partition while it lasts."""
+
+    def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
+        self.means = means
+        self.rule = rule
+        self.report = Report(rule.partition)
+        self.kind = means.provider.kinds[rule.partition.kind]
+        self._proof = Proof(means.ledger, means.provider, means.flow, self.kind, rule.partition)
+        self._began = time.monotonic()
+        self._deadline = self._began + min(budget or means.settings.budget, means.settings.budget)
+        self._pause_seen = self._began
+        self._now = 0
+        self._over = False
+
+    def crew(self) -> Crew:
+        """Return the hands that delete and the batches that record."""
+        return Crew(self.means.provider.concurrency, self._attempt, self._settle, self._unused)
+
+    def ends(self, result: str, detail: str = "", *, more: bool = False) -> bool:
+        """End the sweep with a result; False, so that a caller can return it."""
+        if not self._over:
+            self.report.result, self.report.detail, self.report.more, self._over = result, detail, more, True
+        return False
+
+    async def next_claims(self, crew: Crew) -> Claims | None:
+        """Return the next batch, or None when the sweep is over: nothing due, no time, no tokens, stopped, paused or halted."""
+        while await self._goes_on():
+            await crew.vacancy(min(LONGEST_NAP, self._left()))
+            tokens = await self._tokens(min(crew.room(), self.means.settings.batch))
+            if tokens:
+                claims = await self._claim(tokens)
+                if claims.claims:
+                    return claims
+                if claims.status != "ok":
+                    self.ends(*_refusals(claims.status))
+                elif not claims.parked:
+                    await crew.drain(self._left())
+                    return await self._suspect(crew)
+        return None
+
+    async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
+        """Take as many of these orphans as there are tokens and return the claims granted, or None when the sweep is over."""
+        while await self._goes_on():
+            await crew.vacancy(min(LONGEST_NAP, self._left()))
+            if tokens := await self._tokens(min(crew.room(), len(wanted))):
+                chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
+                claims = await self.means.ledger.claim_orphans(self.rule, self.means.settings, chosen)
+                self._now = claims.now
+                await self.means.flow.give_back(tokens - len(claims.claims))
+                if claims.status != "ok":
+                    self.ends(*_refusals(claims.status))
+                    return None
+                return claims
+        return None
+
+    async def spend(self, requests: int = 1) -> None:
+        """Wait for request tokens while the sweep lasts.
+
+        Raises:
+            Limited: they would come too late, or the process is to end.
+
+        """
+        if self.means.stop.is_set():
+            raise Limited("the worker ends")
+        await self.means.flow.spend(requests, within=self._left())
+
+    async def closed(self) -> Report:
+        """Count the sweep and return its report."""
+        report, partition = self.report, self.rule.partition
+        report.seconds = time.monotonic() - self._began
+        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
+        if report.outcomes[Outcome.UNPROVEN] and not report.outcomes[Outcome.DELETED]:
+            await self._without_witness()
+        if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
+            await self.means.ledger.note(partition, success=await self.means.control.now())
+        await self.means.ledger.count(partition, counters | self._drained())
+        log.info("sweep.finished", **report.as_log())
+        return report
+
+    async def _goes_on(self) -> bool:
+        if self._over:
+            return False
+        if self.means.stop.is_set():
+            return self.ends("stopped", more=True)
+        if self._left() <= 0:
+            return self.ends("budget_exhausted", more=True)
+        if self._proof.endpoint_doubtful or self.report.outcomes[Outcome.UNPROVEN] >= UNPROVEN_ENOUGH:
+            return self.ends("halted" if self._proof.endpoint_doubtful else "unproven")
+        if time.monotonic() - self._pause_seen > PAUSE_CHECK:
+            self._pause_seen = time.monotonic()
+            if scope := await self.means.control.paused(self.rule.partition):
+                return self.ends("paused", f"lapse pause on {scope}")
+        return True
+
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    async def _tokens(self, wanted: int) -> int:
+        if wanted <= 0:
+            return 0
+        grant = await self.means.flow.take(wanted)
+        if not grant.granted:
+            if grant.why == "breaker":
+                self.ends("breaker", "the provider's breaker is open", more=True)
+            elif grant.wait > self._left():
+                self.ends("limited", grant.why, more=True)
+            else:
+                await self.means.flow.pause(min(grant.wait, LONGEST_NAP))
+        return grant.granted
+
+    async def _claim(self, tokens: int, *, alone: bool = False) -> Claims:
+        claims = await self.means.ledger.claim(self.rule, self.means.settings, tokens, alone=alone)
+        self._now = claims.now
+        await self.means.flow.give_back(tokens - len(claims.claims))
+        return claims
+
+    async def _suspect(self, crew: Crew) -> Claims | None:
+        """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
+        again = Claims("ok", self._now, parked=1)
+        if not crew.idle or not await self._tokens(1):
+            return again
+        claims = await self._claim(1, alone=True)
+        if not claims.claims:
+            return None
+        crew.hand(claims.claims)
+        await crew.drain(self._left())
+        return again
+
+    async def _attempt(self, claim: Claim) -> Settled:
+        """Delete one claimed resource and decide what becomes of it; never raises."""
+        object_id = claim.resource.id
+        try:
+            if time.monotonic() > claim.begin_by or self.means.stop.is_set():
+                return self._unused(claim)
+            verdict = await delete(
+                self.means.provider, self.kind, object_id, keep=self.rule.keep, spend=self._spender(claim),
+                items=self.rule.cascade.get("conversation_item", "delete") == "delete",
+            )  # fmt: skip
+            verdict = await self._proof.judge(object_id, verdict, self._now)
+            await self._heed(object_id, verdict)
+        except Limited as reason:
+            verdict = Verdict(Outcome.LIMITED, detail=str(reason))
+        except asyncio.CancelledError:
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
+        except RegistryUnavailable as error:
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
+        except Exception as error:
+            log.exception("deletion.failed", id=object_id, **named(self.rule.partition))
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
+        return guard.settlement(claim, verdict)
+
+    def _spender(self, claim: Claim) -> Any:  # noqa: ANN401 - a Spend
+        async def spend(requests: int = 1) -> None:
+            left = claim.begin_by - time.monotonic()
+            if left <= 0 or self.means.stop.is_set():
+                raise Limited("the lease leaves no time for another request")
+            await self.means.flow.spend(requests, within=left)
+
+        return spend
+
+    async def _heed(self, object_id: str, verdict: Verdict) -> None:
+        partition = self.rule.partition
+        if change := await self.means.flow.heed(verdict):
+            log.warning(f"breaker.{change}", outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+        halt = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}.get(verdict.outcome)
+        if verdict.outcome is Outcome.UNRECOGNISED:
+            log.error("resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition))
+            halt = "unrecognised" if self._proof.endpoint_doubtful else None
+        if halt and await self.means.control.halt(partition, halt, verdict.detail, whole_kind=True):
+            log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
+            self.ends("halted", halt)
+
+    async def _settle(self, settled: list[Settled]) -> None:
+        """Record outcomes, trying again while the leases last: an answer that is not recorded is lost."""
+        patience = time.monotonic() + self.means.settings.lease / 2
+        while True:
+            try:
+                refused = await self.means.ledger.settle(
+                    self.rule.partition, self.means.provider.identity, settled, self._drained(),
+                    self.means.settings.max_attempts, listable=self.kind.listable,
+                )  # fmt: skip
+                break
+            except RegistryUnavailable:
+                if time.monotonic() > patience:
+                    raise
+                await asyncio.sleep(LONGEST_NAP)
+        self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
+        if refused:
+            log.warning("settlement.refused", ids=refused, **named(self.rule.partition))
+
+    def _unused(self, claim: Claim) -> Settled:
+        return guard.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
+
+    def _drained(self) -> dict[str, int]:
+        counters = self.means.provider.drain_tally().get(self.rule.partition.kind, {})
+        if self.means.flow.waited_ms:
+            counters["rate_wait_ms||"], self.means.flow.waited_ms = self.means.flow.waited_ms, 0
+        return counters
+
+    async def _without_witness(self) -> None:
+        partition = self.rule.partition
+        tries = (await self.means.ledger.mark(partition.provider, partition.kind, f"unproven|{partition.policy}") or 0) + 1
+        await self.means.ledger.mark(partition.provider, partition.kind, f"unproven|{partition.policy}", tries)
+        if tries >= TRIES:
+            detail = "the provider says of every id that it is not there, and none of the newest ids can be read: wrong key, project or base_url?"
+            await self.means.control.halt(partition, "no_witness", detail)
+
+
+def _refusals(status: str) -> tuple[str, str]:
+    return {
+        "limited": ("limited", "max_deletions or ramp"),
+        "halted": ("halted", ""),
+        "superseded": ("refused", "other rules are in force"),
+        "audit": ("limited", "the audit stream is full: its sink does not take records"),
+    }[status]
+
+
+def named(partition: Partition) -> dict[str, str]:
+    return {"provider": partition.provider, "kind": partition.kind, "policy": partition.policy}

@@ -1,0 +1,5 @@
+"""A stand-in for the provider: an HTTP server that keeps state as the provider does, and fails on request."""
+
+from lapse.sandbox.server import Sandbox, serve
+
+__all__ = ["Sandbox", "serve"]

@@ -1,0 +1,146 @@
+"""The ASGI application: route a request, apply the faults, carry it out, log it, answer it or keep silent."""
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from lapse.sandbox.bodies import Refused
+from lapse.sandbox.control import Control
+from lapse.sandbox.dialects.openai import OpenAI
+from lapse.sandbox.effects import apply
+from lapse.sandbox.faults import Decision, Script
+from lapse.sandbox.requestlog import Record, RequestLog
+from lapse.sandbox.state import Project, World
+from lapse.sandbox.wire import Answer, Call, Dialect, Request
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+_UNDELAYED = Decision(0.0, None)
+_WITHOUT_BODY = frozenset({"GET", "DELETE", "HEAD", "OPTIONS"})
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class App:
+    """The stand-in as one ASGI application.
+
+    Args:
+        world: What it keeps.
+        log: Where requests to a dialect are recorded.
+        script: The faults in force; ``script`` may be replaced while it runs.
+        latency: Seconds that every answer of a dialect waits.
+
+    """
+
+    def __init__(self, world: World, log: RequestLog, script: Script, latency: float = 0.0) -> None:
+        self.world = world
+        self.log = log
+        self.script = script
+        self.latency = latency
+        self._dialects: tuple[Dialect, ...] = (OpenAI(),)
+        self._control = Control(self)
+        self._request_ids = int.from_bytes(os.urandom(12)) << 32
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - ASGI's own type
+        """Answer one request, as ASGI calls it."""
+        arrived, began = time.time(), time.perf_counter()
+        method = scope["method"]
+        body = b"" if method in _WITHOUT_BODY else await _body(receive)
+        request = Request(
+            method,
+            scope["raw_path"].decode("ascii"),
+            scope["query_string"].decode("ascii"),
+            scope["headers"],
+            body,
+        )
+        dialect = self._dialect(request.path)
+        if dialect is None:
+            await _send(send, self._control.answer(request), ())
+            return
+        call = dialect.route(request)
+        decision = self.script.decide(request, call) if self.script.rules else _UNDELAYED
+        answer = self._carry_out(request, call, dialect, decision)
+        if delay := self.latency + decision.latency:
+            await asyncio.sleep(delay)
+        transport = scope["lapse.transport"]
+        lost = bool(answer.silence) or transport.is_closing()
+        fault = (decision.rule.name or decision.rule.effect) if decision.rule else ""
+        status = 0 if lost else answer.status
+        self.log.append(
+            Record(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault)
+        )
+        if answer.silence:
+            await _keep_silent(answer, transport, receive, send)
+            return
+        self._request_ids += 1
+        headers = dialect.headers(f"req_{self._request_ids:032x}", int((time.perf_counter() - began) * 1000))
+        await _send(send, answer, headers)
+
+    def _dialect(self, path: str) -> Dialect | None:
+        for dialect in self._dialects:
+            if path.startswith(dialect.prefix) and path[len(dialect.prefix) :][:1] in {"", "/"}:
+                return dialect
+        return None
+
+    def _carry_out(self, request: Request, call: Call, dialect: Dialect, decision: Decision) -> Answer:
+        def carry(given: Request, project: Project | None) -> Answer:
+            try:
+                if call.kind and (refused := dialect.refuse(given, call, self.world)):
+                    return refused
+                return call.run(given, project or dialect.project(given, self.world) or Project(), call.ids)
+            except Refused as refused:
+                return refused.answer
+
+        if decision.rule is None:
+            answer = carry(request, None)
+        else:
+            answer = apply(decision.rule, request, call, dialect, carry)
+        if self.script.rules and call.listing and answer.word.startswith("list"):
+            self.script.note(request, call, json.loads(answer.body).get("last_id") or "")
+        return answer
+
+
+async def _body(receive: Receive) -> bytes:
+    parts = []
+    while True:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _send(send: Send, answer: Answer, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+    length = () if answer.status == 204 else ((b"content-length", b"%d" % len(answer.body)),)  # noqa: PLR2004 - No Content
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [*answer.headers, *length, *headers],
+        }
+    )
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def _keep_silent(answer: Answer, transport: asyncio.Transport, receive: Receive, send: Send) -> None:
+    """Do what the silence says, then wait until the connection is gone."""
+    if answer.silence == "reset":
+        sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        with sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+    elif answer.silence == "close":
+        transport.close()
+    elif answer.silence == "cut":
+        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send(
+            {"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True}
+        )
+        transport.close()
+    while (await receive())["type"] != "http.disconnect":
+        pass

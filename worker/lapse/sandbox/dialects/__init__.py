@@ -1,0 +1,1 @@
+"""One provider's way of talking per module."""

@@ -1,0 +1,159 @@
+"""OpenAI's dialect under /v1: threads, messages, assistants, conversations and their items.
+
+Checks are made in this order: route, key, beta header, form of the id, object.
+Not here: runs, vector stores, files, and lists of threads, which the provider does not have either.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from lapse.sandbox.dialects import assistants, conversations
+from lapse.sandbox.state import Project, World
+from lapse.sandbox.wire import Answer, Call, Headers, Request, encode, refusal
+
+NO_KEY = (
+    "You didn't provide an API key. You need to provide your API key in an Authorization header using "
+    "Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+)
+NO_BETA = (
+    "You must provide the 'OpenAI-Beta' header to access the Assistants API. "
+    "Please try again by setting the header 'OpenAI-Beta: assistants=v2'."
+)
+BETA_KINDS = frozenset({"thread", "message", "assistant"})
+
+# What the provider says with a status when nothing else is asked for: message, type, code.
+USUAL: dict[int, tuple[str, str, str | None]] = {
+    401: (
+        "Incorrect API key provided: sk-*****. You can find your API key in the dashboard.",
+        "invalid_request_error",
+        "invalid_api_key",
+    ),
+    403: (
+        "Country, region, or territory not supported",
+        "request_forbidden",
+        "unsupported_country_region_territory",
+    ),
+    409: (
+        "The resource is being modified by another request. Please try again later.",
+        "invalid_request_error",
+        None,
+    ),
+    429: (
+        "You've exceeded the rate limit, please slow down and try again later.",
+        "invalid_request_error",
+        "rate_limit_exceeded",
+    ),
+    500: ("The server had an error while processing your request. Sorry about that!", "server_error", None),
+    503: ("The engine is currently overloaded, please try again later.", "server_error", None),
+}
+QUOTA = "You exceeded your current quota, please check your plan and billing details."
+
+
+class _Route(NamedTuple):
+    kind: str
+    run: Callable[[Request, Project, tuple[str, ...]], Answer]
+    listing: bool = False
+
+
+_ROUTES = {
+    "POST threads": _Route("thread", assistants.create_thread),
+    "GET threads/*": _Route("thread", assistants.read_thread),
+    "POST threads/*": _Route("thread", assistants.update_thread),
+    "DELETE threads/*": _Route("thread", assistants.delete_thread),
+    "GET threads/*/messages": _Route("message", assistants.list_messages, listing=True),
+    "POST threads/*/messages": _Route("message", assistants.create_message),
+    "GET threads/*/messages/*": _Route("message", assistants.read_message),
+    "DELETE threads/*/messages/*": _Route("message", assistants.delete_message),
+    "GET assistants": _Route("assistant", assistants.list_assistants, listing=True),
+    "POST assistants": _Route("assistant", assistants.create_assistant),
+    "GET assistants/*": _Route("assistant", assistants.read_assistant),
+    "POST assistants/*": _Route("assistant", assistants.update_assistant),
+    "DELETE assistants/*": _Route("assistant", assistants.delete_assistant),
+    "POST conversations": _Route("conversation", conversations.create_conversation),
+    "GET conversations/*": _Route("conversation", conversations.read_conversation),
+    "POST conversations/*": _Route("conversation", conversations.update_conversation),
+    "DELETE conversations/*": _Route("conversation", conversations.delete_conversation),
+    "GET conversations/*/items": _Route("conversation_item", conversations.list_items, listing=True),
+    "POST conversations/*/items": _Route("conversation_item", conversations.create_items),
+    "GET conversations/*/items/*": _Route("conversation_item", conversations.read_item),
+    "DELETE conversations/*/items/*": _Route("conversation_item", conversations.delete_item),
+}
+_FIRST_IDS = {
+    "threads": ("thread_id", "thread"),
+    "assistants": ("assistant_id", "asst"),
+    "conversations": ("conversation_id", "conv"),
+}
+_FIXED: Headers = ((b"openai-organization", b"lapse-sandbox"), (b"openai-version", b"2020-10-01"))
+
+
+class OpenAI:
+    """The dialect of api.openai.com and of servers compatible with it."""
+
+    prefix = "/v1"
+
+    def route(self, request: Request) -> Call:
+        """Return the call a request stands for; an unknown route is answered ``Invalid URL``."""
+        segments = request.path[len(self.prefix) + 1 :].split("/")
+        ids = tuple(segments[1::2])
+        pattern = "/".join([segment if at % 2 == 0 else "*" for at, segment in enumerate(segments)])
+        found = _ROUTES.get(f"{request.method} {pattern}")
+        if found is None or not all(ids):
+            return Call("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
+        if "%" in request.path:
+            ids = tuple(unquote(each) for each in ids)
+        return Call(found.kind, ids, found.listing, found.run)
+
+    def refuse(self, request: Request, call: Call, world: World) -> Answer | None:
+        """Return the refusal of a request without a known key, the beta header or an id of the right form."""
+        authorization = request.header(b"authorization")
+        if world.opened_by(authorization) is None:
+            return _bad_key(authorization)
+        if call.kind in BETA_KINDS and b"assistants=v2" not in request.header(b"openai-beta"):
+            return refusal(400, NO_BETA, "refused", code="invalid_beta")
+        if not call.ids:
+            return None
+        param, prefix = _FIRST_IDS[request.path[len(self.prefix) + 1 :].partition("/")[0]]
+        if call.ids[0].startswith(prefix):
+            return None
+        message = f"Invalid '{param}': '{call.ids[0]}'. Expected an ID that begins with '{prefix}'."
+        return refusal(400, message, "refused", param=param, code="invalid_value")
+
+    def project(self, request: Request, world: World) -> Project | None:
+        """Return the project of the request's key."""
+        return world.opened_by(request.header(b"authorization"))
+
+    def headers(self, request_id: str, milliseconds: int) -> Headers:
+        """Return the provider's own headers."""
+        own = ((b"x-request-id", request_id.encode()), (b"openai-processing-ms", b"%d" % milliseconds))
+        return _FIXED + own
+
+    def error(
+        self, status: int, message: str | None = None, *, code: str | None = None, kind: str | None = None
+    ) -> bytes:
+        """Return OpenAI's error envelope; ``code="insufficient_quota"`` is the 429 that no retry heals."""
+        usual = USUAL.get(
+            status, (f"The request failed with status {status}.", "invalid_request_error", None)
+        )
+        if code == "insufficient_quota":
+            usual = (QUOTA, "insufficient_quota", code)
+        body = {
+            "message": message or usual[0],
+            "type": kind or usual[1],
+            "param": None,
+            "code": code or usual[2],
+        }
+        return encode({"error": body}).encode()
+
+
+def _no_such_route(request: Request, _project: Project, _ids: tuple[str, ...]) -> Answer:
+    return refusal(404, f"Invalid URL ({request.method} {request.path})", "no_route")
+
+
+def _bad_key(authorization: bytes) -> Answer:
+    key = authorization.decode("latin-1").removeprefix("Bearer").strip()
+    if not key:
+        return refusal(401, NO_KEY, "refused")
+    shown = f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else "*" * 8  # noqa: PLR2004 - too short to show any of it
+    message = f"Incorrect API key provided: {shown}. You can find your API key in the dashboard."
+    return refusal(401, message, "refused", code="invalid_api_key")

@@ -1,0 +1,101 @@
+"""What a rule of the fault script does to one request. No I/O: the server keeps the silences and delays."""
+
+import json
+from collections.abc import Callable
+
+from lapse.sandbox.faults import LISTS, Rule
+from lapse.sandbox.paging import listed
+from lapse.sandbox.state import Project
+from lapse.sandbox.wire import HTML, JSON, Answer, Call, Dialect, Headers, Json, Request, encode
+
+SUNSET_KINDS = frozenset({"thread", "message", "assistant"})
+SUNSET_PATHS = ("/threads", "/assistants")
+PAGE = b"<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Something went wrong</body></html>\n"
+LOGIN = b"https://login.invalid/sign-in"
+
+Carry = Callable[[Request, Project | None], Answer]
+"""Carries a request out: in the project of its key, or in the one given."""
+
+
+def apply(rule: Rule, request: Request, call: Call, dialect: Dialect, carry: Carry) -> Answer:
+    """Return the answer, or the silence, that a rule makes of a request."""
+    if rule.effect == "sunset":
+        answer = _sunset(rule, request, dialect) if _is_sunset(request, call) else carry(request, None)
+    elif rule.effect == "wrong_project":
+        answer = carry(request, Project())._replace(executed=False)
+    elif rule.effect in LISTS:
+        answer = _list(rule.effect, request, call, carry)
+    elif rule.effect == "cut":
+        answer = carry(request, None)._replace(silence="cut")
+    else:
+        done = carry(request, None) if rule.execute else None
+        answer = _instead(rule, call, dialect)._replace(executed=done is not None and done.executed)
+    return answer._replace(headers=answer.headers + _given(rule)) if rule.headers else answer
+
+
+def _given(rule: Rule) -> Headers:
+    return tuple((name.lower().encode(), value.encode()) for name, value in rule.headers.items())
+
+
+def _is_sunset(request: Request, call: Call) -> bool:
+    return call.kind in SUNSET_KINDS or (not call.kind and any(part in request.path for part in SUNSET_PATHS))
+
+
+def _sunset(rule: Rule, request: Request, dialect: Dialect) -> Answer:
+    if rule.body == "html":
+        return Answer(404, PAGE, "sunset", headers=HTML)
+    if rule.body == "json":
+        return Answer(404, dialect.error(404, f"Invalid URL ({request.method} {request.path})"), "sunset")
+    return Answer(404, b"", "sunset", headers=())
+
+
+def _instead(rule: Rule, call: Call, dialect: Dialect) -> Answer:
+    id_ = call.ids[-1] if call.ids else ""
+    shape: Json = {"id": id_, "object": f"{call.kind}.deleted", "deleted": True}
+    whole = encode(shape).encode()
+    made = {
+        "hang": Answer(0, b"", "hang", silence="hang"),
+        "reset": Answer(0, b"", "reset", silence="reset"),
+        "close": Answer(0, b"", "close", silence="close"),
+        "deleted_false": Answer(200, encode(shape | {"deleted": False}).encode(), "deleted_false"),
+        "empty_object": Answer(200, b"{}", "empty_object"),
+        "other_id": Answer(200, encode(shape | {"id": _other(id_)}).encode(), "other_id"),
+        "html": Answer(200, PAGE, "html", headers=HTML),
+        "empty": Answer(200, b"", "empty"),
+        "no_content": Answer(204, b"", "no_content", headers=()),
+        "redirect": Answer(302, b"", "redirect", headers=((b"location", LOGIN),)),
+        "truncated": Answer(200, whole[: len(whole) // 2], "truncated"),
+    }
+    return made.get(rule.effect) or _error(rule, dialect)
+
+
+def _error(rule: Rule, dialect: Dialect) -> Answer:
+    if rule.text is not None:
+        return Answer(rule.status, rule.text.encode(), "error")
+    if rule.body == "html":
+        return Answer(rule.status, PAGE, "error", headers=HTML)
+    if rule.body == "empty":
+        return Answer(rule.status, b"", "error", headers=())
+    body = dialect.error(rule.status, rule.message, code=rule.code, kind=rule.type)
+    return Answer(rule.status, body, "error", headers=JSON)
+
+
+def _list(effect: str, request: Request, call: Call, carry: Carry) -> Answer:
+    if not call.listing:
+        return carry(request, None)
+    if effect == "list_empty":
+        return Answer(200, encode(listed([], has_more=True)).encode(), effect)
+    answer = carry(_first_page(request) if effect == "list_loop" else request, None)
+    if answer.status != 200:  # noqa: PLR2004 - OK
+        return answer
+    body = json.loads(answer.body) | {"has_more": effect == "list_loop"}
+    return answer._replace(body=encode(body).encode(), word=effect)
+
+
+def _first_page(request: Request) -> Request:
+    kept = [pair for pair in request.query.split("&") if pair.partition("=")[0] not in {"after", "before"}]
+    return request._replace(query="&".join(kept))
+
+
+def _other(id_: str) -> str:
+    return id_[:-1] + ("A" if not id_.endswith("A") else "B")

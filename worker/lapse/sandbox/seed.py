@@ -1,0 +1,73 @@
+"""Making many objects at once, which no provider offers: for tests, benchmarks and the demo. No I/O."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lapse.errors import ConfigError
+from lapse.sandbox.dialects.assistants import new_assistant, new_thread
+from lapse.sandbox.dialects.conversations import add_items, new_conversation
+from lapse.sandbox.state import DEFAULT_PROJECT, Stored, World, alnum_ids, hex_ids, now
+from lapse.sandbox.wire import Json  # noqa: TC001 - one style of import for one name
+
+KEYS = ("kind", "count", "ids", "project", "created_at", "metadata", "name", "items")
+
+
+def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON
+    """Put objects into a project and return their ids in order of creation.
+
+    Args:
+        world: Where.
+        **given: ``kind`` (thread, assistant or conversation); ``count`` (1 unless said) or ``ids`` (these
+            very ids); ``project``; ``created_at`` (seconds since 1970, else now); ``metadata`` and ``name`` of each;
+            ``items`` (that many items in each conversation).
+
+    Raises:
+        ConfigError: an unknown key, kind or project, or a count that is not one.
+
+    """
+    for key in given.keys() - set(KEYS):
+        raise ConfigError(f"seed: unknown key '{key}': one of {', '.join(KEYS)}")
+    kind, project = given.get("kind"), world.projects.get(given.get("project", DEFAULT_PROJECT))
+    if project is None:
+        raise ConfigError(f"seed: no project {given['project']!r}: one of {', '.join(world.projects)}")
+    if kind not in _MAKERS:
+        raise ConfigError(f"seed: kind {kind!r} cannot be seeded: one of {', '.join(_MAKERS)}")
+    prefix, ids, make = _MAKERS[kind]
+    wanted: Sequence[str] = given.get("ids") or ids(prefix, _count(given.get("count", 1)))
+    created_at = int(given.get("created_at") or now())
+    project.kept[kind].update((id_, make(id_, given, created_at)) for id_ in wanted)
+    return list(wanted)
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ConfigError(f"seed: count: {value!r} is not a number of objects")
+    return value
+
+
+def _thread(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
+    return new_thread(id_, dict(given.get("metadata") or {}), created_at=created_at)
+
+
+def _assistant(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
+    asked: Json = {
+        "model": "sandbox",
+        "name": given.get("name"),
+        "metadata": dict(given.get("metadata") or {}),
+    }
+    return new_assistant(id_, asked, created_at)
+
+
+def _conversation(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
+    stored = new_conversation(id_, dict(given.get("metadata") or {}), created_at)
+    add_items(
+        stored, [{"type": "message", "role": "user", "content": "seeded"}] * _count(given.get("items", 0))
+    )
+    return stored
+
+
+_MAKERS = {
+    "thread": ("thread_", alnum_ids, _thread),
+    "assistant": ("asst_", alnum_ids, _assistant),
+    "conversation": ("conv_", hex_ids, _conversation),
+}

@@ -1,0 +1,258 @@
+"""Running the stand-in: in a thread of this process, or as a process of its own."""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Self, TypeVar
+
+from lapse.errors import ConfigError
+from lapse.sandbox import control, faults
+from lapse.sandbox.app import App
+from lapse.sandbox.requestlog import RequestLog
+from lapse.sandbox.seed import seed
+from lapse.sandbox.state import World
+from lapse.sandbox.wire import Json
+
+try:
+    import uvicorn
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+except ImportError as missing:
+    raise ConfigError(
+        f"the provider stand-in needs {missing.name}: install lapse with its extra, lapse[sandbox]"
+    ) from missing
+
+HOST = "127.0.0.1"
+# Longer than clients keep an idle connection: the stand-in must not be the one that closes it under a request.
+KEEP_ALIVE = 120
+
+T = TypeVar("T")
+
+
+class _Protocol(HttpToolsProtocol):
+    """Uvicorn's protocol, which also shows the application the connection: a reset is no part of ASGI."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["lapse.transport"] = self.transport  # type: ignore[typeddict-unknown-key]
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn's server, which ends without waiting for unanswered requests, and by a signal with success."""
+
+    def __init__(self, app: App, ready: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=_Protocol,
+                loop="uvloop",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
+                backlog=4096,
+            )
+        )
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready(asyncio.get_running_loop())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.force_exit = True
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def leave(_number: int, _frame: FrameType | None) -> None:
+            self.should_exit = True
+
+        before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Sandbox:
+    """The stand-in in a thread of this process, on a loopback port. A context manager.
+
+    Args:
+        port: The port; 0 takes a free one.
+        log: The request log's file; None keeps it in memory only.
+        script: The faults in force from the start.
+        latency: Seconds that every answer waits.
+        keys: API key to project name. None: any key is accepted, and all see the same objects.
+
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        log: Path | None = None,
+        script: faults.Script | None = None,
+        latency: float = 0.0,
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
+        self._log = RequestLog(log)
+        self._app = App(World(keys), self._log, script or faults.Script(), latency)
+        self._socket = _listen(port)
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server = _Server(self._app, self._is_ready)
+        self._thread = threading.Thread(target=self._serve, name="lapse-sandbox", daemon=True)
+
+    @property
+    def root(self) -> str:
+        """The server's URL, under which its own endpoints are."""
+        return f"http://{HOST}:{self._socket.getsockname()[1]}"
+
+    @property
+    def url(self) -> str:
+        """The base URL of OpenAI's dialect."""
+        return f"{self.root}/v1"
+
+    def start(self) -> Self:
+        """Start serving; returns when requests are answered.
+
+        Raises:
+            RuntimeError: it did not start within 10 s.
+
+        """
+        self._thread.start()
+        if not self._started.wait(10):
+            raise RuntimeError("the provider stand-in did not start within 10 s")
+        return self
+
+    def stop(self) -> None:
+        """Stop serving and close the log; unanswered requests lose their connection."""
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._log.close()
+
+    def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
+        """Make objects and return their ids; ``given``: metadata, name, created_at, items, ids, project."""
+        return self._do(lambda: seed(self._app.world, kind=kind, count=count, **given))
+
+    def alive(self, kind: str, project: str | None = None) -> set[str]:
+        """Return the ids that exist of a kind: thread, message, assistant, conversation, conversation_item."""
+        return self._do(lambda: set(control.objects(self._app, kind, project)))
+
+    def requests(self) -> list[Json]:
+        """Return the request log since the start or the last reset, a dict per request as in the file."""
+        return self._do(lambda: [record._asdict() for record in self._log.records])
+
+    def counts(self) -> list[Json]:
+        """Return the number of requests by method, kind, status and answer."""
+        return self._do(self._log.summary)
+
+    def faults(self, rules: str | Sequence[Mapping[str, Any]] = (), *, seed: int = 0) -> None:
+        """Put these faults in force instead of those before: a script's text, or its rules as dicts.
+
+        Raises:
+            ConfigError: a rule is wrong.
+
+        """
+        if isinstance(rules, str):
+            script = faults.parse(rules)
+        else:
+            script = faults.from_tables({"seed": seed, "rule": [dict(rule) for rule in rules]})
+        self._do(lambda: setattr(self._app, "script", script))
+
+    def latency(self, seconds: float) -> None:
+        """Make every answer wait so many seconds from now on."""
+        self._do(lambda: setattr(self._app, "latency", seconds))
+
+    def reset(self) -> None:
+        """Forget every object, the log in memory, the faults and the latency."""
+        self._do(lambda: control.reset(self._app))
+        self.latency(0.0)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _serve(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def _is_ready(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._started.set()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in the server's loop, so that no request comes between."""
+        if self._loop is None:
+            raise RuntimeError("the provider stand-in is not running: call start()")
+
+        async def run() -> T:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
+
+
+def serve(
+    port: int = 0,
+    *,
+    log: Path | None = None,
+    script: Path | None = None,
+    latency: float = 0.0,
+    keys: Mapping[str, str] | None = None,
+) -> None:
+    """Run the stand-in in this process until SIGTERM or SIGINT; its base URL is the one line on stdout.
+
+    Args:
+        port: The port; 0 takes a free one.
+        log: The request log's file.
+        script: The fault script's file.
+        latency: Seconds that every answer waits.
+        keys: API key to project name. None: any key is accepted, and all see the same objects.
+
+    Raises:
+        ConfigError: the port is taken, the log cannot be written, or the fault script is wrong.
+
+    """
+    rules = faults.load(script) if script else faults.Script()
+    requests = RequestLog(log)
+    listening = _listen(port)
+
+    def ready(_loop: asyncio.AbstractEventLoop) -> None:
+        sys.stdout.write(f"http://{HOST}:{listening.getsockname()[1]}/v1\n")
+        sys.stdout.flush()
+
+    try:
+        _Server(App(World(keys), requests, rules, latency), ready).run(sockets=[listening])
+    finally:
+        requests.close()
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"port {port} on {HOST} cannot be used ({error.strerror}): choose another, or 0 for a free one"
+        ) from error
+    return listening

@@ -1,0 +1,74 @@
+"""The story: claim what is due, guard, delete, settle; until nothing is due or the time is over."""
+
+import structlog
+
+from lapse import guard
+from lapse.control import plan_hash
+from lapse.ledger import Survey
+from lapse.policy import Rule
+from lapse.run import Means, Report, Run, named
+
+log = structlog.get_logger("lapse")
+
+
+async def sweep(means: Means, rule: Rule, *, before: str | None = None, budget: float | None = None) -> Report:
+    """Delete what is due in one partition.
+
+    Args:
+        means: The registry, the provider and the budget to work with.
+        rule: One version of the policy, used throughout.
+        before: The digest this process swept the partition with before, if the rule has changed under it.
+        budget: Seconds, if less than the configured budget.
+
+    Raises:
+        RegistryUnavailable: Redis was lost; leases run out by themselves.
+
+    """
+    run = Run(means, rule, budget)
+    if await opened(run, before):
+        async with run.crew() as crew:
+            while batch := await run.next_claims(crew):
+                crew.hand(batch.claims)
+    return await run.closed()
+
+
+async def opened(run: Run, before: str | None) -> bool:
+    """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
+    means, rule = run.means, run.rule
+    if await means.ledger.adopt(rule, before) == "divergence":
+        await means.control.halt(rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force")
+        return run.ends("divergence", "another worker has newer rules")
+    if scope := await means.control.paused(rule.partition):
+        return run.ends("paused", f"lapse pause on {scope}")
+    await means.ledger.rename(rule)
+    survey = await means.ledger.survey(rule)
+    run.report.due, run.report.registered = survey.due, survey.registered
+    stand = guard.stand(rule, survey)
+    await _lift(means, rule, stand)
+    if stand.halt:
+        plan = plan_hash(rule.partition, rule.digest, stand.halt, survey.due) if stand.plan else None
+        if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan):
+            log.error("guard.tripped", guard=stand.halt, detail=stand.detail, plan=plan, **named(rule.partition))
+    await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
+    if not stand.act:
+        return run.ends(stand.result, stand.detail)
+    await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
+    return True
+
+
+async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
+    """End the standing halts whose cause has ended."""
+    ended = set(stand.lift) - ({stand.halt} if stand.halt else set())
+    for halt in await means.control.halts([(rule.partition.provider, rule.partition.kind)]) if ended else []:
+        if halt.policy == rule.partition.policy and halt.reason in ended & guard.STANDING:
+            await means.control.lift(halt, "its cause has ended", "lapse")
+
+
+async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
+    fields = guard.baseline(survey)
+    if restart_ramp:
+        log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
+        fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+    await means.ledger.note(rule.partition, **fields)
+
+

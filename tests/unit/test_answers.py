@@ -106,7 +106,8 @@ def test_a_line_is_redacted(text: str, secret: str) -> None:
 
 
 def test_an_answer_that_says_a_secret_does_not_pass_it_on() -> None:
-    body = b'{"error": {"message": "Incorrect API key provided: sk-proj-AbCdEf123456.", "code": "invalid_api_key"}}'
+    error = b'{"message": "Incorrect API key provided: sk-proj-AbCdEf123456.", "code": "invalid_api_key"}'
+    body = b'{"error": ' + error + b"}"
 
     said = say(Reply(401, {}, body))
 

@@ -79,10 +79,12 @@ def test_a_kind_is_known_in_singular_and_plural(text: str, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["treads", "assistent", "conversatoins"])
 def test_a_misspelled_kind_is_answered_with_the_right_one(text: str) -> None:
-    with pytest.raises(ConfigError, match="did you mean '(thread|assistant|conversation)'"):
+    with pytest.raises(ConfigError, match=r"did you mean '(thread|assistant|conversation)'"):
         singular(text)
 
 
 def test_an_unknown_kind_is_answered_with_all_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"kind 'zzz' is not known: there are assistant, conversation, thread"):
+    with pytest.raises(
+        ConfigError, match="kind 'zzz' is not known: there are assistant, conversation, thread"
+    ):
         singular("zzz")

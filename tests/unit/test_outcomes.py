@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from providers.rows import CONVERSATION, ROWS, THREAD, Row, error, gone
 
 from lapse.kinds import CONVERSATION_ITEM, KINDS
 from lapse.outcomes import (
@@ -19,6 +18,7 @@ from lapse.outcomes import (
     limited,
     probe_ok,
 )
+from providers.rows import CONVERSATION, ROWS, THREAD, Row, error, gone
 
 KIND = KINDS["openai"]["thread"]
 CONVERSATIONS = KINDS["openai"]["conversation"]
@@ -89,7 +89,10 @@ class TestRecognisers:
         ],
     )
     def test_a_text_with_the_id(self, message: str, outcome: Outcome) -> None:
-        assert classify(KIND, THREAD, reply(404, error(message)), ["Thread {id} does not exist"]).outcome is outcome
+        assert (
+            classify(KIND, THREAD, reply(404, error(message)), ["Thread {id} does not exist"]).outcome
+            is outcome
+        )
 
     def test_a_text_with_the_id_twice_needs_it_twice(self) -> None:
         texts = ["{id}: no {id} here"]
@@ -128,7 +131,13 @@ class TestRecognisers:
 
     @pytest.mark.parametrize(
         "message",
-        ["Not Found", "Resource not found", f"Invalid URL (DELETE /v1/threads/{THREAD})", "x" * 101, "key sk-abcdefgh1234"],
+        [
+            "Not Found",
+            "Resource not found",
+            f"Invalid URL (DELETE /v1/threads/{THREAD})",
+            "x" * 101,
+            "key sk-abcdefgh1234",
+        ],
     )
     def test_a_text_that_says_too_little_or_too_much_is_not_suggested(self, message: str) -> None:
         assert "not_found" not in classify(KIND, THREAD, reply(404, error(message))).detail
@@ -157,9 +166,15 @@ class TestItems:
     @pytest.mark.parametrize(
         ("answer", "outcome"),
         [
-            (reply(200, json.dumps({"id": CONVERSATION, "object": "conversation", "metadata": {}})), Outcome.DELETED),
+            (
+                reply(200, json.dumps({"id": CONVERSATION, "object": "conversation", "metadata": {}})),
+                Outcome.DELETED,
+            ),
             (reply(200, json.dumps({"id": CONVERSATION})), Outcome.DELETED),
-            (reply(200, json.dumps({"id": ITEM, "object": "conversation.item.deleted", "deleted": True})), Outcome.DELETED),
+            (
+                reply(200, json.dumps({"id": ITEM, "object": "conversation.item.deleted", "deleted": True})),
+                Outcome.DELETED,
+            ),
             (reply(200, json.dumps({"id": "conv_other", "object": "conversation"})), Outcome.UNCONFIRMED),
             (reply(200, json.dumps({"id": CONVERSATION, "object": "response"})), Outcome.UNCONFIRMED),
             (reply(200, json.dumps({"id": ITEM, "deleted": False})), Outcome.UNCONFIRMED),
@@ -171,21 +186,26 @@ class TestItems:
             (reply(404, error(f"Item with id '{ITEM}' not found in conversation.")), Outcome.ALREADY_GONE),
             (reply(404, error(f"Conversation with id '{CONVERSATION}' not found.")), Outcome.ALREADY_GONE),
             (reply(404, error("Item with id 'msg_other' not found.")), Outcome.UNRECOGNISED),
-            (reply(404, error(f"Invalid URL (DELETE /v1/conversations/{CONVERSATION}/items/{ITEM})")), Outcome.UNRECOGNISED),
+            (
+                reply(404, error(f"Invalid URL (DELETE /v1/conversations/{CONVERSATION}/items/{ITEM})")),
+                Outcome.UNRECOGNISED,
+            ),
             (reply(403), Outcome.AUTH),
             (reply(429, retry_after="7"), Outcome.RATE_LIMITED),
             (reply(502), Outcome.ERROR),
             (Reply(failure="timeout"), Outcome.ERROR),
         ],
-    )  # fmt: skip
+    )
     def test_table(self, answer: Reply, outcome: Outcome) -> None:
-        """Whatever becomes of an item, the conversation's own DELETE was not sent: nothing is unknown about it."""
+        """Whatever becomes of an item, nothing is unknown of the conversation: its DELETE was not sent."""
         verdict = classify_item(CONVERSATIONS, CONVERSATION, ITEM, answer)
 
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
 
     def test_recognisers_count(self) -> None:
-        verdict = classify_item(CONVERSATIONS, CONVERSATION, ITEM, reply(404, error("no such item")), ["no such item"])
+        verdict = classify_item(
+            CONVERSATIONS, CONVERSATION, ITEM, reply(404, error("no such item")), ["no such item"]
+        )
 
         assert verdict.outcome is Outcome.ALREADY_GONE
 
@@ -201,7 +221,7 @@ class TestReads:
     def test_a_200_is_unconfirmed(self) -> None:
         verdict = classify_read(KIND, THREAD, reply(200, "{}"))
 
-        assert (Outcome.UNCONFIRMED, False) == (verdict.outcome, verdict.unknown)
+        assert (verdict.outcome, verdict.unknown) == (Outcome.UNCONFIRMED, False)
         assert THREAD in verdict.detail
 
     @pytest.mark.parametrize(
@@ -275,7 +295,9 @@ class TestProbe:
             (Reply(failure="credentials", sent=False), Outcome.AUTH),
         ],
     )
-    def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(self, probe: Reply, outcome: Outcome) -> None:
+    def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(
+        self, probe: Reply, outcome: Outcome
+    ) -> None:
         verdict = after_probe(self.UNRECOGNISED, probe)
 
         assert (outcome, False) == (verdict.outcome, verdict.unknown)

@@ -47,3 +47,14 @@ def test_fractions_of_a_millisecond_add_up_over_drains() -> None:
         drained.append(tally.drain()["thread"].get("request_ms||delete", 0))
 
     assert drained == [0, 0, 0, 1, 0]
+
+
+def test_one_kind_is_drained_alone() -> None:
+    tally = Tally()
+    for kind in ("thread", "assistant"):
+        tally.add(kind, "delete", Reply(200, seconds=0.02))
+
+    assert list(tally.drain("thread")) == ["thread"]
+    assert tally.drain("thread") == {}
+    assert tally.drain("conversation") == {}
+    assert list(tally.drain()) == ["assistant"]

@@ -19,7 +19,7 @@ from lapse.outcomes import (
     limited,
     unconfirmed,
 )
-from lapse.policy.values import Keep
+from lapse.policy import Keep
 from lapse.providers import Provider
 
 ITEMS_AT_ONCE = 8

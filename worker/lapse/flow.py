@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from dataclasses import dataclass
 
 from lapse import keys
@@ -10,7 +11,8 @@ from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Account
 from lapse.scripts import Call, script
 
-OUTAGE_AFTER = 20  # errors in a row
+OUTAGE_AFTER = 20.0  # answers in a row that were none, or a gateway's
+ID_ERROR_WEIGHT = 0.2  # a plain 500 may be one id's own
 OUTAGE_PAUSE = 10.0
 AUTH_PAUSE = 60.0
 NO_RETRY_AFTER = 5.0
@@ -33,9 +35,15 @@ class Flow:
         self._carrier = carrier
         self._key = keys.flow(namespace, account.name)
         self._rate = account.rate
-        self._errors = 0
+        self._errors = 0.0
         self._suspect = False
+        self._shut_until = 0.0
         self.waited_ms = 0
+
+    @property
+    def shut(self) -> bool:
+        """True while this process has heard that no request should be sent: claims in hand go back."""
+        return time.monotonic() < self._shut_until
 
     async def take(self, wanted: int) -> Grant:
         """Take up to ``wanted`` tokens; a bucket holds one second's worth, at least one."""
@@ -79,7 +87,7 @@ class Flow:
         if verdict.outcome in {Outcome.AUTH, Outcome.QUOTA}:
             return await self._block(AUTH_PAUSE, str(verdict.outcome))
         if verdict.outcome is Outcome.ERROR:
-            self._errors += 1
+            self._errors += 1 if verdict.status in {None, 502, 503, 504} else ID_ERROR_WEIGHT
             return await self._block(OUTAGE_PAUSE, "outage") if self._errors >= OUTAGE_AFTER else None
         if verdict.outcome is Outcome.LIMITED or verdict.outcome is Outcome.RATE_LIMITED:
             return None
@@ -90,6 +98,7 @@ class Flow:
         return None
 
     async def _block(self, seconds: float, reason: str) -> str | None:
+        self._shut_until = time.monotonic() + seconds
         changed = (await self._carrier.carry([self._call("block", round(seconds * 1000), reason)]))[0]
         return {1: "opened", -1: "mended"}.get(int(changed))
 

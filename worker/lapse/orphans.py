@@ -46,6 +46,7 @@ async def _collect(search: "Search", crew: Crew) -> None:
         return
     while ripe and (claims := await search.run.claim_orphans(ripe, crew)):
         crew.hand(claims.claims)
+    await crew.drain(search.run.left())
 
 
 class Search:

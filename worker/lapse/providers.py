@@ -1,8 +1,8 @@
 """One configured account: its credential, its URLs, and every request that lapse sends to it.
 
 The openai client says what a base URL and a credential look like on the wire. The requests themselves go
-over ``wire``: the client's lenient parsing hides what an outcome depends on (a 200 that deletes nothing parses
-like one that does), and its layers cost several times the CPU of the request.
+over ``wire``: the client's lenient parsing hides what an outcome depends on (a 200 that deletes nothing
+parses like one that does), and its layers cost several times the CPU of the request.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from lapse.keys import identifier
 from lapse.kinds import KINDS, Kind
 from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, PAGE_SIZE, Listing, walk
 from lapse.outcomes import Spend
-from lapse.policy.values import Account
+from lapse.policy import Account
 from lapse.tally import Tally
 from lapse.wire import BODY_BYTES, Wire
 
@@ -182,9 +182,12 @@ class Provider:
 
         return await walk(kind, fetch, spend, max_pages=max_pages, max_objects=max_objects)
 
-    def drain_tally(self) -> dict[str, dict[str, int]]:
-        """Return kind -> counter field -> increment of the requests since the last call, and forget them."""
-        return self._tally.drain()
+    def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
+        """Return kind -> counter field -> increment of the requests since the last call, and forget them.
+
+        Counters live with their (provider, kind): who records one kind's names it, and the others' stay.
+        """
+        return self._tally.drain(kind)
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -26,6 +26,7 @@ log = structlog.get_logger("lapse")
 PAUSE_CHECK = 1.0
 LONGEST_NAP = 0.5
 UNPROVEN_ENOUGH = 20
+STRANGE_ENOUGH = 20  # ids tried one by one before many at once, if no answer is good
 
 
 class Stop(Protocol):
@@ -94,6 +95,7 @@ class Run:
         self._deadline = self._began + min(budget or means.settings.budget, means.settings.budget)
         self._pause_seen = self._began
         self._now = 0
+        self._strange = 0
         self._over = False
 
     def crew(self) -> Crew:
@@ -109,8 +111,7 @@ class Run:
     async def next_claims(self, crew: Crew) -> Claims | None:
         """Return the next batch, or None when the sweep is over: nothing due, no time, no tokens, stopped, paused or halted."""
         while await self._goes_on():
-            await crew.vacancy(min(LONGEST_NAP, self._left()))
-            tokens = await self._tokens(min(crew.room(), self.means.settings.batch))
+            tokens = await self._tokens(min(await self._room(crew), self.means.settings.batch))
             if tokens:
                 claims = await self._claim(tokens)
                 if claims.claims:
@@ -118,15 +119,14 @@ class Run:
                 if claims.status != "ok":
                     self.ends(*_refusals(claims.status))
                 elif not claims.parked:
-                    await crew.drain(self._left())
+                    await crew.drain(self.left())
                     return await self._suspect(crew)
         return None
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
         """Take as many of these orphans as there are tokens and return the claims granted, or None when the sweep is over."""
         while await self._goes_on():
-            await crew.vacancy(min(LONGEST_NAP, self._left()))
-            if tokens := await self._tokens(min(crew.room(), len(wanted))):
+            if tokens := await self._tokens(min(await self._room(crew), len(wanted))):
                 chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
                 claims = await self.means.ledger.claim_orphans(self.rule, self.means.settings, chosen)
                 self._now = claims.now
@@ -146,7 +146,7 @@ class Run:
         """
         if self.means.stop.is_set():
             raise Limited("the worker ends")
-        await self.means.flow.spend(requests, within=self._left())
+        await self.means.flow.spend(requests, within=self.left())
 
     async def closed(self) -> Report:
         """Count the sweep and return its report."""
@@ -166,7 +166,7 @@ class Run:
             return False
         if self.means.stop.is_set():
             return self.ends("stopped", more=True)
-        if self._left() <= 0:
+        if self.left() <= 0:
             return self.ends("budget_exhausted", more=True)
         if self._proof.endpoint_doubtful or self.report.outcomes[Outcome.UNPROVEN] >= UNPROVEN_ENOUGH:
             return self.ends("halted" if self._proof.endpoint_doubtful else "unproven")
@@ -176,8 +176,18 @@ class Run:
                 return self.ends("paused", f"lapse pause on {scope}")
         return True
 
-    def _left(self) -> float:
+    def left(self) -> float:
+        """Return the seconds that are left of the budget."""
         return self._deadline - time.monotonic()
+
+    async def _room(self, crew: Crew) -> int:
+        """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id, not many."""
+        if self._strange >= 0 and self._strange < STRANGE_ENOUGH:
+            self._strange += 1
+            await crew.drain(self.left())
+            return 1 if crew.idle and not self._over else 0
+        await crew.vacancy(min(LONGEST_NAP, self.left()))
+        return crew.room()
 
     async def _tokens(self, wanted: int) -> int:
         if wanted <= 0:
@@ -186,7 +196,7 @@ class Run:
         if not grant.granted:
             if grant.why == "breaker":
                 self.ends("breaker", "the provider's breaker is open", more=True)
-            elif grant.wait > self._left():
+            elif grant.wait > self.left():
                 self.ends("limited", grant.why, more=True)
             else:
                 await self.means.flow.pause(min(grant.wait, LONGEST_NAP))
@@ -207,14 +217,14 @@ class Run:
         if not claims.claims:
             return None
         crew.hand(claims.claims)
-        await crew.drain(self._left())
+        await crew.drain(self.left())
         return again
 
     async def _attempt(self, claim: Claim) -> Settled:
         """Delete one claimed resource and decide what becomes of it; never raises."""
         object_id = claim.resource.id
         try:
-            if time.monotonic() > claim.begin_by or self.means.stop.is_set():
+            if time.monotonic() > claim.begin_by or self.means.stop.is_set() or self.means.flow.shut:
                 return self._unused(claim)
             verdict = await delete(
                 self.means.provider, self.kind, object_id, keep=self.rule.keep, spend=self._spender(claim),
@@ -246,6 +256,8 @@ class Run:
         partition = self.rule.partition
         if change := await self.means.flow.heed(verdict):
             log.warning(f"breaker.{change}", outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+        if verdict.outcome in _GOOD:
+            self._strange = -1
         halt = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}.get(verdict.outcome)
         if verdict.outcome is Outcome.UNRECOGNISED:
             log.error("resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition))
@@ -288,6 +300,9 @@ class Run:
         if tries >= TRIES:
             detail = "the provider says of every id that it is not there, and none of the newest ids can be read: wrong key, project or base_url?"
             await self.means.control.halt(partition, "no_witness", detail)
+
+
+_GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT}
 
 
 def _refusals(status: str) -> tuple[str, str]:

@@ -27,7 +27,8 @@ class Wire:
     def __init__(self, *, concurrency: int, timeout: float) -> None:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=_KEEPALIVE_SECONDS),
-            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(_CONNECT_SECONDS, timeout)),
+            # Connecting must time out before the whole: that is how one knows that nothing was sent.
+            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(_CONNECT_SECONDS, timeout / 2)),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )

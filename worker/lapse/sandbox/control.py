@@ -4,8 +4,8 @@ No provider has them, and requests to them are not logged.
 
 POST /sandbox/seed      {"kind": "thread", "count": 1000, ...}   -> {"ids": [...]}
 GET  /sandbox/objects   ?kind=thread[&project=NAME]              -> {"ids": [...]}
-GET  /sandbox/log                                                -> {"requests": 7, "counts": [{"method", ..., "count": 7}]}
-GET  /sandbox/requests                                           -> {"requests": [{"time", "method", "path", ...}]}
+GET  /sandbox/log                                                -> {"requests": 7, "counts": [...]}
+GET  /sandbox/requests                                           -> {"requests": [...]}, the records
 GET  /sandbox/faults                                             -> {"rules": [{"name": ..., "hits": 3}]}
 PUT  /sandbox/faults    a fault script, as TOML or (application/json) as JSON
 POST /sandbox/reset     forget every object, the log in memory and the faults

@@ -82,7 +82,7 @@ class RequestLog:
             self._file = None
 
     def summary(self) -> list[Json]:
-        """Return the number of requests by method, kind, status and answer since the start or the last reset."""
+        """Return the number of requests by method, kind, status and answer, since the last reset."""
         names = ("method", "kind", "status", "answer")
         return [
             dict(zip(names, key, strict=True)) | {"count": count}

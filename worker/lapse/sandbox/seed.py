@@ -7,7 +7,6 @@ from lapse.errors import ConfigError
 from lapse.sandbox.dialects.assistants import new_assistant, new_thread
 from lapse.sandbox.dialects.conversations import add_items, new_conversation
 from lapse.sandbox.state import DEFAULT_PROJECT, Stored, World, alnum_ids, hex_ids, now
-from lapse.sandbox.wire import Json  # noqa: TC001 - one style of import for one name
 
 KEYS = ("kind", "count", "ids", "project", "created_at", "metadata", "name", "items")
 
@@ -18,7 +17,7 @@ def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked her
     Args:
         world: Where.
         **given: ``kind`` (thread, assistant or conversation); ``count`` (1 unless said) or ``ids`` (these
-            very ids); ``project``; ``created_at`` (seconds since 1970, else now); ``metadata`` and ``name`` of each;
+            very ids); ``project``; ``created_at`` (seconds since 1970); ``metadata`` and ``name`` of each;
             ``items`` (that many items in each conversation).
 
     Raises:
@@ -50,7 +49,7 @@ def _thread(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
 
 
 def _assistant(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
-    asked: Json = {
+    asked = {
         "model": "sandbox",
         "name": given.get("name"),
         "metadata": dict(given.get("metadata") or {}),

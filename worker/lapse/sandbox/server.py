@@ -28,7 +28,7 @@ except ImportError as missing:
     ) from missing
 
 HOST = "127.0.0.1"
-# Longer than clients keep an idle connection: the stand-in must not be the one that closes it under a request.
+# Longer than clients keep an idle connection, so that it is never closed under a request.
 KEEP_ALIVE = 120
 
 T = TypeVar("T")
@@ -147,11 +147,11 @@ class Sandbox:
         self._log.close()
 
     def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
-        """Make objects and return their ids; ``given``: metadata, name, created_at, items, ids, project."""
+        """Make objects; return their ids. ``given``: metadata, name, created_at, items, ids, project."""
         return self._do(lambda: seed(self._app.world, kind=kind, count=count, **given))
 
     def alive(self, kind: str, project: str | None = None) -> set[str]:
-        """Return the ids that exist of a kind: thread, message, assistant, conversation, conversation_item."""
+        """Return the ids that exist of a kind, of messages and conversation items too."""
         return self._do(lambda: set(control.objects(self._app, kind, project)))
 
     def requests(self) -> list[Json]:

@@ -1,0 +1,121 @@
+"""A sweep's parts over a real Redis and the provider stand-in on a real socket."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+
+
+from lapse import Registry
+from lapse.aio import Carrier
+from lapse.control import Control
+from lapse.flow import Flow
+from lapse.ledger import Ledger
+from lapse.model import Partition
+from lapse.orphans import collect_orphans
+from lapse.policy import Account, Rule, SweepSection
+from lapse.providers import Provider
+from lapse.run import Means, Report
+from lapse.sandbox import Sandbox
+from lapse.sweep import sweep
+
+KEY = "sk-test-0123456789abcdef"
+DAY = 86400.0
+
+
+class Switch:
+    """A stop that a test sets."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def is_set(self) -> bool:
+        return self.on
+
+
+class World:
+    """One application, one worker and one provider; ``rule`` and ``settings`` are what the policy file would say."""
+
+    def __init__(self, url: str, sandbox: Sandbox, carrier: Carrier) -> None:
+        self.url = url
+        self.sandbox = sandbox
+        self.carrier = carrier
+        self.registry = Registry(url, provider="openai", timeout=5)
+        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.stop = Switch()
+        self.account = Account(
+            name="openai", type="openai", base_url=sandbox.url, api_key_env="KEY", api_key_file=None, auth=None, rate=None,
+            concurrency=16, not_found=(), api_version=None, organization=None, project=None, allow_plaintext=False,
+        )  # fmt: skip
+        self.settings = SweepSection(budget=20, lease=10, batch=100, max_attempts=3, tombstones=30 * DAY, ramp=None)
+        self.rule = Rule(
+            partition=Partition("openai", "thread", "chat"), ttl=7 * DAY, anchor="created_at", max_age=None, orphan=None, keep=(),
+            cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=False, expect_gone=False,
+            cancel=False, every=60, formerly=(), digest="digest000001",
+        )  # fmt: skip
+        self.open: list[Provider] = []
+
+    def means(self, **changes: Any) -> Means:
+        environ = {"KEY": changes.pop("key", KEY)}
+        account = replace(self.account, **changes)
+        provider = Provider(account, environ, timeout=self.settings.lease * 0.45)
+        self.open.append(provider)
+        ledger = Ledger(self.carrier, "lapse", "worker-1", max_pending=1_000_000)
+        control = Control(self.carrier, "lapse")
+        return Means(ledger, control, provider, Flow(self.carrier, "lapse", account), self.settings, self.stop)
+
+    async def sweep(self, *, before: str | None = None, means: Means | None = None, **rule: Any) -> Report:
+        self.rule = replace(self.rule, **rule)
+        return await sweep(means or self.means(), self.rule, before=before)
+
+    async def orphans(self, **rule: Any) -> Report:
+        self.rule = replace(self.rule, **rule)
+        return await collect_orphans(self.means(), self.rule)
+
+    def seed(self, n: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any) -> list[str]:
+        """Create objects at the provider and register them as that many days old."""
+        ids = self.sandbox.seed(kind, n)
+        at = time.time() - days * DAY
+        self.registry.register_many(
+            {"kind": kind, "id": id_, "policy": policy, "created_at": at, "last_active_at": at, **facts} for id_ in ids
+        )
+        return ids
+
+    def slot(self, kind: str = "thread") -> str:
+        return f"lapse:{{openai:{kind}}}:"
+
+    def counters(self, kind: str = "thread") -> dict[str, int]:
+        return {name: int(n) for name, n in self.raw.hgetall(f"{self.slot(kind)}counters").items()}
+
+    def audit(self, kind: str = "thread") -> list[dict[str, Any]]:
+        return [json.loads(entry["e"]) for _id, entry in self.raw.xrange(f"{self.slot(kind)}audit")]
+
+    def halts(self, kind: str = "thread") -> dict[str, Any]:
+        return {name: json.loads(text) for name, text in self.raw.hgetall(f"{self.slot(kind)}halts").items()}
+
+    def deletes(self) -> list[str]:
+        """The ids of the DELETE requests that the provider saw, in order."""
+        return [one["path"].rsplit("/", 1)[1] for one in self.sandbox.requests() if one["method"] == "DELETE"]
+
+    def state(self, id_: str, kind: str = "thread") -> str | None:
+        record = self.registry.get(kind, id_)
+        return record.state if record else None
+
+
+@pytest.fixture
+async def world(redis_url: str, sandbox: Sandbox) -> AsyncIterator[World]:
+    carrier = Carrier(redis_url, 5)
+    made = World(redis_url, sandbox, carrier)
+    yield made
+    for provider in made.open:
+        await provider.aclose()
+    made.registry.close()
+    made.raw.close()
+    await carrier.aclose()
+
+
+

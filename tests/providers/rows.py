@@ -39,9 +39,7 @@ def _rows(outcome: Outcome, *rows: Row, unknown: bool = False) -> list[Row]:
     return [replace(row, outcome=outcome, unknown=unknown) for row in rows]
 
 
-def error(
-    message: str, type_: str = "invalid_request_error", param: str | None = None, code: str | None = None
-) -> str:
+def error(message: str, type_: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> str:
     """Return OpenAI's error envelope."""
     return json.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
 

@@ -8,27 +8,15 @@ import pytest
 
 from lapse.kinds import CONVERSATION_ITEM, KINDS
 from lapse.listing import PAGE_BYTES, Listed, read_page
-from lapse.outcomes import Limited, Outcome, Reply
+from lapse.outcomes import Outcome, Reply
 from lapse.providers import Provider
 from lapse.sandbox import Sandbox
+from providers.actions import Budget
 from providers.conftest import MakeProvider
 from providers.rows import PAGE
 from providers.scripted import CLOSE, Answer, Asked, Server, answer
 
 ASSISTANT = KINDS["openai"]["assistant"]
-
-
-class Budget:
-    """Counts the requests asked for, and refuses after ``most``."""
-
-    def __init__(self, most: int = 10**9) -> None:
-        self.most = most
-        self.spent = 0
-
-    async def __call__(self, requests: int = 1) -> None:
-        if self.spent + requests > self.most:
-            raise Limited("no tokens within 1 s", 7.0)
-        self.spent += requests
 
 
 def page(ids: Sequence[str], **more: object) -> str:

@@ -13,20 +13,22 @@ from typing import Any
 
 import pytest
 import redis
-from redis import asyncio as aioredis
 
 from lapse import audit, keys
+from lapse.aio import Carrier
 from lapse.audit import File, Mover, Stdout
 from lapse.errors import ConfigError
 
 SLOT = keys.slot("lapse", "openai", "thread")
 STREAM = SLOT + keys.AUDIT
+MOVER = SLOT + "mover"
 
 
 @pytest.fixture
-async def client(redis_url: str) -> AsyncIterator[aioredis.Redis]:
-    async with aioredis.Redis.from_url(redis_url) as connection:
-        yield connection
+async def carrier(redis_url: str) -> AsyncIterator[Carrier]:
+    made = Carrier(redis_url, 5)
+    yield made
+    await made.aclose()
 
 
 def entries(raw: redis.Redis) -> list[tuple[str, str]]:
@@ -64,11 +66,11 @@ class Failing:
 
 
 async def test_lines_arrive_in_order_with_their_stream_id_and_leave_the_stream(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     write(raw, 2500)
     sequence = [entry for entry, _ in entries(raw)]
-    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
+    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
     assert await mover.pending("openai", "thread") == 2500
 
     moved = await mover.move("openai", "thread", at_most=10_000)
@@ -80,39 +82,35 @@ async def test_lines_arrive_in_order_with_their_stream_id_and_leave_the_stream(
     assert await mover.pending("openai", "thread") == 0
 
 
-async def test_what_the_sink_did_not_confirm_stays(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
-) -> None:
+async def test_what_the_sink_did_not_confirm_stays(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
     write(raw, 2500)
     path = tmp_path / "audit.jsonl"
 
     with pytest.raises(OSError, match="No space left"):
-        await Mover(client, "lapse", Failing(path, 1)).move("openai", "thread", at_most=10_000)
+        await Mover(carrier, "lapse", Failing(path, 1)).move("openai", "thread", at_most=10_000)
 
     assert raw.xlen(STREAM) == 2500 - audit.BATCH
-    assert await Mover(client, "lapse", File(path)).move("openai", "thread", at_most=10_000) == 1500
+    assert await Mover(carrier, "lapse", File(path)).move("openai", "thread", at_most=10_000) == 1500
     assert ids(path) == [f"thread_{number}" for number in range(2500)]
 
 
 async def test_a_crash_between_write_and_trim_repeats_lines_under_the_same_seq(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     write(raw, 10)
     path = tmp_path / "audit.jsonl"
     path.write_text("".join(f'{{"seq":"{entry}",{line[1:]}\n' for entry, line in entries(raw)))
 
-    await Mover(client, "lapse", File(path)).move("openai", "thread", at_most=100)
+    await Mover(carrier, "lapse", File(path)).move("openai", "thread", at_most=100)
 
     lines = read(path)
     assert len(lines) == 20
     assert {str(line["seq"]): line for line in lines[:10]} == {str(line["seq"]): line for line in lines[10:]}
 
 
-async def test_a_call_is_bounded_and_stops_when_told(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
-) -> None:
+async def test_a_call_is_bounded_and_stops_when_told(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
     write(raw, 3000)
-    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
+    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
 
     assert await mover.move("openai", "thread", at_most=1200) == 1200
     assert await mover.move("openai", "thread", at_most=1200, halt=lambda: True) == 0
@@ -120,15 +118,14 @@ async def test_a_call_is_bounded_and_stops_when_told(
 
 
 async def test_many_movers_and_writers_lose_and_repeat_nothing(
-    redis_url: str, raw: redis.Redis, tmp_path: Path
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     path = tmp_path / "audit.jsonl"
 
     async def work() -> None:
-        async with aioredis.Redis.from_url(redis_url) as own:
-            mover = Mover(own, "lapse", File(path))
-            while "written" not in done or await mover.pending("openai", "thread"):
-                await mover.move("openai", "thread", at_most=700)
+        mover = Mover(carrier, "lapse", File(path))
+        while "written" not in done or await mover.pending("openai", "thread"):
+            await mover.move("openai", "thread", at_most=700)
 
     async def feed() -> None:
         for start in range(0, 6000, 500):
@@ -142,34 +139,32 @@ async def test_many_movers_and_writers_lose_and_repeat_nothing(
 
 
 async def test_another_movers_lock_is_respected_and_ends_by_itself(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     write(raw, 5)
-    mover = Mover(client, "lapse", File(tmp_path / "audit.jsonl"))
-    raw.set(SLOT + audit.MOVER, "someone else", px=60_000)
+    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
+    raw.set(MOVER, "someone else", px=60_000)
 
     assert await mover.move("openai", "thread", at_most=100) == 0
-    assert raw.get(SLOT + audit.MOVER) == "someone else"
+    assert raw.get(MOVER) == "someone else"
 
-    raw.delete(SLOT + audit.MOVER)
+    raw.delete(MOVER)
     assert await mover.move("openai", "thread", at_most=100) == 5
-    assert raw.exists(SLOT + audit.MOVER) == 0
+    assert raw.exists(MOVER) == 0
 
 
 async def test_a_sink_slower_than_the_lease_ends_without_an_error_and_without_a_second_lock(
-    client: aioredis.Redis, raw: redis.Redis, tmp_path: Path
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     write(raw, 10)
 
     class Slow(File):
         def write(self, lines: bytes) -> None:
             super().write(lines)
-            raw.set(SLOT + audit.MOVER, "the next mover", px=60_000)
+            raw.set(MOVER, "the next mover", px=60_000)
 
-    assert (
-        await Mover(client, "lapse", Slow(tmp_path / "a.jsonl")).move("openai", "thread", at_most=100) == 10
-    )
-    assert raw.get(SLOT + audit.MOVER) == "the next mover"
+    assert await Mover(carrier, "lapse", Slow(tmp_path / "a.jsonl")).move("openai", "thread", at_most=100) == 10
+    assert raw.get(MOVER) == "the next mover"
 
 
 def test_a_torn_last_line_is_closed_before_the_next_one(tmp_path: Path) -> None:
@@ -226,10 +221,10 @@ def test_sinks_are_named_as_in_the_config() -> None:
             audit.open_sink(wrong)
 
 
-async def test_thousands_of_lines_a_second(client: aioredis.Redis, raw: redis.Redis, tmp_path: Path) -> None:
+async def test_thousands_of_lines_a_second(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
     write(raw, 20_000)
     started = time.process_time()
 
-    await Mover(client, "lapse", File(tmp_path / "audit.jsonl")).move("openai", "thread", at_most=20_000)
+    await Mover(carrier, "lapse", File(tmp_path / "audit.jsonl")).move("openai", "thread", at_most=20_000)
 
     assert time.process_time() - started < 20_000 / 20_000

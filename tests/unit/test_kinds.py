@@ -84,7 +84,5 @@ def test_a_misspelled_kind_is_answered_with_the_right_one(text: str) -> None:
 
 
 def test_an_unknown_kind_is_answered_with_all_there_are() -> None:
-    with pytest.raises(
-        ConfigError, match="kind 'zzz' is not known: there are assistant, conversation, thread"
-    ):
+    with pytest.raises(ConfigError, match="kind 'zzz' is not known: there are assistant, conversation, thread"):
         singular("zzz")

@@ -89,10 +89,7 @@ class TestRecognisers:
         ],
     )
     def test_a_text_with_the_id(self, message: str, outcome: Outcome) -> None:
-        assert (
-            classify(KIND, THREAD, reply(404, error(message)), ["Thread {id} does not exist"]).outcome
-            is outcome
-        )
+        assert classify(KIND, THREAD, reply(404, error(message)), ["Thread {id} does not exist"]).outcome is outcome
 
     def test_a_text_with_the_id_twice_needs_it_twice(self) -> None:
         texts = ["{id}: no {id} here"]
@@ -203,9 +200,7 @@ class TestItems:
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
 
     def test_recognisers_count(self) -> None:
-        verdict = classify_item(
-            CONVERSATIONS, CONVERSATION, ITEM, reply(404, error("no such item")), ["no such item"]
-        )
+        verdict = classify_item(CONVERSATIONS, CONVERSATION, ITEM, reply(404, error("no such item")), ["no such item"])
 
         assert verdict.outcome is Outcome.ALREADY_GONE
 
@@ -295,9 +290,7 @@ class TestProbe:
             (Reply(failure="credentials", sent=False), Outcome.AUTH),
         ],
     )
-    def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(
-        self, probe: Reply, outcome: Outcome
-    ) -> None:
+    def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(self, probe: Reply, outcome: Outcome) -> None:
         verdict = after_probe(self.UNRECOGNISED, probe)
 
         assert (outcome, False) == (verdict.outcome, verdict.unknown)

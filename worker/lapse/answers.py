@@ -79,9 +79,7 @@ def complaint(reply: Reply) -> Complaint:
     error = next((body[key] for key in ("error", "detail", "message") if body.get(key)), "")
     if not isinstance(error, dict):
         return Complaint(error if isinstance(error, str) else json.dumps(error))
-    return Complaint(
-        *(error[key] if isinstance(error.get(key), str) else "" for key in ("message", "code", "type"))
-    )
+    return Complaint(*(error[key] if isinstance(error.get(key), str) else "" for key in ("message", "code", "type")))
 
 
 def shape(reply: Reply) -> str:
@@ -130,9 +128,7 @@ _AN_ID = f"(?:{_QUOTE}([{_CHARACTERS}]+){_QUOTE}|(?<![{_CHARACTERS}])([{_CHARACT
 # How servers and gateways name a route they do not have; OpenAI's quotes the path, and so the id.
 _ROUTE = "invalid url"
 _SPECIFIC = 100  # a longer message says more than that something is missing
-_ROUTES = frozenset(
-    {"not found", "resource not found", "page not found", "404 page not found", "404 not found"}
-)
+_ROUTES = frozenset({"not found", "resource not found", "page not found", "404 page not found", "404 not found"})
 
 
 def names_missing(templates: Sequence[str], object_id: str, reply: Reply) -> bool:

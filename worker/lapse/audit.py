@@ -5,23 +5,20 @@ stream id as ``seq``: (provider, kind, seq) names one line for ever.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import os
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from redis.asyncio import Redis
-from redis.exceptions import LockError
+from typing import Any, Protocol
 
 from lapse import keys
+from lapse.aio import Carrier
 from lapse.errors import ConfigError
-from lapse.scripts import script
+from lapse.scripts import Call, script
 
-MOVER = "mover"  # the lock of a slot's mover: a key that expires
-LEASE = 30  # seconds; a mover that takes longer for one batch may be repeated by another
+LEASE = 30.0  # seconds; what a mover takes longer to write, another may write again
 BATCH = 1000
 
 
@@ -89,51 +86,51 @@ def open_sink(spec: str) -> Sink:
 
 
 class Mover:
-    """Moves audit lines for one process; any number of processes may run one at a time."""
+    """Moves audit lines for one process; of any number of processes, one at a time moves a slot's."""
 
-    def __init__(self, client: Redis, namespace: str, sink: Sink) -> None:
-        self._client = client
+    def __init__(self, carrier: Carrier, namespace: str, sink: Sink) -> None:
+        self._carrier = carrier
         self._namespace = namespace
         self._sink = sink
-        self._read = client.register_script(script("audit_read").text)
+        self._token = secrets.token_hex(8)
 
     async def pending(self, provider: str, kind: str) -> int:
         """Return how many lines of a slot wait to be moved."""
-        return int(await self._client.xlen(keys.slot(self._namespace, provider, kind) + keys.AUDIT))
+        key = keys.slot(self._namespace, provider, kind) + keys.AUDIT
+        return int((await self._carrier.run([("XLEN", key)]))[0])
 
     async def move(self, provider: str, kind: str, *, at_most: int, halt: Callable[[], bool] = bool) -> int:
         """Move up to ``at_most`` of a slot's lines, oldest first; return how many. 0: another is at it.
 
         Raises:
             OSError: the sink failed; what it did not confirm stays in the stream.
+            RegistryError: what was written and not trimmed will be written again.
 
         """
-        slot = keys.slot(self._namespace, provider, kind)
-        lock = self._client.lock(slot + MOVER, timeout=LEASE, thread_local=False)
-        if not await lock.acquire(blocking=False):
-            return 0
-        moved = 0
-        try:
-            while moved < at_most and not halt():
-                count, last, lines = await self._read(keys=[slot], args=[min(BATCH, at_most - moved)])
-                if not count:
-                    break
-                await asyncio.to_thread(
-                    self._sink.write, lines if isinstance(lines, bytes) else lines.encode()
-                )
-                await self._client.xtrim(slot + keys.AUDIT, minid=_following(last), approximate=False)
-                moved += count
-                await lock.reacquire()
-        except LockError:
-            return moved  # the sink was slower than the lease; another mover goes on from what was trimmed
-        finally:
-            with contextlib.suppress(LockError):
-                await lock.release()
+        slot, moved = keys.slot(self._namespace, provider, kind), 0
+        while moved < at_most and not halt():
+            wanted = min(BATCH, at_most - moved)
+            count, last, lines = await self._call("audit_read", slot, round(LEASE * 1000), wanted)
+            if count <= 0:
+                return moved
+            try:
+                await asyncio.to_thread(self._sink.write, lines)
+            except OSError:
+                await self._call("audit_trim", slot, "")
+                raise
+            await self._call("audit_trim", slot, _following(last.decode()))
+            moved += count
+        if moved:
+            await self._call("audit_trim", slot, "")
         return moved
 
+    async def _call(self, name: str, slot: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
+        call = Call(script(name), slot, (self._token, *args), lambda reply: reply)
+        return (await self._carrier.carry([call]))[0]
 
-def _following(entry: bytes | str) -> str:
-    millis, number = (entry.decode() if isinstance(entry, bytes) else entry).split("-")
+
+def _following(entry: str) -> str:
+    millis, number = entry.split("-")
     return f"{millis}-{int(number) + 1}"
 
 

@@ -125,7 +125,7 @@ def record(resource: Resource, text: str) -> Record | None:
     facts = seen.get("facts", {})
     creation = found.get("f") or found.get("c") or found.get("k")
     state = found["s"]
-    if state == "parked" or found.get("r") == "kept":
+    if state == "parked":
         state = found["r"]
     return Record(
         resource=resource,

@@ -41,6 +41,9 @@ class Crew:
     def hand(self, claims: Iterable[Claim]) -> None:
         """Take claims; begin as many as there are free hands."""
         self._queue.extend(claims)
+        self._begin()
+
+    def _begin(self) -> None:
         while self._queue and len(self._running) < self._hands:
             task = asyncio.create_task(self._hand())
             self._running.add(task)
@@ -108,6 +111,7 @@ class Crew:
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._begin()  # claims may have come between a hand's last look and its end
         self._room.set()
 
     async def _keep_recording(self) -> None:

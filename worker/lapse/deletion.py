@@ -1,8 +1,9 @@
 """Deleting one resource: see what would keep it, empty what the provider would leave behind, then DELETE."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lapse.answers import document
 from lapse.kinds import Kind
@@ -75,22 +76,22 @@ async def _protected(
     except Limited as reason:
         return limited(reason)
     reply = await provider.read(kind, object_id)
-    found = read_object(kind, document(reply)) if exists(object_id, reply) else None
+    body = document(reply)
+    found = read_object(kind, body) if exists(object_id, reply) else None
     if found is None:
         return classify_read(kind, object_id, reply, provider.recognisers)
-    body = document(reply)
-    unseen = [
-        name
-        for name, asked in (
-            ("name", any(k.name is not None for k in keep)),
-            ("metadata", any(k.metadata for k in keep)),
-        )
-        if asked and name not in body
-    ]
-    if unseen:
-        return unconfirmed(reply, f"without {' and '.join(unseen)}, which a keep rule asks for")
     if any(rule.matches(found.name, found.metadata) for rule in keep):
         return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
+    unseen = _unseen(body, keep)
+    return unconfirmed(reply, f"without a {unseen} that a keep rule could be held against") if unseen else None
+
+
+def _unseen(body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
+    """Return what the rules ask for and the object does not show: absent, or of another type than its own."""
+    if any(rule.name is not None for rule in keep) and not isinstance(body.get("name", 0), str | None):
+        return "name"
+    if any(rule.metadata for rule in keep) and not isinstance(body.get("metadata", 0), dict | None):
+        return "metadata"
     return None
 
 
@@ -128,9 +129,7 @@ class _Emptying:
                 # Gone already: what that means for the resource is for its own DELETE to say.
                 return None if verdict.outcome is Outcome.ALREADY_GONE else verdict
             if not page.items:
-                return (
-                    None if page.last else unconfirmed(reply, "with an empty page that says there are more")
-                )
+                return None if page.last else unconfirmed(reply, "with an empty page that says there are more")
             left = [item.id for item in page.items if item.id not in self._done]
             if not left:
                 return unconfirmed(reply, f"still lists {len(page.items)} deleted {self.child.plural}")

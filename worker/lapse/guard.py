@@ -127,7 +127,7 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str 
         case Outcome.UNPROVEN:
             return "retry", UNPROVEN_AGAIN, False, "unproven"
         case Outcome.KEPT:
-            return "retry", KEPT_AGAIN, False, "kept"
+            return "keep", KEPT_AGAIN, False, None
         case _:
             return "release", 0, False, None
 

@@ -20,11 +20,13 @@ EXPLICIT = "explicit"  # own expiry
 CAPPED = "capped"  # own expiry: creation, for max_age alone
 CLAIMS = "claims"  # leased to a worker: lease deadline
 WAITING = "waiting"  # backed off: next attempt
-PARKED = "parked"  # held, referenced or kept: parked since
+PARKED = "parked"  # held or referenced: parked since
+KEPT = "kept"  # a keep rule matched: when to look again
+SUSPECTS = "suspects"  # a worker crashed on it: next attempt, alone
 QUARANTINE = "quarantine"  # waits for an operator: quarantined since
 SIGHTINGS = "sightings"  # hash: orphan candidates, id -> times seen
 RULES = "rules"  # hash: the rules last swept with, published to clients
-PARTITION_KEYS = (FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, QUARANTINE, SIGHTINGS, RULES)
+PARTITION_KEYS = (FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, QUARANTINE, SIGHTINGS, RULES)
 
 # Keys of a slot.
 POLICIES = "policies"  # set: every policy name ever registered under

@@ -128,10 +128,7 @@ KINDS: Mapping[str, Mapping[str, Kind]] = {"openai": {kind.name: kind for kind i
 """Provider type -> kind name -> kind."""
 
 _SINGULARS = {
-    word: kind.name
-    for kinds in KINDS.values()
-    for kind in kinds.values()
-    for word in (kind.name, kind.plural)
+    word: kind.name for kinds in KINDS.values() for kind in kinds.values() for word in (kind.name, kind.plural)
 }
 
 

@@ -51,7 +51,7 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one claim: ``act`` is done, retry, quarantine or release; ``delay`` is in milliseconds."""
+    """What became of one claim: ``act`` is done, retry, keep, quarantine or release; ``delay`` is in milliseconds."""
 
     id: str
     token: int
@@ -113,7 +113,7 @@ class Ledger:
             }.items()
             if value is not None
         }  # fmt: skip
-        call = self.on(rule.partition, "adopt", rule.digest, before or "", codec.dump(published), parse=_text)
+        call = self.on(rule.partition, "adopt", rule.digest, before or "", codec.dump(published), codec.dump(rule.formerly), parse=_text)
         return str((await self.carrier.carry([call]))[0])
 
     async def survey(self, rule: Rule) -> Survey:
@@ -169,6 +169,13 @@ class Ledger:
             )
             await self.carrier.run([("HDEL", key, _text(source))])
         return len(sources)
+
+    async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
+        """Forget what was settled before a registry time in milliseconds; return how many ended."""
+        ended = 0
+        while n := (await self.carrier.carry([self._commands.on_slot("housekeep", provider, kind, before, 500, parse=int)]))[0]:
+            ended += n
+        return ended
 
     async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
         """Add to counters of a slot that no settled claim carries."""

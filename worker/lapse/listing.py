@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapse.answers import Reply, document
+from lapse.answers import Reply
 from lapse.errors import InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import Kind
-from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, probe_ok
+from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, listed
 
 PAGE_SIZE = 100
 """Objects asked for at once: the most that OpenAI gives."""
@@ -68,15 +68,15 @@ class Page:
 
 def read_page(kind: Kind, reply: Reply) -> Page | None:
     """Return the page that an answer holds, or None if it is not one, down to the last object's id."""
-    if not probe_ok(reply):
+    body = listed(reply)
+    if body is None:
         return None
-    body = document(reply)
     more = body.get("has_more")
     items = [read_object(kind, each) for each in body["data"]]
-    listed = tuple(item for item in items if item is not None)
-    if len(listed) < len(items) or not (more is None or isinstance(more, bool)):
+    whole = tuple(item for item in items if item is not None)
+    if len(whole) < len(items) or not (more is None or isinstance(more, bool)):
         return None
-    return Page(listed, more)
+    return Page(whole, more)
 
 
 def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any JSON
@@ -90,9 +90,7 @@ def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any J
     created, name, metadata = body.get(kind.created_field), body.get("name"), body.get("metadata")
     return Listed(
         id=object_id,
-        created_at=float(created)
-        if isinstance(created, int | float) and not isinstance(created, bool)
-        else None,
+        created_at=float(created) if isinstance(created, int | float) and not isinstance(created, bool) else None,
         name=name if isinstance(name, str) else None,
         metadata={key: _text(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
     )

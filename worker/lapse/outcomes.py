@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from lapse.answers import Reply, complaint, document, line, names_missing, recogniser, retry_after, say, shape
 from lapse.errors import LapseError
@@ -27,6 +27,7 @@ __all__ = [
     "classify_read",
     "exists",
     "limited",
+    "listed",
     "probe_ok",
     "unconfirmed",
 ]
@@ -162,15 +163,11 @@ def classify(
     verdict = _refusal(reply, now)
     if verdict.outcome is Outcome.UNRECOGNISED and (text := recogniser(object_id, reply)):
         hint = json.dumps(text, ensure_ascii=False)
-        return replace(
-            verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]")
-        )
+        return replace(verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]"))
     return verdict
 
 
-def classify_item(
-    kind: Kind, object_id: str, item_id: str, reply: Reply, recognisers: Sequence[str] = ()
-) -> Verdict:
+def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
     """Return what the answer to ``DELETE`` of a child means: of ``item_id`` in the object ``object_id``.
 
     OpenAI answers with the parent and not with a deletion; a deletion that names the child is believed too.
@@ -180,9 +177,7 @@ def classify_item(
     child = kind.child or kind
     if reply.status == _OK:
         body = document(reply)
-        parent = (
-            body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
-        )
+        parent = body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
         if parent or (body.get("deleted") is True and body.get("id") == item_id):
             return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
         return unconfirmed(reply, f"with {shape(reply)} for the deletion of {child.name} {item_id}")
@@ -220,9 +215,15 @@ def exists(object_id: str, reply: Reply) -> bool:
     return reply.status == _OK and document(reply).get("id") == object_id
 
 
+def listed(reply: Reply) -> dict[str, Any] | None:
+    """Return the body of a 200 that holds a list, or None for any other answer."""
+    body = document(reply) if reply.status == _OK else {}
+    return body if isinstance(body.get("data"), list) else None
+
+
 def probe_ok(reply: Reply) -> bool:
     """Return True if the answer to a kind's probe shows that its endpoint is there: a 200 with a list."""
-    return reply.status == _OK and isinstance(document(reply).get("data"), list)
+    return listed(reply) is not None
 
 
 def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
@@ -244,9 +245,7 @@ def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
     return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
 
 
-_SAYS_NOTHING = frozenset(
-    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED}
-)
+_SAYS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
 
 
 def _refusal(reply: Reply, now: float | None) -> Verdict:

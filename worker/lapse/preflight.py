@@ -7,10 +7,9 @@ cannot be read is ``unknown``: a warning, never a refusal.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from lapse.aio import Carrier
+from lapse.errors import RegistryUnavailable
 
 OLDEST = (6, 2)
 
@@ -53,25 +52,24 @@ class Facts:
 
     """
 
-    info: Mapping[str, object]
+    info: Mapping[str, str]
     save: str | None = None
     error: str | None = None
 
 
-async def look(client: Redis) -> Facts:
+async def look(carrier: Carrier) -> Facts:
     """Read the server's facts; never raises for a server that is away or denies commands."""
     try:
-        info = await client.info("all")
-    except ResponseError:
-        info = {}
-    except (RedisError, OSError) as error:
-        return Facts({}, error=f"{type(error).__name__}: {error}")
-    try:
-        reply: dict[Any, Any] = await client.config_get("save")
-    except (RedisError, OSError):
-        return Facts(info)
-    save = reply.get("save", reply.get(b"save"))
-    return Facts(info, save.decode() if isinstance(save, bytes) else save)
+        info, setting = await carrier.run([("INFO",), ("CONFIG", "GET", "save")])
+    except RegistryUnavailable as error:
+        return Facts({}, error=str(error))
+    save = bytes(setting[1]).decode() if isinstance(setting, list) and len(setting) > 1 else None
+    return Facts(_fields(info) if isinstance(info, bytes) else {}, save)
+
+
+def _fields(info: bytes) -> dict[str, str]:
+    pairs = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
+    return {name: value for name, colon, value in pairs if colon}
 
 
 def judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Finding, ...]:
@@ -91,27 +89,21 @@ def refusal(findings: Iterable[Finding]) -> str | None:
     fatal = [finding for finding in findings if finding.level is Level.FATAL]
     if not fatal:
         return None
-    return "\n".join(
-        ["refusing to use this Redis as the registry:", *(f"  {f.detail}. {f.fix}" for f in fatal)]
-    )
+    return "\n".join(["refusing to use this Redis as the registry:", *(f"  {f.detail}. {f.fix}" for f in fatal)])
 
 
-def _version(info: Mapping[str, object]) -> Finding:
-    text = str(info.get("redis_version", ""))
+def _version(info: Mapping[str, str]) -> Finding:
+    text = info.get("redis_version", "")
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdecimal())
     if len(numbers) < len(OLDEST):
-        return Finding(
-            "version", Level.UNKNOWN, "the server does not say its version", "use Redis 6.2 or newer"
-        )
+        return Finding("version", Level.UNKNOWN, "the server does not say its version", "use Redis 6.2 or newer")
     if numbers < OLDEST:
-        return Finding(
-            "version", Level.FATAL, f"the server is Redis {text}", "Use Redis 6.2 or newer, or Valkey"
-        )
+        return Finding("version", Level.FATAL, f"the server is Redis {text}", "Use Redis 6.2 or newer, or Valkey")
     return Finding("version", Level.OK, f"the server is compatible with Redis {text}")
 
 
-def _eviction(info: Mapping[str, object]) -> Finding:
-    policy = str(info.get("maxmemory_policy", ""))
+def _eviction(info: Mapping[str, str]) -> Finding:
+    policy = info.get("maxmemory_policy", "")
     if not policy:
         return Finding(
             "eviction", Level.UNKNOWN, "the server does not say its maxmemory-policy", "set it to noeviction"
@@ -130,7 +122,7 @@ def _eviction(info: Mapping[str, object]) -> Finding:
 
 
 def _persistence(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> Finding:
-    if _is(facts.info, "aof_enabled", 1):
+    if facts.info.get("aof_enabled") == "1":
         return Finding("persistence", Level.OK, "append-only file")
     advice = "set appendonly yes"
     if facts.save or (facts.save is None and _snapshots(facts.info)):
@@ -145,10 +137,6 @@ def _persistence(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> Find
     return Finding("persistence", Level.FATAL, detail, advice)
 
 
-def _snapshots(info: Mapping[str, object]) -> bool:
+def _snapshots(info: Mapping[str, str]) -> bool:
     # -1: no snapshot since the server started. A managed server may still take them by other means.
-    return str(info.get("rdb_last_bgsave_time_sec", -1)) not in {"-1", ""}
-
-
-def _is(info: Mapping[str, object], field: str, value: int) -> bool:
-    return str(info.get(field)) == str(value)
+    return info.get("rdb_last_bgsave_time_sec", "-1") != "-1"

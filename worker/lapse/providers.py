@@ -32,6 +32,10 @@ TIMEOUT = 30.0
 """Seconds for one request from connecting to the last byte. It has to stay below half a lease."""
 
 
+OBJECT_BYTES = 4 * 1024 * 1024
+"""How much is read of one object: an assistant's instructions alone may be a megabyte."""
+
+
 class NoCredential(Exception):  # noqa: N818 - the name says the state
     """There is no usable key now; the text says where one was looked for."""
 
@@ -75,9 +79,7 @@ class Credential:
                 self._from_file, self._stamp = path.read_text(), stamp
         except (OSError, UnicodeDecodeError) as error:
             self._stamp = None
-            raise NoCredential(
-                f"{path} cannot be read for provider {self._account.name!r}: {error}"
-            ) from error
+            raise NoCredential(f"{path} cannot be read for provider {self._account.name!r}: {error}") from error
         return self._from_file
 
 
@@ -93,9 +95,7 @@ class Provider:
 
     """
 
-    def __init__(
-        self, account: Account, environ: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT
-    ) -> None:
+    def __init__(self, account: Account, environ: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT) -> None:
         if account.type not in KINDS:
             raise ConfigError(f"[providers.{account.name}] type {account.type!r}: use {', '.join(KINDS)}")
         self.name = account.name
@@ -144,11 +144,11 @@ class Provider:
 
     async def read(self, kind: Kind, object_id: str) -> Reply:
         """Read one object, to see its name and metadata."""
-        return await self._about("read", "GET", kind, object_id)
+        return await self._about("read", "GET", kind, object_id, limit=OBJECT_BYTES)
 
     async def witness(self, kind: Kind, object_id: str) -> Reply:
         """Read one object, to see that objects of this kind can be seen from here."""
-        return await self._about("witness", "GET", kind, object_id)
+        return await self._about("witness", "GET", kind, object_id, limit=OBJECT_BYTES)
 
     async def probe(self, kind: Kind) -> Reply | None:
         """Ask the kind's endpoint for what needs no id, or return None if there is no such thing."""
@@ -168,7 +168,7 @@ class Provider:
             tail = f"{kind.items}/{quote(identifier(item_id), safe='')}"
         except InvalidResource as error:
             return _never_sent("invalid", str(error))
-        return await self._about("items", "DELETE", kind, object_id, tail)
+        return await self._about("items", "DELETE", kind, object_id, tail, limit=OBJECT_BYTES)
 
     async def listing(
         self, kind: Kind, spend: Spend, *, max_pages: int = MAX_PAGES, max_objects: int = MAX_OBJECTS

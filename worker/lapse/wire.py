@@ -6,7 +6,6 @@ raises for what a server does: every end of a request is a ``Reply``. Retries li
 
 import time
 from collections.abc import Mapping
-from typing import Self
 
 import aiohttp
 from yarl import URL
@@ -36,9 +35,7 @@ class Wire:
         # the second answer would speak of a deletion that the first one did. There is no public switch.
         self._session._retry_connection = False  # noqa: SLF001
 
-    async def request(
-        self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES
-    ) -> Reply:
+    async def request(self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES) -> Reply:
         """Send one request without a body and return what became of it.
 
         Args:
@@ -74,21 +71,17 @@ class Wire:
         """Close every connection."""
         await self._session.close()
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
-
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = await response.content.readany()
-    while not response.content.at_eof():
-        if len(body) >= limit:
-            response.close()
-            break
-        body += await response.content.readany()
-    return body[:limit]
+    if response.content.at_eof():
+        return body[:limit]
+    longer = bytearray(body)
+    while len(longer) < limit and not response.content.at_eof():
+        longer += await response.content.readany()
+    if not response.content.at_eof():
+        response.close()
+    return bytes(longer[:limit])
 
 
 def _failure(error: Exception) -> tuple[str, bool]:

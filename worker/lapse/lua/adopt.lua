@@ -15,7 +15,14 @@ end
 if current then superseded = string.sub(current .. ' ' .. superseded, 1, 800) end
 redis.call('HSET', rules, 'digest', digest, 'superseded', superseded, 'since', now)
 redis.call('HDEL', rules, 'ttl', 'anchor', 'max_age', 'orphan')
-for field, value in pairs(cjson.decode(ARGV[6])) do redis.call('HSET', rules, field, value) end
+local published = cjson.decode(ARGV[6])
+for field, value in pairs(published) do redis.call('HSET', rules, field, value) end
+-- An application that still says the old name is told the new rule.
+for _, old in ipairs(cjson.decode(ARGV[7])) do
+  redis.call('HSET', part(old, 'rules'), 'digest', digest, 'renamed', policy)
+  for field, value in pairs(published) do redis.call('HSET', part(old, 'rules'), field, value) end
+end
+for _, id in ipairs(redis.call('ZRANGE', part(policy, 'kept'), 0, 999)) do redis.call('ZADD', part(policy, 'kept'), 'XX', now, id) end
 redis.call('SADD', key('policies'), policy)
 audit('rules', '', policy, ',"rules":' .. text(digest) .. ',"before":' .. text(current or ''))
 return 'adopted'

@@ -1,11 +1,20 @@
 -- Reads the oldest lines of a slot's audit stream as one text, each with its stream id as "seq".
--- KEYS[1]: the slot's prefix. ARGV[1]: how many lines. Returns {count, last id, lines}. Writes nothing.
--- The server joins them because parsing single entries cost the worker 14 us a line, and this 0.6 us.
+-- KEYS[1]: the slot's prefix. ARGV[1]: the mover's token, [2]: its lease (ms), [3]: how many lines.
+-- Returns {count, last id, lines}; count is -1 while another mover holds the slot.
+-- The server joins the lines: parsing single entries cost the worker 14 us a line, and this 0.6 us.
 -- Field e holds a whole JSON object: only its opening brace is replaced.
 
-local rows = redis.call('XRANGE', KEYS[1] .. 'audit', '-', '+', 'COUNT', ARGV[1])
+local mover = KEYS[1] .. 'mover'
+local holder = redis.call('GET', mover)
+if holder and holder ~= ARGV[1] then return { -1, '', '' } end
+local rows = redis.call('XRANGE', KEYS[1] .. 'audit', '-', '+', 'COUNT', ARGV[3])
+if #rows == 0 then
+  redis.call('DEL', mover)
+  return { 0, '', '' }
+end
+redis.call('SET', mover, ARGV[1], 'PX', ARGV[2])
 local lines = {}
 for i, row in ipairs(rows) do
   lines[i] = '{"seq":"' .. row[1] .. '",' .. string.sub(row[2][2], 2) .. '\n'
 end
-return {#rows, #rows > 0 and rows[#rows][1] or '', table.concat(lines)}
+return { #rows, rows[#rows][1], table.concat(lines) }

@@ -15,6 +15,7 @@ if bar then return nothing(bar) end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return nothing('audit') end
 lapsed(policy, 200)
 end_holds()
+look_again(policy)
 
 local rules, found = rules_of(policy), {}
 if alone then

@@ -52,6 +52,13 @@ local function lapsed(policy, limit)
   end
 end
 
+-- What a keep rule kept is looked at again: its name or metadata may have changed.
+local function look_again(policy)
+  for _, id in ipairs(redis.call('ZRANGE', part(policy, 'kept'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
+    unpark(id, aside(id))
+  end
+end
+
 local function end_holds()
   for _, id in ipairs(redis.call('ZRANGE', key('hold_ends'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
     redis.call('ZREM', key('hold_ends'), id)

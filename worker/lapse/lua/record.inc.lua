@@ -1,12 +1,12 @@
 -- @include slot
 -- A record says where an id stands and with which scores:
---   p policy   s tracked|claimed|waiting|parked|quarantined
+--   p policy   s tracked|claimed|waiting|parked|kept|quarantined
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
 --   n attempts   x crashes   y crashes alone   u an earlier attempt ended unknown   r reason
 --   t token   d its score outside the due indexes: lease deadline, next attempt, or since when
 --   g forgotten while claimed   o an orphan candidate   q one that was never registered: it carries our stamp
 
-local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', quarantined = 'quarantine' }
+local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
 
 local function in_indexes(policy, id)
   local fresh = redis.call('ZSCORE', part(policy, 'fresh'), id)

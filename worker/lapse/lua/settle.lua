@@ -1,7 +1,7 @@
 -- @include lease
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items}]}; act: done | retry | quarantine | release.
+--   delay, counted, unknown, reason, detail, status, request, items}]}; act: done | retry | keep | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 
 local batch = cjson.decode(ARGV[3])
@@ -39,13 +39,13 @@ end
 
 local function bury(one, record)
   take(one.id, record)
-  redis.call('ZADD', key('tombstones'), now, one.id)
   redis.call('HDEL', part(record.p, 'sightings'), one.id)
+  -- A list may show a deleted id for a while; where there is no list, nothing needs to remember it.
+  if batch.listable or one.outcome ~= 'deleted' then redis.call('ZADD', key('tombstones'), now, one.id) end
   if one.outcome == 'deleted' then
     redis.call('HDEL', key('referenced'), one.id)
     redis.call('HSET', key('marks'), 'proof|' .. batch.identity, now)
     count('deletions|' .. record.p .. '|' .. kind)
-    if not batch.listable then redis.call('ZREM', key('tombstones'), one.id) end
     reply[2] = reply[2] + release_edges(one.id)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
@@ -59,7 +59,7 @@ end
 local function again(one, record)
   if one.act == 'release' or not one.unknown then refund(record.p) end
   if one.act == 'retry' then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
-  write(one.act == 'release' and 'released' or 'retried', one, record, one.outcome)
+  write(({ release = 'released', keep = 'kept', retry = 'retried' })[one.act], one, record, one.outcome)
   take(one.id, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
@@ -68,6 +68,8 @@ local function again(one, record)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
     set_aside(one.id, record, 'parked', now)
+  elseif one.act == 'keep' and not record.q then
+    set_aside(one.id, record, 'kept', now + one.delay)
   elseif (record.n or 0) >= batch.attempts then
     quarantine(one.id, record, 'attempts', one.detail)
   elseif one.act == 'release' and not (record.n or record.x or record.u or record.q) then

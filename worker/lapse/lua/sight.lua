@@ -25,6 +25,11 @@ for id, stamped in pairs(run.candidates) do
   local why = refusal(id, stamped)
   if why then
     refused[why] = (refused[why] or 0) + 1
+    local record = aside(id)
+    if record and record.s == 'waiting' and record.o then
+      record.n, record.u, record.o = nil, nil, nil
+      unpark(id, record)
+    end
   else
     local stored = redis.call('HGET', sightings, id)
     local one = stored and cjson.decode(stored) or { times = 0, first = now, run = run.run - 1 }

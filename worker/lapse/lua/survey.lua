@@ -1,6 +1,6 @@
 -- @include candidates
 -- @include lease
--- What a sweep needs to know before it acts. Reads only. ARGV[3]: policy, [4]: digest.
+-- What a sweep needs to know before it acts. ARGV[3]: policy, [4]: digest.
 -- Returns JSON: now, bar, halts (reasons), registered, due, oldest (due time), newly_due, baseline, touched, edges, suspects, cutoffs.
 
 local policy, digest = ARGV[3], ARGV[4]
@@ -33,7 +33,7 @@ local function oldest()
 end
 
 local registered = 0
-for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'parked', 'quarantine' }) do
+for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'parked', 'kept', 'quarantine' }) do
   registered = registered + size(name)
 end
 local halts = {}

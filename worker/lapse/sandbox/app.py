@@ -71,9 +71,7 @@ class App:
         lost = bool(answer.silence) or transport.is_closing()
         fault = (decision.rule.name or decision.rule.effect) if decision.rule else ""
         status = 0 if lost else answer.status
-        self.log.append(
-            Record(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault)
-        )
+        self.log.append(Record(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault))
         if answer.silence:
             await _keep_silent(answer, transport, receive, send)
             return
@@ -96,10 +94,8 @@ class App:
             except Refused as refused:
                 return refused.answer
 
-        if decision.rule is None:
-            answer = carry(request, None)
-        else:
-            answer = apply(decision.rule, request, call, dialect, carry)
+        rule = decision.rule
+        answer = apply(rule, request, call, dialect, carry) if rule else carry(request, None)
         if self.script.rules and call.listing and answer.word.startswith("list"):
             self.script.note(request, call, json.loads(answer.body).get("last_id") or "")
         return answer
@@ -138,9 +134,7 @@ async def _keep_silent(answer: Answer, transport: asyncio.Transport, receive: Re
     elif answer.silence == "cut":
         headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send(
-            {"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True}
-        )
+        await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
         transport.close()
     while (await receive())["type"] != "http.disconnect":
         pass

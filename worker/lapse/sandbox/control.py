@@ -47,7 +47,7 @@ class Control:
             )
         try:
             return _answer(handler(request))
-        except (ConfigError, ValueError) as error:
+        except (ConfigError, TypeError, ValueError) as error:
             return _answer({"error": str(error)}, 400)
 
     def _seed(self, request: Request) -> Json:
@@ -66,9 +66,7 @@ class Control:
     def _faults(self, _request: Request) -> Json:
         script = self._app.script
         shown = zip(script.rules, script.hits, strict=True)
-        return {
-            "rules": [{"name": rule.name or rule.effect or "latency", "hits": hits} for rule, hits in shown]
-        }
+        return {"rules": [{"name": rule.name or rule.effect or "latency", "hits": hits} for rule, hits in shown]}
 
     def _set_faults(self, request: Request) -> Json:
         if request.header(b"content-type").startswith(b"application/json"):

@@ -6,6 +6,7 @@ first with an ``effect`` decides.
 """
 
 import random
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -105,6 +106,9 @@ class Rule:
         if self.ids and self.ids.isdisjoint(call.ids):
             return False
         return not self.page or (call.listing and page == self.page)
+
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Decision(NamedTuple):
@@ -241,8 +245,7 @@ def _one_of(allowed: Sequence[str]) -> Any:  # noqa: ANN401 - a reader of any TO
         if value not in allowed:
             close = get_close_matches(str(value), allowed, 1)
             raise ValueError(
-                f"{value!r} is not one of {', '.join(allowed)}"
-                + (f": did you mean '{close[0]}'?" if close else "")
+                f"{value!r} is not one of {', '.join(allowed)}" + (f": did you mean '{close[0]}'?" if close else "")
             )
         return str(value)
 
@@ -284,7 +287,10 @@ def _texts(value: object) -> frozenset[str]:
 def _headers(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
         raise ValueError(f'{value!r} is not a table such as {{ Retry-After = "2" }}')  # noqa: TRY004 - as _text
-    return {name: _text(each) for name, each in value.items()}
+    for name, each in value.items():
+        if not (_TOKEN.fullmatch(name) and _text(each).isascii() and each.isprintable()):
+            raise ValueError(f"{name}: {each!r} is not a header that HTTP can carry")
+    return dict(value)
 
 
 def _flag(value: object) -> bool:

@@ -22,7 +22,7 @@ class Window:
 def window(request: Request) -> Window | Answer:
     """Return what the query asks for, or the answer that refuses it."""
     text = request.param("limit") or str(USUAL)
-    if not text.lstrip("-").isdecimal():
+    if not text.removeprefix("-").isdecimal():
         return refusal(
             400,
             f"Invalid type for 'limit': expected an integer, but got {text!r} instead.",
@@ -70,7 +70,5 @@ def listed(bodies: list[Json], *, has_more: bool) -> Json:
 
 
 def _bound(limit: int, how: str, sign: str, bound: int, code: str) -> Answer:
-    message = (
-        f"Invalid 'limit': integer {how} value. Expected a value {sign} {bound}, but got {limit} instead."
-    )
+    message = f"Invalid 'limit': integer {how} value. Expected a value {sign} {bound}, but got {limit} instead."
     return refusal(400, message, "refused", param="limit", code=code)

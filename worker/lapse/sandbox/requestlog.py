@@ -84,10 +84,7 @@ class RequestLog:
     def summary(self) -> list[Json]:
         """Return the number of requests by method, kind, status and answer, since the last reset."""
         names = ("method", "kind", "status", "answer")
-        return [
-            dict(zip(names, key, strict=True)) | {"count": count}
-            for key, count in sorted(self.counts.items())
-        ]
+        return [dict(zip(names, key, strict=True)) | {"count": count} for key, count in sorted(self.counts.items())]
 
     def reset(self) -> None:
         """Forget what is in memory; the file keeps its lines."""

@@ -59,9 +59,7 @@ def _assistant(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
 
 def _conversation(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
     stored = new_conversation(id_, dict(given.get("metadata") or {}), created_at)
-    add_items(
-        stored, [{"type": "message", "role": "user", "content": "seeded"}] * _count(given.get("items", 0))
-    )
+    add_items(stored, [{"type": "message", "role": "user", "content": "seeded"}] * _count(given.get("items", 0)))
     return stored
 
 

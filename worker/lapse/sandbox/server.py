@@ -30,6 +30,7 @@ except ImportError as missing:
 HOST = "127.0.0.1"
 # Longer than clients keep an idle connection, so that it is never closed under a request.
 KEEP_ALIVE = 120
+BACKLOG = 4096
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE,
-                backlog=4096,
+                backlog=BACKLOG,
             )
         )
         self._ready = ready
@@ -250,6 +251,7 @@ def _listen(port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((HOST, port))
+        listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise ConfigError(

@@ -127,6 +127,4 @@ def refusal(
     code: str | None = None,
 ) -> Answer:
     """Return an error in OpenAI's envelope, all four keys present; ``kind`` is its ``type``."""
-    return answer(
-        {"error": {"message": message, "type": kind, "param": param, "code": code}}, word, status=status
-    )
+    return answer({"error": {"message": message, "type": kind, "param": param, "code": code}}, word, status=status)

@@ -129,9 +129,7 @@ def delete_message(_request: Request, project: Project, ids: tuple[str, ...]) ->
         return unknown_thread(ids[0])
     if stored.children.pop(ids[1], None) is None:
         return unknown_message(ids[1])
-    return answer(
-        {"id": ids[1], "object": "thread.message.deleted", "deleted": True}, "deleted", executed=True
-    )
+    return answer({"id": ids[1], "object": "thread.message.deleted", "deleted": True}, "deleted", executed=True)
 
 
 def create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
@@ -148,11 +146,7 @@ def list_assistants(request: Request, project: Project, _ids: tuple[str, ...]) -
     """``GET /assistants``."""
     asked = window(request)
     kept = project.kept["assistant"]
-    return (
-        page(kept, lambda id_: kept[id_].body, asked, unknown_assistant)
-        if isinstance(asked, Window)
-        else asked
-    )
+    return page(kept, lambda id_: kept[id_].body, asked, unknown_assistant) if isinstance(asked, Window) else asked
 
 
 def read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
@@ -182,12 +176,12 @@ def _update(stored: Stored, given: Json, fields: tuple[str, ...]) -> Answer:
     return answer(stored.body, "updated", executed=True)
 
 
-def _add_message(stored: Stored, given: Json) -> Json:
+def _add_message(stored: Stored, given: object) -> Json:
+    if not isinstance(given, dict):
+        raise refuse("Invalid type for 'messages': expected an array of objects.", "messages", "invalid_type")
     role, content = given.get("role"), given.get("content")
     if role not in {"user", "assistant"}:
-        raise refuse(
-            f"Invalid value: '{role}'. Supported values are: 'user' and 'assistant'.", "role", "invalid_value"
-        )
+        raise refuse(f"Invalid value: '{role}'. Supported values are: 'user' and 'assistant'.", "role", "invalid_value")
     if isinstance(content, str):
         content = [{"type": "text", "text": {"value": content, "annotations": []}}]
     [id_] = alnum_ids("msg_", 1)

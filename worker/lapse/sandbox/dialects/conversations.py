@@ -106,9 +106,7 @@ def list_items(request: Request, project: Project, ids: tuple[str, ...]) -> Answ
         return unknown_conversation(ids[0])
     asked = window(request)
     return (
-        page(stored.children, stored.children.__getitem__, asked, unknown_item)
-        if isinstance(asked, Window)
-        else asked
+        page(stored.children, stored.children.__getitem__, asked, unknown_item) if isinstance(asked, Window) else asked
     )
 
 
@@ -147,9 +145,7 @@ def _items(given: Json) -> list[Json]:
 def _item(given: Json) -> Json:
     type_ = given.get("type", "message")
     [id_] = hex_ids(ITEM_PREFIXES.get(type_, "item_"), 1)
-    made = {"id": id_, "type": type_, "status": "completed"} | {
-        key: each for key, each in given.items() if key != "id"
-    }
+    made = {"id": id_, "type": type_, "status": "completed"} | {key: each for key, each in given.items() if key != "id"}
     if type_ == "message" and isinstance(content := given.get("content"), str):
         made["content"] = [_text(given.get("role"), content)]
     return made

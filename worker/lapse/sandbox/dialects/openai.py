@@ -132,9 +132,7 @@ class OpenAI:
         self, status: int, message: str | None = None, *, code: str | None = None, kind: str | None = None
     ) -> bytes:
         """Return OpenAI's error envelope; ``code="insufficient_quota"`` is the 429 that no retry heals."""
-        usual = USUAL.get(
-            status, (f"The request failed with status {status}.", "invalid_request_error", None)
-        )
+        usual = USUAL.get(status, (f"The request failed with status {status}.", "invalid_request_error", None))
         if code == "insufficient_quota":
             usual = (QUOTA, "insufficient_quota", code)
         body = {

@@ -165,6 +165,16 @@ async def test_an_unknown_type_is_refused_with_those_there_are(make: MakeProvide
         make("http://127.0.0.1:9/v1", type="opneai")
 
 
+async def test_a_way_to_authenticate_that_does_not_exist_is_refused(make: MakeProvider) -> None:
+    """Without this, the requests would go out without a credential."""
+    with pytest.raises(ConfigError, match="auth = 'entra' does not exist for type 'openai': use api_key_env"):
+        make("http://127.0.0.1:9/v1", auth="entra", api_key_env=None)
+
+
+async def test_equal_base_urls_are_one_identity(make: MakeProvider) -> None:
+    assert make("https://Host.example:443/v1").identity == make("https://host.example/v1/").identity
+
+
 async def test_a_provider_closes_its_connections(server: Server) -> None:
     server.say(DELETED)
 

@@ -98,6 +98,11 @@ class Provider:
     def __init__(self, account: Account, environ: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT) -> None:
         if account.type not in KINDS:
             raise ConfigError(f"[providers.{account.name}] type {account.type!r}: use {', '.join(KINDS)}")
+        if account.auth:
+            raise ConfigError(
+                f"[providers.{account.name}] auth = {account.auth!r} does not exist for type {account.type!r}: "
+                "use api_key_env or api_key_file"
+            )
         self.name = account.name
         self.type = account.type
         self.kinds = KINDS[account.type]

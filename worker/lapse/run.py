@@ -288,7 +288,7 @@ class Run:
         return guard.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
 
     def _drained(self) -> dict[str, int]:
-        counters = self.means.provider.drain_tally().get(self.rule.partition.kind, {})
+        counters = self.means.provider.drain_tally(self.rule.partition.kind).get(self.rule.partition.kind, {})
         if self.means.flow.waited_ms:
             counters["rate_wait_ms||"], self.means.flow.waited_ms = self.means.flow.waited_ms, 0
         return counters

@@ -1,5 +1,6 @@
 """A sweep's parts over a real Redis and the provider stand-in on a real socket."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -7,15 +8,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 import redis
-
-
 from lapse import Registry
 from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Ledger
-from lapse.model import Partition
+from lapse.model import Partition, Record
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
 from lapse.providers import Provider
@@ -45,17 +45,18 @@ class World:
         self.sandbox = sandbox
         self.carrier = carrier
         self.registry = Registry(url, provider="openai", timeout=5)
-        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.raw: Any = redis.Redis.from_url(url, decode_responses=True)  # typed, every reply could be bytes
         self.stop = Switch()
         self.account = Account(
-            name="openai", type="openai", base_url=sandbox.url, api_key_env="KEY", api_key_file=None, auth=None, rate=None,
-            concurrency=16, not_found=(), api_version=None, organization=None, project=None, allow_plaintext=False,
+            name="openai", type="openai", base_url=sandbox.url, api_key_env="KEY", api_key_file=None, auth=None,
+            rate=None, concurrency=16, not_found=(), api_version=None, organization=None, project=None,
+            allow_plaintext=False,
         )  # fmt: skip
         self.settings = SweepSection(budget=20, lease=10, batch=100, max_attempts=3, tombstones=30 * DAY, ramp=None)
         self.rule = Rule(
-            partition=Partition("openai", "thread", "chat"), ttl=7 * DAY, anchor="created_at", max_age=None, orphan=None, keep=(),
-            cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=False, expect_gone=False,
-            cancel=False, every=60, formerly=(), digest="digest000001",
+            partition=Partition("openai", "thread", "chat"), ttl=7 * DAY, anchor="created_at", max_age=None,
+            orphan=None, keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=None,
+            touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
         )  # fmt: skip
         self.open: list[Provider] = []
 
@@ -98,8 +99,19 @@ class World:
         return {name: json.loads(text) for name, text in self.raw.hgetall(f"{self.slot(kind)}halts").items()}
 
     def deletes(self) -> list[str]:
-        """The ids of the DELETE requests that the provider saw, in order."""
+        """Return the ids of the DELETE requests that the provider saw, in order."""
         return [one["path"].rsplit("/", 1)[1] for one in self.sandbox.requests() if one["method"] == "DELETE"]
+
+    def record(self, id_: str, kind: str = "thread") -> Record:
+        record = self.registry.get(kind, id_)
+        assert record is not None, f"{id_} is not tracked"
+        return record
+
+    async def until(self, condition: Callable[[], object], within: float = 20) -> None:
+        """Wait on a condition while the loop goes on."""
+        async with asyncio.timeout(within):
+            while not condition():  # noqa: ASYNC110 - what is waited on is another process' state
+                await asyncio.sleep(0.01)
 
     def state(self, id_: str, kind: str = "thread") -> str | None:
         record = self.registry.get(kind, id_)
@@ -116,6 +128,3 @@ async def world(redis_url: str, sandbox: Sandbox) -> AsyncIterator[World]:
     made.registry.close()
     made.raw.close()
     await carrier.aclose()
-
-
-

@@ -40,7 +40,9 @@ def make_registry(request: pytest.FixtureRequest, redis_url: str) -> Iterator[An
     made: list[Any] = []
 
     def make(url: str = redis_url, **options: Any) -> Any:
-        registry = (Registry if request.param == "sync" else Blocking)(url, **{"provider": "openai", "timeout": 5, **options})
+        registry = (Registry if request.param == "sync" else Blocking)(
+            url, **{"provider": "openai", "timeout": 5, **options}
+        )
         made.append(registry)
         return registry
 

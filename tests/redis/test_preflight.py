@@ -27,7 +27,7 @@ async def findings(
     carrier = Carrier(url, 5)
     facts = await preflight.look(carrier)
     await carrier.aclose()
-    found = preflight.judge(facts, enforcing=enforcing, allow_volatile=allow_volatile)
+    found = preflight._judge(facts, enforcing=enforcing, allow_volatile=allow_volatile)
     return {finding.name: finding for finding in found}, preflight.refusal(found)
 
 
@@ -119,7 +119,7 @@ async def test_a_server_that_is_away_is_unknown_and_its_error_is_named() -> None
 
     assert list(found) == ["server"]
     assert found["server"].level is Level.UNKNOWN
-    assert "refused" in found["server"].detail
+    assert "did not answer" in found["server"].detail
     assert refusal is None
 
 
@@ -138,7 +138,7 @@ async def test_a_server_that_is_away_is_unknown_and_its_error_is_named() -> None
 def test_servers_below_the_oldest_supported_version_are_refused(version: str, level: Level) -> None:
     facts = Facts({"redis_version": version, "maxmemory_policy": "noeviction", "aof_enabled": "1"})
 
-    found = preflight.judge(facts, enforcing=True, allow_volatile=False)
+    found = preflight._judge(facts, enforcing=True, allow_volatile=False)
 
     assert found[0].level is level
     assert (preflight.refusal(found) is not None) == (level is Level.FATAL)
@@ -147,7 +147,7 @@ def test_servers_below_the_oldest_supported_version_are_refused(version: str, le
 def test_a_refusal_names_every_reason_and_its_fix() -> None:
     facts = Facts({"redis_version": "4.0", "maxmemory_policy": "allkeys-lru", "aof_enabled": "0"}, save="")
 
-    refusal = preflight.refusal(preflight.judge(facts, enforcing=True, allow_volatile=False))
+    refusal = preflight.refusal(preflight._judge(facts, enforcing=True, allow_volatile=False))
 
     assert refusal is not None
     assert len(refusal.splitlines()) == 4

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import redis
 
+import redis
 from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource, advice
 from lapse.embedded import free_port
 
@@ -25,7 +25,8 @@ def publish(raw: redis.Redis, policy: str = "chat", **rules: Any) -> None:
 
 
 def age(registry: Any, id_: str) -> timedelta:
-    return datetime.now(UTC) - registry.get("thread", id_).created_at
+    created_at: datetime = registry.get("thread", id_).created_at
+    return datetime.now(UTC) - created_at
 
 
 def test_a_plain_registration_writes_one_entry(registry: Any, raw: redis.Redis) -> None:
@@ -39,7 +40,7 @@ def test_records_carry_no_redis_ttl(registry: Any, raw: redis.Redis) -> None:
     registry.register("thread", "thread_1", "chat", uses=[("assistant", "asst_1")], labels={"a": "b"}, expires_in="1d")
     registry.hold("thread", "thread_1", reason="audit")
 
-    assert {-1} == {raw.ttl(key) for key in raw.keys()}
+    assert {-1} == {raw.ttl(key) for key in raw.scan_iter()}
 
 
 def test_register_says_when_it_is_due_and_why(registry: Any, raw: redis.Redis) -> None:
@@ -207,7 +208,9 @@ def test_register_many_counts_what_it_did(registry: Any, raw: redis.Redis) -> No
     ids = [f"thread_{i}" for i in range(1200)]
 
     done = registry.register_many({"kind": "thread", "id": id_, "policy": "chat"} for id_ in ids)
-    again = registry.register_many([{"kind": "thread", "id": ids[0], "policy": "other", "uses": [("assistant", "asst_1")]}])
+    again = registry.register_many(
+        [{"kind": "thread", "id": ids[0], "policy": "other", "uses": [("assistant", "asst_1")]}]
+    )
 
     assert (1200, 1200, 0) == (done.registered, done.new, done.unmanaged)
     assert (1, 0, 1) == (again.registered, again.new, again.unmanaged)
@@ -266,7 +269,9 @@ NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - a naive time is the subject
         {"uses": [("assistant", "a/b")]},
     ],
 )
-def test_a_value_that_cannot_be_meant_is_refused_and_nothing_is_stored(registry: Any, raw: redis.Redis, given: Any) -> None:
+def test_a_value_that_cannot_be_meant_is_refused_and_nothing_is_stored(
+    registry: Any, raw: redis.Redis, given: Any
+) -> None:
     with pytest.raises(InvalidResource):
         registry.register("thread", "thread_1", "chat", **given)
     assert [] == raw.keys()
@@ -351,8 +356,14 @@ def test_on_error_log_answers_falsy_and_logs_what_can_be_replayed(
 
     with caplog.at_level(logging.WARNING, "lapse"):
         answer = broken.register(
-            "thread", "thread_1", "chat", uses=[("assistant", "asst_1")], expires_in="1h", created_at=created, labels={"a": "b"}
-        )  # fmt: skip
+            "thread",
+            "thread_1",
+            "chat",
+            uses=[("assistant", "asst_1")],
+            expires_in="1h",
+            created_at=created,
+            labels={"a": "b"},
+        )
         touched = broken.touch("thread", "thread_1")
 
     assert ("unavailable", False, False) == (answer.governed_by, answer.new, answer.managed)

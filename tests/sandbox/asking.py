@@ -33,6 +33,8 @@ class Asker:
     def __init__(self, root: str, session: aiohttp.ClientSession) -> None:
         self._root = root
         self._session = session
+        # aiohttp would send a DELETE whose connection broke a second time: here each request is sent once.
+        session._retry_connection = False
 
     async def __call__(self, method: str, path: str, body: Any = None, *, within: float = 10, **headers: str) -> Reply:
         """Send ``method`` to ``path`` below the server's root; a header given as "" is left out.

@@ -199,6 +199,15 @@ async def test_conversation_metadata_cannot_be_left_out_of_an_update(ask: Asker,
     assert (await ask("POST", f"/v1/conversations/{id_}", {})).status == 400
 
 
+async def test_a_body_in_many_pieces_is_read_whole(ask: Asker) -> None:
+    text = "x" * 500_000
+    thread = (await ask("POST", "/v1/threads", {"messages": [{"role": "user", "content": text}]})).json["id"]
+
+    [message] = (await ask("GET", f"/v1/threads/{thread}/messages")).json["data"]
+
+    assert message["content"] == [{"type": "text", "text": {"value": text, "annotations": []}}]
+
+
 async def test_messages_of_a_thread(ask: Asker, sandbox: Sandbox) -> None:
     [thread] = sandbox.seed("thread")
     made = await ask("POST", f"/v1/threads/{thread}/messages", {"role": "user", "content": "hello"})

@@ -1,4 +1,4 @@
-"""What stays behind a settled claim: tombstones, edges, quarantine and its undo, proofs, the provider's shared budget."""
+"""What stays behind a settled claim: tombstones, edges, quarantine and its undo, proofs, the shared budget."""
 
 import asyncio
 import time
@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from world import World
 
 from lapse.codec import dump
 from lapse.outcomes import Limited
+from world import World
 
 GONE = "thread_AAAAAAAAAAAAAAAAAAAAAAAA"
 LONG_AGO = 1_600_000_000
@@ -20,7 +20,8 @@ async def operate(world: World, verb: str, *ids: str) -> list[str]:
     ledger = world.means().ledger
     call = ledger.on(world.rule.partition, "quarantine", *ids, parse=lambda reply: [id_.decode() for id_ in reply])
     head = (call.args[0], call.args[1], verb, dump("ann"), dump("test"), *ids)
-    return (await ledger.carrier.carry([replace(call, args=head)]))[0]
+    answered: list[str] = (await ledger.carrier.carry([replace(call, args=head)]))[0]
+    return answered
 
 
 async def settle_one_as_gone(world: World, **facts: Any) -> None:

@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from world import World
 
 from lapse.model import Partition
 from lapse.policy import Keep, Orphan, Share
+from world import World
 
 ORPHANS = Orphan(min_age=0.001, seen=3, max_share=None, uses_stated=False)
 
@@ -154,7 +154,12 @@ async def test_too_large_a_share_waits_for_an_operator(idle: World) -> None:
 
 async def test_without_any_uses_ever_recorded_nothing_is_an_orphan(world: World) -> None:
     world.rule = replace(
-        world.rule, partition=Partition("openai", "assistant", "idle"), ttl=None, anchor=None, orphan=ORPHANS, digest="digest00000a"
+        world.rule,
+        partition=Partition("openai", "assistant", "idle"),
+        ttl=None,
+        anchor=None,
+        orphan=ORPHANS,
+        digest="digest00000a",
     )
     world.seed(3, kind="assistant", policy="idle")
 

@@ -10,7 +10,7 @@ _said: set[tuple[str, str, str]] = set()
 
 
 def lost(error: Exception, facts: Mapping[str, object]) -> None:
-    """Log one failed call as JSON; a failed registration carries all that ``lapse register --from`` needs to replay it."""
+    """Log one failed call as JSON; a failed registration carries what ``lapse register --from`` replays."""
     log.warning("lapse call failed: %s", json.dumps({"error": str(error), **facts}, separators=(",", ":")))
 
 

@@ -1,14 +1,14 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-import redis
 import redis.asyncio
 
+import redis
 from lapse import advice, keys
 from lapse.client import check_mode, translated, url_of
 from lapse.codec import Span, When
@@ -16,6 +16,8 @@ from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
 from lapse.scripts import Call
+
+T = TypeVar("T")
 
 
 class Carrier:
@@ -96,7 +98,7 @@ class AsyncRegistry:
         *,
         namespace: str = "lapse",
         provider: str | None = None,
-        timeout: float = 0.1,  # noqa: ASYNC109 - a default for every call, applied with asyncio.timeout
+        timeout: float = 0.1,
         on_error: str = "raise",
     ) -> None:
         check_mode(timeout, on_error)
@@ -123,8 +125,8 @@ class AsyncRegistry:
         return await self._guarded(
             lambda: self._commands.register(
                 self._commands.registration(
-                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels, expires_in=expires_in,
-                    expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
+                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels,
+                    expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
                 )
             ),
             then=self._advise,
@@ -194,8 +196,10 @@ class AsyncRegistry:
     ) -> None:
         await self.aclose()
 
-    async def _guarded(self, make: Any, then: Any = None) -> Any:  # noqa: ANN401 - returns what the operation's finish returns
-        operation: Operation[Any] | None = None
+    async def _guarded(
+        self, make: Callable[[], Operation[T]], then: Callable[[Operation[T], T], Awaitable[T]] | None = None
+    ) -> T:
+        operation: Operation[T] | None = None
         try:
             operation = make()
             answer = operation.finish(await self._carrier.carry(operation.calls))

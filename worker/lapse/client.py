@@ -3,13 +3,12 @@
 import logging
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
-
 from lapse import advice, keys
 from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names
@@ -44,7 +43,7 @@ def check_mode(timeout: float, on_error: str) -> None:
     if not timeout > 0:
         raise ConfigError(f"timeout={timeout!r}: give seconds above zero, such as 0.1")
     if on_error not in {"raise", "log"}:
-        raise ConfigError(f"on_error={on_error!r}: use \"raise\" or \"log\"")
+        raise ConfigError(f'on_error={on_error!r}: use "raise" or "log"')
 
 
 def translated(error: redis.RedisError | OSError) -> LapseError:
@@ -112,7 +111,8 @@ class Registry:
             uses: (kind, id) of what this one refers to; those live as long as this one does. Added, never taken away.
             subject: Whose data it is.
             labels: At most 16 pairs of text.
-            expires_in: Its own expiry from now: seconds, a timedelta, or ``"7d"``. Wins over the policy's ttl, not over max_age.
+            expires_in: Its own expiry from now: seconds, a timedelta, or ``"7d"``. Wins over the policy's ttl, not over
+                max_age.
             expires_at: The same as a time.
             created_at: When the provider made it, for ids older than their registration; never moved later.
             last_active_at: When it was last used; registration, if not said.
@@ -127,8 +127,8 @@ class Registry:
         return self._guarded(
             lambda: self._commands.register(
                 self._commands.registration(
-                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels, expires_in=expires_in,
-                    expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
+                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels,
+                    expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
                 )
             ),
             then=self._advise,
@@ -166,7 +166,9 @@ class Registry:
         provider: str | None = None,
     ) -> Answer:
         """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``."""
-        return self._guarded(lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until))
+        return self._guarded(
+            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until)
+        )
 
     def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Remove a hold: the id is due when it would have been without it."""
@@ -185,7 +187,7 @@ class Registry:
         return self._guarded(lambda: self._commands.get(self._commands.resource(kind, id, provider)))
 
     def stamp(self, policy: str) -> dict[str, str]:
-        """Return metadata that marks a provider's object as this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>"}``.
+        """Return the metadata of an object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>"}``.
 
         Raises:
             NoEpoch: no worker has opened this registry yet.
@@ -205,11 +207,13 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
-    def _guarded(self, make: Any, then: Any = None) -> Any:  # noqa: ANN401 - returns what the operation's finish returns
-        operation: Operation[Any] | None = None
+    def _guarded(self, make: Callable[[], Operation[T]], then: Callable[[Operation[T], T], T] | None = None) -> T:
+        operation: Operation[T] | None = None
         try:
             operation = make()
             answer = operation.finish(self._carry(operation.calls))

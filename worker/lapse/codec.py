@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lapse import durations, keys
@@ -65,7 +65,9 @@ def span(value: Span, what: str) -> int:
             raise InvalidResource(f"{what}: {error}") from None
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= durations.LONGEST:
-        raise InvalidResource(f"{what} {value!r}: give seconds above zero and below 100 years, a timedelta, or text such as \"7d\"")
+        raise InvalidResource(
+            f'{what} {value!r}: give seconds above zero and below 100 years, a timedelta, or text such as "7d"'
+        )
     return max(1, round(seconds * 1000))
 
 
@@ -110,9 +112,8 @@ def edge(text: str) -> Resource:
 
 def hold(stored: Mapping[str, Any]) -> Hold:
     """Return a stored hold."""
-    since, until = from_millis(stored["since"]), from_millis(stored.get("until"))
-    return Hold(stored["reason"], stored["actor"], since or datetime.min, until)
-
+    since = datetime.fromtimestamp(stored["since"] / 1000, UTC)
+    return Hold(stored["reason"], stored["actor"], since, from_millis(stored.get("until")))
 
 
 def record(resource: Resource, text: str) -> Record | None:

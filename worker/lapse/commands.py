@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, Generic, TypeVar
 
 from lapse import codec, keys
-from lapse.codec import Span, When
+from lapse.codec import When
 from lapse.errors import ConfigError, InvalidResource
 from lapse.model import Answer, Record, Registered, Resource, from_millis
 from lapse.scripts import Call, script
@@ -115,8 +115,14 @@ class Commands:
         """Return the round trip that registers one resource: edges first, so that a target is never unprotected."""
         calls = [*self._refer([registration]), self._register([registration])]
         resource = registration.resource
-        described = {"provider": resource.provider, "kind": resource.kind, "id": resource.id, "policy": registration.policy}
-        return Operation(tuple(calls), lambda replies: _registered(replies[-1]), FAILED, described | _replayable(registration))
+        facts = {
+            "provider": resource.provider,
+            "kind": resource.kind,
+            "id": resource.id,
+            "policy": registration.policy,
+            **_replayable(registration),
+        }
+        return Operation(tuple(calls), lambda replies: _registered(replies[-1]), FAILED, facts)
 
     def register_many(self, registrations: Iterable[Registration]) -> Operation[Bulk]:
         """Return the round trip that registers up to BULK resources."""
@@ -128,8 +134,7 @@ class Commands:
         calls = [*refers, *(self._register(group) for group in slots.values())]
 
         def finish(replies: list[Any]) -> Bulk:
-            flat = [reply for reply in replies[len(refers) :]]
-            return sum((_bulk(reply) for reply in flat), Bulk())
+            return sum((_bulk(reply) for reply in replies[len(refers) :]), Bulk())
 
         return Operation(tuple(calls), finish, Bulk(), {"count": len(chosen)})
 
@@ -142,7 +147,9 @@ class Commands:
         if not reason or not reason.strip():
             raise InvalidResource(f"hold of {resource.id}: say why (reason=)")
         end = None if until is None else codec.moment(until, "until")
-        stored = {"reason": reason, "actor": by or actor(), "since": codec.now_millis()} | ({"until": end} if end else {})
+        stored = {"reason": reason, "actor": by or actor(), "since": codec.now_millis()}
+        if end:
+            stored["until"] = end
         return self._answer("hold", resource, codec.dump(stored), end or "")
 
     def unhold(self, resource: Resource, by: str | None) -> Operation[Answer]:

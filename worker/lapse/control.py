@@ -1,4 +1,4 @@
-"""Operators' switches and the halts a guard sets: pause, resume, approve, epoch. All are audited with actor and reason."""
+"""Operators' switches and the halts a guard sets: pause, resume, approve, epoch; audited with actor and reason."""
 
 import hashlib
 import json
@@ -73,7 +73,9 @@ class Control:
         scopes = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
         return next((scope for scope in scopes if scope in pauses), None)
 
-    async def halt(self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None) -> bool:
+    async def halt(
+        self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None
+    ) -> bool:
         """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         policy = "*" if whole_kind else partition.policy

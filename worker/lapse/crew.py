@@ -59,7 +59,7 @@ class Crew:
         return max(0, 2 * self._hands - len(self._queue) - len(self._running))
 
     async def vacancy(self, within: float) -> None:
-        """Wait until half the hands' worth of claims has been worked off, or nothing is left, at most ``within`` seconds."""
+        """Wait at most ``within`` seconds until half the hands' worth of claims is worked off, or nothing is left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while len(self._queue) > self._hands // 2 or not self.room():

@@ -81,7 +81,9 @@ class EmbeddedRedis:
             RuntimeError: it ended, or did not answer within 10 s.
 
         """
-        persistence = ["--appendonly", "yes", "--appendfsync", "everysec"] if self._persistent else ["--appendonly", "no"]
+        persistence = (
+            ["--appendonly", "yes", "--appendfsync", "everysec"] if self._persistent else ["--appendonly", "no"]
+        )
         command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *persistence]
         command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self._options]
         with (self.directory / "server.log").open("ab") as log:
@@ -109,7 +111,9 @@ class EmbeddedRedis:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
 

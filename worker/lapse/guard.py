@@ -20,7 +20,8 @@ CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 class Stand:
     """What a sweep may do: ``act``; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
 
-    ``restart_ramp``: the cut-off jumped by an amount small enough to go on, slowly. ``lift``: standing halts to look at again.
+    ``restart_ramp``: the cut-off jumped by an amount small enough to go on, slowly.
+    ``lift``: standing halts to look at again.
     """
 
     act: bool
@@ -49,7 +50,9 @@ def stand(rule: Rule, survey: Survey) -> Stand:
 
 def _enforced(rule: Rule, survey: Survey) -> Stand:
     if rule.anchor == "last_active_at" and not survey.touched and not rule.touches_stated and survey.registered:
-        return Stand(act=False, result="halted", halt="no_touches", detail=_NO_TOUCHES.format(policy=rule.partition.policy))
+        return Stand(
+            act=False, result="halted", halt="no_touches", detail=_NO_TOUCHES.format(policy=rule.partition.policy)
+        )
     if rule.orphan and not survey.edges and not rule.orphan.uses_stated:
         return Stand(act=False, result="halted", halt="no_uses", detail=_NO_USES.format(kind=rule.partition.kind))
     return _jump(rule, survey)
@@ -87,7 +90,8 @@ def baseline(survey: Survey) -> dict[str, str | int]:
     """Return the fields that make the cut-offs of this survey the baseline of the next."""
     fields: dict[str, str | int] = {"base_at": survey.now}
     return fields | {
-        name: "" if cut is None else cut for name, cut in (("base_active", survey.active), ("base_created", survey.created))
+        name: "" if cut is None else cut
+        for name, cut in (("base_active", survey.active), ("base_created", survey.created))
     }
 
 
@@ -112,24 +116,26 @@ def settlement(claim: Claim, verdict: Verdict) -> Settled:
     )
 
 
+_CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
+    Outcome.DELETED: ("done", 0, False, None),
+    Outcome.ALREADY_GONE: ("done", 0, False, None),
+    Outcome.UNRECOGNISED: ("quarantine", 0, False, "unrecognised"),
+    Outcome.INVALID: ("quarantine", 0, False, "invalid"),
+    Outcome.UNPROVEN: ("retry", UNPROVEN_AGAIN, False, "unproven"),
+    Outcome.KEPT: ("keep", KEPT_AGAIN, False, None),
+}
+
+
 def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str | None]:
     match verdict.outcome:
-        case Outcome.DELETED | Outcome.ALREADY_GONE:
-            return "done", 0, False, None
-        case Outcome.UNRECOGNISED | Outcome.INVALID:
-            return "quarantine", 0, False, str(verdict.outcome)
         case Outcome.ERROR | Outcome.UNCONFIRMED:
             # A request that never left says nothing about this id.
             counted = verdict.unknown or verdict.status is not None
             return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
         case Outcome.CONFLICT:
             return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"  # noqa: S311 - jitter
-        case Outcome.UNPROVEN:
-            return "retry", UNPROVEN_AGAIN, False, "unproven"
-        case Outcome.KEPT:
-            return "keep", KEPT_AGAIN, False, None
-        case _:
-            return "release", 0, False, None
+        case outcome:
+            return _CERTAIN.get(outcome, ("release", 0, False, None))
 
 
 def backoff(attempts: int) -> float:

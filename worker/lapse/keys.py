@@ -26,7 +26,21 @@ SUSPECTS = "suspects"  # a worker crashed on it: next attempt, alone
 QUARANTINE = "quarantine"  # waits for an operator: quarantined since
 SIGHTINGS = "sightings"  # hash: orphan candidates, id -> times seen
 RULES = "rules"  # hash: the rules last swept with, published to clients
-PARTITION_KEYS = (FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, QUARANTINE, SIGHTINGS, RULES)
+PARTITION_KEYS = (
+    FRESH,
+    ACTIVE,
+    CREATED,
+    EXPLICIT,
+    CAPPED,
+    CLAIMS,
+    WAITING,
+    PARKED,
+    KEPT,
+    SUSPECTS,
+    QUARANTINE,
+    SIGHTINGS,
+    RULES,
+)
 
 # Keys of a slot.
 POLICIES = "policies"  # set: every policy name ever registered under
@@ -60,7 +74,9 @@ def name(value: object, what: str) -> str:
     """
     if isinstance(value, str) and NAME.fullmatch(value):
         return value
-    raise InvalidResource(f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit")
+    raise InvalidResource(
+        f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit"
+    )
 
 
 def identifier(value: object) -> str:
@@ -72,7 +88,9 @@ def identifier(value: object) -> str:
     """
     if isinstance(value, str) and ID.fullmatch(value) and value not in {".", ".."}:
         return value
-    raise InvalidResource(f"id {str(value)[:80]!r}: use 1 to 1024 characters of A-Z a-z 0-9 _ . : = + - and neither '.' nor '..'")
+    raise InvalidResource(
+        f"id {str(value)[:80]!r}: use 1 to 1024 characters of A-Z a-z 0-9 _ . : = + - and neither '.' nor '..'"
+    )
 
 
 def slot(namespace: str, provider: str, kind: str) -> str:

@@ -37,8 +37,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """A batch. ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream is full).
+    """A batch.
 
+    ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
+    is full).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
     end only if nothing was parked.
     """
@@ -70,7 +72,11 @@ class Settled:
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""
-        return {name: value for name, value in asdict(self).items() if value is not None and value is not False and value != ""}
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if value is not None and value is not False and value != ""
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,15 @@ class Ledger:
             }.items()
             if value is not None
         }  # fmt: skip
-        call = self.on(rule.partition, "adopt", rule.digest, before or "", codec.dump(published), codec.dump(rule.formerly), parse=_text)
+        call = self.on(
+            rule.partition,
+            "adopt",
+            rule.digest,
+            before or "",
+            codec.dump(published),
+            codec.dump(rule.formerly),
+            parse=_text,
+        )
         return str((await self.carrier.carry([call]))[0])
 
     async def survey(self, rule: Rule) -> Survey:
@@ -126,24 +140,24 @@ class Ledger:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
         begin_by = time.monotonic() + sweep.lease / 2
         call = self.on(
-            rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone), *self._room(rule, sweep),
-            parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
+            *self._room(rule, sweep), parse=lambda reply: _claims(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
     async def claim_orphans(self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int]) -> Claims:
-        """Lease orphan candidates: id -> when it was first seen. What was named, held or touched since then is refused."""
+        """Lease orphan candidates: id -> when first seen. What was named, held or touched since then is refused."""
         begin_by = time.monotonic() + sweep.lease / 2
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
-            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0, *self._room(rule, sweep),
-            parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0,
+            *self._room(rule, sweep), parse=lambda reply: _claims(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
     async def settle(
-        self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
-        *, listable: bool,
+        self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
+        attempts: int, *, listable: bool,
     ) -> list[str]:  # fmt: skip
         """Record outcomes and counters in one step; return the ids whose lease another worker had taken over."""
         batch = {
@@ -157,7 +171,7 @@ class Ledger:
         return [_text(id_) for id_ in refused]
 
     async def release_edges(self, provider: str, kind: str) -> int:
-        """Remove the edges of sources that are settled or forgotten, in the slots of their targets; return how many sources."""
+        """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
         key = keys.slot(self.namespace, provider, kind) + keys.RELEASED
         _cursor, flat = (await self.carrier.run([("HSCAN", key, 0, "COUNT", 500)]))[0]
         sources = dict(zip(flat[::2], flat[1::2], strict=True))
@@ -165,7 +179,10 @@ class Ledger:
             edges = [codec.edge(text) for text in json.loads(uses)]
             named = codec.edge_text(Resource(provider, kind, _text(source)))
             await self.carrier.carry(
-                [self._commands.on_slot("unrefer", edge.provider, edge.kind, named, edge.id, parse=int) for edge in edges]
+                [
+                    self._commands.on_slot("unrefer", edge.provider, edge.kind, named, edge.id, parse=int)
+                    for edge in edges
+                ]
             )
             await self.carrier.run([("HDEL", key, _text(source))])
         return len(sources)
@@ -173,7 +190,9 @@ class Ledger:
     async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
         """Forget what was settled before a registry time in milliseconds; return how many ended."""
         ended = 0
-        while n := (await self.carrier.carry([self._commands.on_slot("housekeep", provider, kind, before, 500, parse=int)]))[0]:
+        while n := (
+            await self.carrier.carry([self._commands.on_slot("housekeep", provider, kind, before, 500, parse=int)])
+        )[0]:
             ended += n
         return ended
 
@@ -203,7 +222,9 @@ class Ledger:
         if not names:
             return []
         replies = await self.carrier.run([("ZRANGE", name, 0, limit - 1, "REV", "WITHSCORES") for name in names])
-        scored = [(float(score), _text(id_)) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)]
+        scored = [
+            (float(score), _text(id_)) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)
+        ]
         return [id_ for _score, id_ in sorted(scored, reverse=True)[:limit]]
 
     async def mark(self, provider: str, kind: str, field: str, value: int | None = None) -> int | None:

@@ -152,7 +152,8 @@ def _without_process(_logger: WrappedLogger, _method: str, event: EventDict) -> 
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    return {redact(str(key)): _clean(value, key) for key, value in event.items()}
+    first = {name: event[name] for name in ("timestamp", "level", "event") if name in event}
+    return {redact(str(key)): _clean(value, key) for key, value in {**first, **event}.items()}
 
 
 def _clean(value: object, key: object = "") -> object:

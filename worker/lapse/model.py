@@ -8,7 +8,8 @@ from enum import StrEnum
 class Answer(StrEnum):
     """What the registry says to touch, hold, unhold, forget and expire. True only for ``OK``.
 
-    ``TOO_LATE``: a claim is out, a DELETE may have been sent; what was said is recorded, and no further attempt ignores it.
+    ``TOO_LATE``: a claim is out, a DELETE may have been sent; what was said is recorded, and no further attempt
+    ignores it.
     ``FAILED``: the registry could not be reached and ``on_error="log"`` was chosen.
     """
 

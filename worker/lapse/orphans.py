@@ -21,7 +21,9 @@ CHUNK = 500
 SHRUNK_BELOW = 0.5
 
 
-async def collect_orphans(means: Means, rule: Rule, *, before: str | None = None, budget: float | None = None) -> Report:
+async def collect_orphans(
+    means: Means, rule: Rule, *, before: str | None = None, budget: float | None = None
+) -> Report:
     """Delete what is listed, provably ours, old enough and used by nothing, on several complete listings in a row.
 
     Raises:
@@ -76,11 +78,15 @@ class Search:
     async def ripe(self, listing: Listing) -> dict[str, int]:
         """Return id -> when first seen, for every candidate seen often enough in a row."""
         means, counts = self.run.means, Counter[str]()
-        (number,) = await means.ledger.carrier.run([("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1)])
+        (number,) = await means.ledger.carrier.run(
+            [("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1)]
+        )
         epoch, now = await means.control.epoch(), await means.control.now()
         stamp = f"{means.ledger.namespace}/{epoch}/{self._partition.policy}"
         candidates = {
-            item.id: item.metadata.get("lapse") == stamp for item in listing.items if self._may_be_orphan(item, now, counts)
+            item.id: item.metadata.get("lapse") == stamp
+            for item in listing.items
+            if self._may_be_orphan(item, now, counts)
         }
         ripe: dict[str, int] = {}
         for chunk in _chunks(candidates.items(), CHUNK):
@@ -138,7 +144,7 @@ class Search:
         return None
 
 
-def _chunks(items: Iterable[tuple[str, int]], size: int) -> Iterator[list[tuple[str, int]]]:
+def _chunks(items: Iterable[tuple[str, bool]], size: int) -> Iterator[list[tuple[str, bool]]]:
     waiting = iter(items)
     while chunk := list(islice(waiting, size)):
         yield chunk

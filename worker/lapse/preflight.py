@@ -4,14 +4,21 @@ What a check needs is read from INFO; CONFIG is asked where INFO does not say, a
 cannot be read is ``unknown``: a warning, never a refusal.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+import structlog
+
 from lapse.aio import Carrier
-from lapse.errors import RegistryUnavailable
+from lapse.errors import ConfigError, RegistryUnavailable
+from lapse.policy import Config
 
 OLDEST = (6, 2)
+TIMEOUT = 5.0
+
+log = structlog.get_logger("lapse")
 
 
 class Level(StrEnum):
@@ -72,8 +79,42 @@ def _fields(info: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in pairs if colon}
 
 
-def judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Finding, ...]:
-    """Return one finding a check. ``enforcing``: at least one policy deletes."""
+def start(url: str, config: Config) -> None:
+    """Check the registry once when a process starts, and log what is not right.
+
+    Raises:
+        ConfigError: this server must not hold the registry; the text says why and what to do.
+
+    """
+    findings = judge(asyncio.run(_look_once(url)), config)
+    for finding in findings:
+        if finding.level is not Level.OK:
+            log.warning(
+                "preflight.finding",
+                check=finding.name,
+                severity=str(finding.level),
+                detail=finding.detail,
+                fix=finding.fix,
+            )
+    if reason := refusal(findings):
+        raise ConfigError(reason)
+
+
+async def _look_once(url: str) -> Facts:
+    carrier = Carrier(url, TIMEOUT)
+    try:
+        return await look(carrier)
+    finally:
+        await carrier.aclose()
+
+
+def judge(facts: Facts, config: Config) -> tuple[Finding, ...]:
+    """Return one finding a check."""
+    enforcing = any(rule.enforce for rule in config.rules)
+    return _judge(facts, enforcing=enforcing, allow_volatile=config.registry.allow_volatile)
+
+
+def _judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Finding, ...]:
     if facts.error is not None:
         detail = f"no answer from the registry: {facts.error}"
         return (Finding("server", Level.UNKNOWN, detail, "start Redis, or correct the registry URL"),)

@@ -1,4 +1,7 @@
-"""Is "not found" the truth about an id, or are we looking at the wrong place? A wrong key, project or base URL looks like "everything is gone"."""
+"""Is "not found" the truth about an id, or are we looking at the wrong place?
+
+A wrong key, project or base URL looks like "everything is gone".
+"""
 
 from dataclasses import replace
 

@@ -109,7 +109,7 @@ class Run:
         return False
 
     async def next_claims(self, crew: Crew) -> Claims | None:
-        """Return the next batch, or None when the sweep is over: nothing due, no time, no tokens, stopped, paused or halted."""
+        """Return the next batch, or None when the sweep is over: nothing due, no time or tokens, stopped, halted."""
         while await self._goes_on():
             tokens = await self._tokens(min(await self._room(crew), self.means.settings.batch))
             if tokens:
@@ -124,7 +124,7 @@ class Run:
         return None
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
-        """Take as many of these orphans as there are tokens and return the claims granted, or None when the sweep is over."""
+        """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
         while await self._goes_on():
             if tokens := await self._tokens(min(await self._room(crew), len(wanted))):
                 chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
@@ -181,7 +181,7 @@ class Run:
         return self._deadline - time.monotonic()
 
     async def _room(self, crew: Crew) -> int:
-        """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id, not many."""
+        """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id."""
         if self._strange >= 0 and self._strange < STRANGE_ENOUGH:
             self._strange += 1
             await crew.drain(self.left())
@@ -255,12 +255,15 @@ class Run:
     async def _heed(self, object_id: str, verdict: Verdict) -> None:
         partition = self.rule.partition
         if change := await self.means.flow.heed(verdict):
-            log.warning(f"breaker.{change}", outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+            event = f"breaker.{change}"
+            log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
         if verdict.outcome in _GOOD:
             self._strange = -1
         halt = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}.get(verdict.outcome)
         if verdict.outcome is Outcome.UNRECOGNISED:
-            log.error("resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition))
+            log.error(
+                "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
+            )
             halt = "unrecognised" if self._proof.endpoint_doubtful else None
         if halt and await self.means.control.halt(partition, halt, verdict.detail, whole_kind=True):
             log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
@@ -294,14 +297,17 @@ class Run:
         return counters
 
     async def _without_witness(self) -> None:
-        partition = self.rule.partition
-        tries = (await self.means.ledger.mark(partition.provider, partition.kind, f"unproven|{partition.policy}") or 0) + 1
-        await self.means.ledger.mark(partition.provider, partition.kind, f"unproven|{partition.policy}", tries)
+        partition, field = self.rule.partition, f"unproven|{self.rule.partition.policy}"
+        tries = (await self.means.ledger.mark(partition.provider, partition.kind, field) or 0) + 1
+        await self.means.ledger.mark(partition.provider, partition.kind, field, tries)
         if tries >= TRIES:
-            detail = "the provider says of every id that it is not there, and none of the newest ids can be read: wrong key, project or base_url?"
-            await self.means.control.halt(partition, "no_witness", detail)
+            await self.means.control.halt(partition, "no_witness", _NO_WITNESS)
 
 
+_NO_WITNESS = (
+    "the provider says of every id that it is not there, and none of the newest ids can be read: "
+    "wrong key, project or base_url?"
+)
 _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT}
 
 
@@ -315,4 +321,5 @@ def _refusals(status: str) -> tuple[str, str]:
 
 
 def named(partition: Partition) -> dict[str, str]:
+    """Return a partition as the fields of a log line."""
     return {"provider": partition.provider, "kind": partition.kind, "policy": partition.policy}

@@ -36,7 +36,9 @@ async def opened(run: Run, before: str | None) -> bool:
     """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
     means, rule = run.means, run.rule
     if await means.ledger.adopt(rule, before) == "divergence":
-        await means.control.halt(rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force")
+        await means.control.halt(
+            rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force"
+        )
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
@@ -70,5 +72,3 @@ async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ram
         log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
         fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
     await means.ledger.note(rule.partition, **fields)
-
-

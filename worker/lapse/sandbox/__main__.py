@@ -19,13 +19,20 @@ def main() -> int:
     parser.add_argument("--key", action="append", default=[], help="KEY=PROJECT: accept this key, and no other")
     given = parser.parse_args()
     try:
-        latency = durations.parse(given.latency) if given.latency else 0.0
+        latency = _seconds(given.latency)
         keys = dict(each.rpartition("=")[::2] if "=" in each else (each, "default") for each in given.key)
         serve(given.port, log=given.log, script=given.faults, latency=latency, keys=keys)
-    except (ConfigError, ValueError) as error:
+    except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return 2
     return 0
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return durations.parse(text) if text else 0.0
+    except ValueError as error:
+        raise ConfigError(f"--latency: {error}") from None
 
 
 if __name__ == "__main__":

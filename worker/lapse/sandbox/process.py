@@ -36,7 +36,7 @@ class SandboxProcess:
         log: Path | None = None,
         script: Path | None = None,
         latency: str = "",
-        errors: IO[bytes] | None = None,
+        errors: IO[bytes] | int | None = None,
     ) -> None:
         options = {"--log": log, "--faults": script, "--latency": latency}
         self._command = [sys.executable, "-m", "lapse.sandbox", "--port", str(port)]
@@ -76,7 +76,9 @@ class SandboxProcess:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         self.url = self._process.stdout.readline().decode().strip()
         if not self.url:
-            raise RuntimeError(f"the provider stand-in did not start: it ended with {self._process.wait(10)}")
+            code = self._process.wait(10)
+            self.stop()
+            raise RuntimeError(f"the provider stand-in did not start: it ended with {code}")
         return self
 
     def stop(self) -> None:

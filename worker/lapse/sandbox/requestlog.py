@@ -50,12 +50,22 @@ class RequestLog:
         self.records: deque[Record] = deque(maxlen=MOST_REMEMBERED)
         self.counts: Counter[tuple[str, str, int, str]] = Counter()
         self._pending: list[Record] = []
+        self._path = path
         self._file: TextIO | None = None
-        if path is not None:
-            try:
-                self._file = path.open("a", encoding="utf-8")
-            except OSError as error:
-                raise ConfigError(f"{path}: cannot write the request log: {error.strerror}") from error
+
+    def open(self) -> None:
+        """Open the file to append to, if there is one.
+
+        Raises:
+            ConfigError: it cannot be written.
+
+        """
+        if self._path is None:
+            return
+        try:
+            self._file = self._path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"{self._path}: cannot write the request log: {error.strerror}") from error
 
     def append(self, record: Record) -> None:
         """Add a record; the file has it 50 ms later at most."""

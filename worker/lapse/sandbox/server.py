@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=_Protocol,
-                loop="uvloop",
+                loop="auto",
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -111,9 +111,10 @@ class Sandbox:
         latency: float = 0.0,
         keys: Mapping[str, str] | None = None,
     ) -> None:
+        self._port = port
         self._log = RequestLog(log)
         self._app = App(World(keys), self._log, script or faults.Script(), latency)
-        self._socket = _listen(port)
+        self._socket: socket.socket | None = None
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server = _Server(self._app, self._is_ready)
@@ -121,7 +122,14 @@ class Sandbox:
 
     @property
     def root(self) -> str:
-        """The server's URL, under which its own endpoints are."""
+        """The server's URL, under which its own endpoints are.
+
+        Raises:
+            RuntimeError: it is not running.
+
+        """
+        if self._socket is None:
+            raise RuntimeError("the provider stand-in is not running: call start()")
         return f"http://{HOST}:{self._socket.getsockname()[1]}"
 
     @property
@@ -133,9 +141,16 @@ class Sandbox:
         """Start serving; returns when requests are answered.
 
         Raises:
+            ConfigError: the port is taken, or the log cannot be written.
             RuntimeError: it did not start within 10 s.
 
         """
+        self._socket = _listen(self._port)
+        try:
+            self._log.open()
+        except ConfigError:
+            self._socket.close()
+            raise
         self._thread.start()
         if not self._started.wait(10):
             raise RuntimeError("the provider stand-in did not start within 10 s")
@@ -144,7 +159,8 @@ class Sandbox:
     def stop(self) -> None:
         """Stop serving and close the log; unanswered requests lose their connection."""
         self._server.should_exit = True
-        self._thread.join(10)
+        if self._loop is not None:
+            self._thread.join(10)
         self._log.close()
 
     def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
@@ -194,6 +210,7 @@ class Sandbox:
         self.stop()
 
     def _serve(self) -> None:
+        assert self._socket is not None  # noqa: S101 - start() made it
         self._server.run(sockets=[self._socket])
 
     def _is_ready(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -234,15 +251,17 @@ def serve(
     """
     rules = faults.load(script) if script else faults.Script()
     requests = RequestLog(log)
-    listening = _listen(port)
 
     def ready(_loop: asyncio.AbstractEventLoop) -> None:
         sys.stdout.write(f"http://{HOST}:{listening.getsockname()[1]}/v1\n")
         sys.stdout.flush()
 
+    listening = _listen(port)
     try:
+        requests.open()
         _Server(App(World(keys), requests, rules, latency), ready).run(sockets=[listening])
     finally:
+        listening.close()
         requests.close()
 
 

@@ -139,7 +139,7 @@ class OpenAI:
             "message": message or usual[0],
             "type": kind or usual[1],
             "param": None,
-            "code": code or usual[2],
+            "code": (usual[2] if code is None else code) or None,
         }
         return encode({"error": body}).encode()
 

@@ -1,0 +1,111 @@
+"""Starting: from any directory, and with a plain refusal where something is wrong."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from deployment import HEAD, Deployment, policy
+from redis import Redis
+
+from lapse.embedded import EmbeddedRedis
+
+PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
+
+
+def refusal(deployment: Deployment, *arguments: str, **environ: str) -> str:
+    """Return what a program said before it ended with code 2."""
+    process = deployment.start(*arguments, environ=environ)
+    assert process.wait(30) == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    return process.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_without_a_config_file_the_text_names_both_places(deployment: Deployment, program: tuple[str, ...]) -> None:
+    said = refusal(deployment, *program)
+
+    assert "LAPSE_CONFIG" in said
+    assert "config/retention.toml" in said
+
+
+def test_an_invalid_config_is_refused_with_file_and_key(deployment: Deployment) -> None:
+    deployment.configure(policy(provider='"opnai"'))
+
+    said = refusal(deployment, "worker")
+
+    assert "retention.toml" in said
+    assert "opnai" in said
+
+
+def test_without_a_registry_url_the_text_says_what_to_set(deployment: Deployment) -> None:
+    deployment.configure(policy())
+
+    said = refusal(deployment, "worker", REDIS_URL="")
+
+    assert "LAPSE_REGISTRY__URL" in said
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_a_redis_that_may_evict_the_registry_is_refused(deployment: Deployment, program: tuple[str, ...]) -> None:
+    deployment.configure(policy(mode="observe"))
+    with EmbeddedRedis("--maxmemory-policy", "allkeys-lru", persistent=True) as server:
+        said = refusal(deployment, *program, REDIS_URL=server.url)
+
+    assert "allkeys-lru" in said
+    assert "noeviction" in said
+
+
+def test_a_redis_that_forgets_is_refused_where_something_is_enforced(deployment: Deployment) -> None:
+    deployment.configure(policy(), head=HEAD.replace("allow_volatile = true", ""))
+
+    said = refusal(deployment, "worker")
+
+    assert "appendonly yes" in said
+    assert deployment.raw.keys("*") == []
+
+
+@pytest.mark.parametrize("beat", ["embedded", "beside"])
+def test_from_any_directory_due_threads_are_deleted(
+    deployment: Deployment, tmp_path: Path, wait_until: Callable[..., None], beat: str
+) -> None:
+    deployment.configure(policy())
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environ = {"LAPSE_CONFIG": str(deployment.config)}
+    deployment.seed(20)
+    kept = deployment.seed(3, "unheard-of")
+
+    if beat == "embedded":
+        programs = [deployment.worker("--beat", cwd=elsewhere, environ=environ)]
+    else:
+        programs = [deployment.worker(cwd=elsewhere, environ=environ), deployment.beat(cwd=elsewhere, environ=environ)]
+
+    wait_until(lambda: len(deployment.alive()) == 3, what="20 deletions")
+    wait_until(lambda: deployment.raw.hget("lapse:published", "beat"), what="beat's heartbeat")
+    assert deployment.alive() == set(kept)
+    for program in programs:
+        for source in ("registry.source", "broker.source"):
+            (line,) = program.events(source)
+            assert line["origin"] == "REDIS_URL"
+        assert program.stop()[0] == 0
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_no_program_shows_a_secret(deployment: Deployment, wait_until: Callable[..., None]) -> None:
+    with EmbeddedRedis() as server, Redis.from_url(server.url) as admin:
+        admin.execute_command("ACL", "SETUSER", "lapse", "on", ">hunter2-hunter2", "~*", "&*", "+@all")
+        url = server.url.replace("redis://", "redis://lapse:hunter2-hunter2@")
+        deployment.configure(policy())
+        worker = deployment.worker("--beat", environ={"REDIS_URL": url, "OPENAI_API_KEY": "zz-opaque-key-0123456789"})
+        wait_until(lambda: worker.events("sweep.finished"), what="a sweep")
+        server.stop(kill=True)
+        wait_until(lambda: len(worker.events(level="error")) > 1, what="errors about the lost Redis")
+        worker.stop()
+
+    wrong = deployment.start("worker", environ={"REDIS_URL": url})
+    wait_until(lambda: [line for line in wrong.events() if line["level"] == "error"], what="a failure to connect")
+    for program in deployment.processes:
+        program.kill()
+        for secret in ("hunter2", "zz-opaque"):
+            assert secret not in program.stderr
+            assert secret not in program.stdout

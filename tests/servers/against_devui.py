@@ -1,0 +1,237 @@
+"""The stand-in, and lapse, at a server that others wrote: Agent Framework DevUI, which has the Conversations API.
+
+Not collected by a plain run, as its name does not begin with test_: ``make test-servers`` names the file. It needs the
+``devui`` program and fails without it. Every step is taken at both servers; where they differ, DIFFERENCES says how.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from lapse.deletion import delete
+from lapse.embedded import die_with_parent, free_port
+from lapse.outcomes import Outcome
+from lapse.policy import Account
+from lapse.providers import Provider
+from lapse.sandbox import Sandbox
+
+INSTALL = f"{Path(sys.executable).parent}/python -m pip install agent-framework-devui==1.0.0b261022"
+KEY = "sk-calibration-0123456789"
+USER = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]}
+UNKNOWN = "conv_" + "0" * 48
+FRAME = ["data", "first_id", "has_more", "last_id", "object"]
+
+# Name of the step, method, path, body. {conversation} and {item} are ids that the server made.
+STEPS: tuple[tuple[str, str, str, Any], ...] = (
+    ("create", "POST", "/conversations", {"metadata": {"a": "b"}}),
+    ("add items", "POST", "/conversations/{conversation}/items", {"items": [USER, USER]}),
+    ("list items", "GET", "/conversations/{conversation}/items", None),
+    ("list one item", "GET", "/conversations/{conversation}/items?limit=1&order=asc", None),
+    ("read", "GET", "/conversations/{conversation}", None),
+    ("update", "POST", "/conversations/{conversation}", {"metadata": {"c": "d"}}),
+    ("delete item", "DELETE", "/conversations/{conversation}/items/{item}", None),
+    ("delete", "DELETE", "/conversations/{conversation}", None),
+    ("delete again", "DELETE", "/conversations/{conversation}", None),
+    ("read deleted", "GET", "/conversations/{conversation}", None),
+    ("items of deleted", "GET", "/conversations/{conversation}/items", None),
+    ("delete unknown", "DELETE", f"/conversations/{UNKNOWN}", None),
+    ("delete wrong prefix", "DELETE", "/conversations/thread_x", None),
+    ("unknown route", "DELETE", "/threadz/thread_x", None),
+    ("create with nothing", "POST", "/conversations", None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One answer: its status, and what its body says once what changes from run to run is taken out of it."""
+
+    status: int
+    says: Any
+
+
+def listing(count: int, keys: list[str], *, more: bool | None) -> Seen:
+    return Seen(200, {"object": "list", "count": count, "has_more": more, "keys": keys})
+
+
+# Step -> the stand-in, which speaks as OpenAI does, and DevUI.
+DIFFERENCES: dict[str, tuple[Seen, Seen]] = {
+    "add items": (listing(2, FRAME, more=False), listing(2, ["data", "object"], more=None)),
+    "list items": (
+        listing(2, FRAME, more=False),
+        listing(2, ["data", "has_more", "metadata", "object"], more=False),
+    ),
+    "list one item": (
+        listing(1, FRAME, more=True),
+        listing(1, ["data", "has_more", "metadata", "object"], more=True),
+    ),
+    "delete item": (
+        Seen(200, {"id": "CONVERSATION", "object": "conversation", "created_at": "int", "metadata": {"c": "d"}}),
+        Seen(501, {"detail": "Deletion of non-checkpoint items not implemented"}),
+    ),
+    "delete again": (
+        Seen(404, "Conversation with id 'CONVERSATION' not found."),
+        Seen(404, {"detail": "Conversation CONVERSATION not found"}),
+    ),
+    "read deleted": (
+        Seen(404, "Conversation with id 'CONVERSATION' not found."),
+        Seen(404, {"detail": "Conversation not found"}),
+    ),
+    "items of deleted": (
+        Seen(404, "Conversation with id 'CONVERSATION' not found."),
+        Seen(404, {"detail": "Conversation CONVERSATION not found"}),
+    ),
+    "delete unknown": (
+        Seen(404, f"Conversation with id '{UNKNOWN}' not found."),
+        Seen(404, {"detail": f"Conversation {UNKNOWN} not found"}),
+    ),
+    "delete wrong prefix": (
+        Seen(400, "Invalid 'conversation_id': 'thread_x'. Expected an ID that begins with 'conv'."),
+        Seen(404, {"detail": "Conversation thread_x not found"}),
+    ),
+    "unknown route": (
+        Seen(404, "Invalid URL (DELETE /v1/threadz/thread_x)"),
+        Seen(404, {"detail": "Not Found"}),
+    ),
+    "create with nothing": (
+        Seen(200, {"id": "str", "object": "conversation", "created_at": "int", "metadata": {}}),
+        Seen(500, "Failed to create conversation: Expecting value: line 1 column 1 (char 0)"),
+    ),
+}
+
+
+class Server:
+    """One of the two, as a plain HTTP client sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, method: str, path: str, body: Any = None, *, key: str = KEY) -> tuple[int, str]:
+        parts = urlsplit(self.url)
+        connection = HTTPConnection(parts.netloc, timeout=10)
+        try:
+            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            connection.request(method, parts.path + path, None if body is None else json.dumps(body), headers)
+            reply = connection.getresponse()
+            assert reply.headers["Content-Type"] == "application/json"
+            return reply.status, reply.read().decode()
+        finally:
+            connection.close()
+
+    def walk(self) -> dict[str, Seen]:
+        """Take every step."""
+        names: dict[str, str] = {}
+        seen: dict[str, Seen] = {}
+        for name, method, path, body in STEPS:
+            status, text = self.ask(method, path.format(**names), body)
+            if name == "create":
+                names["conversation"] = json.loads(text)["id"]
+            if name == "add items":
+                names["item"] = json.loads(text)["data"][0]["id"]
+            seen[name] = Seen(status, essence(json.loads(text.replace(names["conversation"], "CONVERSATION"))))
+        return seen
+
+
+def essence(body: dict[str, Any]) -> Any:
+    """Return an error's message, a list's frame, or an object without its time and the id of another run."""
+    if "error" in body:
+        return body["error"]["message"]
+    if body.get("object") == "list":
+        return {"object": "list", "count": len(body["data"]), "has_more": body.get("has_more"), "keys": sorted(body)}
+    shown = {key: type(value).__name__ if key == "created_at" else value for key, value in body.items()}
+    return shown | ({} if shown.get("id", "CONVERSATION") == "CONVERSATION" else {"id": type(shown["id"]).__name__})
+
+
+@pytest.fixture(scope="module")
+def devui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a DevUI server of this run's own, with no agents in it."""
+    beside = Path(sys.executable).parent / "devui"
+    program = str(beside) if beside.exists() else shutil.which("devui")
+    assert program is not None, f"there is no devui program: {INSTALL}"
+    home, port = tmp_path_factory.mktemp("devui"), free_port()
+    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "DEVUI_AUTH_TOKEN": KEY}
+    command = die_with_parent(program, "--headless", "--no-open", "--port", str(port), str(home))
+    with (home / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environ) as process:
+        try:
+            server = Server(f"http://127.0.0.1:{port}/v1")
+            _until_it_answers(server, process, home / "log")
+            yield server
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="module")
+def stand_in() -> Iterator[Server]:
+    """Return a stand-in that takes the same key, and no other."""
+    with Sandbox(keys={KEY: "default"}) as server:
+        yield Server(server.url)
+
+
+@pytest.fixture(scope="module")
+def walks(stand_in: Server, devui: Server) -> tuple[dict[str, Seen], dict[str, Seen]]:
+    """Return what the stand-in and DevUI answered to every step."""
+    return stand_in.walk(), devui.walk()
+
+
+@pytest.mark.parametrize("step", [name for name, *_ in STEPS])
+def test_both_answer_alike_or_as_is_known(walks: tuple[dict[str, Seen], dict[str, Seen]], step: str) -> None:
+    ours, theirs = walks
+    expected = DIFFERENCES.get(step, (ours[step], ours[step]))
+
+    assert (ours[step], theirs[step]) == expected
+
+
+def test_no_known_difference_is_none() -> None:
+    assert DIFFERENCES.keys() <= {name for name, *_ in STEPS}
+    assert all(ours != theirs for ours, theirs in DIFFERENCES.values())
+
+
+def test_both_refuse_a_wrong_key(stand_in: Server, devui: Server) -> None:
+    answers = [each.ask("DELETE", f"/conversations/{UNKNOWN}", key="sk-wrong") for each in (stand_in, devui)]
+
+    assert [status for status, _ in answers] == [401, 401]
+
+
+async def _free(requests: int = 1) -> None:
+    """Spend nothing: neither server has a budget."""
+
+
+async def test_lapse_deletes_a_conversation_once(devui: Server) -> None:
+    """DevUI's words for a missing id are not OpenAI's: the account says how to recognise them."""
+    account = Account(
+        name="devui", type="openai", base_url=devui.url, api_key_env="KEY", api_key_file=None, auth=None, rate=None,
+        concurrency=4, not_found=("Conversation {id} not found",), api_version=None, organization=None, project=None,
+        allow_plaintext=False,
+    )  # fmt: skip
+    made = json.loads(devui.ask("POST", "/conversations", {})[1])["id"]
+    provider = Provider(account, {"KEY": KEY})
+    try:
+        kind = provider.kinds["conversation"]
+        verdicts = [await delete(provider, kind, made, spend=_free) for _ in range(2)]
+    finally:
+        await provider.aclose()
+
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
+    assert devui.ask("GET", f"/conversations/{made}")[0] == 404
+
+
+def _until_it_answers(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            server.ask("GET", f"/conversations/{UNKNOWN}")
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise AssertionError(f"devui did not start: {log.read_text()[-2000:]}")

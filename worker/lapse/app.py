@@ -1,0 +1,242 @@
+"""The Celery application: ``celery -A lapse.app worker``, ``beat``, or ``worker --beat``.
+
+A message only says which partition to sweep: it carries no id and no time to live, so losing, doubling or delaying
+one is harmless. Importing this module reads the config; a wrong one ends the process with code 2 and its text.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NoReturn
+
+import redis
+import structlog
+from celery.app.base import Celery  # type: ignore[import-untyped]
+from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
+from celery.beat import BeatLazyFunc  # type: ignore[import-untyped]
+from celery.beat import Scheduler as CeleryScheduler
+from celery.platforms import set_pdeathsig  # type: ignore[import-untyped]
+from celery.signals import (  # type: ignore[import-untyped]
+    beat_embedded_init,
+    beat_init,
+    celeryd_after_setup,
+    setup_logging,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from lapse import keys, log, runtime
+from lapse.errors import ConfigError
+from lapse.host import Host
+from lapse.policy import Config
+from lapse.work import REGISTRY_TIMEOUT
+
+QUEUE = "lapse"
+SWEEP_EXPIRED = "lapse.sweep_expired"
+SWEEP_ORPHANS = "lapse.sweep_orphans"
+HOUSEKEEPING = "lapse.housekeeping"
+FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
+
+events = structlog.get_logger("lapse")
+
+
+def settings(config: Config, broker_url: str) -> dict[str, Any]:
+    """Return the Celery settings that a config leads to."""
+    # A sweep ends by itself after its budget; what is in flight then, and its outcomes, may take half a lease.
+    soft_limit = config.sweep.budget + config.sweep.lease / 2 + 15
+    return {
+        # All three: Celery would take an unset one from the environment, past [celery] broker_url.
+        "broker_url": broker_url,
+        "broker_read_url": broker_url,
+        "broker_write_url": broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
+        "broker_transport_options": {
+            "global_keyprefix": f"{config.registry.namespace}:broker:",
+            "visibility_timeout": round(2 * (soft_limit + 15)),
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "event_serializer": "json",
+        "include": ["lapse.tasks"],
+        "task_default_queue": QUEUE,
+        "task_ignore_result": True,
+        # Early: a lost wake-up costs one interval, a message that kills its worker must not come back.
+        "task_acks_late": False,
+        "task_soft_time_limit": soft_limit,
+        "task_time_limit": soft_limit + 15,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # A message waits in the queue, where any idle process of any host can take it.
+        "worker_prefetch_multiplier": 1,
+        "worker_disable_prefetch": True,
+        # Whoever can write to the broker could shut workers down.
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        "beat_scheduler": "lapse.app:Scheduler",
+        "beat_max_loop_interval": FOLLOWS_WITHIN,
+    }
+
+
+def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:
+    """Return beat's entries: one a rule, and housekeeping. ``now`` stamps each message when it is sent."""
+    entries = {
+        str(rule.partition): {
+            "task": SWEEP_ORPHANS if rule.orphan else SWEEP_EXPIRED,
+            "schedule": timedelta(seconds=rule.every),
+            "args": (rule.partition.provider, rule.partition.kind, rule.partition.policy),
+            "kwargs": {"sent": BeatLazyFunc(now)},
+        }
+        for rule in config.rules
+    }
+    return {HOUSEKEEPING: {"task": HOUSEKEEPING, "schedule": timedelta(seconds=config.schedule.sweep)}, **entries}
+
+
+class Pulse:
+    """Beat's own connection to the registry: it stamps ticks with Redis TIME and shows that beat lives."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
+        )
+        self._key = keys.published(namespace)
+
+    def __call__(self) -> int | None:
+        """Publish and return registry time in milliseconds, or None while the registry is away."""
+        try:
+            reply: Any = self._client.time()
+            now = int(reply[0]) * 1000 + int(reply[1]) // 1000
+            self._client.hset(self._key, "beat", str(now))
+        except (redis.RedisError, OSError) as error:
+            events.warning("beat.unstamped", error=f"the registry did not answer: {error}")
+            return None
+        return now
+
+
+class Scheduler(CeleryScheduler):  # type: ignore[misc]
+    """Beat's schedule, in memory, which follows the config file while beat runs.
+
+    Every entry is due when it appears: what an earlier beat sent last is not known, and a needless message costs
+    nothing.
+    """
+
+    def setup_schedule(self) -> None:
+        """Make the first schedule."""
+        host: Host = self.app.host
+        self._pulse = Pulse(host.registry.url, host.config.registry.namespace)
+        self._hash = ""
+        self._follow()
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
+        """Send one due message, by the newest config."""
+        self._follow()
+        return float(super().tick(*args, **kwargs))
+
+    def _follow(self) -> None:
+        config: Config = self.app.host.current()
+        if config.hash == self._hash:
+            return
+        wanted = schedule(config, self._pulse)
+        for entry in wanted.values():
+            entry["last_run_at"] = self.app.now() - entry["schedule"]
+        self.merge_inplace(wanted)
+        self._hash = config.hash
+        self._heap = None  # an entry that changed in place is not noticed otherwise
+
+
+class Worker(CeleryWorker):  # type: ignore[misc]
+    """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
+
+    def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002 - Celery's own
+        """Leave the banner out unless stdout is a terminal."""
+        super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
+
+    def prepare_args(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - Celery's own
+        """Switch gossip, mingle and heartbeats off."""
+        alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
+        return dict(super().prepare_args(**{**kwargs, **alone}))
+
+
+class Lapse(Celery):  # type: ignore[misc]
+    """A Celery application that knows its host, and whose workers are ours."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__("lapse", set_as_current=False)
+        self.host = host
+        self.conf.update(settings(host.config, host.broker.url))
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: ANN401, N802 - Celery's own
+        """The worker program."""
+        return self.subclass_with_self("lapse.app:Worker")
+
+
+def refuse(error: ConfigError) -> NoReturn:
+    """End the process with what is wrong and how to put it right."""
+    sys.stderr.write(f"lapse: {log.redact(str(error))}\n")
+    raise SystemExit(2)
+
+
+def start(environ: Mapping[str, str], cwd: Path) -> Lapse:
+    """Read the config and make the application; a wrong config ends the process."""
+    try:
+        return Lapse(Host(environ, cwd))
+    except ConfigError as error:
+        refuse(error)
+
+
+app = start(os.environ, Path.cwd())
+
+
+def _check(role: str) -> None:
+    try:
+        app.host.check(role, broker=True)
+    except ConfigError as error:
+        refuse(error)
+
+
+def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: object) -> None:
+    log.configure(loglevel or "WARNING", logfile=logfile)
+
+
+def _worker_starts(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's own
+    app.host.children = instance.concurrency
+    _check("worker")
+
+
+def _beat_starts(**_: object) -> None:
+    if not app.host.checked:  # inside a worker, that was done before the fork
+        _check("beat")
+
+
+def _embedded_beat_starts(**_: object) -> None:
+    set_pdeathsig("SIGTERM")  # a worker that is killed takes its beat with it
+
+
+def _worker_ends(**_: object) -> None:
+    app.host.stop.set()
+
+
+def _process_ends(**_: object) -> None:
+    runtime.close()
+
+
+setup_logging.connect(_log)
+celeryd_after_setup.connect(_worker_starts)
+beat_init.connect(_beat_starts)
+beat_embedded_init.connect(_embedded_beat_starts)
+worker_shutting_down.connect(_worker_ends)
+worker_process_shutdown.connect(_process_ends)
+worker_shutdown.connect(_process_ends)

@@ -1,0 +1,131 @@
+"""What the processes of one worker, beat or exporter have in common: made once, before the pool forks."""
+
+import contextlib
+import mmap
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+
+import structlog
+
+from lapse import preflight
+from lapse.log import register_url
+from lapse.policy import Account, Config
+from lapse.settings import ConfigFile, broker_source, find, registry_source
+
+SHORTEST_SLICE = 1.0
+
+log = structlog.get_logger("lapse")
+
+
+class Stop:
+    """Tells all processes of a worker to begin no more requests; or, with ``here``, this process alone.
+
+    One byte of memory shared by fork: setting it is safe in a signal handler, and no process that is killed
+    while it looks can leave a lock behind.
+    """
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, 1)
+        self._here = False
+
+    def set(self) -> None:
+        """Stop every process that was forked from the one that made this."""
+        self._shared[0] = 1
+
+    def is_set(self) -> bool:
+        """Return True once this process is to stop."""
+        return self._here or self._shared[0] != 0
+
+    @contextlib.contextmanager
+    def on_term(self) -> Iterator[None]:
+        """Let a SIGTERM that reaches this very process end the work inside, not the process.
+
+        A supervisor that signals a whole process group would otherwise cut deletions off half way.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def end_here(_number: int, _frame: FrameType | None) -> None:
+            self._here = True
+
+        before = signal.signal(signal.SIGTERM, end_here)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._here = False
+
+
+class Host:
+    """What the processes of one worker, beat or exporter have in common. ``children``: pool processes."""
+
+    def __init__(self, environ: Mapping[str, str], cwd: Path) -> None:
+        """Find and read the config.
+
+        Raises:
+            ConfigError: no file, an invalid one, or no registry URL.
+
+        """
+        self.environ = environ
+        self.file = ConfigFile(find(environ, cwd), environ)
+        self.config = self.file.current()
+        self.registry = registry_source(self.config, environ)
+        self.broker = broker_source(self.config, environ)
+        self.stop = Stop()
+        self.children = 1
+        self.checked = False
+        self._loaded_at = self.file.loaded_at
+        self._told = (self.config.hash, self.file.error)
+        for source in (self.registry, self.broker):
+            register_url(source.url)
+
+    def current(self) -> Config:
+        """Return the newest valid config; a change, and what is wrong with an invalid one, is logged once."""
+        config = self.file.current()
+        if self._told != (config.hash, self.file.error):
+            if self.file.error and self.file.error != self._told[1]:
+                log.error("config.invalid", error=self.file.error, in_use=config.hash)
+            if config.hash != self._told[0]:
+                log.info("config.loaded", hash=config.hash, before=self._told[0], path=str(config.path))
+                self._tell_what_needs_a_restart(config)
+            self._told = (config.hash, self.file.error)
+        return config
+
+    def reloaded(self) -> bool:
+        """Return True if the file has changed since this worker started: what it says now is news."""
+        return self.file.loaded_at != self._loaded_at
+
+    def slice(self, config: Config, account: Account) -> float:
+        """Return the seconds that one run may take.
+
+        Every partition gets its turn within the shortest interval of all, as long as that leaves each a second,
+        and time for the tokens of three requests.
+        """
+        shortest = min(rule.every for rule in config.rules)
+        fair = shortest * self.children / len(config.rules)
+        tokens = 3 / account.rate if account.rate else 0.0
+        # The time limits of tasks were set for the budget at the start.
+        return min(config.sweep.budget, self.config.sweep.budget, max(SHORTEST_SLICE, tokens, fair))
+
+    def check(self, role: str, *, broker: bool = False) -> None:
+        """Say once where the URLs come from, and look whether the registry's Redis can be trusted with it.
+
+        Raises:
+            ConfigError: it cannot.
+
+        """
+        log.info("registry.source", role=role, url=self.registry.url, origin=self.registry.origin)
+        if broker:
+            log.info("broker.source", role=role, url=self.broker.url, origin=self.broker.origin)
+        preflight.start(self.registry.url, self.config)
+        self.checked = True
+
+    def _tell_what_needs_a_restart(self, config: Config) -> None:
+        at_start = self.config
+        for section in ("registry", "celery"):
+            if getattr(config, section) != getattr(at_start, section):
+                log.warning("config.needs_restart", section=section)

@@ -1,0 +1,87 @@
+"""One process' event loop, in a thread of its own, and how Celery's thread hands work to it."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from lapse.errors import LapseError
+from lapse.host import Host
+from lapse.model import Partition
+from lapse.run import named
+from lapse.work import Work
+
+T = TypeVar("T")
+
+log = structlog.get_logger("lapse")
+
+_made: dict[int, "Runtime"] = {}
+
+
+def of(host: Host) -> "Runtime":
+    """Return this process' runtime, made on first use: threads and connections do not survive a fork."""
+    if os.getpid() not in _made:
+        _made.clear()  # what was inherited belongs to the parent
+        _made[os.getpid()] = Runtime(host)
+    return _made[os.getpid()]
+
+
+def close() -> None:
+    """Close this process' runtime, if there is one."""
+    if made := _made.pop(os.getpid(), None):
+        made.close()
+
+
+class Runtime:
+    """The event loop of one process, in a thread of its own, and what runs on it.
+
+    A thread, because Celery's time limits interrupt the main one: a sweep that is cut short is cancelled on the
+    loop in good order, and the loop lives on.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="lapse-loop", daemon=True)
+        self._thread.start()
+        self._work = Work(host)
+
+    def sweep(self, partition: Partition, sent: int | None) -> int | None:
+        """Sweep one partition for one slice, as its rule says.
+
+        Args:
+            partition: What the message names.
+            sent: When the message was sent, in registry milliseconds; None if nobody could say.
+
+        Returns:
+            Registry time if work is left: send the message again, with this as ``sent``.
+
+        """
+        with self._host.stop.on_term():
+            return self._run(self._work.sweep(partition, sent), **named(partition))
+
+    def housekeep(self) -> None:
+        """Publish what this worker knows, move audit records, end tombstones, remove released edges."""
+        with self._host.stop.on_term():
+            self._run(self._work.housekeep())
+
+    def close(self) -> None:
+        """Close every connection and end the thread."""
+        self._run(self._work.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self._loop.close()
+
+    def _run(self, work: Coroutine[Any, Any, T], **about: str) -> T | None:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except LapseError as error:
+            log.error("task.failed", error=str(error), **about)  # noqa: TRY400 - the text says it all
+            return None
+        except BaseException:
+            future.cancel()  # a time limit: the loop ends the work in good order
+            raise

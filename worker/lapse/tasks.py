@@ -1,0 +1,26 @@
+"""Celery's tasks: wake-ups. What there is to do, the registry knows."""
+
+from typing import Any
+
+from lapse import runtime
+from lapse.app import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS, app
+from lapse.model import Partition
+
+
+@app.task(name=SWEEP_EXPIRED, bind=True)  # type: ignore[untyped-decorator]
+def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401
+    """Sweep a partition for one slice of time; what is left then goes to the end of the queue."""
+    if again := runtime.of(app.host).sweep(Partition(provider, kind, policy), sent):
+        self.apply_async((provider, kind, policy), {"sent": again})
+
+
+@app.task(name=SWEEP_ORPHANS)  # type: ignore[untyped-decorator]
+def sweep_orphans(provider: str, kind: str, policy: str, sent: int | None = None) -> None:
+    """Look for orphans in a partition."""
+    runtime.of(app.host).sweep(Partition(provider, kind, policy), sent)
+
+
+@app.task(name=HOUSEKEEPING)  # type: ignore[untyped-decorator]
+def housekeeping() -> None:
+    """Publish what this worker knows, move audit records, clean up."""
+    runtime.of(app.host).housekeep()

@@ -1,0 +1,201 @@
+"""What a worker process does on its event loop: sweep a partition for a slice, keep house, move audit records."""
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from lapse import keys, preflight
+from lapse.aio import Carrier
+from lapse.audit import Mover, open_sink
+from lapse.control import Control
+from lapse.errors import RegistryError
+from lapse.flow import Flow
+from lapse.host import Host
+from lapse.ledger import Ledger
+from lapse.model import Partition
+from lapse.orphans import collect_orphans
+from lapse.policy import Account, Config, Rule
+from lapse.providers import TIMEOUT, Provider
+from lapse.run import Means, Report, named
+from lapse.scripts import Call, script
+from lapse.sweep import sweep
+
+REGISTRY_TIMEOUT = 5.0
+FACTS_LAST = 60.0  # seconds; what preflight saw of the server
+AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
+AUDIT_AT_ONCE = 100_000
+
+log = structlog.get_logger("lapse")
+
+
+@dataclass(slots=True)
+class Line:
+    """One account as this process uses it."""
+
+    account: Account
+    timeout: float
+    provider: Provider
+    flow: Flow
+
+
+class Work:
+    """All that runs on a process' loop; made outside of it, used inside."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._namespace = host.config.registry.namespace
+        self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT)
+        self._control = Control(self._carrier, self._namespace)
+        self._worker = f"{socket.gethostname()}:{os.getpid()}"
+        self._lines: dict[str, Line] = {}
+        self._retired: list[Provider] = []
+        self._busy = 0
+        self._facts: tuple[float, preflight.Facts] | None = None
+
+    async def sweep(self, partition: Partition, sent: int | None) -> int | None:
+        """Sweep one partition for one slice; see ``Runtime.sweep``."""
+        config = self._host.current()
+        rule = next((rule for rule in config.rules if rule.partition == partition), None)
+        if rule is None:
+            log.warning("partition.unknown", **named(partition))
+            return None
+        if self._host.stop.is_set() or not await self._permitted(config):
+            return None
+        run, in_force = await self._wake(rule, sent)
+        if not run:
+            log.debug("tick.needless", **named(partition))
+            return None
+        line = await self._line(config, config.accounts[partition.provider])
+        seconds = self._host.slice(config, line.account)
+        async with self._working(), self._auditing(config, partition):
+            means = self._means(config, line)
+            before = in_force if self._host.reloaded() else None
+            report = await (collect_orphans if rule.orphan else sweep)(means, rule, before=before, budget=seconds)
+        return await self._control.now() if _goes_on(rule, report, seconds) else None
+
+    async def housekeep(self) -> None:
+        """Publish, move audit records, clean up; see ``Runtime.housekeep``."""
+        config = self._host.current()
+        if not await self._permitted(config):
+            return
+        await self._control.epoch()
+        slots = await self._publish(config)
+        until = time.monotonic() + config.sweep.budget
+        ledger = self._ledger(config)
+        over = await self._control.now() - round(config.sweep.tombstones * 1000)
+        for provider, kind in slots:
+            if self._host.stop.is_set() or time.monotonic() > until:
+                return
+            await self._move(config, provider, kind, halt=lambda: time.monotonic() > until)
+            await ledger.end_tombstones(provider, kind, over)
+            await ledger.release_edges(provider, kind)
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for provider in [*self._retired, *(line.provider for line in self._lines.values())]:
+            await provider.aclose()
+        await self._carrier.aclose()
+
+    async def _permitted(self, config: Config) -> bool:
+        if self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST:
+            self._facts = (time.monotonic(), await preflight.look(self._carrier))
+        refusal = preflight.refusal(preflight.judge(self._facts[1], config))
+        if refusal:
+            log.error("registry.refused", reason=refusal)
+        return refusal is None
+
+    async def _wake(self, rule: Rule, sent: int | None) -> tuple[bool, str | None]:
+        # Every complete listing counts towards `seen`: an orphan rule does not run twice in one interval.
+        apart = round(rule.every * 900) if rule.orphan else 0
+        partition = rule.partition
+        slot = keys.slot(self._namespace, partition.provider, partition.kind)
+        call = Call(script("wake"), slot, (partition.policy, "" if sent is None else sent, apart), list)
+        go, _now, digest = (await self._carrier.carry([call]))[0]
+        return go == 1, digest.decode() or None
+
+    async def _line(self, config: Config, account: Account) -> Line:
+        """Return the client and the request budget of an account, made anew when the account has changed."""
+        timeout = min(TIMEOUT, config.sweep.lease * 0.45)
+        line = self._lines.get(account.name)
+        if line is None or (line.account, line.timeout) != (account, timeout):
+            if line is not None:
+                self._retired.append(line.provider)
+            provider = Provider(account, self._host.environ, timeout=timeout)
+            line = Line(account, timeout, provider, Flow(self._carrier, self._namespace, account))
+            self._lines[account.name] = line
+        return line
+
+    @contextlib.asynccontextmanager
+    async def _working(self) -> AsyncIterator[None]:
+        """Close clients that were replaced once nobody can be using them any more."""
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            while self._retired and not self._busy:
+                await self._retired.pop().aclose()
+
+    @contextlib.asynccontextmanager
+    async def _auditing(self, config: Config, partition: Partition) -> AsyncIterator[None]:
+        """Move a slot's audit records while a sweep writes them, and once more at its end."""
+        over = asyncio.Event()
+
+        async def follow() -> None:
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), AUDIT_EVERY)
+                await self._move(config, partition.provider, partition.kind)
+
+        moving = asyncio.create_task(follow())
+        try:
+            yield
+        finally:
+            over.set()
+            await moving
+
+    async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> None:
+        mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink))
+        try:
+            await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
+        except (OSError, RegistryError) as error:
+            log.error("audit.failed", provider=provider, kind=kind, sink=config.audit.sink, error=str(error))  # noqa: TRY400
+
+    async def _publish(self, config: Config) -> list[tuple[str, str]]:
+        """Publish the names that this worker knows; return every (provider, kind) that was ever known."""
+        slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
+        before = json.loads((await self._control.published()).get("slots", "[]"))
+        known = sorted(slots | {(provider, kind) for provider, kind in before})
+        about = {"hash": config.hash, "path": str(config.path), "ok": self._host.file.ok, "worker": self._worker}
+        await self._control.publish(
+            {
+                "config": json.dumps(about),
+                "providers": json.dumps(sorted(config.accounts)),
+                "policies": json.dumps([str(rule.partition) for rule in config.rules]),
+                "slots": json.dumps(known),
+            }
+        )
+        return known
+
+    def _means(self, config: Config, line: Line) -> Means:
+        return Means(self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop)
+
+    def _ledger(self, config: Config) -> Ledger:
+        return Ledger(self._carrier, self._namespace, self._worker, max_pending=config.audit.max_pending)
+
+
+def _goes_on(rule: Rule, report: Report, seconds: float) -> bool:
+    """Return True if the partition has work that another slice could do at once.
+
+    A run that ended long before its slice did was turned away (by Retry-After, a pace, a breaker): beat's next
+    tick is early enough.
+    """
+    cut_short = report.result in {"budget_exhausted", "limited"} and report.seconds >= seconds / 2
+    return report.more and cut_short and rule.orphan is None

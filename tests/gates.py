@@ -4,8 +4,10 @@ Prints each offence as ``file:line: what, and the limit``, and exits 1 if there 
 """
 
 import ast
+import io
 import re
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +25,9 @@ SKIPPED = re.compile(r"\.(?!ci$|gitignore$|github$).*|__pycache__|dist|build|nod
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "misc"}
 SOURCE_ROOTS = ("worker", "config", "deploy")
 HIDDEN_TESTS = {"skip", "skipif", "skipIf", "skipTest", "skipUnless", "xfail", "importorskip"}
+
+PATTERNS = {"tests/gates.py", "tests/packaging/test_gates.py"}
+"""Where what must not leak is written down."""
 
 _MACHINES = re.compile(r"(?:/home|/Users|/root)/[\w.-]+|\b[A-Za-z]:\\+Users\\")
 _INDEXES = re.compile(
@@ -88,7 +93,7 @@ def _named(name: str) -> Iterator[tuple[int, str]]:
 def _text(root: Path, name: str, text: str) -> Iterator[tuple[int, str]]:
     here = str(root) if len(root.parts) > 2 else None
     for number, line in enumerate(text.splitlines(), 1):
-        if name != "tests/gates.py":
+        if name not in PATTERNS:
             if _MACHINES.search(line) or (here and re.search(rf"{re.escape(here)}(?![\w.-])", line)):
                 yield number, "a path of somebody's machine"
             if _INDEXES.search(line):
@@ -123,13 +128,14 @@ def _line_of(path: Path, part: str) -> int:
 
 
 def _python(name: str, text: str) -> Iterator[tuple[int, str]]:
-    lines = text.splitlines()
+    lines = len(text.splitlines())
     test = name.startswith("tests/")
     limit = TEST_MODULE_LINES if test else MODULE_LINES
-    if len(lines) > limit:
-        yield limit + 1, f"{len(lines)} lines, at most {limit} in a module"
-    for number, line in enumerate(lines, 1):
-        yield from ((number, what) for what in _comment(line) if name != "tests/gates.py")
+    if lines > limit:
+        yield limit + 1, f"{lines} lines, at most {limit} in a module"
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield from ((token.start[0], what) for what in _comment(token.string))
     tree = ast.parse(text, name)
     for node in ast.walk(tree):
         if isinstance(node, _Function):

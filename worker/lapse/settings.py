@@ -56,7 +56,8 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
     if environ.get("REDIS_URL"):
         return _secured(config, environ["REDIS_URL"], "REDIS_URL")
     raise ConfigError(
-        "which Redis holds the registry? Set LAPSE_REGISTRY__URL, or url below [registry] in the policy file, or REDIS_URL"
+        "which Redis holds the registry? Set LAPSE_REGISTRY__URL, or url below [registry] in the policy file,"
+        " or REDIS_URL"
     )
 
 

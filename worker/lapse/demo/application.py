@@ -33,8 +33,9 @@ class Application:
     def populate(self) -> None:
         """Create and register everything: at least 2,000 threads and conversations, and a few assistants."""
         self._idle("thread", 900, "left alone")
-        self._idle("conversation", 450, "left alone", items=2)
+        self._idle("conversation", 400, "left alone", items=2)
         self._idle("thread", 100, "in use")
+        self._idle("conversation", 50, "in use", items=1)
         self._idle("thread", 100, "used once more")
         self._register("thread", self.stage.seed("thread", 150), "archive", "archived", None)
         self._register("conversation", self.stage.seed("conversation", 150, items=1), "archive", "archived", None)

@@ -124,8 +124,13 @@ class Stage:
             # A session of its own: Ctrl-C reaches the demo alone, which then ends them in order.
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own programs
                 die_with_parent(sys.executable, str(SCRIPTS / program), *args),
-                cwd=self.folder, env=self.environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _until(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 20

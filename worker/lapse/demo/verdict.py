@@ -37,8 +37,9 @@ class Verdict:
     def line(self) -> str:
         """Return the last line; conversation items are deleted and compared, and not counted here."""
         return (
-            f"registered={self.registered} expired={self.expired} gone={self.gone} alive={self.alive} early={self.early} "
-            f"missed={self.missed} metric={_objects(self.metric)} provider_log={_objects(self.provider_log)}"
+            f"registered={self.registered} expired={self.expired} gone={self.gone} alive={self.alive} "
+            f"early={self.early} missed={self.missed} "
+            f"metric={_objects(self.metric)} provider_log={_objects(self.provider_log)}"
         )
 
 

@@ -1,5 +1,6 @@
 -- @include record
 -- Records that a source uses ids of this slot. ARGV[3]: "provider|kind|source", [4...]: target ids.
+-- Returns how many targets.
 
 redis.call('HSETNX', key('marks'), 'edges', now)
 for i = 4, #ARGV do

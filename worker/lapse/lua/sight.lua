@@ -1,8 +1,8 @@
 -- @include lease
 -- One complete listing: counts how often in a row each candidate was seen. A candidate that is held, referenced, forgotten,
 -- buried, claimed or under another policy is none.
--- ARGV[3]: policy, [4]: digest, [5]: JSON {candidates: {id: stamped}, first: bool, last: bool, run: n}.
--- Returns JSON {refused: {reason: n}, seen: {id: {times, first seen}}} or a bar.
+-- ARGV[3]: policy, [4]: digest, [5]: JSON {candidates: {id: stamped}, run: n}.
+-- Returns JSON {now, bar, refused: {reason: n}, seen: {id: {times, first seen}}}.
 
 local policy, digest, run = ARGV[3], ARGV[4], cjson.decode(ARGV[5])
 local sightings = part(policy, 'sightings')

@@ -1,7 +1,8 @@
 -- @include candidates
 -- @include lease
 -- What a sweep needs to know before it acts. ARGV[3]: policy, [4]: digest.
--- Returns JSON: now, bar, halts (reasons), registered, due, oldest (due time), newly_due, baseline, touched, edges, suspects, cutoffs.
+-- Returns JSON: now, bar, halts (reasons), registered, due, oldest (due time), newly_due, baseline, touched, edges,
+-- the cut-offs of now (active, created) and of the last enforced sweep, moved on by the clock (old_active, old_created).
 
 local policy, digest = ARGV[3], ARGV[4]
 local rules = rules_of(policy)

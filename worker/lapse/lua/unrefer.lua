@@ -1,5 +1,6 @@
 -- @include edges
 -- Removes the edges of a source; a target that nothing uses any more comes back. ARGV[3]: "provider|kind|source", [4...]: target ids.
+-- Returns how many targets.
 
 for i = 4, #ARGV do
   local id = ARGV[i]

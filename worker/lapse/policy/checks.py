@@ -60,7 +60,9 @@ def _when(name: str, policy: Policy) -> Iterator[Problem]:
     at = ("policies", name)
     ways = [key for key in ("ttl", "expires_after", "orphan") if getattr(policy, key) is not None]
     if not ways:
-        yield Problem((*at, "ttl"), "is missing: nothing has a default ttl; write a ttl and an anchor, or an orphan rule")
+        yield Problem(
+            (*at, "ttl"), "is missing, and nothing has a default ttl: write a ttl and an anchor, or an orphan rule"
+        )
     if len(ways) > 1:
         yield Problem((*at, ways[1]), f"stands beside {ways[0]}: a policy has one of ttl, expires_after and orphan")
     if policy.ttl is not None and policy.anchor is None:
@@ -95,7 +97,8 @@ def _kind(name: str, policy: Policy, kind: str, provider: Provider) -> Iterator[
     known: Mapping[str, Kind] = KINDS.get(provider.type or "", {})
     if kind not in known:
         if provider.type:
-            yield Problem((*at, "kind"), f"{shown(kind)} is no kind of type {provider.type}: {did_you_mean(kind, known)}")
+            text = f"{shown(kind)} is no kind of type {provider.type}: {did_you_mean(kind, known)}"
+            yield Problem((*at, "kind"), text)
         return
     found = known[kind]
     host = urlsplit(base_url(provider)).hostname or ""
@@ -105,7 +108,7 @@ def _kind(name: str, policy: Policy, kind: str, provider: Provider) -> Iterator[
             f"{host} shut {found.plural} down on {sunset.date}; its successor is {sunset.successor}",
         )
     if policy.orphan and not found.listable:
-        yield Problem((*at, "orphan"), f"{found.plural} cannot be listed, so orphans among them cannot be found")
+        yield Problem((*at, "orphan"), f"{found.plural} cannot be listed: there is no way to find orphans")
     for i, keep in enumerate(policy.keep):
         if keep.name is None and not keep.metadata:
             yield Problem((*at, "keep", i), "is blank, and a blank does not mean everything: give a name or metadata")

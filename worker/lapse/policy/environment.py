@@ -74,7 +74,9 @@ def _value(text: str) -> object:
 
 
 def _near(name: str, tables: Mapping[str, Any]) -> str:
-    known = [f"{PREFIX}{section}{STEP}{key}".upper() for section, model in SECTIONS.items() for key in model.model_fields]
+    known = [
+        f"{PREFIX}{section}{STEP}{key}".upper() for section, model in SECTIONS.items() for key in model.model_fields
+    ]
     for section, model in NAMED.items():
         for written in tables.get(section, {}):
             known += [f"{PREFIX}{section}{STEP}{_folded(written)}{STEP}{key}".upper() for key in model.model_fields]

@@ -184,7 +184,7 @@ def _sink(value: str) -> str:
 class OrUnlimited:
     """Marks a table in whose place ``"unlimited"`` may stand; that becomes None."""
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
         def check(value: object, inner: core_schema.ValidatorFunctionWrapHandler) -> object:
             if value == UNLIMITED:
                 return None

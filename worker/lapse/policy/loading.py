@@ -17,7 +17,7 @@ from lapse.policy import models, positions
 from lapse.policy.checks import account_of, base_url, check
 from lapse.policy.environment import overridden
 from lapse.policy.models import NAMED, SECTIONS
-from lapse.policy.problems import Problem, explain, report
+from lapse.policy.problems import Problem, explain, report, unknown_key
 from lapse.policy.values import (
     Account,
     AuditSection,
@@ -33,9 +33,9 @@ from lapse.policy.values import (
     SweepSection,
 )
 
-ELSEWHERE = {key: f"[{name}]" for name, model in SECTIONS.items() for key in model.model_fields} | {
-    key: "[providers.NAME]" for key in ("base_url", "api_key_env", "api_key_file", "rate", "concurrency", "not_found")
-}
+ELSEWHERE = {key: f"[{name}]" for name, model in SECTIONS.items() for key in model.model_fields} | dict.fromkeys(
+    ("base_url", "api_key_env", "api_key_file", "rate", "concurrency", "not_found"), "[providers.NAME]"
+)
 UNITS = {"days": 86400, "hours": 3600, "minutes": 60, "seconds": 1}
 
 
@@ -80,8 +80,6 @@ def _broken(error: tomllib.TOMLDecodeError, name: str, where: positions.Position
 
 
 def _unknown_tables(tables: Mapping[str, Any]) -> list[Problem]:
-    from lapse.policy.problems import unknown_key  # noqa: PLC0415 - beside its only use
-
     known = [*SECTIONS, *NAMED]
     return [Problem((key,), unknown_key(key, known, ELSEWHERE)) for key in tables if key not in known]
 
@@ -120,7 +118,11 @@ _TABLES: dict[str, type[BaseModel]] = {
 
 def _compiled(file: models.File, path: Path | None, variables: tuple[str, ...]) -> Config:
     accounts = {name: _account(name, provider) for name, provider in file.providers.items()}
-    rules = [_rule(name, policy, kind, file, accounts) for name, policy in file.policies.items() for kind in policy.kind or ()]
+    rules = [
+        _rule(name, policy, kind, file, accounts)
+        for name, policy in file.policies.items()
+        for kind in policy.kind or ()
+    ]
     content = file.model_dump(warnings=False)
     for section, key in (("registry", "url"), ("celery", "broker_url")):
         content[section][key] = re.sub(r"//[^@/]*@", "//", content[section][key] or "")
@@ -139,7 +141,10 @@ def _compiled(file: models.File, path: Path | None, variables: tuple[str, ...]) 
 
 
 def _account(name: str, provider: models.Provider) -> Account:
-    given = provider.model_dump(warnings=False) | {"base_url": base_url(provider), "not_found": tuple(provider.not_found)}
+    given = provider.model_dump(warnings=False) | {
+        "base_url": base_url(provider),
+        "not_found": tuple(provider.not_found),
+    }
     return Account(name=name, **given)
 
 
@@ -149,9 +154,9 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
     ttl = policy.ttl
     if after:
         ttl = float(sum((getattr(after, unit) or 0) * seconds for unit, seconds in UNITS.items()))
-    pace, share = (
-        getattr(policy if key in policy.model_fields_set else file.limits, key) for key in ("max_deletions", "max_newly_due")
-    )
+    stated = policy.model_fields_set
+    pace = policy.max_deletions if "max_deletions" in stated else file.limits.max_deletions
+    share = policy.max_newly_due if "max_newly_due" in stated else file.limits.max_newly_due
     every = policy.every or (file.schedule.orphans if policy.orphan else file.schedule.sweep)
     decides: dict[str, Any] = {
         "ttl": ttl,
@@ -161,8 +166,8 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "keep": tuple(Keep(keep.name, dict(keep.metadata)) for keep in policy.keep),
         "cascade": dict(policy.cascade),
         "enforce": policy.mode == "enforce",
-        "max_deletions": pace and Pace(**pace.model_dump(warnings=False)),
-        "max_newly_due": share and Share(**share.model_dump(warnings=False)),
+        "max_deletions": None if pace is None else Pace(pace.amount, pace.window),
+        "max_newly_due": _share(share),
         "touches_stated": policy.touches == "none",
         "expect_gone": policy.expect_gone,
         "cancel": policy.cancel,
@@ -178,8 +183,11 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
 def _orphan(orphan: models.Orphan | None) -> Orphan | None:
     if orphan is None:
         return None
-    share = orphan.max_share and Share(**orphan.max_share.model_dump(warnings=False))
-    return Orphan(orphan.min_age, orphan.seen, share, orphan.uses == "none")
+    return Orphan(orphan.min_age, orphan.seen, _share(orphan.max_share), orphan.uses == "none")
+
+
+def _share(share: models.Share | None) -> Share | None:
+    return None if share is None else Share(share.percent, share.at_least)
 
 
 def _digest(content: object) -> str:

@@ -29,10 +29,17 @@ from lapse.policy.fields import (
 Anchor = Literal["created_at", "last_active_at"]
 
 
+def _written(value: object) -> Any:  # noqa: ANN401 - pydantic checks and converts it as it does the file's own
+    """Return a default as the file would spell it."""
+    return value
+
+
 class Model(BaseModel):
     """What all tables have in common: unknown keys are errors, and nothing is converted."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
+    )
 
 
 class Registry(Model):
@@ -62,26 +69,26 @@ class Celery(Model):
 class Schedule(Model):
     """How often beat wakes the workers."""
 
-    sweep: Duration = Field(default="1m")
+    sweep: Duration = _written("1m")
     """Time between two sweeps of a policy with a ttl."""
-    orphans: Duration = Field(default="1h")
+    orphans: Duration = _written("1h")
     """Time between two looks for orphans."""
 
 
 class Sweep(Model):
     """How one sweep works."""
 
-    budget: Duration = Field(default="50s")
+    budget: Duration = _written("50s")
     """Time after which a sweep stops claiming more; the next one goes on."""
-    lease: Duration = Field(default="2m")
+    lease: Duration = _written("2m")
     """Time a worker has to settle what it claimed before others may claim it again. At least 2s."""
     batch: int = Field(default=100, ge=1, le=1000)
     """Ids claimed in one step."""
     max_attempts: int = Field(default=8, ge=1, le=100)
     """Failed attempts after which an id goes to quarantine."""
-    tombstones: Duration = Field(default="30d")
+    tombstones: Duration = _written("30d")
     """Time for which what was settled is remembered, so that it can be explained and undone."""
-    ramp: Ramp = Field(default="15m")
+    ramp: Ramp = _written("15m")
     """Time between the steps of a first enforcement: 10 deletions, then 10 % of what is due, then all. Or "off"."""
 
 
@@ -111,7 +118,7 @@ class Provider(Model):
     """File that holds the key; read again when it changes."""
     auth: Literal["entra"] | None = None
     """Another way to authenticate, in place of a key."""
-    rate: Rate = Field(default="60/m")
+    rate: Rate = _written("60/m")
     """Requests per s, m or h, all kinds of requests and all workers together. Or "unlimited"."""
     concurrency: int = Field(default=16, ge=1, le=1000)
     """Requests in flight in each worker process."""
@@ -148,9 +155,9 @@ class Share(Model):
 class Limits(Model):
     """Limits of every policy that does not state its own."""
 
-    max_deletions: Annotated[Pace, OrUnlimited()] | None = Field(default={"amount": 5000, "window": "1h"})
+    max_deletions: Annotated[Pace, OrUnlimited()] | None = _written({"amount": 5000, "window": "1h"})
     """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
-    max_newly_due: Annotated[Share, OrUnlimited()] | None = Field(default={"percent": 20, "at_least": 100})
+    max_newly_due: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
     """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
 
 
@@ -161,7 +168,7 @@ class Orphan(Model):
     """Time since its creation before an object can be an orphan."""
     seen: int = Field(default=3, ge=2, le=1000)
     """Complete listings in a row that have to show it unused."""
-    max_share: Annotated[Share, OrUnlimited()] | None = Field(default={"percent": 20, "at_least": 10})
+    max_share: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 10})
     """How much of one listing may be orphaned; if it is more, nothing is deleted. Or "unlimited"."""
     uses: Literal["none"] | None = None
     """"none": the application never names what it uses, and all unused objects are to go."""

@@ -15,6 +15,7 @@ from lapse.policy.positions import Path, Positions
 _SECRET = frozenset(
     {"api_key", "api_key_env", "api_key_file", "auth", "base_url", "broker_url", "key_file", "organization", "url"}
 )
+_LONGEST = 60
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _LITERAL_KEY = re.compile(r"(api|access|secret)?[_-]?(key|token|secret|password|credential)s?")
 
@@ -34,7 +35,7 @@ def shown(value: object) -> str:
     if isinstance(value, list):
         return "an array"
     text = json.dumps(value, default=str, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
 def dotted(path: Path) -> str:
@@ -112,9 +113,7 @@ def _value(key: str, value: object) -> str:
     return "its value (not shown)" if key in _SECRET else shown(value)
 
 
-def report(
-    problems: Iterable[Problem], file: str, positions: Positions, variables: Mapping[Path, str]
-) -> str:
+def report(problems: Iterable[Problem], file: str, positions: Positions, variables: Mapping[Path, str]) -> str:
     """Return one line for each problem, ``file:line: key: what, and the fix``, or the environment variable instead."""
     placed = []
     for problem in problems:

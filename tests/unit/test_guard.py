@@ -1,0 +1,262 @@
+"""May a sweep act, and what does an outcome lead to?"""
+
+from dataclasses import replace
+
+import pytest
+
+from lapse import guard
+from lapse.ledger import Claim, Survey
+from lapse.model import Partition, Resource
+from lapse.outcomes import Outcome, Verdict
+from lapse.policy import Orphan, Rule, Share
+
+NOW = 1_800_000_000_000
+RULE = Rule(
+    partition=Partition("openai", "thread", "chat"), ttl=60, anchor="created_at", max_age=None, orphan=None, keep=(),
+    cascade={}, enforce=True, max_deletions=None, max_newly_due=Share(percent=20, at_least=100), touches_stated=False,
+    expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
+)  # fmt: skip
+ORPHANS = replace(RULE, ttl=None, anchor=None, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=False))
+SURVEY = Survey(
+    now=NOW, bar=None, halts=(), registered=1000, due=50, newly_due=0, oldest=NOW - 1, baseline=True, touched=True,
+    edges=True, active=None, created=NOW - 60_000, old_active=None, old_created=NOW - 60_000,
+)  # fmt: skip
+JUMPED = replace(SURVEY, newly_due=201, old_created=NOW - 120_000)
+FIRST = replace(SURVEY, newly_due=201, baseline=False, old_created=None)
+CLAIM = Claim(
+    resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
+    after_unknown=False, begin_by=5.0,
+)  # fmt: skip
+
+
+def test_a_partition_in_order_is_swept() -> None:
+    assert guard.Stand(act=True, result="completed") == guard.stand(RULE, SURVEY)
+
+
+def test_superseded_rules_do_nothing() -> None:
+    assert guard.Stand(act=False, result="refused") == guard.stand(RULE, replace(SURVEY, bar="superseded"))
+
+
+@pytest.mark.parametrize("halts", [("no_witness",), ("no_touches", "cutoff_jumped")])
+def test_a_halt_stops_everything_until_an_operator_lifts_it(halts: tuple[str, ...]) -> None:
+    assert guard.Stand(act=False, result="halted") == guard.stand(RULE, replace(SURVEY, halts=halts))
+
+
+def test_a_standing_halt_ends_with_its_cause() -> None:
+    stand = guard.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")))
+
+    assert guard.Stand(act=True, result="completed", lift=("no_touches", "no_uses")) == stand
+
+
+def test_observing_does_nothing_and_trips_nothing() -> None:
+    rule = replace(RULE, enforce=False, anchor="last_active_at")
+
+    assert guard.Stand(act=False, result="observed") == guard.stand(rule, replace(JUMPED, touched=False))
+
+
+IDLE = replace(RULE, anchor="last_active_at")
+
+
+def test_an_idle_policy_that_never_saw_a_touch_is_halted() -> None:
+    stand = guard.stand(IDLE, replace(SURVEY, touched=False))
+
+    assert (False, "halted", "no_touches") == (stand.act, stand.result, stand.halt)
+    assert 'anchor "chat" on created_at, or state touches = "none"' in stand.detail
+
+
+@pytest.mark.parametrize(
+    ("rule", "survey"),
+    [
+        (IDLE, SURVEY),
+        (replace(IDLE, touches_stated=True), replace(SURVEY, touched=False)),
+        (IDLE, replace(SURVEY, touched=False, registered=0)),
+        (RULE, replace(SURVEY, touched=False)),
+    ],
+    ids=["touched", "stated", "empty", "created_at"],
+)
+def test_other_policies_need_no_touch(rule: Rule, survey: Survey) -> None:
+    assert guard.stand(rule, survey).act
+
+
+def test_an_orphan_rule_without_any_uses_is_halted() -> None:
+    stand = guard.stand(ORPHANS, replace(SURVEY, edges=False))
+
+    assert (False, "halted", "no_uses") == (stand.act, stand.result, stand.halt)
+    assert "ever named a thread in uses" in stand.detail
+
+
+def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None:
+    stated = replace(ORPHANS, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=True))
+
+    assert guard.stand(ORPHANS, SURVEY).act
+    assert guard.stand(stated, replace(SURVEY, edges=False)).act
+
+
+@pytest.mark.parametrize(
+    ("survey", "why"),
+    [
+        (JUMPED, "its cut-off moved further than the clock"),
+        (
+            replace(JUMPED, created=None, active=NOW, old_active=NOW - 60_000),
+            "its cut-off moved further than the clock",
+        ),
+        (FIRST, "this policy was never enforced before"),
+    ],
+    ids=["created", "active", "first"],
+)
+def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why: str) -> None:
+    stand = guard.stand(RULE, survey)
+
+    assert (False, "halted", "cutoff_jumped", True) == (stand.act, stand.result, stand.halt, stand.plan)
+    assert f"201 of 1000 ids would become due at once: {why}" == stand.detail
+
+
+@pytest.mark.parametrize(
+    ("rule", "survey", "restart_ramp"),
+    [
+        (RULE, replace(JUMPED, newly_due=200), True),
+        (replace(RULE, max_newly_due=None), JUMPED, True),
+        (RULE, replace(FIRST, newly_due=200), False),
+        (replace(RULE, max_newly_due=None), FIRST, False),
+    ],
+    ids=["jumped", "jumped unlimited", "first", "first unlimited"],
+)
+def test_a_jump_below_the_limit_goes_on_slowly(rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
+    """A first enforcement has a new ramp anyway."""
+    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(rule, survey)
+
+
+def test_a_backlog_is_no_jump() -> None:
+    """Passing time makes any number due: the cut-off moved with the clock."""
+    assert guard.stand(RULE, replace(SURVEY, due=1000, newly_due=1000)).act
+
+
+@pytest.mark.parametrize(
+    ("cut", "expected", "jumped"),
+    [
+        (None, None, False),
+        (None, NOW, False),
+        (NOW, None, True),
+        (NOW, NOW, False),
+        (NOW + guard.CLOCK_SLACK_MS, NOW, False),
+        (NOW + guard.CLOCK_SLACK_MS + 1, NOW, True),
+        (NOW - 1, NOW, False),
+    ],
+)
+def test_a_cut_off_jumps_only_forward_and_past_the_slack(
+    cut: int | None, expected: int | None, *, jumped: bool
+) -> None:
+    assert jumped == guard.jumped(cut, expected)
+
+
+def test_the_baseline_is_the_cut_offs_of_this_sweep() -> None:
+    """An empty text stands for no cut-off: the fields of the last baseline are overwritten."""
+    fields = guard.baseline(replace(SURVEY, active=None, created=5))
+
+    assert {"base_at": NOW, "base_active": "", "base_created": 5} == fields
+
+
+ENDS = {
+    Outcome.DELETED: ("done", None),
+    Outcome.ALREADY_GONE: ("done", None),
+    Outcome.UNPROVEN: ("retry", "unproven"),
+    Outcome.UNRECOGNISED: ("quarantine", "unrecognised"),
+    Outcome.INVALID: ("quarantine", "invalid"),
+    Outcome.UNCONFIRMED: ("retry", "unconfirmed"),
+    Outcome.ERROR: ("retry", "error"),
+    Outcome.CONFLICT: ("retry", "conflict"),
+    Outcome.KEPT: ("keep", None),
+    Outcome.ENDPOINT_MISSING: ("release", None),
+    Outcome.AUTH: ("release", None),
+    Outcome.QUOTA: ("release", None),
+    Outcome.RATE_LIMITED: ("release", None),
+    Outcome.UNSUPPORTED: ("release", None),
+    Outcome.LIMITED: ("release", None),
+}
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_id_leaves_the_registry_only_where_the_provider_said_that_it_is_gone(outcome: Outcome) -> None:
+    settled = guard.settlement(CLAIM, Verdict(outcome, status=200))
+
+    assert ENDS[outcome] == (settled.act, settled.reason)
+
+
+def test_a_settlement_carries_the_claim_and_the_answer() -> None:
+    verdict = Verdict(Outcome.ERROR, unknown=True, detail="500 x", status=500, request_id="req_1", items=3)
+
+    settled = guard.settlement(CLAIM, verdict)
+
+    assert ("thread_1", 7, "chat", NOW - 1) == (settled.id, settled.token, settled.policy, settled.due)
+    assert (Outcome.ERROR, True, "500 x", 500, "req_1", 3) == (
+        settled.outcome, settled.unknown, settled.detail, settled.status, settled.request, settled.items,
+    )  # fmt: skip
+
+
+def test_a_plain_success_says_no_more_than_that() -> None:
+    settled = guard.settlement(CLAIM, Verdict(Outcome.DELETED))
+
+    assert {"id": "thread_1", "token": 7, "policy": "chat", "due": NOW - 1, "act": "done", "outcome": "deleted"} == {
+        name: value for name, value in settled.stored().items() if value != 0
+    }
+
+
+@pytest.mark.parametrize(
+    ("verdict", "counted"),
+    [
+        (Verdict(Outcome.ERROR, status=500), True),
+        (Verdict(Outcome.ERROR, unknown=True), True),
+        (Verdict(Outcome.ERROR), False),
+        (Verdict(Outcome.UNCONFIRMED, status=200), True),
+        (Verdict(Outcome.CONFLICT, status=409), False),
+        (Verdict(Outcome.UNPROVEN, status=404), False),
+        (Verdict(Outcome.AUTH, status=401), False),
+        (Verdict(Outcome.RATE_LIMITED, status=429), False),
+    ],
+    ids=str,
+)
+def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdict, *, counted: bool) -> None:
+    assert counted == guard.settlement(CLAIM, verdict).counted
+
+
+@pytest.mark.parametrize(
+    ("outcome", "least", "most"),
+    [
+        (Outcome.ERROR, 16_000, 24_000),
+        (Outcome.CONFLICT, 24_000, 36_000),
+        (Outcome.UNPROVEN, 60_000, 60_000),
+        (Outcome.KEPT, 21_600_000, 21_600_000),
+        (Outcome.DELETED, 0, 0),
+        (Outcome.RATE_LIMITED, 0, 0),
+    ],
+)
+def test_the_delay_of_a_settlement_is_in_milliseconds(outcome: Outcome, least: int, most: int) -> None:
+    delays = [guard.settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
+
+    assert least <= min(delays) <= max(delays) <= most
+
+
+@pytest.mark.parametrize(
+    ("attempts", "seconds"), [(0, 5), (1, 10), (2, 20), (9, 2560), (10, 3600), (16, 3600), (10_000, 3600)]
+)
+def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
+    waits = [guard.backoff(attempts) for _ in range(200)]
+
+    assert 0.8 * seconds <= min(waits) < max(waits) <= 1.2 * seconds
+
+
+@pytest.mark.parametrize(
+    ("requests", "rate", "said"),
+    [
+        (1284, 1.0, "21m 24s at 60/m"),
+        (0, 1.0, "1s at 60/m"),
+        (600, 10.0, "1m at 600/m"),
+        (600, 20.0, "30s at 20/s"),
+        (600, 20.5, "29s at 1230/m"),
+        (10, 0.5, "20s at 30/m"),
+        (10, 1 / 60, "10m at 1/m"),
+        (1_000_000, None, "no rate limit"),
+    ],
+)
+def test_a_forecast_reads_as_a_person_writes_it(requests: int, rate: float | None, said: str) -> None:
+    assert said == guard.forecast(requests, rate)

@@ -1,0 +1,122 @@
+"""Each Lua file is one commented step that something uses."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from lapse.scripts import FOLDER, Call, Script, script
+
+WHOLE = sorted(path.stem for path in FOLDER.glob("*.lua") if not path.name.endswith(".inc.lua"))
+PARTS = sorted(path.name.removesuffix(".inc.lua") for path in FOLDER.glob("*.inc.lua"))
+PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py"))
+INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+
+
+def source(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
+
+
+def header(name: str) -> str:
+    """Return the comment that a file begins with."""
+    lines = source(name).splitlines()
+    end = next(n for n, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(line for line in lines[:end] if not line.startswith("-- @include"))
+
+
+def test_there_are_scripts() -> None:
+    """The tests below go over what a folder holds."""
+    assert len(WHOLE) > 10
+    assert "slot" in PARTS
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_is_used(name: str) -> None:
+    assert f'"{name}"' in PYTHON
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_is_included(name: str) -> None:
+    users = [path.name for path in FOLDER.glob("*.lua") if name in INCLUDE.findall(path.read_text(encoding="utf-8"))]
+
+    assert users
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_says_what_it_does_what_it_takes_and_what_it_returns(name: str) -> None:
+    said = header(f"{name}.lua")
+
+    assert re.match(r"-- [A-Z][^\n]{20,}", said)
+    assert re.search(r"^-- Returns |\. Returns ", said, re.MULTILINE)
+    used = {int(number) for number in re.findall(r"\bARGV\[(\d+)\]", source(f"{name}.lua").replace(said, ""))}
+    assert used <= documented(said) | {1, 2}
+
+
+def documented(said: str) -> set[int]:
+    """Return the arguments that a header names: ``[4]``, ``[4...]``, ``[8]..[12]``."""
+    found = {int(number) for number in re.findall(r"\[(\d+)(?:\.\.\.)?\]", said)}
+    for first, last in re.findall(r"\[(\d+)\]\.\.\[(\d+)\]", said):
+        found |= set(range(int(first), int(last) + 1))
+    return found
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_says_what_it_is(name: str) -> None:
+    assert re.match(r"-- [A-Z][^\n]{20,}", header(f"{name}.inc.lua"))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_holds_each_of_its_parts_once_before_it(name: str) -> None:
+    text = script(name).text
+    places = [text.index(source(f"{part}.inc.lua")) for part in INCLUDE.findall(source(f"{name}.lua"))]
+
+    assert text.endswith(source(f"{name}.lua"))
+    assert all(place < len(text) - len(source(f"{name}.lua")) for place in places)
+    for part in PARTS:
+        assert text.count(source(f"{part}.inc.lua")) <= 1
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.lua" for name in WHOLE), *(f"{name}.inc.lua" for name in PARTS)])
+def test_an_include_exists(name: str) -> None:
+    assert set(INCLUDE.findall(source(name))) <= set(PARTS)
+
+
+def test_a_part_comes_after_the_parts_it_needs() -> None:
+    text = script("claim").text
+    order = ["slot", "record", "due", "candidates", "budget", "edges", "lease"]
+    places = {name: text.index(source(f"{name}.inc.lua")) for name in order}
+
+    assert places["slot"] < places["record"] < places["due"] < places["candidates"] < text.index(source("claim.lua"))
+    assert places["record"] < places["edges"] < places["lease"]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_never_reads_another_clock(name: str) -> None:
+    """Times are Redis TIME, so that no two hosts disagree."""
+    assert not re.search(r"\bos\.(time|clock|date)\b", script(name).text)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_script_scans_no_keyspace(name: str) -> None:
+    assert not re.search(r"call\('(KEYS|SCAN|FLUSHALL|FLUSHDB|RANDOMKEY)'", script(name).text)
+
+
+def test_a_script_is_known_by_the_digest_of_its_text() -> None:
+    touch = script("touch")
+
+    assert ("touch", hashlib.sha1(touch.text.encode(), usedforsecurity=False).hexdigest()) == (touch.name, touch.sha)
+    assert touch is script("touch")
+
+
+def test_a_name_without_a_file_is_an_error() -> None:
+    with pytest.raises(FileNotFoundError, match=re.escape(str(Path("lua") / "no_such.lua"))):
+        script("no_such")
+
+
+def test_a_call_is_run_by_digest_on_one_key_and_loads_its_text() -> None:
+    call = Call(Script("name", "return 1", "abc"), "lapse:{a:b}:", ("a", "b", 3, 0.5), int)
+
+    assert ("EVALSHA", "abc", 1, "lapse:{a:b}:", "a", "b", 3, 0.5) == call.command()
+    assert ("SCRIPT", "LOAD", "return 1") == call.load()
+    assert 5 == call.parse("5")

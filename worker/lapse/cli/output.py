@@ -1,0 +1,136 @@
+"""What commands print: data on stdout, everything else on stderr; tables, colour and bars only on a terminal."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Protocol, TextIO
+
+import click
+from rich.console import Console
+from rich.measure import Measurement
+from rich.padding import Padding
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from lapse.log import redact
+
+GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table. Those with the highest ``rank`` go first where the terminal is narrow; 0 stays."""
+
+    title: str
+    rank: int = 0
+    right: bool = False
+
+
+class Advance(Protocol):
+    """Moves a progress bar."""
+
+    def __call__(self, done: int) -> None:
+        """Show that so much is done."""
+
+
+@cache
+def _stdout() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+@cache
+def _stderr() -> Console:
+    return Console(highlight=False, markup=False, emoji=False, stderr=True)
+
+
+def on_terminal() -> bool:
+    """Return True if stdout is a terminal: what is printed is for a person."""
+    return _stdout().is_terminal
+
+
+def can_ask() -> bool:
+    """Return True if a person can be asked something."""
+    return sys.stdin.isatty() and _stderr().is_terminal
+
+
+def say(text: str = "", style: str = "", *, indent: int = 0) -> None:
+    """Print one line of data; on a terminal in colour and wrapped at its width."""
+    _print(_stdout(), sys.stdout, text, style, indent)
+
+
+def note(text: str, style: str = "") -> None:
+    """Print one message to stderr."""
+    _print(_stderr(), sys.stderr, redact(text), style, 0)
+
+
+def document(value: object) -> None:
+    """Print one JSON document: indented on a terminal, one line elsewhere."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if on_terminal() else None))
+
+
+def records(values: Iterable[Mapping[str, Any]]) -> None:
+    """Print JSON objects, one a line."""
+    for value in values:
+        click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str) -> None:
+    """Print rows: a table on a terminal, lines with tabs and without a header elsewhere.
+
+    Args:
+        columns: What stands in the rows.
+        rows: One text for each column.
+        empty: What to say to a person if there are none.
+
+    """
+    if not on_terminal():
+        for row in rows:
+            click.echo("\t".join(" ".join(str(cell).split()) for cell in row))
+        return
+    chosen = list(rows)
+    if not chosen:
+        note(empty, DIM)
+        return
+    _stdout().print(_fitting(columns, chosen))
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Advance]:
+    """Show a bar on stderr, if that is a terminal."""
+    parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*parts, console=_stderr(), disable=not _stderr().is_terminal, transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _print(console: Console, stream: TextIO, text: str, style: str, indent: int) -> None:
+    if not console.is_terminal:
+        click.echo(" " * indent + text, file=stream)
+        return
+    console.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
+    """Return the table with as many columns as the terminal has room for."""
+    console = _stdout()
+    shown = list(range(len(columns)))
+    while True:
+        made = _table(columns, rows, shown)
+        droppable = [index for index in shown if columns[index].rank]
+        if not droppable or Measurement.get(console, console.options, made).maximum <= console.width:
+            return made
+        shown.remove(max(droppable, key=lambda index: (columns[index].rank, index)))
+
+
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], shown: Sequence[int]) -> Table:
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=DIM)
+    for index in shown:
+        column = columns[index]
+        made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(row[index] for index in shown))
+    return made

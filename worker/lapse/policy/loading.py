@@ -74,7 +74,7 @@ def _broken(error: tomllib.TOMLDecodeError, name: str, where: positions.Position
     found = re.search(r"\(at line (\d+)", str(error))
     line = found[1] if found else str(where.line(where.last))
     if where.repeated:
-        line = str(where.line(where.repeated))
+        line = found[1] if found else str(where.line(where.repeated))
         return f"{name}:{line}: {'.'.join(map(str, where.repeated))}: is written twice: give each its own name"
     return f"{name}:{line}: not TOML: {str(error).split(' (at')[0]}"
 

@@ -1,0 +1,337 @@
+"""The policy file: what it may say, what it means, and that everything else is refused with its place and its fix."""
+
+import random
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lapse.errors import ConfigError
+from lapse.policy import Config, Pace, Share, load, parse, schema
+
+SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"
+SMALLEST = """
+[providers.openai]
+type = "openai"
+api_key_env = "OPENAI_API_KEY"
+
+[policies.chat]
+kind = "conversation"
+ttl = "30d"
+anchor = "last_active_at"
+"""
+FULL = """
+[registry]
+url = "redis://:hunter2@127.0.0.1:6379/0"
+namespace = "team-a"
+witness_file = "/var/lib/lapse/witness"
+allow_volatile = true
+tls_ca = "/etc/ssl/ca.pem"
+tls_verify = false
+
+[celery]
+broker_url = "redis://127.0.0.1:6379/1"
+
+[schedule]
+sweep = "5m"
+orphans = "2h"
+
+[sweep]
+budget = "40s"
+lease = "3m"
+batch = 50
+max_attempts = 5
+tombstones = "7d"
+ramp = "off"
+
+[audit]
+sink = "file:/var/log/lapse.jsonl"
+max_pending = 5000
+
+[limits]
+max_deletions = { amount = 100, window = "10m" }
+max_newly_due = "unlimited"
+
+[providers.hosted]
+type = "openai"
+base_url = "https://llm.example.com/v1/"
+api_key_file = "/run/secrets/key"
+rate = "5/s"
+concurrency = 8
+not_found = ["Assistant not found"]
+organization = "org-1"
+project = "proj-1"
+
+[providers.local]
+type = "openai"
+base_url = "http://127.0.0.1:8000/v1"
+api_key_env = "LOCAL_KEY"
+rate = "unlimited"
+
+[policies.support]
+provider = "hosted"
+kind = ["threads", "conversation"]
+ttl = "7d"
+anchor = "last_active_at"
+max_age = "365d"
+formerly = ["support-v1"]
+every = "10m"
+touches = "none"
+expect_gone = true
+mode = "enforce"
+max_deletions = "unlimited"
+max_newly_due = { percent = 5, at_least = 10 }
+keep = [{ metadata = { pin = "true" } }]
+
+[policies.idle]
+provider = "local"
+kind = "assistant"
+orphan = { min_age = "2d", seen = 4, max_share = "unlimited", uses = "none" }
+keep = [{ name = "prod-*" }]
+"""
+
+
+def read(text: str, **environ: str) -> Config:
+    return parse(text, "retention.toml", environ)
+
+
+def refused(text: str, **environ: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read(text, **environ)
+    return str(caught.value)
+
+
+def test_the_smallest_file_works_and_only_observes() -> None:
+    (rule,) = read(SMALLEST).rules
+
+    assert ("openai", "conversation", "chat") == (rule.partition.provider, rule.partition.kind, rule.partition.policy)
+    assert (30 * 86400, "last_active_at", False, None, 60) == (
+        rule.ttl, rule.anchor, rule.enforce, rule.max_age, rule.every,
+    )  # fmt: skip
+    assert (Pace(5000, 3600), Share(20, 100)) == (rule.max_deletions, rule.max_newly_due)
+
+
+def test_the_shipped_file_is_the_smallest_one() -> None:
+    assert read(SMALLEST).hash == load(SHIPPED, {}).hash
+
+
+def test_every_line_that_the_shipped_file_shows_is_understood() -> None:
+    shown = re.sub(r"^# (?=\[|[a-z_]+ = )", "", SHIPPED.read_text(), flags=re.MULTILINE)
+    shown = shown.replace('kind = "conversation"', 'kind = "conversation"\nprovider = "openai"', 1)
+
+    config = read(shown)
+
+    assert {"chat", "support", "idle-assistants"} == {rule.partition.policy for rule in config.rules}
+    assert (50, 120, 100, 8, 30 * 86400, 900) == (
+        config.sweep.budget, config.sweep.lease, config.sweep.batch, config.sweep.max_attempts, config.sweep.tombstones,
+        config.sweep.ramp,
+    )  # fmt: skip
+
+
+def test_the_whole_vocabulary() -> None:
+    config = read(FULL)
+    assistant, conversation, thread = sorted(config.rules, key=lambda rule: rule.partition.kind)
+
+    assert ("hosted", "https://llm.example.com/v1", 5.0, 8) == (
+        config.accounts["hosted"].name, config.accounts["hosted"].base_url, config.accounts["hosted"].rate,
+        config.accounts["hosted"].concurrency,
+    )  # fmt: skip
+    assert config.accounts["local"].rate is None
+    assert (None, None, None) == (config.sweep.ramp, thread.max_deletions, assistant.max_newly_due)
+    assert (Share(5, 10), 600, ("support-v1",), True, True) == (
+        thread.max_newly_due, thread.every, thread.formerly, thread.touches_stated, thread.enforce,
+    )  # fmt: skip
+    assert conversation.digest != thread.digest
+    assert assistant.orphan
+    assert (2 * 86400, 4, None, True) == (
+        assistant.orphan.min_age, assistant.orphan.seen, assistant.orphan.max_share, assistant.orphan.uses_stated,
+    )  # fmt: skip
+    assert (7200, Pace(100, 600)) == (assistant.every, assistant.max_deletions)
+    assert assistant.keep[0].matches("prod-1", {})
+    assert not assistant.keep[0].matches("dev-1", {})
+
+
+def test_a_password_is_neither_shown_nor_hashed() -> None:
+    assert "hunter2" not in repr(read(FULL))
+    assert read(FULL).hash == read(FULL.replace("hunter2", "changed")).hash
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ('ttl = "30d"', 'ttl = "720h"'),
+        ('ttl = "30d"', 'ttl = "4w 2d"'),
+        ('kind = "conversation"', 'kind = ["conversations"]'),
+    ],
+)
+def test_equal_meaning_has_one_digest(one: str, other: str) -> None:
+    assert read(SMALLEST).rules[0].digest == read(SMALLEST.replace(one, other)).rules[0].digest
+    assert read(SMALLEST).hash == read(SMALLEST.replace(one, other)).hash
+
+
+def test_openais_own_spelling_means_the_same() -> None:
+    pasted = SMALLEST.replace(
+        'ttl = "30d"\nanchor = "last_active_at"', 'expires_after = { anchor = "last_active_at", days = 30 }'
+    )
+
+    assert read(SMALLEST).rules == read(pasted).rules
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'ttl = "29d"', 'anchor = "created_at"', 'max_age = "1d"', 'mode = "enforce"', 'keep = [{ metadata = { a = "b" } }]',
+        'cascade = { file = "delete" }', 'max_deletions = "unlimited"', 'max_newly_due = "unlimited"', 'touches = "none"',
+    ],
+)  # fmt: skip
+def test_whatever_decides_a_deletion_changes_the_digest(line: str) -> None:
+    key = line.split(" = ", maxsplit=1)[0]
+    kept = "\n".join(known for known in SMALLEST.splitlines() if not known.startswith(f"{key} = "))
+
+    assert (
+        read(SMALLEST).rules[0].digest
+        != read(f"{kept}\n{line}\n".replace('{ file = "delete" }', '{ thread = "delete" }')).rules[0].digest
+    )
+
+
+def test_the_provider_is_part_of_the_digest_and_the_schedule_is_not() -> None:
+    moved = SMALLEST.replace("[policies", 'base_url = "https://eu.api.openai.com/v1"\n\n[policies')
+
+    assert read(SMALLEST).rules[0].digest != read(moved).rules[0].digest
+    assert read(SMALLEST).rules[0].digest == read(SMALLEST + '\nevery = "1h"\n').rules[0].digest
+
+
+BAD = {
+    'ttl = "30d"': [
+        ("ttl = 30", "30 has no unit"),
+        ('ttl = "30"', "duration"),
+        ('ttl = "0d"', "zero"),
+        ('ttl = "-1d"', "duration"),
+        ('ttl = ""', "duration"),
+        ("ttl = true", "unit"),
+        ('ttl = "200y"', "duration"),
+        ('tll = "30d"', 'did you mean "ttl"'),
+        ("", "ttl"),
+        ('ttl = "30d"\norphan = { min_age = "1d" }', "beside"),
+        ('ttl = "unlimited"', "duration"),
+    ],
+    'anchor = "last_active_at"': [
+        ("", "anchor"),
+        ('anchor = "last_active"', "last_active_at"),
+        ("anchor = 1", "choice"),
+        ('anchor = "last_active_at"\nmax_deletions = 0', "unlimited"),
+        ('anchor = "last_active_at"\nmax_deletions = { amount = 0, window = "1h" }', "at least 1"),
+        ('anchor = "last_active_at"\nmax_deletions = { amount = 5 }', "missing"),
+        ('anchor = "last_active_at"\nmax_newly_due = { percent = 0, at_least = 1 }', "more than 0"),
+        ('anchor = "last_active_at"\nmax_newly_due = { percent = 100, at_least = 1 }', "unlimited"),
+        ('anchor = "last_active_at"\nmode = "delete"', "choice"),
+        ('anchor = "last_active_at"\nkeep = [{}]', "blank"),
+        ('anchor = "last_active_at"\nkeep = [{ name = "x" }]', "no name"),
+        ('anchor = "last_active_at"\nprovider = "opena"', 'did you mean "openai"'),
+        ('anchor = "last_active_at"\nformerly = ["chat"]', "is a policy of this file"),
+    ],
+    'kind = "conversation"': [
+        ('kind = "convresation"', "did you mean"),
+        ("kind = []", "empty"),
+        ('kind = ["conversation", "conversations"]', "twice"),
+        ('kind = "thread"', "2026-08-26"),
+        ("kind = 7", "kind"),
+        ("", "kind"),
+    ],
+    'type = "openai"': [
+        ('type = "opnai"', "did you mean"),
+        ('type = "foundry"', "not in this version"),
+        ("", "type"),
+        ('type = "openai"\nbase_url = "http://llm.example.com/v1"', "allow_plaintext"),
+        ('type = "openai"\nbase_url = "llm.example.com"', "https://"),
+        ('type = "openai"\nbase_url = "https://u:p@llm.example.com"', "credentials"),
+        ('type = "openai"\nrate = "60"', "rate"),
+        ('type = "openai"\nrate = "0/m"', "nothing at all"),
+        ('type = "openai"\nconcurrency = 0', "at least 1"),
+        ('type = "openai"\napi_key = "sk-secretsecret"', "api_key_env"),
+        ('type = "openai"\nnot_found = ["not found"]', "missing"),
+    ],
+    'api_key_env = "OPENAI_API_KEY"': [
+        ("", "api_key_env"),
+        ('api_key_env = "sk-proj-1234567890"', "name of an environment variable"),
+        ('api_key_env = "A"\napi_key_file = "/b"', "once"),
+    ],
+}  # fmt: skip
+CASES = [(good, bad, said) for good, cases in BAD.items() for bad, said in cases]
+
+
+@pytest.mark.parametrize(("good", "bad", "said"), CASES, ids=[bad or f"no {good}" for good, bad, _said in CASES])
+def test_a_mistake_is_refused_with_file_line_and_fix(good: str, bad: str, said: str) -> None:
+    text = refused(SMALLEST.replace(good, bad))
+
+    assert re.match(r"retention\.toml:\d+: ", text)
+    assert said in text
+    assert "sk-secret" not in text
+    assert "sk-proj" not in text
+
+
+def test_all_problems_are_told_at_once_each_at_its_line() -> None:
+    text = refused(
+        SMALLEST.replace('ttl = "30d"', "ttl = 30").replace("anchor =", "anchr =").replace('"openai"', '"opnai"')
+    )
+
+    assert [3, 8, 9] == [int(line.split(":")[1]) for line in text.splitlines()]
+
+
+def test_a_policy_written_twice_and_a_torn_file_are_told_with_their_line() -> None:
+    assert "retention.toml:11: policies.chat: is written twice" in refused(SMALLEST + "\n[policies.chat]\n")
+    assert re.match(r"retention\.toml:\d+: not TOML", refused(SMALLEST[: SMALLEST.index('"last_active')]))
+
+
+def test_a_file_without_policies_is_refused() -> None:
+    assert "[policies.NAME]" in refused("")
+
+
+def test_two_hundred_mutations_are_refused_or_mean_the_same() -> None:
+    """Typing errors in any key of the full file: never a silent default."""
+    chance, known = random.Random(7), read(FULL)
+    keys = [match.span(1) for match in re.finditer(r"^([a-z_]+) = ", FULL, re.MULTILINE)]
+    for _ in range(200):
+        start, end = chance.choice(keys)
+        at = chance.randrange(start, end)
+        mutated = FULL[:at] + chance.choice("xyz") + FULL[at + 1 :]
+        if mutated == FULL:
+            continue
+        text = refused(mutated)
+        line = FULL[:start].count("\n") + 1
+        assert f"retention.toml:{line}: " in text, mutated[start:end]
+    assert known.hash == read(FULL).hash
+
+
+def test_the_environment_overrides_and_is_named_in_errors() -> None:
+    config = read(
+        SMALLEST, LAPSE_POLICIES__CHAT__MODE="enforce", LAPSE_SWEEP__BATCH="7", LAPSE_CONFIG="x", LAPSE_PROVIDER="y"
+    )
+
+    assert (True, 7) == (config.rules[0].enforce, config.sweep.batch)
+    assert ("LAPSE_POLICIES__CHAT__MODE", "LAPSE_SWEEP__BATCH") == config.variables
+    assert "LAPSE_POLICIES__CHAT__MODE: policies.chat.mode" in refused(SMALLEST, LAPSE_POLICIES__CHAT__MODE="enfrce")
+    assert "did you mean LAPSE_POLICIES__CHAT__TTL" in refused(SMALLEST, LAPSE_POLICIES__CHAT__TLL="1d")
+
+
+def test_an_override_finds_a_name_with_a_dash() -> None:
+    text = FULL.replace("policies.idle", "policies.idle-ones")
+
+    changed = read(text, LAPSE_POLICIES__IDLE_ONES__MODE="enforce")
+
+    assert any(rule.enforce for rule in changed.rules if rule.partition.policy == "idle-ones")
+
+
+def test_the_schema_knows_every_key_and_describes_it() -> None:
+    made = schema()
+    policy = made["definitions"]["Policy"]["properties"]
+
+    assert set(tomllib.loads(FULL)["policies"]["support"]) <= set(policy)
+    assert all("description" in field for field in policy.values())
+    assert made["$schema"].startswith("http://json-schema.org/draft-07")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="missing.toml"):
+        load(tmp_path / "missing.toml", {})

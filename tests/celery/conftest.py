@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deployment import Deployment
-from sandbox_fixture import sandbox, sandbox_server
 
+from deployment import Deployment
 from lapse.sandbox import Sandbox
+from sandbox_fixture import sandbox, sandbox_server
 
 __all__ = ["sandbox", "sandbox_server"]
 

@@ -3,7 +3,7 @@
 This is the application's half; it needs redis and nothing else.
 """
 
-from importlib.metadata import version
+from importlib.metadata import version as _version
 
 from lapse.aio import AsyncRegistry
 from lapse.client import Registry
@@ -19,7 +19,7 @@ from lapse.errors import (
 )
 from lapse.model import Answer, Hold, Record, Registered, Resource
 
-__version__ = version("lapse")
+__version__ = _version("lapse")
 
 __all__ = [
     "Answer",

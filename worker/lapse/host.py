@@ -2,6 +2,7 @@
 
 import contextlib
 import mmap
+import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -61,7 +62,18 @@ class Stop:
 
 
 class Host:
-    """What the processes of one worker, beat or exporter have in common. ``children``: pool processes."""
+    """What the processes of one worker, beat or exporter have in common.
+
+    Attributes:
+        config: The version that it started with.
+        registry: The registry's Redis.
+        broker: Celery's Redis.
+        stop: Says that all of them are to end.
+        children: How many of them run tasks.
+        name: Tells this host from all others, and from itself before a restart.
+        checked: Whether the registry's Redis was looked at.
+
+    """
 
     def __init__(self, environ: Mapping[str, str], cwd: Path) -> None:
         """Find and read the config.
@@ -78,7 +90,7 @@ class Host:
         self.stop = Stop()
         self.children = 1
         self.checked = False
-        self._loaded_at = self.file.loaded_at
+        self.name = secrets.token_hex(6)
         self._told = (self.config.hash, self.file.error)
         for source in (self.registry, self.broker):
             register_url(source.url)
@@ -94,10 +106,6 @@ class Host:
                 self._tell_what_needs_a_restart(config)
             self._told = (config.hash, self.file.error)
         return config
-
-    def reloaded(self) -> bool:
-        """Return True if the file has changed since this worker started: what it says now is news."""
-        return self.file.loaded_at != self._loaded_at
 
     def slice(self, config: Config, account: Account) -> float:
         """Return the seconds that one run may take.

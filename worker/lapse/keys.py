@@ -26,21 +26,11 @@ SUSPECTS = "suspects"  # a worker crashed on it: next attempt, alone
 QUARANTINE = "quarantine"  # waits for an operator: quarantined since
 SIGHTINGS = "sightings"  # hash: orphan candidates, id -> times seen
 RULES = "rules"  # hash: the rules last swept with, published to clients
+USED = "used"  # then the worker's name; text with a Redis TTL: the rules this worker swept with
 PARTITION_KEYS = (
-    FRESH,
-    ACTIVE,
-    CREATED,
-    EXPLICIT,
-    CAPPED,
-    CLAIMS,
-    WAITING,
-    PARKED,
-    KEPT,
-    SUSPECTS,
-    QUARANTINE,
-    SIGHTINGS,
-    RULES,
-)
+    FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, QUARANTINE, SIGHTINGS, RULES,
+    USED,
+)  # fmt: skip
 
 # Keys of a slot.
 POLICIES = "policies"  # set: every policy name ever registered under

@@ -29,6 +29,7 @@ from lapse.sweep import sweep
 
 REGISTRY_TIMEOUT = 5.0
 FACTS_LAST = 60.0  # seconds; what preflight saw of the server
+RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
 
@@ -68,16 +69,16 @@ class Work:
             return None
         if self._host.stop.is_set() or not await self._permitted(config):
             return None
-        run, in_force = await self._wake(rule, sent)
+        run, before = await self._wake(rule, sent)
         if not run:
             log.debug("tick.needless", **named(partition))
             return None
         line = await self._line(config, config.accounts[partition.provider])
         seconds = self._host.slice(config, line.account)
+        means = Means(self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop)
         async with self._working(), self._auditing(config, partition):
-            means = self._means(config, line)
-            before = in_force if self._host.reloaded() else None
-            report = await (collect_orphans if rule.orphan else sweep)(means, rule, before=before, budget=seconds)
+            act = collect_orphans if rule.orphan else sweep
+            report = await act(means, rule, before=before, budget=seconds)
         return await self._control.now() if _goes_on(rule, report, seconds) else None
 
     async def housekeep(self) -> None:
@@ -114,11 +115,12 @@ class Work:
     async def _wake(self, rule: Rule, sent: int | None) -> tuple[bool, str | None]:
         # Every complete listing counts towards `seen`: an orphan rule does not run twice in one interval.
         apart = round(rule.every * 900) if rule.orphan else 0
-        partition = rule.partition
+        partition, remembered = rule.partition, round((RULES_LAST + 2 * rule.every) * 1000)
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
-        call = Call(script("wake"), slot, (partition.policy, "" if sent is None else sent, apart), list)
-        go, _now, digest = (await self._carrier.carry([call]))[0]
-        return go == 1, digest.decode() or None
+        when = "" if sent is None else sent
+        facts = (partition.policy, when, apart, self._host.name, rule.digest, remembered)
+        go, before = (await self._carrier.carry([Call(script("wake"), slot, facts, list)]))[0]
+        return go == 1, before.decode() or None
 
     async def _line(self, config: Config, account: Account) -> Line:
         """Return the client and the request budget of an account, made anew when the account has changed."""
@@ -183,9 +185,6 @@ class Work:
             }
         )
         return known
-
-    def _means(self, config: Config, line: Line) -> Means:
-        return Means(self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop)
 
     def _ledger(self, config: Config) -> Ledger:
         return Ledger(self._carrier, self._namespace, self._worker, max_pending=config.audit.max_pending)

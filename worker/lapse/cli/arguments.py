@@ -112,9 +112,9 @@ def json_option(command: F) -> F:
 
 def confirm_option(command: F) -> F:
     """Add ``--confirm``."""
-    return click.option("--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked.")(
-        command
-    )
+    return click.option(
+        "--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
+    )(command)
 
 
 def resource_arguments(command: F) -> F:

@@ -1,0 +1,71 @@
+"""The unit tests, run from the sdist against the wheel; they reach every branch of the pure core."""
+
+import json
+import shutil
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+
+from distributions import Built, Environment
+
+PURE = (
+    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "kinds", "model", "outcomes",
+    "scripts", "tally",
+)  # fmt: skip
+PURE_FOLDERS = ("policy",)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRun:
+    """One run of tests/unit where no source tree is: how it ended, and what it reached, by file of the wheel."""
+
+    done: CompletedProcess[str]
+    reached: Mapping[Path, Any]
+
+
+@pytest.fixture(scope="session")
+def unit_run(built: Built, full: Environment, tmp_path_factory: pytest.TempPathFactory) -> UnitRun:
+    folder = tmp_path_factory.mktemp("sdist")
+    with tarfile.open(built.sdist) as sdist:
+        sdist.extractall(folder, filter="data")
+    (tree,) = folder.iterdir()
+    shutil.rmtree(tree / "worker")
+    done = full.run("python", "-m", "coverage", "run", "-m", "pytest", "tests/unit", cwd=tree)
+    full.run("python", "-m", "coverage", "json", "-o", "reached.json", cwd=tree)
+    files = json.loads((tree / "reached.json").read_text())["files"]
+    return UnitRun(done, {(tree / name).resolve(): report for name, report in files.items()})
+
+
+def test_the_unit_tests_pass_on_the_wheel(unit_run: UnitRun) -> None:
+    assert unit_run.done.returncode == 0, unit_run.done.stdout[-3000:] + unit_run.done.stderr[-1000:]
+    assert " passed in " in unit_run.done.stdout
+
+
+def test_what_they_ran_was_the_wheel(unit_run: UnitRun, full: Environment) -> None:
+    package = (full.site / "lapse").resolve()
+
+    assert package / "keys.py" in unit_run.reached
+    assert [] == [path for path in unit_run.reached if not path.is_relative_to(package)]
+
+
+def pure(package: Path) -> list[Path]:
+    folders = [path for folder in PURE_FOLDERS for path in (package / folder).rglob("*.py")]
+    return [package / f"{name}.py" for name in PURE] + sorted(folders)
+
+
+def test_the_pure_core_has_no_branch_that_no_unit_test_takes(unit_run: UnitRun, full: Environment) -> None:
+    package = (full.site / "lapse").resolve()
+    missed = []
+    for path in pure(package):
+        report = unit_run.reached[path]
+        lines, branches = report["missing_lines"], report["missing_branches"]
+        if lines or branches:
+            missed.append(f"{path.relative_to(package)}: lines {lines}, branches {branches}")
+
+    assert "" == "\n".join(missed)
+    assert len(pure(package)) > len(PURE)

@@ -1,0 +1,80 @@
+"""The wheel holds the package, all of it, and nothing else."""
+
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from distributions import ROOT, Built
+from lapse import __version__
+
+PACKAGE = ROOT / "worker" / "lapse"
+
+
+@pytest.fixture(scope="session")
+def names(built: Built) -> set[str]:
+    """Return every file of the wheel."""
+    with zipfile.ZipFile(built.wheel) as wheel:
+        return set(wheel.namelist())
+
+
+@pytest.fixture(scope="session")
+def metadata(built: Built) -> Message:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        return Parser().parsestr(wheel.read(f"lapse-{__version__}.dist-info/METADATA").decode())
+
+
+def test_the_only_top_level_is_lapse(names: set[str]) -> None:
+    """A top level called worker would clash with users' own modules."""
+    assert {"lapse", f"lapse-{__version__}.dist-info"} == {PurePosixPath(name).parts[0] for name in names}
+
+
+def test_the_wheel_holds_the_whole_package_and_no_more(names: set[str]) -> None:
+    source = {path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+    assert {path.relative_to(PACKAGE.parent).as_posix() for path in source} == {
+        name for name in names if name.startswith("lapse/")
+    }
+
+
+@pytest.mark.parametrize("name", ["py.typed", "retention.toml", "lua/claim.lua", "lua/settle.lua", "lua/slot.inc.lua"])
+def test_what_is_no_python_is_there_too(names: set[str], name: str) -> None:
+    assert f"lapse/{name}" in names
+
+
+def test_the_shipped_policy_file_is_the_one_of_the_repository() -> None:
+    """``lapse init`` writes what config/ shows."""
+    assert (ROOT / "config" / "retention.toml").read_text() == (PACKAGE / "retention.toml").read_text()
+
+
+def test_the_licence_is_in_the_wheel(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        text = wheel.read(f"lapse-{__version__}.dist-info/licenses/LICENSE").decode()
+
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_an_application_installs_redis_and_nothing_else(metadata: Message) -> None:
+    needed = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" not in line]
+
+    assert ["redis<9,>=6.4"] == needed
+
+
+def test_no_requirement_asks_for_the_redis_extras(metadata: Message) -> None:
+    """The [redis] extras of celery and kombu pin packaging to one exact version."""
+    assert [] == [line for line in metadata.get_all("Requires-Dist", []) if line.startswith(("celery[", "kombu["))]
+
+
+def test_the_sdist_holds_what_its_users_run(built: Built) -> None:
+    with tarfile.open(built.sdist) as sdist:
+        names = {str(Path(*PurePosixPath(name).parts[1:])) for name in sdist.getnames()}
+
+    assert {
+        "worker/lapse/__init__.py", "tests/conftest.py", "config/retention.toml", "Procfile", "Makefile", "README.md",
+        "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml",
+    } <= names  # fmt: skip
+    assert [] == [name for name in names if {".venv", ".git", "__pycache__"} & set(name.split("/"))]

@@ -1,0 +1,118 @@
+"""``lapse init``, ``check-config`` and ``schema``: from nothing to a policy file that says what is meant."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lapse import policy
+from lapse.cli import output, wording
+from lapse.cli.arguments import config_option, json_option
+from lapse.cli.codes import Code, Refused
+from lapse.cli.session import Session
+from lapse.errors import ConfigError
+from lapse.guard import forecast
+from lapse.log import redact
+from lapse.policy import Account, Config
+from lapse.settings import DEFAULT, registry_source
+
+
+@click.command()
+@config_option
+def init(config: str | None) -> None:
+    """Write an annotated policy file to config/retention.toml, or to --config.
+
+    A file that is there already is never overwritten.
+
+    \b
+    Examples:
+      lapse init
+      lapse init --config retention.toml
+    """
+    path = Path(config or Session().environ.get("LAPSE_CONFIG") or DEFAULT)
+    text = files("lapse").joinpath("retention.toml").read_text(encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise Refused(
+            Code.USAGE, f"{path} is there already and stays as it is; give --config PATH to write elsewhere"
+        ) from None
+    except OSError as error:
+        raise Refused(Code.USAGE, f"{path} cannot be written: {error.strerror}") from None
+    output.say(str(path))
+    output.note("Next: say in it what to delete and when, and look at it with `lapse check-config`.")
+    output.note("Then: set LAPSE_REGISTRY__URL and OPENAI_API_KEY, and start `celery -A lapse.app worker --beat`.")
+
+
+@click.command()
+@config_option
+@json_option
+def check_config(*, config: str | None, as_json: bool) -> None:
+    """Check the policy file and say what each policy does, in a sentence.
+
+    Every problem is reported at once, with file, line and key; the exit code is 2 then. No key has to be set, and
+    neither Redis nor a provider is asked.
+
+    \b
+    Examples:
+      lapse check-config
+      lapse check-config --config config/retention.toml --json
+    """
+    session = Session(config)
+    checked = session.config
+    if as_json:
+        output.document(_described(checked))
+        return
+    for account in checked.accounts.values():
+        output.say(f"{account.name}: {_account(account)}", output.DIM)
+    for rule in checked.rules:
+        output.say(f"{rule.partition}: {wording.does(rule)}", "" if rule.enforce else output.WARN)
+    output.note(f"{checked.path} is valid (hash {checked.hash}).")
+    for missing in _still_missing(session, checked):
+        output.note(missing, output.WARN)
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of the policy file, for editors that complete and check TOML.
+
+    \b
+    Examples:
+      lapse schema
+    """
+    output.document(policy.schema())
+
+
+def _account(account: Account) -> str:
+    key = account.api_key_env or account.api_key_file
+    rate = "no rate limit" if account.rate is None else forecast(0, account.rate).rpartition(" ")[2]
+    return f"type {account.type} at {redact(account.base_url)}, key from {key}, {rate}, {account.concurrency} at a time"
+
+
+def _still_missing(session: Session, config: Config) -> list[str]:
+    """Return what the environment does not have yet: no reason to refuse a file that is right."""
+    unset = sorted({account.api_key_env or "" for account in config.accounts.values()} - {"", *session.environ})
+    said = [f"{name} is not set here; workers need it." for name in unset]
+    try:
+        registry_source(config, session.environ)
+    except ConfigError as error:
+        said.append(str(error))
+    return said
+
+
+def _described(config: Config) -> dict[str, Any]:
+    policies = [
+        {
+            "provider": rule.partition.provider,
+            "kind": rule.partition.kind,
+            "policy": rule.partition.policy,
+            "mode": "enforce" if rule.enforce else "observe",
+            "does": wording.does(rule),
+            "digest": rule.digest,
+        }
+        for rule in config.rules
+    ]
+    return {"path": str(config.path), "hash": config.hash, "policies": policies}

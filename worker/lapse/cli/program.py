@@ -1,0 +1,119 @@
+"""The command ``lapse``: which commands there are, where each is found, and how an error becomes an exit code."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+
+import click
+
+from lapse import __version__
+from lapse.cli.codes import Code, code_of
+from lapse.errors import LapseError
+from lapse.log import redact
+
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Begin": {
+        "init": ("beginning", "Write an annotated policy file."),
+        "check-config": ("beginning", "Check the policy file and say what each policy does."),
+        "schema": ("beginning", "Print the policy file's JSON Schema."),
+        "demo": ("serving", "Run the whole job on real parts, with nothing configured."),
+    },
+    "Resources": {
+        "register": ("resources", "Track an id under a policy, or a whole file of them."),
+        "touch": ("resources", "Move an id's last activity to now."),
+        "hold": ("resources", "Forbid the deletion of an id."),
+        "unhold": ("resources", "Take a hold back."),
+        "expire": ("resources", "Make an id due now, or at a time."),
+        "forget": ("resources", "Stop tracking an id; delete nothing."),
+    },
+    "Look": {
+        "status": ("overview", "What each policy holds, does, and waits for."),
+        "ls": ("listing", "List the ids of a kind."),
+        "explain": ("explanation", "Why an id will or will not be deleted, and when."),
+        "plan": ("planning", "What the next enforced sweep would delete."),
+        "health": ("serving", "Whether the registry, the workers and beat are well; by exit code too."),
+    },
+    "Act": {
+        "approve": ("planning", "Answer a halt that carries a plan."),
+        "pause": ("switches", "Stop deleting: everywhere, or in one scope."),
+        "resume": ("switches", "Take pauses back; with --reason, answer halts."),
+        "sweep": ("sweeping", "Sweep now, in this process."),
+        "orphans": ("sweeping", "Show orphan candidates; with --run, look for them now."),
+        "quarantine": ("quarantine", "See to the ids that no worker goes on with."),
+        "audit": ("auditing", "Read the record of every intent and outcome."),
+    },
+    "Serve": {
+        "metrics": ("serving", "Serve Prometheus metrics, /livez and /readyz."),
+        "sandbox": ("serving", "Serve a stand-in for the provider."),
+    },
+}
+"""Section -> command -> the module of this package that has it, and what it does in one line."""
+
+_COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}
+
+
+class Program(click.Group):
+    """A group that imports a command's module when the command is used: no command pays for another's libraries."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """Return every command's name."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Return a command, or None if there is no such thing."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module, short = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"lapse.cli.{module}"), cmd_name.replace("-", "_"))
+        command.short_help = short
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the commands in sections."""
+        for title, commands in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, short) for name, (_module, short) in commands.items()])
+
+
+@click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="lapse %(version)s")
+def lapse() -> None:
+    """Delete what an application leaves behind at AI providers when the policy file says so.
+
+    `lapse COMMAND --help` shows examples. Data goes to stdout, messages to stderr.
+
+    \b
+    Exit codes: 0 ok, 1 unexpected, 2 usage or config, 4 Redis or provider unreachable, 5 some failed,
+    6 halted, 7 limited, 8 confirmation required.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; expected errors are a message, never a traceback."""
+    try:
+        result = lapse.main(arguments, prog_name="lapse", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.format_message())
+        return Code.USAGE
+    except click.ClickException as error:
+        error.show()
+        return Code.USAGE
+    except LapseError as error:
+        _complain(str(error))
+        return code_of(error)
+    except (KeyboardInterrupt, click.Abort):
+        _complain("interrupted")
+        return Code.INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment] # whoever read it has gone: nothing is left to flush
+        return Code.OK
+    except Exception as error:  # noqa: BLE001 - the last resort of a program
+        sys.stderr.write(redact(traceback.format_exc()))
+        _complain(f"unexpected: {error}")
+        return Code.UNEXPECTED
+    return int(result) if isinstance(result, int) else Code.OK
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"lapse: {redact(text)}\n")

@@ -1,0 +1,162 @@
+"""Registrations from a file: JSON objects, and the warnings an application logged while the registry was away."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from lapse import Registry
+from lapse.cli import output
+from lapse.commands import BULK, Commands
+from lapse.errors import ConfigError, InvalidResource
+from lapse.kinds import singular
+
+LOST = "lapse call failed: "
+SHOWN = 20
+FIELDS = frozenset(
+    {
+        "provider", "kind", "id", "policy", "uses", "subject", "labels",
+        "expires_in", "expires_at", "created_at", "last_active_at",
+    }
+)  # fmt: skip
+NO_REGISTRATION = "not a registration"
+BULK_LOST = "the warning of a register_many, which names no ids"
+
+
+@dataclass(slots=True)
+class Told:
+    """What came of a file.
+
+    Attributes:
+        registered: Ids registered.
+        new: How many of them were not tracked before.
+        unmanaged: How many of them no worker manages.
+        refused: Lines that could not be registered.
+        problems: The first of them, each ``line: what``.
+        skipped: Why lines were left out -> how many.
+
+    """
+
+    registered: int = 0
+    new: int = 0
+    unmanaged: int = 0
+    refused: int = 0
+    problems: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def more(self) -> int:
+        """How many problems are not listed."""
+        return self.refused - len(self.problems)
+
+    def refuse(self, line: int, why: str) -> None:
+        """Count a line that cannot be registered, and list the first ones."""
+        self.refused += 1
+        if self.refused <= SHOWN:
+            self.problems.append(f"{line}: {why}")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for ``--json``."""
+        return {**asdict(self), "skipped": dict(self.skipped)}
+
+
+def replay(registry: Registry, checker: Commands, lines: Iterable[str], size: int, policy: str | None) -> Told:
+    """Register every line that says what to register; report the others.
+
+    Args:
+        registry: Where to.
+        checker: What a line is checked with before it is sent with others.
+        lines: The file.
+        size: Its length in bytes, for the bar.
+        policy: The policy of lines that name none.
+
+    Raises:
+        RegistryUnavailable: the registry was lost half way; running the file again does no harm.
+
+    """
+    told, waiting = Told(), list[dict[str, Any]]()
+    with output.progress("registering", size) as advance:
+        read = 0
+        for number, line in enumerate(lines, 1):
+            read += len(line)
+            given = _registration(line, told, number)
+            if given is None:
+                continue
+            if policy is not None:
+                given.setdefault("policy", policy)
+            if _acceptable(checker, given, told, number):
+                waiting.append(given)
+            if len(waiting) >= BULK:
+                _register(registry, waiting, told)
+                advance(read)
+        _register(registry, waiting, told)
+    return told
+
+
+def _register(registry: Registry, waiting: list[dict[str, Any]], told: Told) -> None:
+    done = registry.register_many(waiting)
+    told.registered += done.registered
+    told.new += done.new
+    told.unmanaged += done.unmanaged
+    waiting.clear()
+
+
+def _registration(line: str, told: Told, number: int) -> dict[str, Any] | None:
+    """Return what a line registers, or None: a blank line, another log line, or another call's warning."""
+    if not line.strip():
+        return None
+    facts = next(_facts(line), None)
+    if facts is None:
+        told.skipped[NO_REGISTRATION] += 1
+        return None
+    if "call" in facts:
+        told.skipped[f"the warning of a {facts['call']}, which this command does not repeat"] += 1
+        return None
+    if "count" in facts and "id" not in facts:
+        told.refuse(number, BULK_LOST)
+        return None
+    return {name: value for name, value in facts.items() if name != "error"}
+
+
+def _facts(line: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON object of a warning in a line of any log format, else the line itself if it is an object."""
+    before, lost, rest = line.partition(LOST)
+    if lost and not before.lstrip().startswith("{"):
+        line = rest
+    try:
+        value, _end = json.JSONDecoder().raw_decode(line.strip())
+    except ValueError:
+        return
+    if not isinstance(value, dict):
+        return
+    if "id" in value or "call" in value or "count" in value:
+        yield value
+    for text in value.values():
+        if isinstance(text, str) and LOST in text:
+            yield from _facts(text)
+
+
+def _acceptable(checker: Commands, given: dict[str, Any], told: Told, number: int) -> bool:
+    """Return True if a line can be registered; its kind may be a plural."""
+    unknown = sorted(given.keys() - FIELDS)
+    missing = sorted({"kind", "id", "policy"} - given.keys())
+    if unknown or missing:
+        names = f"no {', '.join(missing)}" if missing else f"{', '.join(unknown)}: there is no such field"
+        told.refuse(number, names)
+        return False
+    given["kind"] = _known(given["kind"])
+    try:
+        checker.registration(**given)
+    except (InvalidResource, ConfigError, TypeError, ValueError) as error:
+        told.refuse(number, str(error))
+        return False
+    return True
+
+
+def _known(kind: object) -> object:
+    """Return the singular of a kind; of one that this version does not know, what was written."""
+    try:
+        return singular(kind) if isinstance(kind, str) else kind
+    except ConfigError:
+        return kind

@@ -1,0 +1,68 @@
+"""Policies, times and counts in words. No I/O."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from lapse import durations
+from lapse.kinds import KINDS
+from lapse.policy import Keep, Rule
+
+SINCE = {"created_at": "creation", "last_active_at": "last activity"}
+
+
+def plural(kind: str) -> str:
+    """Return the plural of a kind's name, of one that this version does not know too."""
+    return next((kinds[kind].plural for kinds in KINDS.values() if kind in kinds), f"{kind}s")
+
+
+def count(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with its noun: ``1 id``, ``1,284 requests``."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def does(rule: Rule) -> str:
+    """Say what a rule deletes and when, and whether it does: one sentence."""
+    kinds = plural(rule.partition.kind)
+    if rule.orphan:
+        said = (
+            f"deletes {kinds} that nothing uses, {durations.show(rule.orphan.min_age)} after creation at the earliest,"
+            f" once {rule.orphan.seen} complete listings in a row showed them unused"
+        )
+    else:
+        said = f"deletes {kinds} {durations.show(rule.ttl or 0)} after {SINCE[rule.anchor or 'created_at']}"
+    if rule.max_age is not None:
+        said += f", at the latest {durations.show(rule.max_age)} after creation"
+    if rule.keep:
+        said += f", never those {either(_kept(keep) for keep in rule.keep)}"
+    return f"{said}; {'enforcing' if rule.enforce else 'observing'}"
+
+
+def pace(rule: Rule) -> str:
+    """Say how fast a rule may delete."""
+    if rule.max_deletions is None:
+        return "any number of deletions"
+    return f"at most {rule.max_deletions.amount:,} deletions in {durations.show(rule.max_deletions.window)}"
+
+
+def either(parts: Iterable[str]) -> str:
+    """Join alternatives: ``a, b or c``."""
+    *most, last = parts
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def clock(moment: datetime) -> str:
+    """Return a time as a person reads it, in UTC to the second."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def distance(seconds: float) -> str:
+    """Say how far away a time is: ``in 3d``, ``2h ago``, ``now``."""
+    if abs(seconds) < 1:
+        return "now"
+    return f"in {durations.show(seconds)}" if seconds > 0 else f"{durations.show(-seconds)} ago"
+
+
+def _kept(keep: Keep) -> str:
+    name = [f'named "{keep.name}"'] if keep.name is not None else []
+    pairs = [f'with {key} = "{glob}"' for key, glob in sorted(keep.metadata.items())]
+    return " and ".join([*name, *pairs])

@@ -1,0 +1,295 @@
+"""The metrics: a projection of the registry. Counters were moved by the script that settled; nothing is counted here.
+
+So they survive restarts, are the same from every exporter, and need no multiprocess directory. No label holds an id.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+import redis
+from lapse import __version__
+from lapse.policy import Config
+from lapse.settings import ConfigFile
+from lapse.view import UNMANAGED, PartitionView, SlotView, View
+
+LAG_BOUNDS = ("10", "60", "300", "1800", "3600", "21600", "86400", "604800", "2592000")
+REQUEST_BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30")
+OUTCOMES = (
+    "deleted",
+    "already_gone",
+    "error",
+    "conflict",
+    "unconfirmed",
+    "unproven",
+    "invalid",
+    "unrecognised",
+    "kept",
+)
+PARTITION = ("provider", "kind", "policy")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric as the documentation shows it."""
+
+    name: str
+    type: str
+    labels: tuple[str, ...]
+    help: str
+
+
+TABLE = (
+    Described(
+        "lapse_deletions_total", "counter", PARTITION, "Deletions that the provider confirmed, and nothing else."
+    ),
+    Described(
+        "lapse_settled_total", "counter", (*PARTITION, "outcome"), "Attempts by what the provider's answer meant."
+    ),
+    Described(
+        "lapse_requests_total", "counter", ("provider", "kind", "op", "status"), "Requests sent to the provider."
+    ),
+    Described("lapse_sweeps_total", "counter", (*PARTITION, "result"), "Sweeps by how they ended."),
+    Described("lapse_guard_trips_total", "counter", (*PARTITION, "guard"), "Times a guard halted a policy."),
+    Described("lapse_crashes_total", "counter", PARTITION, "Leases that ran out: a worker ended while it held the id."),
+    Described(
+        "lapse_rate_limit_wait_seconds_total", "counter", ("provider", "kind"), "Seconds waited for request tokens."
+    ),
+    Described("lapse_deletion_lag_seconds", "histogram", PARTITION, "Seconds from due to settled."),
+    Described("lapse_request_duration_seconds", "histogram", ("provider", "kind", "op"), "Seconds a request took."),
+    Described("lapse_registered", "gauge", PARTITION, "Ids tracked."),
+    Described("lapse_due", "gauge", PARTITION, "Ids past their policy, not held and not referenced."),
+    Described("lapse_would_delete", "gauge", PARTITION, "Ids that are due while the policy does not delete."),
+    Described("lapse_oldest_overdue_seconds", "gauge", PARTITION, "Lateness of the oldest due id; 0 while observing."),
+    Described("lapse_quarantined", "gauge", PARTITION, "Ids that wait for an operator."),
+    Described(
+        "lapse_parked", "gauge", PARTITION, "Due ids that a hold or a reference protects, and held ones not yet due."
+    ),
+    Described("lapse_held", "gauge", ("provider", "kind"), "Holds, on registered ids or not."),
+    Described(
+        "lapse_unmanaged", "gauge", ("provider", "kind"), "Ids registered under names that the config does not know."
+    ),
+    Described("lapse_limited", "gauge", PARTITION, "1 while max_deletions is used up."),
+    Described("lapse_halted", "gauge", (*PARTITION, "reason"), "1 while a guard has halted the policy, by reason."),
+    Described("lapse_paused", "gauge", PARTITION, "1 while an operator has paused it."),
+    Described("lapse_enforcing", "gauge", PARTITION, "1 if it deletes: mode enforce, not halted, not paused."),
+    Described(
+        "lapse_orphans", "gauge", (*PARTITION, "state"), "Listed objects by what the last complete listing found."
+    ),
+    Described(
+        "lapse_backlog_clear_seconds", "gauge", ("provider",), "Seconds that what is due takes at the provider's rate."
+    ),
+    Described(
+        "lapse_breaker_open",
+        "gauge",
+        ("provider",),
+        "1 while requests are held back after refused credentials or an outage.",
+    ),
+    Described("lapse_last_success_timestamp_seconds", "gauge", PARTITION, "When a sweep last ended well."),
+    Described("lapse_audit_pending", "gauge", ("provider", "kind"), "Audit records that wait for their sink."),
+    Described("lapse_beat_last_tick_timestamp_seconds", "gauge", (), "When beat last sent a wake-up."),
+    Described("lapse_config_last_reload_successful", "gauge", (), "1 if the policy file on disk is the one in use."),
+    Described("lapse_config_info", "gauge", ("hash",), "1; the policy file in use."),
+    Described("lapse_registry_up", "gauge", (), "1 if the registry answered this scrape."),
+    Described("lapse_registry_epoch_timestamp_seconds", "gauge", (), "When this registry was begun."),
+    Described("lapse_build_info", "gauge", ("version",), "1; the version of lapse."),
+)
+_BY_NAME = {described.name: described for described in TABLE}
+
+Labels = tuple[str, ...]
+Samples = Mapping[Labels, float]
+
+
+class Exporter(Collector):
+    """Reads the registry anew for every scrape."""
+
+    def __init__(self, client: redis.Redis, file: ConfigFile) -> None:
+        self._client = client
+        self._file = file
+
+    def describe(self) -> list[Metric]:
+        """Return nothing: registering must not ask Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric; with the registry away, only what this process knows by itself."""
+        config = self._file.current()
+        yield _gauge("lapse_build_info", {(__version__,): 1})
+        yield _gauge("lapse_config_info", {(config.hash,): 1})
+        yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok)})
+        try:
+            scraped = list(Scrape(View(self._client, config.registry.namespace), config).metrics())
+        except (redis.RedisError, OSError):
+            yield _gauge("lapse_registry_up", {(): 0})
+        else:
+            yield _gauge("lapse_registry_up", {(): 1})
+            yield from scraped
+
+
+def exposition(client: redis.Redis, file: ConfigFile, _query: str = "") -> tuple[str, bytes]:
+    """Return the content type and the text of one scrape."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Exporter(client, file))
+    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+
+
+class Scrape:
+    """One reading of the registry."""
+
+    def __init__(self, view: View, config: Config) -> None:
+        self._config = config
+        self._partitions = view.partitions(config.rules, config.accounts)
+        found = {(one.partition.provider, one.partition.kind) for one in self._partitions}
+        self._slots = view.slots(sorted(found))
+        self._published = view.published()
+        self._epoch = view.epoch()
+        self._breakers = {name: "breaker" in view.flow(name) for name in config.accounts}
+        self._known = {one.partition for one in self._partitions if one.configured}
+
+    def metrics(self) -> Iterator[Metric]:
+        """Yield every metric that is read from the registry."""
+        yield from self._of_counters()
+        yield from self._of_partitions()
+        yield from self._of_slots()
+        yield _gauge("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
+        yield _gauge("lapse_backlog_clear_seconds", self._forecast())
+        beat, began = self._published.get("beat"), self._epoch.get("created")
+        yield _gauge("lapse_beat_last_tick_timestamp_seconds", {(): int(beat) / 1000} if beat else {})
+        yield _gauge("lapse_registry_epoch_timestamp_seconds", {(): int(began) / 1000} if began else {})
+
+    def _of_partitions(self) -> Iterator[Metric]:
+        managed = [one for one in self._partitions if one.configured]
+        values: dict[str, Callable[[PartitionView], float]] = {
+            "lapse_registered": lambda one: one.registered,
+            "lapse_due": lambda one: one.due,
+            "lapse_would_delete": lambda one: 0 if one.enforcing else one.due,
+            "lapse_oldest_overdue_seconds": lambda one: one.overdue if one.mode == "enforce" else 0,
+            "lapse_quarantined": lambda one: one.quarantined,
+            "lapse_parked": lambda one: one.parked,
+            "lapse_limited": lambda one: one.limited,
+            "lapse_paused": lambda one: one.paused is not None,
+            "lapse_enforcing": lambda one: one.enforcing,
+        }
+        for name, value in values.items():
+            samples = {_labels(one): float(value(one)) for one in managed}
+            if name == "lapse_registered":
+                samples |= self._strays()
+            yield _gauge(name, samples)
+        halted = {(*_labels(one), halt.reason): 1.0 for one in managed for halt in one.halts}
+        yield _gauge("lapse_halted", halted)
+        success = {_labels(one): one.last_success for one in managed if one.last_success}
+        yield _gauge("lapse_last_success_timestamp_seconds", success)
+        orphans = {(*_labels(one), state): float(n) for one in managed for state, n in one.orphans.items()}
+        yield _gauge("lapse_orphans", orphans)
+
+    def _of_slots(self) -> Iterator[Metric]:
+        yield _gauge("lapse_held", {(slot.provider, slot.kind): float(slot.held) for slot in self._slots})
+        yield _gauge(
+            "lapse_audit_pending", {(slot.provider, slot.kind): float(slot.audit_pending) for slot in self._slots}
+        )
+        strays: dict[Labels, float] = {(slot.provider, slot.kind): 0.0 for slot in self._slots}
+        for (provider, kind, _policy), n in self._strays().items():
+            strays[provider, kind] += n
+        yield _gauge("lapse_unmanaged", strays)
+
+    def _of_counters(self) -> Iterator[Metric]:
+        totals: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
+        for one in self._partitions:
+            if one.configured:
+                self._begin(totals, one)
+        for slot in self._slots:
+            for name, n in slot.counters.items():
+                self._add(totals, slot, name.split("|"), n)
+        for name, described in _BY_NAME.items():
+            if described.type == "counter":
+                yield _counter(name, totals[name])
+        yield _histogram("lapse_deletion_lag_seconds", LAG_BOUNDS, totals["lag"], totals["lag_ms"])
+        yield _histogram(
+            "lapse_request_duration_seconds", REQUEST_BOUNDS, totals["request_seconds"], totals["request_ms"]
+        )
+
+    def _begin(self, totals: dict[str, dict[Labels, float]], one: PartitionView) -> None:
+        """Let every known series begin at 0, so that rate() sees its first increment."""
+        at = _labels(one)
+        totals["lapse_deletions_total"][at] += 0
+        totals["lapse_crashes_total"][at] += 0
+        for outcome in OUTCOMES:
+            totals["lapse_settled_total"][*at, outcome] += 0
+
+    def _add(self, totals: dict[str, dict[Labels, float]], slot: SlotView, name: Sequence[str], n: int) -> None:
+        """Put one counter of the registry, ``metric|policy|labels...``, where its metric wants it."""
+        metric, policy, *rest = name
+        at = (slot.provider, slot.kind, self._named(slot, policy))
+        match metric:
+            case "deletions":
+                totals["lapse_deletions_total"][slot.provider, rest[0], at[2]] += n
+            case "settled" | "sweeps" | "guard_trips":
+                totals[f"lapse_{metric}_total"][*at, rest[0]] += n
+            case "crashes":
+                totals["lapse_crashes_total"][at] += n
+            case "requests":
+                totals["lapse_requests_total"][slot.provider, slot.kind, *rest] += n
+            case "rate_wait_ms":
+                totals["lapse_rate_limit_wait_seconds_total"][slot.provider, slot.kind] += n / 1000
+            case "lag" | "lag_ms":
+                totals[metric][*at, *rest] += n
+            case "request_seconds" | "request_ms":
+                totals[metric][slot.provider, slot.kind, *rest] += n
+
+    def _named(self, slot: SlotView, policy: str) -> str:
+        known = any((at.provider, at.kind, at.policy) == (slot.provider, slot.kind, policy) for at in self._known)
+        return policy if known else UNMANAGED
+
+    def _strays(self) -> dict[Labels, float]:
+        found: dict[Labels, float] = defaultdict(float)
+        for one in self._partitions:
+            if not one.configured:
+                found[one.partition.provider, one.partition.kind, UNMANAGED] += one.registered
+        return found
+
+    def _forecast(self) -> dict[Labels, float]:
+        due: dict[str, int] = dict.fromkeys(self._config.accounts, 0)
+        for one in self._partitions:
+            if one.configured:
+                due[one.partition.provider] += one.due
+        rates = {name: account.rate for name, account in self._config.accounts.items()}
+        return {(name,): n / rate for name, n in due.items() if (rate := rates[name])}
+
+
+def _labels(one: PartitionView) -> Labels:
+    return one.partition.provider, one.partition.kind, one.partition.policy
+
+
+def _gauge(name: str, samples: Samples) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
+    for labels, value in sorted(samples.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _counter(name: str, samples: Samples) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
+    for labels, value in sorted(samples.items()):
+        family.add_metric(labels, value)
+    return family
+
+
+def _histogram(name: str, bounds: Iterable[str], buckets: Samples, sums: Samples) -> HistogramMetricFamily:
+    """Make a classic histogram of counters that are not cumulative; the last label of a bucket is its bound."""
+    family = HistogramMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
+    for labels in sorted({labels[:-1] for labels in buckets}):
+        total, cumulative = 0.0, []
+        for bound in (*bounds, "inf"):
+            total += buckets.get((*labels, bound), 0)
+            cumulative.append((_bound(bound), total))
+        family.add_metric(labels, cumulative, sums.get(labels, 0) / 1000)
+    return family
+
+
+def _bound(text: str) -> str:
+    return "+Inf" if text == "inf" else str(float(text)) if math.isfinite(float(text)) else text

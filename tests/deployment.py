@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
 from lapse import Registry
 from lapse.embedded import die_with_parent
 from lapse.sandbox import Sandbox

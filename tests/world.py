@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 import redis
+
 from lapse import Registry
 from lapse.aio import Carrier
 from lapse.control import Control

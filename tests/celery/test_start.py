@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from deployment import HEAD, Deployment, policy
 from lapse.embedded import EmbeddedRedis
-from redis import Redis
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 import redis
+
 from lapse import audit, keys
 from lapse.aio import Carrier
 from lapse.audit import File, Mover, Stdout

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from redis import Redis
 
 from lapse import preflight
 from lapse.aio import Carrier
 from lapse.embedded import EmbeddedRedis, free_port
 from lapse.preflight import Facts, Finding, Level
-from redis import Redis
 
 Start = Callable[..., EmbeddedRedis]
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-
 import redis
+
 from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource, advice
 from lapse.embedded import free_port
 

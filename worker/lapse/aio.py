@@ -6,9 +6,9 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import redis
 import redis.asyncio
 
-import redis
 from lapse import advice, keys
 from lapse.client import check_mode, translated, url_of
 from lapse.codec import Span, When

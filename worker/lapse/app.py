@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import redis
 import structlog
 from celery.app.base import Celery  # type: ignore[import-untyped]
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
@@ -28,7 +29,6 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-import redis
 from lapse import keys, log, runtime
 from lapse.errors import ConfigError
 from lapse.host import Host

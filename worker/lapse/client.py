@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
+
 from lapse import advice, keys
 from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names

@@ -10,9 +10,9 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
+import redis
 import structlog
 
-import redis
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition

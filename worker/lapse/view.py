@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import redis
+
 from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS

@@ -21,7 +21,7 @@ from lapse.settings import DEFAULT, registry_source
 @click.command()
 @config_option
 def init(config: str | None) -> None:
-    """Write an annotated policy file to config/retention.toml, or to --config.
+    r"""Write an annotated policy file to config/retention.toml, or to --config.
 
     A file that is there already is never overwritten.
 
@@ -51,7 +51,7 @@ def init(config: str | None) -> None:
 @config_option
 @json_option
 def check_config(*, config: str | None, as_json: bool) -> None:
-    """Check the policy file and say what each policy does, in a sentence.
+    r"""Check the policy file and say what each policy does, in a sentence.
 
     Every problem is reported at once, with file, line and key; the exit code is 2 then. No key has to be set, and
     neither Redis nor a provider is asked.
@@ -77,7 +77,7 @@ def check_config(*, config: str | None, as_json: bool) -> None:
 
 @click.command()
 def schema() -> None:
-    """Print the JSON Schema of the policy file, for editors that complete and check TOML.
+    r"""Print the JSON Schema of the policy file, for editors that complete and check TOML.
 
     \b
     Examples:

@@ -79,7 +79,7 @@ class Program(click.Group):
 @click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="lapse %(version)s")
 def lapse() -> None:
-    """Delete what an application leaves behind at AI providers when the policy file says so.
+    r"""Delete what an application leaves behind at AI providers when the policy file says so.
 
     `lapse COMMAND --help` shows examples. Data goes to stdout, messages to stderr.
 

@@ -48,7 +48,7 @@ from lapse.commands import Commands
 @config_option
 @json_option
 def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
-    """Track an id under a policy; a tracked one is touched, and moved if the policy is another.
+    r"""Track an id under a policy; a tracked one is touched, and moved if the policy is another.
 
     FILE holds one JSON object a line with the fields of a registration, or log lines with the warnings that
     an application wrote with on_error="log" while the registry was away: both can stand in one file, and
@@ -83,7 +83,7 @@ def register(*, kind: str | None, id_: str | None, file: str | None, **given: An
 @config_option
 @json_option
 def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    """Move an id's last activity to now, as a use by the application does.
+    r"""Move an id's last activity to now, as a use by the application does.
 
     \b
     Examples:
@@ -102,7 +102,7 @@ def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_j
 def hold(
     *, kind: str, id_: str, reason: str, until: datetime | None, provider: str | None, config: str | None, as_json: bool
 ) -> int:
-    """Forbid the deletion of an id, tracked or not, whatever any policy says.
+    r"""Forbid the deletion of an id, tracked or not, whatever any policy says.
 
     \b
     Examples:
@@ -119,7 +119,7 @@ def hold(
 @config_option
 @json_option
 def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    """Take a hold back: the id is due when it would have been without it.
+    r"""Take a hold back: the id is due when it would have been without it.
 
     \b
     Examples:
@@ -135,7 +135,7 @@ def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_
 @config_option
 @json_option
 def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, config: str | None, as_json: bool) -> int:
-    """Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
+    r"""Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
 
     \b
     Examples:
@@ -151,7 +151,7 @@ def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, co
 @config_option
 @json_option
 def forget(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    """Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
+    r"""Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
 
     \b
     Examples:

@@ -16,9 +16,9 @@ import redis
 
 from lapse import Registry, keys
 from lapse.aio import Carrier
-from lapse.client import translated, url_of
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
+from lapse.client import translated, url_of
 from lapse.commands import Commands
 from lapse.control import Control
 from lapse.errors import ConfigError

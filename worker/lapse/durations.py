@@ -41,7 +41,8 @@ def parse(text: object) -> float:
 
 def _millis(number: str, unit: str, shown: str) -> int:
     whole, _, fraction = number.partition(".")
-    millis, rest = divmod(int(whole + fraction) * _UNITS[unit], 10 ** len(fraction))
+    scale: int = 10 ** len(fraction)
+    millis, rest = divmod(int(whole + fraction) * _UNITS[unit], scale)
     if rest:
         raise ValueError(f"{shown} is finer than one millisecond")
     return millis

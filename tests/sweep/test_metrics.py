@@ -1,0 +1,208 @@
+"""What Prometheus is told equals what happened: the provider's own log, the registry's state, and nothing else."""
+
+import json
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from lapse.embedded import die_with_parent, free_port
+from lapse.metrics import TABLE, exposition
+from lapse.policy import Pace
+from lapse.settings import ConfigFile
+from world import World
+
+CONFIG = """
+[limits]
+max_deletions = {{ amount = 3, window = "1h" }}
+[providers.openai]
+type = "openai"
+base_url = "{url}"
+api_key_env = "KEY"
+rate = "60/m"
+[policies.chat]
+kind = ["thread", "conversation"]
+ttl = "7d"
+anchor = "created_at"
+mode = "{mode}"
+"""
+
+
+@pytest.fixture
+def scrape(world: World, tmp_path: Path) -> Iterator[Callable[..., dict[str, float]]]:
+    """Return a scrape of the world's registry: series -> value."""
+    client = redis.Redis.from_url(world.url, decode_responses=True)
+
+    def one(mode: str = "enforce") -> dict[str, float]:
+        path = tmp_path / f"{mode}.toml"
+        path.write_text(CONFIG.format(url=world.sandbox.url, mode=mode))
+        _type, text = exposition(client, ConfigFile(path, {}))
+        lines = (line for line in text.decode().splitlines() if not line.startswith("#"))
+        return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
+
+    yield one
+    client.close()
+
+
+def of(name: str, kind: str = "thread", policy: str = "chat", **more: str) -> str:
+    """Return a series' name as the exposition writes it."""
+    labels = {"provider": "openai", "kind": kind, "policy": policy, **more}
+    written = ",".join(f'{key}="{labels[key]}"' for key in sorted(labels))
+    return f"{name}{{{written}}}"
+
+
+async def test_deletions_equal_the_providers_log_by_kind(world: World, scrape: Any) -> None:
+    world.seed(7)
+    world.seed(1, days=1)
+    await world.sweep()
+    partition = replace(world.rule.partition, kind="conversation")
+    ids = world.sandbox.seed("conversation", 4, items=3)
+    for id_ in ids:
+        world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+    await world.sweep(partition=partition)
+
+    seen, log = scrape(), world.sandbox.requests()
+
+    confirmed = [one["kind"] for one in log if one["method"] == "DELETE" and one["answer"] == "deleted"]
+    for kind, expected in (("thread", 7), ("conversation", 4), ("conversation_item", 12)):
+        assert expected == confirmed.count(kind) == seen[of("lapse_deletions_total", kind)]
+    requests = {series: n for series, n in seen.items() if series.startswith("lapse_requests_total")}
+    assert len(log) == sum(requests.values())
+    assert 7 == seen[of("lapse_deletion_lag_seconds_count")]
+    assert 7 == seen[of("lapse_deletion_lag_seconds_bucket", le="+Inf")]
+
+
+async def test_a_failed_delete_is_settled_and_not_deleted(world: World, scrape: Any) -> None:
+    world.seed(1)
+    world.sandbox.faults([{"method": "DELETE", "effect": "deleted_false"}])
+
+    await world.sweep()
+
+    assert (1, 0) == (
+        scrape()[of("lapse_settled_total", outcome="unconfirmed")],
+        scrape()[of("lapse_deletions_total")],
+    )
+
+
+async def test_states_are_shown_as_they_are(world: World, scrape: Any) -> None:
+    due = world.seed(5)
+    world.seed(4, days=1)
+    world.registry.hold("thread", due[0], reason="case 7")
+    world.registry.register("thread", "thread_stray", "unknown-policy")
+    await world.sweep(enforce=False)
+
+    observing, enforcing = scrape("observe"), scrape("enforce")
+
+    assert (9, 4, 4, 0, 0) == tuple(
+        observing[of(f"lapse_{name}")]
+        for name in ("registered", "due", "would_delete", "oldest_overdue_seconds", "enforcing")
+    )
+    assert (4, 0, 1) == tuple(enforcing[of(f"lapse_{name}")] for name in ("due", "would_delete", "enforcing"))
+    assert 23 * 86400 == pytest.approx(enforcing[of("lapse_oldest_overdue_seconds")], abs=60)
+    assert 1 == observing['lapse_held{kind="thread",provider="openai"}']
+    assert 1 == observing['lapse_unmanaged{kind="thread",provider="openai"}']
+    assert 1 == observing[of("lapse_registered", policy="(unmanaged)")]
+    assert 4 == observing['lapse_backlog_clear_seconds{provider="openai"}']
+
+
+async def test_limits_halts_and_pauses_are_shown(world: World, scrape: Any) -> None:
+    world.seed(10)
+    await world.sweep(max_deletions=Pace(amount=3, window=3600))
+    assert 1 == scrape()[of("lapse_limited")]
+
+    await world.means().control.halt(world.rule.partition, "no_witness", "test")
+    await world.means().control.pause("openai/thread", "deploy")
+
+    seen = scrape()
+    assert 1 == seen[of("lapse_halted", reason="no_witness")]
+    assert 1 == seen[of("lapse_guard_trips_total", guard="no_witness")]
+    assert (1, 0) == (seen[of("lapse_paused")], seen[of("lapse_enforcing")])
+    assert (0, 1) == (seen[of("lapse_paused", "conversation")], seen[of("lapse_enforcing", "conversation")])
+
+
+async def test_quarantine_and_breaker_are_shown(world: World, scrape: Any) -> None:
+    world.seed(1)
+    world.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 422}])
+    await world.sweep()
+    world.seed(1)
+    world.sandbox.faults([{"effect": "error", "status": 401}])
+    await world.sweep()
+
+    seen = scrape()
+    assert 1 == seen[of("lapse_quarantined")]
+    assert 1 == seen['lapse_breaker_open{provider="openai"}']
+
+
+async def test_known_series_begin_at_zero_and_no_label_holds_an_id(world: World, scrape: Any) -> None:
+    ids = world.seed(3)
+    before = scrape()
+    assert 0 == before[of("lapse_deletions_total")]
+    assert 0 == before[of("lapse_settled_total", outcome="deleted")]
+
+    await world.sweep()
+
+    assert not [series for series in scrape() for id_ in ids if id_ in series]
+
+
+def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+    with redis.Redis(port=free_port(), decode_responses=True, socket_connect_timeout=0.5) as client:
+        _type, text = exposition(client, ConfigFile(path, {}))
+
+    assert b"lapse_registry_up 0.0" in text
+    assert b"lapse_due" not in text
+
+
+async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
+    world.seed(3)
+    await world.sweep()
+    named = {re.sub(r"_(bucket|sum|count)$", "", re.split(r"[{ ]", series)[0]) for series in scrape()}
+
+    described = {one.name for one in TABLE}
+    assert named <= described
+    quiet = {
+        "lapse_halted", "lapse_guard_trips_total", "lapse_orphans", "lapse_rate_limit_wait_seconds_total",
+        "lapse_beat_last_tick_timestamp_seconds", "lapse_registry_epoch_timestamp_seconds",
+    }  # fmt: skip
+    assert described - named <= quiet
+
+
+def test_the_server_answers_three_paths_and_ends_on_term(world: World, tmp_path: Path, wait_until: Any) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+    port = free_port()
+    code = f"import os, pathlib; from lapse import health; health.serve(os.environ, pathlib.Path.cwd(), port={port})"
+    environ = {"LAPSE_CONFIG": str(path), "REDIS_URL": world.url, "PATH": "/usr/bin:/bin"}
+    with subprocess.Popen(die_with_parent(sys.executable, "-c", code), env=environ) as process:
+
+        def get(path: str) -> tuple[int, str]:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+                    return reply.status, reply.read().decode()
+            except urllib.error.HTTPError as error:
+                return error.code, error.read().decode()
+            except urllib.error.URLError:
+                return 0, ""
+
+        wait_until(lambda: get("/livez")[0] == 200)
+        assert "lapse_registry_up 1.0" in get("/metrics")[1]
+        assert 404 == get("/")[0]
+        status, body = get("/readyz?verbose")
+        checks = json.loads(body)["checks"]
+        assert (503, False, False, True) == (
+            status, checks["beat"]["ok"], checks["worker"]["ok"], checks["registry"]["ok"],
+        )  # fmt: skip
+        now = world.raw.time()[0] * 1000
+        world.raw.hset("lapse:published", mapping={"beat": now, "config": "{}"})
+        assert (200, "ready\n") == get("/readyz")
+        process.terminate()
+        assert 0 == process.wait(timeout=10)

@@ -14,10 +14,11 @@ OWN = ("PYTHON", "PYTEST_", "COVERAGE_", "COV_", "VIRTUAL_ENV")
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The two distributions; the wheel is built from the sdist."""
+    """The two distributions, the wheel built from the sdist, and the files of the package when they were built."""
 
     sdist: Path
     wheel: Path
+    source: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,12 @@ def must(command: Sequence[object]) -> None:
 
 def build(folder: Path) -> Built:
     """Build the sdist, and the wheel from it."""
+    package = ROOT / "worker" / "lapse"
+    files = (path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    source = frozenset(path.relative_to(package.parent).as_posix() for path in files)
     must([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT])
     (sdist,), (wheel,) = folder.glob("*.tar.gz"), folder.glob("*.whl")
-    return Built(sdist, wheel)
+    return Built(sdist, wheel, source)
 
 
 def install(built: Built, folder: Path) -> Environment:

@@ -77,7 +77,7 @@ def test_the_configs_broker_is_taken_whatever_the_environment_says(
 
     assert "[celery] broker_url" in host.broker.origin
     for connection in (app.connection_for_read(), app.connection_for_write(), app.connection()):
-        assert connection.as_uri() == "redis://127.0.0.1:6390/5"
+        assert connection.as_uri().endswith("@127.0.0.1:6390/5")
 
 
 def test_every_rule_has_an_entry_and_the_house_is_kept(module: ModuleType, host: Host) -> None:
@@ -129,9 +129,9 @@ def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType,
     assert raw.hget("lapse:published", "beat") is not None
 
 
-def test_a_beat_whose_registry_is_away_sends_unstamped(module: ModuleType, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_beat_whose_registry_is_away_sends_unstamped(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert module.Pulse(f"redis://127.0.0.1:{free_port()}/0", "lapse")() is None
-    assert not caplog.records or "Error" in caplog.text
+    assert "beat.unstamped" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

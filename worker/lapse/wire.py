@@ -32,8 +32,8 @@ class Wire:
             trust_env=False,
         )
         # aiohttp sends a DELETE a second time, unseen, when a kept-alive connection breaks under the first:
-        # the second answer would speak of a deletion that the first one did. There is no public switch.
-        self._session._retry_connection = False  # noqa: SLF001
+        # the second answer would speak of a deletion that the first one did.
+        self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
 
     async def request(self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES) -> Reply:
         """Send one request without a body and return what became of it.

@@ -15,7 +15,7 @@ from lapse.kinds import singular
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Kind(click.ParamType):
+class Kind(click.ParamType[str]):
     """A kind in singular or plural; becomes its name."""
 
     name = "kind"
@@ -28,7 +28,7 @@ class Kind(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Identifier(click.ParamType):
+class Identifier(click.ParamType[str]):
     """An id as the registry stores it."""
 
     name = "id"
@@ -41,7 +41,7 @@ class Identifier(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Span(click.ParamType):
+class Span(click.ParamType[float]):
     """A duration such as ``90s`` or ``30d``; becomes seconds."""
 
     name = "duration"
@@ -56,7 +56,7 @@ class Span(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class When(click.ParamType):
+class When(click.ParamType[datetime]):
     """A time: ISO 8601 with a zone, seconds since 1970, or a duration from now; becomes an aware datetime."""
 
     name = "time"

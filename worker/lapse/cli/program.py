@@ -1,14 +1,18 @@
 """The command ``lapse``: which commands there are, where each is found, and how an error becomes an exit code."""
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
+import redis
 
 from lapse import __version__
 from lapse.cli.codes import Code, code_of
+from lapse.client import translated
 from lapse.errors import LapseError
 from lapse.log import redact
 
@@ -69,6 +73,17 @@ class Program(click.Group):
         command.short_help = short
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the arguments name, or say which one was probably meant."""
+        name = args[0]
+        if not name.startswith("-") and name not in _COMMANDS:
+            near = get_close_matches(name, _COMMANDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else "`lapse --help` lists them"
+            ctx.fail(f"there is no command {name!r}: {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the commands in sections."""
         for title, commands in SECTIONS.items():
@@ -93,26 +108,42 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; expected errors are a message, never a traceback."""
     try:
         result = lapse.main(arguments, prog_name="lapse", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.format_message())
-        return Code.USAGE
-    except click.ClickException as error:
-        error.show()
-        return Code.USAGE
-    except LapseError as error:
-        _complain(str(error))
-        return code_of(error)
-    except (KeyboardInterrupt, click.Abort):
-        _complain("interrupted")
-        return Code.INTERRUPTED
-    except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment] # whoever read it has gone: nothing is left to flush
-        return Code.OK
-    except Exception as error:  # noqa: BLE001 - the last resort of a program
-        sys.stderr.write(redact(traceback.format_exc()))
-        _complain(f"unexpected: {error}")
-        return Code.UNEXPECTED
+        sys.stdout.flush()
+    except BaseException as error:  # noqa: BLE001 - the last resort of a program
+        return _ended(error)
     return int(result) if isinstance(result, int) else Code.OK
+
+
+def _ended(error: BaseException) -> int:
+    """Say why a command ended, if there is anything to say, and return its exit code."""
+    match error:
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else Code.UNEXPECTED
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message())
+            return Code.USAGE
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "lapse"
+            _complain(f"{error.format_message()}\n  {command} --help says more")
+            return Code.USAGE
+        case click.ClickException():
+            _complain(error.format_message())
+            return Code.USAGE
+        case LapseError():
+            _complain(str(error))
+            return code_of(error)
+        case redis.RedisError():
+            return _ended(translated(error))
+        case KeyboardInterrupt() | click.Abort():
+            _complain("interrupted")
+            return Code.INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read it has gone; Python would complain about it once more when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Code.OK
+    sys.stderr.write(redact("".join(traceback.format_exception(error))))
+    _complain(f"unexpected: {error}")
+    return Code.UNEXPECTED
 
 
 def _complain(text: str) -> None:

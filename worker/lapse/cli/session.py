@@ -18,7 +18,7 @@ from lapse import Registry, keys
 from lapse.aio import Carrier
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
-from lapse.client import translated, url_of
+from lapse.client import url_of
 from lapse.commands import Commands
 from lapse.control import Control
 from lapse.errors import ConfigError
@@ -26,6 +26,7 @@ from lapse.ledger import Ledger
 from lapse.log import register_url
 from lapse.policy import Config, Rule, load
 from lapse.settings import DEFAULT, find, registry_source
+from lapse.view import View
 
 T = TypeVar("T")
 
@@ -144,19 +145,16 @@ class Session:
         return Registry(self.url, namespace=self.namespace, provider=provider, timeout=TIMEOUT)
 
     @cached_property
-    def client(self) -> "redis.Redis":
-        """A plain client for reading.
+    def client(self) -> redis.Redis:
+        """A plain client for reading; it decodes replies."""
+        return redis.Redis.from_url(
+            self.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+        )
 
-        Raises:
-            RegistryUnavailable: the registry does not answer.
-
-        """
-        client = redis.Redis.from_url(self.url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
-        try:
-            client.ping()
-        except (redis.RedisError, OSError) as error:
-            raise translated(error) from None
-        return client
+    @cached_property
+    def view(self) -> View:
+        """What the registry shows of the whole."""
+        return View(self.client, self.namespace)
 
     def run(self, work: Callable[[Hands], Awaitable[T]]) -> T:
         """Run asynchronous work and return its result."""

@@ -1,0 +1,215 @@
+"""Ids as the registry holds them: pages for ``ls`` and ``plan``, and one id with everything that concerns it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lapse import keys
+from lapse.cli.session import Hands
+from lapse.errors import InvalidResource
+from lapse.model import Partition
+from lapse.policy import Rule
+from lapse.view import cutoffs
+
+INDEXES = {
+    keys.FRESH: "tracked",
+    keys.ACTIVE: "tracked",
+    keys.EXPLICIT: "tracked",
+    keys.WAITING: "waiting",
+    keys.SUSPECTS: "waiting",
+    keys.CLAIMS: "claimed",
+    keys.PARKED: "parked",
+    keys.KEPT: "kept",
+    keys.QUARANTINE: "quarantined",
+}
+"""The sorted sets in which an id of a partition stands, each with the state that it means."""
+
+STATES = ("due", "tracked", "waiting", "claimed", "held", "referenced", "kept", "quarantined")
+DUE_INDEXES = (keys.FRESH, keys.ACTIVE, keys.CREATED, keys.EXPLICIT, keys.CAPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One id as its slot knows it. Times in registry milliseconds.
+
+    Attributes:
+        id: The id.
+        now: When it was read.
+        record: Where it stands and with which scores; empty if it is not tracked.
+        due: When it is due; None if nothing says so.
+        by: What says it: ``ttl``, ``max_age``, ``expires_at``, ``orphan`` or ``unmanaged``.
+        hold: Its hold, or None.
+        facts: ``uses``, ``subject``, ``labels``.
+        used_by: "provider|kind|id" of what refers to it, at most 100.
+        tombstone: When it was settled, or None.
+
+    """
+
+    id: str
+    now: int
+    record: Mapping[str, Any]
+    due: int | None
+    by: str
+    hold: Mapping[str, Any] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    used_by: tuple[str, ...] = ()
+    tombstone: int | None = None
+
+    @property
+    def tracked(self) -> bool:
+        """True if it was registered: what lapse only saw in a listing is not tracked."""
+        return bool(self.record) and not self.record.get("q")
+
+    @property
+    def state(self) -> str:
+        """One of ``STATES`` except ``due``, or ``unknown``."""
+        if not self.record:
+            return "unknown"
+        state = str(self.record["s"])
+        return str(self.record["r"]) if state == "parked" else state
+
+    @property
+    def created(self) -> int | None:
+        """When it was created."""
+        return self.record.get("f") or self.record.get("c") or self.record.get("k")
+
+    @property
+    def active(self) -> int | None:
+        """When it was last active; None for one with an expiry of its own."""
+        return self.record.get("f") or self.record.get("a")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some ids of a partition, and where the next ones begin; None if these were the last."""
+
+    seen: list[Seen]
+    after: str | None
+
+
+def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, str]:
+    """Return when a rule makes a record due and which part of it says so, as ``lua/due.inc.lua`` computes it."""
+    created = record.get("f") or record.get("c") or record.get("k")
+    due, by = None, "orphan" if rule and rule.orphan else "unmanaged"
+    if record.get("e"):
+        due, by = record["e"], "expires_at"
+    elif rule and rule.ttl and (record.get("f") or record.get("a")):
+        anchor = created if rule.anchor == "created_at" else record.get("f") or record.get("a")
+        due, by = anchor + round(rule.ttl * 1000), "ttl"
+    if rule and rule.max_age and created and (due is None or created + rule.max_age * 1000 < due):
+        due, by = created + round(rule.max_age * 1000), "max_age"
+    return due, by
+
+
+async def look(hands: Hands, provider: str, kind: str, ids: Iterable[str], rules: Sequence[Rule]) -> list[Seen]:
+    """Return what a slot knows of these ids, in their order, with due times as these rules say."""
+    chosen = list(ids)
+    by_policy = {rule.partition.policy: rule for rule in rules if _slot(rule.partition) == (provider, kind)}
+    calls = [hands.commands.on_slot("get", provider, kind, id_, parse=json.loads) for id_ in chosen]
+    return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await hands.carrier.carry(calls), strict=True)]
+
+
+async def page(
+    hands: Hands, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
+) -> Page:
+    """Return ids of a partition: index by index, oldest first in each.
+
+    Args:
+        hands: The registry.
+        partition: Where they stand.
+        rules: What their due times are computed with.
+        state: Only these; None for all.
+        limit: How many at most.
+        after: Where the page before ended.
+
+    Raises:
+        InvalidResource: ``after`` is not what a page before returned.
+
+    """
+    names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
+    start = ("", "", "")
+    if after:
+        start = _cursor(after)
+        names = names[names.index(start[0]) :] if start[0] in names else []
+    found: list[Seen] = []
+    for name in names:
+        rank = await _rank(hands, partition, start) if name == start[0] else 0
+        while len(found) < limit:
+            ids, scores = await _read(hands, partition, name, rank, limit)
+            seen = await look(hands, partition.provider, partition.kind, ids, rules)
+            for one, score in zip(seen, scores, strict=True):
+                rank += 1
+                if state is None or one.state == state:
+                    found.append(one)
+                if len(found) == limit:
+                    return Page(found, f"{name}/{score:.0f}/{one.id}")
+            if len(ids) < limit:
+                break
+    return Page(found, None)
+
+
+async def due_first(hands: Hands, rule: Rule, limit: int) -> list[Seen]:
+    """Return the ids that are due by a rule and that a sweep would claim, oldest first."""
+    prefix = keys.partition(hands.ledger.namespace, *_parts(rule.partition))
+    now = await hands.control.now()
+    cuts = cutoffs(rule, now)
+    reads: list[tuple[str | int | float, ...]] = [
+        ("ZRANGE", prefix + name, "-inf", cuts[name], "BYSCORE", "LIMIT", 0, limit) for name in DUE_INDEXES
+    ]
+    reads += [
+        ("ZRANGE", prefix + name, "-inf", now, "BYSCORE", "LIMIT", 0, limit) for name in (keys.WAITING, keys.SUSPECTS)
+    ]
+    ids = {id_.decode(): None for reply in await hands.carrier.run(reads) for id_ in reply}
+    seen = await look(hands, rule.partition.provider, rule.partition.kind, ids, [rule])
+    due = [one for one in seen if one.due is not None and one.due <= now and not one.hold and not one.used_by]
+    return sorted(due, key=lambda one: (one.due or 0, one.id))[:limit]
+
+
+def _seen(id_: str, found: Mapping[str, Any], by_policy: Mapping[str, Rule]) -> Seen:
+    record = found.get("record") or {}
+    due, by = due_of(record, by_policy.get(str(record.get("p"))))
+    return Seen(
+        id=id_,
+        now=int(found["now"]),
+        record=record,
+        due=due,
+        by=by,
+        hold=found.get("hold"),
+        facts=found.get("facts") or {},
+        used_by=tuple(edge.split("|", 1)[1] for edge in found.get("edges") or ()),
+        tombstone=found.get("tombstone"),
+    )
+
+
+def _stored(state: str) -> str:
+    return "parked" if state in {"held", "referenced"} else state
+
+
+def _cursor(text: str) -> tuple[str, str, str]:
+    parts = text.split("/")
+    if len(parts) != 3 or parts[0] not in INDEXES:  # noqa: PLR2004 - index, score and id
+        raise InvalidResource(f"--after {text!r}: give what the page before ended with")
+    return parts[0], parts[1], parts[2]
+
+
+async def _rank(hands: Hands, partition: Partition, cursor: tuple[str, str, str]) -> int:
+    """Return where a page goes on. If its last id is gone, some of its score may be shown again; none is left out."""
+    name, score, id_ = cursor
+    key = keys.partition(hands.ledger.namespace, *_parts(partition)) + name
+    rank, before = await hands.carrier.run([("ZRANK", key, id_), ("ZCOUNT", key, "-inf", f"({score}")])
+    return int(before if rank is None else rank + 1)
+
+
+async def _read(hands: Hands, partition: Partition, name: str, start: int, limit: int) -> tuple[list[str], list[float]]:
+    key = keys.partition(hands.ledger.namespace, *_parts(partition)) + name
+    (flat,) = await hands.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
+    return [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
+
+
+def _slot(partition: Partition) -> tuple[str, str]:
+    return partition.provider, partition.kind
+
+
+def _parts(partition: Partition) -> tuple[str, str, str]:
+    return partition.provider, partition.kind, partition.policy

@@ -183,6 +183,12 @@ class Deployment:
     def audited(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.audit.read_text().splitlines()]
 
+    def stop_all(self) -> None:
+        """Send TERM to every program; do not wait."""
+        for process in self.processes:
+            if process.alive():
+                os.kill(process.pid, signal.SIGTERM)
+
     def close(self) -> None:
         for process in self.processes:
             process.kill()

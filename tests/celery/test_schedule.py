@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from types import ModuleType
@@ -39,6 +39,12 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
         import lapse.app  # noqa: PLC0415 - importing it is what the fixture is for
 
         yield lapse.app
+
+
+def messages(raw: redis.Redis) -> list[dict[str, Any]]:
+    """Return what waits in the queue."""
+    waiting: Any = raw.lrange("lapse:broker:lapse", 0, -1)
+    return [json.loads(message) for message in waiting]
 
 
 @pytest.fixture
@@ -111,21 +117,38 @@ def test_the_schedule_follows_the_file_while_beat_runs(module: ModuleType, host:
     assert "openai/thread/fresh" in beat.schedule
 
 
+def test_two_edits_between_two_ticks_are_both_followed(
+    module: ModuleType, host: Host, deployment: Deployment, raw: redis.Redis, wait_until: Callable[..., None]
+) -> None:
+    def send_what_is_due() -> int:
+        while beat.tick() == 0:
+            pass
+        return len([message for message in messages(raw) if message["headers"]["task"] == "lapse.sweep_expired"])
+
+    beat = module.Scheduler(module.Lapse(host))
+    for every in ("1h", "2h"):
+        deployment.configure(policy(every=f'"{every}"'))
+        sent = send_what_is_due()
+
+    deployment.configure(policy(every='"300ms"'))
+
+    wait_until(lambda: send_what_is_due() > sent, within=5, what="a tick by the last edit")
+    beat.close()
+
+
 def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType, host: Host, raw: redis.Redis) -> None:
     beat = module.Scheduler(module.Lapse(host))
     while len(beat.schedule) > (raw.llen("lapse:broker:lapse")):
         beat.tick()
     beat.close()
 
-    waiting: Any = raw.lrange("lapse:broker:lapse", 0, -1)
-    messages = [json.loads(message) for message in waiting]
-    bodies = {one["headers"]["task"]: json.loads(base64.b64decode(one["body"])) for one in messages}
+    bodies = {one["headers"]["task"]: json.loads(base64.b64decode(one["body"])) for one in messages(raw)}
     args, kwargs, _ = bodies["lapse.sweep_orphans"]
     assert args == ["openai", "assistant", "idle"]
     assert list(kwargs) == ["sent"]
     assert abs(kwargs["sent"] - time.time() * 1000) < 10_000
     assert bodies["lapse.housekeeping"][:2] == [[], {}]
-    assert {one["content-type"] for one in messages} == {"application/json"}
+    assert {one["content-type"] for one in messages(raw)} == {"application/json"}
     assert raw.hget("lapse:published", "beat") is not None
 
 
@@ -192,16 +215,17 @@ def test_one_processes_stop_reaches_those_forked_from_it() -> None:
     assert stop.is_set()
 
 
-def test_a_term_during_work_ends_the_work_and_not_the_process() -> None:
-    stop = Stop()
-    before = signal.getsignal(signal.SIGTERM)
+def test_a_term_to_a_pool_process_ends_its_work_and_not_the_process() -> None:
+    stop, before = Stop(), signal.getsignal(signal.SIGTERM)
+    if not (child := os.fork()):
+        with stop.on_term():
+            os.kill(os.getpid(), signal.SIGTERM)
+            during = stop.is_set()
+        os._exit(0 if during and not stop.is_set() and signal.getsignal(signal.SIGTERM) is before else 1)
 
-    with stop.on_term():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.is_set()
-
-    assert not stop.is_set()
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with stop.on_term():  # the worker's own process keeps Celery's handler
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_an_unknown_partition_and_a_changed_registry_are_logged(

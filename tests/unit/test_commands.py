@@ -130,7 +130,7 @@ def test_what_a_lost_registration_leaves_is_enough_to_register_it_again(commands
         "created_at": CREATED, "last_active_at": CREATED + 1,
     }  # fmt: skip
     operation = register(commands, **given)
-    replayed = json.loads(json.dumps(operation.facts))
+    replayed = json.loads(json.dumps(operation.describe()))
 
     assert FAILED == operation.fallback
     assert commands.registration("thread", "thread_1", "chat", **given) == commands.registration(**replayed)
@@ -141,7 +141,7 @@ def test_an_expiry_at_a_time_can_be_replayed(commands: Commands) -> None:
 
     assert {
         "provider": "openai", "kind": "thread", "id": "thread_1", "policy": "chat", "expires_at": CREATED,
-    } == operation.facts  # fmt: skip
+    } == operation.describe()  # fmt: skip
 
 
 def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> None:
@@ -159,9 +159,9 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
             '{"uses":["openai|assistant|asst_1"]}',
         ),
     ] == sent(operation)  # fmt: skip
-    replies = [1, [5, b"ttl", 1, 1, -1, b"unmanaged", 0, 0], [5, b"ttl", 1, 1]]
+    replies = [1, [2, 1, 1], [5, b"ttl", 1, 1]]
     assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
-    assert (Bulk(), {"count": 3}) == (operation.fallback, operation.facts)
+    assert (Bulk(), {"count": 3}) == (operation.fallback, operation.describe())
 
 
 def test_bulks_add_up() -> None:
@@ -188,7 +188,7 @@ def test_the_other_calls(commands: Commands, name: str, extra: tuple[Any, ...], 
     assert [expected] == sent(operation)
     assert Answer.OK is operation.finish([operation.calls[0].parse(reply)])
     assert Answer.FAILED is operation.fallback
-    assert {"call": name, "provider": "openai", "kind": "thread", "id": "thread_1"} == operation.facts
+    assert {"call": name, "provider": "openai", "kind": "thread", "id": "thread_1"} == operation.describe()
 
 
 @pytest.mark.parametrize(("until", "end"), [(None, ""), (CREATED, CREATED * 1000)])

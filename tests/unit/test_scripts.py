@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapse.scripts import FOLDER, Call, Script, script
+from lapse.scripts import FOLDER, Call, Script, script, packed
 
 WHOLE = sorted(path.stem for path in FOLDER.glob("*.lua") if not path.name.endswith(".inc.lua"))
 PARTS = sorted(path.name.removesuffix(".inc.lua") for path in FOLDER.glob("*.inc.lua"))
@@ -114,9 +114,27 @@ def test_a_name_without_a_file_is_an_error() -> None:
         script("no_such")
 
 
+def unpacked(command: bytes) -> list[bytes]:
+    """Read an array of bulk strings by its own lengths."""
+    head, rest = command.split(b"\r\n", 1)
+    found = []
+    for _ in range(int(head[1:])):
+        size, rest = rest.split(b"\r\n", 1)
+        found.append(rest[: int(size[1:])])
+        assert rest[int(size[1:]) :].startswith(b"\r\n")
+        rest = rest[int(size[1:]) + 2 :]
+    assert b"" == rest
+    return found
+
+
+@pytest.mark.parametrize("text", ["", "a", "a b", "ä", "\u2028 ü", "x" * 5000])
+def test_text_is_packed_by_its_bytes(text: str) -> None:
+    assert [b"PING", text.encode()] == unpacked(packed("PING", text))
+
+
 def test_a_call_is_run_by_digest_on_one_key_and_loads_its_text() -> None:
     call = Call(Script("name", "return 1", "abc"), "lapse:{a:b}:", ("a", "b", 3, 0.5), int)
 
-    assert ("EVALSHA", "abc", 1, "lapse:{a:b}:", "a", "b", 3, 0.5) == call.command()
-    assert ("SCRIPT", "LOAD", "return 1") == call.load()
+    assert [b"EVALSHA", b"abc", b"1", b"lapse:{a:b}:", b"a", b"b", b"3", b"0.5"] == unpacked(call.command())
+    assert [b"SCRIPT", b"LOAD", b"return 1"] == unpacked(call.load())
     assert 5 == call.parse("5")

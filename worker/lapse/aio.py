@@ -1,7 +1,7 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -15,7 +15,7 @@ from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
-from lapse.scripts import Call
+from lapse.scripts import Call, packed
 
 T = TypeVar("T")
 
@@ -38,18 +38,18 @@ class Carrier:
 
         """
         chosen = list(calls)
-        replies = await self.run([call.command() for call in chosen])
+        replies = await self._send([call.command() for call in chosen])
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if missing:
             again = [step for i in missing for step in (chosen[i].load(), chosen[i].command())]
-            for i, reply in zip(missing, (await self.run(again))[1::2], strict=True):
+            for i, reply in zip(missing, (await self._send(again))[1::2], strict=True):
                 replies[i] = reply
         for reply in replies:
             if isinstance(reply, redis.ResponseError):
                 raise translated(reply)
         return [call.parse(reply) for call, reply in zip(chosen, replies, strict=True)]
 
-    async def run(self, commands: list[tuple[str | int | float, ...]]) -> list[Any]:
+    async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
 
         A connection that the server had closed is replaced once: every command of lapse may be carried out twice.
@@ -58,6 +58,9 @@ class Carrier:
             RegistryUnavailable: no answer in time.
 
         """
+        return await self._send([packed(*command) for command in commands])
+
+    async def _send(self, commands: list[bytes]) -> list[Any]:
         try:
             async with asyncio.timeout(self._timeout):
                 try:
@@ -67,10 +70,10 @@ class Carrier:
         except (redis.RedisError, OSError, TimeoutError) as error:
             raise translated(error) from None
 
-    async def _exchange(self, commands: list[tuple[str | int | float, ...]]) -> list[Any]:
+    async def _exchange(self, commands: list[bytes]) -> list[Any]:
         connection = await self._pool.get_connection()
         try:
-            await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            await connection.send_packed_command(commands, check_health=False)
             return [await self._reply(connection) for _ in commands]
         except BaseException:  # cancelled or failed: what is still to come would be taken for another's reply
             await connection.disconnect(nowait=True)
@@ -207,11 +210,11 @@ class AsyncRegistry:
         except (RegistryUnavailable, RegistryRefused, InvalidResource) as error:
             if not self._log_errors or operation is None:
                 raise
-            advice.lost(error, operation.facts)
+            advice.lost(error, operation.describe())
             return operation.fallback
 
     async def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and advice.first(operation.facts):
+        if not answer.managed and advice.first(operation.describe()):
             (published,) = await self._carrier.run([("HGET", keys.published(self._commands.namespace), "policies")])
-            advice.unmanaged(operation.facts, names(published))
+            advice.unmanaged(operation.describe(), names(published))
         return answer

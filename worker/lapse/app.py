@@ -205,6 +205,10 @@ def _check(role: str) -> None:
         app.host.check(role, broker=True)
     except ConfigError as error:
         refuse(error)
+    except Exception:  # noqa: BLE001 - nothing may start unchecked
+        # Celery would log what a signal's receiver raises, and go on without the check.
+        events.exception("preflight.failed", role=role)
+        raise SystemExit(1) from None
 
 
 def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: object) -> None:

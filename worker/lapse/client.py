@@ -15,10 +15,12 @@ from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
-from lapse.scripts import Call
+from lapse.scripts import Call, packed
 
 T = TypeVar("T")
 log = logging.getLogger("lapse")
+
+MOST_OF = 0.8
 
 
 def url_of(given: str | None) -> str:
@@ -196,7 +198,7 @@ class Registry:
 
         """
         namespace = self._commands.namespace
-        (epoch,) = self._run([("HGET", keys.epoch(namespace), "id")])
+        (epoch,) = self._run([packed("HGET", keys.epoch(namespace), "id")])
         if epoch is None:
             raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
         return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}"}
@@ -222,7 +224,7 @@ class Registry:
         except (RegistryUnavailable, RegistryRefused, InvalidResource) as error:
             if not self._log_errors or operation is None:
                 raise
-            advice.lost(error, operation.facts)
+            advice.lost(error, operation.describe())
             return operation.fallback
 
     def _carry(self, calls: tuple[Call[Any], ...]) -> list[Any]:
@@ -237,12 +239,12 @@ class Registry:
                 raise translated(reply)
         return [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _run(self, commands: list[tuple[str | int | float, ...]]) -> list[Any]:
+    def _run(self, commands: list[bytes]) -> list[Any]:
         deadline = time.monotonic() + self._timeout
         connection = None
         try:
             connection = self._pool.get_connection()
-            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+            connection.send_packed_command(commands, check_health=False)
             return [self._reply(connection, deadline) for _ in commands]
         except (redis.RedisError, OSError) as error:
             if connection:
@@ -252,8 +254,10 @@ class Registry:
             if connection:
                 self._pool.release(connection)
 
-    def _reply(self, connection: redis.Connection, deadline: float) -> Any:  # noqa: ANN401 - a reply is what the script returns
-        if not connection.can_read(timeout=max(0.0, deadline - time.monotonic())):
+    def _reply(self, connection: Any, deadline: float) -> Any:  # noqa: ANN401 - a reply is what the script returns
+        left = deadline - time.monotonic()
+        # A read waits for the whole timeout. It is asked before only if connecting has used some of that up.
+        if left < self._timeout * MOST_OF and not connection.can_read(timeout=max(0.0, left)):
             raise redis.TimeoutError(f"no reply within {self._timeout} s")
         try:
             return connection.read_response()
@@ -261,7 +265,7 @@ class Registry:
             return error
 
     def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and advice.first(operation.facts):
-            published = self._run([("HGET", keys.published(self._commands.namespace), "policies")])[0]
-            advice.unmanaged(operation.facts, names(published))
+        if not answer.managed and advice.first(operation.describe()):
+            published = self._run([packed("HGET", keys.published(self._commands.namespace), "policies")])[0]
+            advice.unmanaged(operation.describe(), names(published))
         return answer

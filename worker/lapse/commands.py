@@ -27,7 +27,7 @@ class Operation(Generic[T]):
     calls: tuple[Call[Any], ...]
     finish: Callable[[list[Any]], T]
     fallback: T
-    facts: Mapping[str, object]
+    describe: Callable[[], Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +113,12 @@ class Commands:
 
     def register(self, registration: Registration) -> Operation[Registered]:
         """Return the round trip that registers one resource: edges first, so that a target is never unprotected."""
-        calls = [*self._refer([registration]), self._register([registration])]
-        resource = registration.resource
-        facts = {
-            "provider": resource.provider,
-            "kind": resource.kind,
-            "id": resource.id,
-            "policy": registration.policy,
-            **_replayable(registration),
-        }
-        return Operation(tuple(calls), lambda replies: _registered(replies[-1]), FAILED, facts)
+        return Operation(
+            (*self._refer([registration]), self._register([registration])),
+            lambda replies: _registered(replies[-1]),
+            FAILED,
+            lambda: _replayable(registration),
+        )
 
     def register_many(self, registrations: Iterable[Registration]) -> Operation[Bulk]:
         """Return the round trip that registers up to BULK resources."""
@@ -136,7 +132,7 @@ class Commands:
         def finish(replies: list[Any]) -> Bulk:
             return sum((_bulk(reply) for reply in replies[len(refers) :]), Bulk())
 
-        return Operation(tuple(calls), finish, Bulk(), {"count": len(chosen)})
+        return Operation(tuple(calls), finish, Bulk(), lambda: {"count": len(chosen)})
 
     def touch(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that moves last activity to now."""
@@ -228,17 +224,20 @@ def _labels(value: object, what: str) -> dict[str, str]:
 
 
 def _replayable(registration: Registration) -> dict[str, object]:
-    facts = registration.facts
+    facts, resource = registration.facts, registration.resource
     seconds = {"created_at": "created", "last_active_at": "active", "expires_at": "at", "expires_in": "within"}
-    shown: dict[str, object] = {name: facts[field] / 1000 for name, field in seconds.items() if field in facts}
+    shown: dict[str, object] = {
+        "provider": resource.provider, "kind": resource.kind, "id": resource.id, "policy": registration.policy,
+    }  # fmt: skip
+    shown |= {name: facts[field] / 1000 for name, field in seconds.items() if field in facts}
     shown |= {name: facts[name] for name in ("subject", "labels") if name in facts}
     if registration.uses:
         shown["uses"] = [[use.provider, use.kind, use.id] for use in registration.uses]
     return shown
 
 
-def _described(name: str, resource: Resource) -> dict[str, object]:
-    return {"call": name, "provider": resource.provider, "kind": resource.kind, "id": resource.id}
+def _described(name: str, resource: Resource) -> Callable[[], dict[str, object]]:
+    return lambda: {"call": name, "provider": resource.provider, "kind": resource.kind, "id": resource.id}
 
 
 def _only(replies: list[Any]) -> Any:  # noqa: ANN401 - the one call's own type
@@ -255,7 +254,10 @@ def _registered(reply: list[Any]) -> Registered:
 
 
 def _bulk(reply: list[Any]) -> Bulk:
-    return Bulk(len(reply) // 4, sum(reply[2::4]), len(reply) // 4 - sum(reply[3::4]))
+    if len(reply) == 4:  # noqa: PLR2004 - the answer to a single registration
+        return Bulk(1, reply[2], 1 - reply[3])
+    registered, new, managed = reply
+    return Bulk(registered, new, registered - managed)
 
 
 def names(reply: object) -> list[str]:

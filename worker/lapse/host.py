@@ -2,6 +2,7 @@
 
 import contextlib
 import mmap
+import os
 import secrets
 import signal
 import threading
@@ -31,6 +32,7 @@ class Stop:
     def __init__(self) -> None:
         self._shared = mmap.mmap(-1, 1)
         self._here = False
+        self._maker = os.getpid()
 
     def set(self) -> None:
         """Stop every process that was forked from the one that made this."""
@@ -42,11 +44,12 @@ class Stop:
 
     @contextlib.contextmanager
     def on_term(self) -> Iterator[None]:
-        """Let a SIGTERM that reaches this very process end the work inside, not the process.
+        """Let a SIGTERM that reaches this pool process itself end the work inside, not the process.
 
-        A supervisor that signals a whole process group would otherwise cut deletions off half way.
+        A supervisor that signals a whole process group would otherwise cut deletions off half way. Where Celery
+        runs tasks in the worker's own process, its handler does what is needed.
         """
-        if threading.current_thread() is not threading.main_thread():
+        if os.getpid() == self._maker or threading.current_thread() is not threading.main_thread():
             yield
             return
 
@@ -129,6 +132,14 @@ class Host:
         log.info("registry.source", role=role, url=self.registry.url, origin=self.registry.origin)
         if broker:
             log.info("broker.source", role=role, url=self.broker.url, origin=self.broker.origin)
+        log.info(
+            "config.in_use",
+            role=role,
+            path=str(self.config.path),
+            hash=self.config.hash,
+            enforcing=[str(rule.partition) for rule in self.config.rules if rule.enforce],
+            observing=[str(rule.partition) for rule in self.config.rules if not rule.enforce],
+        )
         preflight.start(self.registry.url, self.config)
         self.checked = True
 

@@ -151,10 +151,11 @@ class Work:
         over = asyncio.Event()
 
         async def follow() -> None:
-            while not over.is_set():
+            working = True
+            while working and not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), AUDIT_EVERY)
-                await self._move(config, partition.provider, partition.kind)
+                working = await self._move(config, partition.provider, partition.kind)
 
         moving = asyncio.create_task(follow())
         try:
@@ -163,12 +164,15 @@ class Work:
             over.set()
             await moving
 
-    async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> None:
+    async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> bool:
         mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink))
         try:
             await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
         except (OSError, RegistryError) as error:
-            log.error("audit.failed", provider=provider, kind=kind, sink=config.audit.sink, error=str(error))  # noqa: TRY400
+            about = {"provider": provider, "kind": kind, "sink": config.audit.sink}
+            log.error("audit.failed", error=str(error), **about)  # noqa: TRY400 - the text says it all
+            return False
+        return True
 
     async def _publish(self, config: Config) -> list[tuple[str, str]]:
         """Publish the names that this worker knows; return every (provider, kind) that was ever known."""

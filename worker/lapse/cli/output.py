@@ -37,6 +37,13 @@ class Advance(Protocol):
         """Show that so much is done."""
 
 
+class Tell(Protocol):
+    """Prints one line: ``say`` or ``note``."""
+
+    def __call__(self, text: str = "", style: str = "", *, indent: int = 0) -> None:
+        """Print it."""
+
+
 @cache
 def _stdout() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
@@ -62,9 +69,9 @@ def say(text: str = "", style: str = "", *, indent: int = 0) -> None:
     _print(_stdout(), sys.stdout, text, style, indent)
 
 
-def note(text: str, style: str = "") -> None:
+def note(text: str = "", style: str = "", *, indent: int = 0) -> None:
     """Print one message to stderr."""
-    _print(_stderr(), sys.stderr, redact(text), style, 0)
+    _print(_stderr(), sys.stderr, redact(text), style, indent)
 
 
 def document(value: object) -> None:

@@ -116,34 +116,39 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _ended(error: BaseException) -> int:
     """Say why a command ended, if there is anything to say, and return its exit code."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else Code.UNEXPECTED
+    if isinstance(error, BrokenPipeError):
+        # Whoever read it has gone; Python would complain about it once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Code.OK
+    text, code = _said(error)
+    if code is Code.UNEXPECTED:
+        sys.stderr.write(redact("".join(traceback.format_exception(error))))
+    if text:
+        _complain(text)
+    return code
+
+
+def _said(error: BaseException) -> tuple[str, Code]:
+    said = (str(error) or type(error).__name__, Code.UNEXPECTED)
     match error:
-        case SystemExit():
-            return error.code if isinstance(error.code, int) else Code.UNEXPECTED
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message())
-            return Code.USAGE
+            said = ("", Code.USAGE)
         case click.UsageError():
             command = error.ctx.command_path if error.ctx else "lapse"
-            _complain(f"{error.format_message()}\n  {command} --help says more")
-            return Code.USAGE
+            said = (f"{error.format_message()}\n  {command} --help says more", Code.USAGE)
         case click.ClickException():
-            _complain(error.format_message())
-            return Code.USAGE
+            said = (error.format_message(), Code.USAGE)
         case LapseError():
-            _complain(str(error))
-            return code_of(error)
+            said = (str(error), code_of(error))
         case redis.RedisError():
-            return _ended(translated(error))
+            lost = translated(error)
+            said = (str(lost), code_of(lost))
         case KeyboardInterrupt() | click.Abort():
-            _complain("interrupted")
-            return Code.INTERRUPTED
-        case BrokenPipeError():
-            # Whoever read it has gone; Python would complain about it once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return Code.OK
-    sys.stderr.write(redact("".join(traceback.format_exception(error))))
-    _complain(f"unexpected: {error}")
-    return Code.UNEXPECTED
+            said = ("interrupted", Code.INTERRUPTED)
+    return said
 
 
 def _complain(text: str) -> None:

@@ -90,12 +90,12 @@ class Page:
 
 def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, str]:
     """Return when a rule makes a record due and which part of it says so, as ``lua/due.inc.lua`` computes it."""
-    created = record.get("f") or record.get("c") or record.get("k")
+    created: Any = record.get("f") or record.get("c") or record.get("k")
     due, by = None, "orphan" if rule and rule.orphan else "unmanaged"
     if record.get("e"):
         due, by = record["e"], "expires_at"
     elif rule and rule.ttl and (record.get("f") or record.get("a")):
-        anchor = created if rule.anchor == "created_at" else record.get("f") or record.get("a")
+        anchor: Any = created if rule.anchor == "created_at" else record.get("f") or record.get("a")
         due, by = anchor + round(rule.ttl * 1000), "ttl"
     if rule and rule.max_age and created and (due is None or created + rule.max_age * 1000 < due):
         due, by = created + round(rule.max_age * 1000), "max_age"
@@ -105,7 +105,8 @@ def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, st
 async def look(hands: Hands, provider: str, kind: str, ids: Iterable[str], rules: Sequence[Rule]) -> list[Seen]:
     """Return what a slot knows of these ids, in their order, with due times as these rules say."""
     chosen = list(ids)
-    by_policy = {rule.partition.policy: rule for rule in rules if _slot(rule.partition) == (provider, kind)}
+    mine = [rule for rule in rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)]
+    by_policy = {name: rule for rule in mine for name in (*rule.formerly, rule.partition.policy)}
     calls = [hands.commands.on_slot("get", provider, kind, id_, parse=json.loads) for id_ in chosen]
     return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await hands.carrier.carry(calls), strict=True)]
 
@@ -205,10 +206,6 @@ async def _read(hands: Hands, partition: Partition, name: str, start: int, limit
     key = keys.partition(hands.ledger.namespace, *_parts(partition)) + name
     (flat,) = await hands.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
     return [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
-
-
-def _slot(partition: Partition) -> tuple[str, str]:
-    return partition.provider, partition.kind
 
 
 def _parts(partition: Partition) -> tuple[str, str, str]:

@@ -24,6 +24,7 @@ from lapse.control import Control
 from lapse.errors import ConfigError
 from lapse.ledger import Ledger
 from lapse.log import register_url
+from lapse.model import Partition
 from lapse.policy import Config, Rule, load
 from lapse.settings import DEFAULT, find, registry_source
 from lapse.view import View
@@ -131,9 +132,16 @@ class Session:
             raise ConfigError(f"no policy of {self.config.path} covers {asked}: there is {there}")
         return found
 
-    def rule(self, partition: object) -> Rule | None:
-        """Return the rule of a partition, or None if the file has none."""
-        return next((rule for rule in self.config.rules if rule.partition == partition), None)
+    def rule_for(self, partition: Partition) -> Rule | None:
+        """Return the rule of a partition: its own, or that of the policy that was formerly called so."""
+        for rule in self.config.rules:
+            at = rule.partition
+            if (at.provider, at.kind) == (partition.provider, partition.kind) and partition.policy in {
+                at.policy,
+                *rule.formerly,
+            }:
+                return rule
+        return None
 
     @cached_property
     def registry(self) -> Registry:
@@ -155,6 +163,10 @@ class Session:
     def view(self) -> View:
         """What the registry shows of the whole."""
         return View(self.client, self.namespace)
+
+    def key_of(self, partition: Partition, name: str) -> str:
+        """Return the name of one of a partition's keys."""
+        return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy) + name
 
     def run(self, work: Callable[[Hands], Awaitable[T]]) -> T:
         """Run asynchronous work and return its result."""
@@ -190,7 +202,7 @@ def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     return [(provider, kind) for provider, kind in json.loads(published.get("slots", "[]"))]
 
 
-def confirm(provider: str, given: str | None, what: str) -> None:
+def confirmed(provider: str, given: str | None, what: str) -> None:
     """Return if the operator says the provider's name, by option or by typing it.
 
     Raises:

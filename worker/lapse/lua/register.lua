@@ -1,10 +1,22 @@
 -- @include due
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
--- Returns for each: due (-1: nothing says so), governed by, 1 if new, 1 if managed.
+-- Returns of a single one: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
+-- of several: how many, how many new, how many managed.
 
 local policies = redis.call('SMEMBERS', key('policies'))
-local replies = {}
+-- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
+local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0
+
+local function known(id)
+  if not quiet and redis.call('HEXISTS', key('aside'), id) == 1 then return true end
+  for _, policy in ipairs(policies) do
+    if redis.call('ZSCORE', part(policy, 'fresh'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'active'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'explicit'), id) then return true end
+  end
+  return false
+end
 
 local function know(policy)
   for _, name in ipairs(policies) do
@@ -66,9 +78,13 @@ end
 
 local function track(id, policy, facts)
   local record = created(policy, facts)
+  expiry(record, facts)
+  if quiet then
+    index(id, record)
+    return record
+  end
   if redis.call('ZREM', key('tombstones'), id) == 1 then redis.call('HDEL', key('graves'), id) end
   redis.call('ZREM', key('forgotten'), id)
-  expiry(record, facts)
   if redis.call('HEXISTS', key('holds'), id) == 1 then
     record.r = 'held'
     set_aside(id, record, 'parked', now)
@@ -87,26 +103,27 @@ local function update(id, record, policy, facts)
   if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
 end
 
-local function reply(record, new)
-  local rules = rules_of(record.p)
-  local due, by = due_of(record, rules)
-  if record.r == 'held' then due, by = nil, 'hold' end
-  if record.s == 'claimed' then by = 'claimed' end
-  replies[#replies + 1] = due or -1
-  replies[#replies + 1] = by
-  replies[#replies + 1] = new and 1 or 0
-  replies[#replies + 1] = rules.digest and 1 or 0
-end
+local nothing, fresh, managed = {}, 0, 0
+local last
 
 for i = 3, #ARGV, 3 do
   local id, policy = ARGV[i], ARGV[i + 1]
-  local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or {}
+  local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
   local refused = know(policy)
   if refused then return refused end
-  local record = locate(id, policies)
-  local new = record == nil
-  if new then record = track(id, policy, facts) else update(id, record, policy, facts) end
+  if known(id) then
+    last = locate(id, policies)
+    update(id, last, policy, facts)
+  else
+    last = track(id, policy, facts)
+    fresh = fresh + 1
+  end
   remember(id, facts)
-  reply(record, new)
+  if rules_of(policy).digest then managed = managed + 1 end
 end
-return replies
+
+if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
+local due, by = due_of(last, rules_of(last.p))
+if last.r == 'held' then due, by = nil, 'hold' end
+if last.s == 'claimed' then by = 'claimed' end
+return { due or -1, by, fresh, managed }

@@ -1,0 +1,253 @@
+"""``lapse status``: what each policy holds, does, and waits for."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.text import Text
+
+from lapse import durations, keys
+from lapse.cli import output, wording
+from lapse.cli.arguments import config_option, json_option, provider_option
+from lapse.cli.output import Column
+from lapse.cli.reasons import answer, unpause
+from lapse.cli.session import Session
+from lapse.log import redact
+from lapse.policy import Rule
+from lapse.settings import registry_source
+from lapse.view import UNMANAGED, PartitionView
+
+COLUMNS = (
+    Column("policy"),
+    Column("state"),
+    Column("registered", 1, right=True),
+    Column("due", right=True),
+    Column("overdue", 2, right=True),
+    Column("held or used", 4, right=True),
+    Column("waiting", 5, right=True),
+    Column("quarantined", 3, right=True),
+    Column("last sweep", 6, right=True),
+)
+STYLES = {
+    "enforcing": output.GOOD,
+    "observing": output.WARN,
+    "limited": output.WARN,
+    "paused": output.WARN,
+    "halted": output.BAD,
+    UNMANAGED: output.DIM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds)."""
+
+    view: PartitionView
+    rule: Rule | None
+    woken: int | None = None
+    digest: str = ""
+
+    @property
+    def state(self) -> str:
+        """What it does, in one word: what stands in the way goes first."""
+        view = self.view
+        if not view.configured:
+            return UNMANAGED
+        if view.halts or view.paused:
+            return "halted" if view.halts else "paused"
+        if view.mode == "observe":
+            return "observing"
+        return "limited" if view.limited else "enforcing"
+
+
+@click.command()
+@provider_option
+@config_option
+@json_option
+def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
+    r"""Show what each policy holds, what it does, and what it waits for, with the command that answers it.
+
+    \b
+    Examples:
+      lapse status
+      lapse status --json
+    """
+    session = Session(config, provider)
+    standings = _standings(session)
+    now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
+    if as_json:
+        output.document(_document(session, standings, now, published, pauses))
+        return
+    if output.on_terminal():
+        output.table(COLUMNS, (_row(one, now) for one in standings), empty="no policies")
+        output.say()
+    else:
+        for one in standings:
+            output.say(_line(one, now))
+    for text, style in _remarks(session, standings, now, pauses):
+        output.say(text, style)
+    for text in _machinery(session, standings, now, published):
+        output.say(text, output.DIM)
+
+
+def _standings(session: Session) -> list[Standing]:
+    rules = session.rules()
+    accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
+    views = session.view.partitions(rules, accounts)
+    with session.client.pipeline(transaction=False) as pipe:
+        for view in views:
+            at = view.partition
+            pipe.hmget(
+                keys.partition(session.namespace, at.provider, at.kind, at.policy) + keys.RULES, "woken", "digest"
+            )
+        stored = pipe.execute()
+    by_partition = {rule.partition: rule for rule in rules}
+    return [
+        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "")
+        for view, (woken, digest) in zip(views, stored, strict=True)
+    ]
+
+
+def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
+    view = one.view
+    return (
+        str(view.partition),
+        Text(one.state, style=STYLES[one.state]),
+        f"{view.registered:,}",
+        f"{view.due:,}" if view.configured else "-",
+        durations.show(view.overdue) if view.overdue >= 1 else "-",
+        f"{view.parked + view.kept:,}",
+        f"{view.waiting:,}",
+        Text(f"{view.quarantined:,}", style=output.BAD if view.quarantined else ""),
+        wording.distance((one.woken - now) / 1000) if one.woken else "never",
+    )
+
+
+def _line(one: Standing, now: int) -> str:
+    """Return a partition as one line of names and values, for whatever reads a pipe."""
+    view = one.view
+    values = {
+        "state": one.state,
+        "registered": view.registered,
+        "due": view.due,
+        "overdue": durations.show(view.overdue).replace(" ", ""),
+        "parked": view.parked,
+        "kept": view.kept,
+        "waiting": view.waiting,
+        "claimed": view.claimed,
+        "quarantined": view.quarantined,
+        "swept": f"{(now - one.woken) / 1000:.0f}s" if one.woken else "never",
+    }
+    return f"{view.partition} " + " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _remarks(
+    session: Session, standings: list[Standing], now: int, pauses: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Say what each partition does or waits for, and which command answers it."""
+    for one in standings:
+        yield from _remark(session, one, now)
+    for scope, pause in pauses.items():
+        since = wording.distance((pause["since"] - now) / 1000)
+        what = "Everything" if scope == "*" else scope
+        yield f"{what} is paused by {pause['actor']} since {since}: {pause['reason']}", output.WARN
+        yield f"  {unpause(scope)}", output.STRONG
+    for name in sorted({one.view.partition.provider for one in standings}):
+        flow = session.view.flow(name)
+        if "breaker" in flow:
+            until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
+            yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
+
+
+def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:
+    view, rule = one.view, one.rule
+    name = str(view.partition)
+    if rule is None:
+        held = wording.count(view.registered, "id")
+        yield f"{name}: {held} under a policy that the file does not have; nothing deletes them.", output.WARN
+        return
+    account = session.config.accounts[rule.partition.provider]
+    if one.state == "observing":
+        yield f"{name}: observing: would send {wording.effort(rule, account, view.due)}.", output.WARN
+    elif one.state in {"enforcing", "limited"} and view.due:
+        yield f"{name}: {view.due:,} due: {wording.effort(rule, account, view.due)}.", ""
+    for halt in view.halts:
+        since = wording.distance((halt.since - now) / 1000)
+        yield f"{name}: halted {since}: {halt.reason}: {halt.detail}", output.BAD
+        yield f"  {answer(halt.reason, halt.plan)}", output.STRONG
+    if view.limited:
+        yield f"{name}: its pace is used up, {wording.pace(rule)}; it goes on by itself.", output.WARN
+    if view.quarantined:
+        yield f"{name}: {wording.count(view.quarantined, 'id')} in quarantine", output.BAD
+        yield f"  lapse quarantine list {wording.plural(rule.partition.kind)}", output.STRONG
+    if one.digest != rule.digest:
+        what = "have not taken this version of the policy up yet" if one.digest else "have never swept it"
+        yield f"{name}: workers {what}.", output.WARN
+
+
+def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:
+    source = registry_source(session.config, session.environ)
+    yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
+    beat = published.get("beat")
+    yield f"beat: last tick {wording.distance((int(beat) - now) / 1000)}" if beat else "beat: never seen"
+    swept = max((one.woken for one in standings if one.woken), default=None)
+    about = json.loads(published.get("config", "{}"))
+    if not about:
+        yield "workers: never seen; start one with `celery -A lapse.app worker --beat`"
+        return
+    when = f"last sweep {wording.distance((swept - now) / 1000)}" if swept else "no sweep yet"
+    same = "this policy file's" if about["hash"] == session.config.hash else f"another policy file, {about['path']},"
+    yield f"workers: {when}; {about['worker']} uses {same} version {about['hash']}"
+
+
+def _document(
+    session: Session,
+    standings: list[Standing],
+    now: int,
+    published: Mapping[str, str],
+    pauses: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "now": now / 1000,
+        "config": {"path": str(session.config.path), "hash": session.config.hash},
+        "workers": json.loads(published.get("config", "null")),
+        "beat": int(published["beat"]) / 1000 if "beat" in published else None,
+        "paused": pauses,
+        "partitions": [_described(session, one) for one in standings],
+    }
+
+
+def _described(session: Session, one: Standing) -> dict[str, Any]:
+    view, rule = one.view, one.rule
+    needed = wording.requests(rule, view.due) if rule else 0
+    rate = session.config.accounts[rule.partition.provider].rate if rule else None
+    return {
+        "provider": view.partition.provider,
+        "kind": view.partition.kind,
+        "policy": view.partition.policy,
+        "managed": view.configured,
+        "state": one.state.strip("()"),
+        "mode": view.mode,
+        "registered": view.registered,
+        "due": view.due,
+        "overdue_seconds": view.overdue,
+        "requests": needed,
+        "seconds_at_rate": needed / rate if rate else None,
+        "parked": view.parked,
+        "kept": view.kept,
+        "waiting": view.waiting,
+        "claimed": view.claimed,
+        "quarantined": view.quarantined,
+        "orphans": dict(view.orphans),
+        "limited": view.limited,
+        "paused": view.paused,
+        "halts": [
+            {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,
+             "answer": answer(halt.reason, halt.plan)}
+            for halt in view.halts
+        ],
+        "last_sweep": one.woken / 1000 if one.woken else None,
+        "last_success": view.last_success,
+    }  # fmt: skip

@@ -1,0 +1,217 @@
+"""``lapse plan`` and ``approve``: what would be deleted, and saying yes to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from lapse import guard, keys
+from lapse.cli import output, wording
+from lapse.cli.arguments import KIND, config_option, json_option, provider_option
+from lapse.cli.codes import Code, Refused
+from lapse.cli.output import Tell
+from lapse.cli.reasons import answer
+from lapse.cli.records import Seen, due_first
+from lapse.cli.session import Hands, Session
+from lapse.control import Halt
+from lapse.guard import Stand
+from lapse.model import Partition, from_millis
+from lapse.policy import Rule
+from lapse.view import PartitionView
+
+FIRST_STEP = 10  # as lua/budget.inc.lua
+STEPS = 2  # of the ramp, before all that is due may go
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the next enforced sweep of one partition would do.
+
+    Attributes:
+        rule: The policy file's rule.
+        view: The partition as it stands.
+        first: The ids that are due, oldest first, as far as they were asked for.
+        stand: What the guards would say; None while workers use other rules than this file's.
+        digest: The rules that workers use; empty before the first sweep.
+        ramping: True if only a part of what is due would go at first.
+
+    """
+
+    rule: Rule
+    view: PartitionView
+    first: list[Seen]
+    stand: Stand | None
+    digest: str
+    ramping: bool
+
+
+@click.command()
+@click.argument("kind", type=KIND, required=False)
+@click.option("--policy", metavar="NAME", help="Only this policy.")
+@click.option("--limit", type=click.IntRange(0, 1000), default=5, show_default=True, help="Ids to show of each policy.")
+@provider_option
+@config_option
+@json_option
+def plan(
+    *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
+) -> None:
+    r"""Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
+
+    What is due follows from the policy file as it is now, in mode observe too.
+
+    \b
+    Examples:
+      lapse plan
+      lapse plan conversations --limit 20
+      lapse plan --policy chat --json
+    """
+    session = Session(config, provider)
+    rules = session.rules(kind, policy)
+    planned = session.run(lambda hands: plan_of(hands, session, rules, limit))
+    if as_json:
+        output.document([_described(session, one) for one in planned])
+        return
+    for one in planned:
+        show(session, one)
+
+
+async def plan_of(hands: Hands, session: Session, rules: Sequence[Rule], limit: int) -> list[Planned]:
+    """Return what the next enforced sweep of each rule would do."""
+    views = {view.partition: view for view in session.view.partitions(rules, session.config.accounts)}
+    return [await _planned(hands, session, rule, views[rule.partition], limit) for rule in rules]
+
+
+def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
+    """Tell a plan: what would go, and what would stand in its way."""
+    name, view, rule = str(one.rule.partition), one.view, one.rule
+    mode = "enforcing" if rule.enforce else "observing"
+    if rule.orphan and not view.due:
+        tell(f"{name} ({mode}): {_orphans(view)}", output.STRONG)
+    elif not view.due:
+        tell(f"{name} ({mode}): nothing of {view.registered:,} is due", output.STRONG)
+    else:
+        effort = wording.effort(rule, session.config.accounts[rule.partition.provider], view.due)
+        tell(f"{name} ({mode}): {view.due:,} of {view.registered:,} due; {effort}", output.STRONG)
+    for seen in one.first:
+        moment = from_millis(seen.due)
+        since = f"{wording.clock(moment)} ({seen.by})" if moment else seen.by
+        tell(f"{seen.id}  due since {since}", indent=2)
+    if view.due > len(one.first) > 0:
+        tell(f"... and {view.due - len(one.first):,} more", output.DIM, indent=2)
+    for text in _obstacles(one):
+        tell(text, output.WARN, indent=2)
+
+
+def _orphans(view: PartitionView) -> str:
+    found = ", ".join(f"{n:,} {what}" for what, n in sorted(view.orphans.items()))
+    return f"orphans at the last listing: {found}" if found else "no complete listing yet"
+
+
+def _obstacles(one: Planned) -> list[str]:
+    view, rule, said = one.view, one.rule, list[str]()
+    if not rule.enforce and view.due:
+        said.append('nothing is deleted while the policy observes; mode = "enforce" in the policy file changes that')
+    if view.paused:
+        said.append("paused: nothing is deleted")
+    for halt in view.halts:
+        said.append(f"halted: {halt.reason}: {halt.detail}; {answer(halt.reason, halt.plan)}")
+    if one.stand and one.stand.halt and not view.halts:
+        said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
+    if one.stand is None:
+        said.append("workers have not taken this version of the policy up yet, so what guards would say is not known")
+    if one.ramping and view.due > FIRST_STEP:
+        said.append(f"a first enforcement deletes {FIRST_STEP}, then a tenth, then all")
+    if rule.max_deletions and view.due > rule.max_deletions.amount:
+        said.append(f"at a pace of {wording.pace(rule)}")
+    return said
+
+
+async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionView, limit: int) -> Planned:
+    stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "ramp_step")]
+    ((digest, step),) = await hands.carrier.run(list(stored))
+    known = digest is not None and digest.decode() == rule.digest
+    stand = guard.stand(replace(rule, enforce=True), await hands.ledger.survey(rule)) if known else None
+    first = await due_first(hands, rule, limit) if limit else []
+    ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
+    return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
+
+
+def _described(session: Session, one: Planned) -> dict[str, Any]:
+    at, due = one.rule.partition, one.view.due
+    rate = session.config.accounts[at.provider].rate
+    needed = wording.requests(one.rule, due)
+    return {
+        "provider": at.provider,
+        "kind": at.kind,
+        "policy": at.policy,
+        "mode": "enforce" if one.rule.enforce else "observe",
+        "registered": one.view.registered,
+        "due": due,
+        "requests": needed,
+        "seconds_at_rate": needed / rate if rate else None,
+        "first": [{"id": seen.id, "due": (seen.due or 0) / 1000, "governed_by": seen.by} for seen in one.first],
+        "obstacles": _obstacles(one),
+    }
+
+
+@click.command()
+@click.argument("hash_", metavar="HASH")
+@click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
+@config_option
+def approve(*, hash_: str, reason: str, config: str | None) -> int:
+    r"""Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
+
+    `lapse status` shows HASH. A plan whose policy was changed since is not approved: the next sweep makes a new one.
+
+    \b
+    Examples:
+      lapse approve 3f2a91c0d4e5
+    """
+    session = Session(config)
+    return session.run(lambda hands: _approve(hands, session, hash_, reason))
+
+
+async def _approve(hands: Hands, session: Session, wanted: str, reason: str) -> int:
+    halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if halt.plan]
+    halt = next((halt for halt in halts if halt.plan == wanted), None)
+    if halt is None:
+        there = ", ".join(str(halt.plan) for halt in halts)
+        raise Refused(
+            Code.USAGE, f"no halt carries the plan {wanted}; " + (f"there is {there}" if there else "none does")
+        )
+    partition = Partition(halt.provider, halt.kind, halt.policy)
+    rule = session.rule_for(partition)
+    if rule is None:
+        raise Refused(Code.USAGE, f"{session.config.path} has no policy for {partition}: use the workers' file")
+    await _still_the_same(hands, session, rule, halt)
+    if halt.reason == "orphan_share":
+        key = session.key_of(partition, keys.RULES)
+        (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
+        await hands.ledger.note(partition, share_ok=int(asked or 0))
+    else:
+        await hands.ledger.note(partition, **guard.baseline(await hands.ledger.survey(rule)))
+    await hands.control.lift(halt, f"plan {wanted}: {reason}")
+    output.say(f"approved {partition}: {halt.detail}")
+    if not rule.enforce:
+        output.note(f'Policy {rule.partition.policy} observes: nothing is deleted until it says mode = "enforce".')
+    return Code.OK
+
+
+async def _still_the_same(hands: Hands, session: Session, rule: Rule, halt: Halt) -> None:
+    """Refuse a plan that was made with other rules than those in force, or than this policy file's."""
+    stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "since")]
+    ((digest, since),) = await hands.carrier.run(list(stored))
+    if digest is None or digest.decode() != rule.digest:
+        raise Refused(
+            Code.USAGE,
+            f"{session.config.path} is not what workers use for {rule.partition}: approve with their file, or wait"
+            " until they have taken this one up",
+        )
+    if since is not None and int(since) > halt.since:
+        await hands.control.lift(halt, "the policy was changed after this plan was made")
+        raise Refused(
+            Code.HALTED,
+            f"{rule.partition} was changed after plan {halt.plan} was made: the next sweep looks again, and halts"
+            " with a new plan if it has to",
+        )

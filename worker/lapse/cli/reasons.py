@@ -1,0 +1,292 @@
+"""Why one id will or will not be deleted, and when: sentences. No I/O."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lapse import durations
+from lapse.cli import wording
+from lapse.cli.records import Seen
+from lapse.codec import edge
+from lapse.model import Partition, from_millis
+from lapse.policy import Config, Rule
+from lapse.view import PartitionView
+
+SHOWN = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One id and everything around it that decides what becomes of it. Times in registry milliseconds.
+
+    Attributes:
+        partition: Where it stands; its policy is empty if it is not tracked.
+        seen: What its slot knows of it.
+        rule: The policy file's rule for it, or None.
+        view: Its partition as it stands, or None without a rule.
+        pauses: Scope -> who paused it and why.
+        flow: The provider's breaker and Retry-After.
+        digest: The rules that workers sweep the partition with; empty before the first sweep.
+        forgotten: When an application forgot it, or None.
+        grave: True if it was settled as already gone, and can be brought back.
+        sighting: How often listings showed it unused, or None.
+
+    """
+
+    partition: Partition
+    seen: Seen
+    rule: Rule | None = None
+    view: PartitionView | None = None
+    pauses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    flow: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    forgotten: int | None = None
+    grave: bool = False
+    sighting: Mapping[str, int] | None = None
+
+    @property
+    def kinds(self) -> str:
+        """The kind's plural, as the command line takes it."""
+        return wording.plural(self.partition.kind)
+
+
+def explain(case: Case, config: Config) -> list[str]:
+    """Return what becomes of the id, first in one sentence, then why."""
+    if not case.seen.tracked:
+        return list(_untracked(case))
+    return [verdict(case), *_story(case, config), *_protection(case), *_attempts(case), *standing(case)]
+
+
+def verdict(case: Case) -> str:
+    """Say in one sentence whether and when it will be deleted."""
+    seen, name = case.seen, f"{case.partition.kind} {case.seen.id}"
+    if seen.record.get("g"):
+        return f"{name} was forgotten while a deletion of it was under way: no further attempt is made."
+    for state, said in _NOT_WHILE.items():
+        if _stands(case, state):
+            return f"{name} will not be deleted {said}"
+    if seen.state == "claimed":
+        return f"{name} is being deleted now."
+    if case.rule is None:
+        return f"{name} will never be deleted: no policy covers it (unmanaged)."
+    obstacle = _obstacle(case)
+    return f"{name} {_would(seen)}, but {obstacle}" if obstacle else f"{name} {_will(seen)}"
+
+
+def _will(seen: Seen) -> str:
+    if seen.state == "waiting" and int(seen.record["d"]) > seen.now:
+        return f"will be tried again {_at(seen, int(seen.record['d']))}."
+    if seen.due is None:
+        return "will be deleted once nothing uses it."
+    if seen.due > seen.now:
+        return f"will be deleted {_at(seen, seen.due)}, if it is not used before."
+    return f"is due since {_at(seen, seen.due)}: the next sweep deletes it."
+
+
+_NOT_WHILE = {
+    "held": "while it is held.",
+    "kept": "while a keep rule matches it.",
+    "referenced": "while something else uses it.",
+    "quarantined": "until an operator says what to do with it: it is in quarantine.",
+}
+
+
+def _stands(case: Case, state: str) -> bool:
+    seen = case.seen
+    if state == "held":
+        return bool(seen.hold)
+    return bool(seen.used_by) if state == "referenced" else seen.state == state
+
+
+def _obstacle(case: Case) -> str:
+    """Return what keeps the whole partition from deleting, or an empty string."""
+    view, rule = case.view, case.rule
+    if rule is None or view is None:
+        return ""
+    if not rule.enforce:
+        return f'policy {rule.partition.policy} only observes: nothing is deleted until it says mode = "enforce".'
+    if view.paused:
+        return "its deletion is paused."
+    if view.halts:
+        return f"its policy is halted ({view.halts[0].reason})."
+    if not case.digest:
+        return "no worker has swept its policy yet."
+    return ""
+
+
+def _would(seen: Seen) -> str:
+    if seen.due is None:
+        return "is to be deleted once nothing uses it"
+    return f"is due {'since ' if seen.due <= seen.now else ''}{_at(seen, seen.due)}"
+
+
+def _untracked(case: Case) -> Iterator[str]:
+    seen, name = case.seen, f"{case.partition.kind} {case.seen.id}"
+    yield f"{name} is not tracked: lapse will not delete it."
+    if seen.hold:
+        yield _hold(seen)
+    if case.forgotten:
+        yield f"It was forgotten {_at(seen, case.forgotten)}: lapse leaves it alone until it is registered again."
+    if seen.tombstone and case.grave:
+        yield (
+            f"It was settled {_at(seen, seen.tombstone)} as already gone: the provider did not know it. If that was"
+            f" wrong, bring it back: lapse quarantine undo {case.kinds} {seen.id}"
+        )
+    elif seen.tombstone:
+        yield f"It was deleted {_at(seen, seen.tombstone)}; the provider confirmed it."
+    elif not case.forgotten:
+        yield (
+            "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"
+            f" lapse register {case.partition.kind} {seen.id} --policy NAME"
+        )
+    if case.sighting:
+        yield f"It carries this registry's stamp: {_sighted(case)}"
+    if seen.used_by:
+        yield f"It is used by {_several(seen.used_by)}."
+
+
+def _story(case: Case, config: Config) -> Iterator[str]:
+    """Tell what it is registered under, since when, and what decides its time."""
+    seen, rule = case.seen, case.rule
+    policy = str(seen.record["p"])
+    if rule is None:
+        there = ", ".join(sorted({rule.partition.policy for rule in config.rules}))
+        yield (
+            f"It is registered under {policy}, and {config.path} has no such policy for {case.kinds} of"
+            f" {case.partition.provider} (it has {there}): register it under one of them, or write the policy."
+        )
+    else:
+        yield f"It is registered under {rule.partition.policy}, which {wording.does(rule).rpartition(';')[0]}."
+    created, active = seen.created, seen.active
+    if created:
+        used = " and never used since" if seen.record.get("f") else ""
+        used = f", last used {_at(seen, active)}" if active and active != created else used
+        yield f"It was created {_at(seen, created)}{used}."
+    yield from _time(case)
+    if seen.facts.get("subject"):
+        yield f"It holds data of {seen.facts['subject']}."
+    if labels := seen.facts.get("labels"):
+        yield f"Its labels: {', '.join(f'{key}={value}' for key, value in sorted(labels.items()))}."
+    if uses := seen.facts.get("uses"):
+        yield f"It uses {_several(uses)}, which lives as long as it does."
+
+
+def _time(case: Case) -> Iterator[str]:
+    seen, rule = case.seen, case.rule
+    if seen.record.get("e") and seen.by == "max_age":
+        yield f"Its own expiry, {_at(seen, seen.record['e'])}, lies behind the policy's max_age, which decides."
+    elif seen.record.get("e"):
+        yield f"Its own expiry decides, {_at(seen, seen.record['e'])}, and not the policy's ttl; no touch moves it."
+    elif seen.by == "max_age" and rule and rule.max_age:
+        yield f"The policy's max_age of {durations.show(rule.max_age)} decides: no touch extends it."
+    if rule and rule.orphan and not seen.record.get("e"):
+        yield _sighted(case)
+
+
+def _sighted(case: Case) -> str:
+    times = case.sighting["times"] if case.sighting else 0
+    wanted = case.rule.orphan.seen if case.rule and case.rule.orphan else 0
+    if not times:
+        return "No complete listing has shown it unused yet."
+    return f"{times} of {wanted} complete listings in a row have shown it unused."
+
+
+def _protection(case: Case) -> Iterator[str]:
+    seen = case.seen
+    if seen.hold:
+        yield _hold(seen)
+    if seen.used_by:
+        yield f"It is used by {_several(seen.used_by)}: it lives as long as they do."
+    if seen.state == "kept":
+        yield f"A keep rule matched when it was last looked at; it is looked at again {_at(seen, seen.record['d'])}."
+
+
+def _attempts(case: Case) -> Iterator[str]:
+    seen, record = case.seen, case.seen.record
+    tried = wording.count(int(record.get("n", 0)), "failed attempt")
+    if seen.state == "quarantined":
+        yield f"It is in quarantine since {_at(seen, record['d'])}: {record.get('r')}, after {tried}."
+        if record.get("m"):
+            yield f"The provider's last answer: {record['m']}"
+        yield from _ways_out(case)
+    elif seen.state == "waiting":
+        yield f"The last attempt ended with {record.get('r') or 'nothing known'}; {tried} so far."
+    elif seen.state == "claimed":
+        yield f"A worker has leased it until {_at(seen, record['d'])}; if it ends, the lease runs out by itself."
+    if record.get("x"):
+        yield f"{wording.count(int(record['x']), 'worker')} ended while deleting it: it is tried alone."
+    if record.get("u"):
+        yield "An earlier attempt ended unknown: the provider may have deleted it already."
+
+
+def _ways_out(case: Case) -> Iterator[str]:
+    name = f"{case.kinds} {case.seen.id}"
+    if line := not_found(str(case.seen.record.get("m", ""))):
+        yield (
+            f"If that answer means that it is gone, add {line} to [providers.{case.partition.provider}];"
+            f" then: lapse quarantine retry {name}"
+        )
+    else:
+        yield f"Once the cause is mended: lapse quarantine retry {name}"
+    yield f"To stop tracking it, and leave it at the provider: lapse quarantine drop {name}"
+
+
+def not_found(detail: str) -> str:
+    """Return the config line that a quarantine's detail proposes, or an empty string."""
+    _before, said, line = detail.partition("; if that means gone, add ")
+    return line if said else ""
+
+
+def standing(case: Case) -> Iterator[str]:
+    """Say what keeps the whole policy from deleting now, and which command answers it."""
+    view, rule = case.view, case.rule
+    if rule is None or view is None:
+        return
+    for halt in view.halts:
+        since = _at(case.seen, halt.since)
+        yield f"Policy {rule.partition.policy} is halted since {since}: {halt.reason}: {halt.detail}."
+        yield f"Answer it: {answer(halt.reason, halt.plan)}"
+    if view.paused:
+        pause = case.pauses.get(view.paused, {})
+        yield f"Paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}. Answer it: {unpause(view.paused)}"
+    if view.limited:
+        yield f"Policy {rule.partition.policy} has used up its pace, {wording.pace(rule)}, and goes on by itself."
+    if "breaker" in case.flow:
+        yield f"The provider's breaker is open ({case.flow['breaker']}): requests wait."
+    if case.digest and case.digest != rule.digest:
+        yield "Workers sweep with other rules than this policy file: they have not taken it up, or have another one."
+
+
+def answer(reason: str, plan: str | None) -> str:
+    """Return the command or the change that answers a halt."""
+    if plan:
+        return f"lapse approve {plan}"
+    if reason in {"no_touches", "no_uses"}:
+        return "it ends by itself once its cause has ended"
+    return 'lapse resume --reason "..."'
+
+
+def unpause(scope: str) -> str:
+    """Return the command that takes a pause back."""
+    return "lapse resume" if scope == "*" else f"lapse resume {scope}"
+
+
+def _hold(seen: Seen) -> str:
+    hold = seen.hold or {}
+    until = f", until {_at(seen, hold['until'])}" if hold.get("until") else ""
+    return (
+        f"It is held by {hold.get('actor')} since {_at(seen, hold['since'])}{until}: {json.dumps(hold.get('reason'))}."
+    )
+
+
+def _several(edges: Any) -> str:  # noqa: ANN401 - a stored list
+    named = [edge(text) for text in edges]
+    shown = ", ".join(f"{one.kind} {one.id}" for one in named[:SHOWN])
+    more = len(named) - SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _at(seen: Seen, millis: float) -> str:
+    moment = from_millis(millis)
+    return f"{wording.clock(moment)} ({wording.distance((millis - seen.now) / 1000)})" if moment else "never"

@@ -23,7 +23,7 @@ format: $(VENV)/.stamp
 	$(RUN)/ruff format
 
 bench: $(VENV)/.stamp
-	@$(RUN)/python tests/bench/run.py
+	@cd tests && ../$(RUN)/python -m bench.run
 
 test-servers: $(VENV)/.stamp
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check agent-framework-devui || { \

@@ -25,12 +25,12 @@ def increase(metric: str, by: str) -> str:
     return f"max by ({by}) (increase({metric}{{{CHOSEN}}}[$__rate_interval]))"
 
 
-def panel(number: int, title: str, description: str, queries: list[tuple[str, str]], **more: Any) -> Json:
+def panel(number: int, title: str, description: str, queries: list[tuple[str, str]], unit: str = "short") -> Json:
     """Return one panel; six of them stand in a grid of two columns."""
     x, y = (number % 2) * 12, (number // 2) * 8
     return {
         "id": number + 1,
-        "type": more.pop("type", "timeseries"),
+        "type": "timeseries",
         "title": title,
         "description": description,
         "datasource": SOURCE,
@@ -39,8 +39,8 @@ def panel(number: int, title: str, description: str, queries: list[tuple[str, st
             {"refId": chr(ord("A") + i), "datasource": SOURCE, "expr": expression, "legendFormat": legend}
             for i, (expression, legend) in enumerate(queries)
         ],
-        "fieldConfig": {"defaults": {"unit": more.pop("unit", "short"), "min": 0}, "overrides": []},
-        "options": more,
+        "fieldConfig": {"defaults": {"unit": unit, "min": 0}, "overrides": []},
+        "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
     }
 
 

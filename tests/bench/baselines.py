@@ -1,8 +1,8 @@
 """What lapse is compared with. Nothing of lapse is imported here.
 
-    python baselines.py openai URL CONCURRENCY < ids      a bare asyncio loop over AsyncOpenAI, aiohttp backend
-    python baselines.py notebook URL < ids                for id in ids: client.beta.threads.delete(id)
-    python baselines.py ceiling URL CONCURRENCY < ids     raw HTTP over asyncio streams: what the stand-in can answer
+``baselines.py openai URL CONCURRENCY < ids``: a bare asyncio loop over AsyncOpenAI, aiohttp backend.
+``baselines.py notebook URL < ids``: for id in ids: client.beta.threads.delete(id).
+``baselines.py ceiling URL CONCURRENCY < ids``: raw HTTP over asyncio streams, which the stand-in has to keep up with.
 """
 
 import asyncio

@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from figures import Figure, ratio
-
+from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.embedded import EmbeddedRedis, die_with_parent
 from lapse.sandbox import SandboxProcess
@@ -71,8 +70,8 @@ def measure(rounds: int) -> list[Figure]:
         Figure("deletions/s, AsyncOpenAI loop, 64 at a time", rates["openai"], None),
         Figure("deletions/s, notebook loop", rates["notebook"], None),
         Figure("deletions/s, ceiling of the stand-in at 20 ms, 64 at a time", rates["ceiling"], None),
-        ratio("deletions/s, lapse to AsyncOpenAI", rates["lapse"], rates["openai"], at_least=2.0),
-        ratio("deletions/s, lapse to the notebook loop", rates["lapse"], rates["notebook"], at_least=40),
+        ratio("deletions/s, lapse to AsyncOpenAI", rates["lapse"], rates["openai"], ">=", 2.0),
+        ratio("deletions/s, lapse to the notebook loop", rates["lapse"], rates["notebook"], ">=", 40),
         Figure("CPU per deletion, lapse's process tree, us", [cpu for _rate, cpu in runs["lapse"]], ("<=", 400)),
     ]
 
@@ -99,9 +98,8 @@ def _lapse(registry: Registry, provider: SandboxProcess, worker: int, count: int
     provider.reset()
     ids = provider.seed("thread", count)
     before = _cpu(worker)
-    registry.register_many(
-        {"kind": "thread", "id": id_, "policy": "chat", "created_at": LONG_AGO, "last_active_at": LONG_AGO} for id_ in ids
-    )
+    times = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}
+    registry.register_many({"kind": "thread", "id": id_, "policy": "chat", **times} for id_ in ids)
     deadline = time.monotonic() + 60
     while provider.alive("thread"):
         if time.monotonic() > deadline:
@@ -121,7 +119,7 @@ def _baseline(name: str, provider: SandboxProcess, count: int) -> tuple[float, f
 def _rate(provider: SandboxProcess) -> float:
     """Return DELETEs a second from the first to the last one in the provider's log."""
     times = sorted(one["time"] for one in provider.requests() if one["method"] == "DELETE")
-    return (len(times) - 1) / (times[-1] - times[0])
+    return float((len(times) - 1) / (times[-1] - times[0]))
 
 
 def _cpu(root: int) -> float:

@@ -32,14 +32,12 @@ class Figure:
         return {"name": self.name, "value": self.value, "target": target, "ok": self.ok}
 
 
-def ratio(
-    name: str, ours: Sequence[float], theirs: Sequence[float], *, at_least: float | None = None, at_most: float | None = None
-) -> Figure:
+def ratio(name: str, ours: Sequence[float], theirs: Sequence[float], *target: str | float) -> Figure:
     """Return ours to theirs, round by round: both sides of one round met the same machine."""
-    target = (">=", at_least) if at_least is not None else ("<=", at_most or 0.0)
-    return Figure(name, [one / other for one, other in zip(ours, theirs, strict=True)], target)
+    sign, bound = target
+    return Figure(name, [one / other for one, other in zip(ours, theirs, strict=True)], (str(sign), float(bound)))
 
 
 def shown(value: float) -> str:
     """Return a number with the digits that mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"  # noqa: PLR2004 - as a person writes it
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"

@@ -5,10 +5,10 @@ import json
 import sys
 from pathlib import Path
 
-import deletions
-import registrations
-from figures import Figure, shown
+from bench import deletions, registrations
+from bench.figures import Figure, shown
 
+RESULTS = Path(__file__).parents[2] / "bench-results.json"
 PARTS = {"registrations": registrations.measure, "deletions": deletions.measure}
 
 
@@ -31,7 +31,7 @@ def main() -> None:
         met = {True: "yes", False: "NO", None: ""}[figure.ok]
         sys.stdout.write(f"{figure.name:{width}}  {shown(figure.value):>9}  {spread:>19}  {target:8}  {met}\n")
     results = [figure.as_json() for figure in figures]
-    Path("bench-results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Real workers and beats: messages may be lost, doubled or late; processes may be many, stopped or told anew."""
 
 import json
+import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -132,6 +134,24 @@ def test_a_term_to_the_whole_process_group_cuts_nothing_off(deployment: Deployme
     again.stop()
     deleted_once(deployment, ids, wait_until)
     assert not [name for name in deployment.counters() if name.startswith("crashes")]
+
+
+def test_a_killed_worker_leaves_no_process_behind(deployment: Deployment, wait_until: Wait) -> None:
+    def anyone() -> bool:
+        try:
+            os.killpg(worker.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    deployment.configure(policy())
+    worker = deployment.worker("--beat", children=2)
+    assert anyone()
+
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+    wait_until(lambda: not anyone(), what="the end of its children and its beat")
 
 
 def test_a_changed_config_is_used_without_a_restart_and_an_invalid_one_never(

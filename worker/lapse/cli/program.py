@@ -43,7 +43,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "pause": ("switches", "Stop deleting: everywhere, or in one scope."),
         "resume": ("switches", "Take pauses back; with --reason, answer halts."),
         "sweep": ("sweeping", "Sweep now, in this process."),
-        "orphans": ("sweeping", "Show orphan candidates; with --run, look for them now."),
+        "orphans": ("candidates", "Show orphan candidates; with --run, look for them now."),
         "quarantine": ("quarantine", "See to the ids that no worker goes on with."),
         "audit": ("auditing", "Read the record of every intent and outcome."),
     },

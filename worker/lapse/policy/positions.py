@@ -40,7 +40,7 @@ class Positions:
         """The table or key that was read last; of a text that breaks off, the one to blame."""
         self.repeated: Path | None = None
         """The table or key that was written a second time last."""
-        with suppress(EOFError, RecursionError):
+        with suppress(EOFError, RecursionError, tomllib.TOMLDecodeError):
             self._document()
 
     def line(self, path: Path) -> int:

@@ -1,0 +1,110 @@
+"""``lapse audit``: the record of every intent and outcome, without taking anything out of it."""
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lapse import keys
+from lapse.cli import output
+from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
+from lapse.cli.codes import Code
+from lapse.cli.session import Session
+
+PAGE = 1000
+
+
+@click.group()
+def audit() -> None:
+    r"""Read the record of every intent and outcome.
+
+    \b
+    Examples:
+      lapse audit export
+    """
+
+
+@audit.command()
+@click.argument("kind", type=KIND, required=False)
+@click.argument("id_", metavar="[ID]", type=ID, required=False)
+@click.option("--since", type=PAST, metavar="TIME", help="Only records since then.")
+@provider_option
+@config_option
+def export(
+    *, kind: str | None, id_: str | None, since: datetime | None, provider: str | None, config: str | None
+) -> int:
+    r"""Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
+
+    Nothing is taken out of the registry. With [audit] sink = "stdout", what workers have moved is in their own
+    output, and only the rest is here.
+
+    \b
+    Examples:
+      lapse audit export
+      lapse audit export threads --since 24h
+      lapse audit export thread thread_abc
+    """
+    session = Session(config, provider)
+    wanted = {"provider": provider, "kind": kind, "id": id_}
+    start = since.timestamp() * 1000 if since else 0.0
+    printed: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in _moved(session):
+        _print(record, wanted, start, printed)
+    for record in _waiting(session):
+        _print(record, wanted, start, printed)
+    if session.config.audit.sink == "stdout":
+        output.note('[audit] sink = "stdout": what workers have moved stands in their own output.', output.DIM)
+    return Code.OK
+
+
+def _moved(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield what stands in the sink's file; a line that is cut off is left out."""
+    scheme, _, name = session.config.audit.sink.partition(":")
+    path = Path(name)
+    if scheme != "file":
+        return
+    if not path.exists():
+        output.note(f"{path} does not exist here: nothing was moved to it, or it is on the workers' host.", output.WARN)
+        return
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                output.note(f"{path} has a line that is no JSON; it is left out.", output.WARN)
+
+
+def _waiting(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield what waits in the registry, slot by slot."""
+    configured = {(rule.partition.provider, rule.partition.kind) for rule in session.config.rules}
+    known = {(provider, kind) for provider, kind in json.loads(session.view.published().get("slots", "[]"))}
+    for provider, kind in sorted(configured | known):
+        stream, after = keys.slot(session.namespace, provider, kind) + keys.AUDIT, "-"
+        while rows := _page(session, stream, after):
+            for seq, fields in rows:
+                yield {"seq": seq, **json.loads(fields["e"])}
+            after = f"({rows[-1][0]}"
+
+
+def _page(session: Session, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
+    rows: Any = session.client.xrange(stream, min=after, count=PAGE)
+    return list(rows)
+
+
+def _print(
+    record: dict[str, Any], wanted: dict[str, str | None], start: float, printed: dict[tuple[str, str], tuple[int, int]]
+) -> None:
+    """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
+    slot = (str(record.get("provider")), str(record.get("kind")))
+    millis, _, number = str(record.get("seq", "0-0")).partition("-")
+    seq = (int(millis), int(number or 0))
+    if seq <= printed.get(slot, (-1, -1)):
+        return
+    printed[slot] = seq
+    if record.get("at", 0) >= start and all(
+        value is None or record.get(name) == value for name, value in wanted.items()
+    ):
+        output.records([record])

@@ -1,0 +1,181 @@
+"""A worker's job done once in this process: what ``lapse sweep`` and ``lapse orphans --run`` have in common."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+from lapse import keys, log, preflight
+from lapse.cli import output
+from lapse.cli.codes import Code, Refused
+from lapse.cli.planning import Planned, plan_of
+from lapse.cli.session import Hands, Session
+from lapse.flow import Flow
+from lapse.orphans import collect_orphans
+from lapse.policy import Rule
+from lapse.providers import TIMEOUT, Provider
+from lapse.run import Means, Report
+from lapse.sweep import sweep
+
+WORKERS_LIVE = 300.0
+"""Seconds since beat's last tick within which workers will sweep by themselves."""
+SHOW_EVERY = 0.25
+
+RESULTS = {
+    "stopped": Code.INTERRUPTED,
+    "halted": Code.HALTED,
+    "paused": Code.HALTED,
+    "refused": Code.USAGE,
+    "divergence": Code.USAGE,
+    "breaker": Code.TEMPORARY,
+    "unproven": Code.PARTIAL,
+    "undecided": Code.PARTIAL,
+    "limited": Code.LIMITED,
+    "budget_exhausted": Code.LIMITED,
+}
+WORST_FIRST = (Code.INTERRUPTED, Code.HALTED, Code.TEMPORARY, Code.PARTIAL, Code.USAGE, Code.LIMITED, Code.OK)
+DONE = {"deleted", "already_gone", "kept", "conflict"}
+
+
+def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bool) -> int:
+    """Sweep these partitions, say what came of it, and return the exit code.
+
+    Args:
+        session: This call's.
+        rules: What to sweep, all of one provider.
+        doomed: How much is to be deleted, for the bar.
+        as_json: Print one JSON object for each partition.
+
+    Raises:
+        ConfigError: this Redis must not hold a registry.
+
+    """
+    log.configure("ERROR")
+    preflight.start(session.url, session.config)
+    with output.progress("sweeping", doomed) as advance:
+
+        async def work(hands: Hands) -> list[Report]:
+            await hands.control.epoch()
+            async with _means(hands, session, rules[0].partition.provider) as means, _watched(hands, rules, advance):
+                return [await _until_done(means, rule) for rule in rules]
+
+        reports = session.run(work)
+    return _told(reports, as_json=as_json)
+
+
+async def _until_done(means: Means, rule: Rule) -> Report:
+    """Sweep until nothing is due, or something other than the time ends it."""
+    total: Report | None = None
+    while total is None or (total.more and total.result == "budget_exhausted"):
+        report = await (collect_orphans if rule.orphan else sweep)(means, rule)
+        if total is not None:
+            report.outcomes.update(total.outcomes)
+            report.seconds += total.seconds
+        total = report
+    return total
+
+
+@contextlib.asynccontextmanager
+async def _means(hands: Hands, session: Session, name: str) -> AsyncIterator[Means]:
+    """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order."""
+    config, stop = session.config, threading.Event()
+    account = config.accounts[name]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
+        flow = Flow(hands.carrier, session.namespace, account)
+        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop)
+
+
+@contextlib.asynccontextmanager
+async def _watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
+    """Move the bar by the registry's own counters while a sweep runs."""
+    before = await _settled(hands, rules)
+
+    async def watch() -> None:
+        while True:
+            await asyncio.sleep(SHOW_EVERY)
+            advance(await _settled(hands, rules) - before)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _settled(hands: Hands, rules: Sequence[Rule]) -> int:
+    fields = [
+        (keys.slot(hands.ledger.namespace, rule.partition.provider, rule.partition.kind), rule.partition.policy)
+        for rule in rules
+    ]
+    commands = [
+        ("HMGET", slot + keys.COUNTERS, *(f"settled|{policy}|{outcome}" for outcome in sorted(DONE)))
+        for slot, policy in fields
+    ]
+    return sum(int(n or 0) for reply in await hands.carrier.run(list(commands)) for n in reply)
+
+
+async def checked_plan(hands: Hands, session: Session, rules: Sequence[Rule]) -> list[Planned]:
+    """Return the plan of each rule.
+
+    Raises:
+        Refused: a policy of this file must not be put in force by hand.
+
+    """
+    planned = await plan_of(hands, session, rules, 3)
+    for one in planned:
+        await _refuse_other_rules(hands, session, one)
+    return planned
+
+
+async def _refuse_other_rules(hands: Hands, session: Session, one: Planned) -> None:
+    """Refuse to put a file's rules in force by hand where workers use others: they would halt.
+
+    Raises:
+        Refused: this file is older than the rules in force, or workers are about to take it up by themselves.
+
+    """
+    rule = one.rule
+    if one.digest in {"", rule.digest}:
+        return
+    ((superseded,),) = await hands.carrier.run([("HMGET", session.key_of(rule.partition, keys.RULES), "superseded")])
+    if superseded and rule.digest in superseded.decode():
+        raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {rule.partition}")
+    beat = (await hands.control.published()).get("beat")
+    if beat and await hands.control.now() - int(beat) < WORKERS_LIVE * 1000:
+        raise Refused(
+            Code.USAGE,
+            f"workers use other rules for {rule.partition} than {session.config.path}: wait until they have taken it"
+            " up, or use their file",
+        )
+
+
+def _told(reports: Sequence[Report], *, as_json: bool) -> int:
+    if as_json:
+        output.records(report.as_log() for report in reports)
+    for report in reports if not as_json else ():
+        outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(report.outcomes.items()) if n)
+        detail = f" ({report.detail})" if report.detail else ""
+        output.say(f"{report.partition}: {report.result}{detail}: {outcomes or 'nothing settled'}")
+    codes = {RESULTS.get(report.result, Code.OK) for report in reports}
+    if any(n and outcome not in DONE for report in reports for outcome, n in report.outcomes.items()):
+        codes.add(Code.PARTIAL)
+    return next(code for code in WORST_FIRST if code in codes | {Code.OK})
+
+
+def one_provider(rules: Sequence[Rule]) -> str:
+    """Return the provider of these rules.
+
+    Raises:
+        Refused: there are several.
+
+    """
+    names = sorted({rule.partition.provider for rule in rules})
+    if len(names) > 1:
+        raise Refused(Code.USAGE, f"which provider? Give --provider, one of {', '.join(names)}")
+    return names[0]

@@ -1,5 +1,6 @@
 """One deployment: a config file, real worker and beat processes, a Redis, and the provider stand-in."""
 
+import contextlib
 import json
 import os
 import signal
@@ -108,9 +109,10 @@ class Process:
         return self.wait(within), time.monotonic() - started
 
     def kill(self) -> None:
-        if self.alive():
+        """Kill the program and whatever it left behind."""
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
-            self.wait()
+        self.wait()
 
 
 class Deployment:

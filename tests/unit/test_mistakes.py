@@ -167,7 +167,7 @@ def test_kinds_differ_in_what_can_be_kept_and_types_in_their_kinds(monkeypatch: 
     kept = refused(FILE + 'keep = [{ metadata = { pin = "true" } }]\n')
     other = refused(changed('"thread"', '"conversation"'))
 
-    assert "policies.chat.keep.0.metadata: threads have no metadata" in kept
+    assert "policies.chat.keep[0].metadata: threads have no metadata" in kept
     assert 'policies.chat.kind: "conversation" is no kind of type openai: there is thread' in other
 
 

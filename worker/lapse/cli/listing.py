@@ -105,17 +105,22 @@ def _rows(found: list[Seen]) -> Iterator[tuple[str | Text, ...]]:
             Text(one.state, style=STYLES.get(one.state, "")),
             _due(one),
             one.by,
-            _moment(one.active),
-            _moment(one.created),
+            _when(one, one.active),
+            _when(one, one.created),
         )
 
 
 def _due(one: Seen) -> str | Text:
     if one.due is None:
         return "never" if one.by == "unmanaged" else "when unused"
-    if not output.on_terminal():
-        return _moment(one.due)
-    return Text(wording.distance((one.due - one.now) / 1000), style=output.WARN if one.due <= one.now else "")
+    return Text(_when(one, one.due), style=output.WARN if one.due <= one.now else "")
+
+
+def _when(one: Seen, millis: int | None) -> str:
+    """Return a time as who reads it wants it: a person how far away, a program when."""
+    if millis is None or not output.on_terminal():
+        return _moment(millis)
+    return wording.distance((millis - one.now) / 1000)
 
 
 def _moment(millis: int | None) -> str:

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from lapse.log import redact
 
+BOUNDLESS = 100_000
 GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
 
 
@@ -124,11 +125,12 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
     """Return the table with as many columns as the terminal has room for."""
     console = _stdout()
+    boundless = console.options.update(width=BOUNDLESS)
     shown = list(range(len(columns)))
     while True:
         made = _table(columns, rows, shown)
         droppable = [index for index in shown if columns[index].rank]
-        if not droppable or Measurement.get(console, console.options, made).maximum <= console.width:
+        if not droppable or Measurement.get(console, boundless, made).maximum <= console.width:
             return made
         shown.remove(max(droppable, key=lambda index: (columns[index].rank, index)))
 

@@ -182,9 +182,8 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
     if view.quarantined:
         yield f"{name}: {wording.count(view.quarantined, 'id')} in quarantine", output.BAD
         yield f"  lapse quarantine list {wording.plural(rule.partition.kind)}", output.STRONG
-    if one.digest != rule.digest:
-        what = "have not taken this version of the policy up yet" if one.digest else "have never swept it"
-        yield f"{name}: workers {what}.", output.WARN
+    if one.digest and one.digest != rule.digest:
+        yield f"{name}: workers have not taken this version of the policy up yet.", output.WARN
 
 
 def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:

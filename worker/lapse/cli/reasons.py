@@ -60,7 +60,7 @@ def explain(case: Case, config: Config) -> list[str]:
 
 def verdict(case: Case) -> str:
     """Say in one sentence whether and when it will be deleted."""
-    seen, name = case.seen, f"{case.partition.kind} {case.seen.id}"
+    seen, name = case.seen, case.seen.id
     if seen.record.get("g"):
         return f"{name} was forgotten while a deletion of it was under way: no further attempt is made."
     for state, said in _NOT_WHILE.items():
@@ -122,7 +122,7 @@ def _would(seen: Seen) -> str:
 
 
 def _untracked(case: Case) -> Iterator[str]:
-    seen, name = case.seen, f"{case.partition.kind} {case.seen.id}"
+    seen, name = case.seen, case.seen.id
     yield f"{name} is not tracked: lapse will not delete it."
     if seen.hold:
         yield _hold(seen)
@@ -169,7 +169,7 @@ def _story(case: Case, config: Config) -> Iterator[str]:
     if labels := seen.facts.get("labels"):
         yield f"Its labels: {', '.join(f'{key}={value}' for key, value in sorted(labels.items()))}."
     if uses := seen.facts.get("uses"):
-        yield f"It uses {_several(uses)}, which lives as long as it does."
+        yield f"It uses {_several(uses)}, which lives as long."
 
 
 def _time(case: Case) -> Iterator[str]:
@@ -197,7 +197,7 @@ def _protection(case: Case) -> Iterator[str]:
     if seen.hold:
         yield _hold(seen)
     if seen.used_by:
-        yield f"It is used by {_several(seen.used_by)}: it lives as long as they do."
+        yield f"It is used by {_several(seen.used_by)}, and lives as long."
     if seen.state == "kept":
         yield f"A keep rule matched when it was last looked at; it is looked at again {_at(seen, seen.record['d'])}."
 

@@ -12,6 +12,8 @@ from lapse.log import configure
 from lapse.settings import ConfigFile, find
 
 LOOPBACK = "127.0.0.1"
+FILE = click.Path(dir_okay=False, path_type=Path)
+SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()

@@ -21,7 +21,7 @@ USED_ONCE_MORE_AFTER = 4.0
 def main() -> int:
     """Run the demo; return 0 if everything due is gone, everything else alive, and every count true."""
     signal.signal(signal.SIGTERM, _interrupted)
-    console = Console(stderr=True)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
     began = time.monotonic()
     try:
         with Stage() as stage:

@@ -72,7 +72,7 @@ class Stage:
         self._run("worker", "celery", "-A", "lapse.app", "worker", "--loglevel=INFO", "--concurrency=2")
         self._run("beat", "celery", "-A", "lapse.app", "beat", "--loglevel=INFO")
         self._run("metrics", "lapse", "metrics", "--port", str(self._metrics))
-        self._until("metrics", lambda: "lapse_build_info" in self.metrics())
+        self._until("metrics", lambda: self._get("readyz") == "ready\n")
 
     def check(self) -> None:
         """Raise StageError if a process has ended."""
@@ -95,8 +95,7 @@ class Stage:
 
     def metrics(self) -> str:
         """Scrape the exporter."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics", timeout=5) as reply:
-            return str(reply.read().decode())
+        return self._get("metrics")
 
     def close(self) -> None:
         """End every process, gently first."""
@@ -142,6 +141,10 @@ class Stage:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)
         raise StageError(f"{name} did not answer within 20 s:\n{self.log(name)[-2000:]}")
+
+    def _get(self, page: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/{page}", timeout=5) as reply:
+            return str(reply.read().decode())
 
     def _sandbox(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         request = urllib.request.Request(

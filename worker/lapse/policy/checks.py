@@ -1,29 +1,62 @@
-"""What concerns several keys of the policy file at once. No I/O."""
+"""What concerns several keys of the policy file at once. No I/O.
+
+A key that is wrong by itself has been reported and is not in the tables checked here: ``Given`` remembers that it was
+written, so that it is not reported as missing too.
+"""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from lapse import durations
 from lapse.kinds import KINDS, Kind
 from lapse.policy.fields import is_loopback
-from lapse.policy.models import File, Policy, Provider
+from lapse.policy.models import SECONDS_PER, File, Policy, Provider
+from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
 
 OPENAI = "https://api.openai.com/v1"
 SHORTEST_LEASE = 2.0
+_WAYS = ("ttl", "expires_after", "orphan")
 
 
-def check(file: File) -> Iterator[Problem]:
-    """Yield what is wrong between keys that are each right by themselves."""
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One named table, without what is wrong in it by itself."""
+
+    at: tuple[str, str]
+    table: Policy | Provider
+    broken: frozenset[str]
+
+    def has(self, key: str) -> bool:
+        """Return True if the key is written, rightly or not."""
+        return key in self.broken or getattr(self.table, key) not in (None, False)
+
+
+def check(file: File, broken: Collection[Path] = ()) -> Iterator[Problem]:
+    """Yield what is wrong between keys that are each right by themselves.
+
+    Args:
+        file: The tables, without the keys that are wrong by themselves.
+        broken: Where those were.
+
+    """
     if file.sweep.lease < SHORTEST_LEASE:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
+    if file.audit.key_file:
+        yield _later(("audit", "key_file"))
+    if file.registry.witness_file:
+        yield _later(("registry", "witness_file"))
     for name, provider in file.providers.items():
-        yield from _provider(name, provider)
-    if not file.policies:
+        yield from _provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
+    if not _names("policies", file.policies, broken):
         yield Problem(("policies",), "there is none: write [policies.NAME] with kind, ttl and anchor")
+    providers = _names("providers", file.providers, broken)
     for name, policy in file.policies.items():
-        yield from _when(name, policy)
-        yield from _where(name, policy, file)
+        given = Given(("policies", name), policy, _keys_of(("policies", name), broken))
+        yield from _when(given, policy)
+        yield from _where(given, policy, file, providers)
     yield from _former_names(file)
 
 
@@ -39,90 +72,142 @@ def base_url(provider: Provider) -> str:
     return provider.base_url or OPENAI
 
 
-def _provider(name: str, provider: Provider) -> Iterator[Problem]:
-    at = ("providers", name)
-    if provider.type is None:
-        yield Problem((*at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
-    credentials = [key for key in ("api_key_env", "api_key_file", "auth") if getattr(provider, key)]
-    if len(credentials) != 1:
-        yield Problem((*at, "api_key_env"), "name the key's place once: api_key_env, or api_key_file")
+def ttl_of(policy: Policy) -> float | None:
+    """Return the seconds of ``ttl``, or of ``expires_after``; None if there is neither."""
+    after = policy.expires_after
+    if after is None:
+        return policy.ttl
+    return float(sum((getattr(after, unit) or 0) * seconds for unit, seconds in SECONDS_PER.items()))
+
+
+def _names(section: str, tables: Mapping[str, object], broken: Collection[Path]) -> set[str]:
+    """Return the names in a section, those of broken tables included; a broken section is called ``""``."""
+    return {*tables, *("".join(map(str, path[1:2])) for path in broken if path[:1] == (section,))}
+
+
+def _keys_of(at: Path, broken: Collection[Path]) -> frozenset[str]:
+    return frozenset(str(path[len(at)]) for path in broken if path[: len(at)] == at and len(path) > len(at))
+
+
+def _later(at: Path) -> Problem:
+    return Problem(at, "is not in this version: leave it out")
+
+
+def _provider(given: Given, provider: Provider) -> Iterator[Problem]:
+    if not given.has("type"):
+        yield Problem((*given.at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
+    credentials = [key for key in ("api_key_env", "api_key_file", "auth") if given.has(key)]
+    if not credentials:
+        text = 'is missing: name the variable that holds the key, such as "OPENAI_API_KEY", or a file with api_key_file'
+        yield Problem((*given.at, "api_key_env"), text)
+    if len(credentials) > 1:
+        yield Problem((*given.at, credentials[1]), f"stands beside {credentials[0]}: name one place of the key")
     if provider.auth and provider.type == "openai":
-        yield Problem((*at, "auth"), "type openai takes a key: api_key_env, or api_key_file")
+        yield Problem((*given.at, "auth"), "is nothing that type openai knows: use api_key_env, or api_key_file")
     parts = urlsplit(base_url(provider))
-    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not provider.allow_plaintext:
-        yield Problem(
-            (*at, "base_url"),
-            "would send the key readable over the network: use https, or state allow_plaintext = true",
-        )
+    allowed = provider.allow_plaintext or "allow_plaintext" in given.broken
+    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
+        text = "would send the key readable over the network: use https, or state allow_plaintext = true"
+        yield Problem((*given.at, "base_url"), text)
 
 
-def _when(name: str, policy: Policy) -> Iterator[Problem]:
-    at = ("policies", name)
-    ways = [key for key in ("ttl", "expires_after", "orphan") if getattr(policy, key) is not None]
+def _when(given: Given, policy: Policy) -> Iterator[Problem]:
+    at = given.at
+    ways = [key for key in _WAYS if given.has(key)]
     if not ways:
-        yield Problem(
-            (*at, "ttl"), "is missing, and nothing has a default ttl: write a ttl and an anchor, or an orphan rule"
-        )
+        text = "is missing, and nothing has a default ttl: write a ttl and an anchor, or an orphan rule"
+        yield Problem((*at, "ttl"), text)
     if len(ways) > 1:
         yield Problem((*at, ways[1]), f"stands beside {ways[0]}: a policy has one of ttl, expires_after and orphan")
-    if policy.ttl is not None and policy.anchor is None:
+    if ways == ["ttl"] and not given.has("anchor"):
         yield Problem((*at, "anchor"), 'is missing: say what the ttl counts from, "created_at" or "last_active_at"')
-    if policy.ttl is None and policy.anchor is not None:
-        yield Problem((*at, "anchor"), "counts for nothing without a ttl")
-    if policy.orphan and policy.max_age is not None:
+    if ways and not given.has("ttl") and given.has("anchor"):
+        yield Problem((*at, "anchor"), f"has no meaning beside {ways[0]}, which says itself what it counts from")
+    if ways == ["orphan"] and given.has("max_age"):
         yield Problem((*at, "max_age"), "has no meaning beside an orphan rule")
     if policy.expires_after:
-        given = [unit for unit in ("days", "hours", "minutes", "seconds") if getattr(policy.expires_after, unit)]
-        if len(given) != 1:
-            yield Problem((*at, "expires_after"), "give exactly one of days, hours, minutes and seconds")
+        yield from _expires_after(policy, (*at, "expires_after"))
+    ttl = ttl_of(policy)
+    if ttl and policy.max_age and policy.max_age < ttl:
+        ttl_text, age_text = durations.show(ttl), durations.show(policy.max_age)
+        yield Problem((*at, "max_age"), f"of {age_text} is shorter than the ttl of {ttl_text}, which would never count")
 
 
-def _where(name: str, policy: Policy, file: File) -> Iterator[Problem]:
-    at = ("policies", name)
-    if policy.kind is None:
+def _expires_after(policy: Policy, at: Path) -> Iterator[Problem]:
+    given = [unit for unit in SECONDS_PER if getattr(policy.expires_after, unit)]
+    if len(given) != 1:
+        yield Problem(at, f"give exactly one of {', '.join(SECONDS_PER)}")
+    if (ttl_of(policy) or 0) > durations.LONGEST:
+        yield Problem(at, "is longer than 100 years")
+
+
+def _where(given: Given, policy: Policy, file: File, providers: Collection[str]) -> Iterator[Problem]:
+    at = given.at
+    if not given.has("kind"):
         yield Problem((*at, "kind"), 'is missing: write what it deletes, such as "conversation"')
-    account = account_of(policy, file)
-    if account is None:
-        said = "is missing: there is more than one" if file.providers else "is missing: write [providers.NAME] first"
-        yield Problem((*at, "provider"), said)
-    elif account not in file.providers:
-        yield Problem((*at, "provider"), f"{shown(account)} is not configured: {did_you_mean(account, file.providers)}")
-    else:
-        for kind in policy.kind or ():
-            yield from _kind(name, policy, kind, file.providers[account])
-
-
-def _kind(name: str, policy: Policy, kind: str, provider: Provider) -> Iterator[Problem]:
-    at = ("policies", name)
-    known: Mapping[str, Kind] = KINDS.get(provider.type or "", {})
-    if kind not in known:
-        if provider.type:
-            text = f"{shown(kind)} is no kind of type {provider.type}: {did_you_mean(kind, known)}"
-            yield Problem((*at, "kind"), text)
-        return
-    found = known[kind]
-    host = urlsplit(base_url(provider)).hostname or ""
-    if sunset := found.sunset(host):
-        yield Problem(
-            (*at, "kind"),
-            f"{host} shut {found.plural} down on {sunset.date}; its successor is {sunset.successor}",
-        )
-    if policy.orphan and not found.listable:
-        yield Problem((*at, "orphan"), f"{found.plural} cannot be listed: there is no way to find orphans")
     for i, keep in enumerate(policy.keep):
         if keep.name is None and not keep.metadata:
             yield Problem((*at, "keep", i), "is blank, and a blank does not mean everything: give a name or metadata")
-        if keep.name is not None and not found.has_name:
-            yield Problem((*at, "keep", i, "name"), f"{found.plural} have no name: keep them by metadata")
-        if keep.metadata and not found.has_metadata:
-            yield Problem((*at, "keep", i, "metadata"), f"{found.plural} have no metadata")
+    if policy.cancel:
+        yield _later((*at, "cancel"))
+    if policy.provider is None and "provider" not in given.broken and len(providers) != 1:
+        choice = f"write one of {', '.join(sorted(providers))}" if providers else "write [providers.NAME] first"
+        yield Problem((*at, "provider"), f"is missing: {choice}")
+    elif policy.provider is not None and policy.provider not in providers:
+        text = f"{shown(policy.provider)} is not configured: {did_you_mean(policy.provider, providers)}"
+        yield Problem((*at, "provider"), text)
+    account = None if "provider" in given.broken else file.providers.get(account_of(policy, file) or "")
+    if account and account.type:
+        yield from _kinds(at, policy, account, KINDS[account.type])
+
+
+def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kind]) -> Iterator[Problem]:
+    found = [known[kind] for kind in policy.kind or () if kind in known]
+    for kind in policy.kind or ():
+        if kind not in known:
+            text = f"{shown(kind)} is no kind of type {provider.type}: {did_you_mean(kind, known)}"
+            yield Problem((*at, "kind"), text)
+    host = urlsplit(base_url(provider)).hostname or ""
+    for kind in found:
+        if sunset := kind.sunset(host):
+            text = f"{host} shut {kind.plural} down on {sunset.date}; its successor is {sunset.successor}"
+            yield Problem((*at, "kind"), text)
+        if policy.orphan and not kind.listable:
+            yield Problem((*at, "orphan"), f"{kind.plural} cannot be listed: there is no way to find orphans")
+        yield from _keep(at, policy, kind)
+    if len(found) == len(policy.kind or ()) > 0:
+        yield from _cascade(at, policy, found)
+
+
+def _keep(at: Path, policy: Policy, kind: Kind) -> Iterator[Problem]:
+    for i, keep in enumerate(policy.keep):
+        if keep.name is not None and not kind.has_name:
+            yield Problem((*at, "keep", i, "name"), f"{kind.plural} have no name: keep them by metadata")
+        if keep.metadata and not kind.has_metadata:
+            yield Problem((*at, "keep", i, "metadata"), f"{kind.plural} have no metadata")
+
+
+def _cascade(at: Path, policy: Policy, kinds: Collection[Kind]) -> Iterator[Problem]:
+    children = {kind.child.name for kind in kinds if kind.child}
+    for kind, what in policy.cascade.items():
+        if kind in children and what == "protect":
+            yield Problem((*at, "cascade", kind), 'belongs to what is deleted: write "delete" or "leave"')
+        elif kind not in children and what != "leave":
+            can = f"; what can be said here is about {', '.join(sorted(children))}" if children else ""
+            yield Problem((*at, "cascade", kind), f'{shown(what)} is not in this version: write "leave"{can}')
 
 
 def _former_names(file: File) -> Iterator[Problem]:
-    claimed = Counter(old for policy in file.policies.values() for old in policy.formerly)
-    for name, policy in file.policies.items():
-        for i, old in enumerate(policy.formerly):
-            if old in file.policies:
-                yield Problem(("policies", name, "formerly", i), f"{shown(old)} is a policy of this file")
-            elif claimed[old] > 1:
-                yield Problem(("policies", name, "formerly", i), f"{shown(old)} is claimed by two policies, or twice")
+    claims = [
+        ((name, i), (account_of(policy, file), kind, old), old)
+        for name, policy in file.policies.items()
+        for i, old in enumerate(policy.formerly)
+        for kind in policy.kind or ()
+    ]
+    times = Counter(claimed for _, claimed, _ in claims)
+    for (name, i), claimed, old in claims:
+        at = ("policies", name, "formerly", i)
+        if old in file.policies:
+            yield Problem(at, f"{shown(old)} is a policy of this file")
+        elif times[claimed] > 1:
+            yield Problem(at, f"{shown(old)} is claimed twice for {claimed[1]}")

@@ -1,58 +1,93 @@
 """The environment's overrides of the policy file: ``LAPSE_POLICIES__CHAT__MODE=enforce``. No I/O.
 
-Two underscores step into a table. Names are compared without case, and ``-`` and ``.`` in a name are written ``_``.
+Two underscores step into a table. Keys and names are compared without case, and ``-`` and ``.`` in a name are written
+``_``. A value is read as TOML reads it, and else taken as text. Providers and policies are named by the file alone: a
+variable changes what it has or adds a key, so a mistyped name is an error and never a new policy.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
-from lapse.errors import ConfigError
-from lapse.policy.models import NAMED, SECTIONS
+from lapse.policy.models import NAMED, SECTIONS, Model
 from lapse.policy.positions import Path
+from lapse.policy.problems import Problem
 
 PREFIX = "LAPSE_"
 STEP = "__"
 
 
-def overridden(tables: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], dict[Path, str]]:
-    """Return the tables with the environment's values in them, and which variable set which key.
+@dataclass(slots=True)
+class Overrides:
+    """The tables with the environment's values in them, which variable set which key, and which could not."""
 
-    Raises:
-        ConfigError: a variable that names no key; all of them at once.
+    tables: dict[str, Any]
+    variables: dict[Path, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
 
-    """
-    changed, variables, problems = _copy(tables), dict[Path, str](), []
+
+def overridden(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
+    """Return the file's tables with the environment's overrides; the tables given are not changed."""
+    made = Overrides(_copy(tables))
+    known = {name: path for path, name in _known(tables)}
     for name in sorted(environ):
-        if name.startswith(PREFIX) and STEP in name:
-            path = _path(name, changed)
-            if path is None:
-                problems.append(f"{name}: {_near(name, changed)}")
-            else:
-                _put(changed, path, _value(environ[name]))
-                variables[path] = name
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return changed, variables
+        if not name.startswith(PREFIX):
+            continue
+        problem = _override(made, known, name, environ[name].strip()) if STEP in name else _slip(known, name)
+        if problem:
+            made.problems.append(Problem((), problem, name))
+    return made
+
+
+def _override(made: Overrides, known: Mapping[str, Path], name: str, text: str) -> str | None:
+    """Set one key, or return why that cannot be."""
+    # A variable may go deeper than the keys of a table: LAPSE_LIMITS__MAX_DELETIONS__AMOUNT.
+    steps = name.upper().split(STEP)
+    depth = next((depth for depth in range(len(steps), 0, -1) if STEP.join(steps[:depth]) in known), 0)
+    if not depth or not all(steps):
+        close = get_close_matches(name.upper(), known, n=1)
+        return f"sets no key of the policy file: {f'did you mean {close[0]}?' if close else 'unset it'}"
+    path = (*known[STEP.join(steps[:depth])], *(step.lower() for step in steps[depth:]))
+    if path[1] == _AMBIGUOUS:
+        return "fits more than one name in the policy file: change the file instead"
+    if path in made.variables:
+        return f"sets the same key as {made.variables[path]}: unset one of them"
+    if not text:
+        return "is blank: give it a value, or unset it"
+    _put(made.tables, path, _value(path, text))
+    made.variables[path] = name
+    return None
+
+
+def _slip(known: Mapping[str, Path], name: str) -> str | None:
+    """Return what is wrong with a name that would be a key with two underscores in the place of one."""
+    meant = next((full for full in known if full.replace(STEP, "_") == name.upper()), None)
+    return f"sets nothing: did you mean {meant}, with two underscores?" if meant else None
+
+
+_AMBIGUOUS = ""
+
+
+def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Yield every key that a variable may set, with the variable's name in capitals."""
+    for section, model in SECTIONS.items():
+        for key in model.model_fields:
+            yield (section, key), f"{PREFIX}{section}{STEP}{key}".upper()
+    for section, model in NAMED.items():
+        folded: dict[str, str] = {}
+        names = tables.get(section)
+        for name in names if isinstance(names, Mapping) else ():
+            short = name.upper().replace("-", "_").replace(".", "_")
+            folded[short] = _AMBIGUOUS if short in folded else name
+        for short, name in folded.items():
+            for key in model.model_fields:
+                yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
 
 
 def _copy(value: Any) -> Any:  # noqa: ANN401 - any TOML
     return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
-
-
-def _path(name: str, tables: Mapping[str, Any]) -> Path | None:
-    section, *rest = name.removeprefix(PREFIX).lower().split(STEP)
-    if section in SECTIONS and rest and rest[0] in SECTIONS[section].model_fields:
-        return (section, *rest)
-    if section in NAMED and len(rest) > 1 and rest[1] in NAMED[section].model_fields:
-        written = next((key for key in tables.get(section, {}) if _folded(key) == rest[0]), rest[0])
-        return (section, written, *rest[1:])
-    return None
-
-
-def _folded(name: str) -> str:
-    return name.lower().replace("-", "_").replace(".", "_")
 
 
 def _put(tables: dict[str, Any], path: Path, value: object) -> None:
@@ -64,21 +99,21 @@ def _put(tables: dict[str, Any], path: Path, value: object) -> None:
     tables[str(path[-1])] = value
 
 
-def _value(text: str) -> object:
-    """Return a number, boolean, array or table as TOML reads it, and everything else as text."""
+def _value(path: Path, text: str) -> object:
+    """Return a number, boolean, array, table or quoted text as TOML reads it, and everything else as text."""
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
-    return value if isinstance(value, bool | int | float | list | dict | str) else text
+    value = document.pop("value")
+    if document or not isinstance(value, bool | int | float | list | dict | str):
+        return text
+    return value if isinstance(value, str) or not _takes_text(path) else text
 
 
-def _near(name: str, tables: Mapping[str, Any]) -> str:
-    known = [
-        f"{PREFIX}{section}{STEP}{key}".upper() for section, model in SECTIONS.items() for key in model.model_fields
-    ]
-    for section, model in NAMED.items():
-        for written in tables.get(section, {}):
-            known += [f"{PREFIX}{section}{STEP}{_folded(written)}{STEP}{key}".upper() for key in model.model_fields]
-    close = get_close_matches(name, known, n=1)
-    return f"sets no key of the policy file: {f'did you mean {close[0]}?' if close else 'unset it'}"
+def _takes_text(path: Path) -> bool:
+    """Return True for a key whose value is text, so that ``ORGANIZATION=12345`` needs no quotes."""
+    model: type[Model] = {**SECTIONS, **NAMED}[str(path[0])]
+    annotation: Any = model.model_fields[str(path[2 if path[0] in NAMED else 1])].annotation
+    kinds = (annotation, *get_args(annotation))
+    return any(kind is str or getattr(kind, "__origin__", None) is str for kind in kinds)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,7 +18,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
+from lapse import Registry
 from lapse.deletion import delete
 from lapse.embedded import die_with_parent, free_port
 from lapse.outcomes import Outcome
@@ -223,6 +225,58 @@ async def test_lapse_deletes_a_conversation_once(devui: Server) -> None:
 
     assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
     assert devui.ask("GET", f"/conversations/{made}")[0] == 404
+
+
+CONFIG = """
+[schedule]
+sweep = "1s"
+[sweep]
+ramp = "off"
+[registry]
+allow_volatile = true
+[providers.devui]
+type = "openai"
+base_url = "{url}"
+api_key_env = "KEY"
+rate = "unlimited"
+not_found = ["Conversation {{id}} not found"]
+[policies.chat]
+kind = "conversation"
+ttl = "1d"
+anchor = "created_at"
+mode = "enforce"
+"""
+
+
+def test_a_worker_deletes_what_is_due_there_and_leaves_the_rest(
+    devui: Server, redis_url: str, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    """The whole way: registered, claimed by a Celery worker, deleted by a server that others wrote."""
+    made = [json.loads(devui.ask("POST", "/conversations", {})[1])["id"] for _ in range(40)]
+    due, alive = made[:30], made[30:]
+    (tmp_path / "retention.toml").write_text(CONFIG.format(url=devui.url))
+    with Registry(redis_url, provider="devui", timeout=5) as registry:
+        for id_ in due:
+            registry.register("conversation", id_, "chat", expires_in="1s")
+        registry.register_many({"kind": "conversation", "id": id_, "policy": "chat"} for id_ in alive)
+    environ = os.environ | {"LAPSE_CONFIG": "retention.toml", "LAPSE_REGISTRY__URL": redis_url, "KEY": KEY}
+    celery = [sys.executable, str(Path(sys.executable).parent / "celery"), "-A", "lapse.app", "worker", "--beat"]
+    with (tmp_path / "worker.log").open("wb") as log:
+        worker = subprocess.Popen(die_with_parent(*celery), env=environ, cwd=tmp_path, stdout=log, stderr=log)
+    try:
+
+        def left() -> int:
+            return sum(devui.ask("GET", f"/conversations/{id_}")[0] == 200 for id_ in due)
+
+        wait_until(lambda: left() == 0, 40, what="everything due was gone")
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+    assert [200] * 10 == [devui.ask("GET", f"/conversations/{id_}")[0] for id_ in alive]
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        counters: Any = client.hgetall("lapse:{devui:conversation}:counters")
+    assert "30" == counters["deletions|chat|conversation"]
 
 
 def _until_it_answers(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:

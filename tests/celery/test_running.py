@@ -284,3 +284,24 @@ def test_other_pools_delete_and_stop_as_well(deployment: Deployment, wait_until:
     assert max(request["time"] for request in deployment.deletes()) < told + 1
     assert deployment.counters()["deletions|chat|thread"] == 2000 - len(deployment.alive()) < len(ids)
     assert beat.stop()[0] == 0
+
+
+def test_a_host_with_older_rules_does_not_bring_them_back(deployment: Deployment, wait_until: Wait) -> None:
+    outdated = deployment.directory / "outdated.toml"
+    deployment.configure(policy(ttl="1h"), path=outdated)
+    deployment.configure(policy(ttl="1h"))
+    stale = deployment.worker("--beat", environ={"LAPSE_CONFIG": str(outdated)})
+    wait_until(lambda: stale.events("sweep.finished", result="completed"), what="a sweep by the old rules")
+    deployment.seed(20)
+
+    deployment.configure(policy(ttl="1s"))
+    fresh = deployment.worker("--beat")
+    wait_until(lambda: not deployment.alive(), what="20 deletions by the new rules")
+    wait_until(lambda: stale.events("sweep.finished", result="divergence"), within=60, what="the old rules' refusal")
+    deployment.seed(20)
+    wait_until(lambda: not deployment.alive(), what="20 more")
+
+    assert {line["result"] for line in fresh.events("sweep.finished")} <= {"completed", "refused"}
+    deployment.configure(policy(ttl="1s"), path=outdated)
+    seen = len(stale.events("sweep.finished", result="completed"))
+    wait_until(lambda: len(stale.events("sweep.finished", result="completed")) > seen, within=60, what="both agree")

@@ -411,6 +411,8 @@ async def test_a_superseded_rule_is_refused_until_a_running_worker_sees_the_chan
     assert "divergence" == (await world.sweep(ttl=2 * DAY)).result
     assert [] == world.deletes()
     assert ["chat|config_divergence"] == list(world.halts())
+    world.seed(3, days=30)
+    assert 3 == (await world.sweep(ttl=7 * DAY, digest="digest000002")).outcomes["deleted"]
 
 
 async def test_a_running_worker_that_sees_the_old_rules_again_goes_back(world: World) -> None:

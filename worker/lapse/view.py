@@ -21,6 +21,14 @@ _SIZES = (
     keys.FRESH, keys.ACTIVE, keys.EXPLICIT,
     keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.PARKED, keys.KEPT, keys.QUARANTINE,
 )  # fmt: skip
+_OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
+"""Where ids stand that are due and not in the due indexes: their scores do not say since when."""
+
+_SCORES = {"f": keys.FRESH, "a": keys.ACTIVE, "c": keys.CREATED, "e": keys.EXPLICIT, "k": keys.CAPPED}
+"""The saved scores of such a record (``lua/record.inc.lua``), and the index that each would stand in."""
+
+LOOKED_AT = 50  # ids at either end of what is backed off or claimed: the longest tried are the last of it
+RAMP_STEPS = 2  # as in lua/budget.inc.lua
 NEVER = float("-inf")
 
 
@@ -28,9 +36,11 @@ NEVER = float("-inf")
 class PartitionView:
     """One partition as it stands. Times in seconds; ``due`` counts what is past its policy and not parked.
 
-    ``overdue``: seconds that the oldest due one is late, whatever the mode. ``configured`` is False for a policy name
-    that applications use and the config does not know. ``parked``: held or referenced. ``paused``: the scope of the
-    pause that covers it. ``last_success``: registry time, seconds since 1970, or None.
+    What still stands under a name that the policy was ``formerly`` called is counted with it: the next sweep moves it.
+    ``overdue``: seconds that the oldest due one is late, whatever the mode; of those that are backed off or claimed,
+    at most 100 an index are looked at. ``configured`` is False for a policy name that applications use and the config
+    does not know. ``parked``: held or referenced. ``paused``: the scope of the pause that covers it. ``limited``: its
+    pace is used up; ``ramped``: its ramp is. ``last_success``: registry time, seconds since 1970, or None.
     """
 
     partition: Partition
@@ -48,13 +58,18 @@ class PartitionView:
     paused: str | None = None
     halts: tuple[Halt, ...] = ()
     limited: bool = False
+    ramped: bool = False
     last_success: float | None = None
     orphans: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def enforcing(self) -> bool:
-        """True if its policy says enforce and neither a halt nor a pause stands in the way."""
-        return self.mode == "enforce" and not self.halts and self.paused is None
+        """True if its policy says enforce and neither a halt nor a pause stands in the way.
+
+        A ``config_divergence`` stands in the way of the worker with the old rules alone.
+        """
+        stopping = [halt for halt in self.halts if halt.reason != "config_divergence"]
+        return self.mode == "enforce" and not stopping and self.paused is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +127,22 @@ class View:
             for provider, kind in chosen
         ]
 
-    def partitions(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[PartitionView]:
-        """Return every configured partition in the rules' order, then those that only applications name."""
-        slots = sorted({(rule.partition.provider, rule.partition.kind) for rule in rules} | self._known_slots(accounts))
+    def flows(self, providers: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Return the flow of each provider."""
+        chosen = list(providers)
+        with self._client.pipeline(transaction=False) as pipe:
+            for provider in chosen:
+                pipe.hgetall(keys.flow(self._namespace, provider))
+            return dict(zip(chosen, pipe.execute(), strict=True))
+
+    def partitions(
+        self, rules: Sequence[Rule], accounts: Mapping[str, Account], *, ramp: float | None = None
+    ) -> list[PartitionView]:
+        """Return every configured partition in the rules' order, then those that only applications name.
+
+        ``ramp`` is that of ``[sweep]``, in seconds; None: off.
+        """
+        slots = self.known_slots(rules, accounts)
         now, names, halts, pauses = self._surroundings(slots)
         known = {rule.partition for rule in rules}
         renamed = {(rule.partition.provider, rule.partition.kind, old) for rule in rules for old in rule.formerly}
@@ -124,14 +152,18 @@ class View:
             for name in sorted(policies)
             if Partition(provider, kind, name) not in known and (provider, kind, name) not in renamed
         ]
-        views = [*self._configured(rules, now), *self._unconfigured(stray)]
+        views = [*self._configured(rules, now, ramp), *self._unconfigured(stray)]
         return [_with_switches(view, halts, pauses) for view in views]
 
-    def _known_slots(self, accounts: Mapping[str, Account]) -> set[tuple[str, str]]:
-        """Return slots that workers have known, and every kind of the accounts: an application may use any of them."""
+    def known_slots(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[tuple[str, str]]:
+        """Return the (provider, kind) of every rule, those that workers have ever known, and every kind of the accounts.
+
+        An application may use any of them.
+        """
         published: Any = self._client.hget(keys.published(self._namespace), "slots")
         every = {(name, kind) for name, account in accounts.items() for kind in KINDS.get(account.type, {})}
-        return every | {(provider, kind) for provider, kind in json.loads(published or "[]")}
+        every |= {(rule.partition.provider, rule.partition.kind) for rule in rules}
+        return sorted(every | {(provider, kind) for provider, kind in json.loads(published or "[]")})
 
     def _surroundings(
         self, slots: Sequence[tuple[str, str]]
@@ -151,13 +183,31 @@ class View:
         ]
         return int(seconds) * 1000 + int(micros) // 1000, names, halts, dict.fromkeys(scopes, True)
 
-    def _configured(self, rules: Sequence[Rule], now: int) -> Iterator[PartitionView]:
-        with self._client.pipeline(transaction=False) as pipe:
+    def _configured(self, rules: Sequence[Rule], now: int, ramp: float | None) -> Iterator[PartitionView]:
+        # One transaction: an id on its way from one index to another is counted once.
+        with self._client.pipeline(transaction=True) as pipe:
             for rule in rules:
-                _ask(pipe, self._prefix(rule.partition), rule, now)
+                for name in _names(rule):
+                    _ask(pipe, self._prefix(replace(rule.partition, policy=name)), cutoffs(rule, now))
+                pipe.hgetall(self._prefix(rule.partition) + keys.RULES)
+            replies = iter(pipe.execute() if rules else ())
+        answers = [([_answer(replies, cutoffs(rule, now)) for _ in _names(rule)], next(replies)) for rule in rules]
+        records = self._records(rules, [parts for parts, _stored in answers])
+        for rule, (parts, stored) in zip(rules, answers, strict=True):
+            late = [_late(json.loads(record), cutoffs(rule, now)) for record in next(records) if record]
+            yield _view(rule, _sum(parts), max([0.0, *late]), stored, _Moment(now, ramp))
+
+    def _records(self, rules: Sequence[Rule], answers: Sequence[Sequence["_Part"]]) -> Iterator[list[str | None]]:
+        """Yield for each rule the records of the ids that were named outside the due indexes."""
+        named = [sorted({id_ for part in parts for id_ in part.outside}) for parts in answers]
+        with self._client.pipeline(transaction=False) as pipe:
+            for rule, ids in zip(rules, named, strict=True):
+                if ids:
+                    slot = keys.slot(self._namespace, rule.partition.provider, rule.partition.kind)
+                    pipe.hmget(slot + keys.ASIDE, ids)
             replies = iter(pipe.execute())
-        for rule in rules:
-            yield _answer(rule, now, replies)
+        for ids in named:
+            yield next(replies) if ids else []
 
     def _unconfigured(self, partitions: Sequence[Partition]) -> Iterator[PartitionView]:
         with self._client.pipeline(transaction=False) as pipe:
@@ -187,41 +237,79 @@ def cutoffs(rule: Rule, now: int) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _ask(pipe: Any, prefix: str, rule: Rule, now: int) -> None:  # noqa: ANN401 - redis-py's pipeline
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What stands under one policy name; ``late`` in seconds, ``outside``: ids whose lateness their record says."""
+
+    sizes: Mapping[str, int]
+    due: int
+    late: float
+    outside: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """When the registry was read, and the ramp of the config, in milliseconds and seconds."""
+
+    now: int
+    ramp: float | None
+
+
+def _names(rule: Rule) -> tuple[str, ...]:
+    return (rule.partition.policy, *rule.formerly)
+
+
+def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:  # noqa: ANN401 - redis-py's pipeline
     for name in _SIZES:
         pipe.zcard(prefix + name)
-    for name, cut in cutoffs(rule, now).items():
+    for name, cut in cuts.items():
         pipe.zcount(prefix + name, "-inf", cut)
         pipe.zrange(prefix + name, 0, 0, withscores=True)
-    pipe.hgetall(prefix + keys.RULES)
+    for name in _OUTSIDE:
+        pipe.zrange(prefix + name, 0, LOOKED_AT - 1)
+        pipe.zrange(prefix + name, -LOOKED_AT, -1)
 
 
-def _answer(rule: Rule, now: int, replies: Iterator[Any]) -> PartitionView:
+def _answer(replies: Iterator[Any], cuts: Mapping[str, float]) -> _Part:
     sizes = {name: next(replies) for name in _SIZES}
     counts: dict[str, int] = {}
     late = [0.0]
-    for name, cut in cutoffs(rule, now).items():
+    for name, cut in cuts.items():
         counts[name] = next(replies)
-        late += [(cut - score) / 1000 for _id, score in next(replies) if score <= cut]
-    stored = next(replies)
+        late += [(cut - score) / 1000 for _id, score in next(replies)]
+    due = counts[keys.FRESH]
+    due += max(counts[keys.ACTIVE], counts[keys.CREATED]) + max(counts[keys.EXPLICIT], counts[keys.CAPPED])
+    due += sum(sizes[name] for name in _OUTSIDE)
+    outside = frozenset(id_ for _ in range(2 * len(_OUTSIDE)) for id_ in next(replies))
+    return _Part(sizes, due, max(late), outside)
+
+
+def _sum(parts: Sequence[_Part]) -> _Part:
+    sizes = {name: sum(part.sizes[name] for part in parts) for name in _SIZES}
+    return _Part(sizes, sum(part.due for part in parts), max(part.late for part in parts), frozenset())
+
+
+def _late(record: Mapping[str, Any], cuts: Mapping[str, float]) -> float:
+    """Return by how many seconds a record outside the due indexes is late; below 0 if it is not due."""
+    return max((cuts[name] - record[letter] for letter, name in _SCORES.items() if letter in record), default=0) / 1000
+
+
+def _view(rule: Rule, part: _Part, late: float, stored: Mapping[str, str], at: _Moment) -> PartitionView:
+    sizes = part.sizes
     return PartitionView(
         partition=rule.partition,
         mode="enforce" if rule.enforce else "observe",
         registered=sum(sizes.values()),
-        due=counts[keys.FRESH]
-        + max(counts[keys.ACTIVE], counts[keys.CREATED])
-        + max(counts[keys.EXPLICIT], counts[keys.CAPPED])
-        + sizes[keys.WAITING]
-        + sizes[keys.SUSPECTS]
-        + sizes[keys.CLAIMS],
-        overdue=max(late),
+        due=part.due,
+        overdue=max(part.late, late),
         parked=sizes[keys.PARKED],
         kept=sizes[keys.KEPT],
         waiting=sizes[keys.WAITING] + sizes[keys.SUSPECTS],
         claimed=sizes[keys.CLAIMS],
         quarantined=sizes[keys.QUARANTINE],
         would=int(stored.get("would", 0)),
-        limited=_limited(rule, stored, now),
+        limited=rule.enforce and _limited(rule, stored, at.now),
+        ramped=rule.enforce and _ramped(stored, at),
         last_success=int(stored["success"]) / 1000 if "success" in stored else None,
         orphans=json.loads(stored.get("orphans", "{}")),
     )
@@ -238,6 +326,15 @@ def _limited(rule: Rule, stored: Mapping[str, str], now: int) -> bool:
     if pace is None or "pace_from" not in stored or now >= int(stored["pace_from"]) + pace.window * 1000:
         return False
     return int(stored.get("pace_used", 0)) >= pace.amount
+
+
+def _ramped(stored: Mapping[str, str], at: _Moment) -> bool:
+    """Say whether the step of the ramp that runs now is used up, as ``lua/budget.inc.lua`` will find it."""
+    if at.ramp is None or "ramp_from" not in stored or int(stored.get("ramp_step", 0)) >= RAMP_STEPS:
+        return False
+    used = int(stored.get("ramp_used", 0))
+    over = used > 0 and at.now >= int(stored["ramp_from"]) + at.ramp * 1000
+    return not over and used >= int(stored.get("ramp_cap", 0))
 
 
 def _with_switches(view: PartitionView, halts: Sequence[Halt], pauses: Mapping[str, Any]) -> PartitionView:

@@ -69,10 +69,18 @@ local function end_holds()
   end
 end
 
+-- The reasons for which a partition is halted. A config_divergence concerns the worker with the old rules alone.
+local function halted(policy)
+  local reasons = {}
+  for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
+    local scope, reason = string.match(field, '^(.*)|(.*)$')
+    if (scope == policy or scope == '*') and reason ~= 'config_divergence' then reasons[#reasons + 1] = reason end
+  end
+  return reasons
+end
+
 -- Why nothing of this partition may be claimed now, or nil.
 local function barred(policy, digest)
-  for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
-    if string.sub(field, 1, #policy + 1) == policy .. '|' or string.sub(field, 1, 2) == '*|' then return 'halted' end
-  end
+  if #halted(policy) > 0 then return 'halted' end
   if redis.call('HGET', part(policy, 'rules'), 'digest') ~= digest then return 'superseded' end
 end

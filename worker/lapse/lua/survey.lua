@@ -37,14 +37,9 @@ local registered = 0
 for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'parked', 'kept', 'quarantine' }) do
   registered = registered + size(name)
 end
-local halts = {}
-for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
-  local scope, reason = string.match(field, '^(.*)|(.*)$')
-  if scope == policy or scope == '*' then halts[#halts + 1] = reason end
-end
 local marks = redis.call('HMGET', key('marks'), 'touched|' .. policy, 'edges')
 return cjson.encode({
-  now = now, bar = barred(policy, digest), halts = halts, registered = registered, due = due_count(policy, rules), oldest = oldest(),
+  now = now, bar = barred(policy, digest), halts = halted(policy), registered = registered, due = due_count(policy, rules), oldest = oldest(),
   newly_due = newly_due(), baseline = base_at and true or false,
   touched = marks[1] and true or false, edges = marks[2] and true or false,
   active = cuts.active, created = cuts.created, old_active = base_active and base_active + now - base_at,

@@ -251,7 +251,7 @@ NAIVE = datetime(2026, 1, 1)  # noqa: DTZ001 - a naive time is the subject
         {"created_at": math.inf},
         {"created_at": True},
         {"created_at": "2026-01-01"},
-        {"created_at": time.time() + 120},
+        {"created_at": time.time() + 86_400},
         {"created_at": time.time() - 10, "last_active_at": time.time() - 20},
         {"expires_at": 3600},
         {"expires_at": 2**53},

@@ -1,9 +1,13 @@
 """What Prometheus is told equals what happened: the provider's own log, the registry's state, and nothing else."""
 
+import asyncio
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -13,9 +17,11 @@ from typing import Any
 
 import pytest
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 
-from lapse.embedded import die_with_parent, free_port
-from lapse.metrics import TABLE, exposition
+from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
+from lapse.health import Health
+from lapse.metrics import GUARDS, RESULTS, TABLE, exposition
 from lapse.policy import Pace
 from lapse.settings import ConfigFile
 from world import World
@@ -41,9 +47,9 @@ def scrape(world: World, tmp_path: Path) -> Iterator[Callable[..., dict[str, flo
     """Return a scrape of the world's registry: series -> value."""
     client = redis.Redis.from_url(world.url, decode_responses=True)
 
-    def one(mode: str = "enforce") -> dict[str, float]:
+    def one(mode: str = "enforce", config: str = CONFIG) -> dict[str, float]:
         path = tmp_path / f"{mode}.toml"
-        path.write_text(CONFIG.format(url=world.sandbox.url, mode=mode))
+        path.write_text(config.format(url=world.sandbox.url, mode=mode))
         _type, text = exposition(client, ConfigFile(path, {}))
         lines = (line for line in text.decode().splitlines() if not line.startswith("#"))
         return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
@@ -152,6 +158,171 @@ async def test_known_series_begin_at_zero_and_no_label_holds_an_id(world: World,
     assert not [series for series in scrape() for id_ in ids if id_ in series]
 
 
+async def test_series_that_alerts_watch_exist_before_anything_happened(scrape: Any) -> None:
+    """An increase from nothing to 1 is no increase to Prometheus."""
+    seen = scrape()
+
+    for guard in GUARDS:
+        assert 0 == seen[of("lapse_guard_trips_total", guard=guard)]
+    for result in RESULTS:
+        assert 0 == seen[of("lapse_sweeps_total", result=result)]
+    assert 0 == seen[of("lapse_deletions_total", "conversation_item")]
+    assert 0 == seen[of("lapse_deletion_lag_seconds_bucket", le="10.0")]
+    assert 0 == seen['lapse_rate_limit_wait_seconds_total{kind="thread",provider="openai"}']
+
+
+async def test_a_guard_and_a_sweep_count_in_the_series_that_began_at_zero(world: World, scrape: Any) -> None:
+    world.seed(3)
+    before = set(scrape())
+    await world.sweep(anchor="last_active_at")
+
+    seen = scrape()
+
+    assert 1 == seen[of("lapse_guard_trips_total", guard="no_touches")]
+    assert 1 == seen[of("lapse_sweeps_total", result="halted")]
+    new = {re.split(r"[{]", series)[0] for series in set(seen) - before}
+    assert {"lapse_halted"} == new
+
+
+async def test_deletions_that_all_fail_are_overdue(world: World, scrape: Any) -> None:
+    """Backed off ids leave the due indexes, and the promise to delete them is broken all the same."""
+    world.seed(5)
+    world.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 500}])
+
+    await world.sweep()
+
+    seen = scrape()
+    assert 5 == seen[of("lapse_due")]
+    assert 23 * 86400 == pytest.approx(seen[of("lapse_oldest_overdue_seconds")], abs=60)
+    assert 0 == scrape("observe")[of("lapse_oldest_overdue_seconds")]
+
+
+RENAMED = CONFIG.replace("[policies.chat]", '[policies.talk]\nformerly = ["chat"]')
+REMOVED = CONFIG.replace("[policies.chat]", "[policies.other]").replace('"thread", ', "")
+
+
+async def test_a_renamed_policy_keeps_its_counters_and_ids(world: World, scrape: Any) -> None:
+    world.seed(5)
+    await world.sweep()
+    world.seed(3)
+
+    seen = scrape(config=RENAMED)
+
+    assert (5, 3, 3) == tuple(
+        seen[of(f"lapse_{name}", policy="talk")] for name in ("deletions_total", "registered", "due")
+    )
+    assert not [series for series in seen if "(unmanaged)" in series]
+
+
+async def test_what_a_removed_policy_deleted_stays_counted(world: World, scrape: Any) -> None:
+    world.seed(5)
+    await world.sweep()
+
+    seen = scrape(config=REMOVED)
+
+    assert 5 == seen[of("lapse_deletions_total", policy="(unmanaged)")]
+    assert of("lapse_due") not in seen
+
+
+async def test_a_ramp_is_shown_as_a_limit(world: World, scrape: Any) -> None:
+    world.settings = replace(world.settings, ramp=900.0)
+    world.seed(15)
+    await world.sweep()
+    unlimited = CONFIG.replace('{{ amount = 3, window = "1h" }}', '"unlimited"')
+
+    assert 1 == scrape(config=unlimited)[of("lapse_limited")]
+    assert 0 == scrape(config=unlimited + '[sweep]\nramp = "off"\n')[of("lapse_limited")]
+
+
+async def test_the_forecast_counts_every_request_of_a_deletion(world: World, scrape: Any) -> None:
+    world.seed(2)
+    world.seed(3, kind="conversation")
+
+    assert 2 + 3 * 2 == scrape()['lapse_backlog_clear_seconds{provider="openai"}']
+
+
+async def test_two_exporters_show_the_same(world: World, tmp_path: Path) -> None:
+    world.seed(7)
+    world.seed(2, days=1)
+    await world.sweep()
+    world.seed(4)
+    path = tmp_path / "retention.toml"
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+
+    texts = []
+    for _ in range(2):
+        with redis.Redis.from_url(world.url, decode_responses=True) as client:
+            texts.append(exposition(client, ConfigFile(path, {}))[1])
+
+    assert texts[0] == texts[1]
+    assert b"lapse_deletions_total" in texts[0]
+
+
+async def test_names_and_units_are_what_prometheus_recommends(world: World, tmp_path: Path) -> None:
+    world.seed(7)
+    await world.sweep()
+    path = tmp_path / "retention.toml"
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="enforce"))
+    with redis.Redis.from_url(world.url, decode_responses=True) as client:
+        text = exposition(client, ConfigFile(path, {}))[1].decode()
+
+    families = list(text_string_to_metric_families(text))
+    assert {family.name for family in families} == {one.name.removesuffix("_total") for one in TABLE}
+    for family in families:
+        assert family.documentation.endswith("."), family.name
+        assert not re.search(r"_(ms|millis|minutes|hours|days|count|sum|bucket)$", family.name)
+        assert family.type != "counter" or all(sample.name.endswith("_total") for sample in family.samples)
+        series = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
+        assert len(series) == len(set(series))
+    lag = next(family for family in families if family.name == "lapse_deletion_lag_seconds")
+    buckets = [
+        sample.value for sample in lag.samples if sample.name.endswith("_bucket") and sample.labels["kind"] == "thread"
+    ]
+    assert (10, sorted(buckets), 7) == (len(buckets), buckets, buckets[-1])
+
+
+def test_a_registry_that_stands_still_is_down_in_time_and_up_again(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+    file = ConfigFile(path, {})
+    with (
+        EmbeddedRedis() as server,
+        redis.Redis.from_url(
+            server.url, decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5
+        ) as client,
+    ):
+        assert b"lapse_registry_up 1.0" in exposition(client, file)[1]
+        os.kill(server.pid, signal.SIGSTOP)
+        began = time.monotonic()
+        assert b"lapse_registry_up 0.0" in exposition(client, file)[1]
+        assert time.monotonic() - began < 3
+        os.kill(server.pid, signal.SIGCONT)
+        assert b"lapse_registry_up 1.0" in exposition(client, file)[1]
+
+
+@pytest.mark.parametrize(
+    ("every", "silent", "ok"),
+    [('"1m"', 170, True), ('"1m"', 200, False), ('"1h"', 200, True), ('"1s"', 10, True), ('"1s"', 20, False)],
+)
+def test_beat_lives_while_it_ticks_as_often_as_its_shortest_interval(
+    world: World,
+    tmp_path: Path,
+    every: str,
+    silent: int,
+    ok: bool,  # noqa: FBT001 - one column of the table
+) -> None:
+    path = tmp_path / "retention.toml"
+    slow = CONFIG.replace("[policies.chat]", '[policies.slow]\nevery = "1d"')
+    path.write_text(
+        slow.format(url=world.sandbox.url, mode="observe")
+        + f'[policies.chat]\nevery = {every}\nkind = "thread"\nttl = "7d"\nanchor = "created_at"\n'
+    )
+    world.raw.hset("lapse:published", mapping={"beat": (world.raw.time()[0] - silent) * 1000, "config": "{}"})
+
+    with redis.Redis.from_url(world.url, decode_responses=True) as client:
+        assert ok == Health(client, ConfigFile(path, {})).checks()["beat"][0]
+
+
 def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) -> None:
     path = tmp_path / "retention.toml"
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
@@ -170,39 +341,70 @@ async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
     described = {one.name for one in TABLE}
     assert named <= described
     quiet = {
-        "lapse_halted", "lapse_guard_trips_total", "lapse_orphans", "lapse_rate_limit_wait_seconds_total",
+        "lapse_halted", "lapse_orphans",
         "lapse_beat_last_tick_timestamp_seconds", "lapse_registry_epoch_timestamp_seconds",
     }  # fmt: skip
     assert described - named <= quiet
 
 
-def test_the_server_answers_three_paths_and_ends_on_term(world: World, tmp_path: Path, wait_until: Any) -> None:
+@pytest.fixture
+def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any, subprocess.Popen[bytes]]]:
+    """Return a GET of the exporter as its own process, and the process."""
     path = tmp_path / "retention.toml"
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
     port = free_port()
     code = f"import os, pathlib; from lapse import health; health.serve(os.environ, pathlib.Path.cwd(), port={port})"
     environ = {"LAPSE_CONFIG": str(path), "REDIS_URL": world.url, "PATH": "/usr/bin:/bin"}
+
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
+                return reply.status, reply.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except urllib.error.URLError:
+            return 0, ""
+
     with subprocess.Popen(die_with_parent(sys.executable, "-c", code), env=environ) as process:
+        try:
+            wait_until(lambda: get("/livez")[0] == 200)
+            yield get, process
+        finally:
+            process.kill()
 
-        def get(path: str) -> tuple[int, str]:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
-                    return reply.status, reply.read().decode()
-            except urllib.error.HTTPError as error:
-                return error.code, error.read().decode()
-            except urllib.error.URLError:
-                return 0, ""
 
-        wait_until(lambda: get("/livez")[0] == 200)
-        assert "lapse_registry_up 1.0" in get("/metrics")[1]
-        assert 404 == get("/")[0]
-        status, body = get("/readyz?verbose")
-        checks = json.loads(body)["checks"]
-        assert (503, False, False, True) == (
-            status, checks["beat"]["ok"], checks["worker"]["ok"], checks["registry"]["ok"],
-        )  # fmt: skip
-        now = world.raw.time()[0] * 1000
-        world.raw.hset("lapse:published", mapping={"beat": now, "config": "{}"})
-        assert (200, "ready\n") == get("/readyz")
-        process.terminate()
-        assert 0 == process.wait(timeout=10)
+def test_the_server_answers_three_paths_and_ends_on_term(world: World, served: Any) -> None:
+    get, process = served
+    assert "lapse_registry_up 1.0" in get("/metrics")[1]
+    assert 404 == get("/")[0]
+    status, body = get("/readyz?verbose")
+    checks = json.loads(body)["checks"]
+    assert (503, False, False, True) == (
+        status, checks["beat"]["ok"], checks["worker"]["ok"], checks["registry"]["ok"],
+    )  # fmt: skip
+    now = world.raw.time()[0] * 1000
+    world.raw.hset("lapse:published", mapping={"beat": now, "config": "{}"})
+    assert (200, "ready\n") == get("/readyz")
+    process.terminate()
+    assert 0 == process.wait(timeout=10)
+
+
+def test_a_page_that_fails_says_so_and_the_others_live(world: World, served: Any) -> None:
+    get, _process = served
+    world.raw.hset(f"{world.slot()}halts", "chat|no_witness", "not JSON")
+
+    assert (500, 500, 200) == (get("/metrics")[0], get("/readyz")[0], get("/livez")[0])
+    world.raw.delete(f"{world.slot()}halts")
+    assert 200 == get("/metrics")[0]
+
+
+async def test_a_halt_is_not_ready_and_named(world: World, served: Any) -> None:
+    get, _process = served
+    world.raw.hset("lapse:published", mapping={"beat": world.raw.time()[0] * 1000, "config": "{}"})
+    assert 200 == (await asyncio.to_thread(get, "/readyz"))[0]
+
+    await world.means().control.halt(world.rule.partition, "no_witness", "test")
+
+    status, body = await asyncio.to_thread(get, "/readyz?verbose")
+    assert (503, "openai/thread/chat: no_witness") == (status, json.loads(body)["checks"]["halted"]["detail"])
+    assert "lapse_halted{" in (await asyncio.to_thread(get, "/metrics"))[1]

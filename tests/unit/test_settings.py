@@ -1,14 +1,23 @@
 """Which file, which Redis, and the file's newest valid version."""
 
 import os
+import ssl
+import threading
+import time
 from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import redis
+from kombu import connection
 
+from lapse.embedded import EmbeddedRedis
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.settings import ConfigFile, broker_source, find, registry_source
+from lapse.settings import PATIENCE, SETTLED, ConfigFile, broker_source, find, registry_source
 
+Connection: Any = connection.Connection  # kombu has no annotations
 GOOD = """
 [providers.openai]
 type = "openai"
@@ -77,14 +86,57 @@ def test_tls_is_verified_unless_it_is_said_otherwise() -> None:
     assert "ssl_ca_certs=%2Fca.pem" in registry_source(config('[registry]\ntls_ca = "/ca.pem"\n'), environ).url
 
 
-@pytest.mark.parametrize("url", ["redis://", "http://h", "redis://h:6379/x", "h:6379"])
+@pytest.mark.parametrize("url", ["redis://", "http://h", "redis://h:6379/x", "h:6379", "amqp://h//", "memory://"])
 def test_what_is_no_redis_url_is_refused_by_its_variables_name(url: str) -> None:
-    if url.startswith("redis"):
-        with pytest.raises(ConfigError, match="REDIS_URL"):
-            registry_source(config(), {"REDIS_URL": url})
-    else:
-        with pytest.raises(ConfigError, match="LAPSE_REGISTRY__URL"):
-            config(LAPSE_REGISTRY__URL=url)
+    with pytest.raises(ConfigError, match=r"^REDIS_URL: "):
+        registry_source(config(), {"REDIS_URL": url})
+    with pytest.raises(ConfigError, match=r"^CELERY_BROKER_URL: "):
+        broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"})
+    with pytest.raises(ConfigError, match=r"^LAPSE_REGISTRY__URL: "):
+        config(LAPSE_REGISTRY__URL=url)
+
+
+def test_a_blank_redis_url_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"Set LAPSE_REGISTRY__URL, .* or REDIS_URL"):
+        registry_source(config(), {"REDIS_URL": ""})
+
+
+def test_an_origin_is_the_variable_or_the_files_key() -> None:
+    environ = {"LAPSE_CELERY__BROKER_URL": "redis://b"}
+    filed = config('[celery]\nbroker_url = "redis://c"\n')
+
+    assert "LAPSE_CELERY__BROKER_URL" == broker_source(config("", **environ), environ).origin
+    assert "config/retention.toml [celery] broker_url" == broker_source(filed, {}).origin
+
+
+def test_what_a_url_says_of_tls_holds() -> None:
+    environ = {"REDIS_URL": "rediss://:p%40ss@h:6380/0?ssl_cert_reqs=optional&socket_timeout=3"}
+    source = broker_source(config('[registry]\ntls_ca = "/ca.pem"\n'), environ)
+
+    assert source.url.startswith("rediss://:p%40ss@h:6380/0?")
+    assert {"ssl_cert_reqs": ["optional"], "socket_timeout": ["3"], "ssl_ca_certs": ["/ca.pem"]} == parse_qs(
+        urlsplit(source.url).query
+    )
+
+
+def test_both_libraries_verify_what_is_said_nothing_of() -> None:
+    environ = {"REDIS_URL": "rediss://h:6380/0"}
+    kombu = Connection(broker_source(config(), environ).url)
+
+    assert {"ssl_cert_reqs": ssl.CERT_REQUIRED} == kombu.ssl
+    assert "required" == redis.connection.parse_url(registry_source(config(), environ).url)["ssl_cert_reqs"]
+
+
+def test_registry_and_broker_meet_in_one_database_behind_a_unix_socket(tmp_path: Path) -> None:
+    socket = tmp_path / "redis.sock"
+    with EmbeddedRedis("--unixsocket", str(socket)) as server:
+        with redis.Redis.from_url(server.url) as admin:
+            admin.config_set("requirepass", "hunter2")
+        environ = {"REDIS_URL": f"unix://:hunter2@{socket}?db=3"}
+        with Connection(broker_source(config(), environ).url) as broker:
+            broker.SimpleQueue("wake").put("up")
+        with redis.Redis.from_url(registry_source(config(), environ).url) as registry:
+            assert 1 == registry.llen("wake")
 
 
 def test_a_password_is_not_in_a_sources_representation() -> None:
@@ -142,3 +194,124 @@ def test_the_first_version_has_to_be_valid(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError):
         ConfigFile(path, {})
+
+
+def test_a_copy_that_keeps_size_and_time_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(GOOD)
+    file, status = ConfigFile(path, {}), path.stat()
+
+    path.write_text(GOOD.replace("30d", "20d"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    assert 20 * 86400 == file.current().rules[0].ttl
+
+
+def test_nothing_is_read_while_nothing_changes(tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(GOOD)
+    file = ConfigFile(path, {})
+    first, loaded_at = file.current(), file.loaded_at
+    os.utime(path, ns=(1, path.stat().st_mtime_ns))
+
+    assert first is file.current()
+    path.write_text(GOOD + "# a comment\n")
+    assert first is file.current()
+    assert loaded_at == file.loaded_at
+    path.write_text("x")
+    for _ in range(2):
+        began = time.perf_counter()
+        assert first is file.current()
+    assert time.perf_counter() - began < SETTLED
+    assert loaded_at == file.loaded_at
+
+
+def test_a_time_in_the_future_is_no_reason_to_wait_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(GOOD)
+    os.utime(path, (time.time() + 86400, time.time() + 86400))
+    began = time.monotonic()
+
+    assert ConfigFile(path, {}).ok
+    assert time.monotonic() - began < PATIENCE
+
+
+def test_overrides_hold_for_every_version(tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(GOOD)
+    environ = {"LAPSE_POLICIES__CHAT__MODE": "enforce"}
+    file = ConfigFile(path, environ)
+    environ.clear()
+    path.write_text(GOOD.replace("30d", "20d"))
+
+    assert (True, 20 * 86400) == (file.current().rules[0].enforce, file.current().rules[0].ttl)
+
+
+LONG = GOOD + "".join(
+    f'[policies.p{n}]\nkind = "conversation"\nttl = "1d"\nanchor = "created_at"\n'
+    'keep = [{ metadata = { pin = "true" } }]\n'
+    for n in range(8)
+)
+
+
+def in_pieces(path: Path, text: str, pause: float) -> float:
+    """Overwrite as a slow copy does, empty at first and then line by line; return the longest time without a change."""
+    longest, last = 0.0, time.monotonic()
+    with path.open("w") as file:
+        for line in ["", *text.splitlines(keepends=True)]:
+            file.write(line)
+            file.flush()
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            time.sleep(pause)
+    return longest
+
+
+def test_a_file_that_is_being_written_is_taken_when_it_is_whole(tmp_path: Path) -> None:
+    """Each state in between is TOML, and most are valid policy files that keep less than the whole one."""
+    path = tmp_path / "retention.toml"
+    deadline, stalled = time.monotonic() + 60, True
+    while stalled:
+        assert time.monotonic() < deadline, "a writer that is never interrupted for long"
+        path.write_text(GOOD)
+        file = ConfigFile(path, {})
+        stalls: list[float] = []
+        writer = threading.Thread(target=lambda stalls=stalls: stalls.append(in_pieces(path, LONG, SETTLED / 10)))
+        writer.start()
+        seen = [file.current()]
+        while writer.is_alive():
+            seen.append(file.current())
+        writer.join()
+        seen.append(file.current())
+        stalled = stalls[0] >= SETTLED / 2  # the machine was busy: the promise is about files that do not pause
+
+    assert {1, 9} >= {len(config.rules) for config in seen}
+    assert 9 == len(seen[-1].rules)
+    assert file.ok
+
+
+def test_a_file_that_never_rests_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    path = tmp_path / "retention.toml"
+    path.write_text(GOOD)
+    file = ConfigFile(path, {})
+    first, done = file.current(), threading.Event()
+
+    def restless() -> None:
+        while not done.is_set():
+            replace_file(path, GOOD.replace("30d", "7d"), atomic=True)
+            done.wait(SETTLED / 10)
+
+    writer = threading.Thread(target=restless)
+    writer.start()
+    try:
+        began = time.monotonic()
+        while file.ok:
+            kept = file.current()
+            assert time.monotonic() - began < 30
+    finally:
+        done.set()
+        writer.join()
+
+    assert kept is first
+    assert "changes again and again" in (file.error or "")
+    assert 7 * 86400 == file.current().rules[0].ttl
+    assert file.ok

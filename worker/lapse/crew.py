@@ -1,6 +1,7 @@
 """The hands of a sweep: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
@@ -35,6 +36,7 @@ class Crew:
         self._done: list[Settled] = []
         self._news = asyncio.Event()
         self._room = asyncio.Event()
+        self._enough = asyncio.Event()
         self._recorder = asyncio.create_task(self._keep_recording())
         self._ending = False
 
@@ -99,6 +101,7 @@ class Crew:
                 await asyncio.wait(late)
         self._ending = True
         self._news.set()
+        self._enough.set()
         await self._recorder
 
     async def _hand(self) -> None:
@@ -108,20 +111,33 @@ class Crew:
                 self._room.set()
             self._done.append(await self._work(claim))
             self._news.set()
+            if len(self._done) >= BATCH:
+                self._enough.set()
 
     def _left(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
         self._begin()  # claims may have come between a hand's last look and its end
+        if not self._running:
+            self._enough.set()
         self._room.set()
 
     async def _keep_recording(self) -> None:
         while not (self._ending and not self._done):
             await self._news.wait()
-            if len(self._done) < BATCH and not self._ending:
-                await asyncio.sleep(LINGER)
             self._news.clear()
-            while self._done:
-                batch = self._done[:BATCH]
+            await self._linger()
+            batch = self._done[:BATCH]
+            if batch:
                 await self._record(batch)
                 del self._done[: len(batch)]
+            if self._done:
+                self._news.set()
             self._room.set()
+
+    async def _linger(self) -> None:
+        """Let others join a batch that is not full, as long as any are in flight."""
+        self._enough.clear()
+        if len(self._done) < BATCH and self._running and not self._ending:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER):
+                    await self._enough.wait()

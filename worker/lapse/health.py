@@ -2,12 +2,14 @@
 
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 import redis
@@ -16,6 +18,7 @@ import structlog
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition
+from lapse.policy import Config
 from lapse.settings import ConfigFile, find, registry_source
 from lapse.view import View
 
@@ -45,29 +48,51 @@ class Health:
         except (redis.RedisError, OSError) as error:
             return found | {"registry": (False, f"did not answer: {error}")}
         halted = sorted({f"{one.partition}: {halt.reason}" for one in partitions for halt in one.halts})
-        longest = max((rule.every for rule in config.rules if rule.orphan is None), default=config.schedule.sweep)
-        silence = (now - int(published.get("beat", 0))) / 1000
-        allowed = max(SHORTEST_SILENCE, BEAT_SILENT * longest)
-        ticked = f"last tick {silence:.0f} s ago" if "beat" in published else "has never sent a wake-up"
         return found | {
             "registry": (True, "answers"),
             "halted": (not halted, "; ".join(halted) or "nothing is"),
-            "beat": (silence <= allowed, ticked),
+            "beat": _beat(config, published, now),
             "worker": ("config" in published, "has published" if "config" in published else "has never published"),
         }
+
+
+def _beat(config: Config, published: Mapping[str, str], now: int) -> tuple[bool, str]:
+    """Say whether beat lives: it ticks with every wake-up that it sends, so as often as the shortest interval."""
+    if not config.rules:
+        return True, "has nothing to send"
+    if "beat" not in published:
+        return False, "has never sent a wake-up"
+    silence = (now - int(published["beat"])) / 1000
+    allowed = max(SHORTEST_SILENCE, BEAT_SILENT * min(rule.every for rule in config.rules))
+    return silence <= allowed, f"last tick {silence:.0f} s ago"
+
+
+class Server(ThreadingHTTPServer):
+    """One thread a connection; a client that went away is no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the standard library's own
+        """Log what a connection ended with."""
+        log.info("connection.lost", error=repr(sys.exception()))
 
 
 class Handler(BaseHTTPRequestHandler):
     """Answers GET of three paths."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 120  # seconds without a request, after which a connection gives its thread back
     pages: Mapping[str, Callable[[str], tuple[int, str, bytes]]]
 
     def do_GET(self) -> None:
         """Answer one request."""
         parts = urlsplit(self.path)
         page = self.pages.get(parts.path)
-        status, kind, body = page(parts.query) if page else (404, "text/plain", b"/metrics /livez /readyz\n")
+        try:
+            status, kind, body = page(parts.query) if page else (404, "text/plain", b"/metrics /livez /readyz\n")
+        except Exception:
+            log.exception("page.failed", path=parts.path)
+            status, kind, body = 500, "text/plain", b"failed; the log of lapse metrics says why\n"
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
@@ -98,12 +123,11 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
         "/readyz": lambda query: _readyz(health, verbose="verbose" in query),
     }
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = Server((host, port), Handler)
     except OSError as error:
         raise ConfigError(
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
-    server.daemon_threads = True
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")

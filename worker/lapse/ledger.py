@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from lapse import codec, keys
@@ -72,11 +72,8 @@ class Settled:
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""
-        return {
-            name: value
-            for name, value in asdict(self).items()
-            if value is not None and value is not False and value != ""
-        }
+        fields = ((name, getattr(self, name)) for name in self.__slots__)
+        return {name: value for name, value in fields if value is not None and value is not False and value != ""}
 
 
 @dataclass(frozen=True, slots=True)

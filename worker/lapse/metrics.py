@@ -14,9 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lapse import __version__
+from lapse.kinds import KINDS
+from lapse.model import Partition
 from lapse.policy import Config
 from lapse.settings import ConfigFile
-from lapse.view import UNMANAGED, PartitionView, SlotView, View
+from lapse.view import UNMANAGED, PartitionView, SlotView, View, requests
 
 LAG_BOUNDS = ("10", "60", "300", "1800", "3600", "21600", "86400", "604800", "2592000")
 REQUEST_BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30")
@@ -30,6 +32,32 @@ OUTCOMES = (
     "invalid",
     "unrecognised",
     "kept",
+    "refused",
+)
+RESULTS = (
+    "completed",
+    "budget_exhausted",
+    "limited",
+    "observed",
+    "halted",
+    "paused",
+    "stopped",
+    "refused",
+    "divergence",
+    "unproven",
+    "undecided",
+    "breaker",
+)
+GUARDS = (
+    "cutoff_jumped",
+    "no_witness",
+    "endpoint_missing",
+    "unrecognised",
+    "sunset",
+    "no_touches",
+    "no_uses",
+    "orphan_share",
+    "config_divergence",
 )
 PARTITION = ("provider", "kind", "policy")
 
@@ -143,13 +171,18 @@ class Scrape:
 
     def __init__(self, view: View, config: Config) -> None:
         self._config = config
-        self._partitions = view.partitions(config.rules, config.accounts)
+        self._partitions = view.partitions(config.rules, config.accounts, ramp=config.sweep.ramp)
         found = {(one.partition.provider, one.partition.kind) for one in self._partitions}
-        self._slots = view.slots(sorted(found))
+        slots = view.slots(view.known_slots(config.rules, config.accounts))
+        self._slots = [one for one in slots if (one.provider, one.kind) in found or one.counters or one.held]
         self._published = view.published()
         self._epoch = view.epoch()
-        self._breakers = {name: "breaker" in view.flow(name) for name in config.accounts}
-        self._known = {one.partition for one in self._partitions if one.configured}
+        self._breakers = {name: "breaker" in flow for name, flow in view.flows(config.accounts).items()}
+        self._names = {
+            (rule.partition.provider, rule.partition.kind, name): rule.partition.policy
+            for rule in config.rules
+            for name in (*rule.formerly, rule.partition.policy)
+        }
 
     def metrics(self) -> Iterator[Metric]:
         """Yield every metric that is read from the registry."""
@@ -171,7 +204,7 @@ class Scrape:
             "lapse_oldest_overdue_seconds": lambda one: one.overdue if one.mode == "enforce" else 0,
             "lapse_quarantined": lambda one: one.quarantined,
             "lapse_parked": lambda one: one.parked,
-            "lapse_limited": lambda one: one.limited,
+            "lapse_limited": lambda one: one.limited or one.ramped,
             "lapse_paused": lambda one: one.paused is not None,
             "lapse_enforcing": lambda one: one.enforcing,
         }
@@ -201,7 +234,7 @@ class Scrape:
         totals: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
         for one in self._partitions:
             if one.configured:
-                self._begin(totals, one)
+                _begin(totals, one.partition)
         for slot in self._slots:
             for name, n in slot.counters.items():
                 self._add(totals, slot, name.split("|"), n)
@@ -213,18 +246,10 @@ class Scrape:
             "lapse_request_duration_seconds", REQUEST_BOUNDS, totals["request_seconds"], totals["request_ms"]
         )
 
-    def _begin(self, totals: dict[str, dict[Labels, float]], one: PartitionView) -> None:
-        """Let every known series begin at 0, so that rate() sees its first increment."""
-        at = _labels(one)
-        totals["lapse_deletions_total"][at] += 0
-        totals["lapse_crashes_total"][at] += 0
-        for outcome in OUTCOMES:
-            totals["lapse_settled_total"][*at, outcome] += 0
-
     def _add(self, totals: dict[str, dict[Labels, float]], slot: SlotView, name: Sequence[str], n: int) -> None:
         """Put one counter of the registry, ``metric|policy|labels...``, where its metric wants it."""
         metric, policy, *rest = name
-        at = (slot.provider, slot.kind, self._named(slot, policy))
+        at = (slot.provider, slot.kind, self._names.get((slot.provider, slot.kind, policy), UNMANAGED))
         match metric:
             case "deletions":
                 totals["lapse_deletions_total"][slot.provider, rest[0], at[2]] += n
@@ -241,10 +266,6 @@ class Scrape:
             case "request_seconds" | "request_ms":
                 totals[metric][slot.provider, slot.kind, *rest] += n
 
-    def _named(self, slot: SlotView, policy: str) -> str:
-        known = any((at.provider, at.kind, at.policy) == (slot.provider, slot.kind, policy) for at in self._known)
-        return policy if known else UNMANAGED
-
     def _strays(self) -> dict[Labels, float]:
         found: dict[Labels, float] = defaultdict(float)
         for one in self._partitions:
@@ -253,12 +274,29 @@ class Scrape:
         return found
 
     def _forecast(self) -> dict[Labels, float]:
-        due: dict[str, int] = dict.fromkeys(self._config.accounts, 0)
+        needed: dict[str, int] = dict.fromkeys(self._config.accounts, 0)
+        rules = {rule.partition: rule for rule in self._config.rules}
         for one in self._partitions:
             if one.configured:
-                due[one.partition.provider] += one.due
+                needed[one.partition.provider] += requests(rules[one.partition], one.due)
         rates = {name: account.rate for name, account in self._config.accounts.items()}
-        return {(name,): n / rate for name, n in due.items() if (rate := rates[name])}
+        return {(name,): n / rate for name, n in needed.items() if (rate := rates[name])}
+
+
+def _begin(totals: dict[str, dict[Labels, float]], at: Partition) -> None:
+    """Let every known series begin at 0, so that rate() sees its first increment."""
+    labels = (at.provider, at.kind, at.policy)
+    if any(kinds[at.kind].child for kinds in KINDS.values() if at.kind in kinds):
+        totals["lapse_deletions_total"][at.provider, f"{at.kind}_item", at.policy] += 0
+    totals["lapse_deletions_total"][labels] += 0
+    totals["lapse_crashes_total"][labels] += 0
+    totals["lapse_rate_limit_wait_seconds_total"][at.provider, at.kind] += 0
+    totals["lapse_requests_total"][at.provider, at.kind, "delete", "200"] += 0
+    totals["request_seconds"][at.provider, at.kind, "delete", "inf"] += 0
+    totals["lag"][*labels, "inf"] += 0
+    for name, values in (("settled", OUTCOMES), ("sweeps", RESULTS), ("guard_trips", GUARDS)):
+        for value in values:
+            totals[f"lapse_{name}_total"][*labels, value] += 0
 
 
 def _labels(one: PartitionView) -> Labels:

@@ -259,7 +259,7 @@ class Run:
             log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
         if verdict.outcome in _GOOD:
             self._strange = -1
-        halt = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}.get(verdict.outcome)
+        halt = _HALTING.get(verdict.outcome)
         if verdict.outcome is Outcome.UNRECOGNISED:
             log.error(
                 "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
@@ -308,6 +308,7 @@ _NO_WITNESS = (
     "the provider says of every id that it is not there, and none of the newest ids can be read: "
     "wrong key, project or base_url?"
 )
+_HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
 _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT}
 
 

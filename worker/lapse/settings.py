@@ -7,11 +7,15 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from lapse.errors import ConfigError
-from lapse.policy import Config, load
+from lapse.policy import Config
 from lapse.policy.fields import redis_url
+from lapse.policy.loading import called, parse, read
 
 DEFAULT = Path("config/retention.toml")
-TORN_READS = 5
+SETTLED = 0.1
+"""Seconds for which a file has to stay as it is before it is taken: a plain copy empties it first and fills it then."""
+PATIENCE = 2.0
+"""Seconds to wait for that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +54,7 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
 
     """
     if config.registry.url:
-        overridden = "LAPSE_REGISTRY__URL" in config.variables
-        origin = "LAPSE_REGISTRY__URL" if overridden else f"{config.path or DEFAULT} [registry] url"
-        return _secured(config, config.registry.url, origin)
+        return _secured(config, config.registry.url, _origin(config, "registry", "url"))
     if environ.get("REDIS_URL"):
         return _secured(config, environ["REDIS_URL"], "REDIS_URL")
     raise ConfigError(
@@ -62,29 +64,36 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
 
 
 def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
-    """Return Celery's Redis: the file's [celery] broker_url, else ``CELERY_BROKER_URL``, else the registry's.
+    """Return Celery's Redis: ``LAPSE_CELERY__BROKER_URL``, else the file's [celery] broker_url, else
+    ``CELERY_BROKER_URL``, else the registry's.
 
     Raises:
-        ConfigError: there is no registry URL either.
+        ConfigError: there is no registry URL either, or what CELERY_BROKER_URL names is no Redis.
 
     """
     if config.celery.broker_url:
-        overridden = "LAPSE_CELERY__BROKER_URL" in config.variables
-        origin = "LAPSE_CELERY__BROKER_URL" if overridden else f"{config.path or DEFAULT} [celery] broker_url"
-        return _secured(config, config.celery.broker_url, origin)
-    if environ.get("CELERY_BROKER_URL"):
-        return _secured(config, environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL")
-    return registry_source(config, environ)
+        found = _secured(config, config.celery.broker_url, _origin(config, "celery", "broker_url"))
+    elif environ.get("CELERY_BROKER_URL"):
+        found = _secured(config, environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL")
+    else:
+        found = registry_source(config, environ)
+    return Source(_for_kombu(found.url), found.origin)
+
+
+def _origin(config: Config, section: str, key: str) -> str:
+    variable = f"LAPSE_{section}__{key}".upper()
+    if variable in (name.upper() for name in config.variables):
+        return variable
+    return f"{called(config.path or DEFAULT)} [{section}] {key}"
 
 
 def _secured(config: Config, url: str, origin: str) -> Source:
     """Return the source with TLS settings spelled out: kombu does not verify a bare rediss:// by itself."""
+    try:
+        redis_url(url)
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
     parts = urlsplit(url)
-    if parts.scheme in {"redis", "rediss", "unix"}:
-        try:
-            redis_url(url)
-        except ValueError as error:
-            raise ConfigError(f"{origin}: {error}") from None
     if parts.scheme != "rediss":
         return Source(url, origin)
     query = dict(parse_qsl(parts.query))
@@ -94,10 +103,24 @@ def _secured(config: Config, url: str, origin: str) -> Source:
     return Source(urlunsplit(parts._replace(query=urlencode(query))), origin)
 
 
+def _for_kombu(url: str) -> str:
+    """Return a URL as kombu spells it: it has its own scheme and its own word for the database of a Unix socket."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = dict(parse_qsl(parts.query))
+    query["virtual_host"] = query.pop("db", "0")
+    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+
+
+_Stamp = tuple[int, int, int, int] | None
+
+
 class ConfigFile:
     """The policy file as it is now; while it is invalid, torn or gone, as it last was valid.
 
     Attributes:
+        path: The file.
         ok: False while the file on disk is not the one in use.
         error: Why, or None.
         loaded_at: When the version in use was read, in seconds since 1970.
@@ -113,47 +136,57 @@ class ConfigFile:
         """
         self.path = path
         self._environ = dict(environ)
-        self._stamp = _stamp(path)
+        self._stamp: _Stamp = None
         self._config = self._read()
         self.ok = True
         self.error: str | None = None
         self.loaded_at = time.time()
 
     def current(self) -> Config:
-        """Return the newest valid version; cheap while the file does not change."""
-        stamp = _stamp(self.path)
-        if stamp == self._stamp:
+        """Return the newest valid version: one stat while the file does not change, else up to ``PATIENCE`` seconds."""
+        if _stamp(self.path) == self._stamp:
             return self._config
         try:
             config = self._read()
         except ConfigError as error:
             self.ok, self.error = False, str(error)
         else:
-            if config.hash != self._config.hash:
+            if config != self._config:
                 self._config, self.loaded_at = config, time.time()
             self.ok, self.error = True, None
         return self._config
 
     def _read(self) -> Config:
-        """Read a version that did not change while it was read, and remember which one that was."""
-        for _ in range(TORN_READS):
-            before = _stamp(self.path)
+        """Read a version that is whole: neither changing while it is read, nor changed only just now."""
+        deadline, seen, since = time.monotonic() + PATIENCE, _stamp(self.path), time.monotonic()
+        while True:
             try:
-                config = load(self.path, self._environ)
-            except ConfigError:
-                if before == _stamp(self.path):
-                    self._stamp = before
-                    raise
-                continue
-            if before == _stamp(self.path):
-                self._stamp = before
-                return config
-        raise ConfigError(f"{self.path}: changes while it is read")
+                text, problem = read(self.path), None
+            except ConfigError as error:
+                text, problem = "", error
+            now = _stamp(self.path)
+            if now != seen:
+                seen, since = now, time.monotonic()
+            elif seen is None or _is_old(seen) or time.monotonic() - since >= SETTLED:
+                break
+            if time.monotonic() >= deadline:
+                raise ConfigError(f"{called(self.path)}: changes again and again while it is read")
+            time.sleep(SETTLED / 10)
+        self._stamp = seen
+        if problem:
+            raise problem
+        return parse(text, called(self.path), self._environ, self.path)
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _is_old(stamp: tuple[int, int, int, int]) -> bool:
+    """Return True if a file was last changed long enough ago; a clock ahead of ours says nothing."""
+    return time.time() - max(stamp[0], stamp[1]) / 1e9 >= SETTLED
+
+
+def _stamp(path: Path) -> _Stamp:
+    """Return what changes with the file: a copy that keeps times and size still changes the second of them."""
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_size, status.st_ino
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino

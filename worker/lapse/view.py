@@ -156,9 +156,10 @@ class View:
         return [_with_switches(view, halts, pauses) for view in views]
 
     def known_slots(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[tuple[str, str]]:
-        """Return the (provider, kind) of every rule, those that workers have ever known, and every kind of the accounts.
+        """Return every (provider, kind) that may hold something.
 
-        An application may use any of them.
+        Those of the rules, those that workers have ever known, and every kind of the accounts: an application may use
+        any of them.
         """
         published: Any = self._client.hget(keys.published(self._namespace), "slots")
         every = {(name, kind) for name, account in accounts.items() for kind in KINDS.get(account.type, {})}
@@ -190,7 +191,7 @@ class View:
                 for name in _names(rule):
                     _ask(pipe, self._prefix(replace(rule.partition, policy=name)), cutoffs(rule, now))
                 pipe.hgetall(self._prefix(rule.partition) + keys.RULES)
-            replies = iter(pipe.execute() if rules else ())
+            replies = iter(pipe.execute())
         answers = [([_answer(replies, cutoffs(rule, now)) for _ in _names(rule)], next(replies)) for rule in rules]
         records = self._records(rules, [parts for parts, _stored in answers])
         for rule, (parts, stored) in zip(rules, answers, strict=True):
@@ -257,6 +258,13 @@ class _Moment:
 
 def _names(rule: Rule) -> tuple[str, ...]:
     return (rule.partition.policy, *rule.formerly)
+
+
+def requests(rule: Rule, ids: int) -> int:
+    """Return how many requests deleting so many ids takes at least: a look first, children, then the id itself."""
+    children = any(kinds[rule.partition.kind].child for kinds in KINDS.values() if rule.partition.kind in kinds)
+    emptied = children and rule.cascade.get("conversation_item", "delete") == "delete"
+    return ids * (1 + bool(rule.keep) + emptied)
 
 
 def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:  # noqa: ANN401 - redis-py's pipeline

@@ -32,14 +32,12 @@ def init(config: str | None) -> None:
     """
     path = Path(config or Session().environ.get("LAPSE_CONFIG") or DEFAULT)
     text = files("lapse").joinpath("retention.toml").read_text(encoding="utf-8")
+    if path.exists():
+        raise Refused(Code.USAGE, f"{path} is there already and stays as it is; give --config PATH to write elsewhere")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
-    except FileExistsError:
-        raise Refused(
-            Code.USAGE, f"{path} is there already and stays as it is; give --config PATH to write elsewhere"
-        ) from None
     except OSError as error:
         raise Refused(Code.USAGE, f"{path} cannot be written: {error.strerror}") from None
     output.say(str(path))

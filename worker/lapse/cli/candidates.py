@@ -15,8 +15,8 @@ from lapse.cli.performing import checked_plan, one_provider, perform
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.model import from_millis
 from lapse.policy import Rule
-from lapse.scripts import Call, script
 
+INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
 CANDIDATES = (Column("id"), Column("seen", right=True), Column("first seen"), Column("policy", 1))
 MEANS = {
     "ripe": "to be deleted",
@@ -133,21 +133,20 @@ def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, 
         for candidate in ready[:10]:
             output.note(candidate["id"], indent=4)
     if any(rule.enforce for rule in rules):
-        confirmed(name, given, f"list {name} and delete up to {wording.count(doomed, 'orphan')}")
+        confirmed(name, given, f"list what is there and delete up to {wording.count(doomed, 'orphan')}")
     session.run(lambda hands: _wake(hands, session, rules))
     return perform(session, rules, doomed, as_json=as_json)
 
 
 async def _wake(hands: Hands, session: Session, rules: Sequence[Rule]) -> None:
     """Mark the run, unless the interval has had its own: every complete listing counts towards ``seen``."""
+    now = await hands.control.now()
     for rule in rules:
-        at = rule.partition
-        slot = keys.slot(session.namespace, at.provider, at.kind)
-        apart = round(rule.every * 900)
-        call = Call(script("wake"), slot, (at.policy, await hands.control.now(), apart), list)
-        ((go, _now, _digest),) = await hands.carrier.carry([call])
-        if not go:
+        key = session.key_of(rule.partition, keys.RULES)
+        (woken,) = await hands.carrier.run([("HGET", key, "woken")])
+        if woken and now - int(woken) < rule.every * INTERVAL_MS:
+            every = durations.show(rule.every)
             raise Refused(
-                Code.LIMITED,
-                f"{at} was looked at within the last {durations.show(rule.every)}: one look in that time counts",
+                Code.LIMITED, f"{rule.partition} was looked at within the last {every}: one look in that time counts"
             )
+        await hands.ledger.note(rule.partition, woken=now)

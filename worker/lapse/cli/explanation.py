@@ -62,7 +62,7 @@ async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
         partition=partition,
         seen=seen,
         rule=rule,
-        view=session.view.partitions([rule], {})[0] if rule else None,
+        view=session.view.partitions([rule], {}, ramp=session.config.sweep.ramp)[0] if rule else None,
         pauses=await hands.control.pauses(),
         flow=session.view.flow(provider),
         digest=digest.decode() if digest else "",

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol, TextIO
 
-import click
 from rich.console import Console
 from rich.measure import Measurement
 from rich.padding import Padding
@@ -77,13 +76,13 @@ def note(text: str = "", style: str = "", *, indent: int = 0) -> None:
 
 def document(value: object) -> None:
     """Print one JSON document: indented on a terminal, one line elsewhere."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2 if on_terminal() else None))
+    _write(json.dumps(value, ensure_ascii=False, indent=2 if on_terminal() else None))
 
 
 def records(values: Iterable[Mapping[str, Any]]) -> None:
     """Print JSON objects, one a line."""
     for value in values:
-        click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+        _write(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str) -> None:
@@ -97,7 +96,7 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, em
     """
     if not on_terminal():
         for row in rows:
-            click.echo("\t".join(" ".join(str(cell).split()) for cell in row))
+            _write("\t".join(" ".join(str(cell).split()) for cell in row))
         return
     chosen = list(rows)
     if not chosen:
@@ -115,9 +114,29 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield lambda done: bar.update(task, completed=done)
 
 
+class ReaderGone(Exception):  # noqa: N818 - the name says the state
+    """Whoever read what is printed has gone, as ``head`` does: there is no more to do, and nothing is wrong."""
+
+
+def _write(text: str, stream: TextIO | None = None) -> None:
+    stream = stream or sys.stdout
+    try:
+        stream.write(text + "\n")
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def flush() -> None:
+    """Hand everything printed to its reader."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
 def _print(console: Console, stream: TextIO, text: str, style: str, indent: int) -> None:
     if not console.is_terminal:
-        click.echo(" " * indent + text, file=stream)
+        _write(" " * indent + text, stream)
         return
     console.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
 

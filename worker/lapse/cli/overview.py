@@ -12,7 +12,7 @@ from lapse import durations, keys
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
 from lapse.cli.output import Column
-from lapse.cli.reasons import answer, unpause
+from lapse.cli.reasons import answer, stopping, unpause
 from lapse.cli.session import Session
 from lapse.log import redact
 from lapse.policy import Rule
@@ -55,11 +55,11 @@ class Standing:
         view = self.view
         if not view.configured:
             return UNMANAGED
-        if view.halts or view.paused:
-            return "halted" if view.halts else "paused"
+        if stopping(view) or view.paused:
+            return "halted" if stopping(view) else "paused"
         if view.mode == "observe":
             return "observing"
-        return "limited" if view.limited else "enforcing"
+        return "limited" if view.limited or view.ramped else "enforcing"
 
 
 @click.command()
@@ -95,7 +95,7 @@ def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
 def _standings(session: Session) -> list[Standing]:
     rules = session.rules()
     accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
-    views = session.view.partitions(rules, accounts)
+    views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
     with session.client.pipeline(transaction=False) as pipe:
         for view in views:
             at = view.partition
@@ -152,7 +152,7 @@ def _remarks(
     for scope, pause in pauses.items():
         since = wording.distance((pause["since"] - now) / 1000)
         what = "Everything" if scope == "*" else scope
-        yield f"{what} is paused by {pause['actor']} since {since}: {pause['reason']}", output.WARN
+        yield f"{what} was paused {since} by {pause['actor']}: {pause['reason']}", output.WARN
         yield f"  {unpause(scope)}", output.STRONG
     for name in sorted({one.view.partition.provider for one in standings}):
         flow = session.view.flow(name)
@@ -174,9 +174,13 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
     elif one.state in {"enforcing", "limited"} and view.due:
         yield f"{name}: {view.due:,} due: {wording.effort(rule, account, view.due)}.", ""
     for halt in view.halts:
+        stopped = halt in stopping(view)
+        what = f"{'halted' if stopped else 'not swept by one of the workers'}: {halt.reason}: {halt.detail}"
         since = wording.distance((halt.since - now) / 1000)
-        yield f"{name}: halted {since}: {halt.reason}: {halt.detail}", output.BAD
+        yield f"{name}: {what} ({since})", output.BAD if stopped else output.WARN
         yield f"  {answer(halt.reason, halt.plan)}", output.STRONG
+    if view.ramped:
+        yield f"{name}: a first enforcement goes step by step; the next step follows by itself.", output.WARN
     if view.limited:
         yield f"{name}: its pace is used up, {wording.pace(rule)}; it goes on by itself.", output.WARN
     if view.quarantined:
@@ -197,8 +201,11 @@ def _machinery(session: Session, standings: list[Standing], now: int, published:
         yield "workers: never seen; start one with `celery -A lapse.app worker --beat`"
         return
     when = f"last sweep {wording.distance((swept - now) / 1000)}" if swept else "no sweep yet"
-    same = "this policy file's" if about["hash"] == session.config.hash else f"another policy file, {about['path']},"
-    yield f"workers: {when}; {about['worker']} uses {same} version {about['hash']}"
+    same = about["hash"] == session.config.hash
+    uses = f"this policy file, version {about['hash']}" if same else f"version {about['hash']} of {about['path']}"
+    yield f"workers: {when}; {about['worker']} uses {uses}" + (
+        "" if same else f", and here it is {session.config.hash}"
+    )
 
 
 def _document(
@@ -241,6 +248,7 @@ def _described(session: Session, one: Standing) -> dict[str, Any]:
         "quarantined": view.quarantined,
         "orphans": dict(view.orphans),
         "limited": view.limited,
+        "ramped": view.ramped,
         "paused": view.paused,
         "halts": [
             {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,

@@ -11,12 +11,12 @@ from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Tell
-from lapse.cli.reasons import answer
+from lapse.cli.reasons import answer, stopping
 from lapse.cli.records import Seen, due_first
 from lapse.cli.session import Hands, Session
 from lapse.control import Halt
 from lapse.guard import Stand
-from lapse.model import Partition, from_millis
+from lapse.model import Partition
 from lapse.policy import Rule
 from lapse.view import PartitionView
 
@@ -94,9 +94,7 @@ def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
         effort = wording.effort(rule, session.config.accounts[rule.partition.provider], view.due)
         tell(f"{name} ({mode}): {view.due:,} of {view.registered:,} due; {effort}", output.STRONG)
     for seen in one.first:
-        moment = from_millis(seen.due)
-        since = f"{wording.clock(moment)} ({seen.by})" if moment else seen.by
-        tell(f"{seen.id}  due since {since}", indent=2)
+        tell(f"{seen.id}  due {wording.distance(((seen.due or 0) - seen.now) / 1000)} ({seen.by})", indent=2)
     if view.due > len(one.first) > 0:
         tell(f"... and {view.due - len(one.first):,} more", output.DIM, indent=2)
     for text in _obstacles(one):
@@ -114,9 +112,9 @@ def _obstacles(one: Planned) -> list[str]:
         said.append('nothing is deleted while the policy observes; mode = "enforce" in the policy file changes that')
     if view.paused:
         said.append("paused: nothing is deleted")
-    for halt in view.halts:
+    for halt in stopping(view):
         said.append(f"halted: {halt.reason}: {halt.detail}; {answer(halt.reason, halt.plan)}")
-    if one.stand and one.stand.halt and not view.halts:
+    if one.stand and one.stand.halt and not stopping(view):
         said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
     if one.stand is None:
         said.append("workers have not taken this version of the policy up yet, so what guards would say is not known")
@@ -177,9 +175,8 @@ async def _approve(hands: Hands, session: Session, wanted: str, reason: str) -> 
     halt = next((halt for halt in halts if halt.plan == wanted), None)
     if halt is None:
         there = ", ".join(str(halt.plan) for halt in halts)
-        raise Refused(
-            Code.USAGE, f"no halt carries the plan {wanted}; " + (f"there is {there}" if there else "none does")
-        )
+        known = f"there is {there}" if there else "no policy waits for an approval"
+        raise Refused(Code.USAGE, f"no halt carries the plan {wanted}: {known}")
     partition = Partition(halt.provider, halt.kind, halt.policy)
     rule = session.rule_for(partition)
     if rule is None:

@@ -11,6 +11,7 @@ import click
 import redis
 
 from lapse import __version__
+from lapse.cli import output
 from lapse.cli.codes import Code, code_of
 from lapse.client import translated
 from lapse.errors import LapseError
@@ -108,7 +109,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; expected errors are a message, never a traceback."""
     try:
         result = lapse.main(arguments, prog_name="lapse", standalone_mode=False)
-        sys.stdout.flush()
+        output.flush()
     except BaseException as error:  # noqa: BLE001 - the last resort of a program
         return _ended(error)
     return int(result) if isinstance(result, int) else Code.OK
@@ -118,8 +119,8 @@ def _ended(error: BaseException) -> int:
     """Say why a command ended, if there is anything to say, and return its exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.UNEXPECTED
-    if isinstance(error, BrokenPipeError):
-        # Whoever read it has gone; Python would complain about it once more when it flushes at its end.
+    if isinstance(error, output.ReaderGone):
+        # Python would complain about it once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Code.OK
     text, code = _said(error)
@@ -131,7 +132,7 @@ def _ended(error: BaseException) -> int:
 
 
 def _said(error: BaseException) -> tuple[str, Code]:
-    said = (str(error) or type(error).__name__, Code.UNEXPECTED)
+    said = (f"unexpected: {error or type(error).__name__}", Code.UNEXPECTED)
     match error:
         case click.exceptions.NoArgsIsHelpError():
             click.echo(error.format_message())

@@ -9,6 +9,7 @@ from lapse import durations
 from lapse.cli import wording
 from lapse.cli.records import Seen
 from lapse.codec import edge
+from lapse.control import Halt
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
@@ -108,8 +109,8 @@ def _obstacle(case: Case) -> str:
         return f'policy {rule.partition.policy} only observes: nothing is deleted until it says mode = "enforce".'
     if view.paused:
         return "its deletion is paused."
-    if view.halts:
-        return f"its policy is halted ({view.halts[0].reason})."
+    if halts := stopping(view):
+        return f"its policy is halted ({halts[0].reason})."
     if not case.digest:
         return "no worker has swept its policy yet."
     return ""
@@ -245,11 +246,14 @@ def standing(case: Case) -> Iterator[str]:
         return
     for halt in view.halts:
         since = _at(case.seen, halt.since)
-        yield f"Policy {rule.partition.policy} is halted since {since}: {halt.reason}: {halt.detail}."
+        what = "is halted" if halt in stopping(view) else "is not swept by one of the workers"
+        yield f"Policy {rule.partition.policy} {what} since {since}: {halt.reason}: {halt.detail}."
         yield f"Answer it: {answer(halt.reason, halt.plan)}"
     if view.paused:
         pause = case.pauses.get(view.paused, {})
         yield f"Paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}. Answer it: {unpause(view.paused)}"
+    if view.ramped:
+        yield f"Policy {rule.partition.policy} is enforced for the first time, step by step, and goes on by itself."
     if view.limited:
         yield f"Policy {rule.partition.policy} has used up its pace, {wording.pace(rule)}, and goes on by itself."
     if "breaker" in case.flow:
@@ -265,6 +269,11 @@ def answer(reason: str, plan: str | None) -> str:
     if reason in {"no_touches", "no_uses"}:
         return "it ends by itself once its cause has ended"
     return 'lapse resume --reason "..."'
+
+
+def stopping(view: PartitionView) -> list[Halt]:
+    """Return the halts that stop every worker; diverging rules stop the worker with the older ones alone."""
+    return [halt for halt in view.halts if halt.reason != "config_divergence"]
 
 
 def unpause(scope: str) -> str:

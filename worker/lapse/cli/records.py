@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse import keys
@@ -26,7 +26,6 @@ INDEXES = {
 """The sorted sets in which an id of a partition stands, each with the state that it means."""
 
 STATES = ("due", "tracked", "waiting", "claimed", "held", "referenced", "kept", "quarantined")
-DUE_INDEXES = (keys.FRESH, keys.ACTIVE, keys.CREATED, keys.EXPLICIT, keys.CAPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +151,12 @@ async def page(
 
 async def due_first(hands: Hands, rule: Rule, limit: int) -> list[Seen]:
     """Return the ids that are due by a rule and that a sweep would claim, oldest first."""
-    prefix = keys.partition(hands.ledger.namespace, *_parts(rule.partition))
     now = await hands.control.now()
-    cuts = cutoffs(rule, now)
+    cuts: dict[str, float] = cutoffs(rule, now) | {keys.WAITING: now, keys.SUSPECTS: now}
     reads: list[tuple[str | int | float, ...]] = [
-        ("ZRANGE", prefix + name, "-inf", cuts[name], "BYSCORE", "LIMIT", 0, limit) for name in DUE_INDEXES
-    ]
-    reads += [
-        ("ZRANGE", prefix + name, "-inf", now, "BYSCORE", "LIMIT", 0, limit) for name in (keys.WAITING, keys.SUSPECTS)
+        ("ZRANGE", _key(hands, replace(rule.partition, policy=name), index), "-inf", cut, "BYSCORE", "LIMIT", 0, limit)
+        for name in (rule.partition.policy, *rule.formerly)
+        for index, cut in cuts.items()
     ]
     ids = {id_.decode(): None for reply in await hands.carrier.run(reads) for id_ in reply}
     seen = await look(hands, rule.partition.provider, rule.partition.kind, ids, [rule])
@@ -197,16 +194,16 @@ def _cursor(text: str) -> tuple[str, str, str]:
 async def _rank(hands: Hands, partition: Partition, cursor: tuple[str, str, str]) -> int:
     """Return where a page goes on. If its last id is gone, some of its score may be shown again; none is left out."""
     name, score, id_ = cursor
-    key = keys.partition(hands.ledger.namespace, *_parts(partition)) + name
+    key = _key(hands, partition, name)
     rank, before = await hands.carrier.run([("ZRANK", key, id_), ("ZCOUNT", key, "-inf", f"({score}")])
     return int(before if rank is None else rank + 1)
 
 
 async def _read(hands: Hands, partition: Partition, name: str, start: int, limit: int) -> tuple[list[str], list[float]]:
-    key = keys.partition(hands.ledger.namespace, *_parts(partition)) + name
+    key = _key(hands, partition, name)
     (flat,) = await hands.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
     return [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
 
 
-def _parts(partition: Partition) -> tuple[str, str, str]:
-    return partition.provider, partition.kind, partition.policy
+def _key(hands: Hands, partition: Partition, name: str) -> str:
+    return keys.partition(hands.ledger.namespace, partition.provider, partition.kind, partition.policy) + name

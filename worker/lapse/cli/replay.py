@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ FIELDS = frozenset(
         "expires_in", "expires_at", "created_at", "last_active_at",
     }
 )  # fmt: skip
+NAMES = frozenset({"kind", "id", "policy"})
 NO_REGISTRATION = "not a registration"
 BULK_LOST = "the warning of a register_many, which names no ids"
 
@@ -106,41 +107,45 @@ def _registration(line: str, told: Told, number: int) -> dict[str, Any] | None:
     """Return what a line registers, or None: a blank line, another log line, or another call's warning."""
     if not line.strip():
         return None
-    facts = next(_facts(line), None)
+    facts = _facts(line)
     if facts is None:
         told.skipped[NO_REGISTRATION] += 1
         return None
     if "call" in facts:
         told.skipped[f"the warning of a {facts['call']}, which this command does not repeat"] += 1
         return None
-    if "count" in facts and "id" not in facts:
+    if "count" in facts:
         told.refuse(number, BULK_LOST)
         return None
     return {name: value for name, value in facts.items() if name != "error"}
 
 
-def _facts(line: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON object of a warning in a line of any log format, else the line itself if it is an object."""
+def _facts(line: str) -> dict[str, Any] | None:
+    """Return the JSON object of a warning in a line of any log format, else the line itself if it is a registration."""
     before, lost, rest = line.partition(LOST)
     if lost and not before.lstrip().startswith("{"):
-        line = rest
+        return _object(rest)
+    value = _object(line)
+    if value is None:
+        return None
+    warning = next((text for text in value.values() if isinstance(text, str) and LOST in text), None)
+    if warning is not None:
+        return _facts(warning)
+    return value if len(NAMES & value.keys()) > 1 else None
+
+
+def _object(text: str) -> dict[str, Any] | None:
     try:
-        value, _end = json.JSONDecoder().raw_decode(line.strip())
+        value, _end = json.JSONDecoder().raw_decode(text.strip())
     except ValueError:
-        return
-    if not isinstance(value, dict):
-        return
-    if "id" in value or "call" in value or "count" in value:
-        yield value
-    for text in value.values():
-        if isinstance(text, str) and LOST in text:
-            yield from _facts(text)
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _acceptable(checker: Commands, given: dict[str, Any], told: Told, number: int) -> bool:
     """Return True if a line can be registered; its kind may be a plural."""
     unknown = sorted(given.keys() - FIELDS)
-    missing = sorted({"kind", "id", "policy"} - given.keys())
+    missing = sorted(NAMES - given.keys())
     if unknown or missing:
         names = f"no {', '.join(missing)}" if missing else f"{', '.join(unknown)}: there is no such field"
         told.refuse(number, names)

@@ -43,7 +43,7 @@ def sweep(
     planned = session.run(lambda hands: checked_plan(hands, session, rules))
     for one in planned:
         show(session, one, output.note)
-    doomed = sum(one.view.due for one in planned if one.rule.enforce and not one.view.halts and not one.view.paused)
+    doomed = sum(one.view.due for one in planned if one.view.enforcing)
     if doomed:
-        confirmed(name, confirm, f"delete up to {wording.count(doomed, 'object')} at {name}")
+        confirmed(name, confirm, f"delete up to {wording.count(doomed, 'object')} there")
     return perform(session, rules, doomed, as_json=as_json)

@@ -147,13 +147,16 @@ def _where(given: Given, policy: Policy, file: File, providers: Collection[str])
         yield Problem((*at, "kind"), 'is missing: write what it deletes, such as "conversation"')
     for i, keep in enumerate(policy.keep):
         if keep.name is None and not keep.metadata:
-            yield Problem((*at, "keep", i), "is blank, and a blank does not mean everything: give a name or metadata")
+            written = ("metadata",) if "metadata" in keep.model_fields_set else ()
+            yield Problem(
+                (*at, "keep", i, *written), "is blank, and a blank does not mean everything: give a name or metadata"
+            )
     if policy.cancel:
         yield _later((*at, "cancel"))
     if policy.provider is None and "provider" not in given.broken and len(providers) != 1:
         choice = f"write one of {', '.join(sorted(providers))}" if providers else "write [providers.NAME] first"
         yield Problem((*at, "provider"), f"is missing: {choice}")
-    elif policy.provider is not None and policy.provider not in providers:
+    elif policy.provider is not None and not {policy.provider, ""} & set(providers):
         text = f"{shown(policy.provider)} is not configured: {did_you_mean(policy.provider, providers)}"
         yield Problem((*at, "provider"), text)
     account = None if "provider" in given.broken else file.providers.get(account_of(policy, file) or "")
@@ -162,11 +165,12 @@ def _where(given: Given, policy: Policy, file: File, providers: Collection[str])
 
 
 def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kind]) -> Iterator[Problem]:
-    found = [known[kind] for kind in policy.kind or () if kind in known]
-    for kind in policy.kind or ():
-        if kind not in known:
-            text = f"{shown(kind)} is no kind of type {provider.type}: {did_you_mean(kind, known)}"
+    names = policy.kind or ()
+    for name in names:
+        if name not in known:
+            text = f"{shown(name)} is no kind of type {provider.type}: {did_you_mean(name, known)}"
             yield Problem((*at, "kind"), text)
+    found = [known[name] for name in names if name in known]
     host = urlsplit(base_url(provider)).hostname or ""
     for kind in found:
         if sunset := kind.sunset(host):
@@ -175,8 +179,7 @@ def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kin
         if policy.orphan and not kind.listable:
             yield Problem((*at, "orphan"), f"{kind.plural} cannot be listed: there is no way to find orphans")
         yield from _keep(at, policy, kind)
-    if len(found) == len(policy.kind or ()) > 0:
-        yield from _cascade(at, policy, found)
+    yield from _cascade(at, policy, found)
 
 
 def _keep(at: Path, policy: Policy, kind: Kind) -> Iterator[Problem]:

@@ -56,8 +56,8 @@ def _override(made: Overrides, known: Mapping[str, Path], name: str, text: str) 
         return f"sets the same key as {made.variables[path]}: unset one of them"
     if not text:
         return "is blank: give it a value, or unset it"
-    _put(made.tables, path, _value(path, text))
-    made.variables[path] = name
+    for depth in _put(made.tables, path, _value(path, text)):
+        made.variables[path[:depth]] = name
     return None
 
 
@@ -90,13 +90,16 @@ def _copy(value: Any) -> Any:  # noqa: ANN401 - any TOML
     return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
-def _put(tables: dict[str, Any], path: Path, value: object) -> None:
-    for step in path[:-1]:
+def _put(tables: dict[str, Any], path: Path, value: object) -> Iterator[int]:
+    """Set a key, and yield how deep it is, and how deep each table is that had to be made for it."""
+    for depth, step in enumerate(path[:-1], start=1):
         inner = tables.get(str(step))
         if not isinstance(inner, dict):
             inner = tables[str(step)] = {}
+            yield depth
         tables = inner
     tables[str(path[-1])] = value
+    yield len(path)
 
 
 def _value(path: Path, text: str) -> object:

@@ -80,7 +80,7 @@ def _variable(value: str) -> str:
 
 
 def _recogniser(value: str) -> str:
-    if any(value.strip().lower() in text for text in _ANY_404):
+    if any(value.replace("{id}", "").strip().lower() in text for text in _ANY_404):
         raise ValueError(
             f"{shown(value)} is what servers say when the whole endpoint is missing: write words that only an absent"
             ' object gets, such as "Assistant not found"'
@@ -105,6 +105,10 @@ def _kinds(value: object) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise ValueError("names one kind twice")
     return names
+
+
+def _child(value: object) -> str:
+    return str(value) if value in _CHILDREN else _kind(value)
 
 
 def _provider_type(value: object) -> str:
@@ -199,6 +203,7 @@ class OrUnlimited:
 
 
 _KIND_WORDS = sorted({word for kinds in KINDS.values() for kind in kinds.values() for word in (kind.name, kind.plural)})
+_CHILDREN = frozenset(kind.child.name for kinds in KINDS.values() for kind in kinds.values() if kind.child)
 _KIND_SCHEMA = {"type": "string", "enum": _KIND_WORDS}
 _DURATION_SCHEMA = {"type": "string", "minLength": 2, "pattern": durations.PATTERN, "examples": ["90s", "30d"]}
 
@@ -222,7 +227,7 @@ KindNames = Annotated[
     PlainValidator(_kinds),
     WithJsonSchema({"anyOf": [_KIND_SCHEMA, {"type": "array", "items": _KIND_SCHEMA, "minItems": 1}]}),
 ]
-KindName = Annotated[str, BeforeValidator(_kind), WithJsonSchema(_KIND_SCHEMA)]
+ChildName = Annotated[str, BeforeValidator(_child), WithJsonSchema({"enum": sorted({*_KIND_WORDS, *_CHILDREN})})]
 ProviderType = Annotated[str, PlainValidator(_provider_type), WithJsonSchema({"enum": sorted(KINDS)})]
 BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]

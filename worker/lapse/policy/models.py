@@ -4,6 +4,7 @@ Whatever concerns one key alone is said here; what concerns several is in ``laps
 default are optional to pydantic wherever a missing one is better explained there.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from lapse import keys
 from lapse.policy.fields import (
     BaseUrl,
+    ChildName,
     Duration,
-    KindName,
     KindNames,
     Name,
     OrUnlimited,
@@ -25,8 +26,11 @@ from lapse.policy.fields import (
     Text,
     Variable,
 )
+from lapse.policy.positions import Path
 
 Anchor = Literal["created_at", "last_active_at"]
+SECONDS_PER = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
+"""The units of ``expires_after``."""
 
 
 def _written(value: object) -> Any:  # noqa: ANN401 - pydantic checks and converts it as it does the file's own
@@ -224,8 +228,8 @@ class Policy(Model):
     """Delete what nothing live uses, in place of a ttl. Only for kinds that the provider lists."""
     keep: list[Keep] = []
     """What is never deleted, by name or metadata. One match is enough."""
-    cascade: dict[KindName, Literal["delete", "leave", "protect"]] = {}
-    """What becomes of the objects that a deleted one uses, by kind. Default: leave."""
+    cascade: dict[ChildName, Literal["delete", "leave", "protect"]] = {}
+    """What becomes of what belongs to a deleted object, by kind. Default: delete for conversation_item, else leave."""
     mode: Literal["observe", "enforce"] = "observe"
     """observe plans and counts, and deletes nothing; enforce deletes."""
     max_deletions: Annotated[Pace, OrUnlimited()] | None = None
@@ -270,12 +274,58 @@ SECTIONS: dict[str, type[Model]] = {
 """The tables there is one of."""
 NAMED: dict[str, type[Model]] = {"providers": Provider, "policies": Policy}
 """The tables that hold one table for each name."""
+INNER: dict[str, type[Model]] = {
+    "orphan": Orphan,
+    "keep": Keep,
+    "expires_after": ExpiresAfter,
+    "max_deletions": Pace,
+    "max_newly_due": Share,
+    "max_share": Share,
+}
+"""The tables that are a key's value."""
+ELSEWHERE: dict[str, str] = {
+    key: f"[{section}]" if section in SECTIONS else f"[{section}.NAME]"
+    for section, model in (NAMED | SECTIONS).items()
+    for key in model.model_fields
+}
+"""Key -> the table it belongs into; of a key of two tables, the one whose value holds for all policies."""
+
+
+def keys_at(path: Path) -> Collection[str]:
+    """Return the keys that the table at a path of the file may have."""
+    named = [step for step in path if isinstance(step, str)]
+    if not named:
+        return File.model_fields
+    if named[-1] in INNER:
+        return INNER[named[-1]].model_fields
+    return {**SECTIONS, **NAMED}[named[0]].model_fields
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 7, which TOML editors understand) of the policy file."""
-    made = File.model_json_schema(ref_template="#/definitions/{model}")
+    made: dict[str, Any] = _plain(File.model_json_schema(ref_template="#/definitions/{model}"))
     made["definitions"] = made.pop("$defs")
     for named in NAMED:
         made["properties"][named]["propertyNames"] = {"pattern": f"^{keys.NAME.pattern}$"}
-    return {"$schema": "http://json-schema.org/draft-07/schema#", **made}
+    return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lapse policy file", **made}
+
+
+def _plain(node: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return a schema without what TOML cannot say (null) and what only repeats a key's name (title)."""
+    if isinstance(node, list):
+        return [_plain(inner) for inner in node if inner != {"type": "null"}]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _plain(inner) for key, inner in node.items() if not _noise(key, inner, node)}
+    choices = kept.get("anyOf", [])
+    if len(choices) == 1:
+        del kept["anyOf"]
+        kept = choices[0] | kept
+    return kept
+
+
+def _noise(key: str, inner: object, node: Mapping[str, object]) -> bool:
+    if key == "title":
+        return isinstance(inner, str)
+    # The default of a whole section says nothing that its keys do not say, and says it in seconds.
+    return key == "default" and (inner is None or "$ref" in node)

@@ -49,10 +49,6 @@ class Positions:
             path = path[:-1]
         return self._lines.get(path, 1)
 
-    def written(self, path: Path) -> bool:
-        """Return True if the text has this key or table."""
-        return path in self._lines
-
     def _document(self) -> None:
         table: Path = ()
         while self._skip(_BLANK) < len(self._text):
@@ -74,8 +70,6 @@ class Positions:
             path = self._inside((*path, key), start)
         path = (*path, keys[-1])
         if not array:
-            if path in self._arrays:
-                path = (*path, self._arrays[path])
             self._note(path, start)
             return path
         self._imply(path, start)

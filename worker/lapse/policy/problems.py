@@ -22,10 +22,18 @@ _LITERAL_KEY = re.compile(r"(api|access|secret)?[_-]?(key|token|secret|password|
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong: at which key, and a sentence with the fix that follows ``key: ``."""
+    """One thing that is wrong.
+
+    Attributes:
+        path: The key.
+        text: A sentence with the fix; it follows ``key: ``.
+        variable: The environment variable that is wrong, where it is about no key.
+
+    """
 
     path: Path
     text: str
+    variable: str | None = None
 
 
 def shown(value: object) -> str:
@@ -78,6 +86,7 @@ _SENTENCES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
     "int_from_float": lambda value, _ctx: f"{value} is not a whole number",
     "float_type": lambda value, _ctx: f"{value} is not a number (without quotes)",
     "finite_number": lambda value, _ctx: f"{value} is not a number",
+    "string_too_short": lambda _shown, _ctx: "is blank: write a value or leave the key out",
     "list_type": lambda value, _ctx: f"{value} is not an array: write it as [ ... ]",
     "dict_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
     "model_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
@@ -90,22 +99,23 @@ _SENTENCES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
 
 
 def explain(
-    error: ValidationError, at: Path, known: Callable[[Path], Collection[str]], elsewhere: Mapping[str, str]
+    error: ValidationError, known: Callable[[Path], Collection[str]], elsewhere: Mapping[str, str]
 ) -> list[Problem]:
-    """Return pydantic's findings about the table at ``at``; ``known`` returns the keys of a table inside it."""
+    """Return pydantic's findings; ``known`` returns the keys of the table at a path."""
     problems = []
     for found in error.errors(include_url=False):
-        inside: Path = found["loc"]
-        key = str(inside[-1])
+        # "[key]" marks that the name of a table is wrong, and not what is in it.
+        path: Path = tuple(step for step in found["loc"] if step != "[key]")
+        key = str(path[-1])
         if found["type"] == "extra_forbidden":
-            text = unknown_key(key, known(inside[:-1]), elsewhere)
+            text = unknown_key(key, known(path[:-1]), elsewhere)
         elif found["type"] == "literal_error":
             choices = re.findall(r"'([^']+)'", found["ctx"]["expected"])
             text = f"{_value(key, found['input'])} is not a choice: {did_you_mean(found['input'], choices)}"
         else:
             sentence = _SENTENCES.get(found["type"], lambda _shown, _ctx, other=found["msg"]: other)
             text = sentence(_value(key, found["input"]), found.get("ctx", {}))
-        problems.append(Problem((*at, *inside), text))
+        problems.append(Problem(path, text))
     return problems
 
 
@@ -117,17 +127,16 @@ def report(problems: Iterable[Problem], file: str, positions: Positions, variabl
     """Return one line for each problem, ``file:line: key: what, and the fix``, or the environment variable instead."""
     placed = []
     for problem in problems:
-        variable = _variable(problem.path, positions, variables)
-        line = 0 if variable else positions.line(problem.path)
-        where = variable or f"{file}:{line}"
-        placed.append((variable is not None, line, f"{where}: {dotted(problem.path) or 'the file'}: {problem.text}"))
+        if problem.variable:
+            placed.append((1, 0, f"{problem.variable}: {problem.text}"))
+        elif variable := _variable(problem.path, variables):
+            placed.append((1, 0, f"{variable}: {dotted(problem.path)}: {problem.text}"))
+        else:
+            line = positions.line(problem.path)
+            placed.append((0, line, f"{file}:{line}: {dotted(problem.path)}: {problem.text}"))
     return "\n".join(text for _, _, text in sorted(dict.fromkeys(placed)))
 
 
-def _variable(path: Path, positions: Positions, variables: Mapping[Path, str]) -> str | None:
-    for depth in range(len(path), 0, -1):
-        if path[:depth] in variables:
-            return variables[path[:depth]]
-    if positions.written(path[:-1]):
-        return None
-    return next((name for changed, name in variables.items() if changed[: len(path) - 1] == path[:-1]), None)
+def _variable(path: Path, variables: Mapping[Path, str]) -> str | None:
+    """Return the variable that set a key or made the table around it; None if the file did."""
+    return next((variables[path[:depth]] for depth in range(len(path), 0, -1) if path[:depth] in variables), None)

@@ -1,0 +1,138 @@
+"""Every command has a help with examples, and every example does what it says."""
+
+import asyncio
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from commandline import Desk
+from lapse.aio import Carrier
+from lapse.cli.program import SECTIONS, lapse
+from lapse.control import Control
+from lapse.embedded import free_port
+from lapse.model import Partition
+
+POLICIES = """
+[policies.chat]
+kind = ["conversation", "thread"]
+ttl = "30d"
+anchor = "created_at"
+mode = "enforce"
+[policies.idle-assistants]
+kind = "assistant"
+orphan = { min_age = "1s", seen = 3, uses = "none" }
+mode = "enforce"
+"""
+SERVING = {"metrics", "sandbox", "demo"}
+
+
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield (*path, name), command
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
+def examples(command: click.Command) -> list[str]:
+    _before, _title, after = (command.help or "").partition("Examples:\n")
+    return [line.strip() for line in after.splitlines() if line.startswith("  lapse ")]
+
+
+ALL = dict(commands(lapse))
+EXAMPLES = sorted({example for command in ALL.values() for example in examples(command)})
+
+
+def test_every_command_has_examples_of_its_own() -> None:
+    for path, command in ALL.items():
+        assert examples(command), path
+        assert all(example.startswith(f"lapse {path[0]}") for example in examples(command)), path
+
+
+def test_every_command_says_in_one_line_what_it_does() -> None:
+    for name, (_module, short) in ((n, c) for section in SECTIONS.values() for n, c in section.items()):
+        assert short == ALL[(name,)].short_help
+        assert short.endswith("."), name
+
+
+def furnish(desk: Desk) -> None:
+    """Put in place what the examples name."""
+    desk.configure(POLICIES)
+    desk.worker()
+    month = time.time() - 40 * 86_400
+    desk.registry.register("conversation", "conv_68a1", "chat")
+    desk.registry.register("conversation", "conv_77c0", "chat", created_at=month)
+    desk.registry.register("thread", "thread_abc", "chat")
+    desk.sandbox.seed("thread", ids=["thread_due"])
+    desk.registry.register("thread", "thread_due", "chat", created_at=month, last_active_at=month)
+    (desk.directory / "lost.jsonl").write_text('{"kind": "thread", "id": "thread_1", "policy": "chat"}\n')
+
+
+def halt(desk: Desk, plan: str) -> None:
+    async def set_it() -> None:
+        carrier = Carrier(desk.environ["REDIS_URL"], 5)
+        await Control(carrier, "lapse").halt(Partition("openai", "thread", "chat"), "cutoff_jumped", "test", plan=plan)
+        await carrier.aclose()
+
+    asyncio.run(set_it())
+
+
+def quarantine(desk: Desk) -> None:
+    desk.sandbox.seed("thread", ids=["thread_abc"])
+    desk.registry.expire("thread", "thread_abc")
+    desk.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 400}])
+    desk.worker()
+    desk.sandbox.faults()
+
+
+def bury(desk: Desk) -> None:
+    desk.registry.expire("thread", "thread_abc")
+    desk.worker()
+
+
+def clear(desk: Desk) -> None:
+    Path(desk.config).unlink()
+
+
+FIRST: dict[str, Callable[[Desk], None]] = {
+    "lapse init": clear,
+    "lapse quarantine retry threads thread_abc": quarantine,
+    "lapse quarantine retry threads --all": quarantine,
+    'lapse quarantine retry threads --all --reason "recogniser added"': quarantine,
+    "lapse quarantine drop threads thread_abc --confirm=openai": quarantine,
+    "lapse quarantine undo threads thread_abc --confirm=openai": bury,
+    "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
+}
+ASKS = {"lapse sweep": 8, "lapse health": 4, "lapse health --json": 4}
+"""Examples that end with another code here: one thread is due and nobody can be asked, and beat does not run."""
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] not in SERVING])
+def test_an_example_does_what_it_says(desk: Desk, example: str) -> None:
+    furnish(desk)
+    FIRST.get(example, lambda _desk: None)(desk)
+    result = desk.run(*shlex.split(example)[1:])
+    assert ASKS.get(example, 0) == result.code, result
+
+
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] in SERVING])
+def test_an_example_serves_until_it_is_interrupted(desk: Desk, example: str) -> None:
+    """On a free port: the one in the example may be taken on this machine."""
+    furnish(desk)
+    words = shlex.split(example)[1:]
+    if words[0] != "demo":
+        words = [*words, "--port", str(free_port())]
+    with desk.start(*words) as process:
+        shown = process.stdout if words[0] == "sandbox" else process.stderr
+        assert shown is not None
+        assert shown.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert (130 if words[0] == "demo" else 0) == process.returncode

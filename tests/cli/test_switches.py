@@ -1,0 +1,269 @@
+"""pause, resume and approve: what they change, what they refuse, and that they say so."""
+
+import asyncio
+import time
+
+import pytest
+
+from commandline import CHAT, ENFORCED, KEY, Desk
+from lapse.model import Partition
+from lapse.providers import Provider
+from lapse.settings import ConfigFile
+
+THREADS = Partition("openai", "thread", "chat")
+JUMPING = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"
+ORPHANS = """
+[policies.idle]
+kind = "assistant"
+orphan = { min_age = "1s", seen = 2, uses = "none", max_share = { percent = 20, at_least = 1 } }
+mode = "enforce"
+"""
+
+
+def plan(desk: Desk, kind: str = "thread") -> str:
+    return str(next(halt["plan"] for halt in desk.halts(kind).values()))
+
+
+@pytest.mark.parametrize(
+    ("scope", "stored"),
+    [
+        ((), "*"),
+        (("openai",), "openai"),
+        (("openai/threads",), "openai/thread"),
+        (("openai/thread/chat",), "openai/thread/chat"),
+    ],
+)
+def test_pause_stops_a_scope_until_resume(desk: Desk, scope: tuple[str, ...], stored: str) -> None:
+    desk.configure(ENFORCED)
+    ids = set(desk.seed(3))
+
+    paused = desk.good("pause", *scope, "--reason", "a complaint")
+    assert [stored] == list(desk.raw.hgetall("lapse:control"))
+    assert f"paused {'everything' if stored == '*' else stored}\n" == paused.out
+    desk.worker()
+    assert ids == desk.sandbox.alive("thread")
+
+    resumed = desk.good("resume", *scope)
+    assert f"resumed {'everything' if stored == '*' else stored}\n" == resumed.out
+    assert ": a complaint" in resumed.err
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+
+
+@pytest.mark.parametrize("scope", ["other", "openai/threads/chat/more", "openai//chat"])
+def test_a_scope_that_is_none_is_refused(desk: Desk, scope: str) -> None:
+    assert 2 == desk.run("pause", scope).code
+    assert {} == desk.raw.hgetall("lapse:control")
+
+
+def test_resume_takes_every_pause_back_and_one_alone_if_told(desk: Desk) -> None:
+    for scope in ((), ("openai",), ("openai/threads",)):
+        desk.good("pause", *scope)
+    one = desk.good("resume", "openai")
+    assert "resumed openai\n" == one.out
+    assert "everything is still paused: lapse resume\n" in one.err
+    assert "openai/thread is still paused: lapse resume openai/thread\n" in one.err
+    assert ["resumed everything", "resumed openai/thread"] == desk.good("resume").lines
+    assert "Nothing was paused." in desk.good("resume").err
+
+
+def test_resume_without_a_reason_answers_no_halt(desk: Desk) -> None:
+    desk.configure(JUMPING)
+    desk.seed(3)
+    desk.worker()
+    shown = desk.good("resume")
+    assert f"openai/thread/chat is still halted (cutoff_jumped): lapse approve {plan(desk)}" in shown.err
+    assert desk.halts()
+
+
+def test_resume_with_a_reason_lifts_what_carries_no_plan_and_audits_it(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    ids = desk.seed(3)
+    desk.sandbox.faults([{"effect": "sunset"}])
+    desk.worker()
+    assert ["*|endpoint_missing"] == list(desk.halts())
+
+    desk.good("pause", "openai")
+    shown = desk.good("resume", "--reason", "base_url mended")
+
+    assert "resumed openai/thread: endpoint_missing\n" == shown.out
+    assert "openai is still paused: lapse resume openai" in shown.err
+    assert {} == desk.halts()
+    (record,) = [record for record in desk.audit() if record["event"] == "resumed"]
+    assert ("endpoint_missing", "base_url mended") == (record["reason"], record["why"])
+    assert "@" in record["actor"]
+    desk.sandbox.faults()
+    desk.good("resume")
+    desk.worker()
+    assert set(ids) & desk.sandbox.alive("thread") == set()
+
+
+def test_resume_with_a_reason_stays_in_its_scope(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1)
+    desk.sandbox.faults([{"effect": "sunset"}])
+    desk.worker()
+    assert "Nothing was halted." in desk.good("resume", "openai/conversations", "--reason", "x").err
+    assert desk.halts()
+    assert "" != desk.good("resume", "openai/threads", "--reason", "x").out
+
+
+def test_resume_does_not_answer_what_carries_a_plan_or_ends_by_itself(desk: Desk) -> None:
+    desk.configure(JUMPING)
+    desk.seed(3)
+    desk.worker()
+    shown = desk.run("resume", "--reason", "x")
+    assert (6, "") == (shown.code, shown.out)
+    assert f"lapse approve {plan(desk)}" in shown.err
+    desk.configure(ENFORCED.replace("created_at", "last_active_at"))
+    desk.good("status")
+    desk.raw.delete("lapse:{openai:thread}:halts")
+    desk.worker()
+    assert ["chat|no_touches"] == list(desk.halts())
+    shown = desk.run("resume", "--reason", "x")
+    assert 6 == shown.code
+    assert "it ends by itself once its cause has ended" in shown.err
+
+
+def unproven(desk: Desk) -> list[str]:
+    """Halt a policy because the provider knows none of its ids; return them."""
+    desk.configure(ENFORCED)
+    ids = desk.seed(3)
+    desk.sandbox.faults([{"effect": "wrong_project"}])
+    for _ in range(3):
+        desk.worker()
+        for id_ in ids:
+            desk.raw.zadd("lapse:{openai:thread}:chat:waiting", {id_: 1}, xx=True)
+    assert ["chat|no_witness"] == list(desk.halts())
+    return ids
+
+
+def identity(desk: Desk, key: str) -> str:
+    account = ConfigFile(desk.config, desk.environ).current().accounts["openai"]
+
+    async def read() -> str:
+        async with Provider(account, {"OPENAI_API_KEY": key}) as provider:
+            return provider.identity
+
+    return asyncio.run(read())
+
+
+def test_the_answer_to_no_witness_is_proof_for_this_identity_for_a_day(desk: Desk) -> None:
+    unproven(desk)
+    shown = desk.good("resume", "--reason", "they were deleted by hand")
+    assert "resumed openai/thread/chat: no_witness\n" == shown.out
+    assert "For 24 h, threads that openai does not know count as gone" in shown.err
+    marks: dict[str, str] = desk.raw.hgetall("lapse:{openai:thread}:marks")  # type: ignore[assignment]
+    proof = int(marks[f"proof|{identity(desk, KEY)}"])
+    assert abs(proof / 1000 - time.time()) < 60
+    assert f"proof|{identity(desk, 'sk-test-another-key')}" not in marks
+    assert "0" == marks["unproven|chat"]
+
+
+def test_after_the_answer_the_next_sweep_settles_them_as_already_gone(desk: Desk) -> None:
+    ids = unproven(desk)
+    desk.good("resume", "--reason", "they were deleted by hand")
+    desk.worker()
+    assert str(len(ids)) == desk.raw.hget("lapse:{openai:thread}:counters", "settled|chat|already_gone")
+
+
+def test_the_answer_to_no_witness_needs_the_workers_key(desk: Desk) -> None:
+    unproven(desk)
+    del desk.environ["OPENAI_API_KEY"]
+    shown = desk.run("resume", "--reason", "x")
+    assert 2 == shown.code
+    assert "OPENAI_API_KEY is not set here" in shown.err
+    assert desk.halts()
+
+
+def test_the_answer_to_diverging_configs_lets_the_older_rules_in_again(desk: Desk) -> None:
+    desk.worker()
+    older = desk.config.read_text()
+    desk.configure(CHAT.replace("7d", "8d"))
+    desk.worker()
+    newer = desk.rules(THREADS)["digest"]
+    desk.config.write_text(older)
+    desk.worker()
+    assert ["chat|config_divergence"] == list(desk.halts())
+    assert newer == desk.rules(THREADS)["digest"]
+
+    shown = desk.good("resume", "--reason", "the older file is right")
+    assert "resumed openai/thread/chat: config_divergence" in shown.lines
+    desk.worker()
+    assert {} == desk.halts()
+    assert newer != desk.rules(THREADS)["digest"]
+
+
+def test_approve_sets_the_baseline_and_the_next_sweep_goes_on(desk: Desk) -> None:
+    desk.configure(JUMPING)
+    desk.seed(5)
+    desk.worker()
+    assert 5 == len(desk.sandbox.alive("thread"))
+
+    shown = desk.good("approve", plan(desk), "--reason", "as announced")
+
+    assert "approved openai/thread/chat: 5 of 5 ids would become due at once" in shown.out
+    assert {} == desk.halts()
+    assert "base_at" in desk.rules(THREADS)
+    (record,) = [record for record in desk.audit() if record["event"] == "resumed"]
+    assert record["why"].endswith("as announced")
+    assert "@" in record["actor"]
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_approve_names_the_plans_there_are(desk: Desk) -> None:
+    assert "no policy waits for an approval" in desk.run("approve", "0123456789ab").err
+    desk.configure(JUMPING)
+    desk.seed(3)
+    desk.worker()
+    shown = desk.run("approve", "0123456789ab")
+    assert (2, "") == (shown.code, shown.out)
+    assert f"there is {plan(desk)}" in shown.err
+
+
+def test_a_plan_is_not_approved_with_another_file_than_the_workers(desk: Desk) -> None:
+    desk.configure(JUMPING)
+    desk.seed(3)
+    desk.worker()
+    desk.configure(JUMPING.replace("7d", "6d"))
+    shown = desk.run("approve", plan(desk))
+    assert 2 == shown.code
+    assert "is not what workers use for openai/thread/chat" in shown.err
+    assert desk.halts()
+    assert "base_at" not in desk.rules(THREADS)
+
+
+def test_a_plan_made_before_the_policy_was_changed_is_made_anew(desk: Desk) -> None:
+    """What was approved is what was looked at: a shorter ttl would make more due than the plan said."""
+    desk.configure(JUMPING)
+    desk.seed(3)
+    desk.seed(4, days=3)
+    desk.worker()
+    old = plan(desk)
+    desk.configure(JUMPING.replace("7d", "2d"))
+    desk.worker()
+
+    shown = desk.run("approve", old)
+
+    assert 6 == shown.code
+    assert "was changed after plan" in shown.err
+    assert "base_at" not in desk.rules(THREADS)
+    desk.worker()
+    assert 7 == len(desk.sandbox.alive("thread"))
+    assert old != plan(desk)
+    desk.good("approve", plan(desk))
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_an_orphan_share_is_approved_up_to_what_was_asked(desk: Desk) -> None:
+    desk.configure(ORPHANS)
+    desk.seed(4, kind="assistant", policy="idle")
+    desk.worker(sweeps=2)
+    assert ["idle|orphan_share"] == list(desk.halts("assistant"))
+    shown = desk.good("approve", plan(desk, "assistant"))
+    assert "approved openai/assistant/idle: 4 of 4 listed" in shown.out
+    assert "4" == desk.rules(Partition("openai", "assistant", "idle"))["share_ok"]
+    desk.worker()
+    assert set() == desk.sandbox.alive("assistant")

@@ -1,0 +1,85 @@
+"""What a person sees: tables, colour and questions on a terminal, and none of them anywhere else."""
+
+import re
+
+import pytest
+
+from commandline import CHAT, ENFORCED, Desk
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def plain(text: str) -> list[str]:
+    return [line.rstrip() for line in COLOUR.sub("", text).splitlines()]
+
+
+def test_a_pipe_gets_no_colour_and_no_header(desk: Desk) -> None:
+    (id_,) = desk.seed(1)
+    for command in (("status",), ("ls", "threads"), ("plan",), ("explain", "thread", id_), ("check-config",)):
+        shown = desk.good(*command)
+        assert not COLOUR.search(shown.out + shown.err)
+    assert desk.good("ls", "threads").out.startswith(id_)
+
+
+def test_a_terminal_gets_a_table_in_colour(desk: Desk) -> None:
+    desk.seed(3)
+    shown = desk.terminal("status").out
+    assert COLOUR.search(shown)
+    header, conversations, threads, *_ = plain(shown)
+    assert ["policy", "state", "registered", "due"] == header.split()[:4]
+    assert ["openai/conversation/chat", "observing", "0", "0"] == conversations.split()[:4]
+    assert ["openai/thread/chat", "observing", "3", "3"] == threads.split()[:4]
+
+
+def test_no_color_is_honoured(desk: Desk) -> None:
+    desk.seed(3)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", desk.terminal("status", NO_COLOR="1").out)
+
+
+@pytest.mark.parametrize("width", [40, 60, 70, 100, 160])
+def test_a_table_fits_the_terminal(desk: Desk, width: int) -> None:
+    """Columns go before ids are cut: an id is to be copied."""
+    (id_,) = desk.seed(1)
+    shown = plain(desk.terminal("ls", "threads", width=width).out)
+    assert all(len(line) <= width for line in shown)
+    assert any(line.startswith(id_) for line in shown) or width < len(id_) + 20
+    assert all(len(line) <= width for line in plain(desk.terminal("status", width=width).out))
+
+
+def test_a_wide_terminal_shows_what_a_narrow_one_leaves_out(desk: Desk) -> None:
+    desk.seed(1)
+    (narrow, *_), (wide, *_) = (plain(desk.terminal("ls", "threads", width=width).out) for width in (70, 160))
+    assert "created" not in narrow
+    assert "created" in wide
+
+
+def test_a_sweep_asks_a_person_to_type_the_providers_name(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(3)
+    refused = desk.terminal("sweep", "threads", typed="yes")
+    assert 8 == refused.code
+    assert "Type openai to delete up to 3 objects there" in " ".join(plain(refused.out))
+    assert 3 == len(desk.sandbox.alive("thread"))
+    done = desk.terminal("sweep", "threads", typed="openai")
+    assert 0 == done.code
+    assert "openai/thread/chat: completed: 3 deleted" in plain(done.out)
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_json_on_a_terminal_is_indented_and_without_colour(desk: Desk) -> None:
+    shown = desk.terminal("status", "--json").out
+    assert not COLOUR.search(shown)
+    assert '\n  "partitions": [' in shown
+
+
+def test_an_empty_list_says_so_to_a_person(desk: Desk) -> None:
+    assert ["No threads at openai."] == plain(desk.terminal("ls", "threads").out)
+    assert ["Nothing is in quarantine."] == plain(desk.terminal("quarantine", "list").out)
+
+
+def test_ls_tells_a_person_how_far_away_things_are(desk: Desk) -> None:
+    desk.configure(CHAT.replace("7d", "400d"))
+    desk.seed(1, days=1)
+    _header, row = plain(desk.terminal("ls", "threads").out)
+    assert "in 39" in row
+    assert "1d" in row

@@ -1,0 +1,194 @@
+"""The command line as an operator has it: the real script, a policy file, a registry, a worker when called."""
+
+import asyncio
+import json
+import os
+import pty
+import select
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fcntl import ioctl
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from lapse import Registry
+from lapse.embedded import die_with_parent
+from lapse.host import Host
+from lapse.model import Partition
+from lapse.sandbox import Sandbox
+from lapse.work import Work
+
+KEY = "sk-test-0123456789abcdefghij"
+DAY = 86400.0
+SCRIPT = Path(sys.executable).with_name("lapse")
+WAIT = 60
+
+HEAD = """
+[registry]
+allow_volatile = true
+[sweep]
+ramp = "off"
+lease = "20s"
+[audit]
+sink = "file:{directory}/audit.jsonl"
+[limits]
+max_newly_due = "unlimited"
+[providers.openai]
+type = "openai"
+base_url = "{base_url}"
+api_key_env = "OPENAI_API_KEY"
+rate = "unlimited"
+"""
+CHAT = """
+[policies.chat]
+kind = ["conversation", "thread"]
+ttl = "7d"
+anchor = "created_at"
+"""
+ENFORCED = CHAT + 'mode = "enforce"\n'
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one call of the script came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def records(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines]
+
+
+class Desk:
+    """A directory with a policy file, the environment of an operator, and what stands behind it."""
+
+    def __init__(self, directory: Path, url: str, sandbox: Sandbox) -> None:
+        self.directory = directory
+        self.sandbox = sandbox
+        self.environ = {**os.environ, "REDIS_URL": url, "OPENAI_API_KEY": KEY}
+        self.registry = Registry(url, provider="openai", timeout=5)
+        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.config = directory / "config" / "retention.toml"
+        self.configure(CHAT)
+
+    def configure(self, policies: str, *, head: str = HEAD, **values: str) -> None:
+        """Write the policy file; ``values`` replace lines of its head, such as ``rate = ...``."""
+        text = head.format(directory=self.directory, base_url=self.sandbox.url)
+        for name, value in values.items():
+            lines = [f"{name} = {value}" if line.startswith(f"{name} =") else line for line in text.splitlines()]
+            text = "\n".join(lines) + "\n"
+        self.config.parent.mkdir(exist_ok=True)
+        self.config.write_text(text + policies)
+
+    def run(self, *arguments: str, given: str = "", **environ: str) -> Result:
+        """Run the script without a terminal."""
+        done = subprocess.run(
+            [SCRIPT, *arguments], cwd=self.directory, env={**self.environ, **environ}, input=given,
+            capture_output=True, text=True, timeout=WAIT, check=False,
+        )  # fmt: skip
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def good(self, *arguments: str, given: str = "", **environ: str) -> Result:
+        """Run the script, which has to succeed."""
+        result = self.run(*arguments, given=given, **environ)
+        assert result.code == 0, result
+        return result
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the script and leave it running; it dies with this process."""
+        return subprocess.Popen(
+            die_with_parent(sys.executable, str(SCRIPT), *arguments),
+            cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def terminal(self, *arguments: str, width: int = 120, typed: str = "", **environ: str) -> Result:
+        """Run the script on a terminal of a width; ``err`` is empty: a terminal shows both as one."""
+        ours, theirs = pty.openpty()
+        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
+        env = {name: value for name, value in self.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
+        process = subprocess.Popen(
+            [SCRIPT, *arguments], cwd=self.directory, env={**env, "TERM": "xterm-256color", **environ},
+            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        )  # fmt: skip
+        os.close(theirs)
+        if typed:
+            os.write(ours, typed.encode() + b"\n")
+        shown = b"".join(_until_closed(ours))
+        os.close(ours)
+        return Result(process.wait(WAIT), shown.decode().replace("\r\n", "\n"), "")
+
+    def worker(self, *, sweeps: int = 1) -> None:
+        """Let a worker do its housekeeping and sweep every partition, as often as said."""
+        asyncio.run(self._work(sweeps))
+
+    async def _work(self, sweeps: int) -> None:
+        host = Host(self.environ, self.directory)
+        work = Work(host)
+        try:
+            await work.housekeep()
+            for _ in range(sweeps):
+                for rule in host.config.rules:
+                    await work.sweep(rule.partition, None)
+        finally:
+            await work.aclose()
+
+    def seed(
+        self, count: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any
+    ) -> list[str]:
+        """Create objects at the provider and register them, both as that many days old."""
+        at = time.time() - days * DAY
+        ids = self.sandbox.seed(kind, count, created_at=int(at))
+        self.registry.register_many(
+            {"kind": kind, "id": id_, "policy": policy, "created_at": at, "last_active_at": at, **facts} for id_ in ids
+        )
+        return ids
+
+    def halts(self, kind: str = "thread") -> dict[str, Any]:
+        stored: Any = self.raw.hgetall(f"lapse:{{openai:{kind}}}:halts")
+        return {name: json.loads(text) for name, text in stored.items()}
+
+    def rules(self, partition: Partition) -> dict[str, str]:
+        stored: Any = self.raw.hgetall(f"lapse:{{{partition.provider}:{partition.kind}}}:{partition.policy}:rules")
+        return dict(stored)
+
+    def audit(self, kind: str = "thread") -> list[dict[str, Any]]:
+        """Return what waits in the registry to be moved to the sink."""
+        rows: Any = self.raw.xrange(f"lapse:{{openai:{kind}}}:audit")
+        return [json.loads(fields["e"]) for _id, fields in rows]
+
+    def close(self) -> None:
+        self.registry.close()
+        self.raw.close()
+
+
+def _until_closed(terminal: int) -> Iterator[bytes]:
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([terminal], [], [], 1)
+        if not ready:
+            continue
+        try:
+            read = os.read(terminal, 65536)
+        except OSError:  # Linux: the other side is closed
+            return
+        if not read:
+            return
+        yield read
+    raise TimeoutError("the script did not end")

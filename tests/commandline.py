@@ -11,6 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
@@ -111,12 +112,19 @@ class Desk:
         assert result.code == 0, result
         return result
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start the script and leave it running; it dies with this process."""
-        return subprocess.Popen(
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Run the script beside the test; it ends at the end of the context at the latest."""
+        process = subprocess.Popen(
             die_with_parent(sys.executable, str(SCRIPT), *arguments),
             cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
 
     def terminal(self, *arguments: str, width: int = 120, typed: str = "", **environ: str) -> Result:
         """Run the script on a terminal of a width; ``err`` is empty: a terminal shows both as one."""

@@ -97,7 +97,7 @@ def test_dropping_what_uses_something_lets_that_go(desk: Desk) -> None:
 
 @pytest.fixture
 def gone(desk: Desk) -> list[str]:
-    """Three ids settled as already gone because the provider was asked in a wrong project, with proof of another day."""
+    """Three ids settled as already gone, on proof of a deletion, because somebody moved the key to another project."""
     desk.configure(ENFORCED)
     desk.seed(1)
     desk.worker()

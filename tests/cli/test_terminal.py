@@ -9,8 +9,11 @@ from commandline import CHAT, ENFORCED, Desk
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
 def plain(text: str) -> list[str]:
-    return [line.rstrip() for line in COLOUR.sub("", text).splitlines()]
+    return [line.rstrip() for line in CONTROL.sub("", text).splitlines()]
 
 
 def test_a_pipe_gets_no_colour_and_no_header(desk: Desk) -> None:

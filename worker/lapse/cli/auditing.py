@@ -19,11 +19,11 @@ PAGE = 1000
 
 @click.group()
 def audit() -> None:
-    r"""Read the record of every intent and outcome.
+    """Read the record of every intent and outcome.
 
-    \b
     Examples:
       lapse audit export
+
     """
 
 
@@ -36,16 +36,16 @@ def audit() -> None:
 def export(
     *, kind: str | None, id_: str | None, since: datetime | None, provider: str | None, config: str | None
 ) -> int:
-    r"""Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
+    """Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
 
     Nothing is taken out of the registry. With [audit] sink = "stdout", what workers have moved is in their own
     output, and only the rest is here.
 
-    \b
     Examples:
       lapse audit export
       lapse audit export threads --since 24h
       lapse audit export thread thread_abc
+
     """
     session = Session(config, provider)
     wanted = {"provider": provider, "kind": kind, "id": id_}

@@ -21,14 +21,14 @@ from lapse.settings import DEFAULT, registry_source
 @click.command()
 @config_option
 def init(config: str | None) -> None:
-    r"""Write an annotated policy file to config/retention.toml, or to --config.
+    """Write an annotated policy file to config/retention.toml, or to --config.
 
     A file that is there already is never overwritten.
 
-    \b
     Examples:
       lapse init
       lapse init --config retention.toml
+
     """
     path = Path(config or Session().environ.get("LAPSE_CONFIG") or DEFAULT)
     text = files("lapse").joinpath("retention.toml").read_text(encoding="utf-8")
@@ -49,15 +49,15 @@ def init(config: str | None) -> None:
 @config_option
 @json_option
 def check_config(*, config: str | None, as_json: bool) -> None:
-    r"""Check the policy file and say what each policy does, in a sentence.
+    """Check the policy file and say what each policy does, in a sentence.
 
     Every problem is reported at once, with file, line and key; the exit code is 2 then. No key has to be set, and
     neither Redis nor a provider is asked.
 
-    \b
     Examples:
       lapse check-config
       lapse check-config --config config/retention.toml --json
+
     """
     session = Session(config)
     checked = session.config
@@ -75,11 +75,11 @@ def check_config(*, config: str | None, as_json: bool) -> None:
 
 @click.command()
 def schema() -> None:
-    r"""Print the JSON Schema of the policy file, for editors that complete and check TOML.
+    """Print the JSON Schema of the policy file, for editors that complete and check TOML.
 
-    \b
     Examples:
       lapse schema
+
     """
     output.document(policy.schema())
 

@@ -43,15 +43,15 @@ MEANS = {
 @config_option
 @json_option
 def orphans(*, policy: str | None, limit: int, run: bool, confirm: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
-    r"""Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
+    """Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
 
     A run by hand counts as one complete listing, and only once in the interval in which workers look.
 
-    \b
     Examples:
       lapse orphans
       lapse orphans --policy idle-assistants --json
       lapse orphans --run --confirm=openai
+
     """
     session = Session(given["config"], given["provider"])
     rules = [rule for rule in session.rules(policy=policy) if rule.orphan]

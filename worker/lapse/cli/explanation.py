@@ -20,14 +20,14 @@ from lapse.model import Partition, from_millis
 @config_option
 @json_option
 def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> None:
-    r"""Say why an id will or will not be deleted, and when.
+    """Say why an id will or will not be deleted, and when.
 
     Times come from the policy file as it is now: what it makes due is due, whatever it said before.
 
-    \b
     Examples:
       lapse explain conversation conv_68a1
       lapse explain thread thread_abc --json
+
     """
     session = Session(config, provider)
     case = session.run(lambda hands: _case(hands, session, kind, id_))

@@ -47,16 +47,16 @@ def ls(
     config: str | None,
     as_json: bool,
 ) -> int:
-    r"""List the ids of a kind: where each stands, and when it is due by the policy file.
+    """List the ids of a kind: where each stands, and when it is due by the policy file.
 
     With --json one object a line. Elsewhere than on a terminal the columns stand between tabs, the id first.
 
-    \b
     Examples:
       lapse ls conversations
       lapse ls threads --state held
       lapse ls threads --policy chat --state due --limit 10
       lapse ls conversations --json
+
     """
     session = Session(config, provider)
     slot = (session.provider, kind)

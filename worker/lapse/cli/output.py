@@ -138,7 +138,7 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
     if not console.is_terminal:
         _write(" " * indent + text, stream)
         return
-    console.print(Padding(Text(text, style=style), (0, 0, 0, indent)))
+    console.print(Padding(Text(text, style=style), (0, 0, 0, indent), expand=False))
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:

@@ -67,12 +67,12 @@ class Standing:
 @config_option
 @json_option
 def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
-    r"""Show what each policy holds, what it does, and what it waits for, with the command that answers it.
+    """Show what each policy holds, what it does, and what it waits for, with the command that answers it.
 
-    \b
     Examples:
       lapse status
       lapse status --json
+
     """
     session = Session(config, provider)
     standings = _standings(session)

@@ -56,15 +56,15 @@ class Planned:
 def plan(
     *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
 ) -> None:
-    r"""Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
+    """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
     What is due follows from the policy file as it is now, in mode observe too.
 
-    \b
     Examples:
       lapse plan
       lapse plan conversations --limit 20
       lapse plan --policy chat --json
+
     """
     session = Session(config, provider)
     rules = session.rules(kind, policy)
@@ -158,13 +158,13 @@ def _described(session: Session, one: Planned) -> dict[str, Any]:
 @click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
 @config_option
 def approve(*, hash_: str, reason: str, config: str | None) -> int:
-    r"""Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
+    """Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
 
     `lapse status` shows HASH. A plan whose policy was changed since is not approved: the next sweep makes a new one.
 
-    \b
     Examples:
       lapse approve 3f2a91c0d4e5
+
     """
     session = Session(config)
     return session.run(lambda hands: _approve(hands, session, hash_, reason))

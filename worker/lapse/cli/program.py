@@ -55,6 +55,9 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 }
 """Section -> command -> the module of this package that has it, and what it does in one line."""
 
+VERBATIM = "\b"
+"""What click leaves a paragraph alone for, if the line before it is this."""
+
 _COMMANDS = {name: found for section in SECTIONS.values() for name, found in section.items()}
 
 
@@ -72,6 +75,7 @@ class Program(click.Group):
         module, short = _COMMANDS[cmd_name]
         command: click.Command = getattr(import_module(f"lapse.cli.{module}"), cmd_name.replace("-", "_"))
         command.short_help = short
+        _keep_examples(command)
         return command
 
     def resolve_command(
@@ -92,14 +96,21 @@ class Program(click.Group):
                 formatter.write_dl([(name, short) for name, (_module, short) in commands.items()])
 
 
+def _keep_examples(command: click.Command) -> None:
+    """Have the examples of a help shown line by line: click would make a paragraph of them."""
+    if command.help and VERBATIM not in command.help:
+        command.help = command.help.replace("\nExamples:\n", f"\n{VERBATIM}\nExamples:\n")
+    for inner in command.commands.values() if isinstance(command, click.Group) else ():
+        _keep_examples(inner)
+
+
 @click.command(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="lapse %(version)s")
 def lapse() -> None:
-    r"""Delete what an application leaves behind at AI providers when the policy file says so.
+    """Delete what an application leaves behind at AI providers when the policy file says so.
 
     `lapse COMMAND --help` shows examples. Data goes to stdout, messages to stderr.
 
-    \b
     Exit codes: 0 ok, 1 unexpected, 2 usage or config, 4 Redis or provider unreachable, 5 some failed,
     6 halted, 7 limited, 8 confirmation required.
     """

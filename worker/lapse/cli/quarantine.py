@@ -32,12 +32,12 @@ PAGE = 500
 
 @click.group()
 def quarantine() -> None:
-    r"""See to the ids that no worker goes on with: answers that nobody knows, refusals, too many failures.
+    """See to the ids that no worker goes on with: answers that nobody knows, refusals, too many failures.
 
-    \b
     Examples:
       lapse quarantine list
       lapse quarantine retry threads --all
+
     """
 
 
@@ -51,12 +51,12 @@ def quarantine() -> None:
 def list_(
     *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
 ) -> int:
-    r"""List what is in quarantine: why, what the provider answered, and what to do about it.
+    """List what is in quarantine: why, what the provider answered, and what to do about it.
 
-    \b
     Examples:
       lapse quarantine list
       lapse quarantine list threads --json
+
     """
     session = Session(config, provider)
     found = session.run(lambda hands: _found(hands, session, kind, policy, limit))
@@ -95,12 +95,12 @@ def _say_details(session: Session, found: Sequence[tuple[Partition, Seen]]) -> N
 @provider_option
 @config_option
 def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
-    r"""Try ids again at once, with their failed attempts forgotten.
+    """Try ids again at once, with their failed attempts forgotten.
 
-    \b
     Examples:
       lapse quarantine retry threads thread_abc
       lapse quarantine retry threads --all --reason "recogniser added"
+
     """
     session = Session(given["config"], given["provider"])
     chosen = _chosen(session, kind, ids, policy, everything=everything)
@@ -117,11 +117,11 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
 @provider_option
 @config_option
 def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
-    r"""Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
+    """Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
 
-    \b
     Examples:
       lapse quarantine drop threads thread_abc --confirm=openai
+
     """
     session = Session(given["config"], given["provider"])
     chosen = _chosen(session, kind, ids, policy, everything=everything)
@@ -140,12 +140,12 @@ def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None,
 @provider_option
 @config_option
 def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
-    r"""Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
+    """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
 
-    \b
     Examples:
       lapse quarantine undo threads thread_abc --confirm=openai
       lapse quarantine undo threads --since 2h --confirm=openai
+
     """
     session = Session(given["config"], given["provider"])
     if bool(ids) == bool(since):

@@ -48,17 +48,17 @@ from lapse.commands import Commands
 @config_option
 @json_option
 def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
-    r"""Track an id under a policy; a tracked one is touched, and moved if the policy is another.
+    """Track an id under a policy; a tracked one is touched, and moved if the policy is another.
 
     FILE holds one JSON object a line with the fields of a registration, or log lines with the warnings that
     an application wrote with on_error="log" while the registry was away: both can stand in one file, and
     registering twice does no harm.
 
-    \b
     Examples:
       lapse register conversation conv_68a1 --policy chat
       lapse register thread thread_abc --policy chat --created-at 2026-11-01T09:30Z --uses assistant:asst_1
       lapse register --from lost.jsonl
+
     """
     session = Session(given.pop("config"), given.pop("provider"))
     as_json, policy = given.pop("as_json"), given.pop("policy")
@@ -83,11 +83,11 @@ def register(*, kind: str | None, id_: str | None, file: str | None, **given: An
 @config_option
 @json_option
 def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    r"""Move an id's last activity to now, as a use by the application does.
+    """Move an id's last activity to now, as a use by the application does.
 
-    \b
     Examples:
       lapse touch conversation conv_68a1
+
     """
     return _answered(Session(config, provider).registry.touch(kind, id_), id_, _TOUCH, as_json=as_json)
 
@@ -102,12 +102,12 @@ def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_j
 def hold(
     *, kind: str, id_: str, reason: str, until: datetime | None, provider: str | None, config: str | None, as_json: bool
 ) -> int:
-    r"""Forbid the deletion of an id, tracked or not, whatever any policy says.
+    """Forbid the deletion of an id, tracked or not, whatever any policy says.
 
-    \b
     Examples:
       lapse hold conversation conv_77c0 --reason "case 2026-114"
       lapse hold conversation conv_77c0 --reason "case 2026-114" --until 90d
+
     """
     registry = Session(config, provider).registry
     return _answered(registry.hold(kind, id_, reason=reason, until=until), id_, _HOLD, as_json=as_json)
@@ -119,11 +119,11 @@ def hold(
 @config_option
 @json_option
 def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    r"""Take a hold back: the id is due when it would have been without it.
+    """Take a hold back: the id is due when it would have been without it.
 
-    \b
     Examples:
       lapse unhold conversation conv_77c0
+
     """
     return _answered(Session(config, provider).registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
 
@@ -135,12 +135,12 @@ def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_
 @config_option
 @json_option
 def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, config: str | None, as_json: bool) -> int:
-    r"""Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
+    """Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
 
-    \b
     Examples:
       lapse expire conversation conv_68a1
       lapse expire conversation conv_68a1 --at 12h
+
     """
     return _answered(Session(config, provider).registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
 
@@ -151,11 +151,11 @@ def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, co
 @config_option
 @json_option
 def forget(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
-    r"""Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
+    """Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
 
-    \b
     Examples:
       lapse forget conversation conv_68a1
+
     """
     return _answered(Session(config, provider).registry.forget(kind, id_), id_, _FORGET, as_json=as_json)
 

@@ -21,12 +21,12 @@ SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0 takes a free one.")
 @config_option
 def metrics(*, host: str, port: int, config: str | None) -> None:
-    r"""Serve /metrics for Prometheus, /livez and /readyz, until TERM or Ctrl-C.
+    """Serve /metrics for Prometheus, /livez and /readyz, until TERM or Ctrl-C.
 
-    \b
     Examples:
       lapse metrics
       lapse metrics --host 0.0.0.0 --port 9108
+
     """
     from lapse import health  # noqa: PLC0415 - it loads the Prometheus client
 
@@ -38,14 +38,14 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
 @config_option
 @json_option
 def health(*, config: str | None, as_json: bool) -> int:
-    r"""Say whether the registry answers, workers and beat live, the policy file is valid, and nothing is halted.
+    """Say whether the registry answers, workers and beat live, the policy file is valid, and nothing is halted.
 
     The exit code is 0 if all is well, 4 if something is silent, and 6 if a policy is halted.
 
-    \b
     Examples:
       lapse health
       lapse health --json
+
     """
     from lapse.health import Health  # noqa: PLC0415 - it loads the Prometheus client
 
@@ -78,14 +78,14 @@ def health(*, config: str | None, as_json: bool) -> int:
 )
 @click.option("--key", "keys", multiple=True, metavar="KEY=PROJECT", help="Accept this key, and no other. Repeatable.")
 def sandbox(*, port: int, log: Path | None, faults: Path | None, latency: float, keys: tuple[str, ...]) -> None:
-    r"""Serve a stand-in for the provider on this machine, until TERM or Ctrl-C; its base URL goes to stdout.
+    """Serve a stand-in for the provider on this machine, until TERM or Ctrl-C; its base URL goes to stdout.
 
     It keeps state as the provider does and answers with exact bodies. Run your own policies against it.
 
-    \b
     Examples:
       lapse sandbox --port 8099 --log requests.jsonl
       lapse sandbox --latency 20ms --key sk-test=default
+
     """
     from lapse.sandbox import serve  # noqa: PLC0415 - it needs the extra [sandbox]
 
@@ -95,13 +95,13 @@ def sandbox(*, port: int, log: Path | None, faults: Path | None, latency: float,
 
 @click.command()
 def demo() -> int:
-    r"""Run the whole job on real parts: a private Redis, a stand-in provider, a worker, beat and the exporter.
+    """Run the whole job on real parts: a private Redis, a stand-in provider, a worker, beat and the exporter.
 
     Nothing has to be installed or configured, and nothing outside this machine is asked.
 
-    \b
     Examples:
       lapse demo
+
     """
     from lapse.demo import main  # noqa: PLC0415 - only this command needs it
 

@@ -26,14 +26,14 @@ def sweep(
     config: str | None,
     as_json: bool,
 ) -> int:
-    r"""Sweep now, in this process: show the plan, ask, and delete what is due by every rule, guard and limit.
+    """Sweep now, in this process: show the plan, ask, and delete what is due by every rule, guard and limit.
 
     Policies that observe are counted and not touched. Orphans have a command of their own.
 
-    \b
     Examples:
       lapse sweep
       lapse sweep threads --policy chat --confirm=openai
+
     """
     session = Session(config, provider)
     rules = [rule for rule in session.rules(kind, policy) if rule.orphan is None]

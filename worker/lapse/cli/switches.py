@@ -26,14 +26,14 @@ SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one
 @click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
 @config_option
 def pause(*, scope: str | None, reason: str, config: str | None) -> int:
-    r"""Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
+    """Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything.
 
-    \b
     Examples:
       lapse pause --reason "provider maintenance"
       lapse pause openai/conversations --reason "looking at a complaint"
+
     """
     session = Session(config)
     chosen = _scope(session, scope)
@@ -48,16 +48,16 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
 @click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
 @config_option
 def resume(*, scope: str | None, reason: str | None, config: str | None) -> int:
-    r"""Take pauses back; with --reason, answer halts that carry no plan.
+    """Take pauses back; with --reason, answer halts that carry no plan.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
     halt answered. Halts that carry a plan are answered by `lapse approve`.
 
-    \b
     Examples:
       lapse resume
       lapse resume openai/conversations
       lapse resume --reason "the key was of another project; mended"
+
     """
     session = Session(config)
     chosen = _scope(session, scope) if scope else None

@@ -72,7 +72,7 @@ class Stage:
         self._run("worker", "celery", "-A", "lapse.app", "worker", "--loglevel=INFO", "--concurrency=2")
         self._run("beat", "celery", "-A", "lapse.app", "beat", "--loglevel=INFO")
         self._run("metrics", "lapse", "metrics", "--port", str(self._metrics))
-        self._until("metrics", lambda: self._get("readyz") == "ready\n")
+        self._until("metrics", self._working)
 
     def check(self) -> None:
         """Raise StageError if a process has ended."""
@@ -141,6 +141,14 @@ class Stage:
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 time.sleep(0.05)
         raise StageError(f"{name} did not answer within 20 s:\n{self.log(name)[-2000:]}")
+
+    def _working(self) -> bool:
+        """Say whether beat has sent wake-ups and a worker has published what it knows."""
+        try:
+            checks = json.loads(self._get("readyz?verbose"))["checks"]
+        except urllib.error.HTTPError as not_ready:
+            checks = json.load(not_ready)["checks"]
+        return all(checks.get(name, {}).get("ok") for name in ("registry", "beat", "worker"))
 
     def _get(self, page: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/{page}", timeout=5) as reply:

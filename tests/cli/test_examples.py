@@ -5,7 +5,6 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import click
 import pytest
@@ -98,7 +97,11 @@ def bury(desk: Desk) -> None:
 
 
 def clear(desk: Desk) -> None:
-    Path(desk.config).unlink()
+    desk.config.unlink()
+
+
+def let_an_interval_pass(desk: Desk) -> None:
+    desk.raw.hdel("lapse:{openai:assistant}:idle-assistants:rules", "woken")
 
 
 FIRST: dict[str, Callable[[Desk], None]] = {
@@ -108,6 +111,7 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     'lapse quarantine retry threads --all --reason "recogniser added"': quarantine,
     "lapse quarantine drop threads thread_abc --confirm=openai": quarantine,
     "lapse quarantine undo threads thread_abc --confirm=openai": bury,
+    "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }
 ASKS = {"lapse sweep": 8, "lapse health": 4, "lapse health --json": 4}

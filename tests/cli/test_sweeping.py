@@ -175,7 +175,7 @@ def test_orphans_shows_what_it_cannot_decide_yet(desk: Desk) -> None:
     candidate, used = desk.seed(2, kind="assistant", policy="idle")
     desk.registry.register("thread", "thread_1", "chat", uses=[("assistant", used)])
     desk.sandbox.seed("assistant", 1, created_at=1_700_000_000)
-    desk.sandbox.seed("assistant", 1)
+    desk.sandbox.seed("assistant", 1, created_at=int(time.time()) + 600)
     desk.worker()
     shown = desk.good("orphans")
     assert [candidate, "1 of 2"] == shown.out.split("\t")[:2]

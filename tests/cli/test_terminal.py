@@ -46,7 +46,8 @@ def test_a_table_fits_the_terminal(desk: Desk, width: int) -> None:
     shown = plain(desk.terminal("ls", "threads", width=width).out)
     assert all(len(line) <= width for line in shown)
     assert any(line.startswith(id_) for line in shown) or width < len(id_) + 20
-    assert all(len(line) <= width for line in plain(desk.terminal("status", width=width).out))
+    for line in plain(desk.terminal("status", width=width).out):
+        assert len(line) <= width or " " not in line.strip()
 
 
 def test_a_wide_terminal_shows_what_a_narrow_one_leaves_out(desk: Desk) -> None:

@@ -23,15 +23,16 @@ LINE = re.compile(
 
 def running(marker: str) -> list[int]:
     """Return the processes that carry the marker in their environment."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            try:
-                if marker.encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
-                continue
-    return found
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [int(entry.name) for entry in processes if marker.encode() in environment(entry)]
+
+
+def environment(process: Path) -> bytes:
+    """Return a process' environment; empty if it is not ours or has ended."""
+    try:
+        return (process / "environ").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_the_demo_ends_with_its_promise_kept(wait_until: Callable[..., None]) -> None:

@@ -44,6 +44,14 @@ FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it see
 events = structlog.get_logger("lapse")
 
 
+JSON_ONLY = {
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "event_serializer": "json",
+}
+
+
 def settings(config: Config, broker_url: str) -> dict[str, Any]:
     """Return the Celery settings that a config leads to."""
     # A sweep ends by itself after its budget; what is in flight then, and its outcomes, may take half a lease.
@@ -65,10 +73,7 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
             "health_check_interval": 10,
             "retry_on_timeout": True,
         },
-        "accept_content": ["json"],
-        "task_serializer": "json",
-        "result_serializer": "json",
-        "event_serializer": "json",
+        **JSON_ONLY,
         "include": ["lapse.tasks"],
         "task_default_queue": QUEUE,
         "task_ignore_result": True,

@@ -102,7 +102,7 @@ TABLE = (
     Described(
         "lapse_unmanaged", "gauge", ("provider", "kind"), "Ids registered under names that the config does not know."
     ),
-    Described("lapse_limited", "gauge", PARTITION, "1 while max_deletions is used up."),
+    Described("lapse_limited", "gauge", PARTITION, "1 while max_deletions or the ramp is used up."),
     Described("lapse_halted", "gauge", (*PARTITION, "reason"), "1 while a guard has halted the policy, by reason."),
     Described("lapse_paused", "gauge", PARTITION, "1 while an operator has paused it."),
     Described("lapse_enforcing", "gauge", PARTITION, "1 if it deletes: mode enforce, not halted, not paused."),

@@ -121,6 +121,8 @@ class Run:
                 elif not claims.parked:
                     await crew.drain(self.left())
                     return await self._suspect(crew)
+        if self.report.result == "limited":
+            await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
         return None
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:

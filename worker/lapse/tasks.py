@@ -8,7 +8,7 @@ from lapse.model import Partition
 
 
 @app.task(name=SWEEP_EXPIRED, bind=True)  # type: ignore[untyped-decorator]
-def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401
+def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
     """Sweep a partition for one slice of time; what is left then goes to the end of the queue."""
     if again := runtime.of(app.host).sweep(Partition(provider, kind, policy), sent):
         self.apply_async((provider, kind, policy), {"sent": again})

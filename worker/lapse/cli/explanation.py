@@ -38,7 +38,7 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
     first, *others = sentences
     output.say(first, output.STRONG)
     for sentence in others:
-        output.say(sentence)
+        output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
 
 
 async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
@@ -90,7 +90,7 @@ def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
         "used_by": list(seen.used_by),
         "attempts": seen.record.get("n", 0),
         "reason": seen.record.get("r"),
-        "sentences": sentences,
+        "sentences": [sentence.strip() for sentence in sentences],
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from textwrap import wrap
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -65,7 +65,10 @@ def can_ask() -> bool:
 
 
 def say(text: str = "", style: str = "", *, indent: int = 0) -> None:
-    """Print one line of data; on a terminal in colour and wrapped at its width."""
+    """Print one line of data; on a terminal in colour and wrapped at its width.
+
+    A text that begins with a space is to be copied, and never wrapped.
+    """
     _print(_stdout(), sys.stdout, text, style, indent)
 
 
@@ -138,7 +141,16 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
     if not console.is_terminal:
         _write(" " * indent + text, stream)
         return
-    console.print(Padding(Text(text, style=style), (0, 0, 0, indent), expand=False))
+    margin = " " * indent
+    wrapped = wrap(
+        text, console.width, initial_indent=margin, subsequent_indent=margin + "  ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    if text.startswith(" "):
+        wrapped = [margin + text]
+    for line in wrapped or [""]:
+        # An id or a path that is longer than a line stays whole, so that it can be copied.
+        console.print(Text(line, style=style), soft_wrap=True)
 
 
 def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:

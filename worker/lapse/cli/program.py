@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import cleandoc
 
 import click
 import redis
@@ -99,7 +100,7 @@ class Program(click.Group):
 def _keep_examples(command: click.Command) -> None:
     """Have the examples of a help shown line by line: click would make a paragraph of them."""
     if command.help and VERBATIM not in command.help:
-        command.help = command.help.replace("\nExamples:\n", f"\n{VERBATIM}\nExamples:\n")
+        command.help = cleandoc(command.help).replace("\nExamples:\n", f"\n{VERBATIM}\nExamples:\n")
     for inner in command.commands.values() if isinstance(command, click.Group) else ():
         _keep_examples(inner)
 

@@ -11,7 +11,7 @@ from lapse.cli import output, wording
 from lapse.cli.arguments import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Column
-from lapse.cli.reasons import not_found
+from lapse.cli.reasons import HINT, not_found
 from lapse.cli.records import Seen, page
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.codec import dump
@@ -41,7 +41,7 @@ def quarantine() -> None:
     """
 
 
-@quarantine.command("list")
+@quarantine.command("list", short_help="List it: why, and what to do about it.")
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
@@ -78,15 +78,15 @@ def _say_details(session: Session, found: Sequence[tuple[Partition, Seen]]) -> N
     for _at, seen in found:
         by_detail.setdefault(str(seen.record.get("m", "")).replace(seen.id, "ID"), []).append(seen.id)
     for detail, ids in by_detail.items():
-        said, _, _ = detail.partition("; if that means gone")
+        said, _, _ = detail.partition(HINT)
         output.note()
         output.note(f"{wording.count(len(ids), 'id')}, {ids[0]} first: {said or 'no answer'}", output.STRONG)
         if line := not_found(detail):
             output.note(f"if that means gone, add below [providers.{session.provider}] and retry:", indent=2)
-            output.note(line, output.GOOD, indent=4)
+            output.note(f"  {line}", output.GOOD, indent=2)
 
 
-@quarantine.command()
+@quarantine.command(short_help="Try ids again at once.")
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
@@ -107,7 +107,7 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
     return _changed(session, kind, "retry", chosen, reason, "will be tried again")
 
 
-@quarantine.command()
+@quarantine.command(short_help="Stop tracking ids in quarantine.")
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
@@ -131,7 +131,7 @@ def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None,
     return _changed(session, kind, "drop", chosen, reason, "are no longer tracked")
 
 
-@quarantine.command()
+@quarantine.command(short_help="Track again what was taken for already gone.")
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
@@ -235,8 +235,9 @@ async def _buried(hands: Hands, session: Session, kind: str, since: datetime | N
     (settled,) = await hands.carrier.run([("ZRANGE", slot + keys.TOMBSTONES, start, "+inf", "BYSCORE")])
     if not settled:
         return []
-    (graves,) = await hands.carrier.run([("HMGET", slot + keys.GRAVES, *settled)])
-    return [id_.decode() for id_, grave in zip(settled, graves, strict=True) if grave]
+    ids = _texts(settled)
+    (graves,) = await hands.carrier.run([("HMGET", slot + keys.GRAVES, *ids)])
+    return [id_ for id_, grave in zip(ids, graves, strict=True) if grave]
 
 
 def _since(seen: Seen) -> str:

@@ -15,6 +15,8 @@ from lapse.policy import Config, Rule
 from lapse.view import PartitionView
 
 SHOWN = 5
+HINT = "; if that means gone, add "
+"""What ``outcomes.classify`` puts between an answer and the config line that would recognise it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +74,17 @@ def verdict(case: Case) -> str:
     if case.rule is None:
         return f"{name} will never be deleted: no policy covers it (unmanaged)."
     obstacle = _obstacle(case)
-    return f"{name} {_would(seen)}, but {obstacle}" if obstacle else f"{name} {_will(seen)}"
+    return f"{name} {_would(seen)}, but {obstacle}" if obstacle else f"{name} {_will(seen, case.rule)}"
 
 
-def _will(seen: Seen) -> str:
+def _will(seen: Seen, rule: Rule) -> str:
     if seen.state == "waiting" and int(seen.record["d"]) > seen.now:
         return f"will be tried again {_at(seen, int(seen.record['d']))}."
     if seen.due is None:
         return "will be deleted once nothing uses it."
     if seen.due > seen.now:
-        return f"will be deleted {_at(seen, seen.due)}, if it is not used before."
+        moves = seen.by == "ttl" and rule.anchor == "last_active_at"
+        return f"will be deleted {_at(seen, seen.due)}{', if it is not used before' if moves else ''}."
     return f"is due since {_at(seen, seen.due)}: the next sweep deletes it."
 
 
@@ -132,15 +135,14 @@ def _untracked(case: Case) -> Iterator[str]:
     if seen.tombstone and case.grave:
         yield (
             f"It was settled {_at(seen, seen.tombstone)} as already gone: the provider did not know it. If that was"
-            f" wrong, bring it back: lapse quarantine undo {case.kinds} {seen.id}"
+            " wrong, bring it back:"
         )
+        yield f"  lapse quarantine undo {case.kinds} {seen.id}"
     elif seen.tombstone:
         yield f"It was deleted {_at(seen, seen.tombstone)}; the provider confirmed it."
     elif not case.forgotten:
-        yield (
-            "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"
-            f" lapse register {case.partition.kind} {seen.id} --policy NAME"
-        )
+        yield "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"
+        yield f"  lapse register {case.partition.kind} {seen.id} --policy NAME"
     if case.sighting:
         yield f"It carries this registry's stamp: {_sighted(case)}"
     if seen.used_by:
@@ -207,9 +209,10 @@ def _attempts(case: Case) -> Iterator[str]:
     seen, record = case.seen, case.seen.record
     tried = wording.count(int(record.get("n", 0)), "failed attempt")
     if seen.state == "quarantined":
-        yield f"It is in quarantine since {_at(seen, record['d'])}: {record.get('r')}, after {tried}."
+        after = f", after {tried}" if record.get("n") else ""
+        yield f"It is in quarantine since {_at(seen, record['d'])}: {record.get('r')}{after}."
         if record.get("m"):
-            yield f"The provider's last answer: {record['m']}"
+            yield f"The provider's last answer: {record['m'].partition(HINT)[0]}"
         yield from _ways_out(case)
     elif seen.state == "waiting":
         yield f"The last attempt ended with {record.get('r') or 'nothing known'}; {tried} so far."
@@ -224,19 +227,19 @@ def _attempts(case: Case) -> Iterator[str]:
 def _ways_out(case: Case) -> Iterator[str]:
     name = f"{case.kinds} {case.seen.id}"
     if line := not_found(str(case.seen.record.get("m", ""))):
-        yield (
-            f"If that answer means that it is gone, add {line} to [providers.{case.partition.provider}];"
-            f" then: lapse quarantine retry {name}"
-        )
+        yield f"If that means that it is gone, add to [providers.{case.partition.provider}] in the policy file:"
+        yield f"  {line}"
+        yield "Then, or once the cause is mended:"
     else:
-        yield f"Once the cause is mended: lapse quarantine retry {name}"
-    yield f"To stop tracking it, and leave it at the provider: lapse quarantine drop {name}"
+        yield "Once the cause is mended:"
+    yield f"  lapse quarantine retry {name}"
+    yield "To stop tracking it, and leave it at the provider:"
+    yield f"  lapse quarantine drop {name}"
 
 
 def not_found(detail: str) -> str:
     """Return the config line that a quarantine's detail proposes, or an empty string."""
-    _before, said, line = detail.partition("; if that means gone, add ")
-    return line if said else ""
+    return detail.partition(HINT)[2]
 
 
 def standing(case: Case) -> Iterator[str]:
@@ -248,10 +251,11 @@ def standing(case: Case) -> Iterator[str]:
         since = _at(case.seen, halt.since)
         what = "is halted" if halt in stopping(view) else "is not swept by one of the workers"
         yield f"Policy {rule.partition.policy} {what} since {since}: {halt.reason}: {halt.detail}."
-        yield f"Answer it: {answer(halt.reason, halt.plan)}"
+        yield f"  {answer(halt.reason, halt.plan)}"
     if view.paused:
         pause = case.pauses.get(view.paused, {})
-        yield f"Paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}. Answer it: {unpause(view.paused)}"
+        yield f"It is paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}."
+        yield f"  {unpause(view.paused)}"
     if view.ramped:
         yield f"Policy {rule.partition.policy} is enforced for the first time, step by step, and goes on by itself."
     if view.limited:

@@ -1,7 +1,7 @@
 """Ids as the registry holds them: pages for ``ls`` and ``plan``, and one id with everything that concerns it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +110,20 @@ async def look(hands: Hands, provider: str, kind: str, ids: Iterable[str], rules
     return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await hands.carrier.carry(calls), strict=True)]
 
 
+async def _standing(
+    hands: Hands, partition: Partition, name: str, rank: int, rules: Sequence[Rule], size: int
+) -> AsyncIterator[tuple[Seen, float]]:
+    """Yield what stands in one index from a rank on, with its score."""
+    while True:
+        ids, scores = await _read(hands, partition, name, rank, size)
+        seen = await look(hands, partition.provider, partition.kind, ids, rules)
+        for pair in zip(seen, scores, strict=True):
+            yield pair
+        rank += len(ids)
+        if len(ids) < size:
+            return
+
+
 async def page(
     hands: Hands, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
 ) -> Page:
@@ -135,17 +149,11 @@ async def page(
     found: list[Seen] = []
     for name in names:
         rank = await _rank(hands, partition, start) if name == start[0] else 0
-        while len(found) < limit:
-            ids, scores = await _read(hands, partition, name, rank, limit)
-            seen = await look(hands, partition.provider, partition.kind, ids, rules)
-            for one, score in zip(seen, scores, strict=True):
-                rank += 1
-                if state is None or one.state == state:
-                    found.append(one)
-                if len(found) == limit:
-                    return Page(found, f"{name}/{score:.0f}/{one.id}")
-            if len(ids) < limit:
-                break
+        async for one, score in _standing(hands, partition, name, rank, rules, limit):
+            if state is None or one.state == state:
+                found.append(one)
+            if len(found) == limit:
+                return Page(found, f"{name}/{score:.0f}/{one.id}")
     return Page(found, None)
 
 

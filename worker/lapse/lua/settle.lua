@@ -88,7 +88,8 @@ for _, one in ipairs(batch.settled) do
     count('settled|' .. one.policy .. '|refused')
     audit('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome))
   else
-    if one.act ~= 'release' then count('settled|' .. record.p .. '|' .. one.outcome) end
+    -- What was given back unbegun met no answer.
+    if one.outcome ~= 'limited' then count('settled|' .. record.p .. '|' .. one.outcome) end
     if (one.items or 0) > 0 then count('deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
     if one.act == 'done' then
       bury(one, record)

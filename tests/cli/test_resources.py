@@ -182,11 +182,11 @@ def test_other_lost_calls_are_counted_and_not_repeated(desk: Desk, caplog: pytes
     assert "1 line left out: the warning of a forget" in shown.err
 
 
-def test_a_lost_register_many_names_no_ids_and_is_a_failure(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    (message,) = lost(caplog, ("register_many", [{"kind": "thread", "id": "thread_1", "policy": "chat"}]))
-    shown = desk.run("register", "--from", "-", given=message)
-    assert 5 == shown.code
-    assert "-:1: the warning of a register_many, which names no ids" in shown.err
+def test_a_lost_register_many_is_repeated_id_by_id(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    ids = ["thread_1", "thread_2"]
+    messages = lost(caplog, ("register_many", [{"kind": "thread", "id": id_, "policy": "chat"} for id_ in ids]))
+    shown = desk.good("register", "--from", "-", given="\n".join(messages))
+    assert shown.out.startswith("2 registered, 2 new, ")
 
 
 def test_an_import_registers_what_is_right_and_names_the_lines_that_are_not(desk: Desk) -> None:

@@ -377,6 +377,23 @@ def test_on_error_log_answers_falsy_and_logs_what_can_be_replayed(
     assert created == pytest.approx(record.created_at.timestamp(), abs=0.01)
 
 
+def test_a_lost_bulk_registration_can_be_replayed_line_by_line(
+    make_registry: Any, registry: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = make_registry(f"redis://127.0.0.1:{free_port()}/0", timeout=0.2, on_error="log")
+    ids = [f"thread_{i}" for i in range(5)]
+
+    with caplog.at_level(logging.WARNING, "lapse"):
+        broken.register_many({"kind": "thread", "id": id_, "policy": "chat", "labels": {"a": "b"}} for id_ in ids)
+
+    lines = [json.loads(line.getMessage().partition(": ")[2]) for line in caplog.records]
+    assert ids == [line["id"] for line in lines]
+    for line in lines:
+        line.pop("error")
+    assert 5 == registry.register_many(lines).new
+    assert {"a": "b"} == registry.get("thread", ids[0]).labels
+
+
 def test_a_stamp_names_namespace_epoch_and_policy(registry: Any, raw: redis.Redis) -> None:
     with pytest.raises(NoEpoch):
         registry.stamp("idle")

@@ -3,15 +3,16 @@
 import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 log = logging.getLogger("lapse")
 _said: set[tuple[str, str, str]] = set()
 
 
-def lost(error: Exception, facts: Mapping[str, object]) -> None:
-    """Log one failed call as JSON; a failed registration carries what ``lapse register --from`` replays."""
-    log.warning("lapse call failed: %s", json.dumps({"error": str(error), **facts}, separators=(",", ":")))
+def lost(error: Exception, calls: Iterable[Mapping[str, object]]) -> None:
+    """Log failed calls as JSON, a line each; a failed registration carries what ``lapse register --from`` replays."""
+    for facts in calls:
+        log.warning("lapse call failed: %s", json.dumps({"error": str(error), **facts}, separators=(",", ":")))
 
 
 def first(facts: Mapping[str, object]) -> bool:

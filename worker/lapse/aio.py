@@ -58,6 +58,8 @@ class Carrier:
             RegistryUnavailable: no answer in time.
 
         """
+        if any(isinstance(part, bytes) for command in commands for part in command):
+            raise TypeError("bytes in a command: decode a reply before it is sent again")
         return await self._send([packed(*command) for command in commands])
 
     async def _send(self, commands: list[bytes]) -> list[Any]:
@@ -214,7 +216,7 @@ class AsyncRegistry:
             return operation.fallback
 
     async def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and advice.first(operation.describe()):
+        if not answer.managed and advice.first(operation.describe()[0]):
             (published,) = await self._carrier.run([("HGET", keys.published(self._commands.namespace), "policies")])
-            advice.unmanaged(operation.describe(), names(published))
+            advice.unmanaged(operation.describe()[0], names(published))
         return answer

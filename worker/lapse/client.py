@@ -265,7 +265,7 @@ class Registry:
             return error
 
     def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and advice.first(operation.describe()):
+        if not answer.managed and advice.first(operation.describe()[0]):
             published = self._run([packed("HGET", keys.published(self._commands.namespace), "policies")])[0]
-            advice.unmanaged(operation.describe(), names(published))
+            advice.unmanaged(operation.describe()[0], names(published))
         return answer

@@ -27,7 +27,7 @@ class Operation(Generic[T]):
     calls: tuple[Call[Any], ...]
     finish: Callable[[list[Any]], T]
     fallback: T
-    describe: Callable[[], Mapping[str, object]]
+    describe: Callable[[], list[dict[str, object]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Commands:
             (*self._refer([registration]), self._register([registration])),
             lambda replies: _registered(replies[-1]),
             FAILED,
-            lambda: _replayable(registration),
+            lambda: [_replayable(registration)],
         )
 
     def register_many(self, registrations: Iterable[Registration]) -> Operation[Bulk]:
@@ -132,7 +132,7 @@ class Commands:
         def finish(replies: list[Any]) -> Bulk:
             return sum((_bulk(reply) for reply in replies[len(refers) :]), Bulk())
 
-        return Operation(tuple(calls), finish, Bulk(), lambda: {"count": len(chosen)})
+        return Operation(tuple(calls), finish, Bulk(), lambda: [_replayable(one) for one in chosen])
 
     def touch(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that moves last activity to now."""
@@ -146,7 +146,15 @@ class Commands:
         stored = {"reason": reason, "actor": by or actor(), "since": codec.now_millis()}
         if end:
             stored["until"] = end
-        return self._answer("hold", resource, codec.dump(stored), end or "")
+        return self._answer(
+            "hold",
+            resource,
+            codec.dump(stored),
+            end or "",
+            reason=reason,
+            actor=stored["actor"],
+            until=end and end / 1000,
+        )
 
     def unhold(self, resource: Resource, by: str | None) -> Operation[Answer]:
         """Return the round trip that removes a hold."""
@@ -155,20 +163,21 @@ class Commands:
     def forget(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that stops tracking an id."""
         call = self.call("forget", resource, parse=lambda reply: Answer(_text(reply[0])))
-        return Operation((call,), _only, Answer.FAILED, _described("forget", resource))
+        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {}))
 
     def expire(self, resource: Resource, at: When | None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""
-        return self._answer("expire", resource, "" if at is None else codec.moment(at, "at"))
+        moment = None if at is None else codec.moment(at, "at")
+        return self._answer("expire", resource, "" if moment is None else moment, at=moment and moment / 1000)
 
     def get(self, resource: Resource) -> Operation[Record | None]:
         """Return the round trip that reads one record."""
         call = self.call("get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
-        return Operation((call,), _only, None, _described("get", resource))
+        return Operation((call,), _only, None, _described("get", resource, {}))
 
-    def _answer(self, name: str, resource: Resource, *args: str | float) -> Operation[Answer]:
+    def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
         call = self.call(name, resource, *args, parse=lambda reply: Answer(_text(reply)))
-        return Operation((call,), _only, Answer.FAILED, _described(name, resource))
+        return Operation((call,), _only, Answer.FAILED, _described(name, resource, said))
 
     def _register(self, group: list[Registration]) -> Call[list[Any]]:
         resource = group[0].resource
@@ -236,8 +245,9 @@ def _replayable(registration: Registration) -> dict[str, object]:
     return shown
 
 
-def _described(name: str, resource: Resource) -> Callable[[], dict[str, object]]:
-    return lambda: {"call": name, "provider": resource.provider, "kind": resource.kind, "id": resource.id}
+def _described(name: str, resource: Resource, said: Mapping[str, object]) -> Callable[[], list[dict[str, object]]]:
+    named = {"call": name, "provider": resource.provider, "kind": resource.kind, "id": resource.id}
+    return lambda: [named | {what: value for what, value in said.items() if value is not None}]
 
 
 def _only(replies: list[Any]) -> Any:  # noqa: ANN401 - the one call's own type

@@ -22,7 +22,6 @@ FIELDS = frozenset(
 )  # fmt: skip
 NAMES = frozenset({"kind", "id", "policy"})
 NO_REGISTRATION = "not a registration"
-BULK_LOST = "the warning of a register_many, which names no ids"
 
 
 @dataclass(slots=True)
@@ -81,7 +80,7 @@ def replay(registry: Registry, checker: Commands, lines: Iterable[str], size: in
         read = 0
         for number, line in enumerate(lines, 1):
             read += len(line)
-            given = _registration(line, told, number)
+            given = _registration(line, told)
             if given is None:
                 continue
             if policy is not None:
@@ -103,7 +102,7 @@ def _register(registry: Registry, waiting: list[dict[str, Any]], told: Told) -> 
     waiting.clear()
 
 
-def _registration(line: str, told: Told, number: int) -> dict[str, Any] | None:
+def _registration(line: str, told: Told) -> dict[str, Any] | None:
     """Return what a line registers, or None: a blank line, another log line, or another call's warning."""
     if not line.strip():
         return None
@@ -113,9 +112,6 @@ def _registration(line: str, told: Told, number: int) -> dict[str, Any] | None:
         return None
     if "call" in facts:
         told.skipped[f"the warning of a {facts['call']}, which this command does not repeat"] += 1
-        return None
-    if "count" in facts:
-        told.refuse(number, BULK_LOST)
         return None
     return {name: value for name, value in facts.items() if name != "error"}
 

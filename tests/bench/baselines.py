@@ -1,17 +1,25 @@
 """What lapse is compared with. Nothing of lapse is imported here.
 
-``baselines.py openai URL CONCURRENCY < ids``: a bare asyncio loop over AsyncOpenAI, aiohttp backend.
-``baselines.py notebook URL < ids``: for id in ids: client.beta.threads.delete(id).
-``baselines.py ceiling URL CONCURRENCY < ids``: raw HTTP over asyncio streams, which the stand-in has to keep up with.
+As a program: ``baselines.py NAME URL CONCURRENCY < ids``, where NAME is
+
+``openai``: a bare asyncio loop over AsyncOpenAI with its aiohttp backend.
+``notebook``: ``for id in ids: client.beta.threads.delete(id)``.
+``raw``: plain HTTP over asyncio streams, the least that a client can do. With a large CONCURRENCY it shows what the
+stand-in can answer.
 """
 
 import asyncio
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+import redis
+
 KEY = "sk-bench-0123456789abcdef"
+PIPELINE = 500
+IMPORT = "import redis"
 
 
 async def openai_loop(url: str, concurrency: int, ids: Sequence[str]) -> None:
@@ -39,7 +47,7 @@ def notebook(url: str, ids: Sequence[str]) -> None:
         client.beta.threads.delete(id_)
 
 
-async def ceiling(url: str, concurrency: int, ids: Sequence[str]) -> None:
+async def raw(url: str, concurrency: int, ids: Sequence[str]) -> None:
     """Send DELETEs over plain sockets."""
     parts, waiting = urlsplit(url), iter(ids)
     head = f"Host: {parts.netloc}\r\nAuthorization: Bearer {KEY}\r\nOpenAI-Beta: assistants=v2\r\n\r\n"
@@ -56,15 +64,31 @@ async def ceiling(url: str, concurrency: int, ids: Sequence[str]) -> None:
     await asyncio.gather(*(hand() for _ in range(concurrency)))
 
 
+def add(client: redis.Redis, id_: str) -> None:
+    """Remember one id: the least that an application can do."""
+    client.zadd("raw", {id_: 1_700_000_000_000})
+
+
+def add_many(client: redis.Redis, ids: Sequence[str]) -> float:
+    """Remember ids in pipelines of 500; return ids a second."""
+    began = time.perf_counter()
+    for start in range(0, len(ids), PIPELINE):
+        with client.pipeline(transaction=False) as pipe:
+            for id_ in ids[start : start + PIPELINE]:
+                pipe.zadd("raw", {id_: 1_700_000_000_000})
+            pipe.execute()
+    return len(ids) / (time.perf_counter() - began)
+
+
 def main() -> None:
     """Run the baseline that the command line names."""
     warnings.simplefilter("ignore", DeprecationWarning)
-    name, url, *rest = sys.argv[1:]
+    name, url, concurrency = sys.argv[1:]
     ids = sys.stdin.read().split()
     if name == "notebook":
         notebook(url, ids)
     else:
-        asyncio.run({"openai": openai_loop, "ceiling": ceiling}[name](url, int(rest[0]), ids))
+        asyncio.run({"openai": openai_loop, "raw": raw}[name](url, int(concurrency), ids))
 
 
 if __name__ == "__main__":

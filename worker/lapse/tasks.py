@@ -14,10 +14,11 @@ def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | 
         self.apply_async((provider, kind, policy), {"sent": again})
 
 
-@app.task(name=SWEEP_ORPHANS)  # type: ignore[untyped-decorator]
-def sweep_orphans(provider: str, kind: str, policy: str, sent: int | None = None) -> None:
-    """Look for orphans in a partition."""
-    runtime.of(app.host).sweep(Partition(provider, kind, policy), sent)
+@app.task(name=SWEEP_ORPHANS, bind=True)  # type: ignore[untyped-decorator]
+def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
+    """Look for orphans in a partition; a worker whose rules are superseded sends the message on."""
+    if again := runtime.of(app.host).sweep(Partition(provider, kind, policy), sent):
+        self.apply_async((provider, kind, policy), {"sent": again})
 
 
 @app.task(name=HOUSEKEEPING)  # type: ignore[untyped-decorator]

@@ -28,6 +28,7 @@ from lapse.scripts import Call, script
 from lapse.sweep import sweep
 
 REGISTRY_TIMEOUT = 5.0
+STEP_ASIDE = 1.0  # seconds
 FACTS_LAST = 60.0  # seconds; what preflight saw of the server
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
@@ -79,7 +80,16 @@ class Work:
         async with self._working(), self._auditing(config, partition):
             act = collect_orphans if rule.orphan else sweep
             report = await act(means, rule, before=before, budget=seconds)
+        if report.result == "divergence":
+            return await self._step_aside(partition)
         return await self._control.now() if _goes_on(rule, report, seconds) else None
+
+    async def _step_aside(self, partition: Partition) -> int:
+        """Leave a wake-up to a worker with the rules in force: the broker serves first who has waited longest."""
+        rules = keys.partition(self._namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+        await self._carrier.run([("HDEL", rules, "woken")])
+        await asyncio.sleep(STEP_ASIDE)
+        return await self._control.now()
 
     async def housekeep(self) -> None:
         """Publish, move audit records, clean up; see ``Runtime.housekeep``."""

@@ -14,10 +14,10 @@ import pytest
 from distributions import Built, Environment
 
 PURE = (
-    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "kinds", "model", "outcomes",
+    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "model", "outcomes",
     "scripts", "tally",
 )  # fmt: skip
-PURE_FOLDERS = ("policy",)
+PURE_FOLDERS = ("kinds", "policy")
 
 
 @dataclass(frozen=True, slots=True)

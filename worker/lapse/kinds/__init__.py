@@ -1,0 +1,40 @@
+"""What lapse knows of each kind of object at each type of provider: a table. No I/O.
+
+A new kind is one entry in a provider type's module and its tests. The facts come from the providers' API references
+and published error bodies; what a provider neither documents nor was seen to answer is not in the table.
+"""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+from lapse.errors import ConfigError
+from lapse.kinds.kind import Kind, Sunset
+from lapse.kinds.openai import CONVERSATION_ITEM, OPENAI
+
+__all__ = ["CONVERSATION_ITEM", "KINDS", "Kind", "Sunset", "singular"]
+
+KINDS: Mapping[str, Mapping[str, Kind]] = {"openai": {kind.name: kind for kind in OPENAI}}
+"""Provider type -> kind name -> kind."""
+
+_SINGULARS = {
+    word: kind.name for kinds in KINDS.values() for kind in kinds.values() for word in (kind.name, kind.plural)
+}
+
+
+def singular(text: str) -> str:
+    """Return the name of the kind that a person wrote in singular or plural.
+
+    Raises:
+        ConfigError: no provider type has such a kind; the text says which there are.
+
+    """
+    word = text.strip().lower().replace("-", "_")
+    if word in _SINGULARS:
+        return _SINGULARS[word]
+    close = get_close_matches(word, _SINGULARS, n=1)
+    hint = (
+        f"did you mean {_SINGULARS[close[0]]!r}?"
+        if close
+        else f"there are {', '.join(sorted(set(_SINGULARS.values())))}"
+    )
+    raise ConfigError(f"kind {text!r} is not known: {hint}")

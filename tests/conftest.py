@@ -13,10 +13,11 @@ _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def clean_environment() -> None:
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Take out of the environment whatever could point a test at something real."""
     for key in [key for key in os.environ if key.startswith(_FOREIGN) and key != "LAPSE_TEST_SERVER"]:
         del os.environ[key]
+    os.environ["LAPSE_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="session")

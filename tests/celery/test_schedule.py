@@ -96,7 +96,7 @@ def test_every_rule_has_an_entry_and_the_house_is_kept(module: ModuleType, host:
         "openai/assistant/idle": ("lapse.sweep_orphans", timedelta(hours=1)),
     }
     assert entries["openai/thread/chat"]["args"] == ("openai", "thread", "chat")
-    assert entries["openai/thread/chat"]["kwargs"]["sent"]() == 7
+    assert {7} == {entry["kwargs"]["sent"]() for entry in entries.values()}
 
 
 def test_the_schedule_follows_the_file_while_beat_runs(module: ModuleType, host: Host, deployment: Deployment) -> None:
@@ -147,7 +147,8 @@ def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType,
     assert args == ["openai", "assistant", "idle"]
     assert list(kwargs) == ["sent"]
     assert abs(kwargs["sent"] - time.time() * 1000) < 10_000
-    assert bodies["lapse.housekeeping"][:2] == [[], {}]
+    args, kwargs, _ = bodies["lapse.housekeeping"]
+    assert (args, list(kwargs)) == ([], ["sent"])
     assert {one["content-type"] for one in messages(raw)} == {"application/json"}
     assert raw.hget("lapse:published", "beat") is not None
 

@@ -7,6 +7,7 @@ import pytest
 from redis import Redis
 
 from deployment import HEAD, Deployment, policy
+from lapse import heartbeat
 from lapse.embedded import EmbeddedRedis
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
@@ -71,7 +72,7 @@ def test_from_any_directory_due_threads_are_deleted(
     deployment.configure(policy())
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    environ = {"LAPSE_CONFIG": str(deployment.config)}
+    environ = {"LAPSE_CONFIG": str(deployment.config), "LAPSE_RUNTIME_DIR": str(tmp_path / "run")}
     deployment.seed(20)
     kept = deployment.seed(3, "unheard-of")
 
@@ -81,13 +82,15 @@ def test_from_any_directory_due_threads_are_deleted(
         programs = [deployment.worker(cwd=elsewhere, environ=environ), deployment.beat(cwd=elsewhere, environ=environ)]
 
     wait_until(lambda: len(deployment.alive()) == 3, what="20 deletions")
-    wait_until(lambda: deployment.raw.hget("lapse:published", "beat"), what="beat's heartbeat")
+    wait_until(lambda: deployment.raw.hget("lapse:published", "tick"), what="a wake-up's way back to the registry")
+    assert [True, True] == [heartbeat.read(role, environ).ok for role in ("worker", "beat")]
     assert deployment.alive() == set(kept)
     for program in programs:
         for source in ("registry.source", "broker.source"):
             (line,) = program.events(source)
             assert line["origin"] == "REDIS_URL"
         assert program.stop()[0] == 0
+    assert [False, False] == [heartbeat.read(role, environ).ok for role in ("worker", "beat")]
     assert list(elsewhere.iterdir()) == []
 
 

@@ -88,11 +88,18 @@ def test_demo_ends_at_once_when_it_is_interrupted(desk: Desk) -> None:
     assert 130 == process.returncode
 
 
+def ticking(desk: Desk) -> None:
+    """Let beat's last wake-up, and the last that came back through a worker, be of now."""
+    now = str(round(time.time() * 1000))
+    desk.raw.hset("lapse:published", mapping={"beat": now, "tick": now})
+
+
 def test_health_is_0_while_all_is_well(desk: Desk) -> None:
-    desk.worker()
-    desk.raw.hset("lapse:published", "beat", str(round(time.time() * 1000)))
+    ticking(desk)
     shown = desk.good("health")
-    assert ["config", "registry", "halted", "beat", "worker"] == [line.split()[1].rstrip(":") for line in shown.lines]
+    assert ["config", "registry", "halted", "paused", "beat", "worker"] == [
+        line.split()[1].rstrip(":") for line in shown.lines
+    ]
     assert all(line.startswith("ok ") for line in shown.lines)
 
 
@@ -109,7 +116,7 @@ def test_health_is_6_while_a_policy_is_halted(desk: Desk) -> None:
     desk.configure(ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n")
     desk.seed(3)
     desk.worker()
-    desk.raw.hset("lapse:published", "beat", str(round(time.time() * 1000)))
+    ticking(desk)
     shown = desk.run("health")
     assert 6 == shown.code
     assert "FAIL halted: openai/thread/chat: cutoff_jumped" in shown.lines

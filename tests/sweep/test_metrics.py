@@ -20,7 +20,6 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
-from lapse.health import Health
 from lapse.metrics import GUARDS, RESULTS, TABLE, exposition
 from lapse.policy import Pace
 from lapse.settings import ConfigFile
@@ -300,29 +299,6 @@ def test_a_registry_that_stands_still_is_down_in_time_and_up_again(world: World,
         assert b"lapse_registry_up 1.0" in exposition(client, file)[1]
 
 
-@pytest.mark.parametrize(
-    ("every", "silent", "ok"),
-    [('"1m"', 170, True), ('"1m"', 200, False), ('"1h"', 200, True), ('"1s"', 10, True), ('"1s"', 20, False)],
-)
-def test_beat_lives_while_it_ticks_as_often_as_its_shortest_interval(
-    world: World,
-    tmp_path: Path,
-    every: str,
-    silent: int,
-    ok: bool,  # noqa: FBT001 - one column of the table
-) -> None:
-    path = tmp_path / "retention.toml"
-    slow = CONFIG.replace("[policies.chat]", '[policies.slow]\nevery = "1d"')
-    path.write_text(
-        slow.format(url=world.sandbox.url, mode="observe")
-        + f'[policies.chat]\nevery = {every}\nkind = "thread"\nttl = "7d"\nanchor = "created_at"\n'
-    )
-    world.raw.hset("lapse:published", mapping={"beat": (world.raw.time()[0] - silent) * 1000, "config": "{}"})
-
-    with redis.Redis.from_url(world.url, decode_responses=True) as client:
-        assert ok == Health(client, ConfigFile(path, {})).checks()["beat"][0]
-
-
 def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) -> None:
     path = tmp_path / "retention.toml"
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
@@ -342,7 +318,8 @@ async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
     assert named <= described
     quiet = {
         "lapse_halted", "lapse_orphans",
-        "lapse_beat_last_tick_timestamp_seconds", "lapse_registry_epoch_timestamp_seconds",
+        "lapse_beat_last_tick_timestamp_seconds", "lapse_worker_last_tick_timestamp_seconds",
+        "lapse_registry_epoch_timestamp_seconds",
     }  # fmt: skip
     assert described - named <= quiet
 
@@ -373,7 +350,7 @@ def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any,
             process.kill()
 
 
-def test_the_server_answers_three_paths_and_ends_on_term(world: World, served: Any) -> None:
+def test_the_server_answers_four_paths_and_ends_on_term(world: World, served: Any) -> None:
     get, process = served
     assert "lapse_registry_up 1.0" in get("/metrics")[1]
     assert 404 == get("/")[0]
@@ -383,8 +360,9 @@ def test_the_server_answers_three_paths_and_ends_on_term(world: World, served: A
         status, checks["beat"]["ok"], checks["worker"]["ok"], checks["registry"]["ok"],
     )  # fmt: skip
     now = world.raw.time()[0] * 1000
-    world.raw.hset("lapse:published", mapping={"beat": now, "config": "{}"})
+    world.raw.hset("lapse:published", mapping={"beat": now, "tick": now})
     assert (200, "ready\n") == get("/readyz")
+    assert (200, "ok\n") == get("/startupz")
     process.terminate()
     assert 0 == process.wait(timeout=10)
 
@@ -400,7 +378,8 @@ def test_a_page_that_fails_says_so_and_the_others_live(world: World, served: Any
 
 async def test_a_halt_is_not_ready_and_named(world: World, served: Any) -> None:
     get, _process = served
-    world.raw.hset("lapse:published", mapping={"beat": world.raw.time()[0] * 1000, "config": "{}"})
+    now = world.raw.time()[0] * 1000
+    world.raw.hset("lapse:published", mapping={"beat": now, "tick": now})
     assert 200 == (await asyncio.to_thread(get, "/readyz"))[0]
 
     await world.means().control.halt(world.rule.partition, "no_witness", "test")

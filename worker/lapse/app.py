@@ -18,6 +18,7 @@ from celery.app.base import Celery  # type: ignore[import-untyped]
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
 from celery.beat import BeatLazyFunc  # type: ignore[import-untyped]
 from celery.beat import Scheduler as CeleryScheduler
+from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
 from celery.platforms import set_pdeathsig  # type: ignore[import-untyped]
 from celery.signals import (  # type: ignore[import-untyped]
     beat_embedded_init,
@@ -31,6 +32,7 @@ from celery.signals import (  # type: ignore[import-untyped]
 
 from lapse import keys, log, runtime
 from lapse.errors import ConfigError
+from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat
 from lapse.host import Host
 from lapse.policy import Config
 from lapse.work import REGISTRY_TIMEOUT
@@ -106,7 +108,12 @@ def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[st
         }
         for rule in config.rules
     }
-    return {HOUSEKEEPING: {"task": HOUSEKEEPING, "schedule": timedelta(seconds=config.schedule.sweep)}, **entries}
+    house = {
+        "task": HOUSEKEEPING,
+        "schedule": timedelta(seconds=config.schedule.sweep),
+        "kwargs": {"sent": BeatLazyFunc(now)},
+    }
+    return {HOUSEKEEPING: house, **entries}
 
 
 class Pulse:
@@ -141,13 +148,20 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         """Make the first schedule."""
         host: Host = self.app.host
         self._pulse = Pulse(host.registry.url, host.config.registry.namespace)
+        self._heartbeat = Heartbeat(BEAT, host.environ)
         self._hash = ""
         self._follow()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
         """Send one due message, by the newest config."""
         self._follow()
+        _show(self._heartbeat)
         return float(super().tick(*args, **kwargs))
+
+    def close(self) -> None:
+        """End: no supervisor has to wait to see it."""
+        super().close()
+        self._heartbeat.ended()
 
     def _follow(self) -> None:
         config: Config = self.app.host.current()
@@ -159,6 +173,36 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self.merge_inplace(wanted)
         self._hash = config.hash
         self._heap = None  # an entry that changed in place is not noticed otherwise
+
+
+class Turning(StartStopStep):  # type: ignore[misc]
+    """Shows, while a worker consumes, that the loop it consumes with turns."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+        super().__init__(consumer, **kwargs)
+        conf, blocking = consumer.app.conf, not consumer.hub
+        # Without a loop of its own a worker does nothing else while a task runs.
+        stale = STALE + (conf.task_time_limit if blocking else 0)
+        self._heartbeat = consumer.app.heartbeat = Heartbeat(WORKER, consumer.app.host.environ, stale=stale)
+        self._timer: Any = None
+
+    def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
+        """Begin: the broker answers."""
+        _show(self._heartbeat)
+        self._timer = consumer.timer.call_repeatedly(TURN, _show, (self._heartbeat,))
+
+    def stop(self, consumer: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
+        """Show nothing while there is no connection to consume from."""
+        if self._timer:
+            self._timer.cancel()
+
+
+def _show(heartbeat: Heartbeat) -> None:
+    known = heartbeat.error
+    if not heartbeat.turned() and heartbeat.error != known:
+        events.warning("heartbeat.unwritten", error=heartbeat.error)
 
 
 class Worker(CeleryWorker):  # type: ignore[misc]
@@ -180,6 +224,8 @@ class Lapse(Celery):  # type: ignore[misc]
     def __init__(self, host: Host) -> None:
         super().__init__("lapse", set_as_current=False)
         self.host = host
+        self.heartbeat: Heartbeat | None = None
+        self.steps["consumer"].add(Turning)
         self.conf.update(settings(host.config, host.broker.url))
 
     @cached_property
@@ -238,6 +284,12 @@ def _worker_ends(**_: object) -> None:
     app.host.stop.set()
 
 
+def _worker_ended(**_: object) -> None:
+    runtime.close()
+    if app.heartbeat:
+        app.heartbeat.ended()
+
+
 def _process_ends(**_: object) -> None:
     runtime.close()
 
@@ -248,4 +300,4 @@ beat_init.connect(_beat_starts)
 beat_embedded_init.connect(_embedded_beat_starts)
 worker_shutting_down.connect(_worker_ends)
 worker_process_shutdown.connect(_process_ends)
-worker_shutdown.connect(_process_ends)
+worker_shutdown.connect(_worker_ended)

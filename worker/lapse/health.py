@@ -1,4 +1,8 @@
-"""What ``lapse metrics`` serves: /metrics, /livez and /readyz. Nothing here changes anything."""
+"""What ``lapse metrics`` serves: /metrics, /livez, /readyz and /startupz. Nothing here changes anything.
+
+``/livez`` is about this process alone: restarting it helps nobody whose worker is gone. ``/readyz`` is about the whole
+deployment. ``/startupz`` says that the registry has answered since this process began.
+"""
 
 import json
 import signal
@@ -27,8 +31,10 @@ log = structlog.get_logger("lapse")
 HOST = "127.0.0.1"
 PORT = 9108
 TIMEOUT = 5.0
-BEAT_SILENT = 3  # intervals
+SILENT = 3  # intervals
 SHORTEST_SILENCE = 15.0
+STANDSTILL = 30.0
+"""Seconds without a turn after which the loop that accepts connections does not turn any more."""
 
 
 class Health:
@@ -37,6 +43,16 @@ class Health:
     def __init__(self, client: redis.Redis, file: ConfigFile) -> None:
         self._client = client
         self._file = file
+        self._answered = False
+
+    def started(self) -> tuple[bool, str]:
+        """Return whether the registry has answered since this was made; once it has, nobody is asked again."""
+        if not self._answered:
+            try:
+                self._answered = bool(self._client.ping())
+            except (redis.RedisError, OSError) as error:
+                return False, f"the registry did not answer yet: {error}"
+        return True, "the registry has answered"
 
     def checks(self) -> dict[str, tuple[bool, str]]:
         """Return every check: whether it passed, and in words."""
@@ -45,32 +61,52 @@ class Health:
         try:
             view = View(self._client, config.registry.namespace)
             partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
+            pauses = view.pauses()
         except (redis.RedisError, OSError) as error:
             return found | {"registry": (False, f"did not answer: {error}")}
+        self._answered = True
         halted = sorted({f"{one.partition}: {halt.reason}" for one in partitions for halt in one.halts})
+        paused = sorted(f"{'everything' if scope == '*' else scope}: {why['reason']}" for scope, why in pauses.items())
         return found | {
             "registry": (True, "answers"),
             "halted": (not halted, "; ".join(halted) or "nothing is"),
-            "beat": _beat(config, published, now),
-            "worker": ("config" in published, "has published" if "config" in published else "has never published"),
+            "paused": (True, "; ".join(paused) or "nothing is"),
+            "beat": ticked(config, published.get("beat"), now, "beat has never sent one"),
+            "worker": ticked(config, published.get("tick"), now, "none has come back through a worker"),
         }
 
 
-def _beat(config: Config, published: Mapping[str, str], now: int) -> tuple[bool, str]:
-    """Say whether beat lives: it ticks with every wake-up that it sends, so as often as the shortest interval."""
-    if not config.rules:
-        return True, "has nothing to send"
-    if "beat" not in published:
-        return False, "has never sent a wake-up"
-    silence = (now - int(published["beat"])) / 1000
-    allowed = max(SHORTEST_SILENCE, BEAT_SILENT * min(rule.every for rule in config.rules))
-    return silence <= allowed, f"last tick {silence:.0f} s ago"
+def ticked(config: Config, stamp: str | None, now: int, never: str) -> tuple[bool, str]:
+    """Say whether a wake-up is recent enough: beat sends one each interval of ``[schedule] sweep`` at the least.
+
+    Args:
+        config: The one in use.
+        stamp: When the last one was sent, in registry milliseconds; None if there was none.
+        now: Registry time in milliseconds.
+        never: What to say if there was none.
+
+    """
+    if stamp is None:
+        return False, f"no wake-up: {never}"
+    silence = (now - int(stamp)) / 1000
+    allowed = max(SHORTEST_SILENCE, SILENT * config.schedule.sweep)
+    return silence <= allowed, f"the last wake-up was sent {silence:.0f} s ago"
 
 
 class Server(ThreadingHTTPServer):
     """One thread a connection; a client that went away is no news."""
 
     daemon_threads = True
+    turned = 0.0
+
+    def service_actions(self) -> None:
+        """Note that the loop turns."""
+        self.turned = time.monotonic()
+
+    def live(self) -> tuple[bool, str]:
+        """Return whether the loop that accepts connections turns: one that is open already would not notice."""
+        silence = time.monotonic() - self.turned
+        return silence <= STANDSTILL, f"the loop turned {silence:.0f} s ago"
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the standard library's own
         """Log what a connection ended with."""
@@ -78,7 +114,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET of three paths."""
+    """Answers GET of four paths."""
 
     protocol_version = "HTTP/1.1"
     timeout = 120  # seconds without a request, after which a connection gives its thread back
@@ -89,7 +125,9 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         page = self.pages.get(parts.path)
         try:
-            status, kind, body = page(parts.query) if page else (404, "text/plain", b"/metrics /livez /readyz\n")
+            status, kind, body = (
+                page(parts.query) if page else (404, "text/plain", b"/metrics /livez /readyz /startupz\n")
+            )
         except Exception:
             log.exception("page.failed", path=parts.path)
             status, kind, body = 500, "text/plain", b"failed; the log of lapse metrics says why\n"
@@ -116,31 +154,42 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     client = redis.Redis.from_url(
         source.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
     )
-    health = Health(client, file)
-    Handler.pages = {
-        "/metrics": lambda query: (200, *exposition(client, file, query)),
-        "/livez": lambda _query: (200, "text/plain", b"ok\n"),
-        "/readyz": lambda query: _readyz(health, verbose="verbose" in query),
-    }
     try:
         server = Server((host, port), Handler)
     except OSError as error:
         raise ConfigError(
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
+    health = Health(client, file)
+    Handler.pages = {"/metrics": lambda query: (200, *exposition(client, file, query)), **pages(server, health)}
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")
     with server:
+        server.turned = time.monotonic()
         server.serve_forever(poll_interval=0.2)
     client.close()
+
+
+def pages(server: Server, health: Health) -> dict[str, Callable[[str], tuple[int, str, bytes]]]:
+    """Return the health pages; with ``?verbose`` each check of ``/readyz`` is shown."""
+    return {
+        "/livez": lambda _query: _brief(*server.live()),
+        "/startupz": lambda _query: _brief(*health.started()),
+        "/readyz": lambda query: _readyz(health, verbose="verbose" in query),
+    }
+
+
+def _brief(passed: bool, text: str) -> tuple[int, str, bytes]:  # noqa: FBT001 - one of the pair that a check is
+    return (200 if passed else 503), "text/plain", b"ok\n" if passed else f"{text}\n".encode()
 
 
 def _readyz(health: Health, *, verbose: bool) -> tuple[int, str, bytes]:
     checks = health.checks()
     ready = all(passed for passed, _text in checks.values())
     if not verbose:
-        return (200 if ready else 503), "text/plain", b"ready\n" if ready else b"not ready\n"
+        failed = ", ".join(name for name, (passed, _text) in checks.items() if not passed)
+        return (200 if ready else 503), "text/plain", b"ready\n" if ready else f"not ready: {failed}\n".encode()
     shown = {name: {"ok": passed, "detail": text} for name, (passed, text) in checks.items()}
     body = json.dumps({"ready": ready, "at": time.time(), "checks": shown}, indent=2)
     return (200 if ready else 503), "application/json", body.encode() + b"\n"

@@ -121,6 +121,12 @@ TABLE = (
     Described("lapse_last_success_timestamp_seconds", "gauge", PARTITION, "When a sweep last ended well."),
     Described("lapse_audit_pending", "gauge", ("provider", "kind"), "Audit records that wait for their sink."),
     Described("lapse_beat_last_tick_timestamp_seconds", "gauge", (), "When beat last sent a wake-up."),
+    Described(
+        "lapse_worker_last_tick_timestamp_seconds",
+        "gauge",
+        (),
+        "When beat sent the last wake-up that came through the broker and a worker back to the registry.",
+    ),
     Described("lapse_config_last_reload_successful", "gauge", (), "1 if the policy file on disk is the one in use."),
     Described("lapse_config_info", "gauge", ("hash",), "1; the policy file in use."),
     Described("lapse_registry_up", "gauge", (), "1 if the registry answered this scrape."),
@@ -191,8 +197,10 @@ class Scrape:
         yield from self._of_slots()
         yield _gauge("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
         yield _gauge("lapse_backlog_clear_seconds", self._forecast())
-        beat, began = self._published.get("beat"), self._epoch.get("created")
-        yield _gauge("lapse_beat_last_tick_timestamp_seconds", {(): int(beat) / 1000} if beat else {})
+        for role, field in (("beat", "beat"), ("worker", "tick")):
+            at = self._published.get(field)
+            yield _gauge(f"lapse_{role}_last_tick_timestamp_seconds", {(): int(at) / 1000} if at else {})
+        began = self._epoch.get("created")
         yield _gauge("lapse_registry_epoch_timestamp_seconds", {(): int(began) / 1000} if began else {})
 
     def _of_partitions(self) -> Iterator[Metric]:

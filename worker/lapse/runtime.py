@@ -63,10 +63,15 @@ class Runtime:
         with self._host.stop.on_term():
             return self._run(self._work.sweep(partition, sent), **named(partition))
 
-    def housekeep(self) -> None:
-        """Publish what this worker knows, move audit records, end tombstones, remove released edges."""
+    def housekeep(self, sent: int | None) -> None:
+        """Record that a tick of beat's arrived, publish what this worker knows, move audit records, clean up.
+
+        Args:
+            sent: When beat sent the message, in registry milliseconds; None if nobody could say.
+
+        """
         with self._host.stop.on_term():
-            self._run(self._work.housekeep())
+            self._run(self._work.housekeep(sent))
 
     def close(self) -> None:
         """Close every connection and end the thread."""

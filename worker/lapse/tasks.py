@@ -22,6 +22,6 @@ def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | 
 
 
 @app.task(name=HOUSEKEEPING)  # type: ignore[untyped-decorator]
-def housekeeping() -> None:
-    """Publish what this worker knows, move audit records, clean up."""
-    runtime.of(app.host).housekeep()
+def housekeeping(sent: int | None = None) -> None:
+    """Record that beat's tick arrived, publish what this worker knows, move audit records, clean up."""
+    runtime.of(app.host).housekeep(sent)

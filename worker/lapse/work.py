@@ -91,13 +91,13 @@ class Work:
         await asyncio.sleep(STEP_ASIDE)
         return await self._control.now()
 
-    async def housekeep(self) -> None:
+    async def housekeep(self, sent: int | None = None) -> None:
         """Publish, move audit records, clean up; see ``Runtime.housekeep``."""
         config = self._host.current()
         if not await self._permitted(config):
             return
         await self._control.epoch()
-        slots = await self._publish(config)
+        slots = await self._publish(config, sent)
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         over = await self._control.now() - round(config.sweep.tombstones * 1000)
@@ -184,8 +184,8 @@ class Work:
             return False
         return True
 
-    async def _publish(self, config: Config) -> list[tuple[str, str]]:
-        """Publish the names that this worker knows; return every (provider, kind) that was ever known."""
+    async def _publish(self, config: Config, sent: int | None) -> list[tuple[str, str]]:
+        """Publish that a tick arrived and what this worker knows; return every (provider, kind) that was ever known."""
         slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
         before = json.loads((await self._control.published()).get("slots", "[]"))
         known = sorted(slots | {(provider, kind) for provider, kind in before})
@@ -196,6 +196,7 @@ class Work:
                 "providers": json.dumps(sorted(config.accounts)),
                 "policies": json.dumps([str(rule.partition) for rule in config.rules]),
                 "slots": json.dumps(known),
+                **({} if sent is None else {"tick": sent}),
             }
         )
         return known

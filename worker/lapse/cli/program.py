@@ -38,7 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "ls": ("listing", "List the ids of a kind."),
         "explain": ("explanation", "Why an id will or will not be deleted, and when."),
         "plan": ("planning", "What the next enforced sweep would delete."),
-        "health": ("serving", "Whether the registry, the workers and beat are well; by exit code too."),
+        "health": ("probing", "Whether the registry, the workers and beat are well; by exit code too."),
     },
     "Act": {
         "approve": ("planning", "Answer a halt that carries a plan."),
@@ -50,7 +50,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "audit": ("auditing", "Read the record of every intent and outcome."),
     },
     "Serve": {
-        "metrics": ("serving", "Serve Prometheus metrics, /livez and /readyz."),
+        "metrics": ("serving", "Serve Prometheus metrics, /livez, /readyz and /startupz."),
         "sandbox": ("serving", "Serve a stand-in for the provider."),
     },
 }

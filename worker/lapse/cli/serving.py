@@ -1,15 +1,12 @@
-"""``lapse metrics``, ``sandbox``, ``demo`` and ``health``: what serves, shows itself, or is asked by a supervisor."""
+"""``lapse metrics``, ``sandbox`` and ``demo``: what serves, or shows itself."""
 
 from pathlib import Path
 
 import click
 
-from lapse.cli import output
-from lapse.cli.arguments import SPAN, config_option, json_option
-from lapse.cli.codes import Code
+from lapse.cli.arguments import SPAN, config_option
 from lapse.cli.session import Session
 from lapse.log import configure
-from lapse.settings import ConfigFile, find
 
 LOOPBACK = "127.0.0.1"
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -21,7 +18,7 @@ SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0 takes a free one.")
 @config_option
 def metrics(*, host: str, port: int, config: str | None) -> None:
-    """Serve /metrics for Prometheus, /livez and /readyz, until TERM or Ctrl-C.
+    """Serve /metrics for Prometheus, /livez, /readyz and /startupz, until TERM or Ctrl-C.
 
     Examples:
       lapse metrics
@@ -32,34 +29,6 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
 
     configure()
     health.serve(Session(config).environ, Path.cwd(), host, port)
-
-
-@click.command("health")
-@config_option
-@json_option
-def health(*, config: str | None, as_json: bool) -> int:
-    """Say whether the registry answers, workers and beat live, the policy file is valid, and nothing is halted.
-
-    The exit code is 0 if all is well, 4 if something is silent, and 6 if a policy is halted.
-
-    Examples:
-      lapse health
-      lapse health --json
-
-    """
-    from lapse.health import Health  # noqa: PLC0415 - it loads the Prometheus client
-
-    session = Session(config)
-    checks = Health(session.client, ConfigFile(find(session.environ, Path.cwd()), session.environ)).checks()
-    if as_json:
-        output.document({name: {"ok": passed, "detail": text} for name, (passed, text) in checks.items()})
-    else:
-        for name, (passed, text) in checks.items():
-            output.say(f"{'ok  ' if passed else 'FAIL'} {name}: {text}", "" if passed else output.BAD)
-    failed = {name for name, (passed, _text) in checks.items() if not passed}
-    if failed - {"halted"}:
-        return Code.TEMPORARY
-    return Code.HALTED if failed else Code.OK
 
 
 @click.command()

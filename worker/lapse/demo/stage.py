@@ -64,6 +64,7 @@ class Stage:
         self.environ |= {
             "LAPSE_CONFIG": str(config),
             "LAPSE_REGISTRY__URL": self.redis.url,
+            "LAPSE_RUNTIME_DIR": str(self.folder / "run"),
             "DEMO_API_KEY": KEY,
         }
         self._run("provider", "lapse", "sandbox", "--port", str(self._provider), "--log", str(self.provider_log))

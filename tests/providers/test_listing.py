@@ -60,6 +60,10 @@ class TestComplete:
             {"id": "asst_2", "created_at": 1.5, "name": None, "metadata": None},
             {"id": "asst_3", "created_at": "2026-01-01", "name": 4, "metadata": []},
             {"id": "asst_4", "created_at": True},
+            {"id": "asst_5", "created_at": "2026-11-24T10:00:00.5+00:00"},
+            {"id": "asst_6", "created_at": "2026-11-24T10:00:00Z"},
+            {"id": "asst_7", "created_at": "2026-11-24T10:00:00"},
+            {"id": "asst_8", "created_at": "yesterday"},
         ]
         server.say(answer(200, json.dumps({"data": objects, "has_more": False})))
 
@@ -70,6 +74,10 @@ class TestComplete:
             Listed("asst_2", 1.5, None, {}),
             Listed("asst_3", None, None, {}),
             Listed("asst_4", None, None, {}),
+            Listed("asst_5", 1795514400.5, None, {}),
+            Listed("asst_6", 1795514400.0, None, {}),
+            Listed("asst_7", None, None, {}),
+            Listed("asst_8", None, None, {}),
         ]
 
     async def test_an_empty_list(self, server: Server, provider: Provider) -> None:

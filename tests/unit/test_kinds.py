@@ -1,5 +1,6 @@
 """The table of kinds."""
 
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -57,6 +58,23 @@ def test_assistants_are_gone_from_openai(name: str, host: str) -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "openai.com", "xapi.openai.com", "api.openai.com.example"])
 def test_other_hosts_still_serve_them(host: str) -> None:
     assert OPENAI["thread"].sunset(host) is None
+
+
+def test_an_endpoint_is_gone_from_the_day_of_its_sunset_on() -> None:
+    sunset = OPENAI["thread"].sunset("api.openai.com")
+
+    assert sunset is not None
+    assert [sunset.over(date(2026, 8, day)) for day in (25, 26, 27)] == [False, True, True]
+
+
+def test_only_all_of_a_systems_metadata_makes_an_object_the_providers_own() -> None:
+    kind = replace(OPENAI["assistant"], system={"created_by": "system"})
+
+    assert kind.is_system({"created_by": "system", "graph": "a"})
+    assert not kind.is_system({"created_by": "user"})
+    assert not kind.is_system({})
+    assert not OPENAI["assistant"].is_system({})
+    assert (kind.look_first, OPENAI["assistant"].look_first) == (True, False)
 
 
 def test_conversations_are_not_sunset() -> None:

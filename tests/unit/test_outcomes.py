@@ -1,6 +1,7 @@
 """What answers mean, as values; tests/providers checks the same rows over a socket."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -68,6 +69,23 @@ def test_no_answer(failure: str, sent: bool, outcome: Outcome, unknown: bool) ->
     verdict = classify(KIND, THREAD, Reply(body=b"what happened", failure=failure, sent=sent))
 
     assert Verdict(outcome, unknown=unknown, detail=f"{failure}: what happened") == verdict
+
+
+def test_a_204_confirms_only_where_the_provider_documents_it() -> None:
+    documented = replace(KIND, no_content=True)
+
+    assert classify(KIND, THREAD, reply(204)).outcome is Outcome.UNCONFIRMED
+    assert Verdict(Outcome.DELETED, status=204) == classify(documented, THREAD, reply(204))
+
+
+def test_a_5xx_that_speaks_of_the_credential_is_its_matter() -> None:
+    kind = replace(KIND, denied=("Unable to get resource information.",))
+
+    verdict = classify(kind, THREAD, reply(500, error("Unable to get resource information.")))
+    other = classify(kind, THREAD, reply(500, error("The server had an error")))
+
+    assert (verdict.outcome, verdict.unknown) == (Outcome.AUTH, False)
+    assert (other.outcome, other.unknown) == (Outcome.ERROR, True)
 
 
 class TestRecognisers:
@@ -236,10 +254,10 @@ class TestReads:
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
 
     def test_a_witness_is_a_200_with_the_id(self) -> None:
-        assert exists(THREAD, reply(200, json.dumps({"id": THREAD, "object": "thread"})))
-        assert not exists(THREAD, reply(200, json.dumps({"id": "thread_other"})))
-        assert not exists(THREAD, reply(404, json.dumps({"id": THREAD})))
-        assert not exists(THREAD, reply(200, "<html>"))
+        assert exists(KIND, THREAD, reply(200, json.dumps({"id": THREAD, "object": "thread"})))
+        assert not exists(KIND, THREAD, reply(200, json.dumps({"id": "thread_other"})))
+        assert not exists(KIND, THREAD, reply(404, json.dumps({"id": THREAD})))
+        assert not exists(KIND, THREAD, reply(200, "<html>"))
 
 
 class TestProbe:
@@ -249,8 +267,15 @@ class TestProbe:
 
     @pytest.mark.parametrize("body", ['{"object": "list", "data": []}', '{"data": [{"id": "asst_1"}]}'])
     def test_a_list_is_a_good_probe(self, body: str) -> None:
-        assert probe_ok(reply(200, body))
-        assert after_probe(self.UNRECOGNISED, reply(200, body)) is self.UNRECOGNISED
+        assert probe_ok(KIND, reply(200, body))
+        assert after_probe(KIND, self.UNRECOGNISED, reply(200, body)) is self.UNRECOGNISED
+
+    def test_a_search_answers_with_an_array(self) -> None:
+        searched = replace(KIND, search="/threads/search")
+
+        assert probe_ok(searched, reply(200, "[]"))
+        assert not probe_ok(searched, reply(200, '{"data": []}'))
+        assert not probe_ok(KIND, reply(200, "[]"))
 
     @pytest.mark.parametrize(
         "probe",
@@ -267,14 +292,14 @@ class TestProbe:
         ],
     )
     def test_a_bad_probe_is_a_missing_endpoint(self, probe: Reply) -> None:
-        verdict = after_probe(self.UNRECOGNISED, probe)
+        verdict = after_probe(KIND, self.UNRECOGNISED, probe)
 
-        assert not probe_ok(probe)
+        assert not probe_ok(KIND, probe)
         assert verdict.outcome is Outcome.ENDPOINT_MISSING
         assert verdict.detail.startswith(f"404 an empty body; the probe answered {probe.status}")
 
     def test_a_kind_without_a_probe_is_a_missing_endpoint(self) -> None:
-        verdict = after_probe(self.UNRECOGNISED, None)
+        verdict = after_probe(KIND, self.UNRECOGNISED, None)
 
         assert verdict.outcome is Outcome.ENDPOINT_MISSING
         assert verdict.detail == "404 an empty body; this kind has no probe"
@@ -291,7 +316,7 @@ class TestProbe:
         ],
     )
     def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(self, probe: Reply, outcome: Outcome) -> None:
-        verdict = after_probe(self.UNRECOGNISED, probe)
+        verdict = after_probe(KIND, self.UNRECOGNISED, probe)
 
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
 

@@ -59,11 +59,21 @@ class Complaint:
 
 def document(reply: Reply) -> dict[str, Any]:
     """Return the JSON object in the body, or an empty one if the body holds anything else."""
-    try:
-        parsed = json.loads(reply.body)
-    except (ValueError, RecursionError):
-        return {}
+    parsed = _parsed(reply)
     return parsed if isinstance(parsed, dict) else {}
+
+
+def array(reply: Reply) -> list[Any] | None:
+    """Return the JSON array that the body is, or None if the body holds anything else."""
+    parsed = _parsed(reply)
+    return parsed if isinstance(parsed, list) else None
+
+
+def _parsed(reply: Reply) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def complaint(reply: Reply) -> Complaint:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.answers import document
+from lapse.answers import Reply, document
 from lapse.kinds import Kind
-from lapse.listing import MAX_PAGES, PAGE_SIZE, cut, read_object, read_page
+from lapse.listing import MAX_PAGES, Listed, cut, read_object, read_page
 from lapse.outcomes import (
     Limited,
     Outcome,
@@ -44,13 +44,13 @@ async def delete(
         provider: The account it belongs to.
         kind: What it is.
         object_id: Its id.
-        keep: What protects it; it is read first if there is any.
+        keep: What protects it; it is read first if there is any, or if its kind asks for that.
         spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
             raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
         items: False leaves its children to the provider.
 
     """
-    if keep and (verdict := await _protected(provider, kind, object_id, keep, spend)):
+    if (keep or kind.look_first) and (verdict := await _spared(provider, kind, object_id, keep, spend)):
         return verdict
     confirmed = 0
     if items and kind.child:
@@ -63,10 +63,8 @@ async def delete(
     return replace(classify(kind, object_id, reply, provider.recognisers), items=confirmed)
 
 
-async def _protected(
-    provider: Provider, kind: Kind, object_id: str, keep: Sequence[Keep], spend: Spend
-) -> Verdict | None:
-    """Return why it is not to be deleted, or None if no rule keeps it.
+async def _spared(provider: Provider, kind: Kind, object_id: str, keep: Sequence[Keep], spend: Spend) -> Verdict | None:
+    """Return why it is not to be deleted, or None if neither a rule nor the object itself says so.
 
     A read that finds it gone is the answer: it names the same id in the same words as a DELETE would, and a
     DELETE would act on something whose name was never seen.
@@ -76,22 +74,33 @@ async def _protected(
     except Limited as reason:
         return limited(reason)
     reply = await provider.read(kind, object_id)
-    body = document(reply)
-    found = read_object(kind, body) if exists(object_id, reply) else None
+    found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
     if found is None:
         return classify_read(kind, object_id, reply, provider.recognisers)
+    return _said_of(kind, found, reply, keep)
+
+
+def _said_of(kind: Kind, found: Listed, reply: Reply, keep: Sequence[Keep]) -> Verdict | None:
     if any(rule.matches(found.name, found.metadata) for rule in keep):
         return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
-    unseen = _unseen(body, keep)
-    return unconfirmed(reply, f"without a {unseen} that a keep rule could be held against") if unseen else None
+    if kind.is_system(found.metadata):
+        return Verdict(Outcome.KEPT, status=reply.status, detail="the provider made it for itself")
+    body = document(reply)
+    if unseen := _unseen(kind, body, keep):
+        return unconfirmed(reply, f"without a {unseen} to go by")
+    if body.get("status") in kind.busy:
+        return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"its status is {body['status']}")
+    return None
 
 
-def _unseen(body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
-    """Return what the rules ask for and the object does not show: absent, or of another type than its own."""
+def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
+    """Return what decides and the object does not show: absent, or of another type than its own."""
     if any(rule.name is not None for rule in keep) and not isinstance(body.get("name", 0), str | None):
         return "name"
-    if any(rule.metadata for rule in keep) and not isinstance(body.get("metadata", 0), dict | None):
+    if (kind.system or any(rule.metadata for rule in keep)) and not isinstance(body.get("metadata", 0), dict | None):
         return "metadata"
+    if kind.busy and not isinstance(body.get("status"), str):
+        return "status"
     return None
 
 
@@ -113,7 +122,7 @@ class _Emptying:
 
     async def run(self) -> Verdict | None:
         """Return None once a page shows that nothing is left, else what stands in the way."""
-        size = PAGE_SIZE
+        size = self.child.page_size
         for _ in range(MAX_PAGES):
             try:
                 await self.spend(1)

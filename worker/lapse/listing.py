@@ -7,6 +7,7 @@ empty list and any empty page for the last one. What an incomplete list does not
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from lapse.answers import Reply
@@ -14,9 +15,6 @@ from lapse.errors import InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import Kind
 from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, listed
-
-PAGE_SIZE = 100
-"""Objects asked for at once: the most that OpenAI gives."""
 
 PAGE_BYTES = 16 * 1024 * 1024
 """The longest page that is read. One that does not fit is asked for again with a tenth of the objects."""
@@ -40,7 +38,7 @@ class Listing:
     """What a list said.
 
     Attributes:
-        items: Each object once, in the order of the list.
+        items: Each object once, in the order of the list, without those that the provider made for itself.
         complete: True if the list was read to its end and every page was what a page should be.
         reason: Why it is not complete.
         verdict: The verdict on the answer that ended it, for breakers and Retry-After; None if none did.
@@ -68,7 +66,7 @@ class Page:
 
 def read_page(kind: Kind, reply: Reply) -> Page | None:
     """Return the page that an answer holds, or None if it is not one, down to the last object's id."""
-    body = listed(reply)
+    body = listed(kind, reply)
     if body is None:
         return None
     more = body.get("has_more")
@@ -84,13 +82,13 @@ def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any J
     if not isinstance(body, dict):
         return None
     try:
-        object_id = identifier(body.get("id"))
+        object_id = identifier(body.get(kind.id_field))
     except InvalidResource:
         return None
-    created, name, metadata = body.get(kind.created_field), body.get("name"), body.get("metadata")
+    name, metadata = body.get("name"), body.get("metadata")
     return Listed(
         id=object_id,
-        created_at=float(created) if isinstance(created, int | float) and not isinstance(created, bool) else None,
+        created_at=_time(body.get(kind.created_field)),
         name=name if isinstance(name, str) else None,
         metadata={key: _text(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
     )
@@ -106,12 +104,12 @@ async def walk(
 ) -> Listing:
     """Read a list page by page; ``fetch`` takes the last id seen and how many objects to ask for."""
     found: dict[str, Listed] = {}
-    after, size = None, PAGE_SIZE
+    after, size = None, kind.page_size
     for _ in range(max_pages):
         try:
             await spend(1)
         except Limited as reason:
-            return _partial(found, str(reason), limited(reason))
+            return _partial(kind, found, str(reason), limited(reason))
         reply = await fetch(after, size)
         page = read_page(kind, reply)
         if page is None and cut(reply) and size > 1:
@@ -119,18 +117,18 @@ async def walk(
             continue
         if page is None:
             verdict = classify_read(kind, "", reply)
-            return _partial(found, verdict.detail, verdict)
+            return _partial(kind, found, verdict.detail, verdict)
         known = len(found)
         for item in page.items:
             found.setdefault(item.id, item)
         if page.last:
-            return Listing(list(found.values()))
+            return Listing(_candidates(kind, found))
         if len(found) == known:
-            return _partial(found, f"the page after {after} shows nothing new but says that there is more")
+            return _partial(kind, found, f"the page after {after} shows nothing new but says that there is more")
         if len(found) > max_objects:
             break
         after = page.items[-1].id
-    return _partial(found, f"longer than {max_pages} pages or {max_objects} objects")
+    return _partial(kind, found, f"longer than {max_pages} pages or {max_objects} objects")
 
 
 def cut(reply: Reply) -> bool:
@@ -138,8 +136,23 @@ def cut(reply: Reply) -> bool:
     return len(reply.body) >= PAGE_BYTES
 
 
-def _partial(found: dict[str, Listed], reason: str, verdict: Verdict | None = None) -> Listing:
-    return Listing(list(found.values()), complete=False, reason=reason, verdict=verdict)
+def _partial(kind: Kind, found: dict[str, Listed], reason: str, verdict: Verdict | None = None) -> Listing:
+    return Listing(_candidates(kind, found), complete=False, reason=reason, verdict=verdict)
+
+
+def _candidates(kind: Kind, found: dict[str, Listed]) -> list[Listed]:
+    return [item for item in found.values() if not kind.is_system(item.metadata)]
+
+
+def _time(value: object) -> float | None:
+    """Return seconds since 1970, or None for what is no point in time: without an offset, text is none."""
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+        return moment.timestamp() if moment.tzinfo else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _text(value: object) -> str:

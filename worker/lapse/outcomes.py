@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from lapse.answers import Reply, complaint, document, line, names_missing, recogniser, retry_after, say, shape
+from lapse.answers import Reply, array, complaint, document, line, names_missing, recogniser, retry_after, say, shape
 from lapse.errors import LapseError
 from lapse.kinds import Kind
 
@@ -127,6 +127,7 @@ _STATUSES = {
 }
 
 _OK = 200
+_NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
 _ABSENT = frozenset({404, 410})
@@ -142,6 +143,7 @@ def classify(
 
     A 200 is a deletion only if its JSON says ``deleted: true`` of exactly this id. An ``object`` may be
     missing; one that is not the kind's own tells of another thing's deletion and leaves this one unconfirmed.
+    A 204 is one only for a kind whose provider documents it.
     A 404 or 410 is ``ALREADY_GONE`` only if its message is the kind's own and names exactly this id, or
     matches a recogniser.
 
@@ -158,9 +160,11 @@ def classify(
         if wrong is None:
             return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
         return replace(unconfirmed(reply, wrong), unknown=True)
+    if reply.status == _NO_CONTENT and kind.no_content:
+        return Verdict(Outcome.DELETED, status=_NO_CONTENT, request_id=_request_id(reply))
     if reply.status in _ABSENT and names_missing((*kind.not_found, *recognisers), object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
-    verdict = _refusal(reply, now)
+    verdict = _refusal(kind, reply, now)
     if verdict.outcome is Outcome.UNRECOGNISED and (text := recogniser(object_id, reply)):
         hint = json.dumps(text, ensure_ascii=False)
         return replace(verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]"))
@@ -186,7 +190,7 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
         or names_missing(kind.not_found, object_id, reply)
     ):
         return _verdict(reply, Outcome.ALREADY_GONE)
-    return replace(_refusal(reply, None), unknown=False)
+    return replace(_refusal(kind, reply, None), unknown=False)
 
 
 def classify_read(kind: Kind, object_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
@@ -210,23 +214,25 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
     return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
 
 
-def exists(object_id: str, reply: Reply) -> bool:
+def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
-    return reply.status == _OK and document(reply).get("id") == object_id
+    return reply.status == _OK and document(reply).get(kind.id_field) == object_id
 
 
-def listed(reply: Reply) -> dict[str, Any] | None:
-    """Return the body of a 200 that holds a list, or None for any other answer."""
-    body = document(reply) if reply.status == _OK else {}
+def listed(kind: Kind, reply: Reply) -> dict[str, Any] | None:
+    """Return the body of a 200 that holds a list, its objects under ``data``, or None for any other answer."""
+    if reply.status != _OK:
+        return None
+    body = {"data": array(reply)} if kind.search else document(reply)
     return body if isinstance(body.get("data"), list) else None
 
 
-def probe_ok(reply: Reply) -> bool:
+def probe_ok(kind: Kind, reply: Reply) -> bool:
     """Return True if the answer to a kind's probe shows that its endpoint is there: a 200 with a list."""
-    return listed(reply) is not None
+    return listed(kind, reply) is not None
 
 
-def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
+def after_probe(kind: Kind, verdict: Verdict, probe: Reply | None) -> Verdict:
     """Return what an unrecognised answer means after the kind's probe: one id's matter, or the endpoint's.
 
     A good probe leaves the verdict as it was. A probe refused for reasons of its own (credentials, rate, an
@@ -235,10 +241,10 @@ def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
     """
     if probe is None:
         found = "this kind has no probe"
-    elif probe_ok(probe):
+    elif probe_ok(kind, probe):
         return verdict
     else:
-        refused = _refusal(probe, None)
+        refused = _refusal(kind, probe, None)
         if refused.outcome in _SAYS_NOTHING:
             return replace(refused, unknown=False)
         found = f"the probe answered {say(probe)}"
@@ -248,7 +254,7 @@ def after_probe(verdict: Verdict, probe: Reply | None) -> Verdict:
 _SAYS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
 
 
-def _refusal(reply: Reply, now: float | None) -> Verdict:
+def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:
     """Return the meaning of an answer that is neither a confirmation nor a recognised absence."""
     if reply.status is None:
         outcome = _FAILURES.get(reply.failure or "", Outcome.ERROR)
@@ -260,6 +266,8 @@ def _refusal(reply: Reply, now: float | None) -> Verdict:
         return replace(verdict, outcome=Outcome.QUOTA)
     if reply.status == _BUSY and "slow down" in verdict.detail.lower():
         verdict = replace(verdict, retry_after=max(verdict.retry_after or 0, SLOW_DOWN))
+    if reply.status >= _FIRST_FAULT and complaint(reply).message in kind.denied:
+        return replace(verdict, outcome=Outcome.AUTH)
     # A 408 and every 5xx tell of an answer that was lost, not of a request that was refused.
     return replace(verdict, unknown=reply.status == _TIMED_OUT or reply.status >= _FIRST_FAULT)
 

@@ -67,7 +67,7 @@ class Proof:
         newest = await self._ledger.newest(self._partition.provider, self._partition.kind, WITNESSES + 1)
         for id_ in [id_ for id_ in newest if id_ != absent][:WITNESSES]:
             await self._flow.spend(1)
-            if exists(id_, await self._provider.witness(self._kind, id_)):
+            if exists(self._kind, id_, await self._provider.witness(self._kind, id_)):
                 return True
         return False
 
@@ -75,4 +75,4 @@ class Proof:
         self._strangers.add(object_id)
         if self._kind.probe:
             await self._flow.spend(1)
-        return after_probe(verdict, await self._provider.probe(self._kind))
+        return after_probe(self._kind, verdict, await self._provider.probe(self._kind))

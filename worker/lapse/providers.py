@@ -22,7 +22,7 @@ from lapse.answers import Reply
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import KINDS, Kind
-from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, PAGE_SIZE, Listing, walk
+from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, walk
 from lapse.outcomes import Spend
 from lapse.policy import Account
 from lapse.tally import Tally
@@ -161,7 +161,7 @@ class Provider:
             return None
         return await self._send("probe", "GET", kind, f"{self._base}{kind.probe}")
 
-    async def items(self, kind: Kind, object_id: str, size: int = PAGE_SIZE) -> Reply:
+    async def items(self, kind: Kind, object_id: str, size: int = 100) -> Reply:
         """Read the first page of an object's children, oldest first."""
         return await self._about(
             "items", "GET", kind, object_id, f"{kind.items}?limit={size}&order=asc", limit=PAGE_BYTES

@@ -1,16 +1,20 @@
 """What lapse knows of one kind of object at one type of provider: the fields of the table. No I/O."""
 
+import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from typing import NamedTuple
 
 
 class Sunset(NamedTuple):
-    """An endpoint that a host has shut down: when, and the kind that took its place. None still to come."""
+    """An endpoint that a host shuts down: from which day on, and the kind that takes its place."""
 
-    date: date
+    date: dt.date
     successor: str
+
+    def over(self, today: dt.date) -> bool:
+        """Return True once the endpoint is gone; until then it is served, and worth a warning."""
+        return today >= self.date
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +27,21 @@ class Kind:
         path: The collection below the base URL; of a child, below its parent's URL.
         deleted_object: What ``object`` says in the answer to a DELETE that worked.
         not_found: How a 404 names an object that is not there; ``{id}`` is the whole id, quoted or not.
+        no_content: True if a bare 204 is the documented answer to a DELETE that worked.
+        denied: Messages of a 5xx that speak of the credential, and that no retry heals.
         headers: Sent with every request about this kind.
+        id_field: The field with the object's own id.
         listable: True if the provider can list all of them. If not, the registry is the only record of them.
-        probe: Path and query of a GET that needs no id and works wherever this kind does; None without one.
+        search: Path of the search that lists them, POSTed with limit and offset and answered with an array; None
+            where a GET of ``path`` with a cursor lists them.
+        page_size: Objects asked for at once: the most that the provider gives.
+        probe: Path and query of a GET that needs no id and works wherever this kind does; None without one. What
+            has a ``search`` is probed with that.
         has_name: True if the objects have a ``name``.
         has_metadata: True if the objects have ``metadata``.
-        created_field: The field with the creation time in seconds since 1970.
+        created_field: The field with the creation time: seconds since 1970, or ISO 8601 with an offset.
+        busy: What ``status`` says while work runs on an object: it is read just before its deletion, and left alone.
+        system: Metadata of objects that the provider made for itself and that are never deleted: read as ``busy`` is.
         native_expiry: True if the provider deletes them by itself, so that one being gone already is no news.
         witness: True if one may be read to learn whether it exists; False where reading it keeps it alive.
         child: What has to be deleted before it, because the provider keeps it otherwise.
@@ -41,12 +54,19 @@ class Kind:
     path: str
     deleted_object: str
     not_found: tuple[str, ...]
+    no_content: bool = False
+    denied: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    id_field: str = "id"
     listable: bool = False
+    search: str | None = None
+    page_size: int = 100
     probe: str | None = None
     has_name: bool = False
     has_metadata: bool = True
     created_field: str = "created_at"
+    busy: frozenset[str] = frozenset()
+    system: Mapping[str, str] = field(default_factory=dict)
     native_expiry: bool = False
     witness: bool = True
     child: "Kind | None" = None
@@ -57,8 +77,17 @@ class Kind:
         """The path of the collection to empty first, below the object's own URL; None if there is none."""
         return self.child.path if self.child else None
 
+    @property
+    def look_first(self) -> bool:
+        """True if what the object itself says decides whether it may be deleted, whatever the rules are."""
+        return bool(self.busy or self.system)
+
+    def is_system(self, metadata: Mapping[str, str]) -> bool:
+        """Return True if an object with this metadata is the provider's own."""
+        return bool(self.system) and self.system.items() <= metadata.items()
+
     def sunset(self, host: str) -> Sunset | None:
-        """Return the sunset that covers a host name, its subdomains included, or None."""
+        """Return the sunset that covers a host name, its subdomains included, or None; it may be still to come."""
         name = host.lower().rstrip(".")
         return next(
             (sunset for gone, sunset in self.sunsets.items() if name == gone or name.endswith(f".{gone}")),

@@ -5,11 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, registrations
+from bench import deletions, registrations, scrapes
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
-PARTS = {"registrations": registrations.measure, "deletions": deletions.measure}
+PARTS = {"registrations": registrations.measure, "deletions": deletions.measure, "scrapes": scrapes.measure}
 
 
 def main() -> None:

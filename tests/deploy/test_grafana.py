@@ -11,7 +11,8 @@ import promql_parser
 import pytest
 import redis
 
-from lapse.metrics import TABLE, exposition
+from lapse.metrics import exposition
+from lapse.series import TABLE
 from lapse.settings import ConfigFile
 from world import World
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lapse.embedded import die_with_parent
-from lapse.metrics import TABLE
 from lapse.policy.models import Policy
 from lapse.sandbox import Sandbox
+from lapse.series import TABLE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

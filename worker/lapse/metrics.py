@@ -3,10 +3,10 @@
 So they survive restarts, are the same from every exporter, and need no multiprocess directory. No label holds an id.
 """
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import redis
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
@@ -16,123 +16,11 @@ from prometheus_client.registry import Collector
 from lapse import __version__
 from lapse.kinds import KINDS
 from lapse.model import Partition
-from lapse.policy import Config
+from lapse.policy import Config, Rule
+from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.settings import ConfigFile
 from lapse.view import UNMANAGED, PartitionView, SlotView, View, requests
 
-LAG_BOUNDS = ("10", "60", "300", "1800", "3600", "21600", "86400", "604800", "2592000")
-REQUEST_BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30")
-OUTCOMES = (
-    "deleted",
-    "already_gone",
-    "error",
-    "conflict",
-    "unconfirmed",
-    "unproven",
-    "invalid",
-    "unrecognised",
-    "kept",
-    "refused",
-)
-RESULTS = (
-    "completed",
-    "budget_exhausted",
-    "limited",
-    "observed",
-    "halted",
-    "paused",
-    "stopped",
-    "refused",
-    "divergence",
-    "unproven",
-    "undecided",
-    "breaker",
-)
-GUARDS = (
-    "cutoff_jumped",
-    "no_witness",
-    "endpoint_missing",
-    "unrecognised",
-    "sunset",
-    "no_touches",
-    "no_uses",
-    "orphan_share",
-    "config_divergence",
-)
-PARTITION = ("provider", "kind", "policy")
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """One metric as the documentation shows it."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
-
-
-TABLE = (
-    Described(
-        "lapse_deletions_total", "counter", PARTITION, "Deletions that the provider confirmed, and nothing else."
-    ),
-    Described(
-        "lapse_settled_total", "counter", (*PARTITION, "outcome"), "Attempts by what the provider's answer meant."
-    ),
-    Described(
-        "lapse_requests_total", "counter", ("provider", "kind", "op", "status"), "Requests sent to the provider."
-    ),
-    Described("lapse_sweeps_total", "counter", (*PARTITION, "result"), "Sweeps by how they ended."),
-    Described("lapse_guard_trips_total", "counter", (*PARTITION, "guard"), "Times a guard halted a policy."),
-    Described("lapse_crashes_total", "counter", PARTITION, "Leases that ran out: a worker ended while it held the id."),
-    Described(
-        "lapse_rate_limit_wait_seconds_total", "counter", ("provider", "kind"), "Seconds waited for request tokens."
-    ),
-    Described("lapse_deletion_lag_seconds", "histogram", PARTITION, "Seconds from due to settled."),
-    Described("lapse_request_duration_seconds", "histogram", ("provider", "kind", "op"), "Seconds a request took."),
-    Described("lapse_registered", "gauge", PARTITION, "Ids tracked."),
-    Described("lapse_due", "gauge", PARTITION, "Ids past their policy, not held and not referenced."),
-    Described("lapse_would_delete", "gauge", PARTITION, "Ids that are due while the policy does not delete."),
-    Described("lapse_oldest_overdue_seconds", "gauge", PARTITION, "Lateness of the oldest due id; 0 while observing."),
-    Described("lapse_quarantined", "gauge", PARTITION, "Ids that wait for an operator."),
-    Described(
-        "lapse_parked", "gauge", PARTITION, "Due ids that a hold or a reference protects, and held ones not yet due."
-    ),
-    Described("lapse_held", "gauge", ("provider", "kind"), "Holds, on registered ids or not."),
-    Described(
-        "lapse_unmanaged", "gauge", ("provider", "kind"), "Ids registered under names that the config does not know."
-    ),
-    Described("lapse_limited", "gauge", PARTITION, "1 while max_deletions or the ramp is used up."),
-    Described("lapse_halted", "gauge", (*PARTITION, "reason"), "1 while a guard has halted the policy, by reason."),
-    Described("lapse_paused", "gauge", PARTITION, "1 while an operator has paused it."),
-    Described("lapse_enforcing", "gauge", PARTITION, "1 if it deletes: mode enforce, not halted, not paused."),
-    Described(
-        "lapse_orphans", "gauge", (*PARTITION, "state"), "Listed objects by what the last complete listing found."
-    ),
-    Described(
-        "lapse_backlog_clear_seconds", "gauge", ("provider",), "Seconds that what is due takes at the provider's rate."
-    ),
-    Described(
-        "lapse_breaker_open",
-        "gauge",
-        ("provider",),
-        "1 while requests are held back after refused credentials or an outage.",
-    ),
-    Described("lapse_last_success_timestamp_seconds", "gauge", PARTITION, "When a sweep last ended well."),
-    Described("lapse_audit_pending", "gauge", ("provider", "kind"), "Audit records that wait for their sink."),
-    Described("lapse_beat_last_tick_timestamp_seconds", "gauge", (), "When beat last sent a wake-up."),
-    Described(
-        "lapse_worker_last_tick_timestamp_seconds",
-        "gauge",
-        (),
-        "When beat sent the last wake-up that came through the broker and a worker back to the registry.",
-    ),
-    Described("lapse_config_last_reload_successful", "gauge", (), "1 if the policy file on disk is the one in use."),
-    Described("lapse_config_info", "gauge", ("hash",), "1; the policy file in use."),
-    Described("lapse_registry_up", "gauge", (), "1 if the registry answered this scrape."),
-    Described("lapse_registry_epoch_timestamp_seconds", "gauge", (), "When this registry was begun."),
-    Described("lapse_build_info", "gauge", ("version",), "1; the version of lapse."),
-)
 _BY_NAME = {described.name: described for described in TABLE}
 
 Labels = tuple[str, ...]
@@ -155,14 +43,15 @@ class Exporter(Collector):
         config = self._file.current()
         yield _gauge("lapse_build_info", {(__version__,): 1})
         yield _gauge("lapse_config_info", {(config.hash,): 1})
-        yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok)})
         try:
-            scraped = list(Scrape(View(self._client, config.registry.namespace), config).metrics())
+            scrape = Scrape(View(self._client, config.registry.namespace), config)
         except (redis.RedisError, OSError):
             yield _gauge("lapse_registry_up", {(): 0})
+            yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok)})
         else:
             yield _gauge("lapse_registry_up", {(): 1})
-            yield from scraped
+            yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok and scrape.workers_read_it)})
+            yield from scrape.metrics()
 
 
 def exposition(client: redis.Redis, file: ConfigFile, _query: str = "") -> tuple[str, bytes]:
@@ -182,6 +71,7 @@ class Scrape:
         slots = view.slots(view.known_slots(config.rules, config.accounts))
         self._slots = [one for one in slots if (one.provider, one.kind) in found or one.counters or one.held]
         self._published = view.published()
+        self._now = view.now()
         self._epoch = view.epoch()
         self._breakers = {name: "breaker" in flow for name, flow in view.flows(config.accounts).items()}
         self._names = {
@@ -190,6 +80,11 @@ class Scrape:
             for name in (*rule.formerly, rule.partition.policy)
         }
 
+    @property
+    def workers_read_it(self) -> bool:
+        """False if the worker that kept house last could not read its policy file; True before there was one."""
+        return bool(json.loads(self._published.get("config", "{}")).get("ok", True))
+
     def metrics(self) -> Iterator[Metric]:
         """Yield every metric that is read from the registry."""
         yield from self._of_counters()
@@ -197,11 +92,13 @@ class Scrape:
         yield from self._of_slots()
         yield _gauge("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
         yield _gauge("lapse_backlog_clear_seconds", self._forecast())
-        for role, field in (("beat", "beat"), ("worker", "tick")):
-            at = self._published.get(field)
-            yield _gauge(f"lapse_{role}_last_tick_timestamp_seconds", {(): int(at) / 1000} if at else {})
-        began = self._epoch.get("created")
-        yield _gauge("lapse_registry_epoch_timestamp_seconds", {(): int(began) / 1000} if began else {})
+        rates = {(name,): account.rate for name, account in self._config.accounts.items()}
+        yield _gauge("lapse_rate_limit_requests_per_second", {at: rate for at, rate in rates.items() if rate})
+        yield _gauge("lapse_registry_time_seconds", {(): self._now / 1000})
+        yield _gauge("lapse_beat_interval_seconds", {(): self._config.schedule.sweep})
+        yield _moment("lapse_beat_last_tick_timestamp_seconds", self._published.get("beat"))
+        yield _moment("lapse_worker_last_tick_timestamp_seconds", self._published.get("tick"))
+        yield _moment("lapse_registry_epoch_timestamp_seconds", self._epoch.get("created"))
 
     def _of_partitions(self) -> Iterator[Metric]:
         managed = [one for one in self._partitions if one.configured]
@@ -225,8 +122,20 @@ class Scrape:
         yield _gauge("lapse_halted", halted)
         success = {_labels(one): one.last_success for one in managed if one.last_success}
         yield _gauge("lapse_last_success_timestamp_seconds", success)
+        yield from self._of_rules()
         orphans = {(*_labels(one), state): float(n) for one in managed for state, n in one.orphans.items()}
         yield _gauge("lapse_orphans", orphans)
+
+    def _of_rules(self) -> Iterator[Metric]:
+        rules = [(rule, KINDS[self._config.accounts[rule.partition.provider].type]) for rule in self._config.rules]
+        intervals = {_at(rule.partition): rule.every for rule, _kinds in rules}
+        gone = {
+            _at(rule.partition): 1.0
+            for rule, kinds in rules
+            if rule.expect_gone or kinds[rule.partition.kind].native_expiry
+        }
+        yield _gauge("lapse_sweep_interval_seconds", intervals)
+        yield _gauge("lapse_expect_gone", gone)
 
     def _of_slots(self) -> Iterator[Metric]:
         yield _gauge("lapse_held", {(slot.provider, slot.kind): float(slot.held) for slot in self._slots})
@@ -240,9 +149,8 @@ class Scrape:
 
     def _of_counters(self) -> Iterator[Metric]:
         totals: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
-        for one in self._partitions:
-            if one.configured:
-                _begin(totals, one.partition)
+        for rule in self._config.rules:
+            _begin(totals, rule)
         for slot in self._slots:
             for name, n in slot.counters.items():
                 self._add(totals, slot, name.split("|"), n)
@@ -272,7 +180,7 @@ class Scrape:
             case "lag" | "lag_ms":
                 totals[metric][*at, *rest] += n
             case "request_seconds" | "request_ms":
-                totals[metric][slot.provider, slot.kind, *rest] += n
+                totals[metric][slot.provider, *rest] += n
 
     def _strays(self) -> dict[Labels, float]:
         found: dict[Labels, float] = defaultdict(float)
@@ -291,24 +199,33 @@ class Scrape:
         return {(name,): n / rate for name, n in needed.items() if (rate := rates[name])}
 
 
-def _begin(totals: dict[str, dict[Labels, float]], at: Partition) -> None:
-    """Let every known series begin at 0, so that rate() sees its first increment."""
-    labels = (at.provider, at.kind, at.policy)
+def _begin(totals: dict[str, dict[Labels, float]], rule: Rule) -> None:
+    """Let the series that alerts watch begin at 0, so that rate() sees their first increment."""
+    at, labels = rule.partition, _at(rule.partition)
+    guards = [guard for guard in GUARDS if rule.orphan or guard not in ORPHAN_GUARDS]
     if any(kinds[at.kind].child for kinds in KINDS.values() if at.kind in kinds):
         totals["lapse_deletions_total"][at.provider, f"{at.kind}_item", at.policy] += 0
     totals["lapse_deletions_total"][labels] += 0
     totals["lapse_crashes_total"][labels] += 0
     totals["lapse_rate_limit_wait_seconds_total"][at.provider, at.kind] += 0
     totals["lapse_requests_total"][at.provider, at.kind, "delete", "200"] += 0
-    totals["request_seconds"][at.provider, at.kind, "delete", "inf"] += 0
+    totals["request_seconds"][at.provider, "delete", "inf"] += 0
     totals["lag"][*labels, "inf"] += 0
-    for name, values in (("settled", OUTCOMES), ("sweeps", RESULTS), ("guard_trips", GUARDS)):
+    for name, values in (("settled", OUTCOMES), ("sweeps", RESULTS[:1]), ("guard_trips", guards)):
         for value in values:
             totals[f"lapse_{name}_total"][*labels, value] += 0
 
 
 def _labels(one: PartitionView) -> Labels:
-    return one.partition.provider, one.partition.kind, one.partition.policy
+    return _at(one.partition)
+
+
+def _at(partition: Partition) -> Labels:
+    return partition.provider, partition.kind, partition.policy
+
+
+def _moment(name: str, milliseconds: str | None) -> GaugeMetricFamily:
+    return _gauge(name, {(): int(milliseconds) / 1000} if milliseconds else {})
 
 
 def _gauge(name: str, samples: Samples) -> GaugeMetricFamily:

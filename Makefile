@@ -9,8 +9,9 @@ RUN := $(VENV)/bin
 demo: $(VENV)/.stamp
 	@$(RUN)/lapse demo
 
+# Most tests wait for servers and workers, not for a core: four modules at a time.
 test: $(VENV)/.stamp
-	@$(RUN)/python -m pytest
+	@$(RUN)/python -m pytest -n 4 --dist loadfile
 
 lint: $(VENV)/.stamp
 	$(RUN)/ruff check

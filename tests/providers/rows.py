@@ -9,7 +9,15 @@ THREAD = "thread_VSLQYOG6Wot7l03QzJKIet2d"
 ASSISTANT = "asst_8fVY45hU3IM6creFkVi5MBKB"
 CONVERSATION = "conv_689667905b048191b4740501625afd940c7533ace33a2dab"
 UUID = "01a20661-1242-76a4-a2ed-5f1c1d0e9a55"
-IDS = {"thread": THREAD, "assistant": ASSISTANT, "conversation": CONVERSATION}
+FILE = "file-4wDz5b167pAf72nx1h9eiN"
+STORE = "vs_68870b8868b88191894165101435eef6"
+RESPONSE = "resp_0a0cc8227e90b719016a585a7ada54819a9d3b18aedb5e2658"
+CONTAINER = "cntr_68a1e2f09c8c8190b1d1e7a0f4c5d6e70123456789abcdef"
+COMPLETION = "chatcmpl-AyPNinnUqUDYo9SAdA52NobMflmj2"
+IDS = {
+    "thread": THREAD, "assistant": ASSISTANT, "conversation": CONVERSATION, "file": FILE, "vector_store": STORE,
+    "response": RESPONSE, "container": CONTAINER, "chat_completion": COMPLETION,
+}  # fmt: skip
 
 PAGE = "<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 
@@ -49,6 +57,11 @@ def gone(kind: str, object_id: str) -> str:
     return json.dumps({"id": object_id, "object": f"{kind}.deleted", "deleted": True})
 
 
+def confirmed(object_: str, object_id: str) -> str:
+    """Return the answer to a DELETE with an ``object`` of its own."""
+    return json.dumps({"id": object_id, "object": object_, "deleted": True})
+
+
 _QUOTA = "You exceeded your current quota, please check your plan and billing details."
 _RATE = "You've exceeded the rate limit, please slow down and try again later."
 _SCOPES = "You have insufficient permissions for this operation. Missing scopes: api.threads.write."
@@ -62,6 +75,12 @@ DELETED = _rows(
     Row("thread", 200, gone("thread", THREAD)),
     Row("assistant", 200, gone("assistant", ASSISTANT), kind="assistant"),
     Row("conversation", 200, gone("conversation", CONVERSATION), kind="conversation"),
+    Row("file", 200, confirmed("file", FILE), kind="file"),
+    Row("file of the newer form", 200, confirmed("file", "file_1"), kind="file", id="file_1"),
+    Row("vector store", 200, gone("vector_store", STORE), kind="vector_store"),
+    Row("response", 200, confirmed("response", RESPONSE), kind="response"),
+    Row("container", 200, gone("container", CONTAINER), kind="container"),
+    Row("chat completion", 200, gone("chat.completion", COMPLETION), kind="chat_completion"),
     Row("no object", 200, json.dumps({"id": THREAD, "deleted": True})),
 )
 
@@ -70,6 +89,10 @@ GONE = _rows(
     Row("thread", 404, error(_NO_THREAD)),
     Row("assistant", 404, error(f"No assistant found with id '{ASSISTANT}'."), kind="assistant"),
     Row("conversation", 404, error(f"Conversation with id '{CONVERSATION}' not found."), kind="conversation"),
+    Row("file", 404, error(f"No such File object: {FILE}", param="id"), kind="file"),
+    Row("vector store", 404, error(f"No vector store found with id '{STORE}'."), kind="vector_store"),
+    Row("response", 404, error(f"Response with id '{RESPONSE}' not found."), kind="response"),
+    Row("container", 404, error(f"Container with id '{CONTAINER}' not found."), kind="container"),
     Row("410 like 404", 410, error(_NO_THREAD)),
     Row("double quotes", 404, error(f'No thread found with id "{THREAD}".')),
     Row("backquotes", 404, error(f"No thread found with id `{THREAD}`")),
@@ -92,6 +115,19 @@ UNRECOGNISED = _rows(
     Row("an id that ends in ours", 404, error(f"No thread found with id x{THREAD}.")),
     Row("another kind", 404, error(f"No assistant found with id '{THREAD}'.")),
     Row("no id", 404, error("No thread found."), "No thread found."),
+    Row("another file", 404, error(f"No such File object: {FILE}x", param="id"), kind="file"),
+    Row("a file in a store", 404, error(f"No file found with id '{FILE}' in vector store '{STORE}'."), kind="file"),
+    Row("a file of the store", 404, error(f"No such File object: {STORE}"), kind="vector_store"),
+    Row("another store", 404, error("No vector store found with id 'vs_1'."), kind="vector_store"),
+    Row("a previous response", 404, error("Previous response with id 'resp_1' not found."), kind="response"),
+    Row("another container", 404, error("Container with id 'cntr_1' not found."), kind="container"),
+    Row(
+        "chat completion",
+        404,
+        error(f"Chat completion {COMPLETION} was not found."),
+        'add not_found = ["Chat completion {id} was not found."]',
+        kind="chat_completion",
+    ),
     Row("empty", 404, "", "an empty body"),
     Row("html", 404, PAGE, "HTML page '502 Bad Gateway'"),
     Row("html with the text", 404, f"<p>{_NO_THREAD}</p>", "an HTML page"),
@@ -112,6 +148,9 @@ UNCONFIRMED = _rows(
     Row("the thread", 200, json.dumps({"id": THREAD, "object": "thread"}), "a thread object, deleted: null"),
     Row("another id", 200, gone("thread", "thread_other"), "thread_other"),
     Row("another kind", 200, gone("assistant", THREAD), "assistant.deleted"),
+    Row("file.deleted", 200, gone("file", FILE), "file.deleted", kind="file"),
+    Row("response.deleted", 200, gone("response", RESPONSE), "response.deleted", kind="response"),
+    Row("the response itself", 200, confirmed("response", RESPONSE).replace("true", "null"), kind="response"),
     Row("object null", 200, json.dumps({"id": THREAD, "object": None, "deleted": True})),
     Row("empty object", 200, "{}", "the text '{}'"),
     Row("empty", 200, "", "an empty body"),

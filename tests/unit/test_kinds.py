@@ -17,7 +17,7 @@ def test_an_entry_is_complete(kind: Kind) -> None:
     assert kind.path == f"/{kind.path[1:]}"
     assert not kind.path.endswith("/")
     assert kind.deleted_object
-    assert kind.not_found
+    assert kind.not_found or kind.probe, "an unknown 404 of this kind would halt at the first id"
     assert all("{id}" in text for text in kind.not_found)
     assert kind.probe is None or kind.probe.startswith("/")
 
@@ -26,22 +26,38 @@ def test_an_entry_is_complete(kind: Kind) -> None:
 def test_names_are_the_keys(name: str) -> None:
     assert OPENAI[name].name == name
     assert OPENAI[name].plural == f"{name}s"
-    assert OPENAI[name].path == f"/{name}s"
-    assert OPENAI[name].deleted_object == f"{name}.deleted"
+    assert OPENAI[name].path.replace("chat/", "chat_") == f"/{name}s"
+
+
+def test_two_kinds_confirm_a_deletion_with_the_objects_own_name() -> None:
+    """OpenAI's reference has it so; ``file.deleted`` would be another thing's."""
+    assert {name: kind.deleted_object for name, kind in OPENAI.items()} == {
+        "thread": "thread.deleted",
+        "assistant": "assistant.deleted",
+        "conversation": "conversation.deleted",
+        "file": "file",
+        "vector_store": "vector_store.deleted",
+        "response": "response",
+        "container": "container.deleted",
+        "chat_completion": "chat.completion.deleted",
+    }
+
+
+def test_a_container_is_never_looked_at() -> None:
+    """Reading one keeps it alive."""
+    assert [name for name, kind in OPENAI.items() if not kind.witness] == ["container"]
 
 
 def test_what_can_be_listed() -> None:
     """Everything else exists in the registry alone."""
-    assert [name for name, kind in OPENAI.items() if kind.listable] == ["assistant"]
+    listed = [name for name, kind in OPENAI.items() if kind.listable]
+
+    assert listed == ["assistant", "file", "vector_store", "container", "chat_completion"]
 
 
 def test_only_a_conversation_has_children() -> None:
     """OpenAI keeps the items of a deleted conversation."""
-    assert {name: kind.items for name, kind in OPENAI.items()} == {
-        "thread": None,
-        "assistant": None,
-        "conversation": "/items",
-    }
+    assert {name: kind.items for name, kind in OPENAI.items() if kind.items} == {"conversation": "/items"}
     assert OPENAI["conversation"].child is CONVERSATION_ITEM
     assert CONVERSATION_ITEM.name not in OPENAI
 
@@ -102,5 +118,6 @@ def test_a_misspelled_kind_is_answered_with_the_right_one(text: str) -> None:
 
 
 def test_an_unknown_kind_is_answered_with_all_there_are() -> None:
-    with pytest.raises(ConfigError, match="kind 'zzz' is not known: there are assistant, conversation, thread"):
+    known = "assistant, chat_completion, container, conversation, file, response, thread, vector_store"
+    with pytest.raises(ConfigError, match=f"kind 'zzz' is not known: there are {known}"):
         singular("zzz")

@@ -258,7 +258,7 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ("cancel = false", "cancel = true", "is not in this version"),
         ('conversation_item = "leave"', 'conversation_item = "protect"', 'write "delete" or "leave"'),
         ('conversation_item = "leave"', 'thread = "delete"', "is not in this version"),
-        ('conversation_item = "leave"', 'file = "delete"', "is not known"),
+        ('conversation_item = "leave"', 'skill = "delete"', "is not known"),
         ('max_deletions = "unlimited"', 'max_deletions = "none"', 'or "unlimited"'),
         ('min_age = "2d"', 'min_age = "2d"\n[policies.x]\nkind = "conversation"\norphan = 3', "is not a table"),
         ("max_newly_due = { percent = 5, at_least = 10 }", "max_newly_due = { percent = 5 }", "is missing"),
@@ -289,3 +289,16 @@ def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:
     assert first - 14 <= int(where[0].split(":")[1]) <= first + 24 + by.count("\n")
     assert "hunter2" not in "\n".join(told)
     assert "hun#ter2" not in "\n".join(told)
+
+
+def test_a_container_cannot_be_kept_by_a_look_at_it_but_by_what_a_list_shows() -> None:
+    """Reading one keeps it alive."""
+    policy = (
+        '[providers.o]\ntype = "openai"\napi_key_env = "K"\n[policies.c]\nkind = "container"\nkeep = [{ name = "x" }]\n'
+    )
+
+    told = refused(f'{policy}ttl = "1d"\nanchor = "created_at"\n')
+
+    why = "would have every one of the containers read, which keeps it alive: use an orphan rule, or hold"
+    assert [f"config/retention.toml:6: policies.c.keep: {why}"] == told
+    assert read(f'{policy}orphan = {{ min_age = "1d" }}\n').rules

@@ -44,13 +44,15 @@ async def delete(
         provider: The account it belongs to.
         kind: What it is.
         object_id: Its id.
-        keep: What protects it; it is read first if there is any, or if its kind asks for that.
+        keep: What protects it; it is read first if there is any, or if its kind asks for that, unless reading would
+            keep it alive.
         spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
             raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
         items: False leaves its children to the provider.
 
     """
-    if (keep or kind.look_first) and (verdict := await _spared(provider, kind, object_id, keep, spend)):
+    look = kind.witness and (keep or kind.look_first)
+    if look and (verdict := await _spared(provider, kind, object_id, keep, spend)):
         return verdict
     confirmed = 0
     if items and kind.child:
@@ -95,7 +97,7 @@ def _said_of(kind: Kind, found: Listed, reply: Reply, keep: Sequence[Keep]) -> V
 
 def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
     """Return what decides and the object does not show: absent, or of another type than its own."""
-    if any(rule.name is not None for rule in keep) and not isinstance(body.get("name", 0), str | None):
+    if any(rule.name is not None for rule in keep) and not isinstance(body.get(kind.name_field, 0), str | None):
         return "name"
     if (kind.system or any(rule.metadata for rule in keep)) and not isinstance(body.get("metadata", 0), dict | None):
         return "metadata"

@@ -25,12 +25,17 @@ MAX_OBJECTS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One object as a list shows it. ``created_at``: seconds since 1970, None where the list has none."""
+    """One object as a list shows it; times are seconds since 1970. None where the list says nothing.
+
+    ``status`` tells an expired vector store or container, which stays listed, from a live one.
+    """
 
     id: str
     created_at: float | None
     name: str | None
     metadata: dict[str, str]
+    last_active_at: float | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +90,14 @@ def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any J
         object_id = identifier(body.get(kind.id_field))
     except InvalidResource:
         return None
-    name, metadata = body.get("name"), body.get("metadata")
+    name, metadata, status = body.get(kind.name_field), body.get("metadata"), body.get("status")
     return Listed(
         id=object_id,
         created_at=_time(body.get(kind.created_field)),
         name=name if isinstance(name, str) else None,
         metadata={key: _text(value) for key, value in metadata.items()} if isinstance(metadata, dict) else {},
+        last_active_at=_time(body.get(kind.active_field)) if kind.active_field else None,
+        status=status if isinstance(status, str) else None,
     )
 
 

@@ -37,9 +37,11 @@ class Kind:
         page_size: Objects asked for at once: the most that the provider gives.
         probe: Path and query of a GET that needs no id and works wherever this kind does; None without one. What
             has a ``search`` is probed with that.
-        has_name: True if the objects have a ``name``.
+        has_name: True if the objects have a name.
+        name_field: Where it stands.
         has_metadata: True if the objects have ``metadata``.
         created_field: The field with the creation time: seconds since 1970, or ISO 8601 with an offset.
+        active_field: The field with the last activity, where the provider keeps one; None where it does not.
         busy: What ``status`` says while work runs on an object: it is read just before its deletion, and left alone.
         system: Metadata of objects that the provider made for itself and that are never deleted: read as ``busy`` is.
         native_expiry: True if the provider deletes them by itself, so that one being gone already is no news.
@@ -63,8 +65,10 @@ class Kind:
     page_size: int = 100
     probe: str | None = None
     has_name: bool = False
+    name_field: str = "name"
     has_metadata: bool = True
     created_field: str = "created_at"
+    active_field: str | None = None
     busy: frozenset[str] = frozenset()
     system: Mapping[str, str] = field(default_factory=dict)
     native_expiry: bool = False

@@ -53,4 +53,68 @@ OPENAI = (
         # "Items in the conversation will not be deleted" (API reference, conversations/delete).
         child=CONVERSATION_ITEM,
     ),
+    Kind(
+        name="file",
+        plural="files",
+        path="/files",
+        deleted_object="file",  # not "file.deleted" (API reference, files/delete)
+        # github.com/openai/openai-ruby/issues/240
+        not_found=("No such File object: {id}",),
+        listable=True,
+        probe="/files?limit=1",
+        page_size=10_000,
+        has_name=True,
+        name_field="filename",
+        has_metadata=False,
+    ),
+    Kind(
+        name="vector_store",
+        plural="vector_stores",
+        path="/vector_stores",
+        deleted_object="vector_store.deleted",
+        # Clients recognise it by these words (openai-php applications, WordPress plugins), with the id behind them.
+        not_found=("No vector store found with id {id}",),
+        headers=_ASSISTANTS_BETA,
+        listable=True,
+        probe="/vector_stores?limit=1",
+        has_name=True,
+        active_field="last_active_at",
+    ),
+    Kind(
+        name="response",
+        plural="responses",
+        path="/responses",
+        deleted_object="response",  # not "response.deleted" (API reference, responses/delete)
+        # github.com/BerriAI/litellm/issues/34422: the answer to a DELETE, passed on
+        not_found=("Response with id {id} not found",),
+        native_expiry=True,  # "saved for 30 days by default" (guides/conversation-state)
+    ),
+    Kind(
+        name="container",
+        plural="containers",
+        path="/containers",
+        deleted_object="container.deleted",
+        # github.com/BerriAI/litellm/pull/39464
+        not_found=("Container with id {id} not found",),
+        listable=True,
+        probe="/containers?limit=1",
+        has_name=True,
+        has_metadata=False,
+        active_field="last_active_at",
+        native_expiry=True,  # after 20 idle minutes (guides/tools-code-interpreter)
+        # "Any container operation, like retrieving the container, ... will refresh last_active_at" (same guide)
+        witness=False,
+    ),
+    Kind(
+        name="chat_completion",
+        plural="chat_completions",
+        path="/chat/completions",
+        deleted_object="chat.completion.deleted",
+        # No source shows its words: an unknown 404 goes to quarantine, with the not_found line to add.
+        not_found=(),
+        listable=True,
+        probe="/chat/completions?limit=1",
+        created_field="created",
+        native_expiry=True,
+    ),
 )

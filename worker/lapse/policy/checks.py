@@ -183,6 +183,9 @@ def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kin
 
 
 def _keep(at: Path, policy: Policy, kind: Kind) -> Iterator[Problem]:
+    if policy.keep and not kind.witness and not policy.orphan:
+        text = f"would have every one of the {kind.plural} read, which keeps it alive: use an orphan rule, or hold"
+        yield Problem((*at, "keep"), text)
     for i, keep in enumerate(policy.keep):
         if keep.name is not None and not kind.has_name:
             yield Problem((*at, "keep", i, "name"), f"{kind.plural} have no name: keep them by metadata")

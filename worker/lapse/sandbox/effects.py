@@ -8,7 +8,7 @@ from lapse.sandbox.paging import listed
 from lapse.sandbox.state import Project
 from lapse.sandbox.wire import HTML, JSON, Answer, Call, Dialect, Headers, Json, Request, encode
 
-SUNSET_KINDS = frozenset({"thread", "message", "assistant"})
+SUNSET_KINDS = frozenset({"thread", "message", "run", "assistant"})
 SUNSET_PATHS = ("/threads", "/assistants")
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Something went wrong</body></html>\n"
 LOGIN = b"https://login.invalid/sign-in"

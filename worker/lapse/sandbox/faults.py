@@ -20,7 +20,10 @@ from lapse.errors import ConfigError
 from lapse.sandbox.wire import Call, Json, Request
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-KINDS = ("thread", "message", "assistant", "conversation", "conversation_item")
+KINDS = (
+    "thread", "message", "run", "assistant", "conversation", "conversation_item", "file", "vector_store",
+    "vector_store_file", "response", "container", "chat_completion",
+)  # fmt: skip
 EFFECTS = {
     "error": "answers with `status` and the provider's body, or `body`, `text`, `message`, `code`, `type`",
     "hang": "never answers",

@@ -19,9 +19,9 @@ class Window:
     before: str | None
 
 
-def window(request: Request) -> Window | Answer:
+def window(request: Request, *, largest: int = LARGEST, usual: int = USUAL, ascending: bool = False) -> Window | Answer:
     """Return what the query asks for, or the answer that refuses it."""
-    text = request.param("limit") or str(USUAL)
+    text = request.param("limit") or str(usual)
     if not text.removeprefix("-").isdecimal():
         return refusal(
             400,
@@ -31,11 +31,11 @@ def window(request: Request) -> Window | Answer:
             code="invalid_type",
         )
     limit = int(text)
-    if limit > LARGEST:
-        return _bound(limit, "above maximum", "<=", LARGEST, "integer_above_max_value")
+    if limit > largest:
+        return _bound(limit, "above maximum", "<=", largest, "integer_above_max_value")
     if limit < 1:
         return _bound(limit, "below minimum", ">=", 1, "integer_below_min_value")
-    order = request.param("order") or "desc"
+    order = request.param("order") or ("asc" if ascending else "desc")
     if order not in {"asc", "desc"}:
         message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
         return refusal(400, message, "refused", param="order", code="invalid_value")

@@ -1,14 +1,21 @@
 """Making many objects at once, which no provider offers: for tests, benchmarks and the demo. No I/O."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from lapse.errors import ConfigError
 from lapse.sandbox.dialects.assistants import new_assistant, new_thread
+from lapse.sandbox.dialects.completions import new_completion, new_container, new_response
 from lapse.sandbox.dialects.conversations import add_items, new_conversation
+from lapse.sandbox.dialects.files import new_file, new_vector_store
 from lapse.sandbox.state import DEFAULT_PROJECT, Stored, World, alnum_ids, hex_ids, now
+from lapse.sandbox.wire import Json
 
-KEYS = ("kind", "count", "ids", "project", "created_at", "metadata", "name", "items")
+KEYS = (
+    "kind", "count", "ids", "project", "created_at", "metadata", "name", "items", "last_active_at", "file_ids",
+    "tool_resources", "expires_after", "status", "background", "conversation",
+)  # fmt: skip
 
 
 def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON
@@ -16,9 +23,10 @@ def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked her
 
     Args:
         world: Where.
-        **given: ``kind`` (thread, assistant or conversation); ``count`` (1 unless said) or ``ids`` (these
-            very ids); ``project``; ``created_at`` (seconds since 1970); ``metadata`` and ``name`` of each;
-            ``items`` (that many items in each conversation).
+        **given: ``kind``; ``count`` (1 unless said) or ``ids`` (these very ids); ``project``; ``created_at``
+            (seconds since 1970); ``metadata`` and ``name`` of each; ``items`` (that many items in each
+            conversation); and what a kind's own body has: ``last_active_at``, ``file_ids``, ``tool_resources``,
+            ``expires_after``, ``status``, ``background``, ``conversation``.
 
     Raises:
         ConfigError: an unknown key, kind or project, or a count that is not one.
@@ -45,7 +53,7 @@ def _count(value: object) -> int:
 
 
 def _thread(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
-    return new_thread(id_, dict(given.get("metadata") or {}), created_at=created_at)
+    return new_thread(id_, dict(given.get("metadata") or {}), given.get("tool_resources"), created_at=created_at)
 
 
 def _assistant(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
@@ -53,6 +61,7 @@ def _assistant(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
         "model": "sandbox",
         "name": given.get("name"),
         "metadata": dict(given.get("metadata") or {}),
+        "tool_resources": given.get("tool_resources"),
     }
     return new_assistant(id_, asked, created_at)
 
@@ -63,8 +72,21 @@ def _conversation(id_: str, given: Mapping[str, Any], created_at: int) -> Stored
     return stored
 
 
-_MAKERS = {
+def _file(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
+    return new_file(id_, {"filename": given.get("name")}, created_at)
+
+
+def _own(make: Callable[[str, Json, int], Stored]) -> Callable[[str, Mapping[str, Any], int], Stored]:
+    return lambda id_, given, created_at: make(id_, dict(given), created_at)
+
+
+_MAKERS: dict[str, tuple[str, Callable[[str, int], list[str]], Callable[[str, Mapping[str, Any], int], Stored]]] = {
     "thread": ("thread_", alnum_ids, _thread),
     "assistant": ("asst_", alnum_ids, _assistant),
     "conversation": ("conv_", hex_ids, _conversation),
+    "file": ("file-", partial(alnum_ids, length=22), _file),
+    "vector_store": ("vs_", partial(hex_ids, length=32), _own(new_vector_store)),
+    "response": ("resp_", hex_ids, _own(new_response)),
+    "container": ("cntr_", hex_ids, _own(new_container)),
+    "chat_completion": ("chatcmpl-", partial(alnum_ids, length=29), _own(new_completion)),
 }

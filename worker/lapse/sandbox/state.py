@@ -11,6 +11,9 @@ _ALNUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TO_ALNUM = bytes(ord(_ALNUM[byte % len(_ALNUM)]) for byte in range(256))
 
 DEFAULT_PROJECT = "default"
+KEPT = (
+    "thread", "assistant", "conversation", "file", "vector_store", "response", "container", "chat_completion", "run",
+)  # fmt: skip
 
 
 def alnum_ids(prefix: str, count: int, length: int = 24) -> list[str]:
@@ -37,9 +40,18 @@ class Project:
     """The objects that one project's keys can see, in order of creation."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, dict[str, Stored]] = {"thread": {}, "assistant": {}, "conversation": {}}
+        self.kept: dict[str, dict[str, Stored]] = {kind: {} for kind in KEPT}
         self.leftover: dict[str, Json] = {}
         """Items of deleted conversations: the provider does not delete them with their conversation."""
+
+        self.lingering: dict[str, dict[str, tuple[int, Stored]]] = {}
+        """Kind -> deleted objects that its list goes on showing, and until when."""
+
+    def listed(self, kind: str) -> dict[str, Stored]:
+        """Return what a list of a kind shows: what exists, and what was deleted a moment ago."""
+        at = now()
+        late = {id_: stored for id_, (until, stored) in self.lingering.get(kind, {}).items() if until > at}
+        return late | self.kept[kind] if late else self.kept[kind]
 
     def alive(self, kind: str) -> Iterable[str]:
         """Return the ids that exist of a kind.
@@ -50,6 +62,8 @@ class Project:
         """
         if kind == "message":
             return (child for stored in self.kept["thread"].values() for child in stored.children)
+        if kind == "vector_store_file":
+            return (child for stored in self.kept["vector_store"].values() for child in stored.children)
         if kind == "conversation_item":
             attached = [child for stored in self.kept["conversation"].values() for child in stored.children]
             return [*attached, *self.leftover]

@@ -34,6 +34,11 @@ def unknown_message(id_: str) -> Answer:
     return refusal(404, f"No message found with id '{id_}'.", "unknown")
 
 
+def unknown_run(id_: str) -> Answer:
+    """Return the provider's answer to a run id it does not know."""
+    return refusal(404, f"No run found with id '{id_}'.", "unknown")
+
+
 def new_thread(
     id_: str, metadata: Json | None = None, tool_resources: Json | None = None, created_at: int | None = None
 ) -> Stored:
@@ -130,6 +135,38 @@ def delete_message(_request: Request, project: Project, ids: tuple[str, ...]) ->
     if stored.children.pop(ids[1], None) is None:
         return unknown_message(ids[1])
     return answer({"id": ids[1], "object": "thread.message.deleted", "deleted": True}, "deleted", executed=True)
+
+
+def create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    """``POST /threads/{id}/runs``: it stays in progress until it is cancelled."""
+    given = read(request)
+    if ids[0] not in project.kept["thread"]:
+        return unknown_thread(ids[0])
+    [id_] = alnum_ids("run_", 1)
+    body: Json = {
+        "id": id_, "object": "thread.run", "created_at": now(), "thread_id": ids[0], "status": "in_progress",
+        "assistant_id": given.get("assistant_id"), "metadata": given.get("metadata") or {},
+    }  # fmt: skip
+    project.kept["run"][id_] = Stored(body)
+    return answer(body, "created", executed=True)
+
+
+def list_runs(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    """``GET /threads/{id}/runs``."""
+    if ids[0] not in project.kept["thread"]:
+        return unknown_thread(ids[0])
+    asked = window(request)
+    own = {id_: run.body for id_, run in project.kept["run"].items() if run.body["thread_id"] == ids[0]}
+    return page(own, own.__getitem__, asked, unknown_run) if isinstance(asked, Window) else asked
+
+
+def cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    """``POST /threads/{id}/runs/{run}/cancel``."""
+    run = project.kept["run"].get(ids[1])
+    if run is None:
+        return unknown_run(ids[1])
+    run.body["status"] = "cancelled"
+    return answer(run.body, "updated", executed=True)
 
 
 def create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:

@@ -1,14 +1,18 @@
-"""OpenAI's dialect under /v1: threads, messages, assistants, conversations and their items.
+"""OpenAI's dialect under /v1: threads with messages and runs, assistants, conversations with items, files, vector
+stores, responses, containers and stored chat completions.
 
 Checks are made in this order: route, key, beta header, form of the id, object.
-Not here: runs, vector stores, files, and lists of threads, which the provider does not have either.
+Not here: lists of threads, conversations and responses, which the provider does not have either.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from lapse.sandbox.dialects import assistants, conversations
+from lapse.sandbox.dialects import assistants, completions, conversations, files
+from lapse.sandbox.dialects.collections import Collection
+from lapse.sandbox.dialects.completions import COMPLETIONS, CONTAINERS, RESPONSES
+from lapse.sandbox.dialects.files import FILES, VECTOR_STORES
 from lapse.sandbox.state import Project, World
 from lapse.sandbox.wire import Answer, Call, Headers, Request, encode, refusal
 
@@ -20,7 +24,7 @@ NO_BETA = (
     "You must provide the 'OpenAI-Beta' header to access the Assistants API. "
     "Please try again by setting the header 'OpenAI-Beta: assistants=v2'."
 )
-BETA_KINDS = frozenset({"thread", "message", "assistant"})
+BETA_KINDS = frozenset({"thread", "message", "run", "assistant", "vector_store", "vector_store_file"})
 
 # What the provider says with a status when nothing else is asked for: message, type, code.
 USUAL: dict[int, tuple[str, str, str | None]] = {
@@ -56,7 +60,36 @@ class _Route(NamedTuple):
     listing: bool = False
 
 
+def _routes(path: str, collection: Collection, *, listing: bool = True) -> dict[str, _Route]:
+    kind = collection.kind
+    routes = {
+        f"POST {path}": _Route(kind, collection.create),
+        f"GET {path}/*": _Route(kind, collection.retrieve),
+        f"POST {path}/*": _Route(kind, collection.update),
+        f"DELETE {path}/*": _Route(kind, collection.delete),
+    }
+    if not collection.updates:
+        del routes[f"POST {path}/*"]
+    return routes | ({f"GET {path}": _Route(kind, collection.list, listing=True)} if listing else {})
+
+
 _ROUTES = {
+    **_routes("files", FILES),
+    "POST files": _Route("file", files.upload),
+    **_routes("vector_stores", VECTOR_STORES),
+    "GET vector_stores/*/files": _Route("vector_store_file", files.list_attached, listing=True),
+    "POST vector_stores/*/files": _Route("vector_store_file", files.attach),
+    "DELETE vector_stores/*/files/*": _Route("vector_store_file", files.detach),
+    **_routes("responses", RESPONSES, listing=False),
+    "POST responses/*/cancel": _Route("response", completions.cancel_response),
+    **_routes("containers", CONTAINERS),
+    "GET containers/*": _Route("container", completions.read_container),
+    "DELETE containers/*": _Route("container", completions.delete_container),
+    **_routes("chat.completions", COMPLETIONS),
+    "POST chat.completions": _Route("chat_completion", completions.create_completion),
+    "GET threads/*/runs": _Route("run", assistants.list_runs, listing=True),
+    "POST threads/*/runs": _Route("run", assistants.create_run),
+    "POST threads/*/runs/*/cancel": _Route("run", assistants.cancel_run),
     "POST threads": _Route("thread", assistants.create_thread),
     "GET threads/*": _Route("thread", assistants.read_thread),
     "POST threads/*": _Route("thread", assistants.update_thread),
@@ -83,6 +116,9 @@ _FIRST_IDS = {
     "threads": ("thread_id", "thread"),
     "assistants": ("assistant_id", "asst"),
     "conversations": ("conversation_id", "conv"),
+    "vector_stores": ("vector_store_id", "vs_"),
+    "responses": ("response_id", "resp"),
+    "containers": ("container_id", "cntr"),
 }
 _FIXED: Headers = ((b"openai-organization", b"lapse-sandbox"), (b"openai-version", b"2020-10-01"))
 
@@ -94,7 +130,7 @@ class OpenAI:
 
     def route(self, request: Request) -> Call:
         """Return the call a request stands for; an unknown route is answered ``Invalid URL``."""
-        segments = request.path[len(self.prefix) + 1 :].split("/")
+        segments = request.path[len(self.prefix) + 1 :].replace("chat/completions", "chat.completions", 1).split("/")
         ids = tuple(segments[1::2])
         pattern = "/".join([segment if at % 2 == 0 else "*" for at, segment in enumerate(segments)])
         found = _ROUTES.get(f"{request.method} {pattern}")
@@ -113,7 +149,7 @@ class OpenAI:
             return refusal(400, NO_BETA, "refused", code="invalid_beta")
         if not call.ids:
             return None
-        param, prefix = _FIRST_IDS[request.path[len(self.prefix) + 1 :].partition("/")[0]]
+        param, prefix = _FIRST_IDS.get(request.path[len(self.prefix) + 1 :].partition("/")[0], ("", ""))
         if call.ids[0].startswith(prefix):
             return None
         message = f"Invalid '{param}': '{call.ids[0]}'. Expected an ID that begins with '{prefix}'."

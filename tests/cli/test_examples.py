@@ -104,6 +104,10 @@ def let_an_interval_pass(desk: Desk) -> None:
     desk.raw.hdel("lapse:{openai:assistant}:idle-assistants:rules", "woken")
 
 
+def plan(desk: Desk) -> None:
+    desk.good("plan", "-o", "plan.json")
+
+
 FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse init": clear,
     "lapse quarantine retry threads thread_abc": quarantine,
@@ -111,6 +115,7 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     'lapse quarantine retry threads --all --reason "recogniser added"': quarantine,
     "lapse quarantine drop threads thread_abc --confirm=openai": quarantine,
     "lapse quarantine undo threads thread_abc --confirm=openai": bury,
+    "lapse apply plan.json --confirm=openai": plan,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }

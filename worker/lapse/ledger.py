@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse import codec, keys
@@ -42,13 +42,14 @@ class Claims:
     ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
     is full).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
-    end only if nothing was parked.
+    end only if nothing was parked. ``left``: ids of a plan that are not as they were, and why.
     """
 
     status: str
     now: int
     claims: tuple[Claim, ...] = ()
     parked: int = 0
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,18 @@ class Ledger:
         call = self.on(
             rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0,
             *self._room(rule, sweep), parse=lambda reply: _claims(rule.partition, reply, begin_by),
+        )  # fmt: skip
+        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+
+    async def claim_planned(
+        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool
+    ) -> Claims:
+        """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
+        begin_by = time.monotonic() + sweep.lease / 2
+        listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
+        call = self.on(
+            rule.partition, "claim_planned", rule.digest, listed, round(sweep.lease * 1000), int(alone),
+            *self._room(rule, sweep), plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
@@ -269,3 +282,8 @@ def _claims(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
         for i in range(0, len(rest), 5)
     )  # fmt: skip
     return Claims(_text(status), now, claims, parked)
+
+
+def _planned(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+    left = json.loads(reply.pop(4))
+    return replace(_claims(partition, reply, begin_by), left=left)

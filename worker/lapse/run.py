@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -127,10 +128,29 @@ class Run:
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
         """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
+        return await self._claim_named(wanted, crew, self.means.ledger.claim_orphans)
+
+    async def claim_planned(self, wanted: dict[str, int], crew: Crew, plan: str, *, alone: bool) -> Claims | None:
+        """Take as many of a plan's ids as there are tokens; return what was granted, or None when it is over."""
+
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+            claims = await self.means.ledger.claim_planned(rule, settings, chosen, plan, alone=alone)
+            told = {one.resource.id for one in claims.claims} | set(claims.left)
+            wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
+            return claims
+
+        return await self._claim_named(wanted, crew, claim)
+
+    async def _claim_named(
+        self,
+        wanted: dict[str, int],
+        crew: Crew,
+        claim: Callable[[Rule, SweepSection, dict[str, int]], Awaitable[Claims]],
+    ) -> Claims | None:
         while await self._goes_on():
             if tokens := await self._tokens(min(await self._room(crew), len(wanted))):
                 chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
-                claims = await self.means.ledger.claim_orphans(self.rule, self.means.settings, chosen)
+                claims = await claim(self.rule, self.means.settings, chosen)
                 self._now = claims.now
                 await self.means.flow.give_back(tokens - len(claims.claims))
                 if claims.status != "ok":

@@ -11,8 +11,8 @@ from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Column
-from lapse.cli.performing import checked_plan, one_provider, perform
-from lapse.cli.session import Hands, Session, confirmed
+from lapse.cli.performing import checked_plan, perform
+from lapse.cli.session import Hands, Session, confirmed, one_provider
 from lapse.model import from_millis
 from lapse.policy import Rule
 

@@ -57,11 +57,11 @@ def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bo
 
         async def work(hands: Hands) -> list[Report]:
             await hands.control.epoch()
-            async with _means(hands, session, rules[0].partition.provider) as means, _watched(hands, rules, advance):
+            async with means_of(hands, session, rules[0].partition.provider) as means, watched(hands, rules, advance):
                 return [await _until_done(means, rule) for rule in rules]
 
         reports = session.run(work)
-    return _told(reports, as_json=as_json)
+    return told(reports, as_json=as_json)
 
 
 async def _until_done(means: Means, rule: Rule) -> Report:
@@ -77,7 +77,7 @@ async def _until_done(means: Means, rule: Rule) -> Report:
 
 
 @contextlib.asynccontextmanager
-async def _means(hands: Hands, session: Session, name: str) -> AsyncIterator[Means]:
+async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[Means]:
     """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order."""
     config, stop = session.config, threading.Event()
     account = config.accounts[name]
@@ -90,7 +90,7 @@ async def _means(hands: Hands, session: Session, name: str) -> AsyncIterator[Mea
 
 
 @contextlib.asynccontextmanager
-async def _watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
+async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
     """Move the bar by the registry's own counters while a sweep runs."""
     before = await _settled(hands, rules)
 
@@ -127,23 +127,22 @@ async def checked_plan(hands: Hands, session: Session, rules: Sequence[Rule]) ->
         Refused: a policy of this file must not be put in force by hand.
 
     """
-    planned = await plan_of(hands, session, rules, 3)
-    for one in planned:
-        await _refuse_other_rules(hands, session, one)
-    return planned
+    for rule in rules:
+        await refuse_other_rules(hands, session, rule)
+    return await plan_of(hands, session, rules, 3)
 
 
-async def _refuse_other_rules(hands: Hands, session: Session, one: Planned) -> None:
+async def refuse_other_rules(hands: Hands, session: Session, rule: Rule) -> None:
     """Refuse to put a file's rules in force by hand where workers use others: they would halt.
 
     Raises:
         Refused: this file is older than the rules in force, or workers are about to take it up by themselves.
 
     """
-    rule = one.rule
-    if one.digest in {"", rule.digest}:
+    stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "superseded")]
+    ((digest, superseded),) = await hands.carrier.run(list(stored))
+    if digest is None or digest.decode() == rule.digest:
         return
-    ((superseded,),) = await hands.carrier.run([("HMGET", session.key_of(rule.partition, keys.RULES), "superseded")])
     if superseded and rule.digest in superseded.decode():
         raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {rule.partition}")
     beat = (await hands.control.published()).get("beat")
@@ -155,7 +154,8 @@ async def _refuse_other_rules(hands: Hands, session: Session, one: Planned) -> N
         )
 
 
-def _told(reports: Sequence[Report], *, as_json: bool) -> int:
+def told(reports: Sequence[Report], *, as_json: bool) -> int:
+    """Print what each partition came to, and return the exit code of the worst."""
     if as_json:
         output.records(report.as_log() for report in reports)
     for report in reports if not as_json else ():
@@ -166,16 +166,3 @@ def _told(reports: Sequence[Report], *, as_json: bool) -> int:
     if any(n and outcome not in DONE for report in reports for outcome, n in report.outcomes.items()):
         codes.add(Code.PARTIAL)
     return next(code for code in WORST_FIRST if code in codes | {Code.OK})
-
-
-def one_provider(rules: Sequence[Rule]) -> str:
-    """Return the provider of these rules.
-
-    Raises:
-        Refused: there are several.
-
-    """
-    names = sorted({rule.partition.provider for rule in rules})
-    if len(names) > 1:
-        raise Refused(Code.USAGE, f"which provider? Give --provider, one of {', '.join(names)}")
-    return names[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,9 +12,10 @@ from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Tell
+from lapse.cli.planfile import write
 from lapse.cli.reasons import answer, stopping
 from lapse.cli.records import Seen, due_first
-from lapse.cli.session import Hands, Session
+from lapse.cli.session import Hands, Session, one_provider
 from lapse.control import Halt
 from lapse.guard import Stand
 from lapse.model import Partition
@@ -50,30 +52,41 @@ class Planned:
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(0, 1000), default=5, show_default=True, help="Ids to show of each policy.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Write the exact plan, for apply.",
+)
 @provider_option
 @config_option
 @json_option
-def plan(
-    *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
-) -> None:
+def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
-    What is due follows from the policy file as it is now, in mode observe too.
+    What is due follows from the policy file as it is now, in mode observe too. With -o the whole plan is written to a
+    file: each id in its order, when and by what it is due, and the rules, the account and the registry it is made for.
+    `lapse apply FILE` deletes those and no others. Orphans are in no plan: listings decide about them.
 
     Examples:
       lapse plan
       lapse plan conversations --limit 20
       lapse plan --policy chat --json
+      lapse plan -o plan.json
 
     """
-    session = Session(config, provider)
+    session = Session(given["config"], given["provider"])
     rules = session.rules(kind, policy)
+    if out:
+        one_provider(rules)
     planned = session.run(lambda hands: plan_of(hands, session, rules, limit))
-    if as_json:
+    if given["as_json"]:
         output.document([_described(session, one) for one in planned])
-        return
-    for one in planned:
+    for one in planned if not given["as_json"] else ():
         show(session, one)
+    if out:
+        write(session, rules, out)
 
 
 async def plan_of(hands: Hands, session: Session, rules: Sequence[Rule], limit: int) -> list[Planned]:

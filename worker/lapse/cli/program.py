@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "health": ("probing", "Whether the registry, the workers and beat are well; by exit code too."),
     },
     "Act": {
+        "apply": ("applying", "Delete exactly what a plan in a file names, or less."),
         "approve": ("planning", "Answer a halt that carries a plan."),
         "pause": ("switches", "Stop deleting: everywhere, or in one scope."),
         "resume": ("switches", "Take pauses back; with --reason, answer halts."),

@@ -25,6 +25,8 @@ INDEXES = {
 }
 """The sorted sets in which an id of a partition stands, each with the state that it means."""
 
+PAGE = 500
+
 STATES = ("due", "tracked", "waiting", "claimed", "held", "referenced", "kept", "quarantined")
 
 
@@ -157,19 +159,53 @@ async def page(
     return Page(found, None)
 
 
-async def due_first(hands: Hands, rule: Rule, limit: int) -> list[Seen]:
-    """Return the ids that are due by a rule and that a sweep would claim, oldest first."""
+async def due_first(hands: Hands, rule: Rule, limit: int | None) -> list[Seen]:
+    """Return the ids that are due by a rule and that a sweep would claim, in its order; None for all of them."""
     now = await hands.control.now()
-    cuts: dict[str, float] = cutoffs(rule, now) | {keys.WAITING: now, keys.SUSPECTS: now}
-    reads: list[tuple[str | int | float, ...]] = [
-        ("ZRANGE", _key(hands, replace(rule.partition, policy=name), index), "-inf", cut, "BYSCORE", "LIMIT", 0, limit)
-        for name in (rule.partition.policy, *rule.formerly)
-        for index, cut in cuts.items()
-    ]
-    ids = {id_.decode(): None for reply in await hands.carrier.run(reads) for id_ in reply}
-    seen = await look(hands, rule.partition.provider, rule.partition.kind, ids, [rule])
-    due = [one for one in seen if one.due is not None and one.due <= now and not one.hold and not one.used_by]
-    return sorted(due, key=lambda one: (one.due or 0, one.id))[:limit]
+    cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
+    names = (rule.partition.policy, *rule.formerly)
+    slot = keys.slot(hands.ledger.namespace, rule.partition.provider, rule.partition.kind)
+    places = [(slot + keys.HOLD_ENDS, float(now))]
+    places += [(_key(hands, replace(rule.partition, policy=name), i), cut) for name in names for i, cut in cuts.items()]
+    found: dict[str, Seen] = {}
+    for key, cut in places:
+        async for one in _due_in(hands, rule, key, cut, limit):
+            found[one.id] = one
+    return sorted(found.values(), key=_turn)[:limit]
+
+
+async def _due_in(hands: Hands, rule: Rule, key: str, cut: float, limit: int | None) -> AsyncIterator[Seen]:
+    """Yield what one index makes due and a sweep would claim, at most ``limit``."""
+    names, start, given = {rule.partition.policy, *rule.formerly}, 0, 0
+    while limit is None or given < limit:
+        (ids,) = await hands.carrier.run([("ZRANGE", key, "-inf", cut, "BYSCORE", "LIMIT", start, PAGE)])
+        at = rule.partition
+        for one in await look(hands, at.provider, at.kind, [id_.decode() for id_ in ids], [rule]):
+            if one.record.get("p") in names and _claimable(one):
+                given += 1
+                yield one
+        start += PAGE
+        if len(ids) < PAGE:
+            return
+
+
+def _claimable(one: Seen) -> bool:
+    """Say whether a sweep would claim it: due, neither held nor used, and not with a worker, aside or backed off."""
+    until = (one.hold or {"until": 0}).get("until")
+    held = until is None or until > one.now
+    if one.due is None or one.due > one.now or held or one.used_by:
+        return False
+    later = one.record.get("d", 0) > one.now and one.state in {"waiting", "claimed"}
+    return one.state in {"tracked", "waiting", "claimed", "held"} and not later
+
+
+def suspect(one: Seen) -> bool:
+    """Say whether a worker ended while it held the id: such go last, one at a time."""
+    return bool(one.record.get("x")) or one.state == "claimed"
+
+
+def _turn(one: Seen) -> tuple[bool, int, str]:
+    return suspect(one), one.record["d"] if suspect(one) else one.due or 0, one.id
 
 
 def _seen(id_: str, found: Mapping[str, Any], by_policy: Mapping[str, Rule]) -> Seen:

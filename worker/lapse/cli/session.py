@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -200,6 +200,19 @@ class Session:
 
 def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:
     return [(provider, kind) for provider, kind in json.loads(published.get("slots", "[]"))]
+
+
+def one_provider(rules: Sequence[Rule]) -> str:
+    """Return the provider of these rules.
+
+    Raises:
+        Refused: there are several.
+
+    """
+    names = sorted({rule.partition.provider for rule in rules})
+    if len(names) > 1:
+        raise Refused(Code.USAGE, f"which provider? Give --provider, one of {', '.join(names)}")
+    return names[0]
 
 
 def confirmed(provider: str, given: str | None, what: str) -> None:

@@ -5,9 +5,9 @@ import click
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
-from lapse.cli.performing import checked_plan, one_provider, perform
+from lapse.cli.performing import checked_plan, perform
 from lapse.cli.planning import show
-from lapse.cli.session import Session, confirmed
+from lapse.cli.session import Session, confirmed, one_provider
 
 
 @click.command()

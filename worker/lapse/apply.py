@@ -1,0 +1,62 @@
+"""The third story: the ids of a plan that an operator has seen, by the same claim, guards, delete and settle."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from lapse import guard
+from lapse.crew import Crew
+from lapse.plans import Doomed
+from lapse.policy import Rule
+from lapse.run import Means, Report, Run
+
+BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
+
+
+async def apply(means: Means, rule: Rule, doomed: Sequence[Doomed], plan: str) -> tuple[Report, dict[str, str]]:
+    """Delete what a plan names in one partition, in its order; return what was left out too, and why.
+
+    A plan only shrinks: what was held, touched, moved, settled or claimed since it was made is left out. Its policy
+    may observe, since somebody has said yes to each of these ids, and no ramp holds it up for the same reason; its pace
+    holds, and so does every halt.
+
+    Raises:
+        RegistryUnavailable: Redis was lost; leases run out by themselves.
+
+    """
+    run = Run(replace(means, settings=replace(means.settings, budget=BUDGET, ramp=None)), rule, None)
+    left: dict[str, str] = {}
+    if await _opened(run):
+        async with run.crew() as crew:
+            for wanted, alone in _batches(doomed):
+                await _hand_all(run, crew, wanted, plan, left, alone=alone)
+    return await run.closed(), left
+
+
+async def _hand_all(
+    run: Run, crew: Crew, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
+) -> None:  # fmt: skip
+    while wanted and (claims := await run.claim_planned(wanted, crew, plan, alone=alone)):
+        left |= claims.left
+        crew.hand(claims.claims)
+    await crew.drain(run.left())
+
+
+async def _opened(run: Run) -> bool:
+    """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
+    means, rule = run.means, run.rule
+    if await means.ledger.adopt(rule, None) == "divergence":
+        return run.ends("divergence", "another worker has newer rules")
+    if scope := await means.control.paused(rule.partition):
+        return run.ends("paused", f"lapse pause on {scope}")
+    await means.ledger.rename(rule)
+    survey = await means.ledger.survey(rule)
+    stand = guard.stand(replace(rule, enforce=True, max_newly_due=None), survey)
+    return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
+
+
+def _batches(doomed: Sequence[Doomed]) -> Iterator[tuple[dict[str, int], bool]]:
+    """Yield id -> due of all that can go together, then of each that a worker ended on, with nothing beside it."""
+    yield {one.id: one.due for one in doomed if not one.alone}, False
+    for one in doomed:
+        if one.alone:
+            yield {one.id: one.due}, True

@@ -119,8 +119,12 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }
-ASKS = {"lapse sweep": 8, **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")}}
-"""Examples that end with another code here: one thread is due and nobody can be asked, and no process runs."""
+ASKS = {
+    "lapse sweep": 8,
+    "lapse apply plan.json --confirm=openai": 5,
+    **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")},
+}
+"""Examples that end with another code here: nobody can be asked, the provider knows one of two due ids alone, and no process runs."""
 
 
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] not in SERVING])

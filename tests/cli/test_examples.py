@@ -124,7 +124,7 @@ ASKS = {
     "lapse apply plan.json --confirm=openai": 5,
     **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")},
 }
-"""Examples that end with another code here: nobody can be asked, the provider knows one of two due ids alone, and no process runs."""
+"""Examples that end with another code here: nobody can be asked, one of two due ids is unknown, no process runs."""
 
 
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] not in SERVING])

@@ -9,6 +9,8 @@ import redis
 
 from lapse.embedded import EmbeddedRedis
 
+pytest.register_assert_rewrite("faults")  # its modules assert as tests do
+
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
 

@@ -98,6 +98,16 @@ class Process:
     def alive(self) -> bool:
         return self._popen.poll() is None
 
+    def children(self) -> list[int]:
+        """Return the ids of the processes of its pool."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+                if int(parent) == self.pid and state != "Z":
+                    found.append(int(entry.parent.name))
+        return found
+
     def wait(self, within: float = 20) -> int:
         """Return the exit code."""
         return self._popen.wait(within)
@@ -122,6 +132,7 @@ class Deployment:
         self.directory = directory
         self.url = url
         self.provider = provider
+        self.base_url = provider.url  # as the config file names it
         self.wait_until = wait_until
         self.config = directory / "config" / "retention.toml"
         self.audit = directory / "audit.jsonl"
@@ -134,7 +145,7 @@ class Deployment:
         """Replace the config file in one step, as careful operators do."""
         path = path or self.config
         fresh = path.with_suffix(".new")
-        fresh.write_text(head.format(directory=self.directory, base_url=self.provider.url) + "".join(policies))
+        fresh.write_text(head.format(directory=self.directory, base_url=self.base_url) + "".join(policies))
         fresh.replace(path)
 
     def start(self, *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Process:

@@ -1,0 +1,25 @@
+"""What a provider does wrong, at any size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deployment import policy
+from faults.crash import CHAT
+from faults.judging import History
+from faults.rig import Rig
+
+
+def misbehaving(
+    rig: Rig, faults: Sequence[Mapping[str, Any]], *, ids: int, within: float, proof: bool = True
+) -> History:
+    """Delete ids at a provider with these faults until all are gone; with ``proof``, one id is deleted before."""
+    rig.configure(policy())
+    rig.beat()
+    rig.worker(children=2)
+    if proof:
+        rig.gone(rig.seed(1), 30)
+    rig.provider.faults(faults, seed=ids)
+    rig.gone(rig.seed(ids), within)
+    history = rig.judge(CHAT)
+    assert history.waiting == frozenset()
+    return history

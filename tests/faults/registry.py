@@ -1,0 +1,47 @@
+"""What happens to Redis, at any size."""
+
+import threading
+import time
+
+from deployment import policy
+from faults.crash import CHAT
+from faults.rig import Rig
+
+CONSUMING = 15.0
+
+
+def registering(rig: Rig, ids: list[str], rate: float) -> threading.Thread:
+    """Register ids one by one at a rate in a thread, each again until it is acknowledged."""
+
+    def work() -> None:
+        began = time.monotonic()
+        for number, id_ in enumerate(ids):
+            while time.monotonic() < began + number / rate:
+                time.sleep(0.001)
+            while not rig.application.register("thread", id_, "chat"):
+                time.sleep(0.05)
+
+    thread = threading.Thread(target=work, name="application")
+    thread.start()
+    return thread
+
+
+def killed_while_registering(rig: Rig, *, ids: int, rate: float) -> None:
+    """Kill Redis in the middle of registrations and sweeps, and start it again."""
+    rig.configure(policy())
+    rig.beat()
+    rig.worker(children=2)
+    created = rig.provider.seed("thread", ids)
+    application = registering(rig, created, rate)
+    rig.wait_until(lambda: len(rig.traffic.deletes()) > ids // 10, what="the first deletions")
+
+    rig.server.stop(kill=True)
+    acknowledged = {one.id for one in rig.application.said("register") if one.acknowledged is not None}
+    rig.server.start()
+    left = rig.alive()
+    rig.wait_until(lambda: rig.alive() < left, CONSUMING, what="a deletion after the restart")
+    application.join(60)
+    rig.gone(created, 60)
+
+    assert len(acknowledged) < ids, "Redis was killed too late"
+    rig.judge(CHAT, crashes=2)

@@ -1,0 +1,182 @@
+"""Everything real, and a proxy on either side: an application, Redis with AOF, workers, beat, exporter, provider."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from deployment import HEAD, KEY, Deployment, Process
+from faults.application import Application
+from faults.judging import History, Promise, violations
+from faults.proxy import Proxy
+from faults.traffic import Traffic
+from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
+from lapse.sandbox.process import SandboxProcess
+
+if TYPE_CHECKING:
+    from lapse.sandbox import Sandbox
+
+RIG = HEAD.replace('lease = "20s"', 'lease = "5s"').replace("allow_volatile = true", "allow_volatile = false")
+BEGINNING = 30.0
+IN_FLIGHT = 8  # requests of one process: the config's concurrency
+BUSY = ("claims", "waiting", "suspects")
+LAPSE = Path(sys.executable).with_name("lapse")
+
+
+class Rig(Deployment):
+    """A deployment whose workers reach Redis and the provider through proxies only; the application does not.
+
+    Attributes:
+        server: The Redis, which may be stopped and started.
+        to_redis: What workers and beats connect to.
+        to_provider: What workers connect to.
+        traffic: What went through it.
+        application: Who registers.
+        command: The command line.
+        kills: How many processes were killed so far.
+
+    """
+
+    def __init__(
+        self, directory: Path, server: EmbeddedRedis, provider: SandboxProcess, wait_until: Callable[..., None]
+    ) -> None:
+        # A process has all of the methods that are used here.
+        super().__init__(directory, server.url, cast("Sandbox", provider), wait_until)
+        self.server = server
+        self.traffic = Traffic()
+        self.to_redis = Proxy(server.port)
+        self.to_provider = Proxy(int(provider.root.rpartition(":")[2]), watch=self.traffic.watcher)
+        self.base_url = f"http://127.0.0.1:{self.to_provider.port}/v1"
+        self.application = Application(self.registry)
+        self.kills = 0
+        self.command = (sys.executable, str(LAPSE))
+        self._metrics = free_port()
+        self._exporter: subprocess.Popen[bytes] | None = None
+
+    def start(self, *arguments: str, **given: Any) -> Process:
+        """Start a Celery program that reaches Redis through the proxy."""
+        url = f"redis://127.0.0.1:{self.to_redis.port}/0"
+        return super().start(*arguments, **{**given, "environ": {"REDIS_URL": url, **(given.get("environ") or {})}})
+
+    def configure(self, *policies: str, head: str = RIG, path: Path | None = None) -> None:
+        """Replace the config file in one step."""
+        super().configure(*policies, head=head, path=path)
+
+    def seed(self, count: int, policy: str = "chat", kind: str = "thread", **facts: Any) -> list[str]:
+        """Create objects at the provider and register them."""
+        ids = self.provider.seed(kind, count)
+        for at in range(0, count, 500):
+            self.application.register_many(kind, ids[at : at + 500], policy, **facts)
+        return ids
+
+    def gone(self, ids: Sequence[str], within: float, kind: str = "thread") -> float:
+        """Wait until the provider has none of these ids any more; return the seconds that took."""
+        began, wanted = time.monotonic(), set(ids)
+        self.wait_until(lambda: not wanted & self.alive(kind), within, what=f"the end of {len(ids)} {kind}s")
+        return time.monotonic() - began
+
+    def settled(self, within: float = 60, kind: str = "thread") -> None:
+        """Wait until no claim is out, nothing is to be tried again, and every audit record has reached the file."""
+        slot = f"lapse:{{openai:{kind}}}:"
+
+        def quiet() -> bool:
+            indexes = [name for index in BUSY for name in self.raw.scan_iter(f"{slot}*:{index}")]
+            return not any(self.raw.zcard(name) for name in indexes) and self.raw.xlen(f"{slot}audit") == 0
+
+        self.wait_until(quiet, within, what="the last outcomes and audit records")
+
+    def kill_child(self, worker: Process, choose: Callable[[Sequence[int]], int]) -> None:
+        """Kill one process of a worker's pool, if it has any at the moment."""
+        if children := worker.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(choose(children), signal.SIGKILL)
+                self.kills += 1
+
+    def kill_worker(self, worker: Process) -> None:
+        """Kill a worker; its children die with it."""
+        worker.kill()
+        self.kills += 1
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of an operator's command line, and of the exporter."""
+        return {**os.environ, "LAPSE_REGISTRY__URL": self.url, "LAPSE_CONFIG": str(self.config), "OPENAI_API_KEY": KEY}
+
+    def scrape(self) -> str:
+        """Return what the exporter shows; start it first, if it is not running."""
+        if self._exporter is None:
+            command = die_with_parent(*self.command, "metrics", "--port", str(self._metrics))
+            with (self.directory / "exporter.log").open("ab") as log:
+                self._exporter = subprocess.Popen(command, env=self.environ, cwd=self.directory, stdout=log, stderr=log)
+        shown = ""
+
+        def answers() -> bool:
+            nonlocal shown
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/metrics") as page,
+            ):
+                shown = page.read().decode()
+            return bool(shown)
+
+        self.wait_until(answers, BEGINNING, what="the exporter's answer")
+        return shown
+
+    def history(self, promises: Mapping[str, Promise], *, kind: str = "thread", crashes: int = 0) -> History:
+        """Return what was seen from outside; call ``settled`` before.
+
+        Args:
+            promises: The policies, as the application knows them.
+            kind: The kind of all resources.
+            crashes: How many processes may have died with requests in flight.
+
+        """
+        quarantined = [
+            self.raw.zrange(name, 0, -1) for name in self.raw.scan_iter(f"lapse:{{openai:{kind}}}:*:quarantine")
+        ]
+        return History(
+            promises=promises,
+            log=tuple(self.application.log),
+            exchanges=self.traffic.exchanges(),
+            audit=self.audited() if self.audit.exists() else [],
+            metrics=self.scrape(),
+            alive=frozenset(self.alive(kind)),
+            over=time.time(),
+            waiting=frozenset(str(id_) for ids in quarantined for id_ in ids),
+            texts={path.name: path.read_text() for path in self.directory.iterdir() if path.is_file()},
+            secrets=(KEY,),
+            duplicates=crashes * IN_FLIGHT,
+        )
+
+    def judge(self, promises: Mapping[str, Promise], *, kind: str = "thread", crashes: int = 0) -> History:
+        """Fail if a promise was broken; return what was seen."""
+        self.settled(kind=kind)
+        history = self.history(promises, kind=kind, crashes=crashes)
+        assert violations(history) == []
+        return history
+
+    def close(self) -> None:
+        """End everything."""
+        super().close()
+        if self._exporter is not None:
+            self._exporter.kill()
+            self._exporter.wait()
+        self.to_redis.close()
+        self.to_provider.close()
+
+
+@contextlib.contextmanager
+def rig_on(directory: Path, provider: SandboxProcess, wait_until: Callable[..., None]) -> Iterator[Rig]:
+    """Give a rig with a Redis of its own."""
+    with EmbeddedRedis(persistent=True) as server:
+        made = Rig(directory, server, provider, wait_until)
+        try:
+            yield made
+        finally:
+            made.close()

@@ -1,0 +1,12 @@
+"""What the application says while a worker deletes either counts, or is answered as too late."""
+
+from faults import races
+from faults.rig import Rig
+
+
+def test_what_is_said_during_a_sweep_counts_or_is_too_late(rig: Rig) -> None:
+    answered = races.said_while_swept(rig, ids=1200, seed=1, within=30)
+
+    for op in ("hold", "touch", "forget"):
+        assert answered[op, "ok"] > 0
+        assert answered[op, "too_late"] > 0

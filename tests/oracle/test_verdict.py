@@ -1,0 +1,476 @@
+"""The oracle under test: a true story has no violation, and each kind of violation planted in it is found."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from oracle.history import Account, Call, History, Policy, Request, Resource
+from oracle.verdict import violations
+
+DAY = 86400.0
+START = 1_800_000_000.0
+CHAT = Policy("openai", "thread", "chat", 7 * DAY, "last_active_at")
+KEY = "sk-planted-0123456789"
+
+
+def thread(name: str) -> Resource:
+    return Resource("openai", "thread", f"thread_{name}")
+
+
+@dataclass
+class Story:
+    """A run told by hand, second by second."""
+
+    calls: list[Call] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    audit: list[dict[str, Any]] = field(default_factory=list)
+    tokens: int = 0
+
+    def say(self, verb: str, who: Resource, at: float, **facts: Any) -> None:
+        given = {"acknowledged": START + at + 0.01, "policy": "chat" if verb == "register" else "", **facts}
+        self.calls.append(Call(verb, who, START + at, **given))
+
+    def record(self, event: str, who: Resource, at: float, **facts: Any) -> None:
+        about = {"provider": who.provider, "kind": who.kind, "id": who.id, "policy": "chat"}
+        self.audit.append({"at": round((START + at) * 1000), "event": event, **about, **facts})
+
+    def claim(self, who: Resource, at: float, *, by: str = "ttl", policy: str = "chat", due: float = 0.0) -> int:
+        self.tokens += 1
+        due_at = round((START + due) * 1000)
+        self.record("intent", who, at, token=self.tokens, by=by, due=due_at, policy=policy)
+        return self.tokens
+
+    def ask(self, who: Resource, at: float, *, status: int = 200, confirmed: bool = True) -> None:
+        begun = START + at
+        path = f"/v1/{who.kind}s/{who.id}"
+        self.requests.append(Request(who.provider, begun, begun + 0.05, "DELETE", path, status, confirmed=confirmed))
+
+    def settle(self, who: Resource, at: float, token: int, outcome: str = "deleted", event: str = "settled") -> None:
+        self.record(event, who, at, token=token, outcome=outcome)
+
+    def delete(self, who: Resource, at: float, **claim: Any) -> None:
+        token = self.claim(who, at, **claim)
+        self.ask(who, at + 0.1)
+        self.settle(who, at + 0.2, token)
+
+    def history(self, **more: Any) -> History:
+        told: dict[str, Any] = {"policies": (CHAT,), "ended": START + 100 * DAY, "began": START, **more}
+        return History(tuple(self.calls), tuple(self.requests), tuple(self.audit), **told)
+
+
+def metrics(**values: Mapping[str, float]) -> str:
+    return "".join(
+        f"{name}{{{labels}}} {value}\n" for name, series in values.items() for labels, value in series.items()
+    )
+
+
+def found(history: History) -> list[str]:
+    return [one.promise for one in violations(history)]
+
+
+A, B = thread("a"), thread("b")
+
+
+@pytest.fixture
+def story() -> Story:
+    """Return a true story: two registered, one deleted when it was due, one touched and alive."""
+    told = Story()
+    told.say("register", A, 0)
+    told.say("register", B, 0)
+    told.say("touch", B, 5 * DAY)
+    told.delete(A, 7 * DAY + 1)
+    return told
+
+
+AT_CHAT = 'kind="thread",policy="chat",provider="openai"'
+TRUE_METRICS = {
+    "lapse_deletions_total": {AT_CHAT: 1.0},
+    "lapse_settled_total": {f'{AT_CHAT},outcome="deleted"': 1.0},
+    "lapse_requests_total": {'kind="thread",op="delete",provider="openai",status="200"': 1.0},
+    "lapse_registered": {AT_CHAT: 1.0},
+}
+
+
+def test_a_true_story_has_no_violation(story: Story) -> None:
+    story.delete(B, 12 * DAY + 1)
+    seen = {**TRUE_METRICS, "lapse_registered": {AT_CHAT: 0.0}}
+    seen["lapse_deletions_total"] = {AT_CHAT: 2.0}
+    seen["lapse_settled_total"] = {f'{AT_CHAT},outcome="deleted"': 2.0}
+    seen["lapse_requests_total"] = {'kind="thread",op="delete",provider="openai",status="200"': 2.0}
+
+    history = story.history(
+        metrics=metrics(**seen),
+        bound=60.0,
+        accounts=(Account("openai", 1.0, 1),),
+        texts={"log": "fine"},
+        secrets=(KEY,),
+    )
+
+    assert [] == violations(history)
+
+
+# --- early
+
+
+def early(story: Story, *, policy: Policy = CHAT) -> bool:
+    return "early" in found(story.history(policies=(policy,)))
+
+
+@pytest.mark.parametrize(("at", "wrong"), [(7 * DAY - 1, True), (7 * DAY - 0.002, True), (7 * DAY, False)])
+def test_a_ttl_counts_from_the_registration(at: float, *, wrong: bool) -> None:
+    story = Story()
+    story.say("register", A, 0)
+    story.delete(A, at)
+    assert wrong is early(story)
+
+
+def test_a_touch_moves_an_idle_anchor_and_not_a_creation_anchor(story: Story) -> None:
+    story.delete(B, 7 * DAY + 1)
+
+    assert early(story)
+    assert not early(story, policy=replace(CHAT, anchor="created_at"))
+
+
+def test_a_registration_of_a_tracked_id_is_a_touch(story: Story) -> None:
+    story.say("register", B, 6 * DAY)
+    story.delete(B, 12 * DAY + 1)
+    assert early(story)
+
+
+def test_a_touch_that_failed_or_found_nothing_promises_nothing() -> None:
+    story = Story()
+    story.say("register", A, 0)
+    story.say("touch", A, 5 * DAY, acknowledged=None)
+    story.say("touch", A, 5 * DAY, answer="unknown")
+    story.delete(A, 7 * DAY + 1)
+    assert not early(story)
+
+
+def test_an_own_expiry_overrules_the_ttl_and_the_last_one_said_counts(story: Story) -> None:
+    story.say("expire", B, 5 * DAY, expires_at=START + 20 * DAY)
+    story.say("register", B, 6 * DAY, expires_in=30 * DAY)
+    story.delete(B, 35 * DAY)
+    assert early(story)
+
+
+def test_an_expiry_of_now_is_due_at_once(story: Story) -> None:
+    story.say("expire", B, 6 * DAY)
+    story.delete(B, 6 * DAY + 1)
+    assert not early(story)
+
+
+def test_max_age_caps_touches_and_own_expiries(story: Story) -> None:
+    story.say("expire", B, 5 * DAY, expires_at=START + 90 * DAY)
+    story.delete(B, 10 * DAY)
+
+    assert early(story)
+    assert not early(story, policy=replace(CHAT, max_age=9 * DAY))
+
+
+def test_times_before_the_registration_count_as_they_were_said() -> None:
+    story = Story()
+    story.say("register", A, 0, created_at=START - 30 * DAY)
+    story.say("register", B, 0, created_at=START - 30 * DAY, last_active_at=START - 20 * DAY)
+    story.delete(A, 1)
+    story.delete(B, 2)
+
+    assert 1 == found(story.history()).count("early")
+    assert not early(story, policy=replace(CHAT, anchor="created_at"))
+
+
+def test_a_new_life_begins_with_a_new_registration(story: Story) -> None:
+    story.say("register", A, 8 * DAY)
+    story.delete(A, 9 * DAY)
+    assert early(story)
+
+
+def test_of_two_versions_of_a_policy_the_one_in_force_decides(story: Story) -> None:
+    longer = replace(CHAT, ttl=30 * DAY, since=START + 7 * DAY)
+    story.delete(B, 12 * DAY + 1)
+
+    assert ["early"] == found(story.history(policies=(replace(CHAT, until=START + 8 * DAY), longer)))
+    assert [] == found(story.history(policies=(replace(CHAT, until=START + 13 * DAY), longer)))
+
+
+# --- held, forgotten, moved, referenced, unasked
+
+
+def test_a_hold_acknowledged_before_the_claim_is_seen(story: Story) -> None:
+    story.say("hold", B, 6 * DAY)
+    story.delete(B, 13 * DAY)
+    assert ["held"] == found(story.history())
+
+
+@pytest.mark.parametrize("answer", ["unknown", "too_late"])
+def test_a_hold_stands_whatever_it_was_answered(story: Story, answer: str) -> None:
+    story.say("hold", B, 6 * DAY, answer=answer)
+    story.delete(B, 13 * DAY)
+    assert ["held"] == found(story.history())
+
+
+def test_a_hold_that_ended_or_raced_with_the_claim_is_none(story: Story) -> None:
+    story.say("hold", B, 6 * DAY, until=START + 12 * DAY)
+    story.say("hold", A, 7 * DAY + 1, acknowledged=START + 7 * DAY + 2)
+    story.delete(B, 13 * DAY)
+    other = thread("c")
+    story.say("register", other, 0)
+    story.say("hold", other, 1)
+    story.say("unhold", other, 2)
+    story.delete(other, 8 * DAY)
+    assert [] == found(story.history())
+
+
+def test_what_was_forgotten_is_not_claimed(story: Story) -> None:
+    story.say("forget", B, 6 * DAY)
+    story.delete(B, 13 * DAY)
+    assert ["forgotten"] == found(story.history())
+
+
+def test_what_was_moved_is_claimed_by_its_new_policy_alone(story: Story) -> None:
+    archive = replace(CHAT, name="archive")
+    story.say("register", B, 6 * DAY, policy="archive")
+    story.delete(B, 14 * DAY)
+
+    assert ["moved"] == found(story.history(policies=(CHAT, archive)))
+    renamed = replace(CHAT, formerly=("archive",))
+    assert [] == found(story.history(policies=(renamed,)))
+
+
+def test_what_something_alive_uses_is_not_claimed(story: Story) -> None:
+    user = thread("user")
+    story.say("register", user, 6 * DAY, uses=(B,))
+    story.delete(B, 12.5 * DAY)
+    assert ["referenced"] == found(story.history())
+
+
+def test_what_is_used_no_more_is_claimed(story: Story) -> None:
+    user, other = thread("user"), thread("other")
+    story.say("register", user, 1, uses=(B,))
+    story.say("register", other, 1, uses=(B,))
+    story.say("forget", other, 2)
+    story.delete(user, 8 * DAY)
+    story.delete(B, 13 * DAY)
+    assert [] == found(story.history())
+
+
+def test_what_nobody_registered_is_not_claimed(story: Story) -> None:
+    story.delete(thread("foreign"), 8 * DAY)
+    assert ["unasked"] == found(story.history())
+
+
+def test_a_policy_that_observes_claims_nothing(story: Story) -> None:
+    assert ["unasked"] == found(story.history(policies=(replace(CHAT, enforce=False),)))
+
+
+def test_an_orphan_is_old_enough_ours_and_unused_since_it_was_first_seen() -> None:
+    orphans = Policy("openai", "assistant", "idle", None, None, orphan=2 * DAY)
+    known, stamped = Resource("openai", "assistant", "asst_1"), Resource("openai", "assistant", "asst_2")
+
+    def judged(made: float, used: float, *, ours: bool = True) -> list[str]:
+        story = Story()
+        story.say("register", known, 0, policy="idle")
+        story.say("touch", known, used)
+        story.delete(known, 5 * DAY, by="orphan", policy="idle", due=3 * DAY)
+        story.delete(stamped, 5 * DAY, by="orphan", policy="idle", due=3 * DAY)
+        stamps = frozenset({stamped}) if ours else frozenset()
+        return found(story.history(policies=(orphans,), made={known: START + made}, stamped=stamps))
+
+    assert [] == judged(made=0, used=DAY)
+    assert ["early"] == judged(made=4 * DAY, used=DAY)
+    assert ["early"] == judged(made=0, used=4 * DAY)
+    assert ["unasked"] == judged(made=0, used=DAY, ours=False)
+
+
+# --- overdue and lost
+
+
+def test_what_is_due_is_settled_within_the_bound(story: Story) -> None:
+    late = replace(CHAT, ttl=6 * DAY)
+
+    assert ["overdue"] == found(story.history(bound=60.0, ended=START + 13 * DAY))
+    assert [] == found(story.history(bound=60.0, ended=START + 12 * DAY + 30))
+    assert ["overdue"] == found(story.history(policies=(late,), bound=60.0, ended=START + 11 * DAY))
+
+
+def test_what_is_held_used_quarantined_or_said_without_an_answer_is_not_overdue(story: Story) -> None:
+    held, used, bad, unsure = (thread(name) for name in ("held", "used", "bad", "unsure"))
+    for one in (held, used, bad, unsure):
+        story.say("register", one, 0)
+    story.say("hold", held, 1)
+    story.say("register", B, 1, uses=(used,))
+    story.say("touch", unsure, 1, acknowledged=None)
+    token = story.claim(bad, 7 * DAY + 1)
+    story.ask(bad, 7 * DAY + 1.1, status=400, confirmed=False)
+    story.settle(bad, 7 * DAY + 1.2, token, "invalid", "quarantined")
+    assert [] == found(story.history(bound=60.0, ended=START + 11 * DAY))
+
+
+@pytest.mark.parametrize("tracked", [0.0, 2.0])
+def test_an_id_that_vanished_or_came_from_nowhere_is_seen(story: Story, tracked: float) -> None:
+    seen = {**TRUE_METRICS, "lapse_registered": {AT_CHAT: tracked}}
+    assert ["lost"] == found(story.history(metrics=metrics(**seen)))
+
+
+def test_an_id_whose_registration_failed_may_be_there_or_not(story: Story) -> None:
+    story.say("register", thread("unsure"), 1, acknowledged=None)
+    for tracked in (1.0, 2.0):
+        seen = {**TRUE_METRICS, "lapse_registered": {AT_CHAT: tracked}}
+        assert [] == found(story.history(metrics=metrics(**seen)))
+
+
+# --- duplicates, rate, pace
+
+
+def test_a_second_delete_is_a_duplicate_unless_a_crash_explains_it(story: Story) -> None:
+    token = story.claim(A, 7 * DAY)
+    story.ask(A, 7 * DAY + 0.1)
+    story.record("lapsed", A, 7 * DAY + 0.5, token=token)
+
+    assert "duplicate" in found(story.history())
+    assert [] == found(story.history(crashes=1))
+
+
+def test_a_delete_after_an_answer_that_was_lost_is_none(story: Story) -> None:
+    token = story.claim(A, 7 * DAY)
+    story.ask(A, 7 * DAY + 0.1, status=0, confirmed=False)
+    story.settle(A, 7 * DAY + 0.5, token, "error", "retried")
+    assert [] == found(story.history())
+
+
+def test_two_deletes_of_one_claim_are_one_too_many(story: Story) -> None:
+    story.ask(A, 7 * DAY + 1.15, status=500, confirmed=False)
+    assert ["duplicate"] == found(story.history())
+
+
+def test_more_duplicates_than_requests_were_in_flight_are_too_many(story: Story) -> None:
+    for name in ("c", "d", "e"):
+        one = thread(name)
+        story.say("register", one, 0)
+        token = story.claim(one, 7 * DAY)
+        story.ask(one, 7 * DAY + 0.1)
+        story.record("lapsed", one, 7 * DAY + 0.5, token=token)
+        story.delete(one, 7 * DAY + 1)
+
+    assert ["duplicate"] == found(story.history(crashes=1, in_flight=2))
+    assert [] == found(story.history(crashes=1, in_flight=3))
+
+
+def requests(times: Sequence[float]) -> tuple[Request, ...]:
+    return tuple(Request("openai", START + at, START + at, "GET", "/v1/threads", 200) for at in times)
+
+
+@pytest.mark.parametrize(
+    ("times", "wrong"),
+    [
+        ([0.0] * 10, False),
+        ([0.0] * 11, True),
+        ([0.0] * 10 + [0.1 * i for i in range(1, 50)], False),
+        ([0.0] * 5 + [3.0] * 5 + [3.2] * 8, True),
+        ([60.0 + 0.09 * i for i in range(400)], True),
+    ],
+)
+def test_every_window_holds_what_the_bucket_gives(times: list[float], *, wrong: bool) -> None:
+    history = History(requests=requests(times), accounts=(Account("openai", 10.0, 10),))
+    assert (["rate"] if wrong else []) == found(history)
+
+
+@pytest.mark.parametrize(
+    ("times", "wrong"),
+    [([1, 2, 3], False), ([1, 2, 3, 4], True), ([1, 2, 3, 3601, 3602, 3603], False), ([1, 3500, 3501, 3502], True)],
+)
+def test_the_pace_holds_in_every_window(times: list[float], *, wrong: bool) -> None:
+    story = Story()
+    for i, at in enumerate(times):
+        story.say("register", thread(str(i)), 0, created_at=START - 30 * DAY, last_active_at=START - 30 * DAY)
+        story.delete(thread(str(i)), at)
+    paced = replace(CHAT, amount=3, window=3600.0)
+    assert (["pace"] if wrong else []) == found(story.history(policies=(paced,)))
+
+
+# --- records and counters
+
+
+def test_a_delete_without_an_intent_is_seen(story: Story) -> None:
+    story.ask(B, 6 * DAY)
+    assert {"record"} == set(found(story.history()))
+
+
+def test_a_delete_before_its_intent_is_seen(story: Story) -> None:
+    other = thread("c")
+    story.say("register", other, 0)
+    story.ask(other, 7 * DAY)
+    token = story.claim(other, 7 * DAY + 1)
+    story.settle(other, 7 * DAY + 2, token)
+    assert {"record", "unconfirmed"} == set(found(story.history()))
+
+
+def test_an_item_deleted_outside_of_its_parents_claim_is_seen(story: Story) -> None:
+    path = "/v1/conversations/conv_1/items/msg_1"
+    story.requests.append(Request("openai", START + 1, START + 2, "DELETE", path, 200, confirmed=True))
+    assert ["record"] == found(story.history())
+
+
+def test_a_deletion_without_a_terminal_record_is_seen(story: Story) -> None:
+    story.audit.pop()
+    assert ["record"] == found(story.history())
+
+
+def test_a_deletion_with_two_terminal_records_is_seen(story: Story) -> None:
+    story.audit.append(dict(story.audit[-1]))
+    assert ["record"] == found(story.history())
+
+
+def test_lines_that_a_sink_was_given_twice_are_one(story: Story) -> None:
+    for number, line in enumerate(story.audit):
+        line["seq"] = f"{line['at']}-{number}"
+    story.audit += [dict(line) for line in story.audit]
+    assert [] == found(story.history())
+
+
+def test_an_outcome_without_its_answer_is_seen(story: Story) -> None:
+    for outcome, status in (("deleted", 404), ("already_gone", 500)):
+        told = Story(list(story.calls))
+        token = told.claim(A, 7 * DAY)
+        told.ask(A, 7 * DAY + 0.1, status=status, confirmed=False)
+        told.settle(A, 7 * DAY + 0.2, token, outcome)
+        assert ["unconfirmed"] == found(told.history())
+
+
+def test_a_claim_that_nothing_ended_is_seen(story: Story) -> None:
+    story.claim(B, 13 * DAY)
+    assert "record" in found(story.history(bound=60.0, ended=START + 14 * DAY))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("lapse_deletions_total", AT_CHAT, 2.0),
+        ("lapse_deletions_total", AT_CHAT, 0.0),
+        ("lapse_deletions_total", 'kind="thread_item",policy="chat",provider="openai"', 1.0),
+        ("lapse_settled_total", f'{AT_CHAT},outcome="already_gone"', 1.0),
+        ("lapse_crashes_total", AT_CHAT, 1.0),
+        ("lapse_requests_total", 'kind="thread",op="delete",provider="openai",status="200"', 2.0),
+        ("lapse_requests_total", 'kind="thread",op="delete",provider="openai",status="200"', 0.0),
+    ],
+)
+def test_a_counter_that_differs_from_the_history_is_seen(story: Story, name: str, labels: str, value: float) -> None:
+    seen = {**TRUE_METRICS, name: {**TRUE_METRICS.get(name, {}), labels: value}}
+    assert ["count"] == found(story.history(metrics=metrics(**seen)))
+
+
+@pytest.mark.parametrize("spelling", [KEY, "sk%2Fp%C3%BC", "c2svcMO8", "secret"])
+@pytest.mark.parametrize("where", ["log", "metrics", "audit"])
+def test_a_secret_is_seen_wherever_it_was_written(story: Story, where: str, spelling: str) -> None:
+    text = f"url=redis://:{spelling}@host"
+    if where == "audit":
+        story.audit[-1]["detail"] = text
+    history = story.history(
+        texts={"worker": text} if where == "log" else {},
+        metrics=metrics(**TRUE_METRICS) + f"# {text}\n" if where == "metrics" else None,
+        secrets=(KEY, "sk/pü"),
+    )
+    seen = violations(history)
+    assert ([] if spelling == "secret" else ["secret"]) == [one.promise for one in seen]
+    assert KEY not in str(seen)

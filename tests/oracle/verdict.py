@@ -1,0 +1,38 @@
+"""The oracle: everything that is wrong with one run. It imports nothing of lapse, and believes none of it.
+
+early        claimed before the time that all acknowledged calls give (ttl, anchor, max_age, own expiry)
+held         claimed after a hold was acknowledged
+forgotten    claimed after a forget was acknowledged
+moved        claimed by a policy it had been moved away from
+referenced   claimed while something alive used it
+unasked      claimed without ever being registered, or under a policy that does not enforce
+overdue      due, and not settled or quarantined within the bound
+duplicate    a DELETE sent again: at most crashes x requests in flight, 0 without crashes
+rate         more requests in some window [t, t + T] than rate x T + burst
+pace         more deletions than max_deletions in some window of the pace
+record       a DELETE without its intent, or not exactly one terminal record for a deletion
+unconfirmed  an outcome recorded that no answer bears out
+count        a counter that differs from the history
+lost         an id that was registered, not settled, and is not tracked
+secret       a key or password in anything that was written
+"""
+
+from collections.abc import Collection, Iterator
+
+from oracle import counts, leaks, lifetimes, limits, wire
+from oracle.audit import Audit
+from oracle.history import History, Violation
+
+
+def violations(history: History, *, without: Collection[str] = ()) -> list[Violation]:
+    """Return every violation of a run; ``without``: promises that this run does not make."""
+    return [found for found in _all(history) if found.promise not in without]
+
+
+def _all(history: History) -> Iterator[Violation]:
+    audit = Audit(history.audit)
+    yield from lifetimes.judge(history, audit)
+    yield from wire.judge(history, audit, wire.Wire(history))
+    yield from limits.judge(history, audit)
+    yield from counts.judge(history, audit)
+    yield from leaks.judge(history)

@@ -1,0 +1,91 @@
+"""The application's own log: a registry that writes down what it was told, when, and what it answered."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from lapse import Registry
+from lapse.durations import parse
+from oracle.history import Call, Resource
+
+T = TypeVar("T")
+
+
+class RecordingRegistry(Registry):
+    """A registry as applications use it; ``calls`` is what they would swear to."""
+
+    def __init__(self, url: str | None = None, *, provider: str | None = None, **options: Any) -> None:
+        super().__init__(url, provider=provider, **options)
+        self._of = provider
+        self.calls: list[Call] = []
+
+    def register(self, kind: str, id: str, policy: str, **facts: Any) -> Any:  # noqa: A002 - as Registry
+        said = {"kind": kind, "id": id, "policy": policy, **facts}
+        answer = None
+        called = time.time()
+        try:
+            answer = super().register(kind, id, policy, **facts)
+        finally:
+            self._registered([said], called, acknowledged=answer is not None and answer.governed_by != "unavailable")
+        return answer
+
+    def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Any:
+        said = [dict(one) for one in registrations]
+        done = None
+        called = time.time()
+        try:
+            done = super().register_many(said)
+        finally:
+            self._registered(said, called, acknowledged=done is not None and done.registered == len(said))
+        return done
+
+    def touch(self, kind: str, id: str, **where: Any) -> Any:  # noqa: A002 - as Registry
+        return self._say("touch", kind, id, where, super().touch)
+
+    def hold(self, kind: str, id: str, **said: Any) -> Any:  # noqa: A002 - as Registry
+        return self._say("hold", kind, id, said, super().hold, until=_moment(said.get("until")))
+
+    def unhold(self, kind: str, id: str, **said: Any) -> Any:  # noqa: A002 - as Registry
+        return self._say("unhold", kind, id, said, super().unhold)
+
+    def forget(self, kind: str, id: str, **where: Any) -> Any:  # noqa: A002 - as Registry
+        return self._say("forget", kind, id, where, super().forget)
+
+    def expire(self, kind: str, id: str, at: Any = None, **where: Any) -> Any:  # noqa: A002 - as Registry
+        given = where if at is None else {"at": at, **where}
+        return self._say("expire", kind, id, given, super().expire, expires_at=_moment(at))
+
+    def _say(self, verb: str, kind: str, id_: str, given: Mapping[str, Any], call: Callable[..., T], **facts: Any) -> T:
+        answer = None
+        called = time.time()
+        try:
+            answer = call(kind, id_, **given)
+        finally:
+            acknowledged = None if answer is None or answer == "failed" else time.time()
+            resource = Resource(given.get("provider") or self._of or "", kind, id_)
+            self.calls.append(Call(verb, resource, called, acknowledged, str(answer or ""), **facts))
+        return answer
+
+    def _registered(self, said: Iterable[Mapping[str, Any]], called: float, *, acknowledged: bool) -> None:
+        answered = time.time() if acknowledged else None
+        self.calls += [self._registration(one, called, answered) for one in said]
+
+    def _registration(self, said: Mapping[str, Any], called: float, answered: float | None) -> Call:
+        provider = said.get("provider") or self._of or ""
+        uses = tuple(Resource(*((provider, *use) if len(use) == 2 else use)) for use in said.get("uses") or ())
+        return Call(
+            "register", Resource(provider, said["kind"], said["id"]), called, answered, policy=said["policy"],
+            created_at=_moment(said.get("created_at")), last_active_at=_moment(said.get("last_active_at")),
+            expires_at=_moment(said.get("expires_at")), expires_in=_span(said.get("expires_in")), uses=uses,
+        )  # fmt: skip
+
+
+def _moment(said: datetime | float | None) -> float | None:
+    return said.timestamp() if isinstance(said, datetime) else said
+
+
+def _span(said: timedelta | float | str | None) -> float | None:
+    if isinstance(said, str):
+        return parse(said)
+    return said.total_seconds() if isinstance(said, timedelta) else said

@@ -44,7 +44,7 @@ concurrency = 64
 [policies.chat]
 kind = "thread"
 ttl = "1d"
-anchor = "created_at"
+anchor = "last_active_at"
 mode = "enforce"
 """
 
@@ -105,6 +105,7 @@ class Deployment:
         ids = self.provider.seed("thread", count)
         times = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}
         self.registry.register_many({"kind": "thread", "id": id_, "policy": "chat", **times} for id_ in ids)
+        self.registry.register("thread", ids[0], "chat", last_active_at=LONG_AGO + 1)  # a use: it is counted from
         expected = self._deleted() + count
         spent, began = _cpu(self.worker.pid), time.perf_counter()
         self.broker.send_task("lapse.sweep_expired", ("bench", "thread", "chat"), queue="lapse", ignore_result=True)

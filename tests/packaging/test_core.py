@@ -15,7 +15,7 @@ from distributions import Built, Environment
 
 PURE = (
     "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "model", "outcomes",
-    "scripts", "tally",
+    "scripts", "tally", "terms",
 )  # fmt: skip
 PURE_FOLDERS = ("kinds", "policy")
 

@@ -5,6 +5,7 @@ import pytest
 from lapse.deletion import delete
 from lapse.outcomes import Outcome
 from lapse.providers import Provider
+from lapse.terms import Terms
 from providers.conftest import MakeProvider
 from providers.rows import ROWS, Row
 from providers.scripted import Server, answer
@@ -20,7 +21,7 @@ async def test_row(row: Row, server: Server, provider: Provider) -> None:
     server.say(answer(row.status, row.body, row.headers | {"X-Request-Id": "req_1"}))
     kind = provider.kinds[row.kind]
 
-    verdict = await delete(provider, kind, row.object_id, spend=spend, items=False)
+    verdict = await delete(provider, kind, row.object_id, terms=Terms(items=False, resting=True), spend=spend)
 
     assert (row.outcome, row.unknown) == (verdict.outcome, verdict.unknown)
     assert (row.status, "req_1") == (verdict.status, verdict.request_id)

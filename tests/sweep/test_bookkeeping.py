@@ -180,7 +180,7 @@ async def test_tokens_that_would_come_too_late_are_not_waited_for(world: World) 
 
 async def test_the_breaker_lets_one_request_through_and_closes_after_a_good_answer(world: World) -> None:
     world.seed(5)
-    world.sandbox.faults([{"effect": "error", "status": 401}])
+    world.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 401}])
     await world.sweep()
     assert "breaker" == (await world.sweep()).result
     assert 1 == len(world.deletes())

@@ -1,5 +1,8 @@
 """A sweep of each kind against the stand-in: deleted, gone already, and never looked at where looking changes it."""
 
+import asyncio
+import time
+import urllib.request
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +10,7 @@ import pytest
 
 from lapse.model import Partition
 from lapse.policy import Keep, Orphan
-from world import World
+from world import DAY, World
 
 KINDS = ["file", "vector_store", "response", "container", "chat_completion"]
 
@@ -131,3 +134,73 @@ async def test_eleven_thousand_files_are_listed_in_two_pages(world: World) -> No
 
     assert (11_000, True) == (len(listing.items), listing.complete)
     assert 2 == len(world.sandbox.requests())
+
+
+async def test_a_vector_store_that_the_provider_saw_used_lives_on_without_a_touch(world: World) -> None:
+    """The later one of registry and provider wins; what the provider said is recorded in the registry."""
+    of(world, "vector_store", anchor="last_active_at", touches_stated=True)
+    at = int(time.time())
+    [used] = world.sandbox.seed("vector_store", last_active_at=at - 3600)
+    [idle] = world.sandbox.seed("vector_store", last_active_at=at - 8 * 86400)
+    for id_ in (used, idle):
+        world.registry.register("vector_store", id_, "chat", created_at=at - 30 * DAY, last_active_at=at - 30 * DAY)
+
+    report = await world.sweep()
+
+    assert {"active": 1, "deleted": 1} == dict(report.outcomes)
+    assert {used} == world.sandbox.alive("vector_store")
+    record = world.record(used, "vector_store")
+    assert (at - 3600, 0) == (record.last_active_at and record.last_active_at.timestamp(), record.attempts)
+    assert ["intent", "active"] == [one["event"] for one in world.audit("vector_store") if one["id"] == used]
+    assert 1 == world.counters("vector_store")["settled|chat|active"]
+    assert {} == dict((await world.sweep()).outcomes)
+
+    await world.sweep(max_age=20 * DAY, digest="digest000002")
+    assert set() == world.sandbox.alive("vector_store")
+
+
+async def test_a_hold_on_what_was_seen_active_stays(world: World) -> None:
+    of(world, "vector_store", anchor="last_active_at", touches_stated=True)
+    (id_,) = world.seed(1, kind="vector_store")
+    world.sandbox.faults([{"method": "GET", "latency": "300ms"}])
+    sweeping = asyncio.create_task(world.sweep())
+    await world.until(lambda: "claimed" == world.state(id_, "vector_store"))
+    world.registry.hold("vector_store", id_, reason="case 7")
+
+    assert 1 == (await sweeping).outcomes["active"]
+    assert "held" == world.state(id_, "vector_store")
+
+
+async def test_the_activity_of_containers_is_read_from_their_list(world: World) -> None:
+    of(world, "container", anchor="last_active_at", touches_stated=True, ttl=600.0)
+    at = int(time.time())
+    [used] = world.sandbox.seed("container", last_active_at=at - 60)
+    [idle] = world.sandbox.seed("container", last_active_at=at - 700)
+    for id_ in (used, idle):
+        world.registry.register("container", id_, "chat", created_at=at - 3600, last_active_at=at - 3600)
+
+    report = await world.sweep()
+
+    assert {"active": 1, "deleted": 1} == dict(report.outcomes)
+    assert {used} == world.sandbox.alive("container")
+    assert ["list"] == [one["answer"][:4] for one in world.sandbox.requests() if one["method"] == "GET"]
+
+
+async def test_a_thread_with_a_run_waits_until_it_is_cancelled(world: World) -> None:
+    (id_,) = world.seed(1)
+    start_run(world, id_)
+
+    assert {"conflict": 1} == dict((await world.sweep()).outcomes)
+    assert 0 == world.record(id_).attempts
+    for _ in range(2):
+        world.raw.zadd(f"{world.slot()}chat:waiting", {id_: 0})
+        await world.sweep(cancel=True, digest="digest000002")
+
+    assert set() == world.sandbox.alive("thread")
+    assert [id_] == world.deletes()
+
+
+def start_run(world: World, thread: str) -> None:
+    headers = {"Authorization": "Bearer k", "OpenAI-Beta": "assistants=v2"}
+    request = urllib.request.Request(f"{world.sandbox.url}/threads/{thread}/runs", b"{}", headers)  # noqa: S310 - http to this machine
+    urllib.request.urlopen(request, timeout=10).close()  # noqa: S310 - the same

@@ -258,7 +258,7 @@ async def test_a_sunset_endpoint_halts_at_its_first_answer(world: World) -> None
 
 async def test_credentials_that_are_refused_stop_the_provider_and_use_no_attempt(world: World) -> None:
     ids = world.seed(20)
-    world.sandbox.faults([{"effect": "error", "status": 401}])
+    world.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 401}])
 
     report = await world.sweep()
 

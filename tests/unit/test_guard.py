@@ -166,6 +166,7 @@ ENDS = {
     Outcome.ERROR: ("retry", "error"),
     Outcome.CONFLICT: ("retry", "conflict"),
     Outcome.KEPT: ("keep", None),
+    Outcome.ACTIVE: ("touch", None),
     Outcome.ENDPOINT_MISSING: ("release", None),
     Outcome.AUTH: ("release", None),
     Outcome.QUOTA: ("release", None),

@@ -90,7 +90,6 @@ def test_only_all_of_a_systems_metadata_makes_an_object_the_providers_own() -> N
     assert not kind.is_system({"created_by": "user"})
     assert not kind.is_system({})
     assert not OPENAI["assistant"].is_system({})
-    assert (kind.look_first, OPENAI["assistant"].look_first) == (True, False)
 
 
 def test_conversations_are_not_sunset() -> None:

@@ -1,13 +1,13 @@
 """Deleting one resource: see what would keep it, empty what the provider would leave behind, then DELETE."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.answers import Reply, document
 from lapse.kinds import Kind
-from lapse.listing import MAX_PAGES, Listed, cut, read_object, read_page
+from lapse.listing import MAX_PAGES, cut, read_page
+from lapse.looking import look
 from lapse.outcomes import (
     Limited,
     Outcome,
@@ -16,46 +16,45 @@ from lapse.outcomes import (
     classify,
     classify_item,
     classify_read,
-    exists,
     limited,
     unconfirmed,
 )
-from lapse.policy import Keep
 from lapse.providers import Provider
+from lapse.terms import Terms
+
+Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
+"""Deletes the children of the object with this id and body; returns why the parent has to stay, or None."""
 
 ITEMS_AT_ONCE = 8
 """Children of one resource deleted at the same time; the provider's ``concurrency`` holds over all."""
 
+_FREE = Terms()
+
 
 async def delete(
-    provider: Provider,
-    kind: Kind,
-    object_id: str,
-    *,
-    keep: Sequence[Keep] = (),
-    spend: Spend,
-    items: bool = True,
+    provider: Provider, kind: Kind, object_id: str, *, terms: Terms = _FREE, spend: Spend, family: Family | None = None
 ) -> Verdict:
     """Delete one resource and return what came of it.
 
-    Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left.
+    Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left that should go.
 
     Args:
         provider: The account it belongs to.
         kind: What it is.
         object_id: Its id.
-        keep: What protects it; it is read first if there is any, or if its kind asks for that, unless reading would
-            keep it alive.
+        terms: What lets it live, and what goes with it.
         spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
             raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
-        items: False leaves its children to the provider.
+        family: Deletes its children, given what it says of itself; None leaves them alone.
 
     """
-    look = kind.witness and (keep or kind.look_first)
-    if look and (verdict := await _spared(provider, kind, object_id, keep, spend)):
-        return verdict
+    sight = await look(provider, kind, object_id, terms, spend)
+    if sight.verdict:
+        return sight.verdict
     confirmed = 0
-    if items and kind.child:
+    if family and (verdict := await family(object_id, sight.body)):
+        return verdict
+    if terms.items and kind.child:
         emptying = _Emptying(provider, kind, kind.child, object_id, spend)
         verdict = await emptying.run()
         confirmed = emptying.confirmed
@@ -63,47 +62,6 @@ async def delete(
             return replace(verdict, items=confirmed)
     reply = await provider.delete(kind, object_id)
     return replace(classify(kind, object_id, reply, provider.recognisers), items=confirmed)
-
-
-async def _spared(provider: Provider, kind: Kind, object_id: str, keep: Sequence[Keep], spend: Spend) -> Verdict | None:
-    """Return why it is not to be deleted, or None if neither a rule nor the object itself says so.
-
-    A read that finds it gone is the answer: it names the same id in the same words as a DELETE would, and a
-    DELETE would act on something whose name was never seen.
-    """
-    try:
-        await spend(1)
-    except Limited as reason:
-        return limited(reason)
-    reply = await provider.read(kind, object_id)
-    found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-    if found is None:
-        return classify_read(kind, object_id, reply, provider.recognisers)
-    return _said_of(kind, found, reply, keep)
-
-
-def _said_of(kind: Kind, found: Listed, reply: Reply, keep: Sequence[Keep]) -> Verdict | None:
-    if any(rule.matches(found.name, found.metadata) for rule in keep):
-        return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
-    if kind.is_system(found.metadata):
-        return Verdict(Outcome.KEPT, status=reply.status, detail="the provider made it for itself")
-    body = document(reply)
-    if unseen := _unseen(kind, body, keep):
-        return unconfirmed(reply, f"without a {unseen} to go by")
-    if body.get("status") in kind.busy:
-        return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"its status is {body['status']}")
-    return None
-
-
-def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
-    """Return what decides and the object does not show: absent, or of another type than its own."""
-    if any(rule.name is not None for rule in keep) and not isinstance(body.get(kind.name_field, 0), str | None):
-        return "name"
-    if (kind.system or any(rule.metadata for rule in keep)) and not isinstance(body.get("metadata", 0), dict | None):
-        return "metadata"
-    if kind.busy and not isinstance(body.get("status"), str):
-        return "status"
-    return None
 
 
 @dataclass(slots=True)

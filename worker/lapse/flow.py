@@ -65,6 +65,8 @@ class Flow:
             Limited: they would not come within ``within`` seconds.
 
         """
+        if self._suspect:
+            return  # the one attempt that an open breaker lets through is let through whole
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while requests > 0:
@@ -99,6 +101,7 @@ class Flow:
 
     async def _block(self, seconds: float, reason: str) -> str | None:
         self._shut_until = time.monotonic() + seconds
+        self._suspect = False
         changed = (await self._carrier.carry([self._call("block", round(seconds * 1000), reason)]))[0]
         return {1: "opened", -1: "mended"}.get(int(changed))
 

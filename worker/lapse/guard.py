@@ -4,9 +4,11 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
+from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
+from lapse.terms import Terms
 
 BACKOFF_FIRST = 5.0
 BACKOFF_LONGEST = 3600.0
@@ -95,6 +97,26 @@ def baseline(survey: Survey) -> dict[str, str | int]:
     }
 
 
+def terms(rule: Rule, kind: Kind, claim: Claim, now: int, *, whole: bool = False) -> Terms:
+    """Return what a claimed resource is deleted under; ``now`` is registry milliseconds.
+
+    What its ttl from last activity made due has been idle since, if the application tells of its use. What is due for
+    any other reason may be in use at this moment.
+    """
+    timed = claim.by == "ttl" and rule.ttl is not None
+    idle = rule.anchor == "last_active_at"
+    ttl = rule.ttl or 0
+    long = kind.longest_run is not None and ttl >= kind.longest_run
+    return Terms(
+        keep=rule.keep,
+        idle_since=now / 1000 - ttl if timed and idle and kind.active_field else None,
+        resting=timed and long and (kind.runs is None or (idle and not rule.touches_stated)),
+        cancel=rule.cancel,
+        items=rule.cascade.get("conversation_item", "delete") == "delete",
+        whole=whole,
+    )
+
+
 def settlement(claim: Claim, verdict: Verdict) -> Settled:
     """Decide what becomes of a claim: ids are kept unless the provider said that they are gone."""
     act, delay, counted, reason = _consequence(claim, verdict)
@@ -113,6 +135,7 @@ def settlement(claim: Claim, verdict: Verdict) -> Settled:
         status=verdict.status,
         request=verdict.request_id,
         items=verdict.items,
+        active=None if verdict.active_at is None else round(verdict.active_at * 1000),
     )
 
 
@@ -123,6 +146,7 @@ _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
     Outcome.INVALID: ("quarantine", 0, False, "invalid"),
     Outcome.UNPROVEN: ("retry", UNPROVEN_AGAIN, False, "unproven"),
     Outcome.KEPT: ("keep", KEPT_AGAIN, False, None),
+    Outcome.ACTIVE: ("touch", 0, False, None),
 }
 
 

@@ -54,7 +54,10 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one claim: ``act`` is done, retry, keep, quarantine or release; ``delay`` is in milliseconds."""
+    """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
+
+    ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds.
+    """
 
     id: str
     token: int
@@ -70,6 +73,7 @@ class Settled:
     status: int | None = None
     request: str | None = None
     items: int = 0
+    active: int | None = None
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""

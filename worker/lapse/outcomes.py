@@ -39,6 +39,7 @@ SLOW_DOWN = 900.0
 class Outcome(StrEnum):
     """What became of one resource in one attempt.
 
+    ``ACTIVE``: the provider saw it used since.
     No answer means ``UNPROVEN``: the sweep makes it out of an ``ALREADY_GONE`` that it has no proof for.
     """
 
@@ -56,6 +57,7 @@ class Outcome(StrEnum):
     ERROR = "error"
     UNSUPPORTED = "unsupported"
     KEPT = "kept"
+    ACTIVE = "active"
     LIMITED = "limited"
 
 
@@ -91,6 +93,7 @@ class Verdict:
         status: The HTTP status, None without an answer.
         request_id: The provider's own name of the request.
         items: Children confirmed deleted on the way.
+        active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
 
     """
 
@@ -101,6 +104,7 @@ class Verdict:
     status: int | None = None
     request_id: str | None = None
     items: int = 0
+    active_at: float | None = None
 
 
 _FAILURES = {

@@ -175,6 +175,10 @@ class Provider:
             return _never_sent("invalid", str(error))
         return await self._about("items", "DELETE", kind, object_id, tail, limit=OBJECT_BYTES)
 
+    async def part(self, op: str, method: str, kind: Kind, object_id: str, path: str) -> Reply:
+        """Send a request about what lies below one object; ``path`` is percent-encoded."""
+        return await self._about(op, method, kind, object_id, path, limit=PAGE_BYTES)
+
     async def listing(
         self, kind: Kind, spend: Spend, *, max_pages: int = MAX_PAGES, max_objects: int = MAX_OBJECTS
     ) -> Listing:

@@ -21,10 +21,12 @@ from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Rule, SweepSection
 from lapse.proof import TRIES, Proof
 from lapse.providers import Provider
+from lapse.terms import Terms, active
 
 log = structlog.get_logger("lapse")
 
 PAUSE_CHECK = 1.0
+ACTIVITY_LASTS = 10.0  # seconds that a list's last activities are gone by
 LONGEST_NAP = 0.5
 UNPROVEN_ENOUGH = 20
 STRANGE_ENOUGH = 20  # ids tried one by one before many at once, if no answer is good
@@ -98,6 +100,9 @@ class Run:
         self._now = 0
         self._strange = 0
         self._over = False
+        self._listing = asyncio.Lock()
+        self._activity: dict[str, float | None] = {}
+        self._activity_until = 0.0
 
     def crew(self) -> Crew:
         """Return the hands that delete and the batches that record."""
@@ -248,10 +253,10 @@ class Run:
         try:
             if time.monotonic() > claim.begin_by or self.means.stop.is_set() or self.means.flow.shut:
                 return self._unused(claim)
-            verdict = await delete(
-                self.means.provider, self.kind, object_id, keep=self.rule.keep, spend=self._spender(claim),
-                items=self.rule.cascade.get("conversation_item", "delete") == "delete",
-            )  # fmt: skip
+            terms = guard.terms(self.rule, self.kind, claim, self._now)
+            verdict = await self._seen_active(object_id, terms) or await delete(
+                self.means.provider, self.kind, object_id, terms=terms, spend=self._spender(claim)
+            )
             verdict = await self._proof.judge(object_id, verdict, self._now)
             await self._heed(object_id, verdict)
         except Limited as reason:
@@ -264,6 +269,19 @@ class Run:
             log.exception("deletion.failed", id=object_id, **named(self.rule.partition))
             verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
         return guard.settlement(claim, verdict)
+
+    async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
+        """Ask the list for the last activity of what a read would keep alive."""
+        if self.kind.witness or terms.idle_since is None:
+            return None
+        async with self._listing:
+            if time.monotonic() > self._activity_until:
+                listing = await self.means.provider.listing(self.kind, self.spend)
+                if not listing.complete:
+                    return listing.verdict or Verdict(Outcome.LIMITED, detail=listing.reason or "")
+                self._activity = {item.id: item.last_active_at for item in listing.items}
+                self._activity_until = time.monotonic() + ACTIVITY_LASTS
+        return active(terms.idle_since, self._activity.get(object_id))
 
     def _spender(self, claim: Claim) -> Any:  # noqa: ANN401 - a Spend
         async def spend(requests: int = 1) -> None:
@@ -331,7 +349,7 @@ _NO_WITNESS = (
     "wrong key, project or base_url?"
 )
 _HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
-_GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT}
+_GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
 
 
 def _refusals(status: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ OUTCOMES = (
     "invalid",
     "unrecognised",
     "kept",
+    "active",
     "refused",
 )
 RESULTS = (

@@ -24,8 +24,8 @@ class _Counts:
 class Tally:
     """Requests since they were last drained: how many, with what result, how long.
 
-    ``op`` is ``delete``, ``read``, ``list``, ``items``, ``probe`` or ``witness``. A result is the status, or
-    the one word for the failure that took its place.
+    ``op`` is ``delete``, ``read``, ``list``, ``items``, ``probe``, ``witness`` or ``cancel``. A result is the status,
+    or the one word for the failure that took its place.
     """
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class Wire:
         """Send one request without a body and return what became of it.
 
         Args:
-            method: ``GET`` or ``DELETE``.
+            method: ``GET``, ``DELETE``, or ``POST``.
             url: Absolute and already percent-encoded; it is sent as it stands.
             headers: All of them but Host.
             limit: How many bytes of the answer's body are kept, after decompression.

@@ -17,6 +17,13 @@ class Sunset(NamedTuple):
         return today >= self.date
 
 
+class Runs(NamedTuple):
+    """Work on an object that has a list of its own, below the object's URL; ``active``: statuses of what still runs."""
+
+    path: str
+    active: frozenset[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of object at one type of provider.
@@ -43,6 +50,9 @@ class Kind:
         created_field: The field with the creation time: seconds since 1970, or ISO 8601 with an offset.
         active_field: The field with the last activity, where the provider keeps one; None where it does not.
         busy: What ``status`` says while work runs on an object: it is read just before its deletion, and left alone.
+        runs: The work on an object, where that is a list of its own: its newest entry is read just before its deletion.
+        cancel: What is POSTed below the object's URL, or a run's, to end the work; None: there is no such thing.
+        longest_run: Seconds after which no work that began still runs; None: it may run for any time.
         system: Metadata of objects that the provider made for itself and that are never deleted: read as ``busy`` is.
         native_expiry: True if the provider deletes them by itself, so that one being gone already is no news.
         witness: True if one may be read to learn whether it exists; False where reading it keeps it alive.
@@ -70,6 +80,9 @@ class Kind:
     created_field: str = "created_at"
     active_field: str | None = None
     busy: frozenset[str] = frozenset()
+    runs: Runs | None = None
+    cancel: str | None = None
+    longest_run: float | None = None
     system: Mapping[str, str] = field(default_factory=dict)
     native_expiry: bool = False
     witness: bool = True
@@ -82,9 +95,9 @@ class Kind:
         return self.child.path if self.child else None
 
     @property
-    def look_first(self) -> bool:
-        """True if what the object itself says decides whether it may be deleted, whatever the rules are."""
-        return bool(self.busy or self.system)
+    def tells_activity(self) -> bool:
+        """True if the provider keeps the time of last activity of each."""
+        return self.active_field is not None
 
     def is_system(self, metadata: Mapping[str, str]) -> bool:
         """Return True if an object with this metadata is the provider's own."""

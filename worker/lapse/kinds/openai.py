@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from lapse.kinds.kind import Kind, Sunset
+from lapse.kinds.kind import Kind, Runs, Sunset
 
 # https://platform.openai.com/docs/deprecations: announced 2025-08-26, shut down a year later.
 _ASSISTANTS_SUNSET = {
@@ -30,6 +30,9 @@ OPENAI = (
         headers=_ASSISTANTS_BETA,
         # Threads have no list; whoever serves threads serves assistants beside them.
         probe="/assistants?limit=1",
+        runs=Runs("/runs", frozenset({"queued", "in_progress", "requires_action", "cancelling"})),
+        cancel="/cancel",
+        longest_run=3600,  # "runs expire ten minutes after creation" (assistants/deep-dive)
         sunsets=_ASSISTANTS_SUNSET,
     ),
     Kind(
@@ -87,6 +90,9 @@ OPENAI = (
         deleted_object="response",  # not "response.deleted" (API reference, responses/delete)
         # github.com/BerriAI/litellm/issues/34422: the answer to a DELETE, passed on
         not_found=("Response with id {id} not found",),
+        busy=frozenset({"queued", "in_progress"}),
+        cancel="/cancel",
+        longest_run=86_400,  # a background response's polling data is kept for minutes; no limit is documented
         native_expiry=True,  # "saved for 30 days by default" (guides/conversation-state)
     ),
     Kind(

@@ -1,7 +1,8 @@
 -- @include lease
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items}]}; act: done | retry | keep | quarantine | release.
+--   delay, counted, unknown, reason, detail, status, request, items, active}]};
+--   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 
 local batch = cjson.decode(ARGV[3])
@@ -59,15 +60,21 @@ end
 local function again(one, record)
   if one.act == 'release' or not one.unknown then refund(record.p) end
   if one.act == 'retry' then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
-  write(({ release = 'released', keep = 'kept', retry = 'retried' })[one.act], one, record, one.outcome)
+  write(({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act], one, record, one.outcome)
   take(one.id, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
+  if one.act == 'touch' and not record.e then
+    record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
+  end
   if record.g then
     reply[2] = reply[2] + release_edges(one.id)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
     set_aside(one.id, record, 'parked', now)
+  elseif one.act == 'touch' then
+    record.o = nil
+    index(one.id, record)
   elseif one.act == 'keep' and not record.q then
     set_aside(one.id, record, 'kept', now + one.delay)
   elseif (record.n or 0) >= batch.attempts then

@@ -151,8 +151,6 @@ def _where(given: Given, policy: Policy, file: File, providers: Collection[str])
             yield Problem(
                 (*at, "keep", i, *written), "is blank, and a blank does not mean everything: give a name or metadata"
             )
-    if policy.cancel:
-        yield _later((*at, "cancel"))
     if policy.provider is None and "provider" not in given.broken and len(providers) != 1:
         choice = f"write one of {', '.join(sorted(providers))}" if providers else "write [providers.NAME] first"
         yield Problem((*at, "provider"), f"is missing: {choice}")
@@ -178,6 +176,8 @@ def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kin
             yield Problem((*at, "kind"), text)
         if policy.orphan and not kind.listable:
             yield Problem((*at, "orphan"), f"{kind.plural} cannot be listed: there is no way to find orphans")
+        if policy.cancel and not kind.cancel:
+            yield Problem((*at, "cancel"), f"has no meaning: nothing runs on {kind.plural} that could be cancelled")
         yield from _keep(at, policy, kind)
     yield from _cascade(at, policy, found)
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lapse.kinds import KINDS
 from lapse.model import Partition
 from lapse.policy import models
 from lapse.policy.checks import account_of, base_url, ttl_of
@@ -72,7 +73,8 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "enforce": policy.mode == "enforce",
         "max_deletions": None if pace is None else Pace(pace.amount, pace.window),
         "max_newly_due": _share(share),
-        "touches_stated": policy.touches == "none",
+        # Where the provider keeps the last activity it is asked: no touch is needed.
+        "touches_stated": policy.touches == "none" or KINDS[account.type][kind].tells_activity,
         "expect_gone": policy.expect_gone,
         "cancel": policy.cancel,
         "formerly": tuple(sorted(set(policy.formerly))),

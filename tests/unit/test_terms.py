@@ -1,0 +1,104 @@
+"""What has to hold of one object for it to be deleted."""
+
+from dataclasses import replace
+
+import pytest
+
+from lapse import guard
+from lapse.kinds import KINDS
+from lapse.ledger import Claim
+from lapse.model import Partition, Resource
+from lapse.outcomes import Outcome
+from lapse.policy import Keep, Rule
+from lapse.terms import Terms, active
+
+HOUR = 3600.0
+NOW = 1_800_000_000_000
+OPENAI = KINDS["openai"]
+RULE = Rule(
+    partition=Partition("openai", "thread", "chat"), ttl=HOUR, anchor="last_active_at", max_age=None, orphan=None,
+    keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=False,
+    expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
+)  # fmt: skip
+
+
+def claim(by: str) -> Claim:
+    return Claim(Resource("openai", "thread", "x"), "chat", 1, NOW, by, 0, after_unknown=False, begin_by=0.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "by", "resting"),
+    [
+        ("thread", RULE, "ttl", True),
+        ("thread", RULE, "expires_at", False),
+        ("thread", RULE, "max_age", False),
+        ("thread", RULE, "orphan", False),
+        ("thread", replace(RULE, ttl=HOUR - 1), "ttl", False),
+        ("thread", replace(RULE, anchor="created_at"), "ttl", False),
+        ("thread", replace(RULE, touches_stated=True), "ttl", False),
+        ("response", replace(RULE, ttl=24 * HOUR, anchor="created_at"), "ttl", True),
+        ("response", replace(RULE, ttl=23 * HOUR), "ttl", False),
+        ("assistant", RULE, "ttl", False),
+    ],
+)
+def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
+    kind: str,
+    rule: Rule,
+    by: str,
+    resting: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    assert resting is guard.terms(rule, OPENAI[kind], claim(by), NOW).resting
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "by", "since"),
+    [
+        ("vector_store", RULE, "ttl", NOW / 1000 - HOUR),
+        ("container", RULE, "ttl", NOW / 1000 - HOUR),
+        ("vector_store", RULE, "max_age", None),
+        ("vector_store", RULE, "expires_at", None),
+        ("vector_store", replace(RULE, anchor="created_at"), "ttl", None),
+        ("thread", RULE, "ttl", None),
+    ],
+)
+def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
+    kind: str, rule: Rule, by: str, since: float | None
+) -> None:
+    assert since == guard.terms(rule, OPENAI[kind], claim(by), NOW).idle_since
+
+
+@pytest.mark.parametrize(
+    ("kind", "terms", "asked"),
+    [
+        ("file", Terms(), False),
+        ("file", Terms(keep=(Keep("x", {}),)), True),
+        ("file", Terms(whole=True), True),
+        ("container", Terms(keep=(Keep("x", {}),), idle_since=1.0, whole=True), False),
+        ("vector_store", Terms(idle_since=1.0), True),
+        ("file", Terms(idle_since=1.0), False),
+        ("response", Terms(), True),
+        ("response", Terms(resting=True), False),
+    ],
+)
+def test_an_object_is_read_only_where_what_it_says_decides(
+    kind: str,
+    terms: Terms,
+    asked: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    assert asked is terms.ask(OPENAI[kind])
+
+
+def test_an_object_lives_on_if_it_was_used_after_the_cut_off() -> None:
+    seen = active(100.0, 101.5)
+
+    assert seen is not None
+    assert (Outcome.ACTIVE, 101.5) == (seen.outcome, seen.active_at)
+    assert [None, None, None] == [active(100.0, 100.0), active(None, 101.0), active(100.0, None)]
+
+
+def test_the_last_activity_travels_in_milliseconds() -> None:
+    seen = active(1.0, 2.5)
+    assert seen is not None
+
+    settled = guard.settlement(claim("ttl"), seen)
+    assert (2500, "touch") == (settled.active, settled.act)

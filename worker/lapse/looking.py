@@ -1,0 +1,108 @@
+"""What an object says itself just before its deletion, and whether that lets it live."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lapse.answers import Reply, document
+from lapse.kinds import Kind
+from lapse.listing import Listed, read_object
+from lapse.outcomes import (
+    Limited,
+    Outcome,
+    Spend,
+    Verdict,
+    classify_read,
+    exists,
+    limited,
+    listed,
+    unconfirmed,
+)
+from lapse.policy import Keep
+from lapse.providers import Provider
+from lapse.terms import Terms, active
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look showed: a verdict if the object is not to be deleted now, and its body if it was read."""
+
+    verdict: Verdict | None = None
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spend: Spend) -> Sight:
+    """Read what decides about an object; no request where nothing does.
+
+    A read that finds it gone is the answer: it names the same id in the same words as a DELETE would, and a
+    DELETE would act on something whose name was never seen.
+    """
+    try:
+        body: Mapping[str, Any] = {}
+        if terms.ask(kind):
+            await spend(1)
+            reply = await provider.read(kind, object_id)
+            found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
+            if found is None:
+                return Sight(classify_read(kind, object_id, reply, provider.recognisers))
+            body = document(reply)
+            verdict = _said_of(kind, found, reply, terms)
+            if verdict and verdict.outcome is Outcome.CONFLICT and terms.cancel and kind.cancel:
+                verdict = await _cancel(provider, kind, object_id, kind.cancel, spend)
+            if verdict:
+                return Sight(verdict)
+        return Sight(await _at_work(provider, kind, object_id, terms, spend), body)
+    except Limited as reason:
+        return Sight(limited(reason))
+
+
+def _said_of(kind: Kind, found: Listed, reply: Reply, terms: Terms) -> Verdict | None:
+    if any(rule.matches(found.name, found.metadata) for rule in terms.keep):
+        return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
+    if kind.is_system(found.metadata):
+        return Verdict(Outcome.KEPT, status=reply.status, detail="the provider made it for itself")
+    body = document(reply)
+    if unseen := _unseen(kind, body, terms.keep):
+        return unconfirmed(reply, f"without a {unseen} to go by")
+    if body.get("status") in kind.busy:
+        return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"its status is {body['status']}")
+    return active(terms.idle_since, found.last_active_at)
+
+
+def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
+    """Return what decides and the object does not show: absent, or of another type than its own."""
+    if any(rule.name is not None for rule in keep) and not isinstance(body.get(kind.name_field, 0), str | None):
+        return "name"
+    if (kind.system or any(rule.metadata for rule in keep)) and not isinstance(body.get("metadata", 0), dict | None):
+        return "metadata"
+    if kind.busy and not isinstance(body.get("status"), str):
+        return "status"
+    return None
+
+
+async def _at_work(provider: Provider, kind: Kind, object_id: str, terms: Terms, spend: Spend) -> Verdict | None:
+    """Look at the newest run on an object. A server without such a list does not tell, and the DELETE decides."""
+    if kind.runs is None or terms.resting:
+        return None
+    await spend(1)
+    reply = await provider.part("read", "GET", kind, object_id, f"{kind.runs.path}?limit=1&order=desc")
+    page = listed(kind, reply)
+    if page is None:
+        verdict = classify_read(kind, object_id, reply, provider.recognisers)
+        return verdict if verdict.outcome in _TELLS_NOTHING else None
+    newest = next((run for run in page["data"] if isinstance(run, dict)), {})
+    if newest.get("status") not in kind.runs.active:
+        return None
+    if terms.cancel and kind.cancel:
+        return await _cancel(provider, kind, object_id, f"{kind.runs.path}/{newest.get('id')}{kind.cancel}", spend)
+    return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"a run on it is {newest['status']}")
+
+
+_TELLS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+
+
+async def _cancel(provider: Provider, kind: Kind, object_id: str, path: str, spend: Spend) -> Verdict:
+    """Ask for the end of what runs, "attempted but not guaranteed": whether it ended is seen at the next attempt."""
+    await spend(1)
+    reply = await provider.part("cancel", "POST", kind, object_id, path)
+    return Verdict(Outcome.CONFLICT, status=reply.status, detail="what runs on it was told to end")

@@ -1,0 +1,43 @@
+"""What has to hold of one object for it to be deleted. No I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lapse.kinds import Kind
+from lapse.outcomes import Outcome, Verdict
+from lapse.policy import Keep
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one object is deleted under.
+
+    Attributes:
+        keep: What protects it; it is read first if there is any, unless reading would keep it alive.
+        idle_since: Seconds since 1970. One that the provider saw active after it lives on; None asks nothing.
+        resting: True if it has been idle for longer than any work on it can run: no look for such work.
+        cancel: Cancel what still runs on it; it is deleted at a later attempt.
+        items: False leaves what it contains to the provider.
+        whole: Read it in any case: what it says of its children is wanted.
+
+    """
+
+    keep: Sequence[Keep] = ()
+    idle_since: float | None = None
+    resting: bool = False
+    cancel: bool = False
+    items: bool = True
+    whole: bool = False
+
+    def ask(self, kind: Kind) -> bool:
+        """Return True if something that the object says decides."""
+        works = bool(kind.busy) and not self.resting
+        dated = self.idle_since is not None and kind.active_field is not None
+        return kind.witness and bool(self.keep or kind.system or works or dated or self.whole)
+
+
+def active(idle_since: float | None, last_active_at: float | None) -> Verdict | None:
+    """Return that an object lives on because the provider saw it active, both in seconds since 1970, or None."""
+    if idle_since is None or last_active_at is None or last_active_at <= idle_since:
+        return None
+    return Verdict(Outcome.ACTIVE, active_at=last_active_at, detail="the provider saw it used since")

@@ -112,3 +112,8 @@ def control(namespace: str) -> str:
 def published(namespace: str) -> str:
     """Return the hash that worker processes publish: the names they know, beat's last tick, the config in use."""
     return f"{namespace}:published"
+
+
+def workers(namespace: str) -> str:
+    """Return the hash in which each worker process says when it last swept, and by which version of the config."""
+    return f"{namespace}:workers"

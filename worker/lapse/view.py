@@ -99,6 +99,11 @@ class View:
         """Return what worker processes and beat published."""
         return dict(self._client.hgetall(keys.published(self._namespace)))  # type: ignore[arg-type]
 
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """Return host:pid of each worker process of the last hour -> ``at`` (milliseconds), ``hash``, ``version``."""
+        stored: Any = self._client.hgetall(keys.workers(self._namespace))
+        return {name: json.loads(text) for name, text in stored.items()}
+
     def epoch(self) -> dict[str, str]:
         """Return the registry's epoch: its id, and when it was made in milliseconds; empty before a first worker."""
         return dict(self._client.hgetall(keys.epoch(self._namespace)))  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import keys, preflight
+from lapse import __version__, keys, preflight
 from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
@@ -33,6 +33,8 @@ FACTS_LAST = 60.0  # seconds; what preflight saw of the server
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
+SHOWN_EVERY = 30.0  # seconds between two signs of life of one process
+SHOWN_FOR = 3600.0  # seconds; an older sign of life is taken away
 
 log = structlog.get_logger("lapse")
 
@@ -60,6 +62,7 @@ class Work:
         self._retired: list[Provider] = []
         self._busy = 0
         self._facts: tuple[float, preflight.Facts] | None = None
+        self._shown = 0.0
 
     async def sweep(self, partition: Partition, sent: int | None) -> int | None:
         """Sweep one partition for one slice; see ``Runtime.sweep``."""
@@ -70,6 +73,7 @@ class Work:
             return None
         if self._host.stop.is_set() or not await self._permitted(config):
             return None
+        await self._show(config)
         run, before = await self._wake(rule, sent)
         if not run:
             log.debug("tick.needless", **named(partition))
@@ -96,6 +100,7 @@ class Work:
         config = self._host.current()
         if not await self._permitted(config):
             return
+        await self._show(config)
         await self._control.epoch()
         slots = await self._publish(config, sent)
         until = time.monotonic() + config.sweep.budget
@@ -121,6 +126,22 @@ class Work:
         if refusal:
             log.error("registry.refused", reason=refusal)
         return refusal is None
+
+    async def _show(self, config: Config) -> None:
+        """Say that this process lives, and with which config; take away what processes of the past said."""
+        if time.monotonic() - self._shown < SHOWN_EVERY:
+            return
+        self._shown = time.monotonic()
+        now, name = await self._control.now(), keys.workers(self._namespace)
+        said = {"at": now, "hash": config.hash, "version": __version__}
+        _set, flat = await self._carrier.run([("HSET", name, self._worker, json.dumps(said)), ("HGETALL", name)])
+        old = [
+            worker.decode()
+            for worker, text in zip(flat[::2], flat[1::2], strict=True)
+            if now - json.loads(text)["at"] > SHOWN_FOR * 1000
+        ]
+        if old:
+            await self._carrier.run([("HDEL", name, *old)])
 
     async def _wake(self, rule: Rule, sent: int | None) -> tuple[bool, str | None]:
         # Every complete listing counts towards `seen`: an orphan rule does not run twice in one interval.

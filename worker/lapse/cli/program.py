@@ -22,6 +22,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Begin": {
         "init": ("beginning", "Write an annotated policy file."),
         "check-config": ("beginning", "Check the policy file and say what each policy does."),
+        "doctor": ("examining", "Look at everything lapse stands on, and say what to mend."),
         "schema": ("beginning", "Print the policy file's JSON Schema."),
         "demo": ("serving", "Run the whole job on real parts, with nothing configured."),
     },

@@ -88,10 +88,15 @@ class Session:
             return self.config.registry.namespace
         return self.environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
 
+    @property
+    def named_provider(self) -> str | None:
+        """The account that ``--provider`` or ``LAPSE_PROVIDER`` names; None: all of them."""
+        return self._provider or self.environ.get("LAPSE_PROVIDER")
+
     @cached_property
     def default_provider(self) -> str | None:
         """The account of what names none: ``--provider``, ``LAPSE_PROVIDER``, or the only one configured; else None."""
-        chosen = self._provider or self.environ.get("LAPSE_PROVIDER")
+        chosen = self.named_provider
         known = list(self.config.accounts) if self.configured else []
         if chosen:
             return keys.name(chosen, "provider")
@@ -118,7 +123,7 @@ class Session:
             ConfigError: there is none.
 
         """
-        wanted = self._provider or self.environ.get("LAPSE_PROVIDER")
+        wanted = self.named_provider
         found = [
             rule
             for rule in self.config.rules

@@ -1,0 +1,109 @@
+"""``lapse doctor``: everything lapse stands on, each with a level and a fix."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from lapse import doctor as checks
+from lapse import log
+from lapse.cli import output
+from lapse.cli.arguments import config_option, json_option, provider_option
+from lapse.cli.codes import Code
+from lapse.cli.session import Hands, Session
+from lapse.errors import ConfigError, LapseError
+from lapse.flow import Flow
+from lapse.policy import Account
+from lapse.preflight import Finding, Level
+from lapse.providers import Provider
+from lapse.settings import ConfigFile, broker_source, find
+
+WORDS = {Level.OK: "ok", Level.WARNING: "warn", Level.FATAL: "fail", Level.UNKNOWN: "unknown"}
+STYLES = {Level.OK: output.GOOD, Level.WARNING: output.WARN, Level.FATAL: output.BAD, Level.UNKNOWN: output.WARN}
+TIMEOUT = 10.0
+"""Seconds for one answer of a provider."""
+
+
+@click.command()
+@provider_option
+@config_option
+@json_option
+def doctor(*, provider: str | None, config: str | None, as_json: bool) -> int:
+    """Look at the config, Redis, the broker, beat, the workers and every provider, and say what to mend.
+
+    Nothing is changed. Each provider is sent one request that lists or reads and counts in its budget.
+
+    The exit code is 0 if nothing failed, 2 for the config, 4 if something does not answer, and 5 for all else that
+    fails. Warnings, and what could not be found out, do not change it.
+
+    Examples:
+      lapse doctor
+      lapse doctor --json
+      lapse doctor --provider openai
+
+    """
+    log.configure("ERROR")
+    session = Session(config, provider)
+    try:
+        findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
+        findings += session.run(lambda hands: _registry(hands, session))
+    except ConfigError as error:
+        findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]
+        _tell(findings, as_json=as_json)
+        return Code.USAGE
+    _tell(findings, as_json=as_json)
+    return _code(findings)
+
+
+async def _registry(hands: Hands, session: Session) -> list[Finding]:
+    findings = await checks.server(hands.carrier, session.config)
+    up = findings[0].name != "server"
+    if up:
+        view, used = session.view, session.config
+        published, now = view.published(), view.now()
+        findings += checks.broker(used, broker_source(used, session.environ))
+        findings += [checks.beat(used, published, now), *checks.workers(used, view, published, now)]
+    return findings + list(await asyncio.gather(*(_account(hands, session, one, up=up) for one in _accounts(session))))
+
+
+def _accounts(session: Session) -> Iterator[Account]:
+    named = session.named_provider
+    if named is not None and named not in session.config.accounts:
+        raise ConfigError(f"{session.config.path} has no provider {named}: it has {', '.join(session.config.accounts)}")
+    yield from (account for name, account in session.config.accounts.items() if named in {None, name})
+
+
+async def _account(hands: Hands, session: Session, account: Account, *, up: bool) -> Finding:
+    rules = [rule for rule in session.config.rules if rule.partition.provider == account.name]
+    try:
+        async with Provider(account, session.environ, timeout=TIMEOUT) as provider:
+            flow = Flow(hands.carrier, session.namespace, account) if up else None
+            return await checks.account(provider, rules, hands.ledger if up else None, flow)
+    except LapseError as error:
+        return Finding(f"provider {account.name}", Level.FATAL, str(error), "correct its table in the policy file")
+
+
+def _tell(findings: list[Finding], *, as_json: bool) -> None:
+    if as_json:
+        worst = [level for level in (Level.FATAL, Level.WARNING, Level.UNKNOWN) if level in {f.level for f in findings}]
+        output.document({"level": WORDS[worst[0] if worst else Level.OK], "findings": [_plain(f) for f in findings]})
+        return
+    for finding in findings:
+        output.say(f"{WORDS[finding.level]:<7} {finding.name}: {finding.detail}", STYLES[finding.level])
+        if finding.fix and finding.level is not Level.OK:
+            output.say(f"-> {finding.fix}", output.STRONG, indent=8)
+
+
+def _plain(finding: Finding) -> dict[str, str]:
+    said = {"name": finding.name, "level": WORDS[finding.level], "detail": finding.detail}
+    return {**said, "fix": finding.fix} if finding.level is not Level.OK and finding.fix else said
+
+
+def _code(findings: list[Finding]) -> int:
+    failed = {finding.name for finding in findings if finding.level is Level.FATAL}
+    if "config" in failed:
+        return Code.USAGE
+    if failed & {"server", "broker"}:
+        return Code.TEMPORARY
+    return Code.PARTIAL if failed else Code.OK

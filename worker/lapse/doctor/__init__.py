@@ -1,0 +1,10 @@
+"""What ``lapse doctor`` looks at: each check is a finding with a level, in words, and with a fix where one is needed.
+
+Nothing is changed, and a provider is sent one harmless request each.
+"""
+
+from lapse.doctor.accounts import account
+from lapse.doctor.running import beat, broker, config, workers
+from lapse.doctor.server import server
+
+__all__ = ["account", "beat", "broker", "config", "server", "workers"]

@@ -1,0 +1,109 @@
+"""What runs around the registry: the broker and how Celery talks to it, beat, the workers, and the config they use."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlsplit
+
+import redis
+
+from lapse import health
+from lapse.celery_settings import settings
+from lapse.log import redact
+from lapse.policy import Config
+from lapse.preflight import Finding, Level
+from lapse.settings import ConfigFile, Source
+from lapse.view import View
+
+TIMEOUT = 5.0
+RECENT = 600.0  # seconds; a process with something to do has shown itself by then
+BRPOP = 2.0  # seconds; kombu waits for a message for one, and must not take that for a lost connection
+
+
+def config(file: ConfigFile) -> Finding:
+    """Say which file is in use, and what it enforces."""
+    used = file.current()
+    if not file.ok:
+        return Finding("config", Level.FATAL, file.error or "invalid", "lapse check-config says all that is wrong")
+    enforced = sum(rule.enforce for rule in used.rules)
+    detail = f"{used.path}, version {used.hash}: {enforced} of {len(used.rules)} partitions enforce"
+    if used.variables:
+        detail += f"; set by the environment: {', '.join(used.variables)}"
+    if not used.rules:
+        return Finding(
+            "config", Level.WARNING, f"{detail}; nothing is ever deleted", "write a policy: lapse init shows one"
+        )
+    return Finding("config", Level.OK, detail)
+
+
+def broker(used: Config, source: Source) -> list[Finding]:
+    """Look at Celery's Redis, and at whether a connection that died without a word is noticed."""
+    return [_broker_answers(source), _transport(used, source)]
+
+
+def _broker_answers(source: Source) -> Finding:
+    where = f"{redact(source.url)} (from {source.origin})"
+    client = redis.Redis.from_url(_for_redis(source.url), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    try:
+        with client:
+            client.ping()
+            policy = str(dict(client.info("memory")).get("maxmemory_policy", "unknown"))
+    except (redis.RedisError, OSError) as error:
+        return Finding("broker", Level.FATAL, f"{where}: {error}", "start it, or correct [celery] broker_url")
+    if policy.startswith("allkeys-"):
+        detail = f"{where} evicts by {policy}: wake-ups may vanish, and come an interval later"
+        return Finding("broker", Level.WARNING, detail, "set maxmemory-policy to noeviction there")
+    return Finding("broker", Level.OK, f"{where} answers")
+
+
+def _transport(used: Config, source: Source) -> Finding:
+    made = settings(used, source.url)
+    options = dict(made["broker_transport_options"])
+    said = dict(parse_qsl(urlsplit(source.url).query))
+    options |= {name: float(said[name]) for name in ("socket_timeout", "health_check_interval") if name in said}
+    detail = ", ".join(
+        f"{name} {options[name]}"
+        for name in ("socket_timeout", "health_check_interval", "socket_keepalive", "visibility_timeout")
+    )
+    wrong = [
+        (not options["socket_timeout"] or options["socket_timeout"] <= BRPOP, "socket_timeout must be above 2 s"),
+        (not options["health_check_interval"], "health_check_interval must not be 0"),
+        (options["visibility_timeout"] <= made["task_time_limit"], "visibility_timeout must exceed task_time_limit"),
+    ]
+    for holds, why in wrong:
+        if holds:
+            return Finding("celery_transport", Level.FATAL, f"{detail}: {why}", "take it out of the broker's URL")
+    return Finding("celery_transport", Level.OK, detail)
+
+
+def _for_redis(url: str) -> str:
+    """Return kombu's spelling of a URL as redis-py has it."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis+socket":
+        return url
+    return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
+
+
+def beat(used: Config, published: Mapping[str, str], now: int) -> Finding:
+    """Say whether beat has sent a wake-up lately."""
+    lives, detail = health.ticked(used, published.get("beat"), now, "beat has never sent one")
+    fix = "" if lives else "start one: celery -A lapse.app beat, or worker --beat"
+    return Finding("beat", Level.OK if lives else Level.FATAL, detail, fix)
+
+
+def workers(used: Config, view: View, published: Mapping[str, str], now: int) -> list[Finding]:
+    """Say whether wake-ups come through, and which processes use which version of the config."""
+    lives, detail = health.ticked(used, published.get("tick"), now, "none has come back through a worker")
+    fix = "" if lives else "start a worker (celery -A lapse.app worker), or look at its log"
+    first = Finding("wake_up", Level.OK if lives else Level.FATAL, detail, fix)
+    recent = {name: one for name, one in view.workers().items() if now - one["at"] <= RECENT * 1000}
+    if not recent:
+        return [first, Finding("workers", Level.FATAL, "no worker has shown itself in ten minutes", "start one")]
+    hosts = len({name.rpartition(":")[0] for name in recent})
+    count = f"{len(recent)} processes on {hosts} hosts in the last ten minutes"
+    other = sorted({f"{name} ({one['hash']})" for name, one in recent.items() if one["hash"] != used.hash})
+    if other:
+        detail = f"{count}; with another version of the config than {used.hash} here: {', '.join(other[:5])}"
+        return [
+            first,
+            Finding("workers", Level.WARNING, detail, "give all hosts the same file; workers take it up alone"),
+        ]
+    return [first, Finding("workers", Level.OK, f"{count}, all with this version of the config")]

@@ -5,12 +5,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from lapse import Registry
+import evidence
 from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.flow import Flow
@@ -22,6 +23,9 @@ from lapse.providers import Provider
 from lapse.run import Means, Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
+from oracle.history import History, Policy, Resource, Violation
+from oracle.verdict import violations
+from recording import RecordingRegistry
 
 KEY = "sk-test-0123456789abcdef"
 DAY = 86400.0
@@ -44,7 +48,7 @@ class World:
         self.url = url
         self.sandbox = sandbox
         self.carrier = carrier
-        self.registry = Registry(url, provider="openai", timeout=5)
+        self.registry = RecordingRegistry(url, provider="openai", timeout=5)
         self.raw: Any = redis.Redis.from_url(url, decode_responses=True)  # typed, every reply could be bytes
         self.stop = Switch()
         self.account = Account(
@@ -59,6 +63,12 @@ class World:
             touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
         )  # fmt: skip
         self.open: list[Provider] = []
+        self.began = time.time()
+        self.policies: list[Policy] = []
+        self.stamped: set[Resource] = set()
+        self.unpromised: set[str] = set()
+        """Promises that this test breaks by its own hand."""
+        self.decides(self.rule)
 
     def means(self, **changes: Any) -> Means:
         environ = {"KEY": changes.pop("key", KEY)}
@@ -71,11 +81,41 @@ class World:
 
     async def sweep(self, *, before: str | None = None, means: Means | None = None, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)
+        self.decides(self.rule)
         return await sweep(means or self.means(), self.rule, before=before)
 
     async def orphans(self, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)
+        self.decides(self.rule)
         return await collect_orphans(self.means(), self.rule)
+
+    def decides(self, rule: Rule) -> None:
+        """Note that this version of a policy is in force from now on, and the one before is no more."""
+        new = evidence.policy(rule, time.time())
+        where = (new.provider, new.kind, new.name)
+        for i, one in enumerate(self.policies):
+            if (one.provider, one.kind, one.name) == where and one.until > new.since:
+                if replace(one, since=new.since) == new:
+                    return
+                self.policies[i] = replace(one, until=new.since)
+        self.policies.append(new)
+
+    def judge(self, directory: Path) -> list[Violation]:
+        """Return what the oracle finds wrong with all that happened here."""
+        path = directory / "scraped.toml"
+        path.write_text(evidence.policy_file(self.policies, self.sandbox.url))
+        history = History(
+            tuple(self.registry.calls),
+            evidence.traffic(self.sandbox.requests(), "openai"),
+            tuple(evidence.pending_audit(self.url)),
+            tuple(self.policies),
+            metrics=evidence.scrape(self.url, path, {"KEY": KEY}) if self.policies else None,
+            ended=time.time(),
+            began=self.began,
+            stamped=frozenset(self.stamped),
+            secrets=(KEY,),
+        )
+        return violations(history, without=self.unpromised)
 
     def seed(self, n: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any) -> list[str]:
         """Create objects at the provider and register them as that many days old."""
@@ -119,12 +159,14 @@ class World:
 
 
 @pytest.fixture
-async def world(redis_url: str, sandbox: Sandbox) -> AsyncIterator[World]:
+async def world(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[World]:
     carrier = Carrier(redis_url, 5)
     made = World(redis_url, sandbox, carrier)
     yield made
+    found = made.judge(tmp_path)
     for provider in made.open:
         await provider.aclose()
     made.registry.close()
     made.raw.close()
     await carrier.aclose()
+    assert found == [], "\n".join(map(str, found))

@@ -7,6 +7,7 @@ import pytest
 
 from lapse.model import Partition
 from lapse.policy import Keep, Orphan, Share
+from oracle.history import Resource
 from world import World
 
 ORPHANS = Orphan(min_age=0.001, seen=3, max_share=None, uses_stated=False)
@@ -60,6 +61,7 @@ async def test_a_foreign_assistant_is_never_touched(idle: World) -> None:
 async def test_a_stamped_assistant_is_ours_without_a_registration(idle: World) -> None:
     await idle.means().control.epoch()
     (ours,) = idle.sandbox.seed("assistant", 1, metadata=idle.registry.stamp("idle"))
+    idle.stamped.add(Resource("openai", "assistant", ours))
     (theirs,) = idle.sandbox.seed("assistant", 1, metadata={"lapse": "other/e1/idle"})
 
     await runs(idle, 3)

@@ -87,6 +87,7 @@ async def test_observed_planned_swept_and_applied_are_the_same(world: World, see
     if dice.random() < 0.5:
         await world.sweep(means=means, **{name: getattr(enforced, name) for name in rule.__slots__})
     else:
+        world.decides(enforced)
         _report, left = await apply(means, rule, plan, "plan")
         assert {} == left
     assert [one.id for one in plan] == world.deletes()

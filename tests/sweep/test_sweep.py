@@ -366,6 +366,7 @@ async def test_time_passing_never_trips_the_jump_guard(world: World) -> None:
         world.raw.hincrby(rules, name, round(-10 * DAY * 1000))
     at = 1_000 * (1_700_000_000)
     world.raw.zadd(f"{world.slot()}chat:fresh", {f"thread_{i:024d}": at for i in range(3)})
+    world.unpromised = {"unasked"}
     world.seed(200, days=12)
 
     assert "completed" == (await world.sweep()).result

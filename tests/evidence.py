@@ -1,0 +1,68 @@
+"""What the oracle is given of a run: the stand-in's traffic, what is left in the registry, and the last scrape."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from lapse.metrics import exposition
+from lapse.policy import Rule
+from lapse.settings import ConfigFile
+from oracle.history import Policy, Request
+
+CONFIRMED = {200, 204}
+
+
+def traffic(requests: Iterable[Mapping[str, Any]], provider: str) -> tuple[Request, ...]:
+    """Return the stand-in's request log as the oracle reads it; it knows when a request came, not when it was over."""
+    return tuple(
+        Request(
+            provider, one["time"], one["time"] if one["status"] else None, one["method"], one["path"], one["status"],
+            confirmed=one["method"] == "DELETE" and one["answer"] == "deleted" and one["status"] in CONFIRMED,
+        )
+        for one in requests
+    )  # fmt: skip
+
+
+def pending_audit(url: str) -> list[dict[str, Any]]:
+    """Return the audit records of every slot that no sink has taken yet."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        streams: Any = client.scan_iter("*}:audit")
+        rows: Any = [row for stream in streams for row in client.xrange(stream)]
+    return [{"seq": seq, **json.loads(fields["e"])} for seq, fields in rows]
+
+
+def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str:
+    """Return what an exporter with this policy file shows."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return exposition(client, ConfigFile(config, dict(environ)))[1].decode()
+
+
+def policy(rule: Rule, since: float) -> Policy:
+    """Return a rule as the oracle has it."""
+    at, pace = rule.partition, rule.max_deletions
+    return Policy(
+        at.provider, at.kind, at.policy, rule.ttl, rule.anchor, rule.max_age,
+        orphan=rule.orphan.min_age if rule.orphan else None, enforce=rule.enforce,
+        amount=pace.amount if pace else None, window=pace.window if pace else 0.0,
+        formerly=tuple(rule.formerly), since=since,
+    )  # fmt: skip
+
+
+def policy_file(policies: Iterable[Policy], base_url: str) -> str:
+    """Return a policy file that knows these names, for an exporter beside sweeps that read none."""
+    kinds: dict[str, set[str]] = {}
+    formerly: dict[str, set[str]] = {}
+    for one in policies:
+        kinds.setdefault(one.name, set()).add(one.kind)
+        formerly.setdefault(one.name, set()).update(one.formerly)
+    text = f'[providers.openai]\ntype = "openai"\nbase_url = "{base_url}"\napi_key_env = "KEY"\n'
+    renamed = set().union(*formerly.values())
+    for name, known in kinds.items():
+        if name in renamed:
+            continue
+        text += f'[policies."{name}"]\nkind = {json.dumps(sorted(known))}\nttl = "7d"\nanchor = "created_at"\n'
+        text += f"formerly = {json.dumps(sorted(formerly[name]))}\n" if formerly[name] else ""
+    return text

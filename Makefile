@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench format test-servers wheel clean
+.PHONY: demo test lint bench format test-servers test-tools wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -32,6 +32,14 @@ test-servers: $(VENV)/.stamp
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(DEVUI) || { \
 		echo "make test-servers needs DevUI: $(RUN)/python -m pip install $(DEVUI)" >&2; exit 1; }
 	@$(RUN)/python -m pytest tests/servers/against_devui.py
+
+# A real Prometheus, with everything that can go wrong provoked, and Grafana's own types.
+test-tools: $(VENV)/.stamp
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+		echo "make test-tools needs prometheus and promtool: apt-get install prometheus" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "make test-tools needs Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
+	@npm install --prefix deploy/grafana/schema --no-audit --no-fund --no-package-lock --silent
+	@$(RUN)/python -m pytest tests/tools/against_schema.py tests/tools/against_prometheus.py
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

@@ -148,10 +148,15 @@ class Deployment:
         fresh.write_text(head.format(directory=self.directory, base_url=self.base_url) + "".join(policies))
         fresh.replace(path)
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment that every program of the deployment gets."""
+        return {**os.environ, "REDIS_URL": self.url, "OPENAI_API_KEY": KEY}
+
     def start(self, *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Process:
         """Start a Celery program with ``--loglevel=INFO``; do not wait."""
         name = f"{arguments[0]}{len(self.processes)}"
-        given = {**os.environ, "REDIS_URL": self.url, "OPENAI_API_KEY": KEY, **(environ or {})}
+        given = self.environ | dict(environ or {})
         made = Process(name, self.directory, (*arguments, "--loglevel=INFO"), given, cwd or self.directory)
         self.processes.append(made)
         return made

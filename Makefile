@@ -34,12 +34,15 @@ test-servers: $(VENV)/.stamp
 	@$(RUN)/python -m pytest tests/servers/against_devui.py
 
 # A real Prometheus, with everything that can go wrong provoked, and Grafana's own types.
+COMPOSE_SPEC := compose-spec==0.2.1
 test-tools: $(VENV)/.stamp
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
 		echo "make test-tools needs prometheus and promtool: apt-get install prometheus" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "make test-tools needs Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
 	@npm install --prefix deploy/grafana/schema --no-audit --no-fund --no-package-lock --silent
-	@$(RUN)/python -m pytest tests/tools/against_schema.py tests/tools/against_prometheus.py
+	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
+	@$(RUN)/python -m pytest tests/tools/against_*.py
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

@@ -32,6 +32,7 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
 
 
 @click.command()
+@click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0, the default, takes a free one.")
 @click.option(
     "--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Append every request, as JSONL."
@@ -46,8 +47,10 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
     "--latency", type=SPAN, default=0.0, metavar="DURATION", help='Every answer waits so long, such as "20ms".'
 )
 @click.option("--key", "keys", multiple=True, metavar="KEY=PROJECT", help="Accept this key, and no other. Repeatable.")
-def sandbox(*, port: int, log: Path | None, faults: Path | None, latency: float, keys: tuple[str, ...]) -> None:
-    """Serve a stand-in for the provider on this machine, until TERM or Ctrl-C; its base URL goes to stdout.
+def sandbox(
+    *, host: str, port: int, log: Path | None, faults: Path | None, latency: float, keys: tuple[str, ...]
+) -> None:
+    """Serve a stand-in for the provider until TERM or Ctrl-C; its base URL goes to stdout.
 
     It keeps state as the provider does and answers with exact bodies. Run your own policies against it.
 
@@ -59,7 +62,7 @@ def sandbox(*, port: int, log: Path | None, faults: Path | None, latency: float,
     from lapse.sandbox import serve  # noqa: PLC0415 - it needs the extra [sandbox]
 
     projects = dict(key.rpartition("=")[::2] if "=" in key else (key, "default") for key in keys)
-    serve(port, log=log, script=faults, latency=latency, keys=projects or None)
+    serve(port, host=host, log=log, script=faults, latency=latency, keys=projects or None)
 
 
 @click.command()

@@ -14,7 +14,7 @@ BEHIND = 2.0  # seconds that this host's clock may differ without a word
 UNTRUE = 0.1  # seconds that the server's clock may gain or lose between the two looks
 ADMIN = (("CONFIG", "GET", "maxmemory"), ("SLOWLOG", "LEN"), ("CLIENT", "LIST", "TYPE", "pubsub"))
 """Harmless commands that only an administrator needs: a user that may run them may run their siblings."""
-RIGHTS = "give lapse a user of its own: the lines are in deploy/redis/users.acl"
+RIGHTS = "give lapse a user of its own: deploy/redis/lapse.conf has the lines"
 
 
 async def server(carrier: Carrier, settings: Config) -> list[Finding]:

@@ -235,6 +235,7 @@ def serve(
     script: Path | None = None,
     latency: float = 0.0,
     keys: Mapping[str, str] | None = None,
+    host: str = HOST,
 ) -> None:
     """Run the stand-in in this process until SIGTERM or SIGINT; its base URL is the one line on stdout.
 
@@ -244,6 +245,7 @@ def serve(
         script: The fault script's file.
         latency: Seconds that every answer waits.
         keys: API key to project name. None: any key is accepted, and all see the same objects.
+        host: The address to listen on.
 
     Raises:
         ConfigError: the port is taken, the log cannot be written, or the fault script is wrong.
@@ -253,10 +255,10 @@ def serve(
     requests = RequestLog(log)
 
     def ready(_loop: asyncio.AbstractEventLoop) -> None:
-        sys.stdout.write(f"http://{HOST}:{listening.getsockname()[1]}/v1\n")
+        sys.stdout.write(f"http://{host}:{listening.getsockname()[1]}/v1\n")
         sys.stdout.flush()
 
-    listening = _listen(port)
+    listening = _listen(port, host)
     try:
         requests.open()
         _Server(App(World(keys), requests, rules, latency), ready).run(sockets=[listening])
@@ -265,15 +267,15 @@ def serve(
         requests.close()
 
 
-def _listen(port: int) -> socket.socket:
+def _listen(port: int, host: str = HOST) -> socket.socket:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind((HOST, port))
+        listening.bind((host, port))
         listening.listen(BACKLOG)
     except OSError as error:
         listening.close()
         raise ConfigError(
-            f"port {port} on {HOST} cannot be used ({error.strerror}): choose another, or 0 for a free one"
+            f"port {port} on {host} cannot be used ({error.strerror}): choose another, or 0 for a free one"
         ) from error
     return listening

@@ -23,6 +23,7 @@ from lapse.providers import Provider
 from lapse.run import Means, Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
+from lapse.watch import Watch
 from oracle.history import History, Policy, Resource, Violation
 from oracle.verdict import violations
 from recording import RecordingRegistry
@@ -62,6 +63,7 @@ class World:
             orphan=None, keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=None,
             touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
         )  # fmt: skip
+        self.watch = Watch(carrier, "lapse")
         self.open: list[Provider] = []
         self.began = time.time()
         self.policies: list[Policy] = []
@@ -71,18 +73,21 @@ class World:
         self.decides(self.rule)
 
     def means(self, **changes: Any) -> Means:
-        environ = {"KEY": changes.pop("key", KEY)}
+        environ, host = {"KEY": changes.pop("key", KEY)}, changes.pop("host", "host-1")
+        watch = changes.pop("watch", self.watch)
+        watch.partitions = [self.rule.partition]
         account = replace(self.account, **changes)
         provider = Provider(account, environ, timeout=self.settings.lease * 0.45)
         self.open.append(provider)
-        ledger = Ledger(self.carrier, "lapse", "worker-1", max_pending=1_000_000)
+        ledger = Ledger(self.carrier, "lapse", "worker-1", max_pending=1_000_000, host=host)
         control = Control(self.carrier, "lapse")
-        return Means(ledger, control, provider, Flow(self.carrier, "lapse", account), self.settings, self.stop)
+        flow = Flow(self.carrier, "lapse", account)
+        return Means(ledger, control, provider, flow, self.settings, self.stop, watch)
 
-    async def sweep(self, *, before: str | None = None, means: Means | None = None, **rule: Any) -> Report:
+    async def sweep(self, *, means: Means | None = None, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)
         self.decides(self.rule)
-        return await sweep(means or self.means(), self.rule, before=before)
+        return await sweep(means or self.means(), self.rule)
 
     async def orphans(self, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)

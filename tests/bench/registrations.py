@@ -56,7 +56,7 @@ def _registry(server: EmbeddedRedis) -> Iterator[tuple[Registry, redis.Redis]]:
 
 async def _adopt(server: EmbeddedRedis) -> None:
     carrier = Carrier(server.url, 10)
-    await Ledger(carrier, "lapse", "bench", max_pending=1).adopt(RULE, None)
+    await Ledger(carrier, "lapse", "bench", max_pending=1).adopt(RULE)
     await carrier.aclose()
 
 
@@ -134,7 +134,7 @@ async def _claims(server: EmbeddedRedis, rounds: int) -> list[Figure]:
     with redis.Redis.from_url(server.url) as client:
         rules = [replace(RULE, partition=Partition(name, "thread", "chat")) for name in taken]
         for rule, size in zip(rules, (SMALL, LARGE), strict=True):
-            await ledger.adopt(rule, None)
+            await ledger.adopt(rule)
             _track(client, rule, [f"thread_{n:024d}" for n in range(size)], time.time())
         for i in range(rounds + 1):
             for rule in rules:

@@ -14,7 +14,7 @@ import pytest
 from distributions import Built, Environment
 
 PURE = (
-    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "model", "outcomes",
+    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "memory", "model", "outcomes",
     "scripts", "tally", "terms",
 )  # fmt: skip
 PURE_FOLDERS = ("kinds", "policy")

@@ -172,6 +172,7 @@ async def test_series_that_alerts_watch_exist_before_anything_happened(scrape: A
 
 async def test_a_guard_counts_in_the_series_that_began_at_zero(world: World, scrape: Any) -> None:
     world.seed(3)
+    await world.means().watch.look()
     before = set(scrape())
     await world.sweep(anchor="last_active_at")
 

@@ -406,10 +406,10 @@ async def test_a_superseded_rule_is_refused_until_a_running_worker_sees_the_chan
     world.seed(5, days=3)
     old = world.rule
     await world.sweep()
-    await world.sweep(before="digest000001", digest="digest000002")
+    await world.sweep(digest="digest000002")
 
     world.rule = old
-    assert "divergence" == (await world.sweep(ttl=2 * DAY)).result
+    assert "divergence" == (await world.sweep(means=world.means(host="host-2"), ttl=2 * DAY)).result
     assert [] == world.deletes()
     assert ["chat|config_divergence"] == list(world.halts())
     world.seed(3, days=30)
@@ -420,10 +420,10 @@ async def test_a_running_worker_that_sees_the_old_rules_again_goes_back(world: W
     world.seed(5)
     old = world.rule
     await world.sweep(enforce=False)
-    await world.sweep(before=old.digest, digest="digest000002")
+    await world.sweep(digest="digest000002")
 
     world.rule = replace(old, enforce=True)
-    assert "completed" == (await world.sweep(before="digest000002")).result
+    assert "completed" == (await world.sweep()).result
 
 
 async def test_no_touch_ever_keeps_an_idle_policy_from_enforcing(world: World) -> None:
@@ -451,7 +451,7 @@ async def test_touches_stated_enforces_without_one(world: World) -> None:
 async def test_a_lapsed_lease_returns_by_itself_and_counts_a_crash(world: World) -> None:
     (id_,) = world.seed(1)
     means = world.means()
-    await means.ledger.adopt(world.rule, None)
+    await means.ledger.adopt(world.rule)
     claims = await means.ledger.claim(world.rule, world.settings, 10)
     assert [id_] == [claim.resource.id for claim in claims.claims]
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
@@ -466,7 +466,7 @@ async def test_a_lapsed_lease_returns_by_itself_and_counts_a_crash(world: World)
 async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World) -> None:
     (id_,) = world.seed(1)
     means = world.means()
-    await means.ledger.adopt(world.rule, None)
+    await means.ledger.adopt(world.rule)
     zombie = await means.ledger.claim(world.rule, world.settings, 10)
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
     await means.ledger.claim(world.rule, world.settings, 10)
@@ -484,12 +484,12 @@ async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World
 async def test_what_is_said_of_a_claimed_id_is_too_late_and_kept_for_the_next_attempt(world: World, said: str) -> None:
     (id_,) = world.seed(1)
     means = world.means()
-    await means.ledger.adopt(world.rule, None)
+    await means.ledger.adopt(world.rule)
     await means.ledger.claim(world.rule, world.settings, 10)
     arguments: dict[str, Any] = {"reason": "case 7"} if said == "hold" else {}
 
     assert "too_late" == getattr(world.registry, said)("thread", id_, **arguments)
 
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
-    await world.sweep(anchor="last_active_at", touches_stated=True, digest="digest000002", before="digest000001")
+    await world.sweep(anchor="last_active_at", touches_stated=True, digest="digest000002")
     assert (said == "expire") == (id_ not in world.sandbox.alive("thread"))

@@ -274,7 +274,6 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('lease = "3m"', 'lease = "1s"', "at least 2s"),
         ('sink = "file:/var/log/lapse.jsonl"', 'sink = "file:"', 'write "stdout" or "file:PATH"'),
         ("max_pending = 5000", 'max_pending = 5000\nkey_file = "/k"', "is not in this version"),
-        ('namespace = "team-a"', 'namespace = "team-a"\nwitness_file = "/w"', "is not in this version"),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:

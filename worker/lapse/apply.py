@@ -44,7 +44,9 @@ async def _hand_all(
 async def _opened(run: Run) -> bool:
     """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
     means, rule = run.means, run.rule
-    if await means.ledger.adopt(rule, None) == "divergence":
+    if trouble := await means.watch.look():
+        return run.ends("halted", trouble.detail)
+    if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lapse import codec, keys
 from lapse.aio import Carrier
 from lapse.commands import actor
+from lapse.memory import CLOCK, LOST, ROLLED_BACK
 from lapse.model import Partition
 
 
@@ -28,6 +29,10 @@ class Halt:
     detail: str
     since: int
     plan: str | None = None
+
+
+REWIND = 1_000_000
+"""By how much accepting an older state moves the sequence on: past whatever any process remembers."""
 
 
 class Control:
@@ -52,14 +57,56 @@ class Control:
         ((seconds, micros),) = await self._carrier.run([("TIME",)])
         return int(seconds) * 1000 + int(micros) // 1000
 
-    async def pause(self, scope: str, reason: str, by: str | None = None) -> None:
-        """Stop everything of a scope: ``*``, a provider, ``provider/kind`` or ``provider/kind/policy``."""
-        stored = codec.dump({"actor": by or actor(), "reason": reason, "since": await self.now()})
-        await self._carrier.run([("HSET", keys.control(self._namespace), scope, stored)])
+    async def pause(
+        self, scope: str, reason: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()
+    ) -> None:
+        """Stop everything of a scope: ``*``, a provider, ``provider/kind`` or ``provider/kind/policy``.
 
-    async def unpause(self, scope: str) -> bool:
-        """Take a pause back; False if there was none on exactly this scope."""
-        return bool((await self._carrier.run([("HDEL", keys.control(self._namespace), scope)]))[0])
+        ``slots``: every (provider, kind) there is; the audit of each that the scope covers gets the record.
+        """
+        who = by or actor()
+        stored = codec.dump({"actor": who, "reason": reason, "since": await self.now()})
+        await self._carrier.run([("HSET", keys.control(self._namespace), scope, stored)])
+        await self._audit_all(scope, slots, "paused", why=reason, actor=who)
+
+    async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:
+        """Take a pause back, with a record as ``pause`` writes; False if there was none on exactly this scope."""
+        key = keys.control(self._namespace)
+        stored, removed = await self._carrier.run([("HGET", key, scope), ("HDEL", key, scope)])
+        if removed:
+            why = f"ends the pause: {json.loads(stored)['reason']}"
+            await self._audit_all(scope, slots, "unpaused", why=why, actor=by or actor())
+        return bool(removed)
+
+    async def stopped(self, partition: Partition) -> tuple[str, str] | None:
+        """Return what stands in the way of a partition as the result of a sweep and its text, or None."""
+        slot = keys.slot(self._namespace, partition.provider, partition.kind)
+        pauses, halts = await self._carrier.run(
+            [("HKEYS", keys.control(self._namespace)), ("HKEYS", slot + keys.HALTS)]
+        )
+        if scope := _covering(partition, {name.decode() for name in pauses}):
+            return "paused", f"lapse pause on {scope}"
+        for policy, _, reason in (name.decode().partition("|") for name in halts):
+            if policy in {"*", partition.policy} and reason != "config_divergence":
+                return "halted", reason
+        return None
+
+    async def accept(self, reason: str) -> None:
+        """Take the registry as it is now for the one that is known: the answer to a halt of everything.
+
+        What was lost is not brought back. Processes that remember more, or another clock, go on.
+        """
+        key, now = keys.epoch(self._namespace), await self.now()
+        if reason == LOST:
+            (fields,) = await self._carrier.run([("HKEYS", key)])
+            lost = [name.decode().partition("|")[2] for name in fields if name.startswith(b"lost|")]
+            for epoch in lost:
+                await self._carrier.run([("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}")])
+        if reason == ROLLED_BACK:
+            # As young as a new registry: what it no longer knows must not make anything look unreferenced.
+            await self._carrier.run([("HINCRBY", key, "sequence", REWIND), ("HSET", key, "created", now)])
+        if reason == CLOCK:
+            await self._carrier.run([("HSET", key, "at", now, "clock_accepted", now)])
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Return every pause by scope."""
@@ -68,10 +115,7 @@ class Control:
 
     async def paused(self, partition: Partition) -> str | None:
         """Return the scope of a pause that covers a partition, or None."""
-        pauses = await self.pauses()
-        provider, kind, policy = partition.provider, partition.kind, partition.policy
-        scopes = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
-        return next((scope for scope in scopes if scope in pauses), None)
+        return _covering(partition, await self.pauses())
 
     async def halt(
         self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None
@@ -83,7 +127,9 @@ class Control:
         (new,) = await self._carrier.run([("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored))])
         if new:
             await self._carrier.run([("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1)])
-            await self._audit(partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail)
+            await self._audit(
+                partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail, actor="lapse"
+            )
         return bool(new)
 
     async def halts(self, slots: Iterable[tuple[str, str]]) -> list[Halt]:
@@ -116,10 +162,26 @@ class Control:
         (flat,) = await self._carrier.run([("HGETALL", keys.published(self._namespace))])
         return {field.decode(): value.decode() for field, value in _pairs(flat)}
 
+    async def _audit_all(self, scope: str, slots: Iterable[tuple[str, str]], event: str, **facts: str) -> None:
+        """Write one record into every slot that a scope covers: the audit of one kind says why it stood still."""
+        provider, _, rest = scope.partition("/")
+        kind, _, policy = rest.partition("/")
+        named = {(provider, kind)} if kind else set()
+        for slot in sorted({*slots, *named}):
+            if provider in {"*", slot[0]} and kind in {"", slot[1]}:
+                await self._audit(*slot, event, policy=policy or "*", scope=scope, **facts)
+
     async def _audit(self, provider: str, kind: str, event: str, **facts: str) -> None:
         record = {"at": await self.now(), "event": event, "provider": provider, "kind": kind, **facts}
         stream = keys.slot(self._namespace, provider, kind) + keys.AUDIT
         await self._carrier.run([("XADD", stream, "*", "e", codec.dump(record))])
+
+
+def _covering(partition: Partition, scopes: Container[str]) -> str | None:
+    """Return the widest of these scopes that covers a partition, or None."""
+    provider, kind, policy = partition.provider, partition.kind, partition.policy
+    mine = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
+    return next((scope for scope in mine if scope in scopes), None)
 
 
 def plan_hash(partition: Partition, digest: str, guard: str, since: int) -> str:

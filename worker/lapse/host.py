@@ -12,10 +12,11 @@ from types import FrameType
 
 import structlog
 
-from lapse import preflight
+from lapse import preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.settings import ConfigFile, broker_source, find, registry_source
+from lapse.witness import Witness
 
 SHORTEST_SLICE = 1.0
 
@@ -75,6 +76,8 @@ class Host:
         children: How many of them run tasks.
         name: Tells this host from all others, and from itself before a restart.
         checked: Whether the registry's Redis was looked at.
+        witness: The file in which this host remembers its registry, or None.
+        known: What was known of the registry when the worker started: its processes go on from there.
 
     """
 
@@ -94,6 +97,8 @@ class Host:
         self.children = 1
         self.checked = False
         self.name = secrets.token_hex(6)
+        self.witness = witness_of(self.config)
+        self.known = self.witness.load() if self.witness else None
         self._told = (self.config.hash, self.file.error)
         for source in (self.registry, self.broker):
             register_url(source.url)
@@ -141,6 +146,7 @@ class Host:
             observing=[str(rule.partition) for rule in self.config.rules if not rule.enforce],
         )
         preflight.start(self.registry.url, self.config)
+        self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True
 
     def _tell_what_needs_a_restart(self, config: Config) -> None:
@@ -148,3 +154,9 @@ class Host:
         for section in ("registry", "celery"):
             if getattr(config, section) != getattr(at_start, section):
                 log.warning("config.needs_restart", section=section)
+
+
+def witness_of(config: Config) -> Witness | None:
+    """Return the file in which a host remembers the registry of this config, if it names one."""
+    path = config.registry.witness_file
+    return Witness(Path(path), config.registry.namespace) if path else None

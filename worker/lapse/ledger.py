@@ -15,6 +15,11 @@ from lapse.policy import Rule, SweepSection
 from lapse.scripts import Call
 
 UNLIMITED = -1
+RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
+
+Expected = tuple[str | int, str | int, str | int]
+"""What a claim insists on: the epoch its rules were adopted under, the earliest and latest Redis TIME; or '' each."""
+UNCHECKED: Expected = ("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +45,7 @@ class Claims:
     """A batch.
 
     ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
-    is full).
+    is full), lost (not the epoch that was expected), clock (not the time).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
     end only if nothing was parked. ``left``: ids of a plan that are not as they were, and why.
     """
@@ -102,17 +107,25 @@ class Survey:
 
 
 class Ledger:
-    """Claims and settles for one worker process; ``worker`` names it in audit records."""
+    """Claims and settles for one worker process.
 
-    def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int) -> None:
+    ``worker`` names it in audit records; ``host`` is the name that all processes of one worker share, this one's own
+    if left out.
+    """
+
+    def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int, host: str = "") -> None:
         self.carrier = carrier
         self.namespace = namespace
         self.worker = worker
+        self._host = host or worker
         self._max_pending = max_pending
         self._commands = Commands(namespace, None)
 
-    async def adopt(self, rule: Rule, before: str | None) -> str:
-        """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded)."""
+    async def adopt(self, rule: Rule, epoch: str = "") -> str:
+        """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded).
+
+        Claims that expect another ``epoch`` of the registry are refused from then on.
+        """
         published = {"mode": "enforce" if rule.enforce else "observe"} | {
             name: value
             for name, value in {
@@ -125,9 +138,11 @@ class Ledger:
             rule.partition,
             "adopt",
             rule.digest,
-            before or "",
+            self._host,
             codec.dump(published),
             codec.dump(rule.formerly),
+            epoch,
+            round((RULES_LAST + 2 * rule.every) * 1000),
             parse=_text,
         )
         return str((await self.carrier.carry([call]))[0])
@@ -138,34 +153,39 @@ class Ledger:
         seen["halts"] = tuple(seen["halts"])
         return Survey(**{name: seen.get(name) for name in Survey.__slots__})
 
-    async def claim(self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False) -> Claims:
+    async def claim(
+        self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False, expected: Expected = UNCHECKED
+    ) -> Claims:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
         begin_by = time.monotonic() + sweep.lease / 2
         call = self.on(
             rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
-    async def claim_orphans(self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int]) -> Claims:
+    async def claim_orphans(
+        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], *, expected: Expected = UNCHECKED
+    ) -> Claims:
         """Lease orphan candidates: id -> when first seen. What was named, held or touched since then is refused."""
         begin_by = time.monotonic() + sweep.lease / 2
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
             rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0,
-            *self._room(rule, sweep), parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
     async def claim_planned(
-        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool
-    ) -> Claims:
+        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool,
+        expected: Expected = UNCHECKED,
+    ) -> Claims:  # fmt: skip
         """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
         begin_by = time.monotonic() + sweep.lease / 2
         listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
         call = self.on(
             rule.partition, "claim_planned", rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 

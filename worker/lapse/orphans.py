@@ -21,9 +21,7 @@ CHUNK = 500
 SHRUNK_BELOW = 0.5
 
 
-async def collect_orphans(
-    means: Means, rule: Rule, *, before: str | None = None, budget: float | None = None
-) -> Report:
+async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = None) -> Report:
     """Delete what is listed, provably ours, old enough and used by nothing, on several complete listings in a row.
 
     Raises:
@@ -31,7 +29,7 @@ async def collect_orphans(
 
     """
     run = Run(means, rule, budget)
-    if await opened(run, before):
+    if await opened(run):
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)

@@ -3,8 +3,11 @@
 A wrong key, project or base URL looks like "everything is gone".
 """
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
+from lapse.control import Control
 from lapse.flow import Flow
 from lapse.kinds import Kind
 from lapse.ledger import Ledger
@@ -29,6 +32,7 @@ class Proof:
         self._partition = partition
         self._proven: bool | None = None
         self._strangers: set[str] = set()
+        self._looking = asyncio.Lock()
 
     async def judge(self, object_id: str, verdict: Verdict, now: int) -> Verdict:
         """Return the verdict as it may be recorded: an unproven absence and an unknown 404 are no absence.
@@ -47,14 +51,27 @@ class Proof:
 
     async def proven(self, absent: str, now: int) -> bool:
         """Return True if a deletion was confirmed here within 24 h, or one of the newest ids can be read."""
-        if self._proven is None:
-            mark = f"proof|{self._provider.identity}"
-            since = await self._ledger.mark(self._partition.provider, self._partition.kind, mark)
-            self._proven = since is not None and now - since < PROOF_LASTS_MS
-            if not self._proven and await self._witness(absent):
-                await self._ledger.mark(self._partition.provider, self._partition.kind, mark, now)
-                self._proven = True
-        return self._proven
+        async with self._looking:  # one look for all that are in flight
+            if self._proven is None:
+                mark = f"proof|{self._provider.identity}"
+                since = await self._ledger.mark(self._partition.provider, self._partition.kind, mark)
+                self._proven = since is not None and now - since < PROOF_LASTS_MS
+                if not self._proven and await self._witness(absent):
+                    await self._ledger.mark(self._partition.provider, self._partition.kind, mark, now)
+                    self._proven = True
+            return self._proven
+
+    async def conclude(self, outcomes: Mapping[str, int], control: Control) -> None:
+        """Count a sweep that found no proof, and halt at the third in a row; a sweep with one begins anew."""
+        partition, field = self._partition, f"unproven|{self._partition.policy}"
+        if outcomes.get(Outcome.DELETED) or outcomes.get(Outcome.ALREADY_GONE):
+            if await self._ledger.mark(partition.provider, partition.kind, field):
+                await self._ledger.mark(partition.provider, partition.kind, field, 0)
+        elif outcomes.get(Outcome.UNPROVEN):
+            tries = (await self._ledger.mark(partition.provider, partition.kind, field) or 0) + 1
+            await self._ledger.mark(partition.provider, partition.kind, field, tries)
+            if tries >= TRIES:
+                await control.halt(partition, "no_witness", _NO_WITNESS)
 
     @property
     def endpoint_doubtful(self) -> bool:
@@ -76,3 +93,9 @@ class Proof:
         if self._kind.probe:
             await self._flow.spend(1)
         return after_probe(self._kind, verdict, await self._provider.probe(self._kind))
+
+
+_NO_WITNESS = (
+    "the provider says of every id that it is not there, and none of the newest ids can be read: "
+    "wrong key, project or base_url?"
+)

@@ -1,9 +1,10 @@
 """One sweep of one partition while it lasts: its time, its tokens, its claims, its outcomes."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -19,13 +20,14 @@ from lapse.ledger import Claim, Claims, Ledger, Settled
 from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Rule, SweepSection
-from lapse.proof import TRIES, Proof
+from lapse.proof import Proof
 from lapse.providers import Provider
 from lapse.terms import Terms, active
+from lapse.watch import Watch
 
 log = structlog.get_logger("lapse")
 
-PAUSE_CHECK = 1.0
+LOOK_EVERY = 1.0  # seconds; pauses and halts are seen, and the registry is watched, as often
 ACTIVITY_LASTS = 10.0  # seconds that a list's last activities are gone by
 LONGEST_NAP = 0.5
 UNPROVEN_ENOUGH = 20
@@ -50,6 +52,7 @@ class Means:
     flow: Flow
     settings: SweepSection
     stop: Stop
+    watch: Watch
 
 
 @dataclass(slots=True)
@@ -96,17 +99,40 @@ class Run:
         self._proof = Proof(means.ledger, means.provider, means.flow, self.kind, rule.partition)
         self._began = time.monotonic()
         self._deadline = self._began + min(budget or means.settings.budget, means.settings.budget)
-        self._pause_seen = self._began
         self._now = 0
         self._strange = 0
         self._over = False
         self._listing = asyncio.Lock()
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
+        self._quiet = False
 
-    def crew(self) -> Crew:
-        """Return the hands that delete and the batches that record."""
-        return Crew(self.means.provider.concurrency, self._attempt, self._settle, self._unused)
+    @contextlib.asynccontextmanager
+    async def crew(self) -> AsyncIterator[Crew]:
+        """Enter with the hands that delete and the batches that record; pauses, halts and the registry are watched."""
+        await self._look()
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            async with Crew(self.means.provider.concurrency, self._attempt, self._settle, self._unused) as crew:
+                yield crew
+        finally:
+            looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await looking
+
+    async def _keep_looking(self) -> None:
+        while not self._quiet:
+            await asyncio.sleep(LOOK_EVERY)
+            with contextlib.suppress(RegistryUnavailable):  # a loss that lasts ends the sweep at its next claim
+                await self._look()
+
+    async def _look(self) -> None:
+        """End the sweep, and begin no further request, if there is a pause or halt, or the registry is not right."""
+        trouble = await self.means.watch.look()
+        stopped = ("halted", trouble.detail) if trouble else await self.means.control.stopped(self.rule.partition)
+        if stopped:
+            self._quiet = True
+            self.ends(*stopped)
 
     def ends(self, result: str, detail: str = "", *, more: bool = False) -> bool:
         """End the sweep with a result; False, so that a caller can return it."""
@@ -123,7 +149,7 @@ class Run:
                 if claims.claims:
                     return claims
                 if claims.status != "ok":
-                    self.ends(*_refusals(claims.status))
+                    await self._refused(claims.status)
                 elif not claims.parked:
                     await crew.drain(self.left())
                     return await self._suspect(crew)
@@ -133,13 +159,18 @@ class Run:
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
         """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
-        return await self._claim_named(wanted, crew, self.means.ledger.claim_orphans)
+
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+            return await self.means.ledger.claim_orphans(rule, settings, chosen, expected=self.means.watch.expected())
+
+        return await self._claim_named(wanted, crew, claim)
 
     async def claim_planned(self, wanted: dict[str, int], crew: Crew, plan: str, *, alone: bool) -> Claims | None:
         """Take as many of a plan's ids as there are tokens; return what was granted, or None when it is over."""
 
         async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
-            claims = await self.means.ledger.claim_planned(rule, settings, chosen, plan, alone=alone)
+            expected = self.means.watch.expected()
+            claims = await self.means.ledger.claim_planned(rule, settings, chosen, plan, alone=alone, expected=expected)
             told = {one.resource.id for one in claims.claims} | set(claims.left)
             wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
             return claims
@@ -159,7 +190,7 @@ class Run:
                 self._now = claims.now
                 await self.means.flow.give_back(tokens - len(claims.claims))
                 if claims.status != "ok":
-                    self.ends(*_refusals(claims.status))
+                    await self._refused(claims.status)
                     return None
                 return claims
         return None
@@ -180,8 +211,7 @@ class Run:
         report, partition = self.report, self.rule.partition
         report.seconds = time.monotonic() - self._began
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
-        if report.outcomes[Outcome.UNPROVEN] and not report.outcomes[Outcome.DELETED]:
-            await self._without_witness()
+        await self._proof.conclude(report.outcomes, self.means.control)
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
         await self.means.ledger.count(partition, counters | self._drained())
@@ -197,11 +227,13 @@ class Run:
             return self.ends("budget_exhausted", more=True)
         if self._proof.endpoint_doubtful or self.report.outcomes[Outcome.UNPROVEN] >= UNPROVEN_ENOUGH:
             return self.ends("halted" if self._proof.endpoint_doubtful else "unproven")
-        if time.monotonic() - self._pause_seen > PAUSE_CHECK:
-            self._pause_seen = time.monotonic()
-            if scope := await self.means.control.paused(self.rule.partition):
-                return self.ends("paused", f"lapse pause on {scope}")
         return True
+
+    async def _refused(self, status: str) -> None:
+        """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
+        if status in {"lost", "clock"}:
+            await self._look()
+        self.ends(*_refusals(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
@@ -230,7 +262,9 @@ class Run:
         return grant.granted
 
     async def _claim(self, tokens: int, *, alone: bool = False) -> Claims:
-        claims = await self.means.ledger.claim(self.rule, self.means.settings, tokens, alone=alone)
+        claims = await self.means.ledger.claim(
+            self.rule, self.means.settings, tokens, alone=alone, expected=self.means.watch.expected()
+        )
         self._now = claims.now
         await self.means.flow.give_back(tokens - len(claims.claims))
         return claims
@@ -251,7 +285,7 @@ class Run:
         """Delete one claimed resource and decide what becomes of it; never raises."""
         object_id = claim.resource.id
         try:
-            if time.monotonic() > claim.begin_by or self.means.stop.is_set() or self.means.flow.shut:
+            if time.monotonic() > claim.begin_by or self._quiet or self.means.stop.is_set() or self.means.flow.shut:
                 return self._unused(claim)
             terms = guard.terms(self.rule, self.kind, claim, self._now)
             verdict = await self._seen_active(object_id, terms) or await delete(
@@ -286,8 +320,8 @@ class Run:
     def _spender(self, claim: Claim) -> Any:  # noqa: ANN401 - a Spend
         async def spend(requests: int = 1) -> None:
             left = claim.begin_by - time.monotonic()
-            if left <= 0 or self.means.stop.is_set():
-                raise Limited("the lease leaves no time for another request")
+            if left <= 0 or self._quiet or self.means.stop.is_set():
+                raise Limited("no further request is to be sent for this claim")
             await self.means.flow.spend(requests, within=left)
 
         return spend
@@ -336,18 +370,7 @@ class Run:
             counters["rate_wait_ms||"], self.means.flow.waited_ms = self.means.flow.waited_ms, 0
         return counters
 
-    async def _without_witness(self) -> None:
-        partition, field = self.rule.partition, f"unproven|{self.rule.partition.policy}"
-        tries = (await self.means.ledger.mark(partition.provider, partition.kind, field) or 0) + 1
-        await self.means.ledger.mark(partition.provider, partition.kind, field, tries)
-        if tries >= TRIES:
-            await self.means.control.halt(partition, "no_witness", _NO_WITNESS)
 
-
-_NO_WITNESS = (
-    "the provider says of every id that it is not there, and none of the newest ids can be read: "
-    "wrong key, project or base_url?"
-)
 _HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
 _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
 
@@ -357,6 +380,8 @@ def _refusals(status: str) -> tuple[str, str]:
         "limited": ("limited", "max_deletions or ramp"),
         "halted": ("halted", ""),
         "superseded": ("refused", "other rules are in force"),
+        "lost": ("refused", "its rules were adopted under another epoch of the registry"),
+        "clock": ("refused", "the claim came too late"),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]
 

@@ -45,6 +45,9 @@ GUARDS = (
     "no_uses",
     "orphan_share",
     "config_divergence",
+    "registry_lost",
+    "registry_rolled_back",
+    "clock_jumped",
 )
 ORPHAN_GUARDS = ("no_uses", "orphan_share")
 """Guards that only an orphan rule meets."""

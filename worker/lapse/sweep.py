@@ -11,13 +11,12 @@ from lapse.run import Means, Report, Run, named
 log = structlog.get_logger("lapse")
 
 
-async def sweep(means: Means, rule: Rule, *, before: str | None = None, budget: float | None = None) -> Report:
+async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Report:
     """Delete what is due in one partition.
 
     Args:
         means: The registry, the provider and the budget to work with.
         rule: One version of the policy, used throughout.
-        before: The digest this process swept the partition with before, if the rule has changed under it.
         budget: Seconds, if less than the configured budget.
 
     Raises:
@@ -25,17 +24,19 @@ async def sweep(means: Means, rule: Rule, *, before: str | None = None, budget: 
 
     """
     run = Run(means, rule, budget)
-    if await opened(run, before):
+    if await opened(run):
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):
                 crew.hand(batch.claims)
     return await run.closed()
 
 
-async def opened(run: Run, before: str | None) -> bool:
+async def opened(run: Run) -> bool:
     """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
     means, rule = run.means, run.rule
-    if await means.ledger.adopt(rule, before) == "divergence":
+    if trouble := await means.watch.look():
+        return run.ends("halted", trouble.detail)
+    if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         await means.control.halt(
             rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force"
         )

@@ -19,6 +19,7 @@ from lapse.errors import RegistryError
 from lapse.flow import Flow
 from lapse.host import Host
 from lapse.ledger import Ledger
+from lapse.memory import EVERYWHERE
 from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Config, Rule
@@ -26,11 +27,11 @@ from lapse.providers import TIMEOUT, Provider
 from lapse.run import Means, Report, named
 from lapse.scripts import Call, script
 from lapse.sweep import sweep
+from lapse.watch import Watch
 
 REGISTRY_TIMEOUT = 5.0
 STEP_ASIDE = 1.0  # seconds
 FACTS_LAST = 60.0  # seconds; what preflight saw of the server
-RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
 SHOWN_EVERY = 30.0  # seconds between two signs of life of one process
@@ -57,6 +58,7 @@ class Work:
         self._namespace = host.config.registry.namespace
         self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT)
         self._control = Control(self._carrier, self._namespace)
+        self._watch = Watch(self._carrier, self._namespace, known=host.known, witness=host.witness)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
         self._lines: dict[str, Line] = {}
         self._retired: list[Provider] = []
@@ -66,7 +68,7 @@ class Work:
 
     async def sweep(self, partition: Partition, sent: int | None) -> int | None:
         """Sweep one partition for one slice; see ``Runtime.sweep``."""
-        config = self._host.current()
+        config = self._current()
         rule = next((rule for rule in config.rules if rule.partition == partition), None)
         if rule is None:
             log.warning("partition.unknown", **named(partition))
@@ -74,16 +76,17 @@ class Work:
         if self._host.stop.is_set() or not await self._permitted(config):
             return None
         await self._show(config)
-        run, before = await self._wake(rule, sent)
-        if not run:
+        if not await self._wake(rule, sent):
             log.debug("tick.needless", **named(partition))
             return None
         line = await self._line(config, config.accounts[partition.provider])
         seconds = self._host.slice(config, line.account)
-        means = Means(self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop)
+        means = Means(
+            self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop, self._watch
+        )
         async with self._working(), self._auditing(config, partition):
             act = collect_orphans if rule.orphan else sweep
-            report = await act(means, rule, before=before, budget=seconds)
+            report = await act(means, rule, budget=seconds)
         if report.result == "divergence":
             return await self._step_aside(partition)
         return await self._control.now() if _goes_on(rule, report, seconds) else None
@@ -97,11 +100,11 @@ class Work:
 
     async def housekeep(self, sent: int | None = None) -> None:
         """Publish, move audit records, clean up; see ``Runtime.housekeep``."""
-        config = self._host.current()
+        config = self._current()
         if not await self._permitted(config):
             return
         await self._show(config)
-        await self._control.epoch()
+        trouble = await self._watch.look()
         slots = await self._publish(config, sent)
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
@@ -110,6 +113,8 @@ class Work:
             if self._host.stop.is_set() or time.monotonic() > until:
                 return
             await self._move(config, provider, kind, halt=lambda: time.monotonic() > until)
+            if trouble or await self._astray(provider, kind):
+                continue  # a wrong clock must not end what "already gone" can be brought back by
             await ledger.end_tombstones(provider, kind, over)
             await ledger.release_edges(provider, kind)
 
@@ -119,6 +124,11 @@ class Work:
             await provider.aclose()
         await self._carrier.aclose()
 
+    def _current(self) -> Config:
+        config = self._host.current()
+        self._watch.partitions = [rule.partition for rule in config.rules]
+        return config
+
     async def _permitted(self, config: Config) -> bool:
         if self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST:
             self._facts = (time.monotonic(), await preflight.look(self._carrier))
@@ -126,6 +136,9 @@ class Work:
         if refusal:
             log.error("registry.refused", reason=refusal)
         return refusal is None
+
+    async def _astray(self, provider: str, kind: str) -> bool:
+        return any(halt.reason in EVERYWHERE for halt in await self._control.halts([(provider, kind)]))
 
     async def _show(self, config: Config) -> None:
         """Say that this process lives, and with which config; take away what processes of the past said."""
@@ -143,15 +156,14 @@ class Work:
         if old:
             await self._carrier.run([("HDEL", name, *old)])
 
-    async def _wake(self, rule: Rule, sent: int | None) -> tuple[bool, str | None]:
+    async def _wake(self, rule: Rule, sent: int | None) -> bool:
         # Every complete listing counts towards `seen`: an orphan rule does not run twice in one interval.
         apart = round(rule.every * 900) if rule.orphan else 0
-        partition, remembered = rule.partition, round((RULES_LAST + 2 * rule.every) * 1000)
+        partition = rule.partition
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         when = "" if sent is None else sent
-        facts = (partition.policy, when, apart, self._host.name, rule.digest, remembered)
-        go, before = (await self._carrier.carry([Call(script("wake"), slot, facts, list)]))[0]
-        return go == 1, before.decode() or None
+        call = Call(script("wake"), slot, (partition.policy, when, apart), int)
+        return bool((await self._carrier.carry([call]))[0])
 
     async def _line(self, config: Config, account: Account) -> Line:
         """Return the client and the request budget of an account, made anew when the account has changed."""
@@ -223,7 +235,9 @@ class Work:
         return known
 
     def _ledger(self, config: Config) -> Ledger:
-        return Ledger(self._carrier, self._namespace, self._worker, max_pending=config.audit.max_pending)
+        return Ledger(
+            self._carrier, self._namespace, self._worker, max_pending=config.audit.max_pending, host=self._host.name
+        )
 
 
 def _goes_on(rule: Rule, report: Report, seconds: float) -> bool:

@@ -91,7 +91,6 @@ def _perform(session: Session, plan: Plan, rules: Sequence[Rule], *, as_json: bo
     with output.progress("applying", plan.size) as advance:
 
         async def work(hands: Hands) -> list[Report]:
-            await hands.control.epoch()
             reports = []
             async with means_of(hands, session, plan.provider) as means, watched(hands, rules, advance):
                 for part, rule in zip(plan.parts, rules, strict=True):

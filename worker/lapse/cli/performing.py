@@ -17,6 +17,7 @@ from lapse.policy import Rule
 from lapse.providers import TIMEOUT, Provider
 from lapse.run import Means, Report
 from lapse.sweep import sweep
+from lapse.watch import Watch
 
 WORKERS_LIVE = 300.0
 """Seconds since beat's last tick within which workers will sweep by themselves."""
@@ -56,7 +57,6 @@ def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bo
     with output.progress("sweeping", doomed) as advance:
 
         async def work(hands: Hands) -> list[Report]:
-            await hands.control.epoch()
             async with means_of(hands, session, rules[0].partition.provider) as means, watched(hands, rules, advance):
                 return [await _until_done(means, rule) for rule in rules]
 
@@ -86,7 +86,9 @@ async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[M
         loop.add_signal_handler(number, stop.set)
     async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
         flow = Flow(hands.carrier, session.namespace, account)
-        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop)
+        everything = [rule.partition for rule in config.rules]
+        watch = Watch(hands.carrier, session.namespace, everything, known=session.known)
+        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch)
 
 
 @contextlib.asynccontextmanager

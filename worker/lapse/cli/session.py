@@ -22,8 +22,10 @@ from lapse.client import url_of
 from lapse.commands import Commands
 from lapse.control import Control
 from lapse.errors import ConfigError
+from lapse.host import witness_of
 from lapse.ledger import Ledger
 from lapse.log import register_url
+from lapse.memory import Known
 from lapse.model import Partition
 from lapse.policy import Config, Rule, load
 from lapse.settings import DEFAULT, find, registry_source
@@ -80,6 +82,17 @@ class Session:
         url = registry_source(self.config, self.environ).url if self.configured else url_of(None)
         register_url(url)
         return url
+
+    @cached_property
+    def known(self) -> Known | None:
+        """What this host remembers of the registry, if the policy file names a witness file.
+
+        Raises:
+            ConfigError: the file is no such thing.
+
+        """
+        witness = witness_of(self.config) if self.configured else None
+        return witness.load() if witness else None
 
     @cached_property
     def namespace(self) -> str:

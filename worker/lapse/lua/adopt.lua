@@ -1,12 +1,22 @@
 -- @include slot
 -- Makes rules the ones a partition is swept with, and publishes them to applications.
--- ARGV[3]: policy, [4]: digest, [5]: digest this worker used before or '', [6]: JSON of ttl, anchor, max_age, orphan, mode, [7]: formerly (JSON list).
+-- ARGV[3]: policy, [4]: digest, [5]: the worker's name, the same for all its processes, [6]: JSON of ttl, anchor, max_age, orphan, mode,
+-- [7]: formerly (JSON list), [8]: the registry's epoch, or '', [9]: how long it is remembered what a worker swept with (ms).
 -- Returns adopted | current | divergence (these rules were superseded: another worker has newer ones).
 
-local policy, digest, before = ARGV[3], ARGV[4], ARGV[5]
+local policy, digest, epoch = ARGV[3], ARGV[4], ARGV[8]
 local rules = part(policy, 'rules')
-local stored = redis.call('HMGET', rules, 'digest', 'superseded')
+
+-- What this worker swept with before. Its processes share that: the one that has not seen a changed file yet, and the
+-- one that has, would each look outdated to the other.
+local used = part(policy, 'used') .. ':' .. ARGV[5]
+local last, before = string.match(redis.call('GET', used) or '', '^(%S*) ?(%S*)$')
+if last and last ~= '' and last ~= digest then before = last end
+redis.call('SET', used, digest .. ' ' .. (before or ''), 'PX', ARGV[9])
+
+local stored = redis.call('HMGET', rules, 'digest', 'superseded', 'epoch')
 local current, superseded = stored[1], stored[2] or ''
+if epoch ~= '' and stored[3] ~= epoch then redis.call('HSET', rules, 'epoch', epoch) end
 if current == digest then return 'current' end
 if string.find(superseded, digest, 1, true) then
   if before ~= current then return 'divergence' end

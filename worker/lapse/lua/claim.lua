@@ -3,14 +3,16 @@
 -- @include lease
 -- Leases due ids of a partition to one worker. A hold, touch, forget or new rule acknowledged before this always wins.
 -- ARGV[3]: policy, [4]: digest, [5]: limit, [6]: lease (ms), [7]: 1 for one id that crashed a worker before,
--- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending.
--- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...}; status: ok | halted | superseded | limited | audit.
+-- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
+-- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked.
+-- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
+-- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit.
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 
 local function nothing(status) return { status, now, 0, 0 } end
 
-local bar = barred(policy, digest)
+local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return nothing(bar) end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return nothing('audit') end
 lapsed(policy, 200)

@@ -1,11 +1,11 @@
 -- @include budget
 -- @include lease
 -- Leases orphan candidates to one worker. Refuses whatever was named, held, touched, registered elsewhere or forgotten since it was first seen.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [8]..[12]; [5]: JSON [{id, first}].
+-- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [8]..[15]; [5]: JSON [{id, first}].
 -- Returns as claim.lua.
 
 local policy, digest, lease = ARGV[3], ARGV[4], tonumber(ARGV[6])
-local bar = barred(policy, digest)
+local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return { bar, now, 0, 0 } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return { 'audit', now, 0, 0 } end
 

@@ -2,7 +2,7 @@
 -- @include lease
 -- @include due
 -- Leases ids of a plan to one worker: each as it stood when the plan was made, or not at all.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[12]; [5]: JSON [{id, due}], [13]: the plan's hash.
+-- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, due}], [16]: the plan's hash.
 -- Returns {status, now, token, 0, JSON {id: why it was left out}, [id, due, by, attempts, unknown]...}; status as claim.lua.
 -- An id that is neither left out nor leased was beyond what pace and ramp allow.
 
@@ -10,7 +10,7 @@ local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7
 
 local function nothing(status) return { status, now, 0, 0, '{}' } end
 
-local bar = barred(policy, digest)
+local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return nothing(bar) end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return nothing('audit') end
 lapsed(policy, 200)
@@ -46,7 +46,7 @@ for _, one in ipairs(wanted) do
     left[one.id] = why
   else
     grant(one.id, record, token, lease, string.format(
-      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"plan":%s', one.due, by, digest, text(ARGV[11]), text(ARGV[13])))
+      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"plan":%s', one.due, by, digest, text(ARGV[11]), text(ARGV[16])))
     granted = granted + 1
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = one.id, one.due, by

@@ -79,8 +79,12 @@ local function halted(policy)
   return reasons
 end
 
--- Why nothing of this partition may be claimed now, or nil.
-local function barred(policy, digest)
+-- Why nothing of this partition may be claimed now, or nil. A claim insists on the epoch that its rules were adopted
+-- under, and on the Redis TIME that its worker expects; '' or nil: on none.
+local function barred(policy, digest, epoch, earliest, latest)
   if #halted(policy) > 0 then return 'halted' end
-  if redis.call('HGET', part(policy, 'rules'), 'digest') ~= digest then return 'superseded' end
+  local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')
+  if epoch and epoch ~= '' and rules[2] ~= epoch then return 'lost' end
+  if rules[1] ~= digest then return 'superseded' end
+  if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
 end

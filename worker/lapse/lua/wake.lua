@@ -1,8 +1,7 @@
 -- Decides whether a wake-up finds anything to do, and marks the run that it starts.
 -- KEYS[1]: the slot's prefix. ARGV[1]: policy, [2]: when the message was sent (ms) or '', [3]: how long one run makes
--- others needless (ms), [4]: name of the worker, the same for all its processes, [5]: digest of the rules it has now,
--- [6]: how long they are remembered (ms).
--- Returns {1 to run or 0, digest of the rules that this worker swept with before these, or ''}.
+-- others needless (ms).
+-- Returns 1 to run, or 0.
 -- A message that a run has overtaken is needless. So doubled, late and piled up messages cost nothing, the oldest
 -- message of a partition keeps its place in the queue, and no clock but Redis TIME is asked.
 
@@ -10,12 +9,6 @@ local part = KEYS[1] .. ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local woken, sent = tonumber(redis.call('HGET', part .. ':rules', 'woken')), tonumber(ARGV[2])
-if woken and sent and woken <= now and woken >= sent - tonumber(ARGV[3]) then return { 0, '' } end
+if woken and sent and woken <= now and woken >= sent - tonumber(ARGV[3]) then return 0 end
 redis.call('HSET', part .. ':rules', 'woken', now)
-
--- One worker's processes share what it used, or the one that did not see a file change would look outdated.
-local used = part .. ':used:' .. ARGV[4]
-local digest, before = string.match(redis.call('GET', used) or '', '^(%S*) ?(%S*)$')
-if digest and digest ~= '' and digest ~= ARGV[5] then before = digest end
-redis.call('SET', used, ARGV[5] .. ' ' .. (before or ''), 'PX', ARGV[6])
-return { 1, before or '' }
+return 1

@@ -46,8 +46,6 @@ def check(file: File, broken: Collection[Path] = ()) -> Iterator[Problem]:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
     if file.audit.key_file:
         yield _later(("audit", "key_file"))
-    if file.registry.witness_file:
-        yield _later(("registry", "witness_file"))
     for name, provider in file.providers.items():
         yield from _provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
     if not _names("policies", file.policies, broken):

@@ -1,0 +1,161 @@
+"""Is it the registry that is known, whole, and does its clock go as ours does? Every answer, without a registry."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lapse.memory import CLOCK, DRIFT, LOST, ROLLED_BACK, Known, Sight, Span, judge, mended, remember, sighted
+
+NOW = 1_800_000_000_000
+HERE = 5_000_000
+AHEAD = NOW - HERE
+SECOND, HOUR = 1000, 3_600_000
+KNOWN = Known("e1", sequence=50, at=NOW - 30 * SECOND, offset=Span(AHEAD - 2, AHEAD), looked=HERE - 60 * SECOND)
+SIGHT = Sight(
+    now=NOW, epoch="e1", sequence=60, at=NOW - 2 * SECOND, reached=61, accepted=True, clock_accepted=0, asked=HERE - 1,
+    answered=HERE + 1,
+)  # fmt: skip
+
+
+def jumped(milliseconds: int, **changes: Any) -> Sight:
+    """Return what is seen after Redis TIME jumped; the registry's own times stay what they were."""
+    return replace(SIGHT, now=NOW + milliseconds, **changes)
+
+
+def reason(known: Known | None, sight: Sight) -> str | None:
+    trouble = judge(known, sight)
+    return trouble.reason if trouble else None
+
+
+@pytest.mark.parametrize("known", [None, KNOWN, replace(KNOWN, offset=None), replace(KNOWN, sequence=60)])
+def test_the_same_registry_with_the_same_clock_is_right(known: Known | None) -> None:
+    assert None is judge(known, SIGHT)
+    assert not mended(known, SIGHT)
+
+
+@pytest.mark.parametrize("epoch", [None, "e2"])
+def test_a_registry_without_the_known_epoch_is_lost_until_an_operator_takes_it(epoch: str | None) -> None:
+    sight = replace(SIGHT, epoch=epoch, sequence=0, reached=0, accepted=False)
+
+    trouble = judge(KNOWN, sight)
+
+    assert trouble is not None
+    assert (LOST, True) == (trouble.reason, "e1 was known" in trouble.detail)
+    assert KNOWN is remember(KNOWN, sight, trouble)
+    assert None is judge(KNOWN, replace(sight, accepted=True))
+
+
+def test_a_registry_that_was_taken_is_known_from_its_beginning() -> None:
+    known = remember(KNOWN, replace(SIGHT, epoch="e2", sequence=0, at=NOW, reached=0))
+
+    assert known is not None
+    assert ("e2", 0) == (known.epoch, known.sequence)
+
+
+def test_a_sequence_that_went_back_is_an_older_state() -> None:
+    trouble = judge(KNOWN, replace(SIGHT, sequence=49, at=NOW - HOUR))
+
+    assert trouble is not None
+    assert (ROLLED_BACK, True) == (trouble.reason, "the last 3570 s and more" in trouble.detail)
+
+
+def test_what_is_not_on_disk_yet_is_not_insisted_on() -> None:
+    known: Known | None = None
+    for second in range(30):
+        known = remember(
+            known,
+            replace(
+                SIGHT, now=NOW + second * SECOND, at=NOW + (second - 1) * SECOND, sequence=second, reached=second + 1
+            ),
+        )
+    assert known is not None
+    assert (20, 10) == (known.sequence, len(known.recent))
+    assert ROLLED_BACK == reason(known, replace(SIGHT, sequence=19))
+    assert None is reason(known, replace(SIGHT, sequence=20))
+
+
+def test_a_look_within_the_same_second_remembers_nothing_twice() -> None:
+    once = remember(None, replace(SIGHT, reached=60, at=NOW))
+
+    assert once == remember(once, replace(SIGHT, reached=60, at=NOW))
+
+
+@pytest.mark.parametrize("milliseconds", [61 * SECOND, 30 * 24 * HOUR, -61 * SECOND, -HOUR])
+def test_a_jump_against_the_local_clock_is_seen_both_ways(milliseconds: int) -> None:
+    assert CLOCK == reason(KNOWN, jumped(milliseconds))
+
+
+@pytest.mark.parametrize("milliseconds", [59 * SECOND, -59 * SECOND])
+def test_less_than_a_minute_is_none(milliseconds: int) -> None:
+    assert None is reason(KNOWN, jumped(milliseconds))
+
+
+def test_a_slow_answer_is_no_jump() -> None:
+    """A process that was stopped between the question and the answer, or a registry that stood still."""
+    assert None is reason(KNOWN, jumped(-10 * 60 * SECOND, at=0, answered=HERE + 1, asked=HERE - 10 * 60 * SECOND))
+
+
+def test_clocks_that_nobody_corrects_may_drift_for_months() -> None:
+    looked = HERE - 60 * 24 * HOUR
+
+    assert None is reason(replace(KNOWN, looked=looked), jumped(round(DRIFT * 60 * 24 * HOUR)))
+
+
+def test_a_clock_behind_what_the_registry_has_seen_needs_no_memory() -> None:
+    behind = jumped(0, at=NOW + HOUR)
+
+    known = remember(None, behind, judge(None, behind))
+
+    assert CLOCK == reason(None, behind)
+    assert known is not None
+    assert known.behind
+    assert not mended(known, behind)
+    assert mended(known, jumped(0, at=NOW + SECOND))
+
+
+def test_a_jump_that_is_made_good_is_mended_once() -> None:
+    away = jumped(HOUR, at=NOW)
+    known = remember(KNOWN, away, judge(KNOWN, away))
+    assert known is not None
+    assert KNOWN.offset == known.before
+
+    still = jumped(HOUR + SECOND, at=NOW, asked=HERE + SECOND, answered=HERE + SECOND)
+    assert None is judge(known, still)
+    assert not mended(known, still)
+    known = remember(known, still)
+    further = jumped(3 * HOUR, at=NOW)
+    assert known is not None
+    assert CLOCK == reason(known, further)
+    known = remember(known, further, judge(known, further))
+    assert known is not None
+    assert KNOWN.offset == known.before
+
+    right = replace(SIGHT, sequence=61)
+    assert None is judge(known, right)
+    assert mended(known, right)
+    after = remember(known, right)
+    assert after is not None
+    assert after.before is None
+    assert not mended(after, right)
+
+
+def test_a_clock_that_an_operator_took_halts_no_process_that_looks_later() -> None:
+    """Eight processes, one sees the jump and halts; the operator answers before the others have looked."""
+    taken = jumped(HOUR, clock_accepted=NOW + HOUR - 10 * SECOND)
+
+    assert None is judge(KNOWN, taken)
+    known = remember(replace(KNOWN, before=Span(1, 2)), taken)
+    assert known is not None
+    assert known.before is None
+    assert CLOCK == reason(KNOWN, jumped(HOUR, clock_accepted=NOW + HOUR - 120 * SECOND))
+
+
+@pytest.mark.parametrize(
+    ("stored", "known", "accepted"),
+    [({}, None, True), ({"id": "e1"}, KNOWN, False), ({"id": "e2", "accepted|e1": "5"}, KNOWN, True)],
+)
+def test_whoever_only_reads_sees_the_same(stored: dict[str, str], known: Known | None, *, accepted: bool) -> None:
+    sight = sighted(stored, known, now=NOW, asked=1, answered=2)
+
+    assert (stored.get("id"), 0, accepted) == (sight.epoch, sight.sequence, sight.accepted)

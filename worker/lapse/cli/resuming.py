@@ -1,0 +1,112 @@
+"""What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
+
+from pathlib import Path
+
+from lapse import keys
+from lapse.cli import output, wording
+from lapse.cli.codes import Code
+from lapse.cli.reasons import answer, unpause
+from lapse.cli.session import Hands, Session
+from lapse.control import Halt
+from lapse.errors import ConfigError
+from lapse.guard import STANDING
+from lapse.memory import CLOCK, EVERYWHERE, LOST, ROLLED_BACK
+from lapse.policy import Account
+
+EVERYTHING = "*"
+
+ACCEPTED = {
+    LOST: "The registry that workers knew is given up: what was registered there and is not registered again is known"
+    " to nobody, and will never be deleted. `lapse register --from FILE` replays an application's log. Orphans wait"
+    " until this registry is older than their min_age.",
+    ROLLED_BACK: "What was registered, touched, held or forgotten after that state is not in this registry:"
+    " `lapse register --from FILE` replays an application's log. What was deleted since is due again, and settles as"
+    " already gone. Orphans wait until their min_age from now.",
+    CLOCK: "The clock of this Redis decides again what is due, as it stands now.",
+}
+"""What it means to go on after a halt of everything: what is lost, and what comes back."""
+
+
+async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -> int:
+    """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
+    halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if _covers(scope, halt)]
+    left = {halt for halt in halts if _stays(halt, scope)}
+    for halt in left:
+        output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
+        output.note(f"  {answer(halt.reason, halt.plan)}")
+    for cause in sorted({halt.reason for halt in halts if halt not in left} & EVERYWHERE):
+        await hands.control.accept(cause)
+        output.note(ACCEPTED[cause])
+    for halt in halts:
+        if halt in left:
+            continue
+        await _answer(hands, session, halt)
+        await hands.control.lift(halt, reason)
+        output.say(f"resumed {where(halt)}: {halt.reason}")
+    if not halts:
+        output.note("Nothing was halted.")
+    for one in sorted(await hands.control.pauses()):
+        output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
+    return Code.HALTED if left else Code.OK
+
+
+def _stays(halt: Halt, scope: str | None) -> bool:
+    """Return True if a halt has another answer, or is one of everything and only a part was named."""
+    part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
+    return bool(halt.plan) or halt.reason in STANDING or part
+
+
+async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take what the halt was about for right."""
+    if halt.reason == "no_witness":
+        await _prove(hands, session, halt)
+    if halt.reason == "config_divergence":
+        await _reconcile(hands, halt)
+
+
+async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
+    """Record that this account looks at the right place: what the provider does not know is gone, for 24 h."""
+    account = session.config.accounts.get(halt.provider)
+    if account is None:
+        raise ConfigError(f"{session.config.path} has no provider {halt.provider!r}: run this with the workers' file")
+    _needs_key(session, account)
+    from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+
+    async with Provider(account, session.environ) as provider:
+        await hands.ledger.mark(halt.provider, halt.kind, f"proof|{provider.identity}", await hands.control.now())
+    await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
+    kinds = wording.plural(halt.kind)
+    output.note(f"For 24 h, {kinds} that {halt.provider} does not know count as gone, with the key that is set here.")
+
+
+def _needs_key(session: Session, account: Account) -> None:
+    """Refuse without the key: the proof holds for one credential, and has to be that of the workers."""
+    name = account.api_key_env
+    if name and not session.environ.get(name):
+        raise ConfigError(f"{name} is not set here: the answer holds for one key, so give the one that workers use")
+    if account.api_key_file and not Path(account.api_key_file).is_file():
+        raise ConfigError(f"{account.api_key_file} cannot be read here: the answer holds for the key in it")
+
+
+async def _reconcile(hands: Hands, halt: Halt) -> None:
+    """Let rules that were superseded be taken up again: whichever worker sweeps next decides."""
+    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await hands.carrier.run([("HDEL", rules, "superseded")])
+    output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
+
+
+def _covers(scope: str | None, halt: Halt) -> bool:
+    if scope in {None, EVERYTHING}:
+        return True
+    parts = (scope or "").split("/")
+    return parts == [halt.provider, halt.kind, halt.policy][: len(parts)]
+
+
+def called(scope: str) -> str:
+    """Return a scope as a person says it."""
+    return "everything" if scope == EVERYTHING else scope
+
+
+def where(halt: Halt) -> str:
+    """Return what a halt halts, as a scope."""
+    return f"{halt.provider}/{halt.kind}" + ("" if halt.policy == EVERYTHING else f"/{halt.policy}")

@@ -1,0 +1,94 @@
+"""The witness file: what one host remembers of its registry, for the time after a restart of everything."""
+
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from lapse.errors import ConfigError
+from lapse.memory import Known, Span
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Witness:
+    """One file, shared by the processes of a host: replaced as a whole, so a reader never sees half of it."""
+
+    def __init__(self, path: Path, namespace: str) -> None:
+        self.path = path
+        self._namespace = namespace
+
+    def load(self) -> Known | None:
+        """Return what the file says, or None before the first time.
+
+        Raises:
+            ConfigError: it cannot be read, is no witness file, or is that of another namespace.
+
+        """
+        try:
+            stored = json.loads(self.path.read_text(encoding="utf-8"))
+            if stored["namespace"] != self._namespace:
+                raise ConfigError(
+                    f"[registry] witness_file {self.path} is that of namespace {stored['namespace']!r}: give "
+                    f"{self._namespace!r} a file of its own"
+                )
+            span = Span(*stored["offset"]) if stored["offset"] and stored["boot"] == _boot() else None
+            return Known(
+                str(stored["epoch"]), int(stored["sequence"]), int(stored["at"]),
+                offset=span, looked=int(stored["looked"]) if span else 0,
+            )  # fmt: skip
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ConfigError(
+                f"[registry] witness_file {self.path} cannot be read ({error!r}): it says which registry this host "
+                "knew. Mend it, or remove it to trust the registry that is there now"
+            ) from None
+
+    def save(self, known: Known) -> None:
+        """Write what is known, on disk when this returns.
+
+        Raises:
+            OSError: it was not written; what was there before stands.
+
+        """
+        if (stored := self._stored()) and stored.epoch == known.epoch and stored.sequence > known.sequence:
+            return  # another process has seen more
+        text = json.dumps(
+            {
+                "namespace": self._namespace, "epoch": known.epoch, "sequence": known.sequence, "at": known.at,
+                "offset": list(asdict(known.offset).values()) if known.offset else None, "looked": known.looked,
+                "boot": _boot(),
+            }
+        )  # fmt: skip
+        fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            with fresh.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(self.path)
+        except OSError:
+            with suppress(OSError):
+                fresh.unlink()
+            raise
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _stored(self) -> Known | None:
+        try:
+            return self.load()
+        except ConfigError:
+            return None
+
+
+def _boot() -> str:
+    """Return what tells this start of the host from others; the local clock of another start says nothing."""
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""

@@ -8,16 +8,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from lapse import Registry
+import evidence
 from lapse.embedded import die_with_parent
+from lapse.errors import ConfigError
 from lapse.sandbox import Sandbox
+from lapse.settings import ConfigFile
+from oracle import reading
+from oracle.history import History, Policy, Violation
+from oracle.verdict import violations
+from recording import RecordingRegistry
 
 KEY = "sk-test-0123456789abcdefghij"
+RELOADED = 10.0
+"""Seconds until a changed file is in force everywhere: beat's interval and a sweep that has begun."""
 SLOT = "lapse:{openai:thread}:"
 
 HEAD = """
@@ -137,16 +146,33 @@ class Deployment:
         self.config = directory / "config" / "retention.toml"
         self.audit = directory / "audit.jsonl"
         self.raw = redis.Redis.from_url(url, decode_responses=True)
-        self.registry = Registry(url, provider="openai", timeout=5)
+        self.registry = RecordingRegistry(url, provider="openai", timeout=5)
         self.processes: list[Process] = []
+        self.began = time.time()
+        self.policies: dict[Path, list[Policy]] = {}
+        self.bound: float | None = None
+        """Within how many seconds what is due has to be settled; None: this test does not wait for it."""
         self.config.parent.mkdir()
 
     def configure(self, *policies: str, head: str = HEAD, path: Path | None = None) -> None:
         """Replace the config file in one step, as careful operators do."""
         path = path or self.config
         fresh = path.with_suffix(".new")
-        fresh.write_text(head.format(directory=self.directory, base_url=self.base_url) + "".join(policies))
+        text = head.format(directory=self.directory, base_url=self.base_url) + "".join(policies)
+        fresh.write_text(text)
         fresh.replace(path)
+        self._in_force(path, text)
+
+    def _in_force(self, path: Path, text: str) -> None:
+        """Note what a file says from now on; sweeps that have begun go on by what it said before."""
+        now = time.time()
+        try:
+            ConfigFile(path, {"OPENAI_API_KEY": KEY})
+        except ConfigError:  # an invalid file is never in force
+            return
+        new = reading.policies(text, now)
+        before = self.policies.get(path, [])
+        self.policies[path] = [replace(one, until=min(one.until, now + RELOADED)) for one in before] + new
 
     @property
     def environ(self) -> dict[str, str]:
@@ -206,6 +232,30 @@ class Deployment:
         for process in self.processes:
             if process.alive():
                 os.kill(process.pid, signal.SIGTERM)
+
+    def verdict(self) -> list[Violation]:
+        """End every program gently and return what the oracle finds wrong with all that happened here."""
+        self.stop_all()
+        for process in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait()
+        texts = {f"{one.name}.{end}": getattr(one, end) for one in self.processes for end in ("stdout", "stderr")}
+        lines = [line for text in texts.values() for line in text.splitlines() if '"seq"' in line]
+        lines += self.audit.read_text().splitlines() if self.audit.exists() else []
+        history = History(
+            tuple(self.registry.calls),
+            evidence.traffic(self.provider.requests(), "openai"),
+            (*reading.audit(lines), *evidence.pending_audit(self.url)),
+            tuple(policy for versions in self.policies.values() for policy in versions),
+            tuple(reading.accounts(self.config.read_text())) if self.config.exists() else (),
+            evidence.scrape(self.url, self.config, {"OPENAI_API_KEY": KEY}) if self.config.exists() else None,
+            ended=time.time(),
+            bound=self.bound,
+            began=self.began,
+            texts=texts,
+            secrets=(KEY,),
+        )
+        return violations(history)
 
     def close(self) -> None:
         for process in self.processes:

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from lapse.errors import ConfigError
 from lapse.metrics import exposition
 from lapse.policy import Rule
 from lapse.settings import ConfigFile
@@ -34,10 +35,14 @@ def pending_audit(url: str) -> list[dict[str, Any]]:
     return [{"seq": seq, **json.loads(fields["e"])} for seq, fields in rows]
 
 
-def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str:
-    """Return what an exporter with this policy file shows."""
+def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str | None:
+    """Return what an exporter with this policy file shows, or None where it would not start with it."""
+    try:
+        file = ConfigFile(config, dict(environ))
+    except ConfigError:
+        return None
     with redis.Redis.from_url(url, decode_responses=True) as client:
-        return exposition(client, ConfigFile(config, dict(environ)))[1].decode()
+        return exposition(client, file)[1].decode()
 
 
 def policy(rule: Rule, since: float) -> Policy:

@@ -18,4 +18,6 @@ def deployment(
 ) -> Iterator[Deployment]:
     made = Deployment(tmp_path, redis_url, sandbox, wait_until)
     yield made
+    found = made.verdict()
     made.close()
+    assert found == [], "\n".join(map(str, found))

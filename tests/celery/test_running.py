@@ -26,11 +26,13 @@ def deleted_once(deployment: Deployment, ids: list[str], wait_until: Wait) -> No
 
 
 def audited_once(deployment: Deployment, ids: list[str], wait_until: Wait) -> None:
-    """Assert that every id has one intent and one outcome in the audit file, and nothing is left in Redis."""
+    """Assert that every id has one outcome in the audit file, each intent one end, and nothing is left in Redis."""
     wait_until(lambda: deployment.raw.xlen(SLOT + "audit") == 0, what="an empty audit stream")
     lines = deployment.audited()
     seen = Counter((line["event"], line["id"]) for line in lines if line["id"])
-    assert seen == Counter([("intent", id_) for id_ in ids] + [("settled", id_) for id_ in ids])
+    assert {id_: seen["settled", id_] for id_ in ids} == dict.fromkeys(ids, 1)
+    # On a busy machine a slice may end with claims not begun: they go back.
+    assert {id_: seen["intent", id_] - seen["released", id_] for id_ in ids} == dict.fromkeys(ids, 1)
     assert len({line["seq"] for line in lines}) == len(lines)
 
 

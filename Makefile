@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench format test-servers test-tools wheel clean
+.PHONY: demo test lint bench format test-servers test-tools chaos wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -43,6 +43,12 @@ test-tools: $(VENV)/.stamp
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
+
+# Everything breaks at random while an application goes on: what breaks when follows from the seed.
+SEED ?= 1
+MINUTES ?= 1
+chaos: $(VENV)/.stamp
+	@cd tests && ../$(RUN)/python -m faults.chaos $(SEED) $(MINUTES)
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
+import acl
 from lapse.embedded import EmbeddedRedis
 
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
+
+_USER = os.environ.get("LAPSE_TEST_USER")
+"""Which shipped user registries and workers of the tests are; unset: the server's default user."""
 
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
@@ -23,9 +27,12 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def redis_server(clean_environment: None) -> Iterator[EmbeddedRedis]:  # noqa: ARG001 - order
+def redis_server(
+    clean_environment: None,  # noqa: ARG001 - order
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[EmbeddedRedis]:
     """Return one real server for the whole run; tests that stop or fill a server start their own."""
-    with EmbeddedRedis() as server:
+    with EmbeddedRedis(*acl.options(tmp_path_factory.mktemp("users"))) as server:
         yield server
 
 
@@ -34,14 +41,14 @@ def redis_url(redis_server: EmbeddedRedis) -> Iterator[str]:
     """Return the URL of an empty registry."""
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
-        yield redis_server.url
+        yield acl.as_user(redis_server.url, _USER) if _USER else redis_server.url
         client.flushall()
 
 
 @pytest.fixture
-def raw(redis_url: str) -> Iterator[redis.Redis]:
+def raw(redis_server: EmbeddedRedis, redis_url: str) -> Iterator[redis.Redis]:  # noqa: ARG001 - empty before
     """Return a plain client to look at what is stored."""
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+    with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client
 
 

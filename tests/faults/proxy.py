@@ -38,6 +38,7 @@ class Link:
     def __init__(self, proxy: "Proxy", client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self._proxy = proxy
         self.writers = (client, server)
+        self.ways: list[asyncio.Task[None]] = []
         self.thawed = asyncio.Event()
         self.thawed.set()
 
@@ -54,8 +55,9 @@ class Link:
             await sink.drain()
 
     def end(self, *, reset: bool) -> None:
-        """End both sides: with RST, or quietly."""
-        self.thawed.set()
+        """End both sides: with RST, or quietly. What a frozen link had in hand is lost."""
+        for way in self.ways:
+            way.cancel()
         for writer in self.writers:
             if reset:
                 with contextlib.suppress(OSError):
@@ -148,7 +150,7 @@ class Proxy:
             return
         link, watcher = Link(self, writer, to_server), self._watch() if self._watch else Blind()
         self._links.add(link)
-        ways = [
+        link.ways = ways = [
             asyncio.create_task(link.carry(reader, to_server, watcher.sent)),
             asyncio.create_task(link.carry(from_server, writer, watcher.answered)),
         ]

@@ -91,6 +91,10 @@ class Rig(Deployment):
 
         self.wait_until(quiet, within, what="the last outcomes and audit records")
 
+    def quarantined(self, policy: str, kind: str = "thread") -> set[str]:
+        """Return the ids of a policy that wait for an operator."""
+        return {str(id_) for id_ in self.raw.zrange(f"lapse:{{openai:{kind}}}:{policy}:quarantine", 0, -1)}
+
     def kill_child(self, worker: Process, choose: Callable[[Sequence[int]], int]) -> None:
         """Kill one process of a worker's pool, if it has any at the moment."""
         if children := worker.children():
@@ -137,9 +141,6 @@ class Rig(Deployment):
             crashes: How many processes may have died with requests in flight.
 
         """
-        quarantined = [
-            self.raw.zrange(name, 0, -1) for name in self.raw.scan_iter(f"lapse:{{openai:{kind}}}:*:quarantine")
-        ]
         return History(
             promises=promises,
             log=tuple(self.application.log),
@@ -148,7 +149,7 @@ class Rig(Deployment):
             metrics=self.scrape(),
             alive=frozenset(self.alive(kind)),
             over=time.time(),
-            waiting=frozenset(str(id_) for ids in quarantined for id_ in ids),
+            waiting=frozenset(id_ for name in promises for id_ in self.quarantined(name, kind)),
             texts={path.name: path.read_text() for path in self.directory.iterdir() if path.is_file()},
             secrets=(KEY,),
             duplicates=crashes * IN_FLIGHT,

@@ -46,8 +46,11 @@ class Exchange:
         """Whether this is a deletion that the answer confirms, naming the id."""
         if self.method != "DELETE" or self.status != OK:
             return False
-        answer = json.loads(self.body)
-        return bool(answer.get("deleted") is True and answer.get("id") == self.id)
+        try:
+            answer = json.loads(self.body)
+        except ValueError:
+            return False
+        return isinstance(answer, dict) and answer.get("deleted") is True and answer.get("id") == self.id
 
 
 class Cut(Exception):  # noqa: N818 - what happens, no error

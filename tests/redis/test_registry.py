@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource, advice
-from lapse.embedded import free_port
+from lapse.embedded import EmbeddedRedis, free_port
 
 SLOT = "lapse:{openai:thread}:"
 DAY = 86400.0
@@ -402,8 +402,10 @@ def test_a_stamp_names_namespace_epoch_and_policy(registry: Any, raw: redis.Redi
     assert {"lapse": "lapse/e1/idle"} == registry.stamp("idle")
 
 
-def test_two_namespaces_on_one_redis_do_not_meet(make_registry: Any, registry: Any) -> None:
-    other = make_registry(namespace="other")
+def test_two_namespaces_on_one_redis_do_not_meet(
+    make_registry: Any, registry: Any, redis_server: EmbeddedRedis
+) -> None:
+    other = make_registry(redis_server.url, namespace="other")
     registry.register("thread", "thread_1", "chat")
 
     assert other.get("thread", "thread_1") is None

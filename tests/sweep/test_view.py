@@ -200,7 +200,7 @@ async def test_an_id_that_moves_is_counted_once(world: World, view: View) -> Non
     assert 0 == of(view, world).registered
 
 
-async def test_a_look_costs_the_same_whatever_the_registry_holds(world: World, view: View) -> None:
+async def test_a_look_costs_the_same_whatever_the_registry_holds(world: World, view: View, raw: redis.Redis) -> None:
     world.sandbox.faults([BUSY])
 
     async def grown_by(n: int) -> tuple[dict[str, int], int]:
@@ -209,11 +209,11 @@ async def test_a_look_costs_the_same_whatever_the_registry_holds(world: World, v
         world.seed(n, subject="user:1", days=1)
         await world.sweep()
         view.now()  # its connection is made
-        world.raw.config_resetstat()
+        raw.config_resetstat()
         view.slots(view.known_slots([world.rule], {"openai": world.account}))
         of(view, world)
-        calls = {name: said["calls"] for name, said in world.raw.info("commandstats").items()}
-        return calls, world.raw.info("stats")["total_net_output_bytes"]
+        calls = {name: said["calls"] for name, said in raw.info("commandstats").items()}
+        return calls, raw.info("stats")["total_net_output_bytes"]
 
     few, said_of_few = await grown_by(300)
     many, said_of_many = await grown_by(1500)

@@ -1,0 +1,27 @@
+"""The users that deploy/redis/lapse.conf ships, on a server of the tests. The default user stays, as administrator."""
+
+from pathlib import Path
+
+SHIPPED = Path(__file__).parents[1] / "deploy" / "redis" / "lapse.conf"
+APPLICATION, WORKER = "lapse-application", "lapse-worker"
+
+
+def password(user: str) -> str:
+    """Return a user's password on a server of the tests."""
+    return f"pw-of-{user}-0123456789"
+
+
+def options(directory: Path) -> tuple[str, ...]:
+    """Return what makes a server know the users; the lines go into a file below ``directory``."""
+    text = SHIPPED.read_text(encoding="utf-8").replace("user default off\n", "")
+    for user in (APPLICATION, WORKER):
+        text = text.replace(f">CHANGE-ME-{user.removeprefix('lapse-')}", f">{password(user)}")
+    text = text.replace("appendonly yes\n", "")  # what a test asks for
+    file = directory / "lapse.conf"
+    file.write_text(text, encoding="utf-8")
+    return ("--include", str(file))
+
+
+def as_user(url: str, user: str) -> str:
+    """Return a server's URL with a user's name and password."""
+    return url.replace("://", f"://{user}:{password(user)}@", 1)

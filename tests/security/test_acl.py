@@ -1,0 +1,90 @@
+"""The shipped users: each can do its work, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+import acl
+from lapse import Registry, keys
+from lapse.embedded import EmbeddedRedis
+from lapse.scripts import script
+
+SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer")
+SLOT = "lapse:{openai:thread}:"
+
+
+@pytest.fixture
+def application(guarded: EmbeddedRedis) -> Iterator[Any]:
+    """Return the application's user as a plain client."""
+    with redis.Redis.from_url(acl.as_user(guarded.url, acl.APPLICATION), decode_responses=True) as client:
+        yield client
+
+
+def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
+    with Registry(acl.as_user(guarded.url, acl.APPLICATION), provider="openai", timeout=5) as registry:
+        assert registry.register("thread", "t1", "chat", uses=[("assistant", "a1")], labels={"team": "x"}).new
+        assert (
+            registry.register_many({"kind": "thread", "id": f"m{n}", "policy": "chat"} for n in range(600)).new == 600
+        )
+        assert registry.register("thread", "t1", "other", expires_in="7d", subject="s").new is False
+        for call in (registry.touch, registry.expire, registry.unhold, registry.forget):
+            assert registry.hold("thread", "t1", reason="a test") == "ok"
+            call("thread", "t1")
+        assert registry.get("thread", "t1") is None
+        assert registry.get("thread", "m1") is not None
+
+
+def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
+    used = {name for one in SAID for name in re.findall(r"redis\.call\('([A-Z]+)'", script(one).text)}
+    (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
+    granted = set(re.findall(r" \+(\S+)", line))
+
+    assert granted == {name.lower() for name in used} | {"ping", "client|setinfo", "evalsha", "script|load"}
+
+
+REFUSED = [
+    ("KEYS", "*"), ("SCAN", "0"), ("RANDOMKEY",), ("DBSIZE",), ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*"),
+    ("INFO",), ("MONITOR",), ("ACL", "LIST"), ("SHUTDOWN",), ("SCRIPT", "FLUSH"),
+    ("EVAL", "return 1", "0"), ("DEL", SLOT + keys.HOLDS), ("XRANGE", SLOT + keys.AUDIT, "-", "+"),
+    ("GET", "session:1"),
+    ("HGET", "session:1", "f"), ("HSET", keys.control("lapse"), "*", "{}"), ("HGET", keys.control("lapse"), "*"),
+    ("HSET", keys.epoch("lapse"), "id", "x"), ("HSET", keys.published("lapse"), "policies", "[]"),
+    ("HSET", keys.flow("lapse", "openai"), "tat", "0"), ("ZADD", "lapse:broker:lapse", "1", "x"),
+    ("HSET", "other:{openai:thread}:holds", "id", "{}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", REFUSED, ids=" ".join)
+def test_an_application_can_do_nothing_else(application: Any, command: tuple[str, ...]) -> None:
+    with pytest.raises(redis.exceptions.NoPermissionError):
+        application.execute_command(*command)
+
+
+def test_a_script_gives_an_application_no_right_that_it_does_not_have(application: Any) -> None:
+    sha = application.script_load("return redis.call('GET', 'session:1')")
+
+    with pytest.raises(redis.exceptions.ResponseError, match=r"(?i)permission|can't run|ACL"):
+        application.evalsha(sha, 1, SLOT)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("GET", "session:1"), ("SCRIPT", "FLUSH"), ("ACL", "LIST"),
+     ("FUNCTION", "FLUSH"), ("SHUTDOWN",), ("SWAPDB", "0", "1"), ("EVAL", "return 1", "0")],
+    ids=" ".join,
+)  # fmt: skip
+def test_a_worker_stays_within_the_namespace(guarded: EmbeddedRedis, command: tuple[str, ...]) -> None:
+    with (
+        redis.Redis.from_url(acl.as_user(guarded.url, acl.WORKER)) as worker,
+        pytest.raises(redis.exceptions.NoPermissionError),
+    ):
+        worker.execute_command(*command)
+
+
+def test_the_shipped_file_lets_in_nobody_without_a_name_and_keeps_what_it_is_told() -> None:
+    lines = acl.SHIPPED.read_text(encoding="utf-8").splitlines()
+
+    assert {"user default off", "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction"} <= set(lines)

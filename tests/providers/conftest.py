@@ -54,7 +54,8 @@ async def make() -> AsyncIterator[MakeProvider]:
             base_url: str, *, timeout: float = 5.0, environ: dict[str, str] | None = None, **changes: Any
         ) -> Provider:
             environ = {"LAPSE_TEST_KEY": KEY} if environ is None else environ
-            provider = Provider(account(base_url, **changes), environ, timeout=timeout)
+            seams = {name: changes.pop(name) for name in ("clock", "tokens") if name in changes}
+            provider = Provider(account(base_url, **changes), environ, timeout=timeout, **seams)
             stack.push_async_callback(provider.aclose)
             return provider
 

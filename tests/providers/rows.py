@@ -36,6 +36,7 @@ class Row:
     headers: dict[str, str] = field(default_factory=dict)
     retry_after: float | None = None
     id: str = ""
+    type: str = "openai"
 
     @property
     def object_id(self) -> str:

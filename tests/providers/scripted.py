@@ -16,6 +16,7 @@ class Asked:
     target: str
     headers: dict[str, str]
     connection: int
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,8 @@ class Server:
         first, *rest = head.rstrip().split("\r\n")
         method, target, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in rest)}
-        asked = Asked(method, target, headers, number)
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        asked = Asked(method, target, headers, number, body)
         self.asked.append(asked)
         self.arrival.set()
         self.in_flight += 1

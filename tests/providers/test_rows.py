@@ -4,9 +4,9 @@ import pytest
 
 from lapse.deletion import delete
 from lapse.outcomes import Outcome
-from lapse.providers import Provider
 from lapse.terms import Terms
 from providers.conftest import MakeProvider
+from providers.dialects import API_VERSIONS, DIALECT_ROWS, idle
 from providers.rows import ROWS, Row
 from providers.scripted import Server, answer
 
@@ -16,9 +16,12 @@ async def spend(requests: int = 1) -> None:
     assert requests == 1
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.outcome}-{row.name}")
-async def test_row(row: Row, server: Server, provider: Provider) -> None:
-    server.say(answer(row.status, row.body, row.headers | {"X-Request-Id": "req_1"}))
+@pytest.mark.parametrize("row", [*ROWS, *DIALECT_ROWS], ids=lambda row: f"{row.type}-{row.outcome}-{row.name}")
+async def test_row(row: Row, server: Server, make: MakeProvider) -> None:
+    said = answer(row.status, row.body, row.headers | {"X-Request-Id": "req_1"})
+    server.respond = lambda asked: said if asked.method == "DELETE" else answer(200, idle())
+    version = API_VERSIONS.get(row.type)
+    provider = make(server.url, type=row.type, api_version=version)
     kind = provider.kinds[row.kind]
 
     verdict = await delete(provider, kind, row.object_id, terms=Terms(items=False, resting=True), spend=spend)
@@ -27,7 +30,8 @@ async def test_row(row: Row, server: Server, provider: Provider) -> None:
     assert (row.status, "req_1") == (verdict.status, verdict.request_id)
     assert row.retry_after == verdict.retry_after
     assert row.says in verdict.detail
-    assert server.targets == [f"DELETE /v1{kind.path}/{row.object_id}"]
+    url = f"/v1{kind.path}/{row.object_id}" + (f"?api-version={version}" if version else "")
+    assert server.targets == [*([f"GET {url}"] if row.type == "langgraph" else []), f"DELETE {url}"]
     assert provider.drain_tally()[row.kind][f"requests||delete|{row.status}"] == 1
 
 

@@ -1,17 +1,25 @@
 """The table of kinds."""
 
+import re
 from dataclasses import replace
 from datetime import date
+from urllib.parse import urlsplit
 
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.kinds import CONVERSATION_ITEM, KINDS, Kind, singular
+from lapse.kinds import CONVERSATION_ITEM, DIALECTS, KINDS, Kind, singular
 
 OPENAI = KINDS["openai"]
 
 
-@pytest.mark.parametrize("kind", [*OPENAI.values(), CONVERSATION_ITEM], ids=lambda kind: kind.name)
+ALL = [
+    *(pytest.param(kind, id=f"{name}-{kind.name}") for name, kinds in KINDS.items() for kind in kinds.values()),
+    pytest.param(CONVERSATION_ITEM, id="conversation_item"),
+]
+
+
+@pytest.mark.parametrize("kind", ALL)
 def test_an_entry_is_complete(kind: Kind) -> None:
     """Requests are built from these fields alone."""
     assert kind.path == f"/{kind.path[1:]}"
@@ -60,6 +68,44 @@ def test_only_a_conversation_has_children() -> None:
     assert {name: kind.items for name, kind in OPENAI.items() if kind.items} == {"conversation": "/items"}
     assert OPENAI["conversation"].child is CONVERSATION_ITEM
     assert CONVERSATION_ITEM.name not in OPENAI
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_type_says_where_it_is_and_how_its_key_travels(name: str) -> None:
+    dialect = DIALECTS[name]
+
+    assert dialect.kinds is KINDS[name]
+    assert all(dialect.kinds[kind].name == kind for kind in dialect.kinds)
+    assert dialect.example.startswith("https://")
+    assert bool(dialect.scopes) == ("auth" in dialect.takes)
+    assert not dialect.hosts or any(re.fullmatch(end, urlsplit(dialect.example).path) for end in dialect.ends)
+
+
+def test_an_entra_token_is_for_what_answers_at_that_path() -> None:
+    azure, project = DIALECTS["azure-openai"], "/api/projects/p/openai/v1"
+
+    assert azure.scope("/openai/v1") == "https://cognitiveservices.azure.com/.default"
+    assert azure.scope(project) == DIALECTS["foundry"].scope("/api/projects/p") == "https://ai.azure.com/.default"
+    assert DIALECTS["openai"].scope("/v1") is None
+
+
+def test_only_langgraph_confirms_with_a_bare_204() -> None:
+    """Everywhere else a gateway that answers 204 to everything would have deleted everything."""
+    assert {name for name, kinds in KINDS.items() for kind in kinds.values() if kind.no_content} == {"langgraph"}
+
+
+def test_threads_can_be_listed_at_foundry_and_at_langgraph() -> None:
+    assert {name for name, kinds in KINDS.items() if kinds["thread"].listable} == {"foundry", "langgraph"}
+
+
+@pytest.mark.parametrize("name", ["thread", "assistant"])
+def test_foundry_ends_on_a_known_day(name: str) -> None:
+    sunset = KINDS["foundry"][name].sunset("res.services.ai.azure.com")
+
+    assert sunset is not None
+    assert [sunset.over(date(2027, 3, day)) for day in (30, 31)] == [False, True]
+    assert KINDS["foundry"][name].sunset("127.0.0.1") is None
+    assert KINDS["azure-openai"][name].sunset("res.openai.azure.com") is None
 
 
 @pytest.mark.parametrize("name", ["thread", "assistant"])

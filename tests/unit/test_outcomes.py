@@ -19,6 +19,7 @@ from lapse.outcomes import (
     limited,
     probe_ok,
 )
+from providers.dialects import DIALECT_ROWS
 from providers.rows import CONVERSATION, ROWS, THREAD, Row, error, gone
 
 KIND = KINDS["openai"]["thread"]
@@ -31,9 +32,9 @@ def reply(status: int, body: str | bytes = b"", **headers: str) -> Reply:
     return Reply(status, {name.replace("_", "-").lower(): value for name, value in headers.items()}, data)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.outcome}-{row.name}")
+@pytest.mark.parametrize("row", [*ROWS, *DIALECT_ROWS], ids=lambda row: f"{row.type}-{row.outcome}-{row.name}")
 def test_row(row: Row) -> None:
-    kind = KINDS["openai"][row.kind]
+    kind = KINDS[row.type][row.kind]
     headers = {name.lower(): value for name, value in row.headers.items()}
     body = row.body.encode() if isinstance(row.body, str) else row.body
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.kinds import KINDS, Kind
+from lapse.kinds import DIALECTS, KINDS, Dialect, Kind
 from lapse.policy import Config, load, parse
 
 
@@ -142,11 +142,13 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) ->
 def test_a_kind_of_another_type_is_told_with_the_types_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one more type in the table, as the next provider will be."""
     bare = Kind("thread", "threads", "/threads", "thread.deleted", (), has_metadata=False)
-    monkeypatch.setitem(KINDS, "other", {"thread": bare})
-    other = SMALL.replace('"openai"', '"other"\nbase_url = "https://h/v1"')
+    other = Dialect(kinds={"thread": bare}, key_example="KEY", example="https://h/v1")
+    monkeypatch.setitem(DIALECTS, "other", other)
+    monkeypatch.setitem(KINDS, "other", other.kinds)
+    given = SMALL.replace('"openai"', '"other"\nbase_url = "https://h/v1"')
 
-    assert refused(other) == [
+    assert refused(given) == [
         'config/retention.toml:7: policies.chat.kind: "conversation" is no kind of type other: there is thread'
     ]
-    kept = other.replace('"conversation"', '"thread"') + 'keep = [{ metadata = { a = "b" } }]'
+    kept = given.replace('"conversation"', '"thread"') + 'keep = [{ metadata = { a = "b" } }]'
     assert refused(kept) == ["config/retention.toml:10: policies.chat.keep[0].metadata: threads have no metadata"]

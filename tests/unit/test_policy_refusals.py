@@ -45,7 +45,6 @@ concurrency = 8
 not_found = ["Assistant not found"]
 organization = "org-1"
 project = "proj-1"
-api_version = "v1"
 allow_plaintext = false
 [policies.support]
 provider = "local"
@@ -215,7 +214,9 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('type = "openai"', 'type = "openai"\ntoken = "sk-hunter2"', "a credential is never written here"),
         ('type = "openai"', 'type = "openai"\nttl = "1d"', "it belongs into [policies.NAME]"),
         ('ttl = "7d"', 'ttl = "7d"\nmax_attempts = 1', "it belongs into [sweep]"),
-        ('type = "openai"', 'type = "langgraph"', "is not in this version: there is openai"),
+        ('type = "openai"', 'type = "langgraph"', "organization: is nothing that type langgraph knows: leave it out"),
+        ('type = "openai"', 'type = "foundry"', "project: is nothing that type foundry knows: leave it out"),
+        ('type = "openai"', 'type = "openai"\napi_version = "v1"', "is nothing that type openai knows: leave it out"),
         ('type = "openai"', 'type = "opnai"', 'did you mean "openai"?'),
         ('type = "openai"', 'type = "openai"\nauth = "entra"', "use api_key_env, or api_key_file"),
         (BASE, 'base_url = "http://10.0.0.1/v1"', "allow_plaintext = true"),

@@ -58,7 +58,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; ``more`` is None where the server does not say whether there is another."""
+    """One page; ``more`` is None where the server does not say whether there is another, as a search never does."""
 
     items: tuple[Listed, ...]
     more: bool | None
@@ -103,21 +103,22 @@ def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any J
 
 async def walk(
     kind: Kind,
-    fetch: Callable[[str | None, int], Awaitable[Reply]],
+    fetch: Callable[[str | int | None, int], Awaitable[Reply]],
     spend: Spend,
     *,
     max_pages: int = MAX_PAGES,
     max_objects: int = MAX_OBJECTS,
 ) -> Listing:
-    """Read a list page by page; ``fetch`` takes the last id seen and how many objects to ask for."""
+    """Read a list page by page; ``fetch`` takes where to go on, a cursor or an offset, and how many to ask for."""
     found: dict[str, Listed] = {}
-    after, size = None, kind.page_size
+    reading: _Cursor | _Offset = _Offset() if kind.search else _Cursor(unpaged=kind.unpaged)
+    size = kind.page_size
     for _ in range(max_pages):
         try:
             await spend(1)
         except Limited as reason:
             return _partial(kind, found, str(reason), limited(reason))
-        reply = await fetch(after, size)
+        reply = await fetch(reading.position, size)
         page = read_page(kind, reply)
         if page is None and cut(reply) and size > 1:
             size //= 10
@@ -128,14 +129,58 @@ async def walk(
         known = len(found)
         for item in page.items:
             found.setdefault(item.id, item)
-        if page.last:
+        if reading.is_over(page, len(found) - known):
             return Listing(_candidates(kind, found))
-        if len(found) == known:
-            return _partial(kind, found, f"the page after {after} shows nothing new but says that there is more")
+        if wrong := reading.go_on(page, len(found) - known, size):
+            return _partial(kind, found, wrong)
         if len(found) > max_objects:
             break
-        after = page.items[-1].id
     return _partial(kind, found, f"longer than {max_pages} pages or {max_objects} objects")
+
+
+class _Cursor:
+    """A place in a list that goes on after the last object seen."""
+
+    def __init__(self, *, unpaged: bool) -> None:
+        self.position: str | None = None
+        self._unpaged = unpaged
+
+    def is_over(self, page: Page, _fresh: int) -> bool:
+        return page.last or (self._unpaged and page.more is None)
+
+    def go_on(self, page: Page, fresh: int, _size: int) -> str | None:
+        """Move behind a page, or return why that leads nowhere."""
+        if not fresh:
+            return f"the page after {self.position} shows nothing new but says that there is more"
+        self.position = page.items[-1].id
+        return None
+
+
+class _Offset:
+    """A place in a search, oldest first, of which only the number of objects before it can be said.
+
+    Whoever deletes one of those moves everything behind it to the front, and with it what no page has shown yet.
+    So each page begins with the last ones of the page before: as long as one of them is there, nothing was passed
+    over. If none is, too many were deleted meanwhile, and the search goes back. It ends with a page that shows
+    those alone.
+    """
+
+    OVERLAP = 5
+
+    def __init__(self) -> None:
+        self.position = 0
+
+    def is_over(self, page: Page, fresh: int) -> bool:
+        seen_before = bool(page.items) or self.position == 0
+        return seen_before and fresh == 0 and len(page.items) <= self.OVERLAP
+
+    def go_on(self, page: Page, fresh: int, size: int) -> str | None:
+        """Move behind a page, or back where it does not continue what was read."""
+        if self.position and fresh == len(page.items):
+            self.position = max(0, self.position - size)
+        else:
+            self.position += max(0, len(page.items) - self.OVERLAP)
+        return None
 
 
 def cut(reply: Reply) -> bool:

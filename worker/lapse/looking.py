@@ -17,6 +17,7 @@ from lapse.outcomes import (
     limited,
     listed,
     unconfirmed,
+    unnamed,
 )
 from lapse.policy import Keep
 from lapse.providers import Provider
@@ -43,6 +44,9 @@ async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spe
             await spend(1)
             reply = await provider.read(kind, object_id)
             found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
+            if unnamed(kind, reply):
+                await spend(1)
+                reply = await provider.absence(kind, object_id)
             if found is None:
                 return Sight(classify_read(kind, object_id, reply, provider.recognisers))
             body = document(reply)

@@ -29,7 +29,9 @@ __all__ = [
     "limited",
     "listed",
     "probe_ok",
+    "unauthorised",
     "unconfirmed",
+    "unnamed",
 ]
 
 SLOW_DOWN = 900.0
@@ -134,6 +136,7 @@ _OK = 200
 _NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
+_UNAUTHORISED = 401
 _ABSENT = frozenset({404, 410})
 _TIMED_OUT = 408
 _TOO_MANY = 429
@@ -221,6 +224,16 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
     return reply.status == _OK and document(reply).get(kind.id_field) == object_id
+
+
+def unnamed(kind: Kind, reply: Reply) -> bool:
+    """Return True if a ``GET`` says that something is missing where its kind never says what: ask ``absence`` then."""
+    return kind.absence is not None and reply.status in _ABSENT
+
+
+def unauthorised(reply: Reply) -> bool:
+    """Return True for the answer to a credential that is not valid, or not any more."""
+    return reply.status == _UNAUTHORISED
 
 
 def listed(kind: Kind, reply: Reply) -> dict[str, Any] | None:

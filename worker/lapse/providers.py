@@ -7,23 +7,27 @@ parses like one that does), and its layers cost several times the CPU of the req
 
 import asyncio
 import hashlib
+import json
 import os
 import secrets
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import partial
 from itertools import count
-from pathlib import Path
-from typing import Self
-from urllib.parse import quote
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
 
 from openai import AsyncOpenAI
 
-from lapse import __version__, log
+from lapse import __version__, entra, log
 from lapse.answers import Reply
+from lapse.credentials import Credential, NoCredential
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
-from lapse.kinds import KINDS, Kind
+from lapse.kinds import DIALECTS, Kind
 from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, walk
-from lapse.outcomes import Spend
+from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
 from lapse.tally import Tally
 from lapse.wire import BODY_BYTES, Wire
@@ -31,56 +35,10 @@ from lapse.wire import BODY_BYTES, Wire
 TIMEOUT = 30.0
 """Seconds for one request from connecting to the last byte. It has to stay below half a lease."""
 
-
 OBJECT_BYTES = 4 * 1024 * 1024
 """How much is read of one object: an assistant's instructions alone may be a megabyte."""
 
-
-class NoCredential(Exception):  # noqa: N818 - the name says the state
-    """There is no usable key now; the text says where one was looked for."""
-
-
-class Credential:
-    """The account's key, looked up for every request: a mounted file changes under a running worker."""
-
-    def __init__(self, account: Account, environ: Mapping[str, str]) -> None:
-        self._account = account
-        self._environ = environ
-        self._stamp: tuple[int, int, int] | None = None
-        self._from_file = ""
-
-    def current(self) -> str:
-        """Return the key, or an empty string for an account that is configured without one.
-
-        Raises:
-            NoCredential: it is missing, unreadable, or nothing that a header can carry.
-
-        """
-        if self._account.api_key_env:
-            origin, key = self._account.api_key_env, self._environ.get(self._account.api_key_env, "")
-        elif self._account.api_key_file:
-            origin, key = self._account.api_key_file, self._read(Path(self._account.api_key_file))
-        else:
-            return ""
-        key = key.strip()
-        if not key:
-            raise NoCredential(f"{origin} holds no key for provider {self._account.name!r}: set it")
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise NoCredential(
-                f"{origin} holds more than a key for provider {self._account.name!r}: one line, no spaces"
-            )
-        return key
-
-    def _read(self, path: Path) -> str:
-        try:
-            status = path.stat()
-            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp != self._stamp:
-                self._from_file, self._stamp = path.read_text(), stamp
-        except (OSError, UnicodeDecodeError) as error:
-            self._stamp = None
-            raise NoCredential(f"{path} cannot be read for provider {self._account.name!r}: {error}") from error
-        return self._from_file
+Body = dict[str, Any]
 
 
 class Provider:
@@ -95,53 +53,65 @@ class Provider:
 
     """
 
-    def __init__(self, account: Account, environ: Mapping[str, str] | None = None, *, timeout: float = TIMEOUT) -> None:
-        if account.type not in KINDS:
-            raise ConfigError(f"[providers.{account.name}] type {account.type!r}: use {', '.join(KINDS)}")
-        if account.auth:
-            raise ConfigError(
-                f"[providers.{account.name}] auth = {account.auth!r} does not exist for type {account.type!r}: "
-                "use api_key_env or api_key_file"
-            )
+    def __init__(
+        self,
+        account: Account,
+        environ: Mapping[str, str] | None = None,
+        *,
+        timeout: float = TIMEOUT,
+        clock: Callable[[], float] = time.time,
+        tokens: entra.TokenSource | None = None,
+    ) -> None:
+        if account.type not in DIALECTS:
+            raise ConfigError(f"[providers.{account.name}] type {account.type!r}: use {', '.join(DIALECTS)}")
+        dialect = DIALECTS[account.type]
+        environ = os.environ if environ is None else environ
         self.name = account.name
         self.type = account.type
-        self.kinds = KINDS[account.type]
+        self.kinds = dialect.kinds
         self.recognisers = account.not_found
         self.concurrency = account.concurrency
-        self._credential = Credential(account, os.environ if environ is None else environ)
-        # Every argument is given: for each one left out, the client would ask the environment, and an
-        # OPENAI_BASE_URL or OPENAI_PROJECT_ID of another program must not redirect a deletion.
-        self._client = AsyncOpenAI(
-            api_key="",
-            admin_api_key="",
-            base_url=account.base_url,
-            organization=account.organization or "",
-            project=account.project or "",
-            webhook_secret="",
-            timeout=timeout,
-            max_retries=0,
-        )
+        self._clock = clock
+        self._key_header = "Authorization" if account.auth else dialect.key_header
+        self._version = quote(account.api_version, safe="") if account.api_version else None
+        self._client = _client(account, timeout)
         self._base = str(self._client.base_url).rstrip("/")
         self._host = self._client.base_url.host
+        self._credential: Credential | entra.Entra = Credential(account, environ)
+        if account.auth:
+            self._credential = entra.Entra(account, _scope(account), environ, clock=clock, source=tokens)
         self._wire = Wire(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._tally = Tally()
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
         self._key: str | None = None
         self._headers: dict[str, dict[str, str]] = {}
+        self._principal: str | None = None
         self._identity = ""
 
     @property
     def identity(self) -> str:
         """16 hex digits over base URL, organisation, project and credential: what a proof holds for.
 
-        It changes with the credential. While that is missing it is the identity of an account without one.
+        It changes with the credential; of Entra's that is tenant and client, whatever the token. While it is missing
+        it is the identity of an account without one.
+        """
+        principal = self._credential.principal()
+        if principal != self._principal:
+            self._principal, self._identity = principal, self._fingerprint(principal)
+        return self._identity
+
+    async def authenticate(self) -> None:
+        """Look the credential up now, so that ``identity`` is of whom it belongs to.
+
+        Raises:
+            ConfigError: there is none; the text says where it was looked for.
+
         """
         try:
-            self._use(self._credential.current())
-        except NoCredential:
-            return self._fingerprint("")
-        return self._identity
+            await self._credential.current()
+        except NoCredential as error:
+            raise ConfigError(str(error)) from None
 
     async def delete(self, kind: Kind, object_id: str) -> Reply:
         """Send the DELETE of one object."""
@@ -151,15 +121,22 @@ class Provider:
         """Read one object, to see its name and metadata."""
         return await self._about("read", "GET", kind, object_id, limit=OBJECT_BYTES)
 
+    async def absence(self, kind: Kind, object_id: str) -> Reply:
+        """Ask for a missing object where the answer names it, as that of ``read`` does not for this kind."""
+        return await self._about("read", "POST", kind, object_id, kind.absence or "", limit=OBJECT_BYTES, body={})
+
     async def witness(self, kind: Kind, object_id: str) -> Reply:
         """Read one object, to see that objects of this kind can be seen from here."""
         return await self._about("witness", "GET", kind, object_id, limit=OBJECT_BYTES)
 
     async def probe(self, kind: Kind) -> Reply | None:
         """Ask the kind's endpoint for what needs no id, or return None if there is no such thing."""
+        if kind.search:
+            return await self._send("probe", "POST", kind, self._url(kind.search), body=_search(kind, 0, 1))
         if kind.probe is None:
             return None
-        return await self._send("probe", "GET", kind, f"{self._base}{kind.probe}")
+        # Some servers list all there is, whatever limit the probe names.
+        return await self._send("probe", "GET", kind, self._url(kind.probe), limit=PAGE_BYTES)
 
     async def items(self, kind: Kind, object_id: str, size: int = 100) -> Reply:
         """Read the first page of an object's children, oldest first."""
@@ -184,9 +161,13 @@ class Provider:
     ) -> Listing:
         """Read the whole list of a listable kind, oldest first."""
 
-        async def fetch(after: str | None, size: int) -> Reply:
-            cursor = f"&after={quote(after, safe='')}" if after else ""
-            url = f"{self._base}{kind.path}?limit={size}&order=asc{cursor}"
+        async def fetch(after: str | int | None, size: int) -> Reply:
+            if kind.search:
+                asked = _search(kind, after, size)
+                return await self._send("list", "POST", kind, self._url(kind.search), limit=PAGE_BYTES, body=asked)
+            query = "" if kind.unpaged else f"&limit={size}&order=asc"
+            query += f"&after={quote(str(after), safe='')}" if after else ""
+            url = self._url(kind.path + query.replace("&", "?", 1))
             return await self._send("list", "GET", kind, url, limit=PAGE_BYTES)
 
         return await walk(kind, fetch, spend, max_pages=max_pages, max_objects=max_objects)
@@ -202,6 +183,7 @@ class Provider:
         """Close every connection."""
         await self._wire.aclose()
         await self._client.close()
+        await self._credential.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -209,29 +191,56 @@ class Provider:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def _url(self, tail: str) -> str:
+        if self._version is None:
+            return f"{self._base}{tail}"
+        return f"{self._base}{tail}{'&' if '?' in tail else '?'}api-version={self._version}"
+
     async def _about(
-        self, op: str, method: str, kind: Kind, object_id: str, tail: str = "", *, limit: int = BODY_BYTES
+        self,
+        op: str,
+        method: str,
+        kind: Kind,
+        object_id: str,
+        tail: str = "",
+        *,
+        limit: int = BODY_BYTES,
+        body: Body | None = None,
     ) -> Reply:
         try:
-            # Checked again here, where it becomes part of a URL: whatever wrote it into the registry.
-            url = f"{self._base}{kind.path}/{quote(identifier(object_id), safe='')}{tail}"
+            url = self._url(f"{kind.path}/{quote(identifier(object_id), safe='')}{tail}")
         except InvalidResource as error:
             return _never_sent("invalid", str(error))
-        return await self._send(op, method, kind, url, limit=limit)
+        return await self._send(op, method, kind, url, limit=limit, body=body)
 
-    async def _send(self, op: str, method: str, kind: Kind, url: str, *, limit: int = BODY_BYTES) -> Reply:
-        if sunset := kind.sunset(self._host):
+    async def _send(
+        self, op: str, method: str, kind: Kind, url: str, *, limit: int = BODY_BYTES, body: Body | None = None
+    ) -> Reply:
+        if (sunset := kind.sunset(self._host)) and sunset.over(datetime.fromtimestamp(self._clock(), UTC).date()):
             why = f"{self._host} shut {kind.plural} down on {sunset.date}; use {sunset.successor} instead"
             return _never_sent("sunset", why)
+        exchange = partial(self._exchange, method, url, op, kind, limit, body=body)
         try:
-            self._use(self._credential.current())
+            key = await self._credential.current()
+            reply = await exchange(key)
+            if unauthorised(reply) and (renewed := await self._credential.renewed(key)):
+                reply = await exchange(renewed)
         except NoCredential as error:
             return _never_sent("credentials", str(error))
+        return reply
+
+    async def _exchange(
+        self, method: str, url: str, op: str, kind: Kind, limit: int, key: str, *, body: Body | None
+    ) -> Reply:
+        self._use(key)
         headers = self._headers[kind.name].copy()
         headers["X-Client-Request-Id"] = next(self._request_ids)
+        content = None
+        if body is not None:
+            headers["Content-Type"], content = "application/json", json.dumps(body).encode()
         async with self._slots:
             try:
-                reply = await self._wire.request(method, url, headers, limit)
+                reply = await self._wire.request(method, url, headers, limit, body=content)
             except asyncio.CancelledError:
                 self._tally.add(kind.name, op, Reply(failure="cancelled"))
                 raise
@@ -242,7 +251,8 @@ class Provider:
         """Make this the key of the requests from now on; cheap while it stays the same."""
         if key == self._key:
             return
-        log.register_secret(key)
+        if not key.startswith("eyJ"):  # tokens come and go, and the log knows them by their form
+            log.register_secret(key)
         self._key = self._client.api_key = key
         own = {
             "Accept": "application/json",
@@ -250,16 +260,47 @@ class Provider:
             "User-Agent": f"lapse/{__version__}",
             "OpenAI-Organization": self._client.organization or "",
             "OpenAI-Project": self._client.project or "",
-            **self._client.auth_headers,
+            **(self._client.auth_headers if self._key_header == "Authorization" else {self._key_header: key}),
         }
         given = {name: value for name, value in own.items() if value}
         self._headers = {name: {**given, **kind.headers} for name, kind in self.kinds.items()}
-        self._identity = self._fingerprint(key)
 
-    def _fingerprint(self, key: str) -> str:
-        hashed = hashlib.sha256(key.encode()).hexdigest()
+    def _fingerprint(self, principal: str) -> str:
+        hashed = hashlib.sha256(principal.encode()).hexdigest()
         parts = (self._base, self._client.organization or "", self._client.project or "", hashed)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _client(account: Account, timeout: float) -> AsyncOpenAI:
+    # Every argument is given: for each one left out, the client would ask the environment, and an
+    # OPENAI_BASE_URL or OPENAI_PROJECT_ID of another program must not redirect a deletion.
+    return AsyncOpenAI(
+        api_key="",
+        admin_api_key="",
+        base_url=account.base_url,
+        organization=account.organization or "",
+        project=account.project or "",
+        webhook_secret="",
+        timeout=timeout,
+        max_retries=0,
+    )
+
+
+def _scope(account: Account) -> str:
+    scope = DIALECTS[account.type].scope(urlsplit(account.base_url).path)
+    if scope is None:
+        raise ConfigError(
+            f"[providers.{account.name}] auth = {account.auth!r} does not exist for type {account.type!r}: "
+            "use api_key_env or api_key_file"
+        )
+    return scope
+
+
+def _search(kind: Kind, offset: str | int | None, size: int) -> Body:
+    """Return the question that lists a kind oldest first, with no more of each object than lapse reads."""
+    fields = (kind.id_field, kind.created_field, "metadata")
+    seen = [*fields, *(["name"] if kind.has_name else []), *(["status"] if kind.busy else [])]
+    return {"limit": size, "offset": offset or 0, "sort_by": kind.created_field, "sort_order": "asc", "select": seen}
 
 
 def _never_sent(failure: str, why: str) -> Reply:

@@ -31,7 +31,7 @@ class Terms:
 
     def ask(self, kind: Kind) -> bool:
         """Return True if something that the object says decides."""
-        works = bool(kind.busy) and not self.resting
+        works = bool(kind.busy) and not (self.resting and kind.longest_run)
         dated = self.idle_since is not None and kind.active_field is not None
         return kind.witness and bool(self.keep or kind.system or works or dated or self.whole)
 

@@ -35,20 +35,23 @@ class Wire:
         # the second answer would speak of a deletion that the first one did.
         self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
 
-    async def request(self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES) -> Reply:
-        """Send one request without a body and return what became of it.
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES, *, body: bytes | None = None
+    ) -> Reply:
+        """Send one request and return what became of it.
 
         Args:
             method: ``GET``, ``DELETE``, or ``POST``.
             url: Absolute and already percent-encoded; it is sent as it stands.
             headers: All of them but Host.
             limit: How many bytes of the answer's body are kept, after decompression.
+            body: What is sent along; the headers say what it is.
 
         """
         started = time.perf_counter()
         try:
             async with self._session.request(
-                method, URL(url, encoded=True), headers=headers, allow_redirects=False
+                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
             ) as response:
                 body = await _read(response, limit)
                 return Reply(

@@ -1,18 +1,22 @@
 """``lapse init``, ``check-config`` and ``schema``: from nothing to a policy file that says what is meant."""
 
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from lapse import policy
+from lapse import entra, policy
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
 from lapse.guard import forecast
+from lapse.kinds import KINDS
 from lapse.log import redact
 from lapse.policy import Account, Config
 from lapse.settings import DEFAULT, registry_source
@@ -69,8 +73,8 @@ def check_config(*, config: str | None, as_json: bool) -> None:
     for rule in checked.rules:
         output.say(f"{rule.partition}: {wording.does(rule)}", "" if rule.enforce else output.WARN)
     output.note(f"{checked.path} is valid (hash {checked.hash}).")
-    for missing in _still_missing(session, checked):
-        output.note(missing, output.WARN)
+    for warning in [*_ending(checked, datetime.now(UTC).date()), *_still_missing(session, checked)]:
+        output.note(warning, output.WARN)
 
 
 @click.command()
@@ -85,15 +89,28 @@ def schema() -> None:
 
 
 def _account(account: Account) -> str:
-    key = account.api_key_env or account.api_key_file
+    key = account.api_key_env or account.api_key_file or account.auth
     rate = "no rate limit" if account.rate is None else forecast(0, account.rate).rpartition(" ")[2]
     return f"type {account.type} at {redact(account.base_url)}, key from {key}, {rate}, {account.concurrency} at a time"
+
+
+def _ending(config: Config, today: date) -> Iterator[str]:
+    """Yield what still works and will not for long: endpoints with a known end."""
+    for provider, kind in sorted({(rule.partition.provider, rule.partition.kind) for rule in config.rules}):
+        account = config.accounts[provider]
+        host = urlsplit(account.base_url).hostname or ""
+        sunset = KINDS[account.type][kind].sunset(host)
+        if sunset and not sunset.over(today):
+            plural, days = wording.plural(kind), (sunset.date - today).days
+            yield f"{provider}: {host} serves {plural} until {sunset.date}, {days} more days; then: {sunset.successor}."
 
 
 def _still_missing(session: Session, config: Config) -> list[str]:
     """Return what the environment does not have yet: no reason to refuse a file that is right."""
     unset = sorted({account.api_key_env or "" for account in config.accounts.values()} - {"", *session.environ})
     said = [f"{name} is not set here; workers need it." for name in unset]
+    if any(account.auth for account in config.accounts.values()) and not entra.installed():
+        said.append(f'auth = "entra" needs azure-identity, which is not installed here: {entra.INSTALL}')
     try:
         registry_source(config, session.environ)
     except ConfigError as error:

@@ -73,6 +73,7 @@ async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
     from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
 
     async with Provider(account, session.environ) as provider:
+        await provider.authenticate()
         await hands.ledger.mark(halt.provider, halt.kind, f"proof|{provider.identity}", await hands.control.now())
     await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = wording.plural(halt.kind)

@@ -1,19 +1,32 @@
 """What lapse knows of each kind of object at each type of provider: a table. No I/O.
 
-A new kind is one entry in a provider type's module and its tests. The facts come from the providers' API references
-and published error bodies; what a provider neither documents nor was seen to answer is not in the table.
+A new kind is one entry in a provider type's module and its tests; a new type is one module. The facts come from the
+providers' API references and published error bodies; what a provider neither documents nor was seen to answer is not
+in the table.
 """
 
 from collections.abc import Mapping
 from difflib import get_close_matches
 
 from lapse.errors import ConfigError
+from lapse.kinds.azure import AZURE_DIALECT
+from lapse.kinds.dialect import Dialect
+from lapse.kinds.foundry import FOUNDRY_DIALECT
 from lapse.kinds.kind import Kind, Sunset
-from lapse.kinds.openai import CONVERSATION_ITEM, OPENAI
+from lapse.kinds.langgraph import LANGGRAPH_DIALECT
+from lapse.kinds.openai import CONVERSATION_ITEM, OPENAI_DIALECT
 
-__all__ = ["CONVERSATION_ITEM", "KINDS", "Kind", "Sunset", "singular"]
+__all__ = ["CONVERSATION_ITEM", "DIALECTS", "KINDS", "Dialect", "Kind", "Sunset", "singular"]
 
-KINDS: Mapping[str, Mapping[str, Kind]] = {"openai": {kind.name: kind for kind in OPENAI}}
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": OPENAI_DIALECT,
+    "azure-openai": AZURE_DIALECT,
+    "foundry": FOUNDRY_DIALECT,
+    "langgraph": LANGGRAPH_DIALECT,
+}
+"""Provider type -> how it is talked to."""
+
+KINDS: Mapping[str, Mapping[str, Kind]] = {name: dialect.kinds for name, dialect in DIALECTS.items()}
 """Provider type -> kind name -> kind."""
 
 _SINGULARS = {

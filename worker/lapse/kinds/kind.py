@@ -1,7 +1,7 @@
 """What lapse knows of one kind of object at one type of provider: the fields of the table. No I/O."""
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,6 +34,7 @@ class Kind:
         path: The collection below the base URL; of a child, below its parent's URL.
         deleted_object: What ``object`` says in the answer to a DELETE that worked.
         not_found: How a 404 names an object that is not there; ``{id}`` is the whole id, quoted or not.
+        absence: Where the GET of a missing object names nothing: what below its URL does, POSTed with ``{}``.
         no_content: True if a bare 204 is the documented answer to a DELETE that worked.
         denied: Messages of a 5xx that speak of the credential, and that no retry heals.
         headers: Sent with every request about this kind.
@@ -41,6 +42,7 @@ class Kind:
         listable: True if the provider can list all of them. If not, the registry is the only record of them.
         search: Path of the search that lists them, POSTed with limit and offset and answered with an array; None
             where a GET of ``path`` with a cursor lists them.
+        unpaged: True if a list may come whole, without has_more, and asked for without limit and order.
         page_size: Objects asked for at once: the most that the provider gives.
         probe: Path and query of a GET that needs no id and works wherever this kind does; None without one. What
             has a ``search`` is probed with that.
@@ -66,12 +68,14 @@ class Kind:
     path: str
     deleted_object: str
     not_found: tuple[str, ...]
+    absence: str | None = None
     no_content: bool = False
     denied: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     id_field: str = "id"
     listable: bool = False
     search: str | None = None
+    unpaged: bool = False
     page_size: int = 100
     probe: str | None = None
     has_name: bool = False
@@ -105,8 +109,10 @@ class Kind:
 
     def sunset(self, host: str) -> Sunset | None:
         """Return the sunset that covers a host name, its subdomains included, or None; it may be still to come."""
-        name = host.lower().rstrip(".")
-        return next(
-            (sunset for gone, sunset in self.sunsets.items() if name == gone or name.endswith(f".{gone}")),
-            None,
-        )
+        return next((sunset for gone, sunset in self.sunsets.items() if is_below(host, (gone,))), None)
+
+
+def is_below(host: str, domains: Iterable[str]) -> bool:
+    """Return True if a host name is one of these domains, or below one."""
+    name = host.lower().rstrip(".")
+    return any(name == domain or name.endswith(f".{domain}") for domain in domains)

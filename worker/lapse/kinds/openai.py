@@ -2,6 +2,7 @@
 
 from datetime import date
 
+from lapse.kinds.dialect import Dialect, by_name
 from lapse.kinds.kind import Kind, Runs, Sunset
 
 # https://platform.openai.com/docs/deprecations: announced 2025-08-26, shut down a year later.
@@ -123,4 +124,12 @@ OPENAI = (
         created_field="created",
         native_expiry=True,
     ),
+)
+
+OPENAI_DIALECT = Dialect(
+    kinds=by_name(*OPENAI),
+    key_example="OPENAI_API_KEY",
+    base_url="https://api.openai.com/v1",
+    example="https://api.openai.com/v1",
+    takes=frozenset({"organization", "project"}),
 )

@@ -6,40 +6,27 @@ written, so that it is not reported as missing too.
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from datetime import date
 from urllib.parse import urlsplit
 
 from lapse import durations
 from lapse.kinds import KINDS, Kind
-from lapse.policy.fields import is_loopback
-from lapse.policy.models import SECONDS_PER, File, Policy, Provider
+from lapse.policy.accounts import Given, base_url, check_provider
+from lapse.policy.models import SECONDS_PER, File, Policy
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
 
-OPENAI = "https://api.openai.com/v1"
 SHORTEST_LEASE = 2.0
 _WAYS = ("ttl", "expires_after", "orphan")
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """One named table, without what is wrong in it by itself."""
-
-    at: tuple[str, str]
-    table: Policy | Provider
-    broken: frozenset[str]
-
-    def has(self, key: str) -> bool:
-        """Return True if the key is written, rightly or not."""
-        return key in self.broken or getattr(self.table, key) not in (None, False)
-
-
-def check(file: File, broken: Collection[Path] = ()) -> Iterator[Problem]:
+def check(file: File, broken: Collection[Path], today: date) -> Iterator[Problem]:
     """Yield what is wrong between keys that are each right by themselves.
 
     Args:
         file: The tables, without the keys that are wrong by themselves.
         broken: Where those were.
+        today: Kinds that a host has shut down by then are refused there.
 
     """
     if file.sweep.lease < SHORTEST_LEASE:
@@ -47,14 +34,15 @@ def check(file: File, broken: Collection[Path] = ()) -> Iterator[Problem]:
     if file.audit.key_file:
         yield _later(("audit", "key_file"))
     for name, provider in file.providers.items():
-        yield from _provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
+        yield from check_provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
     if not _names("policies", file.policies, broken):
         yield Problem(("policies",), "there is none: write [policies.NAME] with kind, ttl and anchor")
     providers = _names("providers", file.providers, broken)
     for name, policy in file.policies.items():
         given = Given(("policies", name), policy, _keys_of(("policies", name), broken))
         yield from _when(given, policy)
-        yield from _where(given, policy, file, providers)
+        yield from _where(given, policy, providers)
+        yield from _what(given, policy, file, today)
     yield from _former_names(file)
 
 
@@ -63,11 +51,6 @@ def account_of(policy: Policy, file: File) -> str | None:
     if policy.provider is not None:
         return policy.provider
     return next(iter(file.providers)) if len(file.providers) == 1 else None
-
-
-def base_url(provider: Provider) -> str:
-    """Return where a provider is: as configured, and OpenAI for a type openai without one."""
-    return provider.base_url or OPENAI
 
 
 def ttl_of(policy: Policy) -> float | None:
@@ -89,24 +72,6 @@ def _keys_of(at: Path, broken: Collection[Path]) -> frozenset[str]:
 
 def _later(at: Path) -> Problem:
     return Problem(at, "is not in this version: leave it out")
-
-
-def _provider(given: Given, provider: Provider) -> Iterator[Problem]:
-    if not given.has("type"):
-        yield Problem((*given.at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
-    credentials = [key for key in ("api_key_env", "api_key_file", "auth") if given.has(key)]
-    if not credentials:
-        text = 'is missing: name the variable that holds the key, such as "OPENAI_API_KEY", or a file with api_key_file'
-        yield Problem((*given.at, "api_key_env"), text)
-    if len(credentials) > 1:
-        yield Problem((*given.at, credentials[1]), f"stands beside {credentials[0]}: name one place of the key")
-    if provider.auth and provider.type == "openai":
-        yield Problem((*given.at, "auth"), "is nothing that type openai knows: use api_key_env, or api_key_file")
-    parts = urlsplit(base_url(provider))
-    allowed = provider.allow_plaintext or "allow_plaintext" in given.broken
-    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
-        text = "would send the key readable over the network: use https, or state allow_plaintext = true"
-        yield Problem((*given.at, "base_url"), text)
 
 
 def _when(given: Given, policy: Policy) -> Iterator[Problem]:
@@ -139,7 +104,7 @@ def _expires_after(policy: Policy, at: Path) -> Iterator[Problem]:
         yield Problem(at, "is longer than 100 years")
 
 
-def _where(given: Given, policy: Policy, file: File, providers: Collection[str]) -> Iterator[Problem]:
+def _where(given: Given, policy: Policy, providers: Collection[str]) -> Iterator[Problem]:
     at = given.at
     if not given.has("kind"):
         yield Problem((*at, "kind"), 'is missing: write what it deletes, such as "conversation"')
@@ -155,13 +120,13 @@ def _where(given: Given, policy: Policy, file: File, providers: Collection[str])
     elif policy.provider is not None and not {policy.provider, ""} & set(providers):
         text = f"{shown(policy.provider)} is not configured: {did_you_mean(policy.provider, providers)}"
         yield Problem((*at, "provider"), text)
-    account = None if "provider" in given.broken else file.providers.get(account_of(policy, file) or "")
-    if account and account.type:
-        yield from _kinds(at, policy, account, KINDS[account.type])
 
 
-def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kind]) -> Iterator[Problem]:
-    names = policy.kind or ()
+def _what(given: Given, policy: Policy, file: File, today: date) -> Iterator[Problem]:
+    provider = None if "provider" in given.broken else file.providers.get(account_of(policy, file) or "")
+    if provider is None or provider.type is None:
+        return
+    at, known, names = given.at, KINDS[provider.type], policy.kind or ()
     for name in names:
         if name not in known:
             text = f"{shown(name)} is no kind of type {provider.type}: {did_you_mean(name, known)}"
@@ -169,7 +134,7 @@ def _kinds(at: Path, policy: Policy, provider: Provider, known: Mapping[str, Kin
     found = [known[name] for name in names if name in known]
     host = urlsplit(base_url(provider)).hostname or ""
     for kind in found:
-        if sunset := kind.sunset(host):
+        if (sunset := kind.sunset(host)) and sunset.over(today):
             text = f"{host} shut {kind.plural} down on {sunset.date}; its successor is {sunset.successor}"
             yield Problem((*at, "kind"), text)
         if policy.orphan and not kind.listable:

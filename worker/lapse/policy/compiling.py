@@ -11,7 +11,8 @@ from typing import Any
 from lapse.kinds import KINDS
 from lapse.model import Partition
 from lapse.policy import models
-from lapse.policy.checks import account_of, base_url, ttl_of
+from lapse.policy.accounts import api_version, base_url
+from lapse.policy.checks import account_of, ttl_of
 from lapse.policy.values import (
     Account,
     AuditSection,
@@ -53,8 +54,8 @@ def compiled(file: models.File, path: Path | None, variables: tuple[str, ...]) -
 
 
 def _account(name: str, provider: models.Provider) -> Account:
-    given = dict(provider) | {"base_url": base_url(provider), "not_found": tuple(provider.not_found)}
-    return Account(name=name, **given)
+    where = {"base_url": base_url(provider), "api_version": api_version(provider)}
+    return Account(name=name, **(dict(provider) | where | {"not_found": tuple(provider.not_found)}))
 
 
 def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accounts: Mapping[str, Account]) -> Rule:

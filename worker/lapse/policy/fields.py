@@ -21,8 +21,6 @@ UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
 _PER = {"s": 1, "m": 60, "h": 3600}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-LATER_TYPES = ("azure-openai", "foundry", "langgraph")
-"""Provider types that the design names and that this version does not have yet."""
 # What servers answer to a path that they do not have: a recogniser found in one of these would take a wrong
 # base_url for "everything is gone already".
 _ANY_404 = (
@@ -114,9 +112,7 @@ def _child(value: object) -> str:
 def _provider_type(value: object) -> str:
     if isinstance(value, str) and value in KINDS:
         return value
-    if value in LATER_TYPES:
-        raise ValueError(f"{shown(value)} is not in this version: there is {', '.join(sorted(KINDS))}")
-    raise ValueError(f"{shown(value)} is not a provider type: {did_you_mean(value, [*KINDS, *LATER_TYPES])}")
+    raise ValueError(f"{shown(value)} is not a provider type: {did_you_mean(value, KINDS)}")
 
 
 def split_url(value: str, schemes: tuple[str, ...]) -> SplitResult:

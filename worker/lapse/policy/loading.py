@@ -4,6 +4,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def called(path: Path) -> str:
     return str(full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else full)
 
 
-def parse(text: str, name: str, environ: Mapping[str, str], path: Path | None = None) -> Config:
+def parse(
+    text: str, name: str, environ: Mapping[str, str], path: Path | None = None, *, today: date | None = None
+) -> Config:
     """Return the config of a policy file's text.
 
     Args:
@@ -72,6 +75,7 @@ def parse(text: str, name: str, environ: Mapping[str, str], path: Path | None = 
         name: What errors call it.
         environ: Where overrides are taken from.
         path: Where it was read.
+        today: The day it is for; None: today.
 
     Raises:
         ConfigError: it is wrong: every problem on a line of its own, with file, line and key.
@@ -79,7 +83,7 @@ def parse(text: str, name: str, environ: Mapping[str, str], path: Path | None = 
     """
     made = overridden(_tables(text, name), environ)
     file, broken, problems = _validated(made.tables)
-    problems += [*check(file, broken), *made.problems]
+    problems += [*check(file, broken, today or datetime.now(UTC).date()), *made.problems]
     if problems:
         raise ConfigError(report(problems, name, Positions(text), made.variables))
     return compiled(file, path, tuple(sorted(set(made.variables.values()))))

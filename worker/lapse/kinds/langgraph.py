@@ -1,0 +1,47 @@
+"""The kinds of LangGraph's Agent Server. No I/O.
+
+Observed of langgraph-api 0.16.7, which ``make test-servers`` runs: UUIDs, a bare 204 for a deletion, lists by search,
+and {"detail": ...} for every refusal.
+"""
+
+from lapse.kinds.dialect import Dialect, by_name
+from lapse.kinds.kind import Kind
+
+LANGGRAPH_DIALECT = Dialect(
+    kinds=by_name(
+        Kind(
+            name="thread",
+            plural="threads",
+            path="/threads",
+            deleted_object="thread.deleted",
+            not_found=("Thread with ID {id} not found",),
+            no_content=True,
+            id_field="thread_id",
+            listable=True,
+            search="/threads/search",
+            page_size=1000,
+            # A DELETE of a busy thread answers 204 at once, and the run works on without it.
+            busy=frozenset({"busy"}),
+        ),
+        Kind(
+            name="assistant",
+            plural="assistants",
+            path="/assistants",
+            deleted_object="assistant.deleted",
+            not_found=("Assistant with ID {id} not found", "Assistant {id} not found"),
+            absence="/versions",
+            no_content=True,
+            id_field="assistant_id",
+            listable=True,
+            search="/assistants/search",
+            page_size=1000,
+            has_name=True,
+            # The server makes one for every graph when it starts. Its DELETE is a 204 like any other, and takes the
+            # graph from whoever runs it by name.
+            system={"created_by": "system"},
+        ),
+    ),
+    key_header="x-api-key",
+    key_example="LANGSMITH_API_KEY",
+    example="https://DEPLOYMENT.us.langgraph.app",
+)

@@ -1,0 +1,84 @@
+"""What concerns several keys of one ``[providers.NAME]`` table: what its type takes, and where it may be. No I/O."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from lapse.kinds import DIALECTS, KINDS, Dialect
+from lapse.kinds.kind import is_below
+from lapse.policy.fields import is_loopback
+from lapse.policy.models import Policy, Provider
+from lapse.policy.problems import Problem
+
+_CREDENTIALS = ("api_key_env", "api_key_file", "auth")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One named table, without what is wrong in it by itself."""
+
+    at: tuple[str, str]
+    table: Policy | Provider
+    broken: frozenset[str]
+
+    def has(self, key: str) -> bool:
+        """Return True if the key is written, rightly or not."""
+        return key in self.broken or getattr(self.table, key) not in (None, False)
+
+
+def base_url(provider: Provider) -> str:
+    """Return where a provider is: as configured, or where its type always is; empty if that cannot be told."""
+    return provider.base_url or (DIALECTS[provider.type].base_url if provider.type else None) or ""
+
+
+def api_version(provider: Provider) -> str | None:
+    """Return the api-version that requests carry: as configured, or its type's own."""
+    return provider.api_version or (DIALECTS[provider.type].api_version if provider.type else None)
+
+
+def check_provider(given: Given, provider: Provider) -> Iterator[Problem]:
+    """Yield what is wrong between the keys of a provider's table."""
+    dialect = DIALECTS[provider.type] if provider.type else None
+    if not given.has("type"):
+        yield Problem((*given.at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
+    yield from _credentials(given, dialect)
+    if dialect:
+        yield from _meaningless(given, provider, dialect)
+        yield from _place(given, provider, dialect)
+    parts = urlsplit(base_url(provider))
+    allowed = provider.allow_plaintext or "allow_plaintext" in given.broken
+    if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
+        text = "would send the key readable over the network: use https, or state allow_plaintext = true"
+        yield Problem((*given.at, "base_url"), text)
+
+
+def _credentials(given: Given, dialect: Dialect | None) -> Iterator[Problem]:
+    written = [key for key in _CREDENTIALS if given.has(key)]
+    if not written:
+        example = dialect.key_example if dialect else DIALECTS["openai"].key_example
+        other = ' or state auth = "entra"' if dialect and dialect.scopes else ""
+        text = f'is missing: name the variable that holds the key, such as "{example}", or a file with api_key_file'
+        yield Problem((*given.at, "api_key_env"), text + (f",{other}" if other else ""))
+    if len(written) > 1:
+        yield Problem((*given.at, written[1]), f"stands beside {written[0]}: name one place of the key")
+
+
+def _meaningless(given: Given, provider: Provider, dialect: Dialect) -> Iterator[Problem]:
+    for key in sorted(frozenset().union(*(each.takes for each in DIALECTS.values())) - dialect.takes):
+        if getattr(provider, key) is not None:
+            fix = "use api_key_env, or api_key_file" if key == "auth" else "leave it out"
+            yield Problem((*given.at, key), f"is nothing that type {provider.type} knows: {fix}")
+
+
+def _place(given: Given, provider: Provider, dialect: Dialect) -> Iterator[Problem]:
+    at = (*given.at, "base_url")
+    if not base_url(provider) and "base_url" not in given.broken:
+        yield Problem(at, f'is missing: write where the account is, such as "{dialect.example}"')
+    parts = urlsplit(base_url(provider))
+    wrong = "/deployments/" in f"{parts.path}/" or not any(re.fullmatch(end, parts.path) for end in dialect.ends)
+    if is_below(parts.hostname or "", dialect.hosts) and wrong:
+        yield Problem(at, f'is not where this API is: write it as "{dialect.example}", without a deployment')
+    elif dialect.versioned and re.fullmatch(dialect.versioned, parts.path) and not given.has("api_version"):
+        text = f'is missing, and {parts.path} is not served without: write one, or end base_url in "{parts.path}/v1"'
+        yield Problem((*given.at, "api_version"), text)

@@ -267,3 +267,64 @@ def test_an_orphan_share_is_approved_up_to_what_was_asked(desk: Desk) -> None:
     assert "4" == desk.rules(Partition("openai", "assistant", "idle"))["share_ok"]
     desk.worker()
     assert set() == desk.sandbox.alive("assistant")
+
+
+def test_resume_takes_another_account_for_the_right_one(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1)
+    desk.worker()
+    ids = set(desk.seed(2))
+    desk.configure(ENFORCED, type='"openai"\nproject = "proj_new"')
+    desk.worker()
+    assert ["*|identity_changed"] == list(desk.halts())
+    assert "identity_changed" in desk.good("status").out
+
+    shown = desk.good("resume", "--reason", "moved, ids and all")
+
+    assert "resumed openai/thread: identity_changed\n" in shown.out
+    assert "The threads of openai are at http" in shown.err
+    desk.worker()
+    assert not ids & desk.sandbox.alive("thread")
+
+
+def test_resume_says_what_a_lost_registry_means_and_answers_it_only_as_a_whole(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1)
+    witness = desk.directory / "witness.json"
+    desk.configure(ENFORCED, allow_volatile=f'true\nwitness_file = "{witness}"')
+    desk.worker()
+    assert witness.is_file()
+    desk.raw.flushall()
+    ids = set(desk.seed(2))
+    desk.worker()
+    assert ids == desk.sandbox.alive("thread")
+    assert ["*|registry_lost"] == list(desk.halts())
+    assert "wiped, or is another Redis" in desk.good("status").out
+
+    part = desk.run("resume", "openai/threads", "--reason", "on purpose")
+    assert (6, "") == (part.code, part.out)
+    whole = desk.good("resume", "--reason", "on purpose")
+
+    assert "openai/thread: registry_lost" in whole.out
+    assert "`lapse register --from FILE` replays" in whole.err
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_a_pause_stands_in_the_audit_of_all_that_it_covers(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.good("pause", "--reason", "a complaint")
+    desk.good("pause", "openai/threads/chat")
+    desk.good("resume")
+
+    records = desk.good("audit", "export", "threads").records
+
+    assert [
+        ("paused", "*"),
+        ("paused", "openai/thread/chat"),
+        ("unpaused", "*"),
+        ("unpaused", "openai/thread/chat"),
+    ] == [(one["event"], one["scope"]) for one in records]
+    assert ("a complaint", "ends the pause: a complaint") == (records[0]["why"], records[2]["why"])
+    assert all("@" in one["actor"] for one in records)
+    assert ["*", "*"] == [one["scope"] for one in desk.good("audit", "export", "conversations").records]

@@ -23,6 +23,7 @@ SURVEY = Survey(
 )  # fmt: skip
 JUMPED = replace(SURVEY, newly_due=201, old_created=NOW - 120_000)
 FIRST = replace(SURVEY, newly_due=201, baseline=False, old_created=None)
+PLACE = "place00000000001"
 CLAIM = Claim(
     resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
     after_unknown=False, begin_by=5.0,
@@ -30,20 +31,20 @@ CLAIM = Claim(
 
 
 def test_a_partition_in_order_is_swept() -> None:
-    assert guard.Stand(act=True, result="completed") == guard.stand(RULE, SURVEY)
+    assert guard.Stand(act=True, result="completed") == guard.stand(RULE, SURVEY, PLACE)
 
 
 def test_superseded_rules_do_nothing() -> None:
-    assert guard.Stand(act=False, result="refused") == guard.stand(RULE, replace(SURVEY, bar="superseded"))
+    assert guard.Stand(act=False, result="refused") == guard.stand(RULE, replace(SURVEY, bar="superseded"), PLACE)
 
 
 @pytest.mark.parametrize("halts", [("no_witness",), ("no_touches", "cutoff_jumped")])
 def test_a_halt_stops_everything_until_an_operator_lifts_it(halts: tuple[str, ...]) -> None:
-    assert guard.Stand(act=False, result="halted") == guard.stand(RULE, replace(SURVEY, halts=halts))
+    assert guard.Stand(act=False, result="halted") == guard.stand(RULE, replace(SURVEY, halts=halts), PLACE)
 
 
 def test_a_standing_halt_ends_with_its_cause() -> None:
-    stand = guard.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")))
+    stand = guard.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")), PLACE)
 
     assert guard.Stand(act=True, result="completed", lift=("no_touches", "no_uses")) == stand
 
@@ -51,14 +52,14 @@ def test_a_standing_halt_ends_with_its_cause() -> None:
 def test_observing_does_nothing_and_trips_nothing() -> None:
     rule = replace(RULE, enforce=False, anchor="last_active_at")
 
-    assert guard.Stand(act=False, result="observed") == guard.stand(rule, replace(JUMPED, touched=False))
+    assert guard.Stand(act=False, result="observed") == guard.stand(rule, replace(JUMPED, touched=False), PLACE)
 
 
 IDLE = replace(RULE, anchor="last_active_at")
 
 
 def test_an_idle_policy_that_never_saw_a_touch_is_halted() -> None:
-    stand = guard.stand(IDLE, replace(SURVEY, touched=False))
+    stand = guard.stand(IDLE, replace(SURVEY, touched=False), PLACE)
 
     assert (False, "halted", "no_touches") == (stand.act, stand.result, stand.halt)
     assert 'anchor "chat" on created_at, or state touches = "none"' in stand.detail
@@ -75,11 +76,11 @@ def test_an_idle_policy_that_never_saw_a_touch_is_halted() -> None:
     ids=["touched", "stated", "empty", "created_at"],
 )
 def test_other_policies_need_no_touch(rule: Rule, survey: Survey) -> None:
-    assert guard.stand(rule, survey).act
+    assert guard.stand(rule, survey, PLACE).act
 
 
 def test_an_orphan_rule_without_any_uses_is_halted() -> None:
-    stand = guard.stand(ORPHANS, replace(SURVEY, edges=False))
+    stand = guard.stand(ORPHANS, replace(SURVEY, edges=False), PLACE)
 
     assert (False, "halted", "no_uses") == (stand.act, stand.result, stand.halt)
     assert "ever named a thread in uses" in stand.detail
@@ -88,8 +89,8 @@ def test_an_orphan_rule_without_any_uses_is_halted() -> None:
 def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None:
     stated = replace(ORPHANS, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=True))
 
-    assert guard.stand(ORPHANS, SURVEY).act
-    assert guard.stand(stated, replace(SURVEY, edges=False)).act
+    assert guard.stand(ORPHANS, SURVEY, PLACE).act
+    assert guard.stand(stated, replace(SURVEY, edges=False), PLACE).act
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None
     ids=["created", "active", "first"],
 )
 def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why: str) -> None:
-    stand = guard.stand(RULE, survey)
+    stand = guard.stand(RULE, survey, PLACE)
 
     assert (False, "halted", "cutoff_jumped", True) == (stand.act, stand.result, stand.halt, stand.plan)
     assert f"201 of 1000 ids would become due at once: {why}" == stand.detail
@@ -123,12 +124,12 @@ def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why
 )
 def test_a_jump_below_the_limit_goes_on_slowly(rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
     """A first enforcement has a new ramp anyway."""
-    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(rule, survey)
+    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(rule, survey, PLACE)
 
 
 def test_a_backlog_is_no_jump() -> None:
     """Passing time makes any number due: the cut-off moved with the clock."""
-    assert guard.stand(RULE, replace(SURVEY, due=1000, newly_due=1000)).act
+    assert guard.stand(RULE, replace(SURVEY, due=1000, newly_due=1000), PLACE).act
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,25 @@ def test_the_baseline_is_the_cut_offs_of_this_sweep() -> None:
     """An empty text stands for no cut-off: the fields of the last baseline are overwritten."""
     fields = guard.baseline(replace(SURVEY, active=None, created=5))
 
-    assert {"base_at": NOW, "base_active": "", "base_created": 5} == fields
+    assert {"base_at": NOW, "base_active": "", "base_created": 5, "base_capped": ""} == fields
+
+
+def test_a_shorter_max_age_counts_for_ids_with_an_expiry_of_their_own() -> None:
+    """They stand in no index that a ttl reads: a max_age of a day in place of a year would make all of them due."""
+    survey = replace(SURVEY, newly_due=201, capped=NOW - 86_400_000, old_capped=NOW - 365 * 86_400_000)
+
+    assert "cutoff_jumped" == guard.stand(RULE, survey, PLACE).halt
+    assert guard.stand(RULE, replace(survey, capped=survey.old_capped), PLACE).act
+
+
+def test_the_account_whose_ids_are_registered_is_no_other() -> None:
+    assert guard.stand(RULE, replace(SURVEY, place=PLACE), PLACE).act
+
+    stand = guard.stand(RULE, replace(SURVEY, place="place00000000002"), PLACE)
+
+    assert (False, "identity_changed", True) == (stand.act, stand.halt, stand.whole_kind)
+    observing = guard.stand(replace(RULE, enforce=False), replace(SURVEY, place="place00000000002"), PLACE)
+    assert "observed" == observing.result
 
 
 ENDS = {

@@ -52,7 +52,7 @@ async def _opened(run: Run) -> bool:
         return run.ends("paused", f"lapse pause on {scope}")
     await means.ledger.rename(rule)
     survey = await means.ledger.survey(rule)
-    stand = guard.stand(replace(rule, enforce=True, max_newly_due=None), survey)
+    stand = guard.stand(replace(rule, enforce=True, max_newly_due=None), survey, means.provider.place)
     return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
 
 

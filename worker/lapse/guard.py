@@ -22,7 +22,8 @@ CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 class Stand:
     """What a sweep may do: ``act``; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
 
-    ``restart_ramp``: the cut-off jumped by an amount small enough to go on, slowly.
+    ``whole_kind``: the halt concerns every policy of the kind. ``restart_ramp``: the cut-off jumped by an amount
+    small enough to go on, slowly.
     ``lift``: standing halts to look at again.
     """
 
@@ -31,6 +32,7 @@ class Stand:
     halt: str | None = None
     detail: str = ""
     plan: bool = False
+    whole_kind: bool = False
     restart_ramp: bool = False
     lift: tuple[str, ...] = ()
 
@@ -39,14 +41,18 @@ STANDING = {"no_touches", "no_uses"}
 """Halts that last as long as their cause: they end when it does, without an operator."""
 
 
-def stand(rule: Rule, survey: Survey) -> Stand:
-    """Decide whether a partition may be swept now."""
+def stand(rule: Rule, survey: Survey, place: str) -> Stand:
+    """Decide whether a partition may be swept now at the account of this place."""
     if survey.bar == "superseded":
         return Stand(act=False, result="refused")
     if set(survey.halts) - STANDING:
         return Stand(act=False, result="halted")
     if not rule.enforce:
         return Stand(act=False, result="observed", lift=survey.halts)
+    if survey.place not in {None, place}:
+        return Stand(
+            act=False, result="halted", halt="identity_changed", detail=_ELSEWHERE, whole_kind=True, lift=survey.halts
+        )
     return replace(_enforced(rule, survey), lift=survey.halts)
 
 
@@ -60,6 +66,10 @@ def _enforced(rule: Rule, survey: Survey) -> Stand:
     return _jump(rule, survey)
 
 
+_ELSEWHERE = (
+    "the policy file's base_url, organization, project or type is another than that of the account whose ids are "
+    "registered here: there, every one of them would look deleted"
+)
 _NO_TOUCHES = (
     "no id of this policy was ever touched: call register or touch when the application uses one, "
     'or anchor "{policy}" on created_at, or state touches = "none"'
@@ -71,7 +81,11 @@ _NO_USES = (
 
 
 def _jump(rule: Rule, survey: Survey) -> Stand:
-    moved = jumped(survey.active, survey.old_active) or jumped(survey.created, survey.old_created)
+    moved = (
+        jumped(survey.active, survey.old_active)
+        or jumped(survey.created, survey.old_created)
+        or jumped(survey.capped, survey.old_capped)
+    )
     if survey.baseline and not moved:
         return Stand(act=True, result="completed")
     if rule.max_newly_due is None or not rule.max_newly_due.exceeded(survey.newly_due, survey.registered):
@@ -93,7 +107,11 @@ def baseline(survey: Survey) -> dict[str, str | int]:
     fields: dict[str, str | int] = {"base_at": survey.now}
     return fields | {
         name: "" if cut is None else cut
-        for name, cut in (("base_active", survey.active), ("base_created", survey.created))
+        for name, cut in (
+            ("base_active", survey.active),
+            ("base_created", survey.created),
+            ("base_capped", survey.capped),
+        )
     }
 
 

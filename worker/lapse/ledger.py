@@ -88,7 +88,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a partition holds before a sweep acts; times in registry milliseconds."""
+    """What a partition holds before a sweep acts; times in registry milliseconds.
+
+    ``place`` is that of the account whose ids these are, None before a first enforced sweep.
+    """
 
     now: int
     bar: str | None
@@ -104,6 +107,9 @@ class Survey:
     created: int | None
     old_active: int | None
     old_created: int | None
+    capped: int | None = None
+    old_capped: int | None = None
+    place: str | None = None
 
 
 class Ledger:
@@ -239,6 +245,11 @@ class Ledger:
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""
         await self.carrier.run([("HSET", self._prefix(partition) + keys.RULES, *_flat(fields))])
+
+    async def settle_at(self, partition: Partition, place: str) -> None:
+        """Write down the account that the ids of a slot belong to, unless one is written down."""
+        key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.MARKS
+        await self.carrier.run([("HSETNX", key, "place", place)])
 
     async def rename(self, rule: Rule) -> int:
         """Move what was registered under the rule's old names to it; return how many ids."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from lapse import keys
 from lapse.errors import ConfigError, InvalidResource
-from lapse.policy import Account
 
 FORMAT = 1
 
@@ -44,7 +43,7 @@ class Plan:
 
     Attributes:
         provider: As the policy file calls it.
-        place: What tells this account from others: see ``place_of``.
+        place: What tells this account from others: see ``Account.place``.
         namespace: The registry's.
         epoch: The registry's; empty before a worker has begun one.
         made_at: When, in registry milliseconds.
@@ -74,12 +73,6 @@ class Plan:
     def text(self) -> str:
         """Return it as a file has it."""
         return json.dumps({"lapse_plan": FORMAT, "hash": self.hash, **asdict(self)}, indent=1) + "\n"
-
-
-def place_of(account: Account) -> str:
-    """Return 16 hex digits over type, base URL, organisation and project: where an id of this account has meaning."""
-    parts = (account.type, account.base_url, account.organization or "", account.project or "")
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def read(path: Path) -> Plan:

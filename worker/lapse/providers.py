@@ -46,6 +46,7 @@ class Provider:
 
     Attributes:
         name: As policies call it.
+        place: What tells this account from others: see ``Account.place``.
         type: The row of ``lapse.kinds.KINDS``.
         kinds: What it can delete, by name.
         recognisers: Its further not-found texts, for ``outcomes.classify``.
@@ -67,6 +68,7 @@ class Provider:
         dialect = DIALECTS[account.type]
         environ = os.environ if environ is None else environ
         self.name = account.name
+        self.place = account.place
         self.type = account.type
         self.kinds = dialect.kinds
         self.recognisers = account.not_found

@@ -45,6 +45,7 @@ GUARDS = (
     "no_uses",
     "orphan_share",
     "config_divergence",
+    "identity_changed",
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",

@@ -46,15 +46,16 @@ async def opened(run: Run) -> bool:
     await means.ledger.rename(rule)
     survey = await means.ledger.survey(rule)
     run.report.due, run.report.registered = survey.due, survey.registered
-    stand = guard.stand(rule, survey)
+    stand = guard.stand(rule, survey, means.provider.place)
     await _lift(means, rule, stand)
     if stand.halt:
         plan = plan_hash(rule.partition, rule.digest, stand.halt, survey.due) if stand.plan else None
-        if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan):
+        if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan, whole_kind=stand.whole_kind):
             log.error("guard.tripped", guard=stand.halt, detail=stand.detail, plan=plan, **named(rule.partition))
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
     if not stand.act:
         return run.ends(stand.result, stand.detail)
+    await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
     return True
 

@@ -14,7 +14,7 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of, refuse_other_rules, told, watched
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.model import Partition
-from lapse.plans import Plan, place_of
+from lapse.plans import Plan
 from lapse.policy import Rule
 from lapse.run import Report
 
@@ -63,7 +63,7 @@ async def _still_valid(hands: Hands, session: Session, plan: Plan, file: Path) -
     epoch = session.view.epoch().get("id", "")
     wrong = {
         f"{session.config.path} has no provider {plan.provider}": account is None,
-        f"{plan.provider} is another account by now": account is not None and place_of(account) != plan.place,
+        f"{plan.provider} is another account by now": account is not None and account.place != plan.place,
         f"it is for the namespace {plan.namespace}, not {session.namespace}": plan.namespace != session.namespace,
         "it is for another registry, or for this one before it was emptied": plan.epoch not in {"", epoch},
     }

@@ -8,7 +8,7 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.records import due_first, suspect
 from lapse.cli.session import Hands, Session, one_provider
 from lapse.commands import actor
-from lapse.plans import Doomed, Part, Plan, place_of
+from lapse.plans import Doomed, Part, Plan
 from lapse.policy import Rule
 
 
@@ -30,7 +30,7 @@ async def _made(hands: Hands, session: Session, rules: Sequence[Rule], provider:
     parts = tuple([await _part(hands, rule) for rule in rules])
     return Plan(
         provider=provider,
-        place=place_of(session.config.accounts[provider]),
+        place=session.config.accounts[provider].place,
         namespace=session.namespace,
         epoch=session.view.epoch().get("id", ""),
         made_at=await hands.control.now(),

@@ -142,7 +142,8 @@ async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionVi
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "ramp_step")]
     ((digest, step),) = await hands.carrier.run(list(stored))
     known = digest is not None and digest.decode() == rule.digest
-    stand = guard.stand(replace(rule, enforce=True), await hands.ledger.survey(rule)) if known else None
+    place = session.config.accounts[rule.partition.provider].place
+    stand = guard.stand(replace(rule, enforce=True), await hands.ledger.survey(rule), place) if known else None
     first = await due_first(hands, rule, limit) if limit else []
     ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)

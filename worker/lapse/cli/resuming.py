@@ -62,13 +62,21 @@ async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
         await _prove(hands, session, halt)
     if halt.reason == "config_divergence":
         await _reconcile(hands, halt)
+    if halt.reason == "identity_changed":
+        await _settle(hands, session, halt)
+
+
+async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take the account of this policy file for the one whose ids are registered."""
+    key = keys.slot(hands.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
+    account = _account(session, halt)
+    await hands.carrier.run([("HSET", key, "place", account.place)])
+    output.note(f"The {wording.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 
 async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
     """Record that this account looks at the right place: what the provider does not know is gone, for 24 h."""
-    account = session.config.accounts.get(halt.provider)
-    if account is None:
-        raise ConfigError(f"{session.config.path} has no provider {halt.provider!r}: run this with the workers' file")
+    account = _account(session, halt)
     _needs_key(session, account)
     from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
 
@@ -78,6 +86,13 @@ async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
     await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = wording.plural(halt.kind)
     output.note(f"For 24 h, {kinds} that {halt.provider} does not know count as gone, with the key that is set here.")
+
+
+def _account(session: Session, halt: Halt) -> Account:
+    account = session.config.accounts.get(halt.provider)
+    if account is None:
+        raise ConfigError(f"{session.config.path} has no provider {halt.provider!r}: run this with the workers' file")
+    return account
 
 
 def _needs_key(session: Session, account: Account) -> None:

@@ -16,7 +16,7 @@ for _, name in ipairs({ 'fresh', 'active', 'explicit', 'waiting', 'suspects', 'c
   if moved >= limit then break end
 end
 if redis.call('HEXISTS', part(policy, 'rules'), 'base_at') == 0 then
-  for _, field in ipairs({ 'base_at', 'base_active', 'base_created', 'ramp_step' }) do
+  for _, field in ipairs({ 'base_at', 'base_active', 'base_created', 'base_capped', 'ramp_step' }) do
     local value = redis.call('HGET', part(old, 'rules'), field)
     if value then redis.call('HSET', part(policy, 'rules'), field, value) end
   end

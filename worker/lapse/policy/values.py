@@ -3,6 +3,7 @@
 Durations are seconds. ``None`` where a limit could stand means that the file says ``"unlimited"`` (or ``"off"``).
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -139,6 +140,15 @@ class Account:
     organization: str | None
     project: str | None
     allow_plaintext: bool
+
+    @property
+    def place(self) -> str:
+        """16 hex digits over type, base URL, organisation and project: where an id of this account has a meaning.
+
+        Not the credential: that is rotated.
+        """
+        parts = (self.type, self.base_url, self.organization or "", self.project or "")
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

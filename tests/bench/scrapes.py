@@ -14,7 +14,7 @@ from lapse.embedded import EmbeddedRedis
 from lapse.metrics import exposition
 from lapse.model import Partition
 from lapse.policy import Config
-from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS
+from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS
 from lapse.settings import ConfigFile
 
 RECORDS = 1_000_000
@@ -99,12 +99,14 @@ def _work_for_a_month(client: redis.Redis, config: Config) -> None:
 
 def _fields(at: Partition) -> Iterator[str]:
     yield from (f"deletions|{at.policy}|{at.kind}", f"crashes|{at.policy}", "rate_wait_ms||", f"lag_ms|{at.policy}")
-    guards = [guard for guard in GUARDS if guard not in ORPHAN_GUARDS]
-    for name, words in (("settled", OUTCOMES), ("sweeps", RESULTS), ("guard_trips", guards)):
+    first = at.policy.endswith("-0")  # guards of the whole registry are counted once for each provider and kind
+    guards = [one for one in GUARDS if one not in ORPHAN_GUARDS and (first or one not in REGISTRY_GUARDS)]
+    results = [one for one in RESULTS if one != "undecided"]  # what only a listing can be
+    for name, words in (("settled", OUTCOMES), ("sweeps", results), ("guard_trips", guards)):
         yield from (f"{name}|{at.policy}|{word}" for word in words)
     yield from (f"lag|{at.policy}|{bound}" for bound in (*LAG_BOUNDS, "inf"))
-    for op, results in OPS.items():
-        yield from (f"requests||{op}|{result}" for result in results)
+    for op, answers in OPS.items():
+        yield from (f"requests||{op}|{answer}" for answer in answers)
         yield from (f"request_seconds||{op}|{bound}" for bound in (*REQUEST_BOUNDS, "inf"))
         yield f"request_ms||{op}"
 

@@ -17,7 +17,7 @@ from lapse import __version__
 from lapse.kinds import KINDS
 from lapse.model import Partition
 from lapse.policy import Config, Rule
-from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
+from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.settings import ConfigFile
 from lapse.view import UNMANAGED, PartitionView, SlotView, View, requests
 
@@ -202,7 +202,8 @@ class Scrape:
 def _begin(totals: dict[str, dict[Labels, float]], rule: Rule) -> None:
     """Let the series that alerts watch begin at 0, so that rate() sees their first increment."""
     at, labels = rule.partition, _at(rule.partition)
-    guards = [guard for guard in GUARDS if rule.orphan or guard not in ORPHAN_GUARDS]
+    foreign = REGISTRY_GUARDS if rule.orphan else (*REGISTRY_GUARDS, *ORPHAN_GUARDS)
+    guards = [guard for guard in GUARDS if guard not in foreign]
     if any(kinds[at.kind].child for kinds in KINDS.values() if at.kind in kinds):
         totals["lapse_deletions_total"][at.provider, f"{at.kind}_item", at.policy] += 0
     totals["lapse_deletions_total"][labels] += 0

@@ -53,6 +53,9 @@ GUARDS = (
 ORPHAN_GUARDS = ("no_uses", "orphan_share")
 """Guards that only an orphan rule meets."""
 
+REGISTRY_GUARDS = ("registry_lost", "registry_rolled_back", "clock_jumped")
+"""Guards that halt everything at once: they are counted once for each provider and kind."""
+
 PARTITION = ("provider", "kind", "policy")
 
 

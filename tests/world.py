@@ -16,11 +16,12 @@ from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Ledger
+from lapse.means import Means
 from lapse.model import Partition, Record
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
 from lapse.providers import Provider
-from lapse.run import Means, Report
+from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
 from lapse.watch import Watch
@@ -43,7 +44,10 @@ class Switch:
 
 
 class World:
-    """One application, one worker and one provider; ``rule`` and ``settings`` are what the policy file would say."""
+    """One application, one worker and one provider.
+
+    ``rule``, the rules in ``others`` and ``settings`` are what the policy file would say.
+    """
 
     def __init__(self, url: str, sandbox: Sandbox, carrier: Carrier) -> None:
         self.url = url
@@ -64,6 +68,7 @@ class World:
             touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
         )  # fmt: skip
         self.watch = Watch(carrier, "lapse")
+        self.others: tuple[Rule, ...] = ()
         self.open: list[Provider] = []
         self.began = time.time()
         self.policies: list[Policy] = []
@@ -81,8 +86,8 @@ class World:
         self.open.append(provider)
         ledger = Ledger(self.carrier, "lapse", "worker-1", max_pending=1_000_000, host=host)
         control = Control(self.carrier, "lapse")
-        flow = Flow(self.carrier, "lapse", account)
-        return Means(ledger, control, provider, flow, self.settings, self.stop, watch)
+        flow, rules = Flow(self.carrier, "lapse", account), (self.rule, *self.others)
+        return Means(ledger, control, provider, flow, self.settings, self.stop, watch, rules)
 
     async def sweep(self, *, means: Means | None = None, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)

@@ -22,6 +22,8 @@ class Claim:
     at: float
     by: str
     due: float
+    parent: str = ""
+    """What it goes along with, as "provider|kind|id"; empty for what is due by itself."""
     ends: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
@@ -55,11 +57,16 @@ class Audit:
         for claim in self.claims:
             self.by_resource[claim.resource].append(claim)
 
+    def leased(self, resource: Resource, at: float) -> bool:
+        """Return True if a claim on it was open then."""
+        return any(claim.at <= at <= claim.closed for claim in self.by_resource[resource])
+
     def _read(self, record: Mapping[str, Any]) -> None:
         resource = Resource(record["provider"], record["kind"], record.get("id") or "")
         event, at = record["event"], record["at"] / 1000
         if event == "intent":
-            claim = Claim(resource, record["policy"], record["token"], at, record["by"], record["due"] / 1000)
+            due, parent = record["due"] / 1000, record.get("parent", "")
+            claim = Claim(resource, record["policy"], record["token"], at, record["by"], due, parent)
             if (resource, claim.token) in self._open:
                 self.offences.append(Violation("record", str(resource), f"two intents with token {claim.token}"))
             self._open[resource, claim.token] = claim

@@ -31,7 +31,11 @@ class Application:
 
     def user(self, resource: Resource, at: float) -> Resource | None:
         """Return something that surely used it then."""
-        return next((one for one in sorted(self._sources[resource]) if resource in self._uses(one, at)), None)
+        return next(self.users(resource, at), None)
+
+    def users(self, resource: Resource, at: float) -> Iterator[Resource]:
+        """Yield everything that surely used it then."""
+        return (one for one in sorted(self._sources[resource]) if resource in self._uses(one, at))
 
     def used_until(self, resource: Resource) -> float:
         """Return when the last thing that named it was over; inf: it is not."""
@@ -54,7 +58,10 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
     """Yield what was claimed too early, against the application's word, or not at all."""
     application = Application(history, audit)
     for claim in audit.claims:
-        yield from _claimed(history, application, claim)
+        if claim.parent:
+            yield from _child(history, application, audit, claim)
+        else:
+            yield from _claimed(history, application, claim)
     if history.bound is not None:
         yield from _missing(history, application, audit, history.bound)
 
@@ -85,6 +92,23 @@ def _claimed(history: History, application: Application, claim: Claim) -> Iterat
         due = min(life.earliest_due(rule) for rule in rules)
         if claim.at < due - TICK:
             yield Violation("early", about, f"claimed at {claim.at:.3f}, due at {due:.3f}")
+
+
+def _child(history: History, application: Application, audit: Audit, claim: Claim) -> Iterator[Violation]:
+    """Yield what speaks against a claim that goes along with its parent: it is due when that one is."""
+    life, about = application.life(claim.resource, claim.at), str(claim.resource)
+    if life.forgotten() or not (life.registrations or claim.resource in history.stamped):
+        yield Violation("unasked", about, f"claimed at {claim.at:.3f} with {claim.parent}: it is not ours")
+    if not audit.leased(Resource(*claim.parent.split("|")), claim.at):
+        yield Violation("unasked", about, f"claimed at {claim.at:.3f} with {claim.parent}, which is not claimed")
+    if hold := life.held():
+        yield Violation("held", about, f"claimed at {claim.at:.3f}, held since {hold.acknowledged:.3f}")
+    for user in application.users(claim.resource, claim.at):
+        if not audit.leased(user, claim.at):
+            yield Violation("referenced", about, f"claimed at {claim.at:.3f}, used by {user}")
+    rules = in_force(history.policies, claim, claim.at)
+    if rules and not any(rule.enforce for rule in rules):
+        yield Violation("unasked", about, f"claimed at {claim.at:.3f}, and {claim.policy} does not enforce")
 
 
 def _orphan(history: History, application: Application, claim: Claim, rules: list[Policy]) -> Iterator[Violation]:

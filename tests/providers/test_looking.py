@@ -84,6 +84,16 @@ async def test_a_run_is_cancelled_if_the_policy_says_so_and_the_thread_waits(
     assert 1 == provider.drain_tally("thread")["thread"]["requests||cancel|200"]
 
 
+@pytest.mark.parametrize("id_", [None, "", "a/../b", 7])
+async def test_a_run_without_an_id_that_could_be_one_is_not_cancelled(
+    id_: object, server: Server, provider: Provider
+) -> None:
+    server.say(answer(200, json.dumps({"object": "list", "data": [{"id": id_, "status": "in_progress"}]})))
+
+    assert (await remove(provider, "thread", THREAD, cancel=True)).outcome is Outcome.CONFLICT
+    assert [RUNS] == server.targets
+
+
 async def test_a_response_in_the_background_is_left_alone_or_cancelled(server: Server, provider: Provider) -> None:
     server.say(answer(200, json.dumps({"id": RESPONSE, "object": "response", "status": "in_progress"})))
 

@@ -355,7 +355,7 @@ async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
     described = {one.name for one in TABLE}
     assert named <= described
     quiet = {
-        "lapse_halted", "lapse_orphans", "lapse_expect_gone",
+        "lapse_halted", "lapse_orphans", "lapse_expect_gone", "lapse_children_left_total",
         "lapse_beat_last_tick_timestamp_seconds", "lapse_worker_last_tick_timestamp_seconds",
         "lapse_registry_epoch_timestamp_seconds",
     }  # fmt: skip

@@ -18,9 +18,10 @@ from lapse.outcomes import (
     exists,
     limited,
     probe_ok,
+    taken_out,
 )
 from providers.dialects import DIALECT_ROWS
-from providers.rows import CONVERSATION, ROWS, THREAD, Row, error, gone
+from providers.rows import CONVERSATION, FILE, ROWS, STORE, THREAD, Row, error, gone
 
 KIND = KINDS["openai"]["thread"]
 CONVERSATIONS = KINDS["openai"]["conversation"]
@@ -326,3 +327,34 @@ def test_limited_carries_the_wait() -> None:
     verdict = limited(Limited("no tokens for 9 s", 9.0), items=3)
 
     assert Verdict(Outcome.LIMITED, retry_after=9.0, detail="no tokens for 9 s", items=3) == verdict
+
+
+class TestTakenOut:
+    """A file is taken out of its vector store before it is deleted."""
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            reply(200, json.dumps({"id": FILE, "object": "vector_store.file.deleted", "deleted": True})),
+            reply(404, error(f"No file found with id '{FILE}' in vector store '{STORE}'.")),
+            reply(404, error(f"No vector store found with id '{STORE}'.")),
+        ],
+    )
+    def test_it_is_not_in_there_now(self, answer: Reply) -> None:
+        assert taken_out(KINDS["openai"]["vector_store"], STORE, FILE, answer) is None
+
+    @pytest.mark.parametrize(
+        ("answer", "outcome"),
+        [
+            (reply(200, json.dumps({"id": "file-other", "deleted": True})), Outcome.UNCONFIRMED),
+            (reply(200, json.dumps({"id": FILE, "deleted": False})), Outcome.UNCONFIRMED),
+            (reply(404, error("Invalid URL")), Outcome.UNRECOGNISED),
+            (reply(404, error("No file found with id 'file-other' in vector store 'vs_1'.")), Outcome.UNRECOGNISED),
+            (reply(500), Outcome.ERROR),
+        ],
+    )
+    def test_it_may_still_be_in_there(self, answer: Reply, outcome: Outcome) -> None:
+        verdict = taken_out(KINDS["openai"]["vector_store"], STORE, FILE, answer)
+
+        assert verdict is not None
+        assert (outcome, False) == (verdict.outcome, verdict.unknown)

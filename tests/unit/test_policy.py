@@ -358,3 +358,18 @@ def test_the_schemas_references_lead_somewhere() -> None:
     names = set(re.findall(r'"\$ref": "#/definitions/(\w+)"', json.dumps(made)))
 
     assert names == set(made["definitions"])
+
+
+def test_only_responses_that_go_with_their_conversation_do_not_protect_it() -> None:
+    policy = '[providers.o]\ntype = "openai"\napi_key_env = "K"\n[policies.c]\nttl = "1d"\nanchor = "created_at"\n'
+
+    along = [
+        read(f"{policy}kind = '{kind}'\ncascade = {{ {cascade} }}").rules[0].along
+        for kind, cascade in (
+            ("conversation", 'response = "delete"'),
+            ("conversation", 'response = "leave"'),
+            ("vector_store", 'file = "delete"'),
+        )
+    ]
+
+    assert ["response", None, None] == along

@@ -258,7 +258,7 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('touches = "none"', 'touches = "unlimited"', "is not a choice: there is none"),
         ("cancel = false", "cancel = true", "nothing runs on conversations"),
         ('conversation_item = "leave"', 'conversation_item = "protect"', 'write "delete" or "leave"'),
-        ('conversation_item = "leave"', 'thread = "delete"', "is not in this version"),
+        ('conversation_item = "leave"', 'thread = "delete"', "no thread belongs to a thread or a conversation"),
         ('conversation_item = "leave"', 'skill = "delete"', "is not known"),
         ('max_deletions = "unlimited"', 'max_deletions = "none"', 'or "unlimited"'),
         ('min_age = "2d"', 'min_age = "2d"\n[policies.x]\nkind = "conversation"\norphan = 3', "is not a table"),

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from lapse import guard
 from lapse.crew import Crew
+from lapse.means import Means
 from lapse.plans import Doomed
 from lapse.policy import Rule
-from lapse.run import Means, Report, Run
+from lapse.run import Report, Run
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 

@@ -154,6 +154,7 @@ def settlement(claim: Claim, verdict: Verdict) -> Settled:
         request=verdict.request_id,
         items=verdict.items,
         active=None if verdict.active_at is None else round(verdict.active_at * 1000),
+        left=verdict.left,
     )
 
 

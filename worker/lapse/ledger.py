@@ -26,8 +26,8 @@ UNCHECKED: Expected = ("", "", "")
 class Claim:
     """A due resource leased to this worker.
 
-    ``due`` is in registry milliseconds; ``by`` is the rule that made it due; no request for it may begin after
-    ``begin_by``, on this process' monotonic clock.
+    ``due``, and ``at``, when it was leased, are in registry milliseconds; ``by`` is the rule that made it due; no
+    request for it may begin after ``begin_by``, on this process' monotonic clock.
     """
 
     resource: Resource
@@ -38,6 +38,7 @@ class Claim:
     attempts: int
     after_unknown: bool
     begin_by: float
+    at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,14 @@ class Settled:
     request: str | None = None
     items: int = 0
     active: int | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""
         fields = ((name, getattr(self, name)) for name in self.__slots__)
-        return {name: value for name, value in fields if value is not None and value is not False and value != ""}
+        return {
+            name: value for name, value in fields if value is not None and value is not False and value not in ("", {})
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,7 @@ class Ledger:
             name: value
             for name, value in {
                 "ttl": _millis(rule.ttl), "anchor": rule.anchor, "max_age": _millis(rule.max_age),
-                "orphan": 1 if rule.orphan else None,
+                "orphan": 1 if rule.orphan else None, "along": rule.along,
             }.items()
             if value is not None
         }  # fmt: skip
@@ -194,6 +198,46 @@ class Ledger:
             *self._room(rule, sweep), *expected, plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+
+    async def claim_child(
+        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, begin_by: float,
+        *, since: int, stamped: str = "", expected: Expected = UNCHECKED,
+    ) -> tuple[str, Claim | None]:  # fmt: skip
+        """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
+
+        Args:
+            child: The id, in its own slot.
+            rules: What its policies say, by name, and the parent's pace: as ``claim_child.lua`` takes it.
+            going: What goes with it: these uses do not protect it. The parent is the last.
+            lease: Seconds.
+            begin_by: The parent's: no request begins later.
+            since: Registry milliseconds; a use of it from then on lets it live.
+            expected: As for ``claim``.
+            stamped: The policy in the stamp of one that is not registered.
+
+        """
+        sources = codec.dump([codec.edge_text(source) for source in going])
+        call = self._commands.call(
+            "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
+            self._max_pending, since, *expected, parse=list,
+        )  # fmt: skip
+        status, now, token, policy, attempts, unknown = (await self.carrier.carry([call]))[0]
+        if _text(status) != "granted":
+            return _text(status), None
+        claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, begin_by, now)
+        return "granted", claim
+
+    async def users(self, target: Resource, kind: str, limit: int) -> list[str]:
+        """Return ids of a kind at the target's own provider that use it, at most ``limit``."""
+        key = keys.slot(self.namespace, target.provider, target.kind) + keys.EDGES
+        prefix = f"{target.id}|{target.provider}|{kind}|"
+        command = ("ZRANGEBYLEX", key, f"[{prefix}", f"({prefix[:-1]}}}", "LIMIT", 0, limit)
+        return [codec.edge(_text(edge).split("|", 1)[1]).id for edge in (await self.carrier.run([command]))[0]]
+
+    async def settled_before(self, child: Resource) -> bool:
+        """Return True if there is a tombstone of this id."""
+        key = keys.slot(self.namespace, child.provider, child.kind) + keys.TOMBSTONES
+        return (await self.carrier.run([("ZSCORE", key, child.id)]))[0] is not None
 
     async def settle(
         self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
@@ -312,7 +356,7 @@ def _claims(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
     claims = tuple(
         Claim(
             Resource(partition.provider, partition.kind, _text(rest[i])), partition.policy, token, rest[i + 1],
-            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, begin_by,
+            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, begin_by, now,
         )
         for i in range(0, len(rest), 5)
     )  # fmt: skip

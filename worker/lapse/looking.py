@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 from lapse.answers import Reply, document
+from lapse.errors import InvalidResource
+from lapse.keys import identifier
 from lapse.kinds import Kind
 from lapse.listing import Listed, read_object
 from lapse.outcomes import (
@@ -97,9 +100,17 @@ async def _at_work(provider: Provider, kind: Kind, object_id: str, terms: Terms,
     newest = next((run for run in page["data"] if isinstance(run, dict)), {})
     if newest.get("status") not in kind.runs.active:
         return None
-    if terms.cancel and kind.cancel:
-        return await _cancel(provider, kind, object_id, f"{kind.runs.path}/{newest.get('id')}{kind.cancel}", spend)
+    if terms.cancel and kind.cancel and (run := _identified(newest)):
+        return await _cancel(provider, kind, object_id, f"{kind.runs.path}/{run}{kind.cancel}", spend)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"a run on it is {newest['status']}")
+
+
+def _identified(run: Mapping[str, Any]) -> str | None:
+    """Return a run's id as it stands in a URL, or None if it has none that could."""
+    try:
+        return quote(identifier(run.get("id")), safe="")
+    except InvalidResource:
+        return None
 
 
 _TELLS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})

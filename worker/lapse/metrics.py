@@ -175,6 +175,8 @@ class Scrape:
                 totals["lapse_crashes_total"][at] += n
             case "requests":
                 totals["lapse_requests_total"][slot.provider, slot.kind, *rest] += n
+            case "left":
+                totals["lapse_children_left_total"][slot.provider, slot.kind, rest[0]] += n
             case "rate_wait_ms":
                 totals["lapse_rate_limit_wait_seconds_total"][slot.provider, slot.kind] += n / 1000
             case "lag" | "lag_ms":

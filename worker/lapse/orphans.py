@@ -11,8 +11,9 @@ from lapse import codec, keys
 from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.listing import Listed, Listing
+from lapse.means import Means, named
 from lapse.policy import Orphan, Rule
-from lapse.run import Means, Report, Run, named
+from lapse.run import Report, Run
 from lapse.sweep import opened
 
 log = structlog.get_logger("lapse")

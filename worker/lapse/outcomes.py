@@ -5,8 +5,8 @@ missing endpoint are both 404 with the same error type; they differ in the words
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -29,6 +29,7 @@ __all__ = [
     "limited",
     "listed",
     "probe_ok",
+    "taken_out",
     "unauthorised",
     "unconfirmed",
     "unnamed",
@@ -95,6 +96,7 @@ class Verdict:
         status: The HTTP status, None without an answer.
         request_id: The provider's own name of the request.
         items: Children confirmed deleted on the way.
+        left: Children that stay, by why.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
 
     """
@@ -107,6 +109,7 @@ class Verdict:
     request_id: str | None = None
     items: int = 0
     active_at: float | None = None
+    left: Mapping[str, int] = field(default_factory=dict)
 
 
 _FAILURES = {
@@ -197,6 +200,26 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
         or names_missing(kind.not_found, object_id, reply)
     ):
         return _verdict(reply, Outcome.ALREADY_GONE)
+    return replace(_refusal(kind, reply, None), unknown=False)
+
+
+def taken_out(
+    kind: Kind, object_id: str, child_id: str, reply: Reply, recognisers: Sequence[str] = ()
+) -> Verdict | None:
+    """Return what is wrong with the answer to taking a child out of an object's list, or None: it is not in it now.
+
+    ``unknown`` is always False: it is said of the child, whose own deletion was not asked for yet.
+    """
+    if reply.status == _OK:
+        body = document(reply)
+        if body.get("deleted") is True and body.get("id") == child_id:
+            return None
+        return unconfirmed(reply, f"with {shape(reply)} for taking {child_id} out of {object_id}")
+    words = ("No file found with id {id}", *recognisers)
+    if reply.status in _ABSENT and (
+        names_missing(words, child_id, reply) or names_missing(kind.not_found, object_id, reply)
+    ):
+        return None
     return replace(_refusal(kind, reply, None), unknown=False)
 
 

@@ -5,25 +5,24 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
 from lapse import guard
-from lapse.control import Control
+from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.deletion import delete
 from lapse.errors import RegistryUnavailable
-from lapse.flow import Flow
-from lapse.ledger import Claim, Claims, Ledger, Settled
+from lapse.heeding import heed
+from lapse.ledger import Claim, Claims, Settled
+from lapse.means import Means, named
 from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
-from lapse.providers import Provider
 from lapse.terms import Terms, active
-from lapse.watch import Watch
 
 log = structlog.get_logger("lapse")
 
@@ -32,27 +31,6 @@ ACTIVITY_LASTS = 10.0  # seconds that a list's last activities are gone by
 LONGEST_NAP = 0.5
 UNPROVEN_ENOUGH = 20
 STRANGE_ENOUGH = 20  # ids tried one by one before many at once, if no answer is good
-
-
-class Stop(Protocol):
-    """Says that this process is to end: no new DELETE from then on."""
-
-    def is_set(self) -> bool:
-        """Return True once it is."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a sweep works with."""
-
-    ledger: Ledger
-    control: Control
-    provider: Provider
-    flow: Flow
-    settings: SweepSection
-    stop: Stop
-    watch: Watch
 
 
 @dataclass(slots=True)
@@ -102,6 +80,7 @@ class Run:
         self._now = 0
         self._strange = 0
         self._over = False
+        self._cascade = Cascade(means, rule)
         self._listing = asyncio.Lock()
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
@@ -287,10 +266,13 @@ class Run:
         try:
             if time.monotonic() > claim.begin_by or self._quiet or self.means.stop.is_set() or self.means.flow.shut:
                 return self._unused(claim)
-            terms = guard.terms(self.rule, self.kind, claim, self._now)
+            spend = self._spender(claim)
+            family = self._cascade.family(claim, spend)
+            terms = guard.terms(self.rule, self.kind, claim, self._now, whole=family is not None and family.whole)
             verdict = await self._seen_active(object_id, terms) or await delete(
-                self.means.provider, self.kind, object_id, terms=terms, spend=self._spender(claim)
+                self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family
             )
+            verdict = replace(verdict, left=dict(family.left)) if family else verdict
             verdict = await self._proof.judge(object_id, verdict, self._now)
             await self._heed(object_id, verdict)
         except Limited as reason:
@@ -327,20 +309,10 @@ class Run:
         return spend
 
     async def _heed(self, object_id: str, verdict: Verdict) -> None:
-        partition = self.rule.partition
-        if change := await self.means.flow.heed(verdict):
-            event = f"breaker.{change}"
-            log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+        halt = await heed(self.means, self.rule.partition, self._proof, object_id, verdict)
         if verdict.outcome in _GOOD:
             self._strange = -1
-        halt = _HALTING.get(verdict.outcome)
-        if verdict.outcome is Outcome.UNRECOGNISED:
-            log.error(
-                "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
-            )
-            halt = "unrecognised" if self._proof.endpoint_doubtful else None
-        if halt and await self.means.control.halt(partition, halt, verdict.detail, whole_kind=True):
-            log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
+        if halt:
             self.ends("halted", halt)
 
     async def _settle(self, settled: list[Settled]) -> None:
@@ -371,7 +343,6 @@ class Run:
         return counters
 
 
-_HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
 _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
 
 
@@ -384,8 +355,3 @@ def _refusals(status: str) -> tuple[str, str]:
         "clock": ("refused", "the claim came too late"),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]
-
-
-def named(partition: Partition) -> dict[str, str]:
-    """Return a partition as the fields of a log line."""
-    return {"provider": partition.provider, "kind": partition.kind, "policy": partition.policy}

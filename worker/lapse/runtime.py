@@ -10,8 +10,8 @@ import structlog
 
 from lapse.errors import LapseError
 from lapse.host import Host
+from lapse.means import named
 from lapse.model import Partition
-from lapse.run import named
 from lapse.work import Work
 
 T = TypeVar("T")

@@ -83,6 +83,12 @@ TABLE = (
     Described("lapse_guard_trips_total", "counter", (*PARTITION, "guard"), "Times a guard halted a policy."),
     Described("lapse_crashes_total", "counter", PARTITION, "Leases that ran out: a worker ended while it held the id."),
     Described(
+        "lapse_children_left_total",
+        "counter",
+        ("provider", "kind", "reason"),
+        "Objects that a cascade left when their parent went, by the parent's kind and why.",
+    ),
+    Described(
         "lapse_rate_limit_wait_seconds_total", "counter", ("provider", "kind"), "Seconds waited for request tokens."
     ),
     Described("lapse_deletion_lag_seconds", "histogram", PARTITION, "Seconds from due to settled."),

@@ -5,8 +5,9 @@ import structlog
 from lapse import guard
 from lapse.control import plan_hash
 from lapse.ledger import Survey
+from lapse.means import Means, named
 from lapse.policy import Rule
-from lapse.run import Means, Report, Run, named
+from lapse.run import Report, Run
 
 log = structlog.get_logger("lapse")
 

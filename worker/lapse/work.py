@@ -19,12 +19,13 @@ from lapse.errors import RegistryError
 from lapse.flow import Flow
 from lapse.host import Host
 from lapse.ledger import Ledger
+from lapse.means import Means, named
 from lapse.memory import EVERYWHERE
 from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Config, Rule
 from lapse.providers import TIMEOUT, Provider
-from lapse.run import Means, Report, named
+from lapse.run import Report
 from lapse.scripts import Call, script
 from lapse.sweep import sweep
 from lapse.watch import Watch
@@ -82,7 +83,14 @@ class Work:
         line = await self._line(config, config.accounts[partition.provider])
         seconds = self._host.slice(config, line.account)
         means = Means(
-            self._ledger(config), self._control, line.provider, line.flow, config.sweep, self._host.stop, self._watch
+            self._ledger(config),
+            self._control,
+            line.provider,
+            line.flow,
+            config.sweep,
+            self._host.stop,
+            self._watch,
+            config.rules,
         )
         async with self._working(), self._auditing(config, partition):
             act = collect_orphans if rule.orphan else sweep

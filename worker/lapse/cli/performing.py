@@ -12,10 +12,11 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.planning import Planned, plan_of
 from lapse.cli.session import Hands, Session
 from lapse.flow import Flow
+from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Rule
 from lapse.providers import TIMEOUT, Provider
-from lapse.run import Means, Report
+from lapse.run import Report
 from lapse.sweep import sweep
 from lapse.watch import Watch
 
@@ -88,7 +89,7 @@ async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[M
         flow = Flow(hands.carrier, session.namespace, account)
         everything = [rule.partition for rule in config.rules]
         watch = Watch(hands.carrier, session.namespace, everything, known=session.known)
-        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch)
+        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules)
 
 
 @contextlib.asynccontextmanager

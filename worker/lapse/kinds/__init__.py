@@ -12,11 +12,11 @@ from lapse.errors import ConfigError
 from lapse.kinds.azure import AZURE_DIALECT
 from lapse.kinds.dialect import Dialect
 from lapse.kinds.foundry import FOUNDRY_DIALECT
-from lapse.kinds.kind import Kind, Sunset
+from lapse.kinds.kind import Child, Kind, Sunset
 from lapse.kinds.langgraph import LANGGRAPH_DIALECT
 from lapse.kinds.openai import CONVERSATION_ITEM, OPENAI_DIALECT
 
-__all__ = ["CONVERSATION_ITEM", "DIALECTS", "KINDS", "Dialect", "Kind", "Sunset", "singular"]
+__all__ = ["CONVERSATION_ITEM", "DIALECTS", "KINDS", "Child", "Dialect", "Kind", "Sunset", "singular"]
 
 DIALECTS: Mapping[str, Dialect] = {
     "openai": OPENAI_DIALECT,

@@ -24,6 +24,23 @@ class Runs(NamedTuple):
     active: frozenset[str]
 
 
+class Child(NamedTuple):
+    """How objects of another kind belong to one.
+
+    Attributes:
+        kind: Theirs.
+        field: Where the object names their ids: keys, one inside the other. Empty if it does not.
+        path: The list of them below the object's URL, from which one is taken before it is deleted; None without one.
+        users: True for those whose registration names the object in ``uses``.
+
+    """
+
+    kind: str
+    field: tuple[str, ...] = ()
+    path: str | None = None
+    users: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """One kind of object at one type of provider.
@@ -59,6 +76,7 @@ class Kind:
         native_expiry: True if the provider deletes them by itself, so that one being gone already is no news.
         witness: True if one may be read to learn whether it exists; False where reading it keeps it alive.
         child: What has to be deleted before it, because the provider keeps it otherwise.
+        children: Objects in their own right that belong to it: what becomes of them is for the policy to say.
         sunsets: Hosts that no longer serve this kind. A host stands for its subdomains too.
 
     """
@@ -91,6 +109,7 @@ class Kind:
     native_expiry: bool = False
     witness: bool = True
     child: "Kind | None" = None
+    children: tuple[Child, ...] = ()
     sunsets: Mapping[str, Sunset] = field(default_factory=dict)
 
     @property

@@ -3,13 +3,19 @@
 from datetime import date
 
 from lapse.kinds.dialect import Dialect, by_name
-from lapse.kinds.kind import Kind, Runs, Sunset
+from lapse.kinds.kind import Child, Kind, Runs, Sunset
 
 # https://platform.openai.com/docs/deprecations: announced 2025-08-26, shut down a year later.
 _ASSISTANTS_SUNSET = {
     "api.openai.com": Sunset(date(2026, 8, 26), "conversation"),
 }
 _ASSISTANTS_BETA = {"OpenAI-Beta": "assistants=v2"}
+
+# "Delete a thread" says nothing of its tool_resources, and the link is lost with it (API reference, threads).
+_TOOL_RESOURCES = (
+    Child("vector_store", field=("tool_resources", "file_search", "vector_store_ids")),
+    Child("file", field=("tool_resources", "code_interpreter", "file_ids")),
+)
 
 CONVERSATION_ITEM = Kind(
     name="conversation_item",
@@ -33,6 +39,7 @@ OPENAI = (
         probe="/assistants?limit=1",
         runs=Runs("/runs", frozenset({"queued", "in_progress", "requires_action", "cancelling"})),
         cancel="/cancel",
+        children=_TOOL_RESOURCES,
         longest_run=3600,  # "runs expire ten minutes after creation" (assistants/deep-dive)
         sunsets=_ASSISTANTS_SUNSET,
     ),
@@ -46,6 +53,7 @@ OPENAI = (
         listable=True,
         probe="/assistants?limit=1",
         has_name=True,
+        children=_TOOL_RESOURCES,
         sunsets=_ASSISTANTS_SUNSET,
     ),
     Kind(
@@ -56,6 +64,7 @@ OPENAI = (
         not_found=("Conversation with id {id} not found",),
         # "Items in the conversation will not be deleted" (API reference, conversations/delete).
         child=CONVERSATION_ITEM,
+        children=(Child("response", users=True),),
     ),
     Kind(
         name="file",
@@ -83,6 +92,8 @@ OPENAI = (
         probe="/vector_stores?limit=1",
         has_name=True,
         active_field="last_active_at",
+        # "This will remove the file from the vector store but the file itself will not be deleted" (reference).
+        children=(Child("file", path="/files"),),
     ),
     Kind(
         name="response",

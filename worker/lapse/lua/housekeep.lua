@@ -1,7 +1,8 @@
--- @include edges
--- Ends tombstones: an already_gone one keeps its edges until here. ARGV[3]: settled before (ms), [4]: at most.
+-- @include lease
+-- Ends tombstones: an already_gone one keeps its edges until here; and leases that ran out, of policies that nobody sweeps. ARGV[3]: settled before (ms), [4]: at most.
 -- Returns how many ended.
 
+for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do lapsed(policy, 100) end
 local ended = redis.call('ZRANGE', key('tombstones'), '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[4]))
 for _, id in ipairs(ended) do
   redis.call('ZREM', key('tombstones'), id)

@@ -6,7 +6,7 @@ local function guarded(id, record)
   local reason
   if redis.call('HEXISTS', key('holds'), id) == 1 then
     reason = 'held'
-  elseif referenced(id) then
+  elseif protected(id, redis.call('HGET', part(record.p, 'rules'), 'along') or nil) then
     reason = 'referenced'
   end
   if not reason then return false end
@@ -31,24 +31,27 @@ local function quarantine(id, record, reason, detail)
 end
 
 -- A lease that ran out counts a crash, not an attempt; ids with a crash are claimed one at a time from then on.
+local function lapse(id, record)
+  take(id, record)
+  audit('lapsed', id, record.p, string.format(',"token":%.0f', record.t))
+  count('crashes|' .. record.p)
+  if record.x then record.y = (record.y or 0) + 1 end
+  record.x, record.u, record.t = (record.x or 0) + 1, 1, nil
+  if record.g then
+    release_edges(id)
+  elseif (record.y or 0) >= 3 then
+    quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
+  elseif redis.call('HEXISTS', key('holds'), id) == 1 then
+    record.r = 'held'
+    set_aside(id, record, 'parked', now)
+  else
+    set_aside(id, record, 'waiting', now)
+  end
+end
+
 local function lapsed(policy, limit)
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'claims'), '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
-    local record = aside(id)
-    take(id, record)
-    audit('lapsed', id, policy, string.format(',"token":%.0f', record.t))
-    count('crashes|' .. policy)
-    if record.x then record.y = (record.y or 0) + 1 end
-    record.x, record.u, record.t = (record.x or 0) + 1, 1, nil
-    if record.g then
-      release_edges(id)
-    elseif (record.y or 0) >= 3 then
-      quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
-    elseif redis.call('HEXISTS', key('holds'), id) == 1 then
-      record.r = 'held'
-      set_aside(id, record, 'parked', now)
-    else
-      set_aside(id, record, 'waiting', now)
-    end
+    lapse(id, aside(id))
   end
 end
 

@@ -157,13 +157,18 @@ def _keep(at: Path, policy: Policy, kind: Kind) -> Iterator[Problem]:
 
 
 def _cascade(at: Path, policy: Policy, kinds: Collection[Kind]) -> Iterator[Problem]:
-    children = {kind.child.name for kind in kinds if kind.child}
+    contents = {kind.child.name for kind in kinds if kind.child}
+    children = contents | {child.kind for kind in kinds for child in kind.children}
     for kind, what in policy.cascade.items():
-        if kind in children and what == "protect":
+        if kind in contents and what == "protect":
             yield Problem((*at, "cascade", kind), 'belongs to what is deleted: write "delete" or "leave"')
         elif kind not in children and what != "leave":
             can = f"; what can be said here is about {', '.join(sorted(children))}" if children else ""
-            yield Problem((*at, "cascade", kind), f'{shown(what)} is not in this version: write "leave"{can}')
+            yield Problem((*at, "cascade", kind), f"{shown(what)} has no meaning: {_nothing_of(kinds, kind)}{can}")
+
+
+def _nothing_of(kinds: Collection[Kind], child: str) -> str:
+    return f"no {child} belongs to a {' or a '.join(kind.name for kind in kinds)}"
 
 
 def _former_names(file: File) -> Iterator[Problem]:

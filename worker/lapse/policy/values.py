@@ -105,6 +105,12 @@ class Rule:
     formerly: tuple[str, ...]
     digest: str
 
+    @property
+    def along(self) -> str | None:
+        """The kind whose uses of an object do not protect it, because they are deleted before it."""
+        users = self.partition.kind == "conversation" and self.cascade.get("response") == "delete"
+        return "response" if users else None
+
 
 @dataclass(frozen=True, slots=True)
 class Account:

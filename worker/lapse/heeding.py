@@ -1,0 +1,29 @@
+"""What one answer means beyond its own id: the provider's breaker, quarantine news, a halt of the whole kind."""
+
+import structlog
+
+from lapse.means import Means, named
+from lapse.model import Partition
+from lapse.outcomes import Outcome, Verdict
+from lapse.proof import Proof
+
+log = structlog.get_logger("lapse")
+
+_HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
+
+
+async def heed(means: Means, partition: Partition, proof: Proof, object_id: str, verdict: Verdict) -> str | None:
+    """Let one verdict move breaker and halts; return the reason of a halt that it set."""
+    if change := await means.flow.heed(verdict):
+        event = f"breaker.{change}"
+        log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+    halt = _HALTING.get(verdict.outcome)
+    if verdict.outcome is Outcome.UNRECOGNISED:
+        log.error(
+            "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
+        )
+        halt = "unrecognised" if proof.endpoint_doubtful else None
+    if halt and await means.control.halt(partition, halt, verdict.detail, whole_kind=True):
+        log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
+        return halt
+    return None

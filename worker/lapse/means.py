@@ -1,0 +1,39 @@
+"""What a sweep works with."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from lapse.control import Control
+from lapse.flow import Flow
+from lapse.ledger import Ledger
+from lapse.model import Partition
+from lapse.policy import Rule, SweepSection
+from lapse.providers import Provider
+from lapse.watch import Watch
+
+
+class Stop(Protocol):
+    """Says that this process is to end: no new DELETE from then on."""
+
+    def is_set(self) -> bool:
+        """Return True once it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a sweep works with. ``rules``: every policy of the file, for those that govern children."""
+
+    ledger: Ledger
+    control: Control
+    provider: Provider
+    flow: Flow
+    settings: SweepSection
+    stop: Stop
+    watch: Watch
+    rules: tuple[Rule, ...] = ()
+
+
+def named(partition: Partition) -> dict[str, str]:
+    """Return a partition as the fields of a log line."""
+    return {"provider": partition.provider, "kind": partition.kind, "policy": partition.policy}

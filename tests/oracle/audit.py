@@ -8,7 +8,7 @@ from typing import Any
 from oracle.history import Resource, Violation
 from oracle.lives import End
 
-CLOSING = frozenset({"settled", "retried", "released", "kept", "quarantined", "lapsed"})
+CLOSING = frozenset({"settled", "retried", "released", "kept", "active", "quarantined", "lapsed"})
 TERMINAL = frozenset({"settled", "quarantined"})
 
 

@@ -9,7 +9,7 @@ from oracle.lifetimes import Application
 from oracle.reading import asked, metrics
 
 UNMANAGED = "(unmanaged)"
-SETTLING = frozenset({"settled", "retried", "kept", "quarantined", "released"})
+SETTLING = frozenset({"settled", "retried", "kept", "active", "quarantined", "released"})
 OUTSIDE = frozenset({"limited"})
 """An outcome that is none: the claim was given back unbegun."""
 

@@ -59,5 +59,10 @@ class Asker:
 
 
 def _named(headers: dict[str, str]) -> dict[str, str]:
-    wire = {"authorization": "Authorization", "beta": "OpenAI-Beta", "content_type": "Content-Type"}
+    wire = {
+        "authorization": "Authorization",
+        "beta": "OpenAI-Beta",
+        "content_type": "Content-Type",
+        "api_key": "X-Api-Key",
+    }
     return {wire[name]: value for name, value in headers.items()}

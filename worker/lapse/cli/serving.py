@@ -52,7 +52,8 @@ def sandbox(
 ) -> None:
     """Serve a stand-in for the provider until TERM or Ctrl-C; its base URL goes to stdout.
 
-    It keeps state as the provider does and answers with exact bodies. Run your own policies against it.
+    It keeps state as the provider does and answers with exact bodies. Run your own policies against it: OpenAI's API is
+    under /v1, Foundry's under /foundry, and LangGraph's under /langgraph of the same address.
 
     Examples:
       lapse sandbox --port 8099 --log requests.jsonl

@@ -1,16 +1,17 @@
 """The ASGI application: route a request, apply the faults, carry it out, log it, answer it or keep silent."""
 
 import asyncio
-import json
 import os
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from lapse.sandbox.bodies import Refused
 from lapse.sandbox.control import Control
+from lapse.sandbox.dialects.foundry import Foundry
+from lapse.sandbox.dialects.langgraph import LangGraph
 from lapse.sandbox.dialects.openai import OpenAI
 from lapse.sandbox.effects import apply
 from lapse.sandbox.faults import Decision, Script
@@ -30,19 +31,20 @@ class App:
     """The stand-in as one ASGI application.
 
     Args:
-        world: What it keeps.
+        keys: API key to project name. None: any key is accepted, and all see the same objects.
         log: Where requests to a dialect are recorded.
         script: The faults in force; ``script`` may be replaced while it runs.
         latency: Seconds that every answer of a dialect waits.
 
     """
 
-    def __init__(self, world: World, log: RequestLog, script: Script, latency: float = 0.0) -> None:
-        self.world = world
+    def __init__(self, keys: Mapping[str, str] | None, log: RequestLog, script: Script, latency: float = 0.0) -> None:
+        self._dialects: tuple[Dialect, ...] = (OpenAI(), Foundry(), LangGraph())
+        self.worlds = {dialect.name: World(keys, dialect.holds) for dialect in self._dialects}
         self.log = log
         self.script = script
         self.latency = latency
-        self._dialects: tuple[Dialect, ...] = (OpenAI(),)
+        self.token_seconds = 3600.0
         self._control = Control(self)
         self._request_ids = int.from_bytes(os.urandom(12)) << 32
 
@@ -86,18 +88,20 @@ class App:
         return None
 
     def _carry_out(self, request: Request, call: Call, dialect: Dialect, decision: Decision) -> Answer:
+        world = self.worlds[dialect.name]
+
         def carry(given: Request, project: Project | None) -> Answer:
             try:
-                if call.kind and (refused := dialect.refuse(given, call, self.world)):
+                if call.kind and (refused := dialect.refuse(given, call, world)):
                     return refused
-                return call.run(given, project or dialect.project(given, self.world) or Project(), call.ids)
+                return call.run(given, project or dialect.project(given, world) or Project(), call.ids)
             except Refused as refused:
                 return refused.answer
 
         rule = decision.rule
         answer = apply(rule, request, call, dialect, carry) if rule else carry(request, None)
         if self.script.rules and call.listing and answer.word.startswith("list"):
-            self.script.note(request, call, json.loads(answer.body).get("last_id") or "")
+            self.script.note(request, call, answer.body)
         return answer
 
 

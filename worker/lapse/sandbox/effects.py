@@ -83,16 +83,21 @@ def _error(rule: Rule, dialect: Dialect) -> Answer:
 def _list(effect: str, request: Request, call: Call, carry: Carry) -> Answer:
     if not call.listing:
         return carry(request, None)
+    searched = request.method == "POST"
     if effect == "list_empty":
-        return Answer(200, encode(listed([], has_more=True)).encode(), effect)
+        return Answer(200, b"[]" if searched else encode(listed([], has_more=True)).encode(), effect)
     answer = carry(_first_page(request) if effect == "list_loop" else request, None)
     if answer.status != 200:  # noqa: PLR2004 - OK
         return answer
+    if searched:  # an array says nothing of what follows it
+        return answer._replace(word=effect)
     body = json.loads(answer.body) | {"has_more": effect == "list_loop"}
     return answer._replace(body=encode(body).encode(), word=effect)
 
 
 def _first_page(request: Request) -> Request:
+    if request.method == "POST":
+        return request._replace(body=encode(json.loads(request.body) | {"offset": 0}).encode())
     kept = [pair for pair in request.query.split("&") if pair.partition("=")[0] not in {"after", "before"}]
     return request._replace(query="&".join(kept))
 

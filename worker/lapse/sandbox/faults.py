@@ -5,6 +5,8 @@ Rules are looked at in order: one with only ``latency`` adds its delay and lets 
 first with an ``effect`` decides.
 """
 
+import json
+import math
 import random
 import re
 import tomllib
@@ -143,11 +145,15 @@ class Script:
                 return Decision(latency, rule)
         return Decision(latency, None)
 
-    def note(self, request: Request, call: Call, last_id: str) -> None:
-        """Remember which page of a listing a cursor leads to, for rules about a page."""
-        self._pages[request.path, last_id] = self._page(request, call) + 1
+    def note(self, request: Request, call: Call, page: bytes) -> None:
+        """Remember which page of a listing the cursor at a page's end leads to, for rules about a page."""
+        if request.method == "GET":
+            last = json.loads(page).get("last_id") or ""
+            self._pages[request.path, last] = self._page(request, call) + 1
 
     def _page(self, request: Request, call: Call) -> int:
+        if call.listing and request.method == "POST":
+            return _page_of_search(request)
         cursor = request.param("after") if call.listing else None
         return 1 if not cursor else self._pages.get((request.path, cursor), 1)
 
@@ -157,6 +163,15 @@ class Script:
         if number < 1 or number % rule.every or (rule.first and number > rule.first * rule.every):
             return False
         return rule.probability >= 1 or self._random.random() < rule.probability
+
+
+def _page_of_search(request: Request) -> int:
+    """Return which page an offset is on: a client may begin each with the end of the one before."""
+    try:
+        asked = json.loads(request.body)
+        return 1 + math.ceil(int(asked.get("offset", 0)) / int(asked.get("limit", 1)))
+    except (ValueError, AttributeError, TypeError, ZeroDivisionError):
+        return 1
 
 
 def load(path: Path) -> Script:

@@ -100,9 +100,9 @@ class SandboxProcess:
         ids: list[str] = self._ask("POST", "/sandbox/seed", {"kind": kind, "count": count, **given})["ids"]
         return ids
 
-    def alive(self, kind: str) -> set[str]:
+    def alive(self, kind: str, *, dialect: str = "openai") -> set[str]:
         """Return the ids that exist of a kind, of messages and conversation items too."""
-        return set(self._ask("GET", "/sandbox/objects?" + urlencode({"kind": kind}))["ids"])
+        return set(self._ask("GET", "/sandbox/objects?" + urlencode({"kind": kind, "dialect": dialect}))["ids"])
 
     def requests(self) -> list[Json]:
         """Return the request log since the start or the last reset, a dict per request as in the file."""

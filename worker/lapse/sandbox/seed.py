@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from lapse.errors import ConfigError
+from lapse.sandbox.dialects import langgraph
 from lapse.sandbox.dialects.assistants import new_assistant, new_thread
 from lapse.sandbox.dialects.completions import new_completion, new_container, new_response
 from lapse.sandbox.dialects.conversations import add_items, new_conversation
@@ -12,17 +13,19 @@ from lapse.sandbox.dialects.files import new_file, new_vector_store
 from lapse.sandbox.state import DEFAULT_PROJECT, Stored, World, alnum_ids, hex_ids, now
 from lapse.sandbox.wire import Json
 
+OPENAI, LANGGRAPH = "openai", "langgraph"
 KEYS = (
     "kind", "count", "ids", "project", "created_at", "metadata", "name", "items", "last_active_at", "file_ids",
     "tool_resources", "expires_after", "status", "background", "conversation",
 )  # fmt: skip
 
 
-def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON
+def seed(world: World, dialect: str = OPENAI, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON
     """Put objects into a project and return their ids in order of creation.
 
     Args:
         world: Where.
+        dialect: How it speaks: a LangGraph thread that is ``status="busy"`` works until its run is cancelled.
         **given: ``kind``; ``count`` (1 unless said) or ``ids`` (these very ids); ``project``; ``created_at``
             (seconds since 1970); ``metadata`` and ``name`` of each; ``items`` (that many items in each
             conversation); and what a kind's own body has: ``last_active_at``, ``file_ids``, ``tool_resources``,
@@ -37,12 +40,16 @@ def seed(world: World, **given: Any) -> list[str]:  # noqa: ANN401 - checked her
     kind, project = given.get("kind"), world.projects.get(given.get("project", DEFAULT_PROJECT))
     if project is None:
         raise ConfigError(f"seed: no project {given['project']!r}: one of {', '.join(world.projects)}")
-    if kind not in _MAKERS:
-        raise ConfigError(f"seed: kind {kind!r} cannot be seeded: one of {', '.join(_MAKERS)}")
-    prefix, ids, make = _MAKERS[kind]
+    makers = _MAKERS if dialect != LANGGRAPH else _GRAPH_MAKERS
+    if kind not in makers:
+        raise ConfigError(f"seed: kind {kind!r} cannot be seeded: one of {', '.join(makers)}")
+    prefix, ids, make = makers[kind]
     wanted: Sequence[str] = given.get("ids") or ids(prefix, _count(given.get("count", 1)))
     created_at = int(given.get("created_at") or now())
     project.kept[kind].update((id_, make(id_, given, created_at)) for id_ in wanted)
+    if dialect == LANGGRAPH and given.get("status") == "busy":
+        runs = [langgraph.new_run(id_, langgraph.FOREVER) for id_ in wanted]
+        project.kept["run"].update((run.body["run_id"], run) for run in runs)
     return list(wanted)
 
 
@@ -80,7 +87,19 @@ def _own(make: Callable[[str, Json, int], Stored]) -> Callable[[str, Mapping[str
     return lambda id_, given, created_at: make(id_, dict(given), created_at)
 
 
-_MAKERS: dict[str, tuple[str, Callable[[str, int], list[str]], Callable[[str, Mapping[str, Any], int], Stored]]] = {
+def _graph_thread(id_: str, given: Mapping[str, Any], created_at: int) -> Stored:
+    # That it is busy is what its run says, for as long as that works.
+    status = given.get("status")
+    return langgraph.new_thread(id_, {**given, "status": None if status == "busy" else status}, created_at)
+
+
+Makers = dict[str, tuple[str, Callable[[str, int], list[str]], Callable[[str, Mapping[str, Any], int], Stored]]]
+
+_GRAPH_MAKERS: Makers = {
+    "thread": ("", langgraph.uuids, _graph_thread),
+    "assistant": ("", langgraph.uuids, langgraph.new_assistant),
+}
+_MAKERS: Makers = {
     "thread": ("thread_", alnum_ids, _thread),
     "assistant": ("asst_", alnum_ids, _assistant),
     "conversation": ("conv_", hex_ids, _conversation),

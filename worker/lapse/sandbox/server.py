@@ -15,8 +15,6 @@ from lapse.errors import ConfigError
 from lapse.sandbox import control, faults
 from lapse.sandbox.app import App
 from lapse.sandbox.requestlog import RequestLog
-from lapse.sandbox.seed import seed
-from lapse.sandbox.state import World
 from lapse.sandbox.wire import Json
 
 try:
@@ -113,7 +111,7 @@ class Sandbox:
     ) -> None:
         self._port = port
         self._log = RequestLog(log)
-        self._app = App(World(keys), self._log, script or faults.Script(), latency)
+        self._app = App(keys, self._log, script or faults.Script(), latency)
         self._socket: socket.socket | None = None
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -134,7 +132,7 @@ class Sandbox:
 
     @property
     def url(self) -> str:
-        """The base URL of OpenAI's dialect."""
+        """The base URL of OpenAI's dialect; the others' are ``{root}/foundry`` and ``{root}/langgraph``."""
         return f"{self.root}/v1"
 
     def start(self) -> Self:
@@ -164,12 +162,17 @@ class Sandbox:
         self._log.close()
 
     def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
-        """Make objects; return their ids. ``given``: metadata, name, created_at, items, ids, project."""
-        return self._do(lambda: seed(self._app.world, kind=kind, count=count, **given))
+        """Make objects; return their ids. ``given``: dialect, metadata, name, created_at, items, ids, ..."""
+        return self._do(lambda: control.plant(self._app, kind=kind, count=count, **given))
 
-    def alive(self, kind: str, project: str | None = None) -> set[str]:
-        """Return the ids that exist of a kind, of messages and conversation items too."""
-        return self._do(lambda: set(control.objects(self._app, kind, project)))
+    def alive(self, kind: str, project: str | None = None, *, dialect: str = "openai") -> set[str]:
+        """Return the ids that exist of a kind, of LangGraph's runs those that still work."""
+        return self._do(lambda: set(control.objects(self._app, kind, project, dialect)))
+
+    def token(self, seconds: float = 3600.0) -> str:
+        """Return an Entra token for Foundry that ends in so many seconds; negative: that has ended."""
+        made = self._do(lambda: control.token(self._app, "https://ai.azure.com", seconds))
+        return str(made["access_token"])
 
     def requests(self) -> list[Json]:
         """Return the request log since the start or the last reset, a dict per request as in the file."""
@@ -261,7 +264,7 @@ def serve(
     listening = _listen(port, host)
     try:
         requests.open()
-        _Server(App(World(keys), requests, rules, latency), ready).run(sockets=[listening])
+        _Server(App(keys, requests, rules, latency), ready).run(sockets=[listening])
     finally:
         listening.close()
         requests.close()

@@ -75,19 +75,31 @@ class World:
 
     Args:
         keys: API key to project name. Empty: any key is accepted, and all of them open one project.
+        holds: What a new project is.
 
     """
 
-    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+    def __init__(self, keys: Mapping[str, str] | None = None, holds: type[Project] = Project) -> None:
+        self._holds = holds
         self._keys = {b"Bearer " + key.encode(): name for key, name in (keys or {}).items()}
         self.projects: dict[str, Project] = {}
         self.reset()
 
+    @property
+    def locked(self) -> bool:
+        """True if only some keys are accepted."""
+        return bool(self._keys)
+
+    @property
+    def default(self) -> Project:
+        """The project of whoever comes without a key of its own."""
+        return self.projects[DEFAULT_PROJECT]
+
     def reset(self) -> None:
-        """Forget every object."""
+        """Forget every object but those that the provider makes itself."""
         self.projects.clear()
         for name in (DEFAULT_PROJECT, *self._keys.values()):
-            self.projects.setdefault(name, Project())
+            self.projects.setdefault(name, self._holds())
 
     def opened_by(self, authorization: bytes) -> Project | None:
         """Return the project that an ``Authorization`` header opens, None for a key that is not accepted."""

@@ -85,9 +85,11 @@ class Call(NamedTuple):
 
 
 class Dialect(Protocol):
-    """One provider's way of talking: routes, checks, bodies and headers."""
+    """One provider's way of talking: routes, checks, bodies and headers. ``holds``: what its projects are."""
 
+    name: str
     prefix: str
+    holds: "type[Project]"
 
     def route(self, request: Request) -> Call:
         """Return the call that a request stands for; an unknown route answers as the provider answers it."""

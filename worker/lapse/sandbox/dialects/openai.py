@@ -54,63 +54,65 @@ USUAL: dict[int, tuple[str, str, str | None]] = {
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 
 
-class _Route(NamedTuple):
+class Route(NamedTuple):
+    """What a request stands for: a kind, what carries it out, and whether it answers with a page."""
+
     kind: str
     run: Callable[[Request, Project, tuple[str, ...]], Answer]
     listing: bool = False
 
 
-def _routes(path: str, collection: Collection, *, listing: bool = True) -> dict[str, _Route]:
+def _routes(path: str, collection: Collection, *, listing: bool = True) -> dict[str, Route]:
     kind = collection.kind
     routes = {
-        f"POST {path}": _Route(kind, collection.create),
-        f"GET {path}/*": _Route(kind, collection.retrieve),
-        f"POST {path}/*": _Route(kind, collection.update),
-        f"DELETE {path}/*": _Route(kind, collection.delete),
+        f"POST {path}": Route(kind, collection.create),
+        f"GET {path}/*": Route(kind, collection.retrieve),
+        f"POST {path}/*": Route(kind, collection.update),
+        f"DELETE {path}/*": Route(kind, collection.delete),
     }
     if not collection.updates:
         del routes[f"POST {path}/*"]
-    return routes | ({f"GET {path}": _Route(kind, collection.list, listing=True)} if listing else {})
+    return routes | ({f"GET {path}": Route(kind, collection.list, listing=True)} if listing else {})
 
 
-_ROUTES = {
+ROUTES = {
     **_routes("files", FILES),
-    "POST files": _Route("file", files.upload),
+    "POST files": Route("file", files.upload),
     **_routes("vector_stores", VECTOR_STORES),
-    "GET vector_stores/*/files": _Route("vector_store_file", files.list_attached, listing=True),
-    "POST vector_stores/*/files": _Route("vector_store_file", files.attach),
-    "DELETE vector_stores/*/files/*": _Route("vector_store_file", files.detach),
+    "GET vector_stores/*/files": Route("vector_store_file", files.list_attached, listing=True),
+    "POST vector_stores/*/files": Route("vector_store_file", files.attach),
+    "DELETE vector_stores/*/files/*": Route("vector_store_file", files.detach),
     **_routes("responses", RESPONSES, listing=False),
-    "POST responses/*/cancel": _Route("response", completions.cancel_response),
+    "POST responses/*/cancel": Route("response", completions.cancel_response),
     **_routes("containers", CONTAINERS),
-    "GET containers/*": _Route("container", completions.read_container),
-    "DELETE containers/*": _Route("container", completions.delete_container),
+    "GET containers/*": Route("container", completions.read_container),
+    "DELETE containers/*": Route("container", completions.delete_container),
     **_routes("chat.completions", COMPLETIONS),
-    "POST chat.completions": _Route("chat_completion", completions.create_completion),
-    "GET threads/*/runs": _Route("run", assistants.list_runs, listing=True),
-    "POST threads/*/runs": _Route("run", assistants.create_run),
-    "POST threads/*/runs/*/cancel": _Route("run", assistants.cancel_run),
-    "POST threads": _Route("thread", assistants.create_thread),
-    "GET threads/*": _Route("thread", assistants.read_thread),
-    "POST threads/*": _Route("thread", assistants.update_thread),
-    "DELETE threads/*": _Route("thread", assistants.delete_thread),
-    "GET threads/*/messages": _Route("message", assistants.list_messages, listing=True),
-    "POST threads/*/messages": _Route("message", assistants.create_message),
-    "GET threads/*/messages/*": _Route("message", assistants.read_message),
-    "DELETE threads/*/messages/*": _Route("message", assistants.delete_message),
-    "GET assistants": _Route("assistant", assistants.list_assistants, listing=True),
-    "POST assistants": _Route("assistant", assistants.create_assistant),
-    "GET assistants/*": _Route("assistant", assistants.read_assistant),
-    "POST assistants/*": _Route("assistant", assistants.update_assistant),
-    "DELETE assistants/*": _Route("assistant", assistants.delete_assistant),
-    "POST conversations": _Route("conversation", conversations.create_conversation),
-    "GET conversations/*": _Route("conversation", conversations.read_conversation),
-    "POST conversations/*": _Route("conversation", conversations.update_conversation),
-    "DELETE conversations/*": _Route("conversation", conversations.delete_conversation),
-    "GET conversations/*/items": _Route("conversation_item", conversations.list_items, listing=True),
-    "POST conversations/*/items": _Route("conversation_item", conversations.create_items),
-    "GET conversations/*/items/*": _Route("conversation_item", conversations.read_item),
-    "DELETE conversations/*/items/*": _Route("conversation_item", conversations.delete_item),
+    "POST chat.completions": Route("chat_completion", completions.create_completion),
+    "GET threads/*/runs": Route("run", assistants.list_runs, listing=True),
+    "POST threads/*/runs": Route("run", assistants.create_run),
+    "POST threads/*/runs/*/cancel": Route("run", assistants.cancel_run),
+    "POST threads": Route("thread", assistants.create_thread),
+    "GET threads/*": Route("thread", assistants.read_thread),
+    "POST threads/*": Route("thread", assistants.update_thread),
+    "DELETE threads/*": Route("thread", assistants.delete_thread),
+    "GET threads/*/messages": Route("message", assistants.list_messages, listing=True),
+    "POST threads/*/messages": Route("message", assistants.create_message),
+    "GET threads/*/messages/*": Route("message", assistants.read_message),
+    "DELETE threads/*/messages/*": Route("message", assistants.delete_message),
+    "GET assistants": Route("assistant", assistants.list_assistants, listing=True),
+    "POST assistants": Route("assistant", assistants.create_assistant),
+    "GET assistants/*": Route("assistant", assistants.read_assistant),
+    "POST assistants/*": Route("assistant", assistants.update_assistant),
+    "DELETE assistants/*": Route("assistant", assistants.delete_assistant),
+    "POST conversations": Route("conversation", conversations.create_conversation),
+    "GET conversations/*": Route("conversation", conversations.read_conversation),
+    "POST conversations/*": Route("conversation", conversations.update_conversation),
+    "DELETE conversations/*": Route("conversation", conversations.delete_conversation),
+    "GET conversations/*/items": Route("conversation_item", conversations.list_items, listing=True),
+    "POST conversations/*/items": Route("conversation_item", conversations.create_items),
+    "GET conversations/*/items/*": Route("conversation_item", conversations.read_item),
+    "DELETE conversations/*/items/*": Route("conversation_item", conversations.delete_item),
 }
 _FIRST_IDS = {
     "threads": ("thread_id", "thread"),
@@ -123,21 +125,27 @@ _FIRST_IDS = {
 _FIXED: Headers = ((b"openai-organization", b"lapse-sandbox"), (b"openai-version", b"2020-10-01"))
 
 
+def pattern_of(request: Request, prefix: str) -> tuple[str, tuple[str, ...]]:
+    """Return a request's method and path with ``*`` for each id, and the ids."""
+    segments = request.path[len(prefix) + 1 :].replace("chat/completions", "chat.completions", 1).split("/")
+    pattern = "/".join([segment if at % 2 == 0 else "*" for at, segment in enumerate(segments)])
+    ids = tuple(segments[1::2])
+    return f"{request.method} {pattern}", tuple(unquote(each) for each in ids) if "%" in request.path else ids
+
+
 class OpenAI:
     """The dialect of api.openai.com and of servers compatible with it."""
 
+    name = "openai"
     prefix = "/v1"
+    holds: type[Project] = Project
 
     def route(self, request: Request) -> Call:
         """Return the call a request stands for; an unknown route is answered ``Invalid URL``."""
-        segments = request.path[len(self.prefix) + 1 :].replace("chat/completions", "chat.completions", 1).split("/")
-        ids = tuple(segments[1::2])
-        pattern = "/".join([segment if at % 2 == 0 else "*" for at, segment in enumerate(segments)])
-        found = _ROUTES.get(f"{request.method} {pattern}")
+        pattern, ids = pattern_of(request, self.prefix)
+        found = ROUTES.get(pattern)
         if found is None or not all(ids):
             return Call("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
-        if "%" in request.path:
-            ids = tuple(unquote(each) for each in ids)
         return Call(found.kind, ids, found.listing, found.run)
 
     def refuse(self, request: Request, call: Call, world: World) -> Answer | None:
@@ -147,6 +155,10 @@ class OpenAI:
             return _bad_key(authorization)
         if call.kind in BETA_KINDS and b"assistants=v2" not in request.header(b"openai-beta"):
             return refusal(400, NO_BETA, "refused", code="invalid_beta")
+        return self.malformed(request, call)
+
+    def malformed(self, request: Request, call: Call) -> Answer | None:
+        """Return the refusal of an id that does not begin as its kind's do."""
         if not call.ids:
             return None
         param, prefix = _FIRST_IDS.get(request.path[len(self.prefix) + 1 :].partition("/")[0], ("", ""))

@@ -1,0 +1,40 @@
+"""Access tokens as Entra issues them, unsigned: what the stand-in's identity endpoint hands out, with an end."""
+
+import base64
+import json
+import time
+from typing import Any
+
+ISSUER = "lapse-sandbox"
+TENANT = "00000000-0000-4000-8000-000000000001"
+CLIENT = "00000000-0000-4000-8000-000000000002"
+_SCHEME = b"Bearer "
+
+
+def issue(resource: str, expires_on: float) -> str:
+    """Return a token for a resource that ends at a time in seconds since 1970."""
+    claims = {"iss": ISSUER, "aud": resource, "tid": TENANT, "appid": CLIENT, "exp": expires_on, "iat": time.time()}
+    return ".".join(_encoded(each) for each in ({"alg": "none", "typ": "JWT"}, claims)) + "."
+
+
+def issued(authorization: bytes) -> bool:
+    """Return True if a header carries a token of ours, whether it has ended or not."""
+    return _claims(authorization).get("iss") == ISSUER
+
+
+def expired(authorization: bytes) -> bool:
+    """Return True if a header carries a token that has ended."""
+    return float(_claims(authorization).get("exp", float("inf"))) <= time.time()
+
+
+def _claims(authorization: bytes) -> dict[str, Any]:
+    try:
+        body = authorization.removeprefix(_SCHEME).split(b".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def _encoded(part: dict[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")

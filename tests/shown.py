@@ -35,7 +35,7 @@ def check(words: Sequence[str]) -> None:
     while rest and isinstance(found, click.Group) and not rest[0].startswith("-"):
         found = found.get_command(click.Context(found), rest.pop(0))
     assert found, words
-    found.make_context("lapse", list(rest), resilient_parsing=False)
+    found.make_parser(click.Context(found)).parse_args(list(rest))
 
 
 def is_ours(command: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import shown
 from lapse.embedded import die_with_parent
 from lapse.policy.models import Policy
 from lapse.sandbox import Sandbox
@@ -138,3 +139,12 @@ def test_every_link_leads_somewhere() -> None:
 def test_no_index_is_named_to_install_from() -> None:
     assert "pip install lapse" not in README
     assert "pip install 'lapse" not in README
+
+
+def test_every_command_shown_can_be_given() -> None:
+    lines = [" ".join(command) for command in commands()]
+    ours = [line for line in lines if shown.is_ours(line)]
+
+    assert ours
+    for line in ours:
+        shown.check(shown.words(line))

@@ -328,3 +328,20 @@ def test_a_pause_stands_in_the_audit_of_all_that_it_covers(desk: Desk) -> None:
     assert ("a complaint", "ends the pause: a complaint") == (records[0]["why"], records[2]["why"])
     assert all("@" in one["actor"] for one in records)
     assert ["*", "*"] == [one["scope"] for one in desk.good("audit", "export", "conversations").records]
+
+
+def test_resume_lets_an_open_breaker_try_again_at_once(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    ids = set(desk.seed(2))
+    desk.sandbox.faults([{"effect": "error", "status": 401}])
+    desk.worker()
+    desk.sandbox.faults()
+    desk.worker()
+    assert ids == desk.sandbox.alive("thread")
+
+    shown = desk.good("resume", "openai", "--reason", "the key was renewed")
+
+    assert "openai: its breaker lets the next request through\n" == shown.out
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+    assert "Nothing was halted." in desk.good("resume", "--reason", "again").err

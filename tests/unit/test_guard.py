@@ -165,6 +165,16 @@ def test_a_shorter_max_age_counts_for_ids_with_an_expiry_of_their_own() -> None:
     assert guard.stand(RULE, replace(survey, capped=survey.old_capped), PLACE).act
 
 
+def test_an_outage_is_no_attempt_of_the_id_that_met_it() -> None:
+    failed = Verdict(Outcome.ERROR, unknown=True, status=503)
+
+    settled = guard.settlement(CLAIM, failed, outage=True)
+
+    assert ("retry", False, 10_000, True) == (settled.act, settled.counted, settled.delay, settled.unknown)
+    assert guard.settlement(CLAIM, failed).counted
+    assert "done" == guard.settlement(CLAIM, Verdict(Outcome.DELETED), outage=True).act
+
+
 def test_the_account_whose_ids_are_registered_is_no_other() -> None:
     assert guard.stand(RULE, replace(SURVEY, place=PLACE), PLACE).act
 

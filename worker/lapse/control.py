@@ -132,6 +132,14 @@ class Control:
             )
         return bool(new)
 
+    async def retry(self, provider: str) -> bool:
+        """Let an open breaker's next attempt through now; False if it is closed."""
+        key = keys.flow(self._namespace, provider)
+        (since,) = await self._carrier.run([("HGET", key, "breaker_since")])
+        if since is not None:
+            await self._carrier.run([("HSET", key, "breaker_until", 0)])
+        return since is not None
+
     async def halts(self, slots: Iterable[tuple[str, str]]) -> list[Halt]:
         """Return every halt of these (provider, kind) slots, oldest first."""
         chosen = list(slots)

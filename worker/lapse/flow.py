@@ -11,11 +11,13 @@ from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Account
 from lapse.scripts import Call, script
 
-OUTAGE_AFTER = 20.0  # answers in a row that were none, or a gateway's
-ID_ERROR_WEIGHT = 0.2  # a plain 500 may be one id's own
+ID_ERROR_WEIGHT = 0.2  # of an answer that was none, or a gateway's: a plain 500 may be one id's own
 OUTAGE_PAUSE = 10.0
-AUTH_PAUSE = 60.0
+CREDENTIALS_PAUSE = 60.0
+"""Refused credentials and a used-up quota are tried again once a minute, with one request: refusals come and go by
+themselves ("Missing scopes", openai.com, April 2026), and a key that is rotated is seen within that minute."""
 NO_RETRY_AFTER = 5.0
+SHORT_WAIT = 1.0
 ROOM_FOR_WHEN_UNLIMITED = 1_000_000
 
 
@@ -35,28 +37,37 @@ class Flow:
         self._carrier = carrier
         self._key = keys.flow(namespace, account.name)
         self._rate = account.rate
-        self._errors = 0.0
-        self._suspect = False
+        self._failing = False
+        self._probing = False
         self._shut_until = 0.0
         self.waited_ms = 0
 
     @property
     def shut(self) -> bool:
         """True while this process has heard that no request should be sent: claims in hand go back."""
-        return time.monotonic() < self._shut_until
+        return not self._probing and time.monotonic() < self._shut_until
 
     async def take(self, wanted: int) -> Grant:
-        """Take up to ``wanted`` tokens; a bucket holds one second's worth, at least one."""
+        """Take up to ``wanted`` tokens; a bucket holds one second's worth, at least one.
+
+        While the breaker is open, one caller in 10 s gets one: its attempt is let through whole.
+        """
+        return await self._take(wanted, chosen=False)
+
+    async def _take(self, wanted: int, *, chosen: bool) -> Grant:
         rate = -1.0 if self._rate is None else self._rate
-        burst = max(1, math.ceil(rate))
-        granted, wait, why = (await self._carrier.carry([self._call("take", rate, burst, wanted)]))[0]
-        self._suspect = why == b"probe"
+        call = self._call("take", rate, max(1, math.ceil(rate)), wanted, int(chosen))
+        granted, wait, why = (await self._carrier.carry([call]))[0]
+        if why == b"probe":
+            self._probing = True
         return Grant(int(granted), wait / 1000, why.decode())
 
     async def give_back(self, unused: int) -> None:
         """Return tokens that no request was sent for."""
-        if unused > 0 and self._rate is not None:
-            await self._carrier.carry([self._call("take", self._rate, max(1, math.ceil(self._rate)), -unused)])
+        probing = self._probing
+        if unused > 0 and (self._rate is not None or probing):
+            self._probing = False
+            await self._take(-unused, chosen=probing)
 
     async def spend(self, requests: int = 1, *, within: float = 10.0) -> None:
         """Wait for tokens for requests that are about to be sent.
@@ -65,15 +76,14 @@ class Flow:
             Limited: they would not come within ``within`` seconds.
 
         """
-        if self._suspect:
-            return  # the one attempt that an open breaker lets through is let through whole
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while requests > 0:
-            grant = await self.take(requests)
+            grant = await self._take(requests, chosen=self._probing)
             requests -= grant.granted
             if requests > 0:
-                if loop.time() + grant.wait > deadline or grant.why == "breaker":
+                # What is in hand goes back at once: nobody is to wait out an outage or a Retry-After.
+                if loop.time() + grant.wait > deadline or (grant.why != "rate" and grant.wait > SHORT_WAIT):
                     raise Limited(f"no request tokens in time: {grant.why}", grant.wait)
                 await self.pause(grant.wait)
 
@@ -87,23 +97,28 @@ class Flow:
         if verdict.outcome is Outcome.RATE_LIMITED or verdict.retry_after:
             await self._block(verdict.retry_after or NO_RETRY_AFTER, "")
         if verdict.outcome in {Outcome.AUTH, Outcome.QUOTA}:
-            return await self._block(AUTH_PAUSE, str(verdict.outcome))
+            return await self._block(CREDENTIALS_PAUSE, str(verdict.outcome))
         if verdict.outcome is Outcome.ERROR:
-            self._errors += 1 if verdict.status in {None, 502, 503, 504} else ID_ERROR_WEIGHT
-            return await self._block(OUTAGE_PAUSE, "outage") if self._errors >= OUTAGE_AFTER else None
-        if verdict.outcome is Outcome.LIMITED or verdict.outcome is Outcome.RATE_LIMITED:
+            self._failing = True
+            weight = 1 if verdict.status in {None, 502, 503, 504} else ID_ERROR_WEIGHT
+            return await self._block(OUTAGE_PAUSE, "failed", weight)
+        if verdict.outcome in {Outcome.LIMITED, Outcome.RATE_LIMITED}:
+            self._probing = False
             return None
-        self._errors = 0
-        if self._suspect:
-            self._suspect = False
-            return await self._block(0, "mend")
-        return None
+        return await self.answered()
 
-    async def _block(self, seconds: float, reason: str) -> str | None:
-        self._shut_until = time.monotonic() + seconds
-        self._suspect = False
-        changed = (await self._carrier.carry([self._call("block", round(seconds * 1000), reason)]))[0]
-        return {1: "opened", -1: "mended"}.get(int(changed))
+    async def answered(self) -> str | None:
+        """Note a good answer: it ends a row of failures, and that of the one attempt let through closes the breaker."""
+        probing, failing = self._probing, self._failing
+        self._probing = self._failing = False
+        return await self._block(0, "mend" if probing else "good") if probing or failing else None
+
+    async def _block(self, seconds: float, reason: str, weight: float = 0) -> str | None:
+        self._probing = False
+        changed = int((await self._carrier.carry([self._call("block", round(seconds * 1000), reason, weight)]))[0])
+        if seconds and (changed > 0 or not reason):
+            self._shut_until = time.monotonic() + seconds
+        return {1: "opened", -1: "mended"}.get(changed)
 
     def _call(self, name: str, *args: str | float) -> Call[list[bytes | int] | int]:
         return Call(script(name), self._key, args, lambda reply: reply)

@@ -15,6 +15,7 @@ BACKOFF_LONGEST = 3600.0
 BUSY_AGAIN = 30.0
 KEPT_AGAIN = 6 * 3600.0
 UNPROVEN_AGAIN = 60.0
+OUTAGE_AGAIN = 10.0
 CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 
 
@@ -135,9 +136,14 @@ def terms(rule: Rule, kind: Kind, claim: Claim, now: int, *, whole: bool = False
     )
 
 
-def settlement(claim: Claim, verdict: Verdict) -> Settled:
-    """Decide what becomes of a claim: ids are kept unless the provider said that they are gone."""
+def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settled:
+    """Decide what becomes of a claim: ids are kept unless the provider said that they are gone.
+
+    ``outage``: the provider fails everybody; that is no attempt of this id.
+    """
     act, delay, counted, reason = _consequence(claim, verdict)
+    if outage and verdict.outcome is Outcome.ERROR:
+        delay, counted = OUTAGE_AGAIN, False
     return Settled(
         id=claim.resource.id,
         token=claim.token,

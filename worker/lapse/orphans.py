@@ -66,6 +66,8 @@ class Search:
         listing = await means.provider.listing(self.run.kind, self.run.spend)
         if listing.verdict:
             await means.flow.heed(listing.verdict)
+        elif await means.flow.answered():
+            log.warning("breaker.mended", provider=self._partition.provider)
         why = None if listing.complete else listing.reason or "the listing is incomplete"
         why = why or await self._shrunken(len(listing.items))
         if why is None:

@@ -284,7 +284,7 @@ class Run:
         except Exception as error:
             log.exception("deletion.failed", id=object_id, **named(self.rule.partition))
             verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
-        return guard.settlement(claim, verdict)
+        return guard.settlement(claim, verdict, outage=self.means.flow.shut)
 
     async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
         """Ask the list for the last activity of what a read would keep alive."""

@@ -159,6 +159,7 @@ def _remarks(
         if "breaker" in flow:
             until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
             yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
+            yield '  lapse resume --reason "..."', output.STRONG
 
 
 def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:

@@ -43,7 +43,10 @@ async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -
         await _answer(hands, session, halt)
         await hands.control.lift(halt, reason)
         output.say(f"resumed {where(halt)}: {halt.reason}")
-    if not halts:
+    breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
+    for name in breakers:
+        output.say(f"{name}: its breaker lets the next request through")
+    if not halts and not breakers:
         output.note("Nothing was halted.")
     for one in sorted(await hands.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
@@ -109,6 +112,10 @@ async def _reconcile(hands: Hands, halt: Halt) -> None:
     rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
     await hands.carrier.run([("HDEL", rules, "superseded")])
     output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
+
+
+def _within(scope: str | None, provider: str) -> bool:
+    return scope in {None, EVERYTHING, provider}
 
 
 def _covers(scope: str | None, halt: Halt) -> bool:

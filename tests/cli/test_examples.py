@@ -122,7 +122,7 @@ FIRST: dict[str, Callable[[Desk], None]] = {
 ASKS = {
     "lapse sweep": 8,
     "lapse apply plan.json --confirm=openai": 5,
-    **{f"lapse doctor{what}": 5 for what in ("", " --json", " --provider openai")},
+    **{f"lapse doctor{what}": 5 for what in ("", " --json", " --provider openai", " --canary --confirm=openai")},
     **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")},
 }
 """Examples that end with another code here: nobody can be asked, one of two due ids is unknown, no process runs."""

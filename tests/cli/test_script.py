@@ -60,11 +60,6 @@ def test_a_misspelled_command_is_answered_with_the_nearest_one(desk: Desk) -> No
     assert "did you mean status?" in shown.err
 
 
-@pytest.mark.parametrize("name", ["doctor", "apply", "purge"])
-def test_commands_of_later_versions_do_not_exist_yet(desk: Desk, name: str) -> None:
-    assert 2 == desk.run(name).code
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

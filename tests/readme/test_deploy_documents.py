@@ -12,7 +12,7 @@ from lapse.policy import load
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted((ROOT / "deploy").rglob("*.md"))
-OTHERS = {"docker", "python3", "cp", "systemctl", "/opt/lapse/bin/pip"}
+OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lapse/bin/pip"}
 """Programs that are not lapse's: what they are given is looked at as far as it is in this tree."""
 
 VARIABLES = {
@@ -28,6 +28,8 @@ kind = "conversation"
 ttl = "30d"
 anchor = "created_at"
 """
+
+BENCH = "".join(path.read_text() for path in (ROOT / "tests" / "bench").glob("*.py"))
 
 pytestmark = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -83,3 +85,9 @@ def test_every_variable_is_one(document: Path) -> None:
 
 def test_no_index_is_named_to_install_from(document: Path) -> None:
     assert "pip install lapse" not in document.read_text()
+
+
+def test_every_figure_is_one_of_make_bench(document: Path) -> None:
+    _before, _title, table = document.read_text().partition("| figure of `make bench` |")
+    for row in table.split("\n\n")[0].splitlines()[2:]:
+        assert f'"{row.split("|")[1].strip()}"' in BENCH, row

@@ -170,6 +170,11 @@ class Control:
         (flat,) = await self._carrier.run([("HGETALL", keys.published(self._namespace))])
         return {field.decode(): value.decode() for field, value in _pairs(flat)}
 
+    async def record(self, partition: Partition, event: str, **facts: str) -> None:
+        """Write what an operator did into the audit."""
+        about = {"policy": partition.policy, "actor": actor(), **facts}
+        await self._audit(partition.provider, partition.kind, event, **about)
+
     async def _audit_all(self, scope: str, slots: Iterable[tuple[str, str]], event: str, **facts: str) -> None:
         """Write one record into every slot that a scope covers: the audit of one kind says why it stood still."""
         provider, _, rest = scope.partition("/")

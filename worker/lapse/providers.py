@@ -140,6 +140,11 @@ class Provider:
         # Some servers list all there is, whatever limit the probe names.
         return await self._send("probe", "GET", kind, self._url(kind.probe), limit=PAGE_BYTES)
 
+    async def create(self, kind: Kind, metadata: Mapping[str, str]) -> Reply:
+        """Make an empty object of a kind that can be made so; ``metadata`` says what it is for."""
+        body = dict(kind.create or {}) | ({"metadata": dict(metadata)} if kind.has_metadata else {})
+        return await self._send("create", "POST", kind, self._url(kind.path), body=body)
+
     async def items(self, kind: Kind, object_id: str, size: int = 100) -> Reply:
         """Read the first page of an object's children, oldest first."""
         return await self._about(

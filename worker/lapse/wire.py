@@ -53,11 +53,11 @@ class Wire:
             async with self._session.request(
                 method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
             ) as response:
-                body = await _read(response, limit)
+                answer = await _read(response, limit)
                 return Reply(
                     status=response.status,
                     headers={name.lower(): value for name, value in response.headers.items()},
-                    body=body,
+                    body=answer,
                     seconds=time.perf_counter() - started,
                 )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

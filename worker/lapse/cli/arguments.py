@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lapse import durations, keys
 from lapse.errors import ConfigError, InvalidResource
-from lapse.kinds import singular
+from lapse.kinds import KINDS, singular
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,6 +27,11 @@ class Kind(click.ParamType[str]):
             return singular(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's
+        """Return the kinds that begin so, in plural."""
+        plurals = {kind.plural for kinds in KINDS.values() for kind in kinds.values()}
+        return [CompletionItem(plural) for plural in sorted(plurals) if plural.startswith(incomplete)]
 
 
 class Identifier(click.ParamType[str]):

@@ -9,9 +9,10 @@ import click
 from lapse import doctor as checks
 from lapse import log
 from lapse.cli import output
-from lapse.cli.arguments import config_option, json_option, provider_option
+from lapse.cli.arguments import config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code
-from lapse.cli.session import Hands, Session
+from lapse.cli.performing import means_of
+from lapse.cli.session import Hands, Session, confirmed
 from lapse.errors import ConfigError, LapseError
 from lapse.flow import Flow
 from lapse.policy import Account
@@ -26,13 +27,21 @@ TIMEOUT = 10.0
 
 
 @click.command()
+@click.option(
+    "--canary", is_flag=True, help="Also create an empty object of each kind that can be, and delete it twice."
+)
+@confirm_option
 @provider_option
 @config_option
 @json_option
-def doctor(*, provider: str | None, config: str | None, as_json: bool) -> int:
+def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: str | None, as_json: bool) -> int:
     """Look at the config, Redis, the broker, beat, the workers and every provider, and say what to mend.
 
     Nothing is changed. Each provider is sent one request that lists or reads and counts in its budget.
+
+    --canary, which has to be confirmed, creates an empty conversation, thread or vector store, as the policies name
+    them, deletes it, and deletes it again: the key may delete, and its words for what is gone are known.
+    Its deletion is proof for 24 hours that ids which are not there are gone.
 
     The exit code is 0 if nothing failed, 2 for the config, 4 if something does not answer, and 5 for all else that
     fails. Warnings, and what could not be found out, do not change it.
@@ -41,13 +50,18 @@ def doctor(*, provider: str | None, config: str | None, as_json: bool) -> int:
       lapse doctor
       lapse doctor --json
       lapse doctor --provider openai
+      lapse doctor --canary --confirm=openai
 
     """
     log.configure("ERROR")
-    session = Session(config, provider)
+    session = Session(config, provider or confirm)
     try:
+        if canary:
+            confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
         findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
         findings += session.run(lambda hands: _registry(hands, session))
+        if canary and findings[1].name != "server":
+            findings += session.run(lambda hands: _canaries(hands, session))
     except ConfigError as error:
         findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]
         _tell(findings, as_json=as_json)
@@ -82,6 +96,18 @@ async def _account(hands: Hands, session: Session, account: Account, *, up: bool
             return await checks.account(provider, rules, hands.ledger if up else None, flow)
     except LapseError as error:
         return Finding(f"provider {account.name}", Level.FATAL, str(error), "correct its table in the policy file")
+
+
+async def _canaries(hands: Hands, session: Session) -> list[Finding]:
+    """Send a canary of each kind that the provider's policies name and that can be made empty."""
+    name = session.provider
+    async with means_of(hands, session, name) as means:
+        named = {rule.partition.kind for rule in session.config.rules if rule.partition.provider == name}
+        kinds = [kind for kind in means.provider.kinds.values() if kind.name in named and kind.create is not None]
+        if not kinds:
+            detail = f"none of the kinds that its policies name can be made empty: {', '.join(sorted(named)) or 'none'}"
+            return [Finding(f"canary {name}", Level.UNKNOWN, detail)]
+        return [await checks.canary(means, kind, hands.commands) for kind in kinds]
 
 
 def _tell(findings: list[Finding], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from inspect import cleandoc
 
 import click
 import redis
+from click.shell_completion import CompletionItem
 
 from lapse import __version__
 from lapse.cli import output
@@ -92,6 +93,13 @@ class Program(click.Group):
             ctx.fail(f"there is no command {name!r}: {hint}")
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands that begin so, without importing any."""
+        found = [
+            CompletionItem(name, help=short) for name, (_, short) in _COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
         """Write the commands in sections."""
         for title, commands in SECTIONS.items():
@@ -112,7 +120,8 @@ def _keep_examples(command: click.Command) -> None:
 def lapse() -> None:
     """Delete what an application leaves behind at AI providers when the policy file says so.
 
-    `lapse COMMAND --help` shows examples. Data goes to stdout, messages to stderr.
+    `lapse COMMAND --help` shows examples. Data goes to stdout, messages to stderr. For completion in bash:
+    eval "$(_LAPSE_COMPLETE=bash_source lapse)"; zsh_source and fish_source are the others.
 
     Exit codes: 0 ok, 1 unexpected, 2 usage or config, 4 Redis or provider unreachable, 5 some failed,
     6 halted, 7 limited, 8 confirmation required.

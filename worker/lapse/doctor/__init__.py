@@ -4,7 +4,8 @@ Nothing is changed, and a provider is sent one harmless request each.
 """
 
 from lapse.doctor.accounts import account
+from lapse.doctor.canary import canary
 from lapse.doctor.running import beat, broker, config, workers
 from lapse.doctor.server import server
 
-__all__ = ["account", "beat", "broker", "config", "server", "workers"]
+__all__ = ["account", "beat", "broker", "canary", "config", "server", "workers"]

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Sunset(NamedTuple):
@@ -73,6 +73,7 @@ class Kind:
         cancel: What is POSTed below the object's URL, or a run's, to end the work; None: there is no such thing.
         longest_run: Seconds after which no work that began still runs; None: it may run for any time.
         system: Metadata of objects that the provider made for itself and that are never deleted: read as ``busy`` is.
+        create: What a POST to ``path`` takes to make an empty object that costs nothing; None where there is none.
         native_expiry: True if the provider deletes them by itself, so that one being gone already is no news.
         witness: True if one may be read to learn whether it exists; False where reading it keeps it alive.
         child: What has to be deleted before it, because the provider keeps it otherwise.
@@ -106,6 +107,7 @@ class Kind:
     cancel: str | None = None
     longest_run: float | None = None
     system: Mapping[str, str] = field(default_factory=dict)
+    create: Mapping[str, Any] | None = None
     native_expiry: bool = False
     witness: bool = True
     child: "Kind | None" = None

@@ -37,6 +37,7 @@ OPENAI = (
         headers=_ASSISTANTS_BETA,
         # Threads have no list; whoever serves threads serves assistants beside them.
         probe="/assistants?limit=1",
+        create={},
         runs=Runs("/runs", frozenset({"queued", "in_progress", "requires_action", "cancelling"})),
         cancel="/cancel",
         children=_TOOL_RESOURCES,
@@ -65,6 +66,7 @@ OPENAI = (
         # "Items in the conversation will not be deleted" (API reference, conversations/delete).
         child=CONVERSATION_ITEM,
         children=(Child("response", users=True),),
+        create={},
     ),
     Kind(
         name="file",
@@ -90,6 +92,8 @@ OPENAI = (
         headers=_ASSISTANTS_BETA,
         listable=True,
         probe="/vector_stores?limit=1",
+        # Should all else fail, the provider ends it by itself.
+        create={"name": "lapse canary", "expires_after": {"anchor": "last_active_at", "days": 1}},
         has_name=True,
         active_field="last_active_at",
         # "This will remove the file from the vector store but the file itself will not be deleted" (reference).

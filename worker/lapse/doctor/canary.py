@@ -1,0 +1,106 @@
+"""The canary: make an empty object at the provider, have it deleted as everything is, and delete it once more.
+
+What it proves: the key may delete, the provider confirms as lapse reads it, and the second answer is one that is known
+for "it is not there". The deletion is proof for 24 hours that this account is the right place.
+
+The object's id is not lost either. It is registered at once, due at that moment, in a partition of its own, and goes
+the way of every deletion. If this process is killed before that, the id stands there, ``lapse status`` shows it, and
+the next canary deletes it. Between the provider's answer and the registration lies one round trip: an object that is
+lost there is empty, and says in its metadata what it is; the audit says when it was asked for.
+"""
+
+import secrets
+
+from lapse.answers import document, say
+from lapse.commands import Commands
+from lapse.errors import LapseError
+from lapse.kinds import Kind
+from lapse.model import Partition
+from lapse.outcomes import Limited, Outcome, classify
+from lapse.policy import Rule
+from lapse.preflight import Finding, Level
+from lapse.run import Means, Report
+from lapse.sweep import sweep
+
+POLICY = "lapse-canary"
+"""The partition in which canaries stand: no policy of any file, so that nothing but a canary deletes there."""
+
+_CREATED = range(200, 300)
+_RULES = "canary-rules"
+_FIX_CREATE = "give the key the right to create too, or leave the canary out"
+
+
+async def canary(means: Means, kind: Kind, commands: Commands) -> Finding:
+    """Send one canary of a kind, and return what came of it."""
+    name = f"canary {means.provider.name}/{kind.name}"
+    try:
+        return await _flight(name, means, kind, commands)
+    except Limited as error:
+        return Finding(name, Level.UNKNOWN, f"not sent: {error}", "try again when the budget has room")
+    except LapseError as error:
+        return Finding(name, Level.FATAL, str(error), "lapse status shows what is left; the next canary deletes it")
+
+
+async def _flight(name: str, means: Means, kind: Kind, commands: Commands) -> Finding:
+    rule = _rule(Partition(means.provider.name, kind.name, POLICY))
+    nonce = secrets.token_hex(6)
+    await means.flow.spend(1)
+    await means.control.record(rule.partition, "canary", nonce=nonce)
+    reply = await means.provider.create(kind, {"lapse_canary": nonce})
+    made = document(reply).get(kind.id_field) if reply.status in _CREATED else None
+    if not isinstance(made, str):
+        await _counted(means, rule)
+        return Finding(name, Level.FATAL, f"could not be created: {say(reply)}", _FIX_CREATE)
+    try:
+        await _register(means, rule, made, commands)
+    except LapseError as error:
+        fix = f"delete {made} at {means.provider.name} by hand: nothing else knows of it"
+        return Finding(name, Level.FATAL, f"{made} was created and could not be registered: {error}", fix)
+    report = await sweep(means, rule)
+    if not report.outcomes[Outcome.DELETED] or report.result != "completed":
+        return Finding(name, Level.FATAL, f"{made} was not deleted: {_said(report)}", "lapse status says what stops it")
+    return await _again(name, means, kind, rule, made)
+
+
+async def _register(means: Means, rule: Rule, made: str, commands: Commands) -> None:
+    now = await means.control.now()
+    one = commands.registration(
+        rule.partition.kind, made, POLICY, provider=rule.partition.provider, expires_at=now / 1000
+    )
+    operation = commands.register(one)
+    operation.finish(await means.ledger.carrier.carry(operation.calls))
+
+
+async def _again(name: str, means: Means, kind: Kind, rule: Rule, made: str) -> Finding:
+    """Delete what is gone, and look whether the answer is known for that."""
+    await means.flow.spend(1)
+    verdict = classify(kind, made, await means.provider.delete(kind, made), means.provider.recognisers)
+    await _counted(means, rule)
+    if verdict.outcome is Outcome.ALREADY_GONE:
+        detail = "created, deleted, and known to be gone; its deletion is proof for 24 hours"
+        return Finding(name, Level.OK, detail)
+    if verdict.outcome is Outcome.DELETED:
+        return Finding(
+            name, Level.WARNING, "the provider confirms a deletion of what is gone already", "nothing to mend"
+        )
+    detail = f"deleted; a second deletion was answered as {verdict.outcome}: {verdict.detail}"
+    return Finding(name, Level.FATAL, detail, f"add that text to not_found of provider {means.provider.name}")
+
+
+async def _counted(means: Means, rule: Rule) -> None:
+    kind = rule.partition.kind
+    await means.ledger.count(rule.partition, means.provider.drain_tally(kind).get(kind, {}))
+
+
+def _said(report: Report) -> str:
+    outcomes = ", ".join(f"{n} {outcome}" for outcome, n in report.outcomes.items() if n)
+    return ": ".join(part for part in (report.result, report.detail, outcomes) if part)
+
+
+def _rule(partition: Partition) -> Rule:
+    """Return the rule of the partition: what has an expiry of its own goes by it, and nothing else stands there."""
+    return Rule(
+        partition=partition, ttl=None, anchor=None, max_age=None, orphan=None, keep=(), cascade={}, enforce=True,
+        max_deletions=None, max_newly_due=None, touches_stated=True, expect_gone=False, cancel=False, every=60,
+        formerly=(), digest=_RULES,
+    )  # fmt: skip

@@ -8,9 +8,9 @@ import pytest
 import acl
 from deployment import Deployment
 from faults.proxy import Proxy
-from lapse import Registry
 from lapse.embedded import EmbeddedRedis
 from lapse.sandbox import Sandbox
+from recording import RecordingRegistry
 from sandbox_fixture import sandbox, sandbox_server
 from tls import Authority
 
@@ -50,7 +50,7 @@ def deployment(
     made = Deployment(tmp_path, guarded.url, sandbox, wait_until)
     made.raw.flushall()
     made.registry.close()
-    made.registry = Registry(
+    made.registry = RecordingRegistry(
         f"{acl.as_user(door, acl.APPLICATION)}?ssl_ca_certs={authority.ca}", provider="openai", timeout=5
     )
     yield made

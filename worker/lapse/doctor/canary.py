@@ -15,11 +15,12 @@ from lapse.answers import document, say
 from lapse.commands import Commands
 from lapse.errors import LapseError
 from lapse.kinds import Kind
+from lapse.means import Means
 from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, classify
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
-from lapse.run import Means, Report
+from lapse.run import Report
 from lapse.sweep import sweep
 
 POLICY = "lapse-canary"

@@ -22,6 +22,7 @@ LANGGRAPH_DIALECT = Dialect(
             page_size=1000,
             # A DELETE of a busy thread answers 204 at once, and the run works on without it.
             busy=frozenset({"busy"}),
+            create={},
         ),
         Kind(
             name="assistant",

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from lapse.cli.wording import effort
 from lapse.model import Partition
 from lapse.policy import Keep, Pace
+from lapse.view import View
 from oracle.history import Resource
 from world import World
 
@@ -83,6 +85,19 @@ async def test_a_thread_takes_its_files_and_vector_stores_with_it_children_first
     assert 1 == world.counters("vector_store")["deletions|chat|vector_store"]
     assert ["intent", "settled"] == [one["event"] for one in world.audit("file") if one["id"] == inner]
     assert ["cascade"] == [one["by"] for one in world.audit("file") if one["id"] == inner and one["event"] == "intent"]
+
+
+async def test_what_deletions_took_so_far_is_the_forecast_of_the_next(family: Family) -> None:
+    world = family.world
+    family.parent(files=tuple(family.files(3)))
+    await world.sweep()
+    for _ in range(2):
+        family.parent(files=tuple(family.files(3)))
+
+    seen = View(world.raw, "lapse").partitions([world.rule], {"openai": world.account})[0]
+
+    assert (2, 5.0) == (seen.due, seen.extra)  # the thread's own look, its runs, and a DELETE of each file
+    assert "about 12 requests, no rate limit" == effort(world.rule, world.account, seen)
 
 
 async def test_without_a_word_about_them_children_stay(family: Family) -> None:

@@ -12,8 +12,8 @@ import redis
 
 from lapse import keys
 from lapse.model import Partition
-from lapse.policy import Keep, Pace
-from lapse.view import LOOKED_AT, PartitionView, View, requests
+from lapse.policy import Pace
+from lapse.view import LOOKED_AT, PartitionView, View
 from world import DAY, World
 
 BUSY = {"method": "DELETE", "effect": "error", "status": 409}
@@ -222,13 +222,3 @@ async def test_a_look_costs_the_same_whatever_the_registry_holds(world: World, v
     assert few == many
     assert 1 == few["cmdstat_exec"]  # sizes and cut-offs are of one moment
     assert said_of_many < 1.2 * said_of_few
-
-
-def test_requests_counts_what_goes_before_a_deletion(world: World) -> None:
-    conversation = replace(world.rule, partition=Partition("openai", "conversation", "chat"))
-    kept = (Keep(name="prod-*", metadata={}),)
-
-    assert 5 == requests(world.rule, 5)
-    assert 10 == requests(conversation, 5)
-    assert 10 == requests(replace(world.rule, keep=kept), 5)
-    assert 5 == requests(replace(conversation, cascade={"conversation_item": "leave"}), 5)

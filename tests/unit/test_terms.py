@@ -47,7 +47,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
     by: str,
     resting: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    assert resting is guard.terms(rule, OPENAI[kind], claim(by), NOW).resting
+    assert resting is guard.terms(rule, OPENAI[kind], by, NOW).resting
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
 def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
     kind: str, rule: Rule, by: str, since: float | None
 ) -> None:
-    assert since == guard.terms(rule, OPENAI[kind], claim(by), NOW).idle_since
+    assert since == guard.terms(rule, OPENAI[kind], by, NOW).idle_since
 
 
 @pytest.mark.parametrize(
@@ -102,3 +102,22 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
 
     settled = guard.settlement(claim("ttl"), seen)
     assert (2500, "touch") == (settled.active, settled.act)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "extra", "expected"),
+    [
+        ("thread", RULE, None, 5),
+        ("thread", replace(RULE, anchor="created_at"), None, 10),
+        ("thread", replace(RULE, keep=(Keep("x", {}),)), None, 10),
+        ("thread", replace(RULE, cascade={"file": "delete"}), None, 15),
+        ("thread", replace(RULE, cascade={"file": "delete"}), 3.5, 23),
+        ("conversation", RULE, None, 10),
+        ("conversation", RULE, 12.0, 65),
+        ("conversation", replace(RULE, cascade={"conversation_item": "leave"}), None, 5),
+        ("vector_store", RULE, None, 10),
+        ("file", RULE, None, 5),
+    ],
+)
+def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: float | None, expected: int) -> None:
+    assert expected == guard.requests(rule, OPENAI[kind], 5, extra)

@@ -25,16 +25,11 @@ from lapse.model import Partition, Resource
 from lapse.outcomes import Limited, Outcome, Spend, Verdict, classify_read, exists, limited, taken_out, unconfirmed
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
-from lapse.terms import Terms
+from lapse.terms import Terms, follows, named_inside
 
 STAYS = frozenset({"foreign", "held", "used", "kept", "quarantined", "observed", "active"})
 PAGE = 100
 UNLIMITED = -1
-
-
-def claims_children(rule: Rule, kind: Kind) -> tuple[Child, ...]:
-    """Return the kinds of children about which a policy says more than to leave them."""
-    return tuple(child for child in kind.children if rule.cascade.get(child.kind, "leave") != "leave")
 
 
 class Cascade:
@@ -48,7 +43,7 @@ class Cascade:
     def family(self, claim: Claim, spend: Spend) -> "Family | None":
         """Return what deletes the children of a claimed resource, or None if its policy leaves them."""
         kind = self.means.provider.kinds[claim.resource.kind]
-        return Family(self, kind, claim, spend) if claims_children(self.rule, kind) else None
+        return Family(self, kind, claim, spend) if follows(self.rule, kind) else None
 
     def proof(self, partition: Partition) -> Proof:
         """Return what this sweep knows of whether absences of a kind can be believed."""
@@ -77,7 +72,8 @@ class Cascade:
             }
             for name, rule in self.rules(kind).items()
         }  # fmt: skip
-        return {"policies": policies, "paused": whole, **_pace(self.rule.max_deletions)}
+        place = self.means.provider.place
+        return {"policies": policies, "paused": whole, "place": place, **_pace(self.rule.max_deletions)}
 
 
 def _pace(pace: Pace | None) -> dict[str, int]:
@@ -94,11 +90,6 @@ class Family:
     spend: Spend
     left: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def whole(self) -> bool:
-        """True if the parent itself has to be read to know its children."""
-        return any(child.field for child in claims_children(self.cascade.rule, self.kind))
-
     async def __call__(self, object_id: str, body: Mapping[str, Any]) -> Verdict | None:
         """Delete what goes with the parent; return why it has to stay for now, or None."""
         try:
@@ -109,7 +100,7 @@ class Family:
     async def _emptied(
         self, kind: Kind, object_id: str, body: Mapping[str, Any], going: Sequence[Resource]
     ) -> Verdict | None:
-        for child in claims_children(self.cascade.rule, kind):
+        for child in follows(self.cascade.rule, kind):
             protects = self.cascade.rule.cascade[child.kind] == "protect"
             async for id_, refusal in self._named(kind, object_id, child, body):
                 if refusal:
@@ -248,7 +239,9 @@ class Family:
     async def _deleted(self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]) -> Verdict:
         means, kind = self.cascade.means, self.cascade.means.provider.kinds[claim.resource.kind]
         rule = self.cascade.rules(kind.name).get(claim.policy)
-        terms = Terms(keep=rule.keep if rule else (), cancel=self.cascade.rule.cancel, whole=self._nested(kind))
+        terms = Terms(
+            keep=rule.keep if rule else (), cancel=self.cascade.rule.cancel, whole=named_inside(self.cascade.rule, kind)
+        )
 
         async def inner(object_id: str, body: Mapping[str, Any]) -> Verdict | None:
             if child.path and (verdict := await self._taken_out(parent, going[-1].id, child.path, object_id)):
@@ -258,9 +251,6 @@ class Family:
             return verdict
 
         return await delete(means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner)
-
-    def _nested(self, kind: Kind) -> bool:
-        return any(child.field for child in claims_children(self.cascade.rule, kind))
 
     async def _taken_out(self, parent: Kind, parent_id: str, path: str, object_id: str) -> Verdict | None:
         """Take a child out of its parent's list, or that would go on counting it; return what went wrong, or None."""

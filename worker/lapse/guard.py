@@ -1,5 +1,6 @@
 """May this sweep act, and what does an outcome lead to? Decisions only. No I/O."""
 
+import math
 import random
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
-from lapse.terms import Terms
+from lapse.terms import Terms, follows, named_inside
 
 BACKOFF_FIRST = 5.0
 BACKOFF_LONGEST = 3600.0
@@ -116,13 +117,13 @@ def baseline(survey: Survey) -> dict[str, str | int]:
     }
 
 
-def terms(rule: Rule, kind: Kind, claim: Claim, now: int, *, whole: bool = False) -> Terms:
-    """Return what a claimed resource is deleted under; ``now`` is registry milliseconds.
+def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:
+    """Return what a resource that is due by a rule is deleted under; ``now`` is registry milliseconds.
 
     What its ttl from last activity made due has been idle since, if the application tells of its use. What is due for
     any other reason may be in use at this moment.
     """
-    timed = claim.by == "ttl" and rule.ttl is not None
+    timed = by == "ttl" and rule.ttl is not None
     idle = rule.anchor == "last_active_at"
     ttl = rule.ttl or 0
     long = kind.longest_run is not None and ttl >= kind.longest_run
@@ -132,7 +133,7 @@ def terms(rule: Rule, kind: Kind, claim: Claim, now: int, *, whole: bool = False
         resting=timed and long and (kind.runs is None or (idle and not rule.touches_stated)),
         cancel=rule.cancel,
         items=rule.cascade.get("conversation_item", "delete") == "delete",
-        whole=whole,
+        whole=named_inside(rule, kind),
     )
 
 
@@ -161,6 +162,7 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         items=verdict.items,
         active=None if verdict.active_at is None else round(verdict.active_at * 1000),
         left=verdict.left,
+        extra=verdict.extra,
     )
 
 
@@ -191,6 +193,18 @@ def backoff(attempts: int) -> float:
     """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
     longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
     return longest * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+def requests(rule: Rule, kind: Kind, ids: int, extra: float | None = None) -> int:
+    """Return how many requests deleting so many ids takes: a look, items and children, then the id itself.
+
+    ``extra``: how many each one took before its own so far; None: none was seen yet, and children count as one request.
+    """
+    if extra is None:
+        asked = terms(rule, kind, "orphan" if rule.orphan else "ttl", 0)
+        looks = asked.ask(kind) + bool(kind.runs and not asked.resting)
+        extra = looks + bool((kind.child and asked.items) or follows(rule, kind))
+    return ids + math.ceil(ids * extra)
 
 
 def forecast(requests: int, rate: float | None) -> str:

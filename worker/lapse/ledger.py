@@ -81,6 +81,7 @@ class Settled:
     items: int = 0
     active: int | None = None
     left: Mapping[str, int] = field(default_factory=dict)
+    extra: int = 0
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""

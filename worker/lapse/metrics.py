@@ -13,13 +13,13 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, gener
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lapse import __version__
+from lapse import __version__, guard
 from lapse.kinds import KINDS
 from lapse.model import Partition
 from lapse.policy import Config, Rule
 from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.settings import ConfigFile
-from lapse.view import UNMANAGED, PartitionView, SlotView, View, requests
+from lapse.view import UNMANAGED, PartitionView, SlotView, View
 
 _BY_NAME = {described.name: described for described in TABLE}
 
@@ -196,7 +196,8 @@ class Scrape:
         rules = {rule.partition: rule for rule in self._config.rules}
         for one in self._partitions:
             if one.configured:
-                needed[one.partition.provider] += requests(rules[one.partition], one.due)
+                kind = KINDS[self._config.accounts[one.partition.provider].type][one.partition.kind]
+                needed[one.partition.provider] += guard.requests(rules[one.partition], kind, one.due, one.extra)
         rates = {name: account.rate for name, account in self._config.accounts.items()}
         return {(name,): n / rate for name, n in needed.items() if (rate := rates[name])}
 

@@ -97,6 +97,7 @@ class Verdict:
         request_id: The provider's own name of the request.
         items: Children confirmed deleted on the way.
         left: Children that stay, by why.
+        extra: Requests that were sent before its own DELETE.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
 
     """
@@ -110,6 +111,7 @@ class Verdict:
     items: int = 0
     active_at: float | None = None
     left: Mapping[str, int] = field(default_factory=dict)
+    extra: int = 0
 
 
 _FAILURES = {

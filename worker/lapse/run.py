@@ -66,6 +66,19 @@ class Report:
         }
 
 
+@dataclass(slots=True)
+class Purse:
+    """The requests that one claim takes before its own DELETE: a ``Spend`` that counts."""
+
+    spend: Callable[[int], Awaitable[None]]
+    spent: int = 0
+
+    async def __call__(self, requests: int = 1) -> None:
+        """Return when the requests may be sent; raises ``Limited`` if not in time."""
+        await self.spend(requests)
+        self.spent += requests
+
+
 class Run:
     """One sweep of one partition while it lasts."""
 
@@ -268,11 +281,11 @@ class Run:
                 return self._unused(claim)
             spend = self._spender(claim)
             family = self._cascade.family(claim, spend)
-            terms = guard.terms(self.rule, self.kind, claim, self._now, whole=family is not None and family.whole)
+            terms = guard.terms(self.rule, self.kind, claim.by, self._now)
             verdict = await self._seen_active(object_id, terms) or await delete(
                 self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family
             )
-            verdict = replace(verdict, left=dict(family.left)) if family else verdict
+            verdict = replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
             verdict = await self._proof.judge(object_id, verdict, self._now)
             await self._heed(object_id, verdict)
         except Limited as reason:
@@ -299,14 +312,14 @@ class Run:
                 self._activity_until = time.monotonic() + ACTIVITY_LASTS
         return active(terms.idle_since, self._activity.get(object_id))
 
-    def _spender(self, claim: Claim) -> Any:  # noqa: ANN401 - a Spend
-        async def spend(requests: int = 1) -> None:
+    def _spender(self, claim: Claim) -> "Purse":
+        async def spend(requests: int) -> None:
             left = claim.begin_by - time.monotonic()
             if left <= 0 or self._quiet or self.means.stop.is_set():
                 raise Limited("no further request is to be sent for this claim")
             await self.means.flow.spend(requests, within=left)
 
-        return spend
+        return Purse(spend)
 
     async def _heed(self, object_id: str, verdict: Verdict) -> None:
         halt = await heed(self.means, self.rule.partition, self._proof, object_id, verdict)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lapse.kinds import Kind
+from lapse.kinds import Child, Kind
 from lapse.outcomes import Outcome, Verdict
-from lapse.policy import Keep
+from lapse.policy import Keep, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +41,13 @@ def active(idle_since: float | None, last_active_at: float | None) -> Verdict | 
     if idle_since is None or last_active_at is None or last_active_at <= idle_since:
         return None
     return Verdict(Outcome.ACTIVE, active_at=last_active_at, detail="the provider saw it used since")
+
+
+def follows(rule: Rule, kind: Kind) -> tuple[Child, ...]:
+    """Return the kinds of children about which a policy says more than to leave them."""
+    return tuple(child for child in kind.children if rule.cascade.get(child.kind, "leave") != "leave")
+
+
+def named_inside(rule: Rule, kind: Kind) -> bool:
+    """Return True if an object has to be read to know what follows it."""
+    return any(child.field for child in follows(rule, kind))

@@ -41,6 +41,7 @@ class PartitionView:
     at most 100 an index are looked at. ``configured`` is False for a policy name that applications use and the config
     does not know. ``parked``: held or referenced. ``paused``: the scope of the pause that covers it. ``limited``: its
     pace is used up; ``ramped``: its ramp is. ``last_success``: registry time, seconds since 1970, or None.
+    ``extra``: requests that each one deleted so far took before its own; None if none took any.
     """
 
     partition: Partition
@@ -61,6 +62,7 @@ class PartitionView:
     ramped: bool = False
     last_success: float | None = None
     orphans: Mapping[str, int] = field(default_factory=dict)
+    extra: float | None = None
 
     @property
     def enforcing(self) -> bool:
@@ -265,13 +267,6 @@ def _names(rule: Rule) -> tuple[str, ...]:
     return (rule.partition.policy, *rule.formerly)
 
 
-def requests(rule: Rule, ids: int) -> int:
-    """Return how many requests deleting so many ids takes at least: a look first, children, then the id itself."""
-    children = any(kinds[rule.partition.kind].child for kinds in KINDS.values() if rule.partition.kind in kinds)
-    emptied = children and rule.cascade.get("conversation_item", "delete") == "delete"
-    return ids * (1 + bool(rule.keep) + emptied)
-
-
 def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:  # noqa: ANN401 - redis-py's pipeline
     for name in _SIZES:
         pipe.zcard(prefix + name)
@@ -325,6 +320,7 @@ def _view(rule: Rule, part: _Part, late: float, stored: Mapping[str, str], at: _
         ramped=rule.enforce and _ramped(stored, at),
         last_success=int(stored["success"]) / 1000 if "success" in stored else None,
         orphans=json.loads(stored.get("orphans", "{}")),
+        extra=int(stored["extra"]) / int(stored["extra_of"]) if "extra_of" in stored else None,
     )
 
 

@@ -171,9 +171,9 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
         return
     account = session.config.accounts[rule.partition.provider]
     if one.state == "observing":
-        yield f"{name}: observing: would send {wording.effort(rule, account, view.due)}.", output.WARN
+        yield f"{name}: observing: would send {wording.effort(rule, account, view)}.", output.WARN
     elif one.state in {"enforcing", "limited"} and view.due:
-        yield f"{name}: {view.due:,} due: {wording.effort(rule, account, view.due)}.", ""
+        yield f"{name}: {view.due:,} due: {wording.effort(rule, account, view)}.", ""
     for halt in view.halts:
         stopped = halt in stopping(view)
         what = f"{'halted' if stopped else 'not swept by one of the workers'}: {halt.reason}: {halt.detail}"
@@ -228,8 +228,9 @@ def _document(
 
 def _described(session: Session, one: Standing) -> dict[str, Any]:
     view, rule = one.view, one.rule
-    needed = wording.requests(rule, view.due) if rule else 0
-    rate = session.config.accounts[rule.partition.provider].rate if rule else None
+    account = session.config.accounts[rule.partition.provider] if rule else None
+    needed = wording.requests(rule, account, view) if rule and account else 0
+    rate = account.rate if account else None
     return {
         "provider": view.partition.provider,
         "kind": view.partition.kind,

@@ -104,7 +104,7 @@ def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
     elif not view.due:
         tell(f"{name} ({mode}): nothing of {view.registered:,} is due", output.STRONG)
     else:
-        effort = wording.effort(rule, session.config.accounts[rule.partition.provider], view.due)
+        effort = wording.effort(rule, session.config.accounts[rule.partition.provider], view)
         tell(f"{name} ({mode}): {view.due:,} of {view.registered:,} due; {effort}", output.STRONG)
     for seen in one.first:
         tell(f"{seen.id}  due {wording.distance(((seen.due or 0) - seen.now) / 1000)} ({seen.by})", indent=2)
@@ -151,8 +151,8 @@ async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionVi
 
 def _described(session: Session, one: Planned) -> dict[str, Any]:
     at, due = one.rule.partition, one.view.due
-    rate = session.config.accounts[at.provider].rate
-    needed = wording.requests(one.rule, due)
+    account = session.config.accounts[at.provider]
+    rate, needed = account.rate, wording.requests(one.rule, account, one.view)
     return {
         "provider": at.provider,
         "kind": at.kind,

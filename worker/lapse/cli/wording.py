@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from lapse import durations
-from lapse.guard import forecast
+from lapse import durations, guard
 from lapse.kinds import KINDS
 from lapse.policy import Account, Keep, Rule
+from lapse.view import PartitionView
 
 SINCE = {"created_at": "creation", "last_active_at": "last activity"}
 
@@ -45,18 +45,16 @@ def pace(rule: Rule) -> str:
     return f"at most {rule.max_deletions.amount:,} deletions in {durations.show(rule.max_deletions.window)}"
 
 
-def requests(rule: Rule, ids: int) -> int:
-    """Return how many requests deleting so many ids takes at least: a look first, children, then the id itself."""
-    children = any(kinds[rule.partition.kind].child for kinds in KINDS.values() if rule.partition.kind in kinds)
-    emptied = children and rule.cascade.get("conversation_item", "delete") == "delete"
-    return ids * (1 + bool(rule.keep) + emptied)
+def requests(rule: Rule, account: Account, view: PartitionView) -> int:
+    """Return how many requests deleting what is due takes, as far as that is known."""
+    return guard.requests(rule, KINDS[account.type][rule.partition.kind], view.due, view.extra)
 
 
-def effort(rule: Rule, account: Account, ids: int) -> str:
-    """Say what deleting so many ids takes: ``1,284 requests, 21m 24s at 60/m``."""
-    needed = requests(rule, ids)
-    least = "at least " if needed > ids else ""
-    return f"{least}{count(needed, 'request')}, {forecast(needed, account.rate)}"
+def effort(rule: Rule, account: Account, view: PartitionView) -> str:
+    """Say what deleting what is due takes: ``1,284 requests, 21m 24s at 60/m``; an estimate says that it is one."""
+    needed = requests(rule, account, view)
+    estimate = ("at least " if view.extra is None else "about ") if needed > view.due else ""
+    return f"{estimate}{count(needed, 'request')}, {guard.forecast(needed, account.rate)}"
 
 
 def either(parts: Iterable[str]) -> str:

@@ -2,11 +2,11 @@
 -- @include lease
 -- Leases one id to the worker that is about to delete its parent. A hold, touch, forget or use by something else acknowledged before this wins.
 -- ARGV[3]: id, [4]: policy of one that is not registered but carries our stamp, or '', [5]: JSON list of the sources that go with it ("provider|kind|id"),
--- [6]: lease (ms), [7]: JSON {policies: {name: {digest, enforce, amount, window, paused}}, amount, window}; amount -1: unlimited; the parent's hold where the config does not know the child's policy,
+-- [6]: lease (ms), [7]: JSON {policies: {name: {digest, enforce, amount, window, paused}}, amount, window, paused, place}; amount -1: unlimited; the parent's hold where the config does not know the child's policy,
 -- [8]: worker, [9]: most audit records pending, [10]: when the parent was leased (ms): what was used since then stays,
 -- [11]: the epoch that rules were adopted under, [12], [13]: between which Redis TIME has to be; '' each: not checked.
 -- Returns {status, now, token, policy, attempts, unknown}; status: granted; gone (settled before);
--- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, limited, audit (not now).
+-- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit (not now).
 
 local id, going, lease, rules = ARGV[3], cjson.decode(ARGV[5]), tonumber(ARGV[6]), cjson.decode(ARGV[7])
 
@@ -42,6 +42,8 @@ local function delayed()
   if record.s == 'waiting' and record.d > now then return 'waiting' end
   if rule and rule.paused or rules.paused then return 'paused' end
   if #halted(policy) > 0 then return 'halted' end
+  local place = redis.call('HGET', key('marks'), 'place')
+  if place and place ~= rules.place then return 'elsewhere' end
   local known = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')
   if rule and known[1] and known[1] ~= rule.digest then return 'superseded' end
   if known[2] and ARGV[11] ~= '' and known[2] ~= ARGV[11] then return 'lost' end

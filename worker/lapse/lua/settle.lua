@@ -1,7 +1,7 @@
 -- @include lease
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}}]};
+--   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra}]};
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 
@@ -99,6 +99,10 @@ for _, one in ipairs(batch.settled) do
     if one.outcome ~= 'limited' then count('settled|' .. record.p .. '|' .. one.outcome) end
     if (one.items or 0) > 0 then count('deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
     if one.act == 'done' then
+      if (one.extra or 0) > 0 then
+        redis.call('HINCRBY', part(record.p, 'rules'), 'extra', one.extra)
+        redis.call('HINCRBY', part(record.p, 'rules'), 'extra_of', 1)
+      end
       for reason, n in pairs(one.left or {}) do count('left||' .. reason, n) end
       bury(one, record)
     elseif one.act == 'quarantine' then

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
+import evidence
 from lapse import watch as watching
 from lapse.control import Control
 from lapse.errors import ConfigError
+from lapse.health import Health
+from lapse.metrics import exposition
+from lapse.onlooker import Onlooker
 from lapse.policy import Orphan
+from lapse.settings import ConfigFile
 from lapse.watch import Watch
 from lapse.witness import Witness
 from world import DAY, World
@@ -289,3 +294,28 @@ def test_a_file_that_is_no_witness_is_refused_by_name(tmp_path: Path, text: str,
         Witness(path, "lapse").load()
 
     assert str(path) in str(refused.value)
+
+
+# --- the exporter
+
+
+async def test_the_exporter_shows_a_loss_though_no_worker_is_alive(world: World, tmp_path: Path) -> None:
+    """Redis comes back empty, and the workers with it: nothing would halt, and every gauge would read a calm 0."""
+    world.unpromised = WIPED
+    world.seed(5)
+    await world.sweep(enforce=False)
+    path = tmp_path / "retention.toml"
+    path.write_text(evidence.policy_file(world.policies, world.sandbox.url))
+    file, onlooker = ConfigFile(path, {}), Onlooker()
+    halted = b'lapse_halted{kind="thread",policy="chat",provider="openai",reason="registry_lost"} 1.0'
+    health = Health(world.raw, file, onlooker)
+    assert halted not in exposition(world.raw, file, onlooker)[1]
+    assert health.checks()["halted"][0]
+
+    world.raw.flushall()
+
+    assert halted in exposition(world.raw, file, onlooker)[1]
+    assert (False, "openai/thread/chat: registry_lost") == health.checks()["halted"]
+    assert not world.raw.exists(EPOCH)
+    await world.watch.look()
+    assert 1 == exposition(world.raw, file, onlooker)[1].count(b'registry_lost"} 1.0')

@@ -22,9 +22,11 @@ import structlog
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition
+from lapse.onlooker import Onlooker
 from lapse.policy import Config
 from lapse.settings import ConfigFile, find, registry_source
 from lapse.view import View
+from lapse.witness import witness_of
 
 log = structlog.get_logger("lapse")
 
@@ -40,9 +42,10 @@ STANDSTILL = 30.0
 class Health:
     """The readiness of one registry and one config: each check is named and says what it found."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> None:
         self._client = client
         self._file = file
+        self._onlooker = onlooker
         self._answered = False
 
     def started(self) -> tuple[bool, str]:
@@ -59,7 +62,7 @@ class Health:
         config = self._file.current()
         found = {"config": (self._file.ok, self._file.error or f"in use: {config.hash}")}
         try:
-            view = View(self._client, config.registry.namespace)
+            view = View(self._client, config.registry.namespace, self._onlooker)
             partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
             pauses = view.pauses()
         except (redis.RedisError, OSError) as error:
@@ -160,8 +163,10 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
         raise ConfigError(
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
-    health = Health(client, file)
-    Handler.pages = {"/metrics": lambda query: (200, *exposition(client, file, query)), **pages(server, health)}
+    witness = witness_of(file.current())
+    onlooker = Onlooker(witness.load() if witness else None)
+    health = Health(client, file, onlooker)
+    Handler.pages = {"/metrics": lambda _query: (200, *exposition(client, file, onlooker)), **pages(server, health)}
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")

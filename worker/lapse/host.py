@@ -16,7 +16,7 @@ from lapse import preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.settings import ConfigFile, broker_source, find, registry_source
-from lapse.witness import Witness
+from lapse.witness import witness_of
 
 SHORTEST_SLICE = 1.0
 
@@ -154,9 +154,3 @@ class Host:
         for section in ("registry", "celery"):
             if getattr(config, section) != getattr(at_start, section):
                 log.warning("config.needs_restart", section=section)
-
-
-def witness_of(config: Config) -> Witness | None:
-    """Return the file in which a host remembers the registry of this config, if it names one."""
-    path = config.registry.witness_file
-    return Witness(Path(path), config.registry.namespace) if path else None

@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from lapse import __version__, guard
 from lapse.kinds import KINDS
 from lapse.model import Partition
+from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule
 from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.settings import ConfigFile
@@ -30,9 +31,10 @@ Samples = Mapping[Labels, float]
 class Exporter(Collector):
     """Reads the registry anew for every scrape."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> None:
         self._client = client
         self._file = file
+        self._onlooker = onlooker
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not ask Redis."""
@@ -44,7 +46,7 @@ class Exporter(Collector):
         yield _gauge("lapse_build_info", {(__version__,): 1})
         yield _gauge("lapse_config_info", {(config.hash,): 1})
         try:
-            scrape = Scrape(View(self._client, config.registry.namespace), config)
+            scrape = Scrape(View(self._client, config.registry.namespace, self._onlooker), config)
         except (redis.RedisError, OSError):
             yield _gauge("lapse_registry_up", {(): 0})
             yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok)})
@@ -54,10 +56,10 @@ class Exporter(Collector):
             yield from scrape.metrics()
 
 
-def exposition(client: redis.Redis, file: ConfigFile, _query: str = "") -> tuple[str, bytes]:
-    """Return the content type and the text of one scrape."""
+def exposition(client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> tuple[str, bytes]:
+    """Return the content type and the text of one scrape; ``onlooker`` remembers the registry from one to the next."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Exporter(client, file))
+    registry.register(Exporter(client, file, onlooker))
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
 
 

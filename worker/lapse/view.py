@@ -14,7 +14,9 @@ from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS
 from lapse.model import Partition
+from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
+from lapse.watch import local_clock
 
 UNMANAGED = "(unmanaged)"
 _SIZES = (
@@ -88,9 +90,10 @@ class SlotView:
 class View:
     """Reads one namespace. The client has to decode responses."""
 
-    def __init__(self, client: redis.Redis, namespace: str) -> None:
+    def __init__(self, client: redis.Redis, namespace: str, onlooker: Onlooker | None = None) -> None:
         self._client = client
         self._namespace = namespace
+        self._onlooker = onlooker or Onlooker()
 
     def now(self) -> int:
         """Return Redis TIME in milliseconds."""
@@ -176,20 +179,26 @@ class View:
     def _surroundings(
         self, slots: Sequence[tuple[str, str]]
     ) -> tuple[int, dict[tuple[str, str], set[str]], list[Halt], dict[str, Any]]:
+        asked = local_clock()
         with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
+            pipe.hgetall(keys.epoch(self._namespace))
             pipe.hkeys(keys.control(self._namespace))
             for slot in slots:
                 pipe.smembers(keys.slot(self._namespace, *slot) + keys.POLICIES)
                 pipe.hgetall(keys.slot(self._namespace, *slot) + keys.HALTS)
-            (seconds, micros), scopes, *rest = pipe.execute()
+            (seconds, micros), epoch, scopes, *rest = pipe.execute()
+        now = int(seconds) * 1000 + int(micros) // 1000
         names = dict(zip(slots, rest[::2], strict=True))
         halts = [
             _halt(slot, name, json.loads(text))
             for slot, stored in zip(slots, rest[1::2], strict=True)
             for name, text in stored.items()
         ]
-        return int(seconds) * 1000 + int(micros) // 1000, names, halts, dict.fromkeys(scopes, True)
+        told = {(halt.provider, halt.kind, halt.reason) for halt in halts}
+        seen = self._onlooker.halts(epoch, slots, now=now, asked=asked, answered=local_clock())
+        halts += [halt for halt in seen if (halt.provider, halt.kind, halt.reason) not in told]
+        return now, names, halts, dict.fromkeys(scopes, True)
 
     def _configured(self, rules: Sequence[Rule], now: int, ramp: float | None) -> Iterator[PartitionView]:
         # One transaction: an id on its way from one index to another is counted once.

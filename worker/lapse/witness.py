@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lapse.errors import ConfigError
 from lapse.memory import Known, Span
+from lapse.policy import Config
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -84,6 +85,12 @@ class Witness:
             return self.load()
         except ConfigError:
             return None
+
+
+def witness_of(config: Config) -> Witness | None:
+    """Return the file in which a host remembers the registry of this config, if it names one."""
+    path = config.registry.witness_file
+    return Witness(Path(path), config.registry.namespace) if path else None
 
 
 def _boot() -> str:

@@ -22,7 +22,6 @@ from lapse.client import url_of
 from lapse.commands import Commands
 from lapse.control import Control
 from lapse.errors import ConfigError
-from lapse.host import witness_of
 from lapse.ledger import Ledger
 from lapse.log import register_url
 from lapse.memory import Known
@@ -30,6 +29,7 @@ from lapse.model import Partition
 from lapse.policy import Config, Rule, load
 from lapse.settings import DEFAULT, find, registry_source
 from lapse.view import View
+from lapse.witness import witness_of
 
 T = TypeVar("T")
 

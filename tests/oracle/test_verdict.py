@@ -36,10 +36,13 @@ class Story:
         about = {"provider": who.provider, "kind": who.kind, "id": who.id, "policy": "chat"}
         self.audit.append({"at": round((START + at) * 1000), "event": event, **about, **facts})
 
-    def claim(self, who: Resource, at: float, *, by: str = "ttl", policy: str = "chat", due: float = 0.0) -> int:
+    def claim(
+        self, who: Resource, at: float, *, by: str = "ttl", policy: str = "chat", due: float = 0.0, parent: str = ""
+    ) -> int:
         self.tokens += 1
         due_at = round((START + due) * 1000)
-        self.record("intent", who, at, token=self.tokens, by=by, due=due_at, policy=policy)
+        more = {"parent": parent} if parent else {}
+        self.record("intent", who, at, token=self.tokens, by=by, due=due_at, policy=policy, **more)
         return self.tokens
 
     def ask(self, who: Resource, at: float, *, status: int = 200, confirmed: bool = True) -> None:
@@ -192,6 +195,41 @@ def test_of_two_versions_of_a_policy_the_one_in_force_decides(story: Story) -> N
 
     assert ["early"] == found(story.history(policies=(replace(CHAT, until=START + 8 * DAY), longer)))
     assert [] == found(story.history(policies=(replace(CHAT, until=START + 13 * DAY), longer)))
+
+
+# --- children: claimed with a parent, whatever their own ttl says
+
+
+@pytest.mark.parametrize(
+    ("told", "promises"),
+    [
+        ("nothing", []),
+        ("parent not claimed", ["unasked", "referenced"]),
+        ("held", ["held"]),
+        ("used by another", ["referenced"]),
+        ("never registered", ["unasked"]),
+        ("observed", ["unasked"]),
+    ],
+)
+def test_a_child_goes_with_a_claimed_parent_that_alone_uses_it(told: str, promises: list[str]) -> None:
+    story, parent, other = Story(), thread("p"), thread("o")
+    child = Resource("openai", "file", "file-1")
+    story.say("register", parent, 0, uses=(child,))
+    if told != "never registered":
+        story.say("register", child, 7.9 * DAY)
+    if told == "held":
+        story.say("hold", child, 7.95 * DAY)
+    if told == "used by another":
+        story.say("register", other, 7.95 * DAY, uses=(child,))
+    at, named = 8 * DAY, "openai|thread|thread_p"
+    token = 0 if told == "parent not claimed" else story.claim(parent, at, due=7 * DAY)
+    story.delete(child, at + 1, by="cascade", parent=named)
+    if token:
+        story.ask(parent, at + 2)
+        story.settle(parent, at + 3, token)
+    files = replace(CHAT, kind="file", enforce=told != "observed")
+
+    assert promises == found(story.history(policies=(CHAT, files)))
 
 
 # --- held, forgotten, moved, referenced, unasked

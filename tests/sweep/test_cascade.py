@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lapse import model
 from lapse.cli.wording import effort
 from lapse.model import Partition
 from lapse.policy import Keep, Pace
@@ -136,6 +137,7 @@ async def test_a_stamped_vector_store_is_ours_without_a_registration(family: Fam
 
     assert {theirs} == world.sandbox.alive("vector_store")
     assert 1 == world.counters("vector_store")["deletions|anything|vector_store"]
+    assert 2 == world.counters("vector_store")["requests||read|200"]
 
 
 async def test_what_something_else_uses_stays(family: Family) -> None:
@@ -356,6 +358,28 @@ class TestTrouble:
 
         assert set() == world.sandbox.alive("thread")
         assert 1 == world.counters("file")["settled|chat|already_gone"]
+
+
+async def test_a_lease_on_a_child_that_no_policy_sweeps_ends_in_housekeeping(family: Family) -> None:
+    world = family.world
+    (file,) = family.files()
+    child = model.Resource("openai", "file", file)
+    world.unpromised.add("unasked")  # the parent is claimed by nobody
+    ledger, rules = world.means().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
+    going = [model.Resource("openai", "thread", "thread_1")]
+    status, _claim = await ledger.claim_child(child, rules, going, 0.01, 0, since=2**53)
+    assert ("granted", "claimed") == (status, world.state(file, "file"))
+
+    await world.until(lambda: _lapsed(world))
+    await ledger.end_tombstones("openai", "file", 0)
+
+    assert ("waiting", 1) == (world.state(file, "file"), world.record(file, "file").crashes)
+
+
+def _lapsed(world: World) -> bool:
+    ((_, until),) = world.raw.zrange(f"{world.slot('file')}chat:claims", 0, -1, withscores=True)
+    seconds, micros = world.raw.time()
+    return bool(seconds * 1000 + micros // 1000 > until)
 
 
 # What the provider does with the last request before the end, and whether it carried it out.

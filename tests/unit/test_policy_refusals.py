@@ -256,7 +256,7 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('mode = "enforce"', 'mode = "enforced"', 'did you mean "enforce"?'),
         ('mode = "enforce"', 'mode = "enforce"\norphen = 1', 'did you mean "orphan"?'),
         ('touches = "none"', 'touches = "unlimited"', "is not a choice: there is none"),
-        ("cancel = false", "cancel = true", "nothing runs on conversations"),
+        ("cancel = false", "cancel = true", "nothing that runs on conversations can be"),
         ('conversation_item = "leave"', 'conversation_item = "protect"', 'write "delete" or "leave"'),
         ('conversation_item = "leave"', 'thread = "delete"', "no thread belongs to a thread or a conversation"),
         ('conversation_item = "leave"', 'skill = "delete"', "is not known"),

@@ -52,6 +52,13 @@ class Cascade:
             self._proofs[partition.kind] = Proof(means.ledger, means.provider, means.flow, kind, partition)
         return self._proofs[partition.kind]
 
+    async def closed(self) -> None:
+        """Count the requests about children that no settled claim carried: looks at what turned out not to be ours."""
+        means, partition = self.means, self.rule.partition
+        for child in follows(self.rule, means.provider.kinds[partition.kind]):
+            counters = means.provider.drain_tally(child.kind).get(child.kind, {})
+            await means.ledger.count(replace(partition, kind=child.kind), counters)
+
     def rules(self, kind: str) -> dict[str, Rule]:
         """Return the policies for a kind of child, by name."""
         provider = self.rule.partition.provider

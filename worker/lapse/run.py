@@ -207,6 +207,7 @@ class Run:
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
         await self.means.ledger.count(partition, counters | self._drained())
+        await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())
         return report
 

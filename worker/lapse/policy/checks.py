@@ -140,7 +140,7 @@ def _what(given: Given, policy: Policy, file: File, today: date) -> Iterator[Pro
         if policy.orphan and not kind.listable:
             yield Problem((*at, "orphan"), f"{kind.plural} cannot be listed: there is no way to find orphans")
         if policy.cancel and not kind.cancel:
-            yield Problem((*at, "cancel"), f"has no meaning: nothing runs on {kind.plural} that could be cancelled")
+            yield Problem((*at, "cancel"), f"has no meaning: nothing that runs on {kind.plural} can be cancelled")
         yield from _keep(at, policy, kind)
     yield from _cascade(at, policy, found)
 

@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench format test-servers test-tools chaos wheel clean
+.PHONY: demo test lint bench format test-servers test-tools chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -49,6 +49,16 @@ SEED ?= 1
 MINUTES ?= 1
 chaos: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m faults.chaos $(SEED) $(MINUTES)
+
+# The picture of the README: five minutes of a small lapse, drawn with Grafana's own components.
+PICTURE := deploy/grafana/picture
+picture: $(VENV)/.stamp
+	@for program in prometheus npm chromium; do command -v $$program >/dev/null || { \
+		echo "make picture needs $$program: apt-get install prometheus nodejs npm chromium" >&2; exit 1; }; done
+	@npm install --prefix $(PICTURE) --legacy-peer-deps --no-audit --no-fund --no-package-lock --silent
+	@cd $(PICTURE) && node_modules/.bin/vite build --logLevel error
+	@cd tests && ../$(RUN)/python -m tools.record ../$(PICTURE)/dist/answers.json
+	@$(RUN)/python $(PICTURE)/draw.py $(PICTURE)/dist/answers.json deploy/grafana/overview.png
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

@@ -81,7 +81,10 @@ def stat(
     """Return one number, coloured by its thresholds."""
     return {
         **_panel("stat", title, says, [(query, "")], instant=True),
-        "fieldConfig": {"defaults": {"unit": unit, "thresholds": thresholds, **more}, "overrides": []},
+        "fieldConfig": {
+            "defaults": {"unit": unit, "thresholds": thresholds, "color": {"mode": "thresholds"}, **more},
+            "overrides": [],
+        },
         "options": {
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "colorMode": "background" if thresholds != NO_THRESHOLD else "none",
@@ -104,7 +107,7 @@ def graph(
     """Return lines over time; ``limit`` draws a red line."""
     custom: Json = {"lineWidth": 1, "fillOpacity": 30 if stack else 8, "showPoints": "never", "spanNulls": False}
     custom |= {"stacking": {"mode": "normal" if stack else "none", "group": "A"}}
-    defaults: Json = {"unit": unit, "min": 0, "custom": custom}
+    defaults: Json = {"unit": unit, "min": 0, "color": {"mode": "palette-classic"}, "custom": custom}
     if limit is not None:
         custom["thresholdsStyle"] = {"mode": "dashed"}
         defaults["thresholds"] = steps(limit, colours=("transparent", "red"))
@@ -128,7 +131,12 @@ def timeline(title: str, says: str, queries: list[Target], mapping: Json) -> Jso
     return {
         **_panel("state-timeline", title, says, queries),
         "fieldConfig": {
-            "defaults": {"mappings": [mapping], "custom": {"fillOpacity": 80, "lineWidth": 0}, "thresholds": steps()},
+            "defaults": {
+                "mappings": [mapping],
+                "color": {"mode": "thresholds"},
+                "custom": {"fillOpacity": 80, "lineWidth": 0},
+                "thresholds": steps(),
+            },
             "overrides": [],
         },
         "options": {
@@ -160,7 +168,10 @@ def table(title: str, says: str, columns: list[tuple[str, str, Json]], links: li
     order = {name: place for place, name in enumerate((*reversed(VARIABLES), *names))}
     return {
         **panel,
-        "fieldConfig": {"defaults": {"custom": {"align": "auto"}}, "overrides": [linked, *overrides]},
+        "fieldConfig": {
+            "defaults": {"color": {"mode": "thresholds"}, "thresholds": NO_THRESHOLD, "custom": {"minWidth": 90}},
+            "overrides": [linked, *overrides],
+        },
         "options": {"showHeader": True, "cellHeight": "sm", "sortBy": [{"displayName": columns[0][0], "desc": True}]},
         "transformations": [
             {"id": "merge", "options": {}},

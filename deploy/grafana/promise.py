@@ -19,8 +19,8 @@ TO_POLICY = [
 
 
 def coloured(thresholds: Json, **more: object) -> Json:
-    """Return how a table's column is shown: its cell coloured by thresholds."""
-    return {"thresholds": thresholds, "custom.cellOptions": {"type": "color-background", "mode": "basic"}, **more}
+    """Return how a table's column is shown: its text coloured by thresholds."""
+    return {"thresholds": thresholds, "custom.cellOptions": {"type": "color-text"}, **more}
 
 
 ANSWERS = [
@@ -28,12 +28,12 @@ ANSWERS = [
         "Oldest overdue",
         "How late the oldest id is that should be gone, of all policies that enforce. 0 s: what is due is gone. "
         "Above a day the promise is broken: runbook LapsePromiseBroken.",
-        f"max({gauge('lapse_oldest_overdue_seconds')})",
+        f"floor(max({gauge('lapse_oldest_overdue_seconds')}))",
         unit="s",
         thresholds=LATE,
     ),
     stat(
-        "Gone within a day, 30 days",
+        "Gone within a day",
         "Of the ids settled in the last 30 days, the share that was gone within a day of being due. "
         "What is still there is not in it: Oldest overdue is.",
         within_a_day(),
@@ -46,6 +46,7 @@ ANSWERS = [
         "Deleted, 30 days",
         "Deletions that the provider confirmed, items of conversations left out.",
         f"sum({increase('lapse_deletions_total', '30d', NO_ITEMS)})",
+        unit="locale",
         decimals=0,
     ),
     stat(
@@ -91,14 +92,14 @@ BY_POLICY = table(
     "One line for each policy and kind. Due and overdue at 0 with the state enforcing: everything is gone that should "
     "be. A policy's name leads to its own dashboard.",
     [
-        ("overdue", gauge("lapse_oldest_overdue_seconds"), coloured(LATE, unit="s")),
+        ("overdue", f"floor({gauge('lapse_oldest_overdue_seconds')})", coloured(LATE, unit="s")),
         ("state", state(), {"mappings": [STATES], "custom.cellOptions": {"type": "color-text"}}),
-        ("due", gauge("lapse_due"), {"unit": "short"}),
-        ("deleted, 30 days", increase("lapse_deletions_total", "30d", NO_ITEMS), {"unit": "short", "decimals": 0}),
-        ("gone within a day", within_a_day(POLICY), {"unit": "percentunit", "decimals": 1, "mappings": [NOTHING_YET]}),
-        ("registered", gauge("lapse_registered"), {"unit": "short"}),
+        ("due", gauge("lapse_due"), {"unit": "locale"}),
+        ("deleted, 30 days", increase("lapse_deletions_total", "30d", NO_ITEMS), {"unit": "locale", "decimals": 0}),
+        ("gone in a day", within_a_day(POLICY), {"unit": "percentunit", "decimals": 1, "mappings": [NOTHING_YET]}),
+        ("registered", gauge("lapse_registered"), {"unit": "locale"}),
         ("quarantined", gauge("lapse_quarantined"), coloured(WORTH_A_LOOK)),
-        ("last sweep that ended well", f"time() - {gauge('lapse_last_success_timestamp_seconds')}", {"unit": "s"}),
+        ("last good sweep", f"time() - {gauge('lapse_last_success_timestamp_seconds')}", {"unit": "s"}),
     ],
     TO_POLICY,
 )

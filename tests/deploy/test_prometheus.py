@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from lapse.cli.program import lapse as program
+from lapse.durations import parse
+from lapse.health import TIMEOUT
 from lapse.series import GUARDS, TABLE
 from promql import asked, doubled
 
@@ -95,6 +97,12 @@ def test_the_example_loads_both_rule_files() -> None:
     assert {path.name for path in PROMETHEUS.glob("*.yaml")} >= set(example["rule_files"])
     assert {"alerts.yaml", "recording_rules.yaml"} == set(example["rule_files"])
     assert "lapse_runbooks" in example["global"]["external_labels"]
+
+
+def test_a_registry_that_hangs_is_down_before_prometheus_gives_up() -> None:
+    for path in (PROMETHEUS / "prometheus.yml", DEPLOY / "demo" / "prometheus.yml"):
+        interval = yaml.safe_load(path.read_text())["global"]["scrape_interval"]
+        assert TIMEOUT <= parse(interval) / 2
 
 
 def test_each_alert_has_a_runbook_and_each_runbook_an_alert() -> None:

@@ -32,7 +32,8 @@ log = structlog.get_logger("lapse")
 
 HOST = "127.0.0.1"
 PORT = 9108
-TIMEOUT = 5.0
+TIMEOUT = 2.0
+"""Seconds for the registry to answer: a scrape has to say that it does not before Prometheus gives the scrape up."""
 SILENT = 3  # intervals
 SHORTEST_SILENCE = 15.0
 STANDSTILL = 30.0

@@ -193,3 +193,57 @@ async def test_the_breaker_lets_one_request_through_and_closes_after_a_good_answ
 
     assert 5 == report.outcomes["deleted"]
     assert not world.raw.hexists("lapse:{openai}:flow", "breaker")
+
+
+# --- edges of a source that has several lives
+
+
+async def test_what_is_registered_again_keeps_what_it_uses(world: World) -> None:
+    (used,) = world.seed(1)
+    source = "thread_source"
+    world.registry.register("thread", source, "other", uses=[("thread", used)])
+    world.registry.forget("thread", source)
+    world.registry.register("thread", source, "other", uses=[("thread", used)])
+
+    await world.means().ledger.release_edges("openai", "thread")
+    await world.sweep()
+
+    assert "referenced" == world.state(used)
+
+
+async def test_edges_of_every_life_end_with_it(world: World) -> None:
+    first, second = world.seed(2)
+    source = "thread_source"
+    for used in (first, second):
+        world.registry.register("thread", source, "other", uses=[("thread", used)])
+        world.registry.forget("thread", source)
+
+    await world.means().ledger.release_edges("openai", "thread")
+    await world.sweep()
+
+    assert set() == world.sandbox.alive("thread")
+
+
+async def test_a_source_that_comes_back_while_its_edges_are_removed_has_them_again(world: World) -> None:
+    (used,) = world.seed(1)
+    source, edge = "thread_source", f"openai|thread|{used}"
+    world.registry.register("thread", source, "other", uses=[("thread", used)])
+    world.registry.forget("thread", source)
+    ledger, at = world.means().ledger, replace(world.rule.partition, policy=source)
+    world.registry.register("thread", source, "other", uses=[("thread", used)])
+
+    anew = await ledger.carrier.carry([ledger.on(at, "let_go", edge, parse=list)])
+
+    assert [[edge.encode()]] == anew
+
+
+async def test_forgotten_while_claimed_and_registered_again_is_forgotten_no_more(world: World) -> None:
+    (id_,) = world.seed(1)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    await ledger.claim(world.rule, world.settings, 1)
+    assert "too_late" == world.registry.forget("thread", id_)
+
+    world.registry.register("thread", id_, "chat")
+
+    assert 0 == world.raw.zcard(f"{world.slot()}forgotten")

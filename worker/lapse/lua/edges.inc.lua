@@ -39,6 +39,15 @@ local function release_edges(id)
   redis.call('HDEL', key('facts'), id)
   local uses = cjson.decode(facts).uses
   if not uses then return 0 end
+  -- An earlier life's edges may still wait here.
+  local waiting = redis.call('HGET', key('released'), id)
+  if waiting then
+    local kept = {}
+    for _, edge in ipairs(uses) do kept[edge] = true end
+    for _, edge in ipairs(cjson.decode(waiting)) do
+      if not kept[edge] then uses[#uses + 1] = edge end
+    end
+  end
   redis.call('HSET', key('released'), id, cjson.encode(uses))
   return 1
 end

@@ -51,6 +51,18 @@ local function created(policy, facts)
   return record
 end
 
+-- What an earlier life let go of, and nobody has removed yet, is used again.
+local function use_again(id, uses)
+  local waiting = redis.call('HGET', key('released'), id)
+  if not waiting then return end
+  local again, left = {}, {}
+  for _, edge in ipairs(uses) do again[edge] = true end
+  for _, edge in ipairs(cjson.decode(waiting)) do
+    if not again[edge] then left[#left + 1] = edge end
+  end
+  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
+end
+
 local function remember(id, facts)
   if not (facts.uses or facts.subject or facts.labels) then return end
   local stored = redis.call('HGET', key('facts'), id)
@@ -58,6 +70,7 @@ local function remember(id, facts)
   kept.subject = facts.subject or kept.subject
   kept.labels = facts.labels or kept.labels
   if facts.uses then
+    use_again(id, facts.uses)
     kept.uses = kept.uses or {}
     for _, edge in ipairs(facts.uses) do
       local known = false
@@ -99,6 +112,7 @@ local function update(id, record, policy, facts)
   take(id, record)
   if record.q then record.f = now else touched(record, facts) end
   expiry(record, facts)
+  if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
   record.p, record.g, record.q, record.o = policy, nil, nil, nil
   if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
 end

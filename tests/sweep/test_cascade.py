@@ -49,11 +49,11 @@ class Family:
         self.world.registry.register(kind, id_, "chat", uses=uses, created_at=LONG_AGO, last_active_at=LONG_AGO)
         return id_
 
-    def again(self, kind: str = "thread") -> None:
-        """Let what was backed off be due."""
+    def again(self, kind: str = "thread", most: int = 1000) -> None:
+        """Let what was backed off be due, or so many of it."""
         for name in ("waiting", "suspects"):
             key = f"{self.world.slot(kind)}chat:{name}"
-            for id_ in self.world.raw.zrange(key, 0, -1):
+            for id_ in self.world.raw.zrange(key, 0, most - 1):
                 self.world.raw.zadd(key, {id_: 1})
                 record = self.world.raw.hget(f"{self.world.slot(kind)}aside", id_)
                 moved = record.replace(record[record.index('"d":') :].split(",")[0].rstrip("}"), '"d":1')
@@ -154,6 +154,21 @@ async def test_what_something_else_uses_stays(family: Family) -> None:
     world.registry.unhold("thread", other)
     await world.sweep()
     assert set() == world.sandbox.alive("file")
+
+
+async def test_two_parents_that_go_at_once_do_not_leave_a_child_to_each_other(family: Family) -> None:
+    world = family.world
+    world.seed(1, days=4000)  # the first answer is good: from then on several are claimed at once
+    (shared,) = family.files()
+    family.parent(files=(shared,)), family.parent(files=(shared,))
+    world.sandbox.faults([{"method": "GET", "kind": "thread", "latency": "300ms"}])
+
+    assert {"deleted": 1, "conflict": 2} == dict((await world.sweep()).outcomes)
+    for _ in range(2):
+        family.again(most=1)
+        await world.sweep()
+
+    assert set() == world.sandbox.alive("thread") | world.sandbox.alive("file")
 
 
 @pytest.mark.parametrize("why", ["held", "quarantined", "observed", "kept"])

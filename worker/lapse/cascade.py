@@ -60,12 +60,13 @@ class Cascade:
             await means.ledger.count(replace(partition, kind=child.kind), counters)
 
     def rules(self, kind: str) -> dict[str, Rule]:
-        """Return the policies for a kind of child, by name."""
+        """Return the policies for a kind of child, by every name that they have or had."""
         provider = self.rule.partition.provider
         return {
-            rule.partition.policy: rule
+            name: rule
             for rule in self.means.rules
             if (rule.partition.provider, rule.partition.kind) == (provider, kind)
+            for name in (*rule.formerly, rule.partition.policy)
         }
 
     async def told(self, kind: str) -> dict[str, Any]:
@@ -167,6 +168,10 @@ class Family:
     async def _one(self, kind: Kind, child: Child, resource: Resource, going: Sequence[Resource]) -> Verdict | None:
         """Delete one child if it is ours and nothing else wants it; return why its parent has to stay, or None."""
         status, claim = await self._claimed(resource, going)
+        if status == "used" and (rival := await self.cascade.means.ledger.claimed_user(resource, going)):
+            # Two parents that go at the same time would each leave it to the other.
+            detail = f"its {resource.kind} {resource.id} is used by {rival.kind} {rival.id}, which goes now"
+            return Verdict(Outcome.CONFLICT, detail=detail)
         if claim is None:
             return self._unclaimed(status, child, resource)
         verdict, act = await self._attempted(kind, child, claim, going)

@@ -235,6 +235,17 @@ class Ledger:
         command = ("ZRANGEBYLEX", key, f"[{prefix}", f"({prefix[:-1]}}}", "LIMIT", 0, limit)
         return [codec.edge(_text(edge).split("|", 1)[1]).id for edge in (await self.carrier.run([command]))[0]]
 
+    async def claimed_user(self, target: Resource, besides: Sequence[Resource]) -> Resource | None:
+        """Return something that uses a target and is leased now, among the first 100 users."""
+        key = keys.slot(self.namespace, target.provider, target.kind) + keys.EDGES
+        (edges,) = await self.carrier.run([("ZRANGEBYLEX", key, f"[{target.id}|", f"({target.id}}}", "LIMIT", 0, 100)])
+        users = [user for edge in edges if (user := codec.edge(_text(edge).split("|", 1)[1])) not in besides]
+        slots = [keys.slot(self.namespace, user.provider, user.kind) for user in users]
+        commands = [("HGET", slot + keys.ASIDE, user.id) for slot, user in zip(slots, users, strict=True)]
+        records = await self.carrier.run(list(commands)) if users else []
+        states = [json.loads(record)["s"] if record else "tracked" for record in records]
+        return next((user for user, state in zip(users, states, strict=True) if state == "claimed"), None)
+
     async def settled_before(self, child: Resource) -> bool:
         """Return True if there is a tombstone of this id."""
         key = keys.slot(self.namespace, child.provider, child.kind) + keys.TOMBSTONES

@@ -26,12 +26,22 @@ format: $(VENV)/.stamp
 bench: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m bench.run
 
-# Servers that others wrote. The version is fixed: its known differences to the stand-in are asserted one by one.
+# Servers that others wrote. The versions are fixed: their known differences to the stand-in are asserted one by one.
 DEVUI := agent-framework-devui==1.0.0b261022
+LANGGRAPH := langgraph-cli[inmem]==0.4.40 langgraph-api==0.16.7
+AIMOCK := @copilotkit/aimock@1.43.0
+SERVERS := $(VENV)/servers
 test-servers: $(VENV)/.stamp
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(DEVUI) || { \
 		echo "make test-servers needs DevUI: $(RUN)/python -m pip install $(DEVUI)" >&2; exit 1; }
-	@$(RUN)/python -m pytest tests/servers/against_devui.py
+	@mkdir -p $(SERVERS)
+	@test -x $(SERVERS)/langgraph/bin/langgraph || { $(PYTHON) -m venv $(SERVERS)/langgraph && \
+		$(SERVERS)/langgraph/bin/python -m pip install --quiet --disable-pip-version-check $(LANGGRAPH:%='%'); } || { \
+		echo "make test-servers needs LangGraph's server: pip install '$(LANGGRAPH)'" >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "make test-servers needs Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
+	@test -x $(SERVERS)/node_modules/.bin/llmock || npm install --silent --no-fund --prefix $(SERVERS) $(AIMOCK) || { \
+		echo "make test-servers needs aimock: npm install --prefix $(SERVERS) $(AIMOCK)" >&2; exit 1; }
+	@$(RUN)/python -m pytest tests/servers/against_devui.py tests/servers/against_langgraph.py tests/servers/against_aimock.py
 
 # A real Prometheus, with everything that can go wrong provoked, and Grafana's own types.
 COMPOSE_SPEC := compose-spec==0.2.1

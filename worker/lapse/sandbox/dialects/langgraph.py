@@ -20,6 +20,8 @@ from lapse.sandbox.state import Project, Stored, World
 from lapse.sandbox.wire import Answer, Call, Headers, Json, Request, encode
 
 GRAPH = "sandbox"
+SYSTEM = str(uuid.uuid5(uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), GRAPH))
+"""Id of the assistant that the server makes for the graph."""
 LARGEST = 1000
 USUAL = 10
 FOREVER = float("inf")
@@ -43,9 +45,8 @@ class GraphProject(Project):
 
     def __init__(self) -> None:
         super().__init__()
-        id_ = str(uuid.uuid5(uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), GRAPH))
         system = {"name": GRAPH, "metadata": {"created_by": "system"}}
-        self.kept["assistant"][id_] = new_assistant(id_, system, time.time())
+        self.kept["assistant"][SYSTEM] = new_assistant(SYSTEM, system, time.time())
 
     def alive(self, kind: str) -> Iterable[str]:
         """Return the ids that exist of a kind; of runs, those that still work."""
@@ -96,7 +97,7 @@ class LangGraph:
     def route(self, request: Request) -> Call:
         """Return the call a request stands for; an unknown route is answered ``Not Found``."""
         segments = request.path[len(self.prefix) + 1 :].split("/")
-        fixed = len(segments) == 2 and segments[1] in {"search", "count"}  # noqa: PLR2004 - kind and verb
+        fixed = f"{request.method} {'/'.join(segments)}" in _ROUTES
         ids = () if fixed else tuple(unquote(each) for each in segments[1::2])
         pattern = "/".join(segments if fixed else ["*" if at % 2 else word for at, word in enumerate(segments)])
         found = _ROUTES.get(f"{request.method} {pattern}")
@@ -156,12 +157,23 @@ def _delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) ->
 
 def _create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
     given = _read(request)
-    if ids[0].lower() not in project.kept["thread"]:
+    thread = project.kept["thread"].get(ids[0].lower())
+    if thread is None:
         return _missing("Thread with ID {} not found", ids[0])
+    if (assistant := _assistant(project, given.get("assistant_id"))) is None:
+        return _detail(404, "Assistant not found")
+    about = {"graph_id": GRAPH, "assistant_id": assistant}
+    thread.body |= {"metadata": thread.body["metadata"] | about, "config": {"configurable": {}}}
     seconds = float((given.get("input") or {}).get("seconds") or 0)
     run = new_run(ids[0].lower(), time.time() + seconds)
     project.kept["run"][run.body["run_id"]] = run
-    return _show(_run(run), "created", executed=True)
+    return _show(_run(run) | {"status": "pending"}, "created", executed=True)
+
+
+def _assistant(project: Project, named: object) -> str | None:
+    """Return the id of an assistant that is named by it, or by its graph."""
+    wanted = SYSTEM if named == GRAPH else str(named).lower()
+    return wanted if wanted in project.kept["assistant"] else None
 
 
 def _list_runs(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
@@ -195,7 +207,9 @@ def _read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -
 
 def _versions(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
     stored = project.kept["assistant"].get(ids[0].lower())
-    return _missing("Assistant {} not found", ids[0]) if stored is None else _show([stored.body], "listed")
+    if stored is None:
+        return _missing("Assistant {} not found", ids[0])
+    return _show([{name: value for name, value in stored.body.items() if name != "updated_at"}], "listed")
 
 
 def _delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:

@@ -345,3 +345,25 @@ def test_resume_lets_an_open_breaker_try_again_at_once(desk: Desk) -> None:
     desk.worker()
     assert set() == desk.sandbox.alive("thread")
     assert "Nothing was halted." in desk.good("resume", "--reason", "again").err
+
+
+def test_a_redis_that_may_evict_halts_everything_until_it_is_set_right(desk: Desk) -> None:
+    """CONFIG SET while workers run: the registry would lose ids, and nobody else knows them."""
+    desk.configure(ENFORCED)
+    ids = set(desk.seed(2))
+    desk.raw.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        desk.worker()
+        assert ["*|registry_unfit"] == list(desk.halts())
+        assert ids == desk.sandbox.alive("thread")
+        shown = desk.good("status").out
+        assert "maxmemory-policy is allkeys-lru" in shown
+        assert "it ends by itself once its cause has ended" in shown
+        assert 6 == desk.run("resume", "--reason", "x").code
+    finally:
+        desk.raw.config_set("maxmemory-policy", "noeviction")
+
+    desk.worker()
+
+    assert {} == desk.halts()
+    assert set() == desk.sandbox.alive("thread")

@@ -386,6 +386,53 @@ async def test_a_pause_stops_and_says_so(world: World) -> None:
     assert 5 == (await world.sweep()).outcomes["deleted"]
 
 
+async def test_a_pause_under_load_leaves_what_is_claimed_and_not_begun(world: World) -> None:
+    """An operator who pauses is looking at something that goes wrong: nothing but what is in flight may follow."""
+    world.seed(400)
+    world.sandbox.faults([{"latency": "100ms"}])
+    means = world.means(concurrency=4)
+    running = asyncio.create_task(world.sweep(means=means))
+    await world.until(lambda: len(world.deletes()) >= 8)
+
+    await means.control.pause("openai", "looking", "ann")
+    report = await running
+
+    assert "paused" == report.result
+    assert len(world.deletes()) == report.outcomes["deleted"] < 200
+    assert [] == world.raw.zrange(f"{world.slot()}chat:claims", 0, -1)
+
+
+async def test_a_pause_stops_within_a_conversation(world: World) -> None:
+    """It may have a thousand items, and a minute's lease for them."""
+    world.seed(10, kind="conversation")
+    partition = replace(world.rule.partition, kind="conversation")
+    means = world.means(rate=2)
+    running = asyncio.create_task(world.sweep(means=means, partition=partition))
+    await world.until(lambda: len(world.sandbox.requests()) >= 2)
+
+    await means.control.pause("*", "looking", "ann")
+
+    assert "paused" == (await running).result
+    assert len(world.sandbox.requests()) <= 12
+    assert 6 <= len(world.sandbox.alive("conversation"))
+
+
+async def test_a_step_of_the_ramp_begins_anew_after_a_failure_or_a_guard(world: World) -> None:
+    """Ten deletions prove nothing if the eleventh met an answer that nobody knows."""
+    (bad,) = world.seed(1, days=40)
+    world.seed(300)
+    world.settings = replace(world.settings, ramp=1000)
+    world.sandbox.faults([{"method": "DELETE", "ids": [bad], "effect": "error", "status": 400}])
+    rules = f"{world.slot()}chat:rules"
+    for trip in ("quarantine", "halt"):
+        world.raw.hset(rules, mapping={"ramp_from": 1, "ramp_cap": 10})
+        if trip == "halt":
+            await world.means().control.halt(world.rule.partition, "no_witness", "test")
+        else:
+            await world.sweep()
+        assert int(world.raw.hget(rules, "ramp_from")) > 1
+
+
 async def test_a_stop_sends_no_further_delete_and_gives_claims_back(world: World) -> None:
     ids = world.seed(200)
     world.sandbox.faults([{"method": "DELETE", "latency": "50ms"}])

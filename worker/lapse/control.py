@@ -127,10 +127,19 @@ class Control:
         (new,) = await self._carrier.run([("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored))])
         if new:
             await self._carrier.run([("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1)])
+            await self._restart_step(partition)
             await self._audit(
                 partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail, actor="lapse"
             )
         return bool(new)
+
+    async def _restart_step(self, partition: Partition) -> None:
+        """Let the ramp's step begin anew, if a ramp was begun: a step counts without a guard tripped."""
+        at = partition
+        rules = keys.partition(self._namespace, at.provider, at.kind, at.policy) + keys.RULES
+        (begun,) = await self._carrier.run([("HEXISTS", rules, "ramp_cap")])
+        if begun:
+            await self._carrier.run([("HSET", rules, "ramp_from", await self.now())])
 
     async def retry(self, provider: str) -> bool:
         """Let an open breaker's next attempt through now; False if it is closed."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from lapse import durations
 from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
+from lapse.memory import UNFIT
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
 from lapse.terms import Terms, follows, named_inside
@@ -39,7 +40,7 @@ class Stand:
     lift: tuple[str, ...] = ()
 
 
-STANDING = {"no_touches", "no_uses"}
+STANDING = {"no_touches", "no_uses", UNFIT}
 """Halts that last as long as their cause: they end when it does, without an operator."""
 
 

@@ -20,6 +20,9 @@ LOST, ROLLED_BACK, CLOCK = "registry_lost", "registry_rolled_back", "clock_jumpe
 EVERYWHERE = frozenset({LOST, ROLLED_BACK, CLOCK})
 """Halts that concern the whole registry: they stand in every (provider, kind)."""
 
+UNFIT = "registry_unfit"
+"""Stands as widely, while this Redis must not hold a registry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

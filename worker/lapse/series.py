@@ -49,11 +49,12 @@ GUARDS = (
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",
+    "registry_unfit",
 )
 ORPHAN_GUARDS = ("no_uses", "orphan_share")
 """Guards that only an orphan rule meets."""
 
-REGISTRY_GUARDS = ("registry_lost", "registry_rolled_back", "clock_jumped")
+REGISTRY_GUARDS = ("registry_lost", "registry_rolled_back", "clock_jumped", "registry_unfit")
 """Guards that halt everything at once: they are counted once for each provider and kind."""
 
 PARTITION = ("provider", "kind", "policy")

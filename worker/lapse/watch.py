@@ -75,15 +75,17 @@ class Watch:
         """
         sight = await see(self._carrier, self._namespace, self.known)
         if trouble := judge(self.known, sight):
-            await self._halt(trouble)
+            await self.halt(trouble)
         elif mended(self.known, sight):
-            await self._lift()
+            await self._control.accept(CLOCK)
+            await self.lift(CLOCK, "the clock is right again")
         self.known = remember(self.known, sight, trouble)
         if not trouble:
             await self._save()
         return trouble
 
-    async def _halt(self, trouble: Trouble) -> None:
+    async def halt(self, trouble: Trouble) -> None:
+        """Halt everything."""
         slots = {(partition.provider, partition.kind): partition for partition in reversed(self.partitions)}
         news = [
             await self._control.halt(partition, trouble.reason, trouble.detail, whole_kind=True)
@@ -92,12 +94,12 @@ class Watch:
         if any(news):
             log.error("guard.tripped", guard=trouble.reason, detail=trouble.detail)
 
-    async def _lift(self) -> None:
+    async def lift(self, reason: str, why: str) -> None:
+        """End a halt of everything whose cause has ended."""
         slots = {(partition.provider, partition.kind) for partition in self.partitions}
-        await self._control.accept(CLOCK)
         for halt in await self._control.halts(sorted(slots)):
-            if halt.reason == CLOCK:
-                await self._control.lift(halt, "the clock is right again", "lapse")
+            if halt.reason == reason:
+                await self._control.lift(halt, why, "lapse")
 
     async def _save(self) -> None:
         epoch, when = self._saved

@@ -20,7 +20,7 @@ from lapse.flow import Flow
 from lapse.host import Host
 from lapse.ledger import Ledger
 from lapse.means import Means, named
-from lapse.memory import EVERYWHERE
+from lapse.memory import EVERYWHERE, UNFIT, Trouble
 from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Config, Rule
@@ -32,7 +32,7 @@ from lapse.watch import Watch
 
 REGISTRY_TIMEOUT = 5.0
 STEP_ASIDE = 1.0  # seconds
-FACTS_LAST = 60.0  # seconds; what preflight saw of the server
+FACTS_LAST = 30.0  # seconds; what preflight saw of the server
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
 SHOWN_EVERY = 30.0  # seconds between two signs of life of one process
@@ -138,11 +138,16 @@ class Work:
         return config
 
     async def _permitted(self, config: Config) -> bool:
-        if self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST:
+        """Return False while this Redis must not hold the registry; what CONFIG SET changes is seen within a minute."""
+        fresh = self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST
+        if self._facts is None or fresh:
             self._facts = (time.monotonic(), await preflight.look(self._carrier))
         refusal = preflight.refusal(preflight.judge(self._facts[1], config))
         if refusal:
             log.error("registry.refused", reason=refusal)
+            await self._watch.halt(Trouble(UNFIT, refusal.replace("\n", "")))
+        elif fresh:
+            await self._watch.lift(UNFIT, "this Redis may hold the registry again")
         return refusal is None
 
     async def _astray(self, provider: str, kind: str) -> bool:

@@ -10,6 +10,7 @@ from lapse.cli import wording
 from lapse.cli.records import Seen
 from lapse.codec import edge
 from lapse.control import Halt
+from lapse.guard import STANDING
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
@@ -270,7 +271,7 @@ def answer(reason: str, plan: str | None) -> str:
     """Return the command or the change that answers a halt."""
     if plan:
         return f"lapse approve {plan}"
-    if reason in {"no_touches", "no_uses"}:
+    if reason in STANDING:
         return "it ends by itself once its cause has ended"
     return 'lapse resume --reason "..."'
 

@@ -110,6 +110,7 @@ for _, one in ipairs(batch.settled) do
       if not one.unknown then refund(record.p) end
       take(one.id, record)
       quarantine(one.id, record, one.reason, one.detail)
+      redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now)
     else
       again(one, record)
     end

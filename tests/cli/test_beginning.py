@@ -81,6 +81,15 @@ def test_check_config_says_in_a_sentence_what_each_policy_does(desk: Desk) -> No
     ) in lines
 
 
+def test_check_config_says_what_goes_along(desk: Desk) -> None:
+    desk.configure(CHAT.replace("ttl =", 'cascade = { file = "delete", vector_store = "protect" }\nttl ='))
+    lines = desk.good("check-config").lines
+    timed = "7d after creation"
+    family = "with their files that are ours and that nothing else uses, never those with a vector_store"
+    assert f"openai/thread/chat: deletes threads {timed}, {family}; observing" in lines
+    assert f"openai/conversation/chat: deletes conversations {timed}; observing" in lines
+
+
 def test_check_config_says_who_is_asked_and_how_fast(desk: Desk) -> None:
     desk.configure(CHAT, rate='"90/m"')
     (account, *_) = desk.good("check-config").lines

@@ -84,7 +84,7 @@ LINES = FULL.splitlines()
 WRONG = ("0", "-1", '""', '"  "', "30", "1.5", "true", "[]", "{}", '"x\\ny"', "nan", "1979-05-27", '"nonsense \\\\ !"')
 # What is right after all, by key: everything else in WRONG is refused for every key.
 RIGHT = {
-    "allow_volatile": {"true"}, "tls_verify": {"true"}, "allow_plaintext": {"true"}, "expect_gone": {"true"},
+    "allow_volatile": {"true"}, "tls_verify": {"true"}, "allow_plaintext": {"true"}, "expect_gone": {"true"}, "cancel": {"true"},
     "batch": {"30"}, "max_attempts": {"30"}, "concurrency": {"30"}, "amount": {"30"}, "at_least": {"30"},
     "seen": {"30"}, "percent": {"30", "1.5"}, "days": {"30"}, "not_found": {"[]"}, "formerly": {"[]"}, "keep": {"[]"},
     "tls_ca": {'"nonsense \\\\ !"'}, "organization": {'"nonsense \\\\ !"'}, "project": {'"nonsense \\\\ !"'},
@@ -256,9 +256,9 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('mode = "enforce"', 'mode = "enforced"', 'did you mean "enforce"?'),
         ('mode = "enforce"', 'mode = "enforce"\norphen = 1', 'did you mean "orphan"?'),
         ('touches = "none"', 'touches = "unlimited"', "is not a choice: there is none"),
-        ("cancel = false", "cancel = true", "nothing that runs on conversations can be"),
+        ('kind = "conversation"', 'kind = "conversation"\ncancel = true', "nothing that runs on conversations can be"),
         ('conversation_item = "leave"', 'conversation_item = "protect"', 'write "delete" or "leave"'),
-        ('conversation_item = "leave"', 'thread = "delete"', "no thread belongs to a thread or a conversation"),
+        ('conversation_item = "leave"', 'thread = "delete"', "no thread belongs to a thread, conversation"),
         ('conversation_item = "leave"', 'skill = "delete"', "is not known"),
         ('max_deletions = "unlimited"', 'max_deletions = "none"', 'or "unlimited"'),
         ('min_age = "2d"', 'min_age = "2d"\n[policies.x]\nkind = "conversation"\norphan = 3', "is not a table"),

@@ -33,9 +33,20 @@ def does(rule: Rule) -> str:
         said = f"deletes {kinds} {durations.show(rule.ttl or 0)} after {SINCE[rule.anchor or 'created_at']}"
     if rule.max_age is not None:
         said += f", at the latest {durations.show(rule.max_age)} after creation"
+    said += _family(rule)
     if rule.keep:
         said += f", never those {either(_kept(keep) for keep in rule.keep)}"
     return f"{said}; {'enforcing' if rule.enforce else 'observing'}"
+
+
+def _family(rule: Rule) -> str:
+    of = rule.partition.kind
+    children = {child.kind for kinds in KINDS.values() if of in kinds for child in kinds[of].children}
+    said = {kind: what for kind, what in sorted(rule.cascade.items()) if kind in children}
+    going = [plural(kind) for kind, what in said.items() if what == "delete"]
+    staying = [f"with a {kind}" for kind, what in said.items() if what == "protect"]
+    along = f", with their {' and '.join(going)} that are ours and that nothing else uses" if going else ""
+    return along + (f", never those {either(staying)}" if staying else "")
 
 
 def pace(rule: Rule) -> str:

@@ -139,9 +139,10 @@ def _what(given: Given, policy: Policy, file: File, today: date) -> Iterator[Pro
             yield Problem((*at, "kind"), text)
         if policy.orphan and not kind.listable:
             yield Problem((*at, "orphan"), f"{kind.plural} cannot be listed: there is no way to find orphans")
-        if policy.cancel and not kind.cancel:
-            yield Problem((*at, "cancel"), f"has no meaning: nothing that runs on {kind.plural} can be cancelled")
         yield from _keep(at, policy, kind)
+    if policy.cancel and not any(kind.cancel for kind in found):
+        plurals = " or ".join(kind.plural for kind in found)
+        yield Problem((*at, "cancel"), f"has no meaning: nothing that runs on {plurals} can be cancelled")
     yield from _cascade(at, policy, found)
 
 
@@ -168,7 +169,7 @@ def _cascade(at: Path, policy: Policy, kinds: Collection[Kind]) -> Iterator[Prob
 
 
 def _nothing_of(kinds: Collection[Kind], child: str) -> str:
-    return f"no {child} belongs to a {' or a '.join(kind.name for kind in kinds)}"
+    return f"no {child} belongs to a {', '.join(kind.name for kind in kinds)}"
 
 
 def _former_names(file: File) -> Iterator[Problem]:

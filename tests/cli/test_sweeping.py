@@ -15,7 +15,7 @@ IDLE = Partition("openai", "assistant", "idle")
 ORPHANS = """
 [policies.idle]
 kind = "assistant"
-orphan = { min_age = "1s", seen = 2, uses = "none" }
+orphan = { min_age = "100ms", seen = 2, uses = "none" }
 mode = "enforce"
 every = "500ms"
 """

@@ -52,6 +52,11 @@ class Control:
             (stored,) = await self._carrier.run([("HGET", key, "id")])
         return str(stored.decode())
 
+    async def began(self) -> int:
+        """Return when the registry's epoch began, in registry milliseconds."""
+        (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "created")])
+        return int(stored)
+
     async def now(self) -> int:
         """Return Redis TIME in milliseconds."""
         ((seconds, micros),) = await self._carrier.run([("TIME",)])

@@ -23,13 +23,14 @@ WAITING = "waiting"  # backed off: next attempt
 PARKED = "parked"  # held or referenced: parked since
 KEPT = "kept"  # a keep rule matched: when to look again
 SUSPECTS = "suspects"  # a worker crashed on it: next attempt, alone
+TRIED = "tried"  # an orphan whose deletion failed: next attempt, if a listing shows it again
 QUARANTINE = "quarantine"  # waits for an operator: quarantined since
-SIGHTINGS = "sightings"  # hash: orphan candidates, id -> times seen
+SIGHTINGS = "sightings"  # hash: id -> how often in a row complete listings showed it as an orphan
 RULES = "rules"  # hash: the rules last swept with, published to clients
 USED = "used"  # then the worker's name; text with a Redis TTL: the rules this worker swept with
 PARTITION_KEYS = (
-    FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, QUARANTINE, SIGHTINGS, RULES,
-    USED,
+    FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, TRIED, QUARANTINE, SIGHTINGS,
+    RULES, USED,
 )  # fmt: skip
 
 # Keys of a slot.

@@ -176,13 +176,13 @@ class Ledger:
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
     async def claim_orphans(
-        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], *, expected: Expected = UNCHECKED
+        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], *, alone: bool, expected: Expected = UNCHECKED
     ) -> Claims:
         """Lease orphan candidates: id -> when first seen. What was named, held or touched since then is refused."""
         begin_by = time.monotonic() + sweep.lease / 2
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
-            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), 0,
+            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), int(alone),
             *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]

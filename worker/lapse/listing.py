@@ -5,7 +5,7 @@ empty list and any empty page for the last one. What an incomplete list does not
 """
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -43,7 +43,9 @@ class Listing:
     """What a list said.
 
     Attributes:
-        items: Each object once, in the order of the list, without those that the provider made for itself.
+        items: Each object once, in the order of the list, without those that the provider made for itself; empty where
+            the pages were taken one by one.
+        count: How many these are.
         complete: True if the list was read to its end and every page was what a page should be.
         reason: Why it is not complete.
         verdict: The verdict on the answer that ended it, for breakers and Retry-After; None if none did.
@@ -51,9 +53,14 @@ class Listing:
     """
 
     items: list[Listed] = field(default_factory=list)
+    count: int = 0
     complete: bool = True
     reason: str | None = None
     verdict: Verdict | None = None
+
+
+Take = Callable[[Sequence[Listed]], Awaitable[None]]
+"""Is given a list page by page, each object once, so that a long one needs no memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,18 +113,19 @@ async def walk(
     fetch: Callable[[str | int | None, int], Awaitable[Reply]],
     spend: Spend,
     *,
+    take: Take | None = None,
     max_pages: int = MAX_PAGES,
     max_objects: int = MAX_OBJECTS,
 ) -> Listing:
     """Read a list page by page; ``fetch`` takes where to go on, a cursor or an offset, and how many to ask for."""
-    found: dict[str, Listed] = {}
+    found = _Found(kind, take)
     reading: _Cursor | _Offset = _Offset() if kind.search else _Cursor(unpaged=kind.unpaged)
     size = kind.page_size
     for _ in range(max_pages):
         try:
             await spend(1)
         except Limited as reason:
-            return _partial(kind, found, str(reason), limited(reason))
+            return found.partial(str(reason), limited(reason))
         reply = await fetch(reading.position, size)
         page = read_page(kind, reply)
         if page is None and cut(reply) and size > 1:
@@ -125,17 +133,44 @@ async def walk(
             continue
         if page is None:
             verdict = classify_read(kind, "", reply)
-            return _partial(kind, found, verdict.detail, verdict)
-        known = len(found)
-        for item in page.items:
-            found.setdefault(item.id, item)
-        if reading.is_over(page, len(found) - known):
-            return Listing(_candidates(kind, found))
-        if wrong := reading.go_on(page, len(found) - known, size):
-            return _partial(kind, found, wrong)
-        if len(found) > max_objects:
+            return found.partial(verdict.detail, verdict)
+        fresh = await found.add(page)
+        if reading.is_over(page, fresh):
+            return found.whole()
+        if wrong := reading.go_on(page, fresh, size):
+            return found.partial(wrong)
+        if len(found.ids) > max_objects:
             break
-    return _partial(kind, found, f"longer than {max_pages} pages or {max_objects} objects")
+    return found.partial(f"longer than {max_pages} pages or {max_objects} objects")
+
+
+class _Found:
+    """The objects of a list so far, each once."""
+
+    def __init__(self, kind: Kind, take: Take | None) -> None:
+        self.ids: set[str] = set()
+        self._kind = kind
+        self._take = take
+        self._items: list[Listed] = []
+        self._count = 0
+
+    async def add(self, page: Page) -> int:
+        """Add a page, handed on if somebody takes them; return how many of its objects were not seen before."""
+        fresh = {item.id: item for item in page.items if item.id not in self.ids}
+        self.ids.update(fresh)
+        chosen = [item for item in fresh.values() if not self._kind.is_system(item.metadata)]
+        self._count += len(chosen)
+        if self._take:
+            await self._take(chosen)
+        else:
+            self._items += chosen
+        return len(fresh)
+
+    def whole(self) -> Listing:
+        return Listing(self._items, self._count)
+
+    def partial(self, reason: str, verdict: Verdict | None = None) -> Listing:
+        return Listing(self._items, self._count, complete=False, reason=reason, verdict=verdict)
 
 
 class _Cursor:
@@ -186,14 +221,6 @@ class _Offset:
 def cut(reply: Reply) -> bool:
     """Return True if a page was longer than what is read of one."""
     return len(reply.body) >= PAGE_BYTES
-
-
-def _partial(kind: Kind, found: dict[str, Listed], reason: str, verdict: Verdict | None = None) -> Listing:
-    return Listing(_candidates(kind, found), complete=False, reason=reason, verdict=verdict)
-
-
-def _candidates(kind: Kind, found: dict[str, Listed]) -> list[Listed]:
-    return [item for item in found.values() if not kind.is_system(item.metadata)]
 
 
 def _time(value: object) -> float | None:

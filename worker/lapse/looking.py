@@ -64,6 +64,8 @@ async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spe
 
 
 def _said_of(kind: Kind, found: Listed, reply: Reply, terms: Terms) -> Verdict | None:
+    if terms.judge and (why := terms.judge(found)):
+        return Verdict(Outcome.KEPT, status=reply.status, detail=why)
     if any(rule.matches(found.name, found.metadata) for rule in terms.keep):
         return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
     if kind.is_system(found.metadata):

@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+PURGED = "(purge)"
+"""Where a policy's name stands for what is registered: objects that only a purge deletes. No policy is called so."""
+
 
 class Answer(StrEnum):
     """What the registry says to touch, hold, unhold, forget and expire. True only for ``OK``.

@@ -2,24 +2,31 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any, TypeVar
 
 import structlog
 
-from lapse import codec, keys
+from lapse import codec, durations, keys
+from lapse.belonging import Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.policy import Orphan, Rule
 from lapse.run import Report, Run
+from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
+
+T = TypeVar("T")
 
 log = structlog.get_logger("lapse")
 
-CHUNK = 500
-SHRUNK_BELOW = 0.5
+CHUNK = 100
+NAME = 80
+"""How much of a name is shown with a candidate."""
 
 
 async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = None) -> Report:
@@ -34,7 +41,7 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)
-            await _collect(Search(run), crew)
+            await _collect(Search(run, await _judge(means, rule)), crew)
     return await run.closed()
 
 
@@ -43,117 +50,176 @@ async def _collect(search: "Search", crew: Crew) -> None:
     if listing is None:
         return
     ripe = await search.ripe(listing)
-    if not await search.share_allows(ripe, listing):
+    if not await search.old_enough() or not await search.share_allows(ripe, listing):
         return
-    while ripe and (claims := await search.run.claim_orphans(ripe, crew)):
+    search.run.recheck = search.changed
+    together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
+    while together and (claims := await search.run.claim_orphans(together, crew)):
         crew.hand(claims.claims)
     await crew.drain(search.run.left())
+    for id_, one in ripe.items():
+        if one.crashed and (claims := await search.run.claim_orphans({id_: one.first}, crew, alone=True)):
+            crew.hand(claims.claims)
+            await crew.drain(search.run.left())
+
+
+async def _judge(means: Means, rule: Rule) -> Judge:
+    if rule.orphan is None:
+        raise ValueError(f"{rule.partition} has no orphan rule")
+    return Judge(rule, rule.orphan, means.ledger.namespace, means.watch.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Ripe:
+    """An orphan on enough listings in a row: since when (ms), and whether a worker ended while deleting it."""
+
+    first: int
+    crashed: bool
+
+
+@dataclass(slots=True)
+class Findings:
+    """What one listing shows: how many objects of each state, and those that the registry has to count."""
+
+    now: int
+    counts: Counter[str] = field(default_factory=Counter)
+    candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ripens: list[float] = field(default_factory=list)
+    """When the first and the last of the young ones is old enough, in registry milliseconds."""
+
+    def young(self, at: float) -> None:
+        """Remember when a young one is old enough."""
+        self.ripens = [min([at, *self.ripens]), max([at, *self.ripens])]
 
 
 class Search:
     """One look at everything of a kind that the provider lists."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, judge: Judge) -> None:
         self.run = run
+        self._judge = judge
+        self._orphan: Orphan = judge.orphan
         self._rule = run.rule
         self._partition = run.rule.partition
-        self._orphan = run.rule.orphan or _no_orphan_rule(run.rule)
         self._slot = keys.slot(run.means.ledger.namespace, self._partition.provider, self._partition.kind)
+        self._found = Findings(0)
 
     async def listing(self) -> Listing | None:
-        """Return the complete list, or None: a failed, empty, truncated or shrunken one decides nothing."""
-        means = self.run.means
-        listing = await means.provider.listing(self.run.kind, self.run.spend)
+        """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
+        means, shrinkage = self.run.means, Shrinkage(self.run.means, self._partition)
+        # Age counts up to here: what is created while pages are read is young.
+        self._found = Findings(await means.control.now())
+        listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
         if listing.verdict:
             await means.flow.heed(listing.verdict)
         elif await means.flow.answered():
             log.warning("breaker.mended", provider=self._partition.provider)
         why = None if listing.complete else listing.reason or "the listing is incomplete"
-        why = why or await self._shrunken(len(listing.items))
+        why = why or await shrinkage.doubt(listing.count, self.run.report.registered)
         if why is None:
             return listing
-        log.warning("listing.undecided", reason=why, seen=len(listing.items), **named(self._partition))
-        self.run.ends("undecided", why)
+        log.warning("listing.undecided", reason=why, seen=listing.count, **named(self._partition))
+        await means.ledger.note(self._partition, undecided=why, undecided_at=self._found.now)
+        self.run.ends("halted" if await shrinkage.halt(why) else "undecided", why)
         return None
 
-    async def ripe(self, listing: Listing) -> dict[str, int]:
-        """Return id -> when first seen, for every candidate seen often enough in a row."""
-        means, counts = self.run.means, Counter[str]()
-        (number,) = await means.ledger.carrier.run(
-            [("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1)]
-        )
-        epoch, now = await means.control.epoch(), await means.control.now()
-        stamp = f"{means.ledger.namespace}/{epoch}/{self._partition.policy}"
-        candidates = {
-            item.id: item.metadata.get("lapse") == stamp
-            for item in listing.items
-            if self._may_be_orphan(item, now, counts)
-        }
-        ripe: dict[str, int] = {}
-        for chunk in _chunks(candidates.items(), CHUNK):
-            seen = await self._sight(dict(chunk), int(number))
-            counts.update(seen["refused"] or {})
-            for id_, (times, first) in (seen["seen"] or {}).items():
-                counts["candidate" if times < self._orphan.seen else "ripe"] += 1
+    async def ripe(self, listing: Listing) -> dict[str, Ripe]:
+        """Count the listing, and return every candidate seen often enough in a row."""
+        carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
+        (number,) = await carrier.run([("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1)])
+        for chunk in _chunks(found.candidates.items(), CHUNK):
+            counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
+            found.counts.update(counted["refused"] or {})
+            for id_, (times, first, crashed) in (counted["seen"] or {}).items():
+                found.counts["candidate" if times < self._orphan.seen else "ripe"] += 1
                 if times >= self._orphan.seen:
-                    ripe[id_] = int(first)
-        await means.ledger.note(self._partition, orphans=codec.dump(counts), listed=len(listing.items), listed_at=now)
+                    ripe[id_] = Ripe(int(first), crashed == 1)
+        await self._forget_others(int(number))
+        await self.run.means.ledger.note(
+            self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
+            ripens=codec.dump([round(at) for at in found.ripens]), undecided="",
+        )  # fmt: skip
         return ripe
 
-    async def share_allows(self, ripe: Mapping[str, int], listing: Listing) -> bool:
+    async def old_enough(self) -> bool:
+        """Return True once the registry is as old as its orphans have to be: it may not know yet what uses them."""
+        ready = await self.run.means.control.began() + round(self._orphan.min_age * 1000)
+        if self._found.now >= ready:
+            return True
+        age = durations.show((ready - self._found.now) / 1000)
+        return self.run.ends(
+            "completed", f"the registry is younger than min_age: no orphan is deleted for another {age}"
+        )
+
+    async def share_allows(self, ripe: Mapping[str, Ripe], listing: Listing) -> bool:
         """Return True unless so large a share of the listing would go that an operator has to say so."""
         share, means = self._orphan.max_share, self.run.means
-        if share is None or not share.exceeded(len(ripe), len(listing.items)):
+        rules = keys.partition(means.ledger.namespace, *self._parts()) + keys.RULES
+        if share is None or not share.exceeded(len(ripe), listing.count):
+            await means.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
             return True
-        rules = keys.partition(means.ledger.namespace, *_parts(self._rule)) + keys.RULES
         (approved,) = await means.ledger.carrier.run([("HGET", rules, "share_ok")])
         if approved and len(ripe) <= int(approved):
             return True
-        detail = f"{len(ripe)} of {len(listing.items)} listed would be deleted as orphans"
+        detail = f"{len(ripe)} of {listing.count} listed would be deleted as orphans"
         await means.ledger.note(self._partition, share_asked=len(ripe))
         plan = plan_hash(self._partition, self._rule.digest, "orphan_share", len(ripe))
         if await means.control.halt(self._partition, "orphan_share", detail, plan=plan):
             log.error("guard.tripped", guard="orphan_share", detail=detail, plan=plan, **named(self._partition))
         return self.run.ends("halted", detail)
 
-    def _may_be_orphan(self, item: Listed, now: int, counts: Counter[str]) -> bool:
-        if item.created_at is None or now - item.created_at * 1000 < self._orphan.min_age * 1000:
-            counts["young"] += 1
-        elif any(keep.matches(item.name, item.metadata) for keep in self._rule.keep):
-            counts["kept"] += 1
-        else:
-            return True
-        return False
+    def changed(self, item: Listed) -> str | None:
+        """Return why an object as it is just before its deletion is no orphan any more, or None."""
+        return self._judge.changed(item, self._found.now, self._found.candidates[item.id]["m"])
 
-    async def _sight(self, candidates: dict[str, bool], number: int) -> dict[str, dict[str, list[int]]]:
+    async def _take(self, page: Sequence[Listed]) -> None:
+        """Keep of a page only what the registry may have to count."""
+        found, left = self._found, dict[str, Listed]()
+        for item in page:
+            why = self._judge.spared(item, found.now)
+            if why is None:
+                left[item.id] = item
+                continue
+            found.counts[why] += 1
+            if why == "young":
+                found.young(self._judge.ripens(item))
+        for chunk in _chunks(left.values(), CHUNK):
+            vetted = await self._on("vet", codec.dump({item.id: self._judge.stamp(item) for item in chunk}))
+            found.counts.update(vetted["refused"] or {})
+            found.candidates |= {id_: self._shown(left[id_]) for id_ in vetted["left"]}
+
+    def _shown(self, item: Listed) -> dict[str, Any]:
+        name = {"n": item.name[:NAME]} if item.name else {}
+        return {"m": self._judge.stamp(item), "c": round(item.created_at or 0), **name}
+
+    async def _forget_others(self, number: int) -> None:
+        """End the sightings that this listing did not renew."""
+        carrier, cursor = self.run.means.ledger.carrier, "0"
+        name = keys.partition(self.run.means.ledger.namespace, *self._parts()) + keys.SIGHTINGS
+        while True:
+            ((at, flat),) = await carrier.run([("HSCAN", name, cursor, "COUNT", CHUNK)])
+            old = [
+                id_.decode() for id_, one in zip(flat[::2], flat[1::2], strict=True) if json.loads(one)["run"] < number
+            ]
+            for ids in _chunks(old, CHUNK):
+                await self._on("unsight", number, *ids)
+            cursor = at.decode()
+            if cursor == "0":
+                return
+
+    async def _on(self, script: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
         ledger = self.run.means.ledger
-        listed = codec.dump({"candidates": candidates, "run": number})
-        call = ledger.on(self._partition, "sight", self._rule.digest, listed, parse=json.loads)
-        return (await ledger.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return (await ledger.carrier.carry([ledger.on(self._partition, script, *args, parse=_reply)]))[0]
 
-    async def _shrunken(self, listed: int) -> str | None:
-        """Say so if fewer than half of the last complete listing are left, our own deletions since taken off."""
-        carrier, name = self.run.means.ledger.carrier, self._slot + keys.LISTING
-        field = f"deletions|{self._partition.policy}|{self._partition.kind}"
-        last, then, deleted = await carrier.run(
-            [("HGET", name, "count"), ("HGET", name, "deleted"), ("HGET", self._slot + keys.COUNTERS, field)]
-        )
-        expected = int(last or 0) - (int(deleted or 0) - int(then or 0))
-        if listed < expected * SHRUNK_BELOW or (listed == 0 and expected > 0):
-            return f"the listing has {listed} objects; at least half of {expected} were expected"
-        await carrier.run([("HSET", name, "count", listed, "deleted", int(deleted or 0))])
-        return None
+    def _parts(self) -> tuple[str, str, str]:
+        return self._partition.provider, self._partition.kind, self._partition.policy
 
 
-def _chunks(items: Iterable[tuple[str, bool]], size: int) -> Iterator[list[tuple[str, bool]]]:
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     waiting = iter(items)
     while chunk := list(islice(waiting, size)):
         yield chunk
 
 
-def _parts(rule: Rule) -> tuple[str, str, str]:
-    return rule.partition.provider, rule.partition.kind, rule.partition.policy
-
-
-def _no_orphan_rule(rule: Rule) -> Orphan:
-    raise ValueError(f"{rule.partition} has no orphan rule")
+def _reply(reply: bytes | int) -> Any:  # noqa: ANN401 - JSON, or a number
+    return reply if isinstance(reply, int) else json.loads(reply)

@@ -26,7 +26,7 @@ from lapse.credentials import Credential, NoCredential
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import DIALECTS, Kind
-from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, walk
+from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, walk
 from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
 from lapse.tally import Tally
@@ -164,9 +164,15 @@ class Provider:
         return await self._about(op, method, kind, object_id, path, limit=PAGE_BYTES)
 
     async def listing(
-        self, kind: Kind, spend: Spend, *, max_pages: int = MAX_PAGES, max_objects: int = MAX_OBJECTS
+        self,
+        kind: Kind,
+        spend: Spend,
+        *,
+        take: Take | None = None,
+        max_pages: int = MAX_PAGES,
+        max_objects: int = MAX_OBJECTS,
     ) -> Listing:
-        """Read the whole list of a listable kind, oldest first."""
+        """Read the whole list of a listable kind, oldest first; ``take`` gets it page by page."""
 
         async def fetch(after: str | int | None, size: int) -> Reply:
             if kind.search:
@@ -177,7 +183,7 @@ class Provider:
             url = self._url(kind.path + query.replace("&", "?", 1))
             return await self._send("list", "GET", kind, url, limit=PAGE_BYTES)
 
-        return await walk(kind, fetch, spend, max_pages=max_pages, max_objects=max_objects)
+        return await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
 
     def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return kind -> counter field -> increment of the requests since the last call, and forget them.

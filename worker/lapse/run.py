@@ -22,7 +22,7 @@ from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
-from lapse.terms import Terms, active
+from lapse.terms import Judge, Terms, active
 
 log = structlog.get_logger("lapse")
 
@@ -81,6 +81,9 @@ class Purse:
 
 class Run:
     """One sweep of one partition while it lasts."""
+
+    recheck: Judge | None = None
+    """Says why an orphan, read just before its deletion, is none any more."""
 
     def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
         self.means = means
@@ -149,11 +152,12 @@ class Run:
             await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
         return None
 
-    async def claim_orphans(self, wanted: dict[str, int], crew: Crew) -> Claims | None:
+    async def claim_orphans(self, wanted: dict[str, int], crew: Crew, *, alone: bool = False) -> Claims | None:
         """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
 
         async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
-            return await self.means.ledger.claim_orphans(rule, settings, chosen, expected=self.means.watch.expected())
+            expected = self.means.watch.expected()
+            return await self.means.ledger.claim_orphans(rule, settings, chosen, alone=alone, expected=expected)
 
         return await self._claim_named(wanted, crew, claim)
 
@@ -283,6 +287,8 @@ class Run:
             spend = self._spender(claim)
             family = self._cascade.family(claim, spend)
             terms = guard.terms(self.rule, self.kind, claim.by, self._now)
+            if claim.by == "orphan":
+                terms = replace(terms, judge=self.recheck)
             verdict = await self._seen_active(object_id, terms) or await delete(
                 self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family
             )

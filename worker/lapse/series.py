@@ -44,6 +44,7 @@ GUARDS = (
     "no_touches",
     "no_uses",
     "orphan_share",
+    "listing_shrunk",
     "config_divergence",
     "identity_changed",
     "registry_lost",
@@ -51,7 +52,7 @@ GUARDS = (
     "clock_jumped",
     "registry_unfit",
 )
-ORPHAN_GUARDS = ("no_uses", "orphan_share")
+ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk")
 """Guards that only an orphan rule meets."""
 
 REGISTRY_GUARDS = ("registry_lost", "registry_rolled_back", "clock_jumped", "registry_unfit")

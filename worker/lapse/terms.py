@@ -1,11 +1,14 @@
 """What has to hold of one object for it to be deleted. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lapse.kinds import Child, Kind
+from lapse.listing import Listed
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Rule
+
+Judge = Callable[[Listed], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class Terms:
         resting: True if it has been idle for longer than any work on it can run: no look for such work.
         cancel: Cancel what still runs on it; it is deleted at a later attempt.
         items: False leaves what it contains to the provider.
+        judge: Says why the object as it is now lives on, or None. It is read for that.
         whole: Read it in any case: what it says of its children is wanted.
 
     """
@@ -28,12 +32,13 @@ class Terms:
     cancel: bool = False
     items: bool = True
     whole: bool = False
+    judge: Judge | None = None
 
     def ask(self, kind: Kind) -> bool:
         """Return True if something that the object says decides."""
         works = bool(kind.busy) and not (self.resting and kind.longest_run)
         dated = self.idle_since is not None and kind.active_field is not None
-        return kind.witness and bool(self.keep or kind.system or works or dated or self.whole)
+        return kind.witness and bool(self.keep or kind.system or works or dated or self.whole or self.judge)
 
 
 def active(idle_since: float | None, last_active_at: float | None) -> Verdict | None:

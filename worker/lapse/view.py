@@ -21,7 +21,7 @@ from lapse.watch import local_clock
 UNMANAGED = "(unmanaged)"
 _SIZES = (
     keys.FRESH, keys.ACTIVE, keys.EXPLICIT,
-    keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.PARKED, keys.KEPT, keys.QUARANTINE,
+    keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED, keys.KEPT, keys.QUARANTINE,
 )  # fmt: skip
 _OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
 """Where ids stand that are due and not in the due indexes: their scores do not say since when."""
@@ -321,7 +321,7 @@ def _view(rule: Rule, part: _Part, late: float, stored: Mapping[str, str], at: _
         overdue=max(part.late, late),
         parked=sizes[keys.PARKED],
         kept=sizes[keys.KEPT],
-        waiting=sizes[keys.WAITING] + sizes[keys.SUSPECTS],
+        waiting=sizes[keys.WAITING] + sizes[keys.SUSPECTS] + sizes[keys.TRIED],
         claimed=sizes[keys.CLAIMS],
         quarantined=sizes[keys.QUARANTINE],
         would=int(stored.get("would", 0)),

@@ -1,12 +1,15 @@
 """``lapse orphans``: what nothing uses, as far as that can be said yet."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any
 
 import click
 
 from lapse import durations, keys
+from lapse.belonging import OURS
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
@@ -17,13 +20,20 @@ from lapse.model import from_millis
 from lapse.policy import Rule
 
 INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
-CANDIDATES = (Column("id"), Column("seen", right=True), Column("first seen"), Column("policy", 1))
+CANDIDATES = (
+    Column("id"), Column("seen", right=True), Column("age", 1, right=True), Column("name", 2), Column("why", 3),
+    Column("policy", 4),
+)  # fmt: skip
 MEANS = {
     "ripe": "to be deleted",
     "candidate": "unused, and not yet seen so on enough listings in a row",
     "young": "younger than min_age",
+    "undated": "without a time of creation: left alone for ever",
     "kept": "matched by a keep rule",
     "foreign": "neither registered here nor with this registry's stamp: left alone for ever",
+    "forgotten": "forgotten, and not registered since: left alone",
+    "other_namespace": "with the stamp of another registry: left alone for ever",
+    "old_epoch": "with the stamp of this registry before it was begun anew: left alone unless registered",
     "referenced": "used by something live",
     "held": "held",
     "settled": "deleted lately, and still listed",
@@ -72,7 +82,19 @@ def _show_orphans(one: dict[str, Any]) -> None:
     output.note(f"{one['partition']} ({one['mode']}): {one['says']}", output.STRONG)
     for what, number in sorted(one["counts"].items()):
         output.note(f"{number:,} {MEANS.get(what, what)}", indent=2)
-    rows = [(c["id"], f"{c['times']} of {one['wanted']}", c["first"], one["policy"]) for c in one["candidates"]]
+    for obstacle in one["undecided"]:
+        output.note(obstacle, output.WARN, indent=2)
+    rows = [
+        (
+            c["id"],
+            f"{c['times']} of {one['wanted']}",
+            durations.show(c["age"]),
+            c["name"] or "",
+            c["reason"],
+            one["policy"],
+        )
+        for c in one["candidates"]
+    ]
     output.table(CANDIDATES, rows, empty="No candidates.")
 
 
@@ -81,40 +103,110 @@ async def _looked(hands: Hands, session: Session, rules: Sequence[Rule], limit: 
 
 
 async def _candidates(hands: Hands, session: Session, rule: Rule, limit: int) -> dict[str, Any]:
-    at, wanted = rule.partition, rule.orphan.seen if rule.orphan else 0
+    at, orphan = rule.partition, rule.orphan
+    assert orphan is not None  # noqa: S101 - only orphan rules come here
     slot = keys.slot(session.namespace, at.provider, at.kind)
-    (counts, listed, listed_at), number, flat = await hands.carrier.run(
+    fields = ("orphans", "listed", "listed_at", "ripens", "undecided", "undecided_at")
+    values, number, began = await hands.carrier.run(
         [
-            ("HMGET", session.key_of(at, keys.RULES), "orphans", "listed", "listed_at"),
+            ("HMGET", session.key_of(at, keys.RULES), *fields),
             ("HGET", slot + keys.LISTING, f"run|{at.policy}"),
-            ("HGETALL", session.key_of(at, keys.SIGHTINGS)),
+            ("HGET", keys.epoch(session.namespace), "created"),
         ]
     )
-    # What the last run did not see again is no candidate any more.
-    sighted = [(id_.decode(), json.loads(one)) for id_, one in zip(flat[::2], flat[1::2], strict=True)]
-    current = [(id_, one) for id_, one in sighted if one["run"] == int(number or 0)]
+    noted = {name: value.decode() for name, value in zip(fields, values, strict=True) if value}
     now = await hands.control.now()
-    says = "no complete listing yet, so nothing can be decided"
-    if listed_at:
-        says = f"{int(listed):,} listed {wording.distance((int(listed_at) - now) / 1000)}"
+    ready = round(int(began or now) + orphan.min_age * 1000)
+    last = Last(now, int(noted.get("listed_at", 0)), ready, rule.every, orphan.seen)
+    first = await _most_seen(hands, session.key_of(at, keys.SIGHTINGS), int(number or 0), limit)
     return {
         "partition": str(at),
         "policy": at.policy,
         "mode": "enforcing" if rule.enforce else "observing",
-        "says": says,
-        "wanted": wanted,
-        "counts": json.loads(counts or "{}"),
-        "candidates": [_candidate(id_, one) for id_, one in sorted(current, key=_most_seen)[:limit]],
+        "says": last.says(noted.get("listed")),
+        "wanted": orphan.seen,
+        "counts": json.loads(noted.get("orphans", "{}")),
+        "undecided": list(last.obstacles(noted)),
+        "candidates": [_candidate(last, id_, one) for id_, one in first],
     }
 
 
-def _most_seen(sighting: tuple[str, dict[str, Any]]) -> tuple[int, str]:
+@dataclass(frozen=True, slots=True)
+class Last:
+    """When things were, and will be: registry milliseconds; ``every`` in seconds.
+
+    ``ready``: when the registry is as old as an orphan has to be. ``wanted``: listings in a row.
+    """
+
+    now: int
+    listed_at: int
+    ready: int
+    every: float
+    wanted: int
+
+    def says(self, listed: str | None) -> str:
+        """Say what the last complete listing was."""
+        if not self.listed_at:
+            return "no complete listing yet, so nothing can be decided"
+        return f"{int(listed or 0):,} listed {self.distance(self.listed_at)}"
+
+    def decided(self, times: int) -> int:
+        """Return when something seen so many times in a row can be deleted at the earliest."""
+        missing = max(1, self.wanted - times)
+        return max(self.ready, self.listed_at + round(missing * self.every * 1000))
+
+    def obstacles(self, noted: Mapping[str, str]) -> Iterator[str]:
+        """Say why nothing, or not everything, can be decided now, and until when."""
+        if why := noted.get("undecided"):
+            yield f"the last listing, {self.distance(int(noted['undecided_at']))}, decided nothing: {why}"
+        if self.ready > self.now:
+            yield f"the registry is younger than min_age: deletions begin {self.distance(self.ready)}"
+        if ripens := json.loads(noted.get("ripens", "[]")):
+            yield (
+                f"of those younger than min_age the first is old enough {self.distance(ripens[0])}, the last"
+                f" {self.distance(ripens[1])}"
+            )
+
+    def distance(self, at: float) -> str:
+        """Say how far away a time is."""
+        return wording.distance((at - self.now) / 1000)
+
+
+async def _most_seen(hands: Hands, key: str, number: int, limit: int) -> list[tuple[str, dict[str, Any]]]:
+    """Return the candidates of the last listing, those seen most often first."""
+    cursor, best = "0", list[tuple[str, dict[str, Any]]]()
+    while True:
+        ((at, flat),) = await hands.carrier.run([("HSCAN", key, cursor, "COUNT", 100)])
+        seen = [(id_.decode(), json.loads(one)) for id_, one in zip(flat[::2], flat[1::2], strict=True)]
+        # Not what the last listing did not show again, nor what was settled and is listed still.
+        best = nsmallest(
+            limit, [*best, *(pair for pair in seen if pair[1]["run"] == number and pair[1]["times"])], _turn
+        )
+        cursor = at.decode()
+        if cursor == "0":
+            return best
+
+
+def _turn(sighting: tuple[str, dict[str, Any]]) -> tuple[int, str]:
     return -int(sighting[1]["times"]), sighting[0]
 
 
-def _candidate(id_: str, one: dict[str, Any]) -> dict[str, Any]:
-    first = from_millis(one["first"])
-    return {"id": id_, "times": int(one["times"]), "first": first.isoformat(timespec="seconds") if first else ""}
+def _candidate(last: Last, id_: str, one: dict[str, Any]) -> dict[str, Any]:
+    first, at = from_millis(one["first"]), from_millis(last.decided(one["times"]))
+    missing = max(0, last.wanted - int(one["times"]))
+    waits = f"{wording.count(missing, 'listing')} more, {last.distance(last.decided(one['times']))} at the earliest"
+    if not missing:
+        waits = "its deletion" if last.ready <= last.now else f"the registry's age, {last.distance(last.ready)}"
+    return {
+        "id": id_,
+        "name": one.get("n"),
+        "age": max(1.0, last.now / 1000 - one["c"]),
+        "times": int(one["times"]),
+        "first": first.isoformat(timespec="seconds") if first else "",
+        "reason": f"used by nothing; {waits}",
+        "ours_by": "registration" if not one.get("q") else "stamp" if one["m"] == OURS else "an earlier registration",
+        "decided_at": at.isoformat(timespec="seconds") if at else "",
+    }
 
 
 def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, as_json: bool) -> int:

@@ -18,6 +18,7 @@ INDEXES = {
     keys.EXPLICIT: "tracked",
     keys.WAITING: "waiting",
     keys.SUSPECTS: "waiting",
+    keys.TRIED: "waiting",
     keys.CLAIMS: "claimed",
     keys.PARKED: "parked",
     keys.KEPT: "kept",

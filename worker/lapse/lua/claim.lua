@@ -24,11 +24,10 @@ if alone then
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'suspects'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 1)) do
     local record = aside(id)
     local due, by = due_of(record, rules)
-    if record.o then due, by = now, 'orphan' end
     if due and due <= now then found[1] = { id = id, record = record, due = due, by = by } end
     if not found[1] then
       take(id, record)
-      index(id, record)
+      if not record.q then index(id, record) end
     end
   end
 else

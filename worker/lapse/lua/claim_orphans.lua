@@ -1,22 +1,22 @@
 -- @include budget
--- @include lease
--- Leases orphan candidates to one worker. Refuses whatever was named, held, touched, registered elsewhere or forgotten since it was first seen.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [8]..[15]; [5]: JSON [{id, first}].
+-- @include orphan
+-- Leases orphan candidates to one worker. Refuses whatever was named, held, touched, registered or forgotten since it was first seen.
+-- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, first}].
 -- Returns as claim.lua.
 
-local policy, digest, lease = ARGV[3], ARGV[4], tonumber(ARGV[6])
+local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7] == '1'
 local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return { bar, now, 0, 0 } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return { 'audit', now, 0, 0 } end
 
+-- Every claim rests on a sighting of the last listing: nothing that changed since is covered by it.
 local function still(id, first)
-  if redis.call('ZSCORE', key('forgotten'), id) or redis.call('ZSCORE', key('tombstones'), id) then return nil end
-  if (tonumber(redis.call('HGET', key('referenced'), id) or nil) or 0) >= first then return nil end
-  local record = locate(id) or { p = policy, q = 1 }
-  if record.p ~= policy or record.e then return nil end
-  if record.s == 'claimed' or record.s == 'quarantined' then return nil end
+  local one = sighting(policy, id)
+  if not one or one.first ~= first then return nil end
+  local why, record = spared(policy, id, one.m, one)
+  if why or used_since(id, record, one) then return nil end
   if record.s == 'waiting' and record.d > now then return nil end
-  if (record.a or 0) >= first then return nil end
+  if (record.x ~= nil) ~= alone then return nil end
   return record
 end
 
@@ -27,13 +27,11 @@ local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[
 if room <= 0 then return { 'limited', now, 0, 0 } end
 
 local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
-local reply, granted, parked = { 'ok', now, token, 0 }, 0, 0
+local reply, granted = { 'ok', now, token, 0 }, 0
 for _, one in ipairs(wanted) do
   if granted >= room then break end
   local record = still(one.id, one.first)
-  if record and guarded(one.id, record) then
-    parked = parked + 1
-  elseif record then
+  if record then
     record.o = 1
     grant(one.id, record, token, lease, string.format(
       ',"due":%.0f,"by":"orphan","rules":"%s","worker":%s', one.first, digest, text(ARGV[11])))
@@ -44,5 +42,4 @@ for _, one in ipairs(wanted) do
   end
 end
 spend(policy, granted)
-reply[4] = parked
 return reply

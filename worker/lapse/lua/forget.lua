@@ -6,11 +6,11 @@ local id = ARGV[3]
 local record = locate(id)
 redis.call('ZADD', key('forgotten'), now, id)
 audit('forget', id, record and record.p or '')
-if not record or record.q then return { 'unknown', 0 } end
-if record.s == 'claimed' then
+if record and record.s == 'claimed' then
   record.g = 1
   amend(id, record)
   return { 'too_late', 0 }
 end
+if not record or record.q then return { 'unknown', 0 } end
 take(id, record)
 return { 'ok', release_edges(id) }

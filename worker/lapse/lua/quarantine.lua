@@ -1,6 +1,6 @@
 -- @include edges
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
--- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed. undo: what was settled already_gone is tracked again.
+-- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again. undo: what was settled already_gone is tracked again.
 -- Returns the ids it changed.
 
 local verb, changed = ARGV[3], {}
@@ -22,7 +22,12 @@ for i = 6, #ARGV do
     if record and record.s == 'quarantined' then
       take(id, record)
       record.n, record.x, record.y, record.r, record.m = nil, nil, nil, nil, nil
-      if verb == 'retry' then set_aside(id, record, 'waiting', now) else release_edges(id) end
+      if verb == 'retry' then
+        set_aside(id, record, 'waiting', now)
+      else
+        redis.call('ZADD', key('forgotten'), now, id)
+        release_edges(id)
+      end
     else
       record = nil
     end

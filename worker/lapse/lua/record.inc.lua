@@ -4,7 +4,7 @@
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
 --   n attempts   x crashes   y crashes alone   u an earlier attempt ended unknown   r reason
 --   t token   d its score outside the due indexes: lease deadline, next attempt, or since when
---   g forgotten while claimed   o an orphan candidate   q one that was never registered: it carries our stamp
+--   g forgotten while claimed   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
 
@@ -53,7 +53,10 @@ local function take(id, record)
   elseif record.s then
     redis.call('HDEL', key('aside'), id)
     redis.call('ZREM', part(p, place_of[record.s]), id)
-    if record.x then redis.call('ZREM', part(p, 'suspects'), id) end
+    if record.s == 'waiting' then
+      redis.call('ZREM', part(p, 'suspects'), id)
+      redis.call('ZREM', part(p, 'tried'), id)
+    end
   end
 end
 
@@ -77,6 +80,8 @@ local function set_aside(id, record, state, score)
   redis.call('HSET', key('aside'), id, cjson.encode(record))
   local where = place_of[state]
   if state == 'waiting' and record.x then where = 'suspects' end
+  -- Only a listing can say whether it is an orphan still: no lease that ran out makes it due.
+  if state == 'waiting' and record.o then where = 'tried' end
   redis.call('ZADD', part(record.p, where), score, id)
 end
 

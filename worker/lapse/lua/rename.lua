@@ -4,7 +4,7 @@
 
 local policy, old, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local moved = 0
-for _, name in ipairs({ 'fresh', 'active', 'explicit', 'waiting', 'suspects', 'claims', 'parked', 'kept', 'quarantine' }) do
+for _, name in ipairs({ 'fresh', 'active', 'explicit', 'waiting', 'suspects', 'tried', 'claims', 'parked', 'kept', 'quarantine' }) do
   for _, id in ipairs(redis.call('ZRANGE', part(old, name), 0, limit - moved - 1)) do
     local record = locate(id, { old })
     local state, score = record.s, record.d

@@ -75,6 +75,13 @@ local function again(one, record)
   elseif one.act == 'touch' then
     record.o = nil
     index(one.id, record)
+  elseif one.act == 'keep' and record.o then
+    -- What it says of itself is not what the listing said: listings have to show it as an orphan anew.
+    redis.call('HDEL', part(record.p, 'sightings'), one.id)
+    if not record.q then
+      record.o, record.n, record.x, record.y, record.u = nil, nil, nil, nil, nil
+      index(one.id, record)
+    end
   elseif one.act == 'keep' and not record.q then
     set_aside(one.id, record, 'kept', now + one.delay)
   elseif (record.n or 0) >= batch.attempts then

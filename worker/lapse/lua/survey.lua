@@ -36,7 +36,7 @@ local function oldest()
 end
 
 local registered = 0
-for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'parked', 'kept', 'quarantine' }) do
+for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'tried', 'parked', 'kept', 'quarantine' }) do
   registered = registered + size(name)
 end
 local marks = redis.call('HMGET', key('marks'), 'touched|' .. policy, 'edges', 'place')

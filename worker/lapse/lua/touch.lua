@@ -4,7 +4,12 @@
 
 local id = ARGV[3]
 local record = locate(id)
-if not record or record.q then return 'unknown' end
+if not record or record.q then
+  -- One that only carries our stamp is in use all the same: listings have to show it unused anew.
+  for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do redis.call('HDEL', part(policy, 'sightings'), id) end
+  if record and record.s == 'waiting' then take(id, record) end
+  return record and record.s == 'claimed' and 'too_late' or 'unknown'
+end
 if record.f then
   redis.call('HSETNX', key('marks'), 'touched|' .. record.p, now)
 end

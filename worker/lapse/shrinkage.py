@@ -1,0 +1,64 @@
+"""A list that is much shorter than the last one, less what lapse deleted since: not to be believed at once."""
+
+import structlog
+
+from lapse import keys
+from lapse.means import Means, named
+from lapse.model import PURGED, Partition
+
+SHRUNK_BELOW = 0.5
+DOUBTS = 3
+"""Shrunken listings in a row after which an operator has to say whether that is how it is."""
+
+log = structlog.get_logger("lapse")
+
+
+class Shrinkage:
+    """Compares one complete listing with the last one of its (provider, kind), whichever policy had that read."""
+
+    def __init__(self, means: Means, partition: Partition) -> None:
+        self._means = means
+        self._partition = partition
+        self._listed = 0
+        slot = keys.slot(means.ledger.namespace, partition.provider, partition.kind)
+        self._name, self._counters, self._policies = slot + keys.LISTING, slot + keys.COUNTERS, slot + keys.POLICIES
+        self._doubts = f"doubts|{partition.policy}"
+        self._accepted = f"accepted|{partition.policy}"
+        self._shrunken = False
+
+    async def doubt(self, listed: int, registered: int) -> str | None:
+        """Return why so few objects are not believed; otherwise the next listing is compared with this one."""
+        carrier, self._listed = self._means.ledger.carrier, listed
+        deleted = await self._deleted()
+        ((last, then, accepted),) = await carrier.run([("HMGET", self._name, "count", "deleted", self._accepted)])
+        expected = registered if last is None else int(last) - (deleted - int(then or 0))
+        short = listed < expected * SHRUNK_BELOW if last is not None else listed == 0 < registered
+        # An operator who answers the halt says that the list is as short as it was then.
+        if short and (accepted is None or listed < int(accepted) * SHRUNK_BELOW):
+            self._shrunken = True
+            return f"the listing has {listed} objects; at least half of {expected} were expected"
+        await carrier.run(
+            [
+                ("HSET", self._name, "count", listed, "deleted", deleted),
+                ("HDEL", self._name, self._doubts, self._accepted),
+            ]
+        )
+        return None
+
+    async def halt(self, why: str) -> bool:
+        """Halt if this is how listings have looked several times in a row: nothing but an operator would end it."""
+        carrier = self._means.ledger.carrier
+        if not self._shrunken or (await carrier.run([("HINCRBY", self._name, self._doubts, 1)]))[0] < DOUBTS:
+            return False
+        await carrier.run([("HSET", self._name, self._accepted, self._listed), ("HDEL", self._name, self._doubts)])
+        if await self._means.control.halt(self._partition, "listing_shrunk", why):
+            log.error("guard.tripped", guard="listing_shrunk", detail=why, **named(self._partition))
+        return True
+
+    async def _deleted(self) -> int:
+        """Return how many of the kind lapse has ever deleted here, under whatever policy and by purges."""
+        carrier, kind = self._means.ledger.carrier, self._partition.kind
+        (policies,) = await carrier.run([("SMEMBERS", self._policies)])
+        fields = [f"deletions|{name}|{kind}" for name in (PURGED, *(name.decode() for name in policies))]
+        (counts,) = await carrier.run([("HMGET", self._counters, *fields)])
+        return sum(int(n or 0) for n in counts)

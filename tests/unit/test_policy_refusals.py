@@ -84,7 +84,8 @@ LINES = FULL.splitlines()
 WRONG = ("0", "-1", '""', '"  "', "30", "1.5", "true", "[]", "{}", '"x\\ny"', "nan", "1979-05-27", '"nonsense \\\\ !"')
 # What is right after all, by key: everything else in WRONG is refused for every key.
 RIGHT = {
-    "allow_volatile": {"true"}, "tls_verify": {"true"}, "allow_plaintext": {"true"}, "expect_gone": {"true"}, "cancel": {"true"},
+    "allow_volatile": {"true"}, "tls_verify": {"true"}, "allow_plaintext": {"true"}, "expect_gone": {"true"},
+    "cancel": {"true"},
     "batch": {"30"}, "max_attempts": {"30"}, "concurrency": {"30"}, "amount": {"30"}, "at_least": {"30"},
     "seen": {"30"}, "percent": {"30", "1.5"}, "days": {"30"}, "not_found": {"[]"}, "formerly": {"[]"}, "keep": {"[]"},
     "tls_ca": {'"nonsense \\\\ !"'}, "organization": {'"nonsense \\\\ !"'}, "project": {'"nonsense \\\\ !"'},

@@ -46,6 +46,23 @@ def test_without_a_registry_url_the_text_says_what_to_set(deployment: Deployment
     assert "LAPSE_REGISTRY__URL" in said
 
 
+def test_a_worker_without_what_entra_needs_is_refused_with_the_line_that_installs_it(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    """In Pythons in which azure cannot be imported."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys; sys.modules['azure.identity'] = None")
+    key, openai = 'api_key_env = "OPENAI_API_KEY"', 'type = "openai"'
+    foundry = HEAD.replace(key, 'auth = "entra"').replace(openai, 'type = "foundry"')
+    deployment.configure(policy(), head=foundry)
+
+    said = refusal(deployment, "worker", PYTHONPATH=str(hidden))
+
+    assert "[providers.openai] auth" in said
+    assert "pip install 'lapse[worker,entra]'" in said
+
+
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
 def test_a_redis_that_may_evict_the_registry_is_refused(deployment: Deployment, program: tuple[str, ...]) -> None:
     deployment.configure(policy(mode="observe"))

@@ -8,7 +8,7 @@ signed in with the az program. AZURE_TOKEN_CREDENTIALS narrows that down.
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -49,6 +49,18 @@ class TokenSource(Protocol):
 def installed() -> bool:
     """Return True if azure-identity is there."""
     return find_spec("azure") is not None and find_spec("azure.identity") is not None
+
+
+def demand(accounts: Iterable[Account]) -> None:
+    """Return if azure-identity is there, or no account needs it.
+
+    Raises:
+        ConfigError: it is missing; the text names the account and the line that installs it.
+
+    """
+    for account in accounts:
+        if account.auth and not installed():
+            raise _missing(account)
 
 
 class Entra:
@@ -132,10 +144,14 @@ def _found_by_azure(account: Account) -> TokenSource:
     try:
         from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415 - the extra may be missing
     except ImportError as missing:
-        raise ConfigError(
-            f'[providers.{account.name}] auth = "entra" needs azure-identity, which is not installed: {INSTALL}'
-        ) from missing
+        raise _missing(account) from missing
     return DefaultAzureCredential()
+
+
+def _missing(account: Account) -> ConfigError:
+    return ConfigError(
+        f'[providers.{account.name}] auth = "entra" needs azure-identity, which is not installed: {INSTALL}'
+    )
 
 
 def _claims(token: str) -> Mapping[str, Any]:

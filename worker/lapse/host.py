@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from lapse import preflight, watch
+from lapse import entra, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.settings import ConfigFile, broker_source, find, registry_source
@@ -145,6 +145,8 @@ class Host:
             enforcing=[str(rule.partition) for rule in self.config.rules if rule.enforce],
             observing=[str(rule.partition) for rule in self.config.rules if not rule.enforce],
         )
+        if role == "worker":
+            entra.demand(self.config.accounts.values())
         preflight.start(self.registry.url, self.config)
         self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True

@@ -85,7 +85,6 @@ async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
 
     async with Provider(account, session.environ) as provider:
         await provider.authenticate()
-        await provider.authenticate()
         await hands.ledger.mark(halt.provider, halt.kind, f"proof|{provider.identity}", await hands.control.now())
     await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = wording.plural(halt.kind)

@@ -1,99 +1,60 @@
-"""An application in a thread: it creates, registers, uses, holds and forgets, and keeps its own log of all that."""
+"""An application that goes on when the registry is away; what it said, and heard, is in ``registry.calls``."""
 
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from lapse import Registry
 from lapse.errors import LapseError
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """One call of the application.
-
-    Attributes:
-        op: register, touch, hold, unhold, forget or expire.
-        kind: The resource's kind.
-        id: The resource's id.
-        sent: When the call began, seconds since 1970.
-        acknowledged: When the registry had answered; None if it did not.
-        answer: ok, unknown or too_late; empty without an answer.
-        facts: What else was said: policy, expires_in, ...
-
-    """
-
-    op: str
-    kind: str
-    id: str
-    sent: float
-    acknowledged: float | None
-    answer: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+from oracle.history import Call
+from recording import RecordingRegistry
 
 
 class Application:
-    """Says things of resources; ``log`` is its memory, kept without asking lapse anything."""
+    """Says things of resources of one kind; an answer that never came is an empty text."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: RecordingRegistry, kind: str = "thread") -> None:
         self.registry = registry
-        self.log: list[Said] = []
-        self._lock = threading.Lock()
+        self.kind = kind
 
-    def register(self, kind: str, id_: str, policy: str, **facts: Any) -> bool:
+    def register(self, id_: str, policy: str, **facts: Any) -> bool:
         """Register one id; return whether that was acknowledged."""
-        return self._say(
-            "register", kind, id_, lambda: self.registry.register(kind, id_, policy, **facts), policy=policy, **facts
-        )
+        return self._answer(lambda: self.registry.register(self.kind, id_, policy, **facts)) != ""
 
-    def register_many(self, kind: str, ids: Sequence[str], policy: str, **facts: Any) -> None:
-        """Register many ids at once."""
-        sent = time.time()
-        self.registry.register_many({"kind": kind, "id": id_, "policy": policy, **facts} for id_ in ids)
-        acknowledged = time.time()
-        with self._lock:
-            self.log += [
-                Said("register", kind, id_, sent, acknowledged, "ok", {"policy": policy, **facts}) for id_ in ids
-            ]
+    def register_many(self, ids: Sequence[str], policy: str, **facts: Any) -> None:
+        """Register many ids, as many at once as go in one round trip."""
+        for at in range(0, len(ids), 500):
+            chosen = ids[at : at + 500]
+            self.registry.register_many({"kind": self.kind, "id": id_, "policy": policy, **facts} for id_ in chosen)
 
-    def touch(self, kind: str, id_: str) -> str:
+    def touch(self, id_: str) -> str:
         """Touch one id; return the answer."""
-        return self._answer("touch", kind, id_, lambda: self.registry.touch(kind, id_))
+        return self._answer(lambda: self.registry.touch(self.kind, id_))
 
-    def hold(self, kind: str, id_: str) -> str:
+    def hold(self, id_: str) -> str:
         """Hold one id; return the answer."""
-        return self._answer("hold", kind, id_, lambda: self.registry.hold(kind, id_, reason="a test"))
+        return self._answer(lambda: self.registry.hold(self.kind, id_, reason="a test"))
 
-    def unhold(self, kind: str, id_: str) -> str:
+    def unhold(self, id_: str) -> str:
         """End a hold; return the answer."""
-        return self._answer("unhold", kind, id_, lambda: self.registry.unhold(kind, id_))
+        return self._answer(lambda: self.registry.unhold(self.kind, id_))
 
-    def forget(self, kind: str, id_: str) -> str:
+    def forget(self, id_: str) -> str:
         """Stop tracking one id; return the answer."""
-        return self._answer("forget", kind, id_, lambda: self.registry.forget(kind, id_))
+        return self._answer(lambda: self.registry.forget(self.kind, id_))
 
-    def expire(self, kind: str, id_: str) -> str:
+    def expire(self, id_: str) -> str:
         """Make one id due now; return the answer."""
-        return self._answer("expire", kind, id_, lambda: self.registry.expire(kind, id_))
+        return self._answer(lambda: self.registry.expire(self.kind, id_))
 
-    def said(self, op: str) -> list[Said]:
-        """Return the calls of one sort so far."""
-        with self._lock:
-            return [one for one in self.log if one.op == op]
+    def said(self, *verbs: str) -> list[Call]:
+        """Return the calls of some sorts so far."""
+        return [one for one in list(self.registry.calls) if one.verb in verbs]
 
-    def _say(self, op: str, kind: str, id_: str, call: Callable[[], object], **facts: Any) -> bool:
-        return self._answer(op, kind, id_, call, **facts) != ""
+    def acknowledged(self) -> set[str]:
+        """Return the ids whose registration was acknowledged."""
+        return {one.resource.id for one in self.said("register") if one.acknowledged is not None}
 
-    def _answer(self, op: str, kind: str, id_: str, call: Callable[[], object], **facts: Any) -> str:
-        sent = time.time()
+    def _answer(self, call: Callable[[], object]) -> str:
         try:
-            answer = call()
+            return str(call())
         except LapseError:
-            acknowledged, said = None, ""
-        else:
-            acknowledged, said = time.time(), str(getattr(answer, "value", "ok"))
-        with self._lock:
-            self.log.append(Said(op, kind, id_, sent, acknowledged, said, facts))
-        return said
+            return ""

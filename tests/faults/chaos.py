@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from faults import nemesis
-from faults.judging import Promise, violations
 from faults.rig import Rig, rig_on
 from lapse.sandbox.process import SandboxProcess
+from oracle.verdict import violations
 
 WORKERS, CHILDREN = 2, 2
 RATE = 25.0  # registrations a second
 DRAIN = 240.0
-PROMISES = {"chat": Promise(ttl=nemesis.TTL), "idle": Promise(ttl=nemesis.TTL, idle=True)}
 
 
 @dataclass(slots=True)
@@ -65,13 +64,13 @@ class Users:
         for thread in self._threads:
             thread.join(30)
         application = self._rig.application
-        for id_ in sorted({one.id for one in application.said("hold")}):
-            self._rig.wait_until(lambda id_=id_: application.unhold("thread", id_), what=f"the end of {id_}'s hold")
+        for id_ in sorted({one.resource.id for one in application.said("hold")}):
+            self._rig.wait_until(lambda id_=id_: application.unhold(id_), what=f"the end of {id_}'s hold")
 
     def _open(self) -> None:
         while not self._over.wait(10 / RATE):
             for id_ in self._rig.provider.seed("thread", 10):
-                self._rig.application.register("thread", id_, self._random.choice(["chat", "idle", "idle"]))
+                self._rig.application.register(id_, self._random.choice(["chat", "idle", "idle"]))
                 self._known.append(id_)
 
     def _speak(self) -> None:
@@ -79,7 +78,7 @@ class Users:
         ops = ("touch", "touch", "touch", "hold", "unhold", "expire", "forget")
         while not self._over.wait(0.02):
             if recent := self._known[-200:]:
-                getattr(self._rig.application, chosen.choice(ops))("thread", chosen.choice(recent))
+                getattr(self._rig.application, chosen.choice(ops))(chosen.choice(recent))
 
 
 class Chaos:
@@ -89,6 +88,7 @@ class Chaos:
         self.rig, self.seed, self.tell = rig, seed, tell
         self.plan = nemesis.schedule(seed, minutes * 60)
         self.faults = 0
+        self._bound = minutes * 60 + DRAIN  # an id may be due, and have failed, from the beginning
 
     def run(self) -> Result:
         """Break everything, mend it, wait until what is due is gone, and judge."""
@@ -117,18 +117,17 @@ class Chaos:
             rig.settled(DRAIN)
         except AssertionError as error:
             found.append(str(error).splitlines()[0])
-        history = rig.history(PROMISES, crashes=rig.kills + ruler.outages * WORKERS * CHILDREN)
-        found += [*violations(history), *ruler.violations(history.exchanges)]
-        registered = {one.id for one in rig.application.said("register") if one.acknowledged is not None}
-        deleted = {one.id for one in history.exchanges if one.confirms}
-        return Result(self.seed, len(registered), len(deleted), rig.kills, self.faults, found)
+        crashes = rig.kills + ruler.outages * WORKERS * CHILDREN
+        history = rig.history(bound=self._bound, crashes=crashes)
+        found += [*map(str, violations(history)), *ruler.violations(history.requests)]
+        deleted = {one.path for one in history.requests if one.confirmed}
+        return Result(self.seed, len(rig.application.acknowledged()), len(deleted), rig.kills, self.faults, found)
 
     def _expected(self) -> set[str]:
         """Return the ids that have to be gone in the end."""
-        forgotten = {one.id for one in self.rig.application.said("forget")}
-        registered = {one.id for one in self.rig.application.said("register") if one.acknowledged is not None}
-        quarantined = {str(id_) for name in ("chat", "idle") for id_ in self.rig.quarantined(name)}
-        return registered - forgotten - quarantined
+        forgotten = {one.resource.id for one in self.rig.application.said("forget")}
+        quarantined = self.rig.quarantined("chat") | self.rig.quarantined("idle")
+        return self.rig.application.acknowledged() - forgotten - quarantined
 
 
 def wait_until(condition: Callable[[], object], within: float = 60, *, what: str = "the condition") -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from deployment import Process, policy
 from faults import operator
 from faults.rig import Rig
-from faults.traffic import Exchange
+from oracle.history import Request
 
 TTL = 3
 LONGER = 1  # seconds that each reload adds
@@ -130,11 +130,11 @@ class Nemesis:
         self._rig.provider.faults()
         operator.lapse(self._rig, "resume")
 
-    def violations(self, exchanges: Sequence[Exchange]) -> Iterable[str]:
+    def violations(self, requests: Sequence[Request]) -> Iterable[str]:
         """Return the deletions that were sent while everything was paused."""
         for begun, ended in self._quiet:
-            late = [one for one in exchanges if one.method == "DELETE" and begun + operator.QUIET < one.at < ended]
-            yield from (f"{one.id}: DELETE {one.at - begun:.1f} s after a pause" for one in late)
+            late = [one for one in requests if one.method == "DELETE" and begun + operator.QUIET < one.begun < ended]
+            yield from (f"{one.path}: DELETE {one.begun - begun:.1f} s after a pause" for one in late)
 
     def _pause(self, seconds: float) -> None:
         with contextlib.suppress(subprocess.CalledProcessError):

@@ -4,7 +4,6 @@ import subprocess
 import time
 
 from deployment import policy
-from faults.crash import CHAT
 from faults.rig import Rig
 
 QUIET = 2.0
@@ -13,7 +12,7 @@ QUIET = 2.0
 def lapse(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as an operator of this deployment does."""
     return subprocess.run(
-        [*rig.command, *arguments], env=rig.environ, cwd=rig.directory, capture_output=True, text=True, check=True
+        [*rig.command, *arguments], env=rig.beside, cwd=rig.directory, capture_output=True, text=True, check=True
     )
 
 
@@ -37,4 +36,4 @@ def paused_under_load(rig: Rig, *, ids: int) -> None:
 
     assert late == []
     assert left > 0, "there was no load left to pause"
-    rig.judge(CHAT)
+    rig.judge(within=90)

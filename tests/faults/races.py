@@ -5,10 +5,7 @@ import threading
 from collections import Counter
 
 from deployment import policy
-from faults.judging import Promise
 from faults.rig import Rig
-
-IDLE = {"chat": Promise(ttl=4, idle=True)}
 
 
 def said_while_swept(rig: Rig, *, ids: int, seed: int, within: float) -> Counter[tuple[str, str]]:
@@ -27,13 +24,18 @@ def said_while_swept(rig: Rig, *, ids: int, seed: int, within: float) -> Counter
         speaker.start()
     for speaker in speakers:
         speaker.join(within)
-    stays = {one.id for one in rig.application.log if one.op in {"hold", "forget"} and one.answer != "too_late"}
+    spoken = rig.application.said("hold", "touch", "forget")
+    stays = {one.resource.id for one in spoken if one.verb != "touch" and one.answer != "too_late"}
     rig.gone([id_ for id_ in registered if id_ not in stays], within)
-    rig.judge(IDLE)
-    return Counter((one.op, one.answer) for one in rig.application.log)
+    rig.judge(within=within)
+    return Counter((one.verb, one.answer) for one in spoken)
 
 
-def _speak(rig: Rig, op: str, ids: list[str], seed: int) -> None:
-    chosen = random.Random(seed)
-    for id_ in chosen.sample(ids, len(ids) // 4):
-        getattr(rig.application, op)("thread", id_)
+def _speak(rig: Rig, verb: str, ids: list[str], seed: int) -> None:
+    """Speak of ids that are being claimed right now: they go in the order of registration, a round trip's by name."""
+    chosen, order = random.Random(seed), [id_ for at in range(0, len(ids), 500) for id_ in sorted(ids[at : at + 500])]
+    for _ in range(len(ids) // 4):
+        now = len(rig.traffic.deletes())
+        if now >= len(order):
+            return
+        getattr(rig.application, verb)(chosen.choice(order[max(0, now - 8) : now + 40]))

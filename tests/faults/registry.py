@@ -4,7 +4,6 @@ import threading
 import time
 
 from deployment import policy
-from faults.crash import CHAT
 from faults.rig import Rig
 
 CONSUMING = 15.0
@@ -18,7 +17,7 @@ def registering(rig: Rig, ids: list[str], rate: float) -> threading.Thread:
         for number, id_ in enumerate(ids):
             while time.monotonic() < began + number / rate:
                 time.sleep(0.001)
-            while not rig.application.register("thread", id_, "chat"):
+            while not rig.application.register(id_, "chat"):
                 time.sleep(0.05)
 
     thread = threading.Thread(target=work, name="application")
@@ -36,7 +35,7 @@ def killed_while_registering(rig: Rig, *, ids: int, rate: float) -> None:
     rig.wait_until(lambda: len(rig.traffic.deletes()) > ids // 10, what="the first deletions")
 
     rig.server.stop(kill=True)
-    acknowledged = {one.id for one in rig.application.said("register") if one.acknowledged is not None}
+    acknowledged = rig.application.acknowledged()
     rig.server.start()
     left = rig.alive()
     rig.wait_until(lambda: rig.alive() < left, CONSUMING, what="a deletion after the restart")
@@ -44,4 +43,4 @@ def killed_while_registering(rig: Rig, *, ids: int, rate: float) -> None:
     rig.gone(created, 60)
 
     assert len(acknowledged) < ids, "Redis was killed too late"
-    rig.judge(CHAT, crashes=2)
+    rig.judge(within=60, crashes=2)

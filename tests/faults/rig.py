@@ -7,17 +7,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import evidence
 from deployment import HEAD, KEY, Deployment, Process
 from faults.application import Application
-from faults.judging import History, Promise, violations
 from faults.proxy import Proxy
 from faults.traffic import Traffic
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.sandbox.process import SandboxProcess
+from oracle import reading
+from oracle.history import History
+from oracle.verdict import violations
 
 if TYPE_CHECKING:
     from lapse.sandbox import Sandbox
@@ -59,10 +62,15 @@ class Rig(Deployment):
         self._metrics = free_port()
         self._exporter: subprocess.Popen[bytes] | None = None
 
-    def start(self, *arguments: str, **given: Any) -> Process:
-        """Start a Celery program that reaches Redis through the proxy."""
-        url = f"redis://127.0.0.1:{self.to_redis.port}/0"
-        return super().start(*arguments, **{**given, "environ": {"REDIS_URL": url, **(given.get("environ") or {})}})
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of workers and beats: they reach Redis through the proxy."""
+        return {**super().environ, "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0"}
+
+    @property
+    def beside(self) -> dict[str, str]:
+        """The environment of the exporter, and of an operator's command line."""
+        return {**super().environ, "LAPSE_CONFIG": str(self.config)}
 
     def configure(self, *policies: str, head: str = RIG, path: Path | None = None) -> None:
         """Replace the config file in one step."""
@@ -71,8 +79,7 @@ class Rig(Deployment):
     def seed(self, count: int, policy: str = "chat", kind: str = "thread", **facts: Any) -> list[str]:
         """Create objects at the provider and register them."""
         ids = self.provider.seed(kind, count)
-        for at in range(0, count, 500):
-            self.application.register_many(kind, ids[at : at + 500], policy, **facts)
+        self.application.register_many(ids, policy, **facts)
         return ids
 
     def gone(self, ids: Sequence[str], within: float, kind: str = "thread") -> float:
@@ -107,17 +114,12 @@ class Rig(Deployment):
         worker.kill()
         self.kills += 1
 
-    @property
-    def environ(self) -> dict[str, str]:
-        """The environment of an operator's command line, and of the exporter."""
-        return {**os.environ, "LAPSE_REGISTRY__URL": self.url, "LAPSE_CONFIG": str(self.config), "OPENAI_API_KEY": KEY}
-
     def scrape(self) -> str:
         """Return what the exporter shows; start it first, if it is not running."""
         if self._exporter is None:
             command = die_with_parent(*self.command, "metrics", "--port", str(self._metrics))
             with (self.directory / "exporter.log").open("ab") as log:
-                self._exporter = subprocess.Popen(command, env=self.environ, cwd=self.directory, stdout=log, stderr=log)
+                self._exporter = subprocess.Popen(command, env=self.beside, cwd=self.directory, stdout=log, stderr=log)
         shown = ""
 
         def answers() -> bool:
@@ -132,33 +134,38 @@ class Rig(Deployment):
         self.wait_until(answers, BEGINNING, what="the exporter's answer")
         return shown
 
-    def history(self, promises: Mapping[str, Promise], *, kind: str = "thread", crashes: int = 0) -> History:
-        """Return what was seen from outside; call ``settled`` before.
+    def history(self, *, bound: float | None, crashes: int = 0) -> History:
+        """Return all that was seen; every program is ended before.
 
         Args:
-            promises: The policies, as the application knows them.
-            kind: The kind of all resources.
-            crashes: How many processes may have died with requests in flight.
+            bound: Within how many seconds what is due had to be settled.
+            crashes: How often a process may have died with requests in flight.
 
         """
+        metrics = self.scrape()
+        self.stop_all()
+        for process in self.processes:
+            process.wait()
+        lines = self.audit.read_text().splitlines() if self.audit.exists() else []
         return History(
-            promises=promises,
-            log=tuple(self.application.log),
-            exchanges=self.traffic.exchanges(),
-            audit=self.audited() if self.audit.exists() else [],
-            metrics=self.scrape(),
-            alive=frozenset(self.alive(kind)),
-            over=time.time(),
-            waiting=frozenset(id_ for name in promises for id_ in self.quarantined(name, kind)),
+            calls=tuple(self.registry.calls),
+            requests=tuple(one.as_request("openai") for one in self.traffic.exchanges()),
+            audit=(*reading.audit(lines), *evidence.pending_audit(self.url)),
+            policies=tuple(policy for versions in self.policies.values() for policy in versions),
+            metrics=metrics,
+            ended=time.time(),
+            bound=bound,
+            crashes=crashes,
+            in_flight=IN_FLIGHT,
+            began=self.began,
             texts={path.name: path.read_text() for path in self.directory.iterdir() if path.is_file()},
             secrets=(KEY,),
-            duplicates=crashes * IN_FLIGHT,
         )
 
-    def judge(self, promises: Mapping[str, Promise], *, kind: str = "thread", crashes: int = 0) -> History:
-        """Fail if a promise was broken; return what was seen."""
-        self.settled(kind=kind)
-        history = self.history(promises, kind=kind, crashes=crashes)
+    def judge(self, *, within: float, crashes: int = 0) -> History:
+        """Fail if anything is wrong with what happened; return what was seen."""
+        self.settled()
+        history = self.history(bound=within, crashes=crashes)
         assert violations(history) == []
         return history
 

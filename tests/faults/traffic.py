@@ -1,6 +1,5 @@
 """The provider's traffic as a proxy saw it: one record an exchange, written down without a word of lapse's."""
 
-import json
 import threading
 import time
 from collections import deque
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import httptools
 
+from oracle import reading
+from oracle.history import Request
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-OK = 200
 
 
 @dataclass(slots=True)
@@ -36,21 +36,17 @@ class Exchange:
     status: int = 0
     body: bytes = b""
 
+    def as_request(self, provider: str) -> Request:
+        """Return it as the oracle reads it."""
+        record = {"provider": provider, "begun": self.at, "ended": self.answered, "method": self.method}
+        return reading.request(
+            {**record, "path": self.target, "status": self.status, "body": self.body.decode(errors="replace")}
+        )
+
     @property
     def id(self) -> str:
         """The last part of the path: of a DELETE, the id."""
         return self.target.partition("?")[0].rpartition("/")[2]
-
-    @property
-    def confirms(self) -> bool:
-        """Whether this is a deletion that the answer confirms, naming the id."""
-        if self.method != "DELETE" or self.status != OK:
-            return False
-        try:
-            answer = json.loads(self.body)
-        except ValueError:
-            return False
-        return isinstance(answer, dict) and answer.get("deleted") is True and answer.get("id") == self.id
 
 
 class Cut(Exception):  # noqa: N818 - what happens, no error

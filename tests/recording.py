@@ -64,7 +64,8 @@ class RecordingRegistry(Registry):
         finally:
             acknowledged = None if answer is None or answer == "failed" else time.time()
             resource = Resource(given.get("provider") or self._of or "", kind, id_)
-            self.calls.append(Call(verb, resource, called, acknowledged, "" if answer is None else str(answer), **facts))
+            heard = "" if answer is None else str(answer)  # all but ok are falsy
+            self.calls.append(Call(verb, resource, called, acknowledged, heard, **facts))
         return answer
 
     def _registered(self, said: Iterable[Mapping[str, Any]], called: float, *, acknowledged: bool) -> None:

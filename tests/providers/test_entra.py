@@ -220,7 +220,7 @@ async def test_a_token_that_cannot_be_renewed_yet_is_used_on(
     ended = await remove(provider)
 
     assert (ended.failure, ended.sent) == ("credentials", False)
-    assert b"no Entra token for provider 'openai': the identity endpoint is away" == ended.body
+    assert ended.body.startswith(b"no Entra token for provider 'openai': the identity endpoint is away (")
     assert len(server.asked) == 3
 
 

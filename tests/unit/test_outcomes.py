@@ -166,6 +166,11 @@ def test_the_request_id_is_the_providers() -> None:
     assert Verdict(Outcome.DELETED, status=200, request_id="req_011CVf") == classify(KIND, THREAD, answer)
 
 
+@pytest.mark.parametrize("header", ["apim-request-id", "x-ms-request-id"])
+def test_the_request_id_has_azures_names_too(header: str) -> None:
+    assert classify(KIND, THREAD, reply(500, **{header: "b6a1"})).request_id == "b6a1"
+
+
 @pytest.mark.parametrize("value", ["", "caf\u00e9", "a\x1b[31m"])
 def test_a_request_id_that_is_none_is_left_out(value: str) -> None:
     assert classify(KIND, THREAD, reply(500, x_request_id=value)).request_id is None

@@ -61,8 +61,9 @@ KEY = 'api_key_env = "KEY"'
 @pytest.mark.parametrize(
     ("type_", "base_url", "more", "said"),
     [
-        ("azure-openai", "https://res.openai.azure.com/openai/deployments/gpt", (KEY,), "without a deployment"),
-        ("azure-openai", "https://res.openai.azure.com/openai/deployments/gpt/", (KEY,), "without a deployment"),
+        ("azure-openai", "https://res.openai.azure.com/openai/deployments/gpt", (KEY,), "is one deployment"),
+        ("azure-openai", "https://res.openai.azure.com/openai/deployments/gpt/", (KEY,), "is one deployment"),
+        ("azure-openai", "https://gateway.example.com/openai/deployments/gpt", (KEY,), "is one deployment"),
         ("azure-openai", "https://res.openai.azure.com", (KEY,), '"https://RESOURCE.openai.azure.com/openai/v1"'),
         ("azure-openai", "https://res.openai.azure.com/v1", (KEY,), "is not where this API is"),
         ("azure-openai", "https://res.openai.azure.com/openai", (KEY,), 'or end base_url in "/openai/v1"'),

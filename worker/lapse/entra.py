@@ -20,6 +20,7 @@ INSTALL = "pip install 'lapse[worker,entra]'"
 RENEW_BEFORE = 300.0
 """Seconds before its end from which on a token is renewed."""
 PATIENCE = 30.0
+_HINT = "(is there a managed or workload identity here, or AZURE_TENANT_ID, AZURE_CLIENT_ID and a secret?)"
 
 
 class Token(Protocol):
@@ -134,7 +135,7 @@ class Entra:
                 self._renew_at = now + (self._token.expires_on - now) / 2
                 return self._token
             said = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise NoCredential(f"no Entra token for provider {self._name!r}: {said}") from error
+            raise NoCredential(f"no Entra token for provider {self._name!r}: {said} {_HINT}") from error
         self._token = fetched
         self._renew_at = fetched.expires_on - min(RENEW_BEFORE, (fetched.expires_on - now) / 2)
         return fetched

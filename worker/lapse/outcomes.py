@@ -324,8 +324,11 @@ def _verdict(reply: Reply, outcome: Outcome, now: float | None = None) -> Verdic
     )
 
 
+_REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id")  # the last two are Azure's
+
+
 def _request_id(reply: Reply) -> str | None:
-    text = reply.headers.get("x-request-id", "")
+    text = next((reply.headers[name] for name in _REQUEST_IDS if name in reply.headers), "")
     return text[:128] if text.isascii() and text.isprintable() and text else None
 
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from lapse.kinds.azure import at_azure
 from lapse.kinds.dialect import Dialect, by_name
-from lapse.kinds.kind import Sunset
+from lapse.kinds.kind import Kind, Sunset
 from lapse.kinds.openai import OPENAI
 
 # https://learn.microsoft.com/azure/foundry-classic/agents/concepts/threads-runs-messages
-_SUNSETS = {"services.ai.azure.com": Sunset(date(2027, 3, 31), "conversation (type azure-openai)")}
+_SUNSET = date(2027, 3, 31)
+_SUCCESSORS = {"thread": "conversation", "assistant": "conversation"}
 _KINDS: Mapping[str, Mapping[str, Any]] = {
     "thread": {"listable": True, "probe": "/threads?limit=1"},
     "assistant": {},
@@ -24,10 +25,16 @@ _KINDS: Mapping[str, Mapping[str, Any]] = {
     "vector_store": {},
 }
 
+
+def _sunsets(kind: Kind) -> Mapping[str, Sunset]:
+    successor = _SUCCESSORS.get(kind.name, kind.name)
+    return {"services.ai.azure.com": Sunset(_SUNSET, f"{successor} (type azure-openai)")}
+
+
 FOUNDRY_DIALECT = Dialect(
     kinds=by_name(
         *(
-            replace(at_azure(kind), headers={}, sunsets=_SUNSETS, **_KINDS[kind.name])
+            replace(at_azure(kind), headers={}, sunsets=_sunsets(kind), **_KINDS[kind.name])
             for kind in OPENAI
             if kind.name in _KINDS
         )

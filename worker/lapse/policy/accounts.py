@@ -76,9 +76,11 @@ def _place(given: Given, provider: Provider, dialect: Dialect) -> Iterator[Probl
     if not base_url(provider) and "base_url" not in given.broken:
         yield Problem(at, f'is missing: write where the account is, such as "{dialect.example}"')
     parts = urlsplit(base_url(provider))
-    wrong = "/deployments/" in f"{parts.path}/" or not any(re.fullmatch(end, parts.path) for end in dialect.ends)
-    if is_below(parts.hostname or "", dialect.hosts) and wrong:
-        yield Problem(at, f'is not where this API is: write it as "{dialect.example}", without a deployment')
+    known = any(re.fullmatch(end, parts.path) for end in dialect.ends)
+    if "/deployments/" in parts.path and not known and dialect.ends:
+        yield Problem(at, f'is one deployment, where only a model answers: write it as "{dialect.example}"')
+    elif is_below(parts.hostname or "", dialect.hosts) and not known:
+        yield Problem(at, f'is not where this API is: write it as "{dialect.example}"')
     elif dialect.versioned and re.fullmatch(dialect.versioned, parts.path) and not given.has("api_version"):
         text = f'is missing, and {parts.path} is not served without: write one, or end base_url in "{parts.path}/v1"'
         yield Problem((*given.at, "api_version"), text)

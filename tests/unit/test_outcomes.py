@@ -19,6 +19,8 @@ from lapse.outcomes import (
     limited,
     probe_ok,
     taken_out,
+    unauthorised,
+    unnamed,
 )
 from providers.dialects import DIALECT_ROWS
 from providers.rows import CONVERSATION, FILE, ROWS, STORE, THREAD, Row, error, gone
@@ -332,6 +334,21 @@ def test_limited_carries_the_wait() -> None:
     verdict = limited(Limited("no tokens for 9 s", 9.0), items=3)
 
     assert Verdict(Outcome.LIMITED, retry_after=9.0, detail="no tokens for 9 s", items=3) == verdict
+
+
+def test_a_credential_that_is_not_valid_is_told_from_one_that_may_not() -> None:
+    assert [True, False, False] == [unauthorised(reply(status)) for status in (401, 403, 404)]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(404, True), (410, True), (200, False), (500, False)])
+def test_only_a_kind_whose_absence_is_asked_for_elsewhere_has_an_unnamed_one(
+    status: int,
+    expected: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    elsewhere = next((kind for kinds in KINDS.values() for kind in kinds.values() if kind.absence is not None), None)
+
+    assert not unnamed(KIND, reply(status))
+    assert elsewhere is None or expected is unnamed(elsewhere, reply(status))
 
 
 class TestTakenOut:

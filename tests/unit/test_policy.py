@@ -373,3 +373,14 @@ def test_only_responses_that_go_with_their_conversation_do_not_protect_it() -> N
     ]
 
     assert ["response", None, None] == along
+
+
+def test_an_account_is_told_by_where_it_is_and_not_by_its_key() -> None:
+    text = '[providers.o]\ntype = "openai"\napi_key_env = "K"\n'
+    text += '[policies.c]\nkind = "file"\nttl = "1d"\nanchor = "created_at"\n'
+    (here,) = read(text).accounts.values()
+    (rotated,) = read(text.replace('"K"', '"OTHER"')).accounts.values()
+    (moved,) = read(text.replace('"K"', '"K"\nproject = "proj_1"')).accounts.values()
+
+    assert here.place == rotated.place
+    assert here.place != moved.place

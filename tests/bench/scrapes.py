@@ -14,7 +14,7 @@ from lapse.embedded import EmbeddedRedis
 from lapse.metrics import exposition
 from lapse.model import Partition
 from lapse.policy import Config
-from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS
+from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS
 from lapse.settings import ConfigFile
 
 RECORDS = 1_000_000
@@ -99,8 +99,8 @@ def _work_for_a_month(client: redis.Redis, config: Config) -> None:
 
 def _fields(at: Partition) -> Iterator[str]:
     yield from (f"deletions|{at.policy}|{at.kind}", f"crashes|{at.policy}", "rate_wait_ms||", f"lag_ms|{at.policy}")
-    first = at.policy.endswith("-0")  # guards of the whole registry are counted once for each provider and kind
-    guards = [one for one in GUARDS if one not in ORPHAN_GUARDS and (first or one not in REGISTRY_GUARDS)]
+    first = at.policy.endswith("-0")  # counted once for each provider and kind
+    guards = [one for one in GUARDS if one not in ORPHAN_GUARDS and (first or one not in SHARED_GUARDS)]
     results = [one for one in RESULTS if one != "undecided"]  # what only a listing can be
     for name, words in (("settled", OUTCOMES), ("sweeps", results), ("guard_trips", guards)):
         yield from (f"{name}|{at.policy}|{word}" for word in words)

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.metrics import exposition
 from lapse.policy import Pace
-from lapse.series import GUARDS, ORPHAN_GUARDS, REGISTRY_GUARDS, TABLE
+from lapse.series import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE
 from lapse.settings import ConfigFile
 from world import World
 
@@ -162,7 +162,7 @@ async def test_series_that_alerts_watch_exist_before_anything_happened(scrape: A
     """An increase from nothing to 1 is no increase to Prometheus."""
     seen = scrape()
 
-    for guard in set(GUARDS) - {*ORPHAN_GUARDS, *REGISTRY_GUARDS}:
+    for guard in set(GUARDS) - {*ORPHAN_GUARDS, *SHARED_GUARDS}:
         assert 0 == seen[of("lapse_guard_trips_total", guard=guard)]
     assert 0 == seen[of("lapse_sweeps_total", result="completed")]
     assert 0 == seen[of("lapse_deletions_total", "conversation_item")]

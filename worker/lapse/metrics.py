@@ -18,7 +18,7 @@ from lapse.kinds import KINDS
 from lapse.model import Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule
-from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REGISTRY_GUARDS, REQUEST_BOUNDS, RESULTS, TABLE
+from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS, TABLE
 from lapse.settings import ConfigFile
 from lapse.view import UNMANAGED, PartitionView, SlotView, View
 
@@ -207,7 +207,7 @@ class Scrape:
 def _begin(totals: dict[str, dict[Labels, float]], rule: Rule) -> None:
     """Let the series that alerts watch begin at 0, so that rate() sees their first increment."""
     at, labels = rule.partition, _at(rule.partition)
-    foreign = REGISTRY_GUARDS if rule.orphan else (*REGISTRY_GUARDS, *ORPHAN_GUARDS)
+    foreign = SHARED_GUARDS if rule.orphan else (*SHARED_GUARDS, *ORPHAN_GUARDS)
     guards = [guard for guard in GUARDS if guard not in foreign]
     if any(kinds[at.kind].child for kinds in KINDS.values() if at.kind in kinds):
         totals["lapse_deletions_total"][at.provider, f"{at.kind}_item", at.policy] += 0

@@ -55,8 +55,15 @@ GUARDS = (
 ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk")
 """Guards that only an orphan rule meets."""
 
-REGISTRY_GUARDS = ("registry_lost", "registry_rolled_back", "clock_jumped", "registry_unfit")
-"""Guards that halt everything at once: they are counted once for each provider and kind."""
+SHARED_GUARDS = (
+    "endpoint_missing",
+    "sunset",
+    "identity_changed",
+    "registry_lost",
+    "registry_rolled_back",
+    "clock_jumped",
+)
+"""Guards that halt a whole provider and kind, or everything: counted once for them, not in each partition."""
 
 PARTITION = ("provider", "kind", "policy")
 

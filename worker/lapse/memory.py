@@ -23,6 +23,8 @@ EVERYWHERE = frozenset({LOST, ROLLED_BACK, CLOCK})
 UNFIT = "registry_unfit"
 """Stands as widely, while this Redis must not hold a registry."""
 
+OF_ALL = EVERYWHERE | {UNFIT}
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

@@ -14,7 +14,9 @@ from lapse.cli.arguments import config_option, json_option, provider_option
 from lapse.cli.output import Column
 from lapse.cli.reasons import answer, stopping, unpause
 from lapse.cli.session import Session
+from lapse.control import Halt
 from lapse.log import redact
+from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.settings import registry_source
 from lapse.view import UNMANAGED, PartitionView
@@ -146,7 +148,9 @@ def _line(one: Standing, now: int) -> str:
 def _remarks(
     session: Session, standings: list[Standing], now: int, pauses: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Say what each partition does or waits for, and which command answers it."""
+    """Say what each partition does or waits for, and which command answers it; what concerns all of them, once."""
+    for halt in {halt.reason: halt for one in standings for halt in one.view.halts if halt.reason in OF_ALL}.values():
+        yield from _halted("everything is halted", halt, now, output.BAD)
     for one in standings:
         yield from _remark(session, one, now)
     for scope, pause in pauses.items():
@@ -174,12 +178,10 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
         yield f"{name}: observing: would send {wording.effort(rule, account, view)}.", output.WARN
     elif one.state in {"enforcing", "limited"} and view.due:
         yield f"{name}: {view.due:,} due: {wording.effort(rule, account, view)}.", ""
-    for halt in view.halts:
+    for halt in (halt for halt in view.halts if halt.reason not in OF_ALL):
         stopped = halt in stopping(view)
-        what = f"{'halted' if stopped else 'not swept by one of the workers'}: {halt.reason}: {halt.detail}"
-        since = wording.distance((halt.since - now) / 1000)
-        yield f"{name}: {what} ({since})", output.BAD if stopped else output.WARN
-        yield f"  {answer(halt.reason, halt.plan)}", output.STRONG
+        what = "halted" if stopped else "not swept by one of the workers"
+        yield from _halted(f"{name}: {what}", halt, now, output.BAD if stopped else output.WARN)
     if view.ramped:
         yield f"{name}: a first enforcement goes step by step; the next step follows by itself.", output.WARN
     if view.limited:
@@ -189,6 +191,11 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
         yield f"  lapse quarantine list {wording.plural(rule.partition.kind)}", output.STRONG
     if one.digest and one.digest != rule.digest:
         yield f"{name}: workers have not taken this version of the policy up yet.", output.WARN
+
+
+def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
+    yield f"{what}: {halt.reason}: {halt.detail} ({wording.distance((halt.since - now) / 1000)})", style
+    yield f"  {answer(halt.reason, halt.plan)}", output.STRONG
 
 
 def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:

@@ -26,6 +26,7 @@ from lapse.ledger import Ledger
 from lapse.log import register_url
 from lapse.memory import Known
 from lapse.model import Partition
+from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule, load
 from lapse.settings import DEFAULT, find, registry_source
 from lapse.view import View
@@ -180,7 +181,7 @@ class Session:
     @cached_property
     def view(self) -> View:
         """What the registry shows of the whole."""
-        return View(self.client, self.namespace)
+        return View(self.client, self.namespace, Onlooker(self.known))
 
     def key_of(self, partition: Partition, name: str) -> str:
         """Return the name of one of a partition's keys."""

@@ -57,9 +57,11 @@ class Source:
     scopes: list[str] = field(default_factory=list)
     error: Exception | None = None
     closed: bool = False
+    asked: int = 0
     claims: dict[str, str] = field(default_factory=lambda: {"appid": "client"})
 
     async def get_token(self, *scopes: str) -> Token:
+        self.asked += 1
         await asyncio.sleep(0)
         if self.error:
             raise self.error
@@ -241,6 +243,22 @@ async def test_no_token_is_a_matter_of_credentials(
     assert server.asked == []
     with pytest.raises(ConfigError, match="no Entra token for provider"):
         await provider.authenticate()
+
+
+async def test_a_failure_is_not_asked_for_again_by_each_request_that_waits(
+    provider: Provider, server: Server, clock: Clock, source: Source
+) -> None:
+    source.error = RuntimeError("the identity endpoint is away")
+
+    replies = await asyncio.gather(*(remove(provider) for _ in range(16)))
+    asked = source.asked
+    clock.now += entra.ASK_AGAIN
+    source.error = None
+    later = await remove(provider)
+
+    assert {"credentials"} == {reply.failure for reply in replies}
+    assert (asked, source.asked) == (1, 2)
+    assert (later.status, len(server.asked)) == (200, 1)
 
 
 async def test_the_identity_is_of_tenant_and_client_and_not_of_the_token(

@@ -19,7 +19,8 @@ from lapse.policy import Account
 INSTALL = "pip install 'lapse[worker,entra]'"
 RENEW_BEFORE = 300.0
 """Seconds before its end from which on a token is renewed."""
-PATIENCE = 30.0
+ASK_AGAIN = 10.0
+"""Seconds after a failure during which nobody asks again: sixteen requests must not wait for it one after the other."""
 _HINT = "(is there a managed or workload identity here, or AZURE_TENANT_ID, AZURE_CLIENT_ID and a secret?)"
 
 
@@ -74,15 +75,19 @@ class Entra:
         environ: Mapping[str, str],
         *,
         clock: Callable[[], float],
+        patience: float,
         source: TokenSource | None = None,
     ) -> None:
         self._name = account.name
         self._scope = scope
         self._environ = environ
         self._clock = clock
+        self._patience = patience
         self._source = source or _found_by_azure(account)
         self._token: Token | None = None
         self._renew_at = 0.0
+        self._failure = ""
+        self._failed_at = float("-inf")
         self._turn = asyncio.Lock()
 
     async def current(self) -> str:
@@ -127,15 +132,18 @@ class Entra:
 
     async def _fetch(self) -> Token:
         now = self._clock()
+        if now - self._failed_at < ASK_AGAIN:
+            raise NoCredential(self._failure)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self._patience):
                 fetched = await self._source.get_token(self._scope)
         except Exception as error:
             if self._token and now < self._token.expires_on:
                 self._renew_at = now + (self._token.expires_on - now) / 2
                 return self._token
             said = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise NoCredential(f"no Entra token for provider {self._name!r}: {said} {_HINT}") from error
+            self._failure, self._failed_at = f"no Entra token for provider {self._name!r}: {said} {_HINT}", now
+            raise NoCredential(self._failure) from error
         self._token = fetched
         self._renew_at = fetched.expires_on - min(RENEW_BEFORE, (fetched.expires_on - now) / 2)
         return fetched

@@ -81,7 +81,9 @@ class Provider:
         self._host = self._client.base_url.host
         self._credential: Credential | entra.Entra = Credential(account, environ)
         if account.auth:
-            self._credential = entra.Entra(account, _scope(account), environ, clock=clock, source=tokens)
+            self._credential = entra.Entra(
+                account, _scope(account), environ, clock=clock, patience=timeout, source=tokens
+            )
         self._wire = Wire(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._tally = Tally()

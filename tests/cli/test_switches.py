@@ -259,6 +259,8 @@ def test_a_plan_made_before_the_policy_was_changed_is_made_anew(desk: Desk) -> N
 
 def test_an_orphan_share_is_approved_up_to_what_was_asked(desk: Desk) -> None:
     desk.configure(ORPHANS)
+    desk.worker()
+    desk.raw.hset("lapse:epoch", "created", 1)  # old enough for orphans
     desk.seed(4, kind="assistant", policy="idle")
     desk.worker(sweeps=2)
     assert ["idle|orphan_share"] == list(desk.halts("assistant"))

@@ -9,6 +9,16 @@ OURS = "ours"
 PARTS = 3
 
 
+def stamp(item: Listed, namespace: str, epoch: str) -> tuple[str, str]:
+    """Return what an object's stamp says to a registry, ``ours`` or why it is not, and its policy; "" without one."""
+    parts = item.metadata.get("lapse", "").split("/")
+    if len(parts) != PARTS:
+        return "", ""
+    if parts[0] != namespace:
+        return "other_namespace", parts[2]
+    return (OURS if parts[1] == epoch else "old_epoch"), parts[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Judge:
     """Judges listed objects for one orphan rule of one registry: the namespace in its epoch."""
@@ -20,16 +30,9 @@ class Judge:
 
     def stamp(self, item: Listed) -> str:
         """Return what its stamp says: ``ours``, why it is not, or an empty string if it has none."""
-        parts = item.metadata.get("lapse", "").split("/")
-        if len(parts) != PARTS:
-            return ""
-        namespace, epoch, policy = parts
-        if namespace != self.namespace:
-            return "other_namespace"
-        if epoch != self.epoch:
-            return "old_epoch"
+        said, policy = stamp(item, self.namespace, self.epoch)
         mine = {self.rule.partition.policy, *self.rule.formerly}
-        return OURS if policy in mine else "other_policy"
+        return said if said != OURS or policy in mine else "other_policy"
 
     def spared(self, item: Listed, now: int) -> str | None:
         """Return why it is no orphan at a registry time in milliseconds, or None if the registry has to say more."""

@@ -187,6 +187,18 @@ class Ledger:
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
 
+    async def claim_purged(
+        self, partition: Partition, sweep: SweepSection, ids: Sequence[str], actor: str, *, expected: Expected
+    ) -> Claims:
+        """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
+        begin_by = time.monotonic() + sweep.lease / 2
+        call = self.on(
+            partition, "claim_purged", codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
+            self._max_pending, codec.dump(actor), *expected[1:],
+            parse=lambda reply: _planned(partition, reply, begin_by),
+        )  # fmt: skip
+        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+
     async def claim_planned(
         self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool,
         expected: Expected = UNCHECKED,

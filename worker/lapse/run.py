@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -81,6 +81,9 @@ class Purse:
 
 class Run:
     """One sweep of one partition while it lasts."""
+
+    on_settled: Callable[[Sequence[Settled]], None] | None = None
+    """Told of every outcome that was recorded."""
 
     recheck: Judge | None = None
     """Says why an orphan, read just before its deletion, is none any more."""
@@ -170,6 +173,17 @@ class Run:
             told = {one.resource.id for one in claims.claims} | set(claims.left)
             wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
             return claims
+
+        return await self._claim_named(wanted, crew, claim)
+
+    async def claim_purged(self, wanted: dict[str, int], crew: Crew, actor: str) -> Claims | None:
+        """Take as much of a purge as there are tokens; return what was granted, or None when it is over."""
+
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+            expected = self.means.watch.expected()
+            return await self.means.ledger.claim_purged(
+                rule.partition, settings, list(chosen), actor, expected=expected
+            )
 
         return await self._claim_named(wanted, crew, claim)
 
@@ -350,6 +364,8 @@ class Run:
                     raise
                 await asyncio.sleep(LONGEST_NAP)
         self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
+        if self.on_settled:
+            self.on_settled(settled)
         if refused:
             log.warning("settlement.refused", ids=refused, **named(self.rule.partition))
 

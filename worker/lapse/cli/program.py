@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("switches", "Take pauses back; with --reason, answer halts."),
         "sweep": ("sweeping", "Sweep now, in this process."),
         "orphans": ("candidates", "Show orphan candidates; with --run, look for them now."),
+        "purge": ("purging", "Delete everything of a kind, and ask what is left."),
         "quarantine": ("quarantine", "See to the ids that no worker goes on with."),
         "audit": ("auditing", "Read the record of every intent and outcome."),
     },

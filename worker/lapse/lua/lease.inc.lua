@@ -36,8 +36,8 @@ local function lapse(id, record)
   audit('lapsed', id, record.p, string.format(',"token":%.0f', record.t))
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
-  record.x, record.u, record.t = (record.x or 0) + 1, 1, nil
-  if record.g then
+  record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil
+  if record.g or (record.z and record.q) then
     release_edges(id)
   elseif (record.y or 0) >= 3 then
     quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')

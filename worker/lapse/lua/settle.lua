@@ -32,7 +32,9 @@ local function lag(policy, due)
   count('lag_ms|' .. policy, late)
 end
 
-local function refund(policy)
+local function refund(record)
+  if record.z then return end -- a purge has no pace
+  local policy = record.p
   for _, field in ipairs({ 'pace_used', 'ramp_used' }) do
     if redis.call('HINCRBY', part(policy, 'rules'), field, -1) < 0 then redis.call('HSET', part(policy, 'rules'), field, 0) end
   end
@@ -51,15 +53,15 @@ local function bury(one, record)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
     redis.call('HSET', key('graves'), one.id, cjson.encode(record))
-    refund(record.p)
+    refund(record)
   end
   lag(record.p, one.due)
   write('settled', one, record, one.outcome)
 end
 
 local function again(one, record)
-  if one.act == 'release' or not one.unknown then refund(record.p) end
-  if one.act == 'retry' then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
+  if one.act == 'release' or not one.unknown then refund(record) end
+  if one.act == 'retry' and not record.z then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
   write(({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act], one, record, one.outcome)
   take(one.id, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
@@ -67,7 +69,9 @@ local function again(one, record)
   if one.act == 'touch' and not record.e then
     record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
   end
-  if record.g then
+  local foreign = record.z and record.q
+  record.z = nil
+  if record.g or foreign then
     reply[2] = reply[2] + release_edges(one.id)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
@@ -114,10 +118,13 @@ for _, one in ipairs(batch.settled) do
       bury(one, record)
     elseif one.act == 'quarantine' then
       write('quarantined', one, record, one.outcome)
-      if not one.unknown then refund(record.p) end
+      if not one.unknown then refund(record) end
       take(one.id, record)
-      quarantine(one.id, record, one.reason, one.detail)
-      redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now)
+      if not (record.z and record.q) then
+        record.z = nil
+        quarantine(one.id, record, one.reason, one.detail)
+        redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now)
+      end
     else
       again(one, record)
     end

@@ -1,0 +1,127 @@
+"""The fourth story: everything of a kind, because an operator said so; by the same claim, delete and settle."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from lapse import codec, keys
+from lapse.belonging import stamp
+from lapse.census import registered
+from lapse.crew import Crew
+from lapse.errors import LapseError
+from lapse.ledger import Settled
+from lapse.listing import Listed
+from lapse.means import Means
+from lapse.model import PURGED, Partition
+from lapse.policy import Keep, Rule
+from lapse.run import Report, Run
+from lapse.scripts import Call, script
+
+BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
+CHUNK = 100
+
+
+class Incomplete(LapseError):  # noqa: N818 - the name says the state
+    """The list could not be read to its end; nothing can be said of everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object: its name where lists tell names, whether it is not provably ours, why it is held, if it is kept."""
+
+    id: str
+    name: str = ""
+    foreign: bool = False
+    held: str | None = None
+    kept: bool = False
+
+
+def rule_of(partition: Partition, keep: tuple[Keep, ...], rules: Sequence[Rule]) -> Rule:
+    """Return what a purge goes by: the keep rules, and of the kind's policies what is theirs to say of each object."""
+    return Rule(
+        partition=replace(partition, policy=PURGED), ttl=None, anchor=None, max_age=None, orphan=None, keep=keep,
+        cascade={}, enforce=False, max_deletions=None, max_newly_due=None, touches_stated=True, expect_gone=False,
+        cancel=any(rule.cancel for rule in rules), every=60, formerly=(), digest="purge",
+    )  # fmt: skip
+
+
+async def inventory(means: Means, rule: Rule) -> list[Thing]:
+    """Return everything of the kind: as the provider lists it, or else as the registry knows it.
+
+    Raises:
+        Incomplete: the list ended before its end.
+
+    """
+    at, kind, things = rule.partition, means.provider.kinds[rule.partition.kind], list[Thing]()
+
+    async def take(page: Sequence[Listed]) -> None:
+        rest = iter(page)
+        while chunk := list(islice(rest, CHUNK)):
+            things.extend(await _described(means, rule, chunk))
+
+    if kind.listable:
+        listing = await means.provider.listing(kind, means.flow.spend, take=take)
+        if not listing.complete:
+            raise Incomplete(f"the list of {kind.plural} is not complete: {listing.reason}")
+    else:
+        ids = {id_ async for id_ in registered(means.ledger.carrier, means.ledger.namespace, at.provider, at.kind)}
+        await take([Listed(id_, None, None, {}) for id_ in sorted(ids)])
+    return things
+
+
+async def purge(
+    means: Means, rule: Rule, doomed: Sequence[str], actor: str, advance: Callable[[int], None]
+) -> tuple[Report, set[str], dict[str, str]]:
+    """Delete these ids; return what was settled as gone, and of the others why they were left.
+
+    Raises:
+        RegistryUnavailable: Redis was lost; leases run out by themselves.
+
+    """
+    run = Run(replace(means, settings=replace(means.settings, budget=BUDGET)), rule, None)
+    wanted, gone, left = dict.fromkeys(doomed, 0), set[str](), dict[str, str]()
+
+    def settled(batch: Sequence[Settled]) -> None:
+        for one in batch:
+            if one.act == "done":
+                gone.add(one.id)
+            elif one.act == "release":
+                wanted[one.id] = 0  # for reasons that are not its own: it is begun again while the run goes on
+            else:
+                left[one.id] = f"{one.outcome}: {one.detail}" if one.detail else str(one.outcome)
+        advance(len(gone))
+
+    run.on_settled = settled
+    async with run.crew() as crew:
+        while await _claimed(run, crew, wanted, left, actor):
+            await crew.drain(run.left())
+    return await run.closed(), gone, {**dict.fromkeys(wanted, "not begun"), **left}
+
+
+async def _claimed(run: Run, crew: Crew, wanted: dict[str, int], left: dict[str, str], actor: str) -> bool:
+    """Hand out all that is wanted; False when that is over, or nothing came back."""
+    began = bool(wanted)
+    while wanted:
+        claims = await run.claim_purged(wanted, crew, actor)
+        if claims is None:
+            return False
+        left |= claims.left
+        crew.hand(claims.claims)
+    return began
+
+
+async def _described(means: Means, rule: Rule, items: Sequence[Listed]) -> list[Thing]:
+    ledger, at, epoch = means.ledger, rule.partition, means.watch.epoch
+    stamps = {item.id: stamp(item, ledger.namespace, epoch)[0] for item in items}
+    slot = keys.slot(ledger.namespace, at.provider, at.kind)
+    call = Call(script("describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
+    said = (await ledger.carrier.carry([call]))[0]
+    foreign, held = set(said["foreign"]), said["held"] or {}
+    return [
+        Thing(
+            item.id, item.name or "", item.id in foreign, held.get(item.id),
+            any(keep.matches(item.name, item.metadata) for keep in rule.keep),
+        )
+        for item in items
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
 from lapse.watch import Watch
+from oracle.history import Account as Budget
 from oracle.history import History, Policy, Resource, Violation
 from oracle.verdict import violations
 from recording import RecordingRegistry
@@ -73,6 +75,7 @@ class World:
         self.began = time.time()
         self.policies: list[Policy] = []
         self.stamped: set[Resource] = set()
+        self.budget: float | None = None
         self.unpromised: set[str] = set()
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
@@ -119,6 +122,7 @@ class World:
             evidence.traffic(self.sandbox.requests(), "openai"),
             tuple(evidence.pending_audit(self.url)),
             tuple(self.policies),
+            (Budget("openai", self.budget, max(1, math.ceil(self.budget))),) if self.budget else (),
             metrics=evidence.scrape(self.url, path, {"KEY": KEY}) if self.policies else None,
             ended=time.time(),
             began=self.began,

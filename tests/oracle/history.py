@@ -83,6 +83,8 @@ class Policy:
 
     Where a change takes time to reach the workers, the old version's ``until`` lies after the new one's ``since``:
     while both are in force, either of them may decide. ``orphan`` is the rule's min_age, None where there is none.
+    ``newly`` is max_newly_due, in percent of what is tracked, and at least so many ids; ``touches`` is False where the
+    file says that there are none.
     """
 
     provider: str
@@ -96,6 +98,8 @@ class Policy:
     amount: int | None = None
     window: float = 0.0
     formerly: tuple[str, ...] = ()
+    newly: tuple[float, int] | None = None
+    touches: bool = True
     since: float = 0.0
     until: float = float("inf")
 
@@ -107,6 +111,20 @@ class Account:
     name: str
     rate: float | None = None
     burst: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A time in which nothing of a provider's kind may be deleted: paused, halted, or another registry.
+
+    Two seconds after ``since`` the last DELETE has begun. ``why`` is told with a violation.
+    """
+
+    provider: str
+    kind: str
+    since: float
+    until: float
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,7 @@ class History:
         stamped: Objects that carry our stamp.
         texts: Everything that was written anywhere, by where: logs, errors, answers of the command line.
         secrets: What none of it may hold.
+        quiet: When nothing may have been deleted.
 
     """
 
@@ -150,6 +169,7 @@ class History:
     stamped: frozenset[Resource] = frozenset()
     texts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
+    quiet: tuple[Quiet, ...] = ()
 
 
 class Violation(NamedTuple):

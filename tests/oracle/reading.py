@@ -121,8 +121,13 @@ def _policy(name: str, kind: str, said: Mapping[str, Any], since: float) -> Poli
         enforce=said.get("mode") == "enforce",
         amount=None if pace == "unlimited" else pace["amount"],
         window=0.0 if pace == "unlimited" else seconds(pace["window"]),
-        formerly=tuple(said.get("formerly", ())), since=since,
+        formerly=tuple(said.get("formerly", ())), newly=_newly(said.get("max_newly_due", {})),
+        touches=said.get("touches") != "none", since=since,
     )  # fmt: skip
+
+
+def _newly(said: Any) -> tuple[float, int] | None:
+    return None if said == "unlimited" else (said.get("percent", 20), said.get("at_least", 100))
 
 
 def accounts(text: str) -> Iterator[Account]:

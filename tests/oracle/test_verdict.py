@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from oracle.history import Account, Call, History, Policy, Request, Resource
+from oracle.history import Account, Call, History, Policy, Quiet, Request, Resource
 from oracle.verdict import violations
 
 DAY = 86400.0
 START = 1_800_000_000.0
-CHAT = Policy("openai", "thread", "chat", 7 * DAY, "last_active_at")
+CHAT = Policy("openai", "thread", "chat", 7 * DAY, "last_active_at", touches=False)
 KEY = "sk-planted-0123456789"
 
 
@@ -473,7 +473,7 @@ def test_an_outcome_without_its_answer_is_seen(story: Story) -> None:
         token = told.claim(A, 7 * DAY)
         told.ask(A, 7 * DAY + 0.1, status=status, confirmed=False)
         told.settle(A, 7 * DAY + 0.2, token, outcome)
-        assert ["unconfirmed"] == found(told.history())
+        assert "unconfirmed" in found(told.history())
 
 
 def test_a_claim_that_nothing_ended_is_seen(story: Story) -> None:
@@ -512,3 +512,66 @@ def test_a_secret_is_seen_wherever_it_was_written(story: Story, where: str, spel
     seen = violations(history)
     assert ([] if spelling == "secret" else ["secret"]) == [one.promise for one in seen]
     assert KEY not in str(seen)
+
+
+# --- what guards are there for
+
+
+def test_already_gone_needs_a_sign_that_this_is_the_right_place(story: Story) -> None:
+    story.say("register", other := thread("c"), 9 * DAY)
+    token = story.claim(other, 17 * DAY)
+    story.ask(other, 17 * DAY + 0.1, status=404, confirmed=False)
+    story.settle(other, 17 * DAY + 0.2, token, "already_gone")
+    assert ["unproven"] == found(story.history())
+
+    at = START + 17 * DAY - 60
+    story.requests.append(Request("openai", at, at, "GET", f"/v1/threads/{B.id}", 200))
+    assert [] == found(story.history())
+
+
+def test_new_rules_that_make_many_due_at_once_need_an_approval(story: Story) -> None:
+    for number in range(10):
+        story.say("register", thread(str(number)), 0)
+    shorter = replace(CHAT, ttl=DAY, since=START + 6 * DAY)
+    story.claim(thread("0"), 6 * DAY + 1)
+
+    def judged(percent: float, at_least: int) -> list[str]:
+        careful = replace(shorter, newly=(percent, at_least))
+        return found(story.history(policies=(replace(CHAT, until=START + 6 * DAY), careful)))
+
+    assert "jump" in judged(50, 5)
+    assert "jump" not in judged(50, 20)
+    story.record("resumed", Resource("openai", "thread", ""), 6 * DAY, reason="cutoff_jumped")
+    assert "jump" not in judged(50, 5)
+
+
+def test_passing_time_is_no_jump_and_a_first_enforcement_is_one(story: Story) -> None:
+    story.calls.pop()
+    careful = replace(CHAT, newly=(10, 0))
+    first = replace(careful, enforce=False, until=START + 7 * DAY)
+
+    assert "jump" in found(story.history(policies=(first, replace(careful, since=START + 7 * DAY))))
+    assert "jump" not in found(
+        story.history(
+            policies=(
+                replace(careful, until=START + 6 * DAY),
+                replace(careful, max_age=400 * DAY, since=START + 6 * DAY),
+            )
+        )
+    )
+
+
+def test_idle_claims_without_any_touch_are_seen(story: Story) -> None:
+    stated = replace(CHAT, touches=True)
+    assert [] == found(story.history(policies=(stated,)))
+    story.calls.pop()
+    assert ["untouched"] == found(story.history(policies=(stated,)))
+
+
+def test_a_delete_in_a_quiet_time_is_seen(story: Story) -> None:
+    def quiet(since: float, until: float) -> History:
+        at = START + 7 * DAY
+        return story.history(quiet=(Quiet("openai", "thread", at + since, at + until, "paused"),))
+
+    assert ["quiet"] == found(quiet(-10, 10))
+    assert [] == found(quiet(0, 10)) == found(quiet(-10, 1))

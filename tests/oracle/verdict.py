@@ -15,11 +15,15 @@ unconfirmed  an outcome recorded that no answer bears out
 count        a counter that differs from the history
 lost         an id that was registered, not settled, and is not tracked
 secret       a key or password in anything that was written
+unproven     already_gone without a sign, in the 24 h before, that the provider answers for the right place
+jump         claims by new rules that made more than max_newly_due due at once, without an approval
+untouched    claims by last activity where no touch was ever recorded
+quiet        a DELETE while paused or halted
 """
 
 from collections.abc import Collection, Iterator
 
-from oracle import counts, leaks, lifetimes, limits, wire
+from oracle import counts, guards, leaks, lifetimes, limits, wire
 from oracle.audit import Audit
 from oracle.history import History, Violation
 
@@ -34,5 +38,6 @@ def _all(history: History) -> Iterator[Violation]:
     yield from lifetimes.judge(history, audit)
     yield from wire.judge(history, audit, wire.Wire(history))
     yield from limits.judge(history, audit)
+    yield from guards.judge(history, audit)
     yield from counts.judge(history, audit)
     yield from leaks.judge(history)

@@ -1,0 +1,106 @@
+"""What a guard would have stopped: the accident itself, looked for in what happened."""
+
+from collections.abc import Iterator
+
+from oracle.audit import Audit, Claim
+from oracle.history import History, Policy, Request, Violation
+from oracle.lifetimes import Application
+from oracle.lives import TICK
+from oracle.reading import asked
+
+PROOF = 24 * 3600.0
+HUSH = 2.0
+OK = 200
+
+
+def judge(history: History, audit: Audit) -> Iterator[Violation]:
+    """Yield every accident that a guard is there for."""
+    yield from _unproven(history, audit)
+    yield from _loud(history)
+    application = Application(history, audit)
+    for policy in history.policies:
+        claims = [claim for claim in audit.claims if _of(claim, policy)]
+        if policy.enforce and claims:
+            first = min(claims, key=lambda claim: claim.at)
+            yield from _jumped(history, application, audit, policy, first)
+            yield from _untouched(application, policy, first)
+
+
+def _of(claim: Claim, policy: Policy) -> bool:
+    where = (claim.resource.provider, claim.resource.kind, claim.policy)
+    return where == (policy.provider, policy.kind, policy.name) and policy.since <= claim.at + TICK <= policy.until
+
+
+def _unproven(history: History, audit: Audit) -> Iterator[Violation]:
+    """Yield an already_gone that nothing seen at this provider bears out: a wrong key or project says so of all."""
+    signs = [(one.provider, kind, one.begun) for one in history.requests if (kind := _sign(one))]
+    lifted = [record for record in audit.records if record["event"] == "resumed"]
+    for claim in audit.claims:
+        if not claim.end or (claim.end["event"], claim.outcome) != ("settled", "already_gone"):
+            continue
+        since, at = claim.closed - PROOF, (claim.resource.provider, claim.resource.kind)
+        seen = any((p, k) == at and since <= begun <= claim.closed + TICK for p, k, begun in signs)
+        said = any((one["provider"], one["kind"]) == at and one["at"] / 1000 >= since for one in lifted)
+        if not seen and not said:
+            yield Violation(
+                "unproven", str(claim.resource), f"already_gone at {claim.closed:.3f}, and nothing was seen"
+            )
+            return
+
+
+def _sign(request: Request) -> str | None:
+    """Return the kind of which an object was seen there: read, or deleted as the answer says."""
+    about = asked(request.path)
+    good = request.confirmed or (request.method == "GET" and request.status == OK)
+    return about.kind if about and good else None
+
+
+def _loud(history: History) -> Iterator[Violation]:
+    for quiet in history.quiet:
+        for request in history.requests:
+            about = asked(request.path)
+            here = about and (request.provider, about.kind) == (quiet.provider, quiet.kind)
+            if here and request.method == "DELETE" and quiet.since + HUSH < request.begun < quiet.until:
+                yield Violation(
+                    "quiet", f"{quiet.provider}/{quiet.kind}", f"DELETE at {request.begun:.3f}: {quiet.why}"
+                )
+                break
+
+
+def _jumped(
+    history: History, application: Application, audit: Audit, policy: Policy, first: Claim
+) -> Iterator[Violation]:
+    """Yield a version whose first claims found more newly due than it allows: by it, and not by the one before."""
+    if policy.newly is None or first.by == "orphan":
+        return
+    before = [one for one in history.policies if _follows(policy, one)]
+    tracked, newly = 0, 0
+    for resource in application.calls:
+        life = application.life(resource, first.at)
+        if (resource.provider, resource.kind) != (policy.provider, policy.kind) or not life.tracked:
+            continue
+        if life.policies() & {policy.name, *policy.formerly}:
+            tracked += 1
+            newly += life.latest_due(policy) <= first.at and all(life.latest_due(one) > first.at for one in before)
+    percent, at_least = policy.newly
+    approved = any(one["event"] == "resumed" and one.get("reason") == "cutoff_jumped" for one in audit.records)
+    if newly > max(at_least, tracked * percent / 100) and not approved:
+        seen = f"{newly} of {tracked} newly due at {first.at:.3f}, and claimed"
+        yield Violation("jump", f"{policy.provider}/{policy.kind}/{policy.name}", seen)
+
+
+def _follows(policy: Policy, other: Policy) -> bool:
+    same = (other.provider, other.kind, other.name) == (policy.provider, policy.kind, policy.name)
+    return same and other.enforce and other.since < policy.since
+
+
+def _untouched(application: Application, policy: Policy, first: Claim) -> Iterator[Violation]:
+    """Yield a policy that deletes the idle where nobody ever said that something is used."""
+    if policy.anchor != "last_active_at" or not policy.touches or first.by != "ttl":
+        return
+    for resource, calls in application.calls.items():
+        used = [one for one in calls if one.verb in {"touch", "register"} and one.called <= first.at + TICK]
+        if (resource.provider, resource.kind) == (policy.provider, policy.kind) and len(used) > 1:
+            return
+    seen = f"claims from {first.at:.3f} on, and no touch before"
+    yield Violation("untouched", f"{policy.provider}/{policy.kind}/{policy.name}", seen)

@@ -1,0 +1,204 @@
+"""Each guard is taken out of a real run against a real Redis and the stand-in, and the oracle reports the accident."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lapse import deletion, guard, scripts
+from lapse.guard import Stand, settlement
+from lapse.outcomes import Outcome, Verdict
+from lapse.policy import Pace, Share
+from lapse.proof import Proof
+from world import DAY, World
+
+Cut = Callable[[str, str, str], None]
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Cut:
+    """Return a way to run a script with a part of its text replaced."""
+    original = scripts.script
+    changes: list[tuple[str, str, str]] = []
+
+    def script(name: str) -> scripts.Script:
+        text = original(name).text
+        for where, old, new in changes:
+            if where == name:
+                assert old in text, f"{name}.lua has no {old!r} any more"
+                text = text.replace(old, new)
+        return scripts.Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+    for user in ("lapse.commands", "lapse.flow", "lapse.work"):
+        monkeypatch.setattr(f"{user}.script", script)
+    return lambda name, old, new: changes.append((name, old, new))
+
+
+@pytest.fixture
+def reported(world: World, tmp_path: Path) -> Callable[[], set[str]]:
+    """Return what the oracle finds wrong so far; it is not looked at again when the test is over."""
+
+    def report() -> set[str]:
+        found = {one.promise for one in world.judge(tmp_path)}
+        world.unpromised = found
+        return found
+
+    return report
+
+
+Reported = Callable[[], set[str]]
+
+
+async def test_without_the_hold_check(world: World, cut: Cut, reported: Reported) -> None:
+    cut("claim", "if redis.call('HEXISTS', key('holds'), id) == 1 then", "if false then")
+    cut("hold", "set_aside(id, record, 'parked', now)", "index(id, record)")
+    (id_,) = world.seed(1)
+    world.registry.hold("thread", id_, reason="case 7")
+    await world.sweep()
+    assert {"held"} == reported()
+
+
+async def test_without_the_reference_check(world: World, cut: Cut, reported: Reported) -> None:
+    cut(
+        "claim",
+        "elseif protected(id, redis.call('HGET', part(record.p, 'rules'), 'along') or nil) then",
+        "elseif false then",
+    )
+    (used,) = world.seed(1)
+    world.registry.register("thread", "thread_user", "other", uses=[("thread", used)])
+    await world.sweep()
+    assert {"referenced"} == reported()
+
+
+async def test_without_the_due_check(world: World, cut: Cut, reported: Reported) -> None:
+    cut("claim", "now - rules.ttl", "now")
+    cut("claim", "if due and due <= now then", "if due then")
+    world.seed(3, days=1)
+    await world.sweep()
+    assert {"early"} == reported()
+
+
+async def test_without_forgetting(world: World, cut: Cut, reported: Reported) -> None:
+    cut("forget", "take(id, record)\nreturn { 'ok', release_edges(id) }", "return { 'ok', 0 }")
+    (id_,) = world.seed(1)
+    world.registry.forget("thread", id_)
+    await world.sweep()
+    assert {"forgotten"} <= reported()
+
+
+async def test_without_touching(world: World, cut: Cut, reported: Reported) -> None:
+    cut("touch", "record.a, record.c, record.f = math.max(now, record.f), record.f, nil", "")
+    (id_,) = world.seed(1)
+    world.registry.touch("thread", id_)
+    await world.sweep(anchor="last_active_at")
+    assert {"early"} == reported()
+
+
+async def test_without_moving_to_another_policy(world: World, cut: Cut, reported: Reported) -> None:
+    cut("register", "record.p, record.g, record.q, record.o = policy, nil, nil, nil", "")
+    (id_,) = world.seed(1)
+    world.registry.register("thread", id_, "archive", created_at=time.time() - 30 * DAY)
+    await world.sweep()
+    assert {"moved"} == reported()
+
+
+async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> None:
+    cut("settle", "or record.t ~= one.token then", "then")
+    (id_,) = world.seed(1)
+    means = world.means()
+    await means.ledger.adopt(world.rule)
+    zombie = await means.ledger.claim(world.rule, world.settings, 1)
+    world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
+    await means.ledger.claim(world.rule, world.settings, 1)
+    await means.ledger.claim(world.rule, world.settings, 1, alone=True)
+    late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
+    await means.ledger.settle(world.rule.partition, "id", late, {}, 3, listable=False)
+    assert {"record"} <= reported()
+
+
+async def test_without_intents(world: World, cut: Cut, reported: Reported) -> None:
+    cut("claim", "audit('intent', id, record.p,", "local _ = (")
+    world.seed(1)
+    await world.sweep()
+    assert {"record"} <= reported()
+
+
+async def test_without_a_pace(world: World, cut: Cut, reported: Reported) -> None:
+    cut("claim", "if amount < 0 then return math.huge end", "if true then return math.huge end")
+    world.seed(8)
+    await world.sweep(max_deletions=Pace(amount=3, window=3600))
+    assert {"pace"} == reported()
+
+
+async def test_without_a_request_budget(world: World, cut: Cut, reported: Reported) -> None:
+    cut("take", "if rate < 0 then", "if true then")
+    world.budget = 10.0
+    world.seed(40)
+    await world.sweep(means=world.means(rate=10.0))
+    assert {"rate"} == reported()
+
+
+async def test_with_counters_that_skip(world: World, cut: Cut, reported: Reported) -> None:
+    cut("settle", "count('deletions|' .. record.p .. '|' .. kind)", "")
+    world.seed(2)
+    await world.sweep()
+    assert {"count"} == reported()
+
+
+async def test_with_a_release_that_loses_ids(world: World, cut: Cut, reported: Reported) -> None:
+    cut("settle", "record.o = nil\n    index(one.id, record)\n  else", "local _\n  else")
+    world.seed(1)
+    world.sandbox.faults([{"effect": "error", "status": 401}])
+    await world.sweep()
+    assert {"lost"} == reported()
+
+
+async def test_with_a_proof_that_always_says_yes(
+    world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported
+) -> None:
+    async def proven(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(Proof, "proven", proven)
+    world.seed(5)
+    world.sandbox.faults([{"effect": "wrong_project"}])
+    await world.sweep()
+    assert {"unproven"} == reported()
+
+
+async def test_with_an_answer_that_is_always_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported
+) -> None:
+    monkeypatch.setattr(deletion, "classify", lambda *_, **__: Verdict(Outcome.DELETED, status=200))
+    world.seed(1)
+    world.sandbox.faults([{"method": "DELETE", "effect": "deleted_false"}])
+    await world.sweep()
+    assert {"unconfirmed"} <= reported()
+
+
+ACCIDENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "observing": ("unasked", {"enforce": False}),
+    "a shortened ttl": ("jump", {"ttl": 2 * DAY, "digest": "digest000002", "max_newly_due": Share(20, 10)}),
+    "a first enforcement": ("jump", {"max_newly_due": Share(20, 10)}),
+    "no touches": ("untouched", {"anchor": "last_active_at"}),
+}
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+async def test_with_a_guard_that_lets_everything_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported, accident: str
+) -> None:
+    promise, rule = ACCIDENTS[accident]
+    if accident == "a shortened ttl":
+        world.seed(1)
+        await world.sweep(max_newly_due=Share(20, 10))
+        world.seed(50, days=3)
+    else:
+        world.policies.clear()
+        world.seed(50)
+    monkeypatch.setattr(guard, "stand", lambda *_: Stand(act=True, result="completed"))
+    await world.sweep(**rule)
+    assert {promise} == reported()

@@ -209,6 +209,15 @@ async def test_a_protected_child_keeps_its_parent(family: Family) -> None:
     assert [free] == world.deletes()
 
 
+async def test_nothing_goes_before_it_is_known_that_nothing_protects_the_parent(family: Family) -> None:
+    world = family.world
+    store, (file,) = family.store(), family.files()
+    family.parent(files=(file,), stores=(store,))
+
+    assert {"kept": 1} == dict((await world.sweep(cascade={"file": "protect", "vector_store": "delete"})).outcomes)
+    assert [] == world.deletes()
+
+
 async def test_a_vector_store_takes_its_files_page_by_page_and_leaves_those_of_others(family: Family) -> None:
     world = family.world
     files = family.files(150)

@@ -49,8 +49,9 @@ def active(idle_since: float | None, last_active_at: float | None) -> Verdict | 
 
 
 def follows(rule: Rule, kind: Kind) -> tuple[Child, ...]:
-    """Return the kinds of children about which a policy says more than to leave them."""
-    return tuple(child for child in kind.children if rule.cascade.get(child.kind, "leave") != "leave")
+    """Return the kinds of children about which a policy says more than to leave them; those that protect it first."""
+    said = [child for child in kind.children if rule.cascade.get(child.kind, "leave") != "leave"]
+    return tuple(sorted(said, key=lambda child: rule.cascade[child.kind] != "protect"))
 
 
 def named_inside(rule: Rule, kind: Kind) -> bool:

@@ -14,7 +14,7 @@ from lapse import guard
 from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.deletion import delete
-from lapse.errors import RegistryUnavailable
+from lapse.errors import RegistryError, RegistryUnavailable
 from lapse.heeding import heed
 from lapse.ledger import Claim, Claims, Settled
 from lapse.means import Means, named
@@ -121,7 +121,7 @@ class Run:
     async def _keep_looking(self) -> None:
         while not self._quiet:
             await asyncio.sleep(LOOK_EVERY)
-            with contextlib.suppress(RegistryUnavailable):  # a loss that lasts ends the sweep at its next claim
+            with contextlib.suppress(RegistryError):  # one that lasts ends the sweep at its next claim
                 await self._look()
 
     async def _look(self) -> None:

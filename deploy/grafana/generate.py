@@ -29,7 +29,7 @@ OVERVIEW = dashboard(
             (4, 4, SURROUNDINGS),
             (8, 8, REGISTRY),
             (1, 24, [row("Sweeps")]),
-            (8, 12, SWEEPS),
+            (8, 8, SWEEPS),
         ]
     ),
     "now-24h",

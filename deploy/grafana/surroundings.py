@@ -168,4 +168,10 @@ SWEEPS = [
         unit="opm",
         stack=True,
     ),
+    graph(
+        "Left behind by cascades",
+        "Objects that were left when what they belonged to went, in all: held, used elsewhere, or not provably ours "
+        "(foreign). Nothing deletes them unless a policy of their own does.",
+        [(gauge("lapse_children_left_total"), "{{reason}} {{kind}} {{provider}}")],
+    ),
 ]

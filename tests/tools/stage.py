@@ -55,6 +55,7 @@ POLICIES = (
     policy("jumped", max_newly_due="{ percent = 10, at_least = 1 }", **OPENAI),
     policy("resting", **OPENAI),
     policy("kept", kind="conversation", ttl="30d", **OPENAI),
+    policy("stores", kind="vector_store", cascade='{ file = "delete" }', **OPENAI),
     ORPHANS,
     policy("locked", provider='"refused"'),
     policy("throttled", provider='"busy"'),
@@ -108,6 +109,8 @@ class Stage:
         self.seed(5, "resting")
         self.seed(10, "kept", kind="conversation")
         self.seed(3, "idle", kind="assistant", days=3)
+        theirs = self.accounts["openai"].seed("file", 2)  # nobody registered them
+        self.register(self.accounts["openai"].seed("vector_store", 1, file_ids=theirs), "stores", kind="vector_store")
         self.seed(3, "nowhere")
         self.seed(2, "locked", provider="refused")
         self.seed(2, "throttled", provider="busy")

@@ -13,10 +13,9 @@ import pytest
 from lapse.deletion import delete
 from lapse.embedded import free_port
 from lapse.outcomes import Outcome, after_probe
-from lapse.policy import Account
 from lapse.providers import Provider
 from lapse.sandbox import Sandbox
-from servers.others import SERVERS, Client, program, running
+from servers.others import SERVERS, Client, account, free, program, running
 
 INSTALL = f"npm install --prefix {SERVERS} @copilotkit/aimock@1.43.0"
 KEY = "sk-calibration-0123456789"
@@ -144,17 +143,9 @@ def test_no_known_difference_is_none() -> None:
 @pytest.fixture
 async def provider(aimock: Client) -> AsyncIterator[Provider]:
     """Return lapse's own account at aimock, whose words for a missing file are not OpenAI's."""
-    account = Account(
-        name="aimock", type="openai", base_url=aimock.url, api_key_env="KEY", api_key_file=None, auth=None, rate=None,
-        concurrency=4, not_found=("No such file: {id}",), api_version=None, organization=None, project=None,
-        allow_plaintext=False,
-    )  # fmt: skip
-    async with Provider(account, {"KEY": KEY}) as made:
+    there = account("aimock", "openai", aimock.url, "No such file: {id}")
+    async with Provider(there, {"KEY": KEY}) as made:
         yield made
-
-
-async def _free(requests: int = 1) -> None:
-    """Spend nothing: the server has no budget."""
 
 
 def upload(aimock: Client) -> str:
@@ -165,7 +156,7 @@ def upload(aimock: Client) -> str:
 async def test_lapse_deletes_a_file_once(aimock: Client, provider: Provider) -> None:
     made, kind = upload(aimock), provider.kinds["file"]
 
-    verdicts = [await delete(provider, kind, made, spend=_free) for _ in range(2)]
+    verdicts = [await delete(provider, kind, made, spend=free) for _ in range(2)]
 
     assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
     assert aimock.ask("GET", f"/files/{made}")[0] == 404
@@ -174,7 +165,7 @@ async def test_lapse_deletes_a_file_once(aimock: Client, provider: Provider) -> 
 async def test_lapse_lists_every_file(aimock: Client, provider: Provider) -> None:
     made = [upload(aimock) for _ in range(30)]
 
-    listing = await provider.listing(provider.kinds["file"], _free)
+    listing = await provider.listing(provider.kinds["file"], free)
 
     assert listing.complete
     assert set(made) <= {item.id for item in listing.items}
@@ -183,7 +174,7 @@ async def test_lapse_lists_every_file(aimock: Client, provider: Provider) -> Non
 
 async def test_a_kind_that_it_does_not_serve_is_an_endpoint_that_is_missing(provider: Provider) -> None:
     kind = provider.kinds["vector_store"]
-    verdict = await delete(provider, kind, "vs_1", spend=_free)
+    verdict = await delete(provider, kind, "vs_1", spend=free)
 
     judged = after_probe(kind, verdict, await provider.probe(kind))
 

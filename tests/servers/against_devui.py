@@ -5,11 +5,7 @@ Not collected by a plain run, as its name does not begin with test_: ``make test
 """
 
 import json
-import os
-import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -22,11 +18,11 @@ import redis
 
 from lapse import Registry
 from lapse.deletion import delete
-from lapse.embedded import die_with_parent, free_port
+from lapse.embedded import free_port
 from lapse.outcomes import Outcome
-from lapse.policy import Account
 from lapse.providers import Provider
 from lapse.sandbox import Sandbox
+from servers.others import BIN, Client, account, free, program, running, worker
 
 INSTALL = f"{Path(sys.executable).parent}/python -m pip install agent-framework-devui==1.0.0b261022"
 KEY = "sk-calibration-0123456789"
@@ -157,19 +153,11 @@ def essence(body: dict[str, Any]) -> Any:
 @pytest.fixture(scope="module")
 def devui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Return a DevUI server of this run's own, with no agents in it."""
-    beside = Path(sys.executable).parent / "devui"
-    program = str(beside) if beside.exists() else shutil.which("devui")
-    assert program is not None, f"there is no devui program: {INSTALL}"
     home, port = tmp_path_factory.mktemp("devui"), free_port()
-    environ = {"PATH": os.environ["PATH"], "HOME": str(home), "DEVUI_AUTH_TOKEN": KEY}
-    command = die_with_parent(program, "--headless", "--no-open", "--port", str(port), str(home))
-    with (home / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, env=environ) as process:
-        try:
-            server = Server(f"http://127.0.0.1:{port}/v1")
-            _until_it_answers(server, process, home / "log")
-            yield server
-        finally:
-            process.terminate()
+    command = [program("devui", BIN, install=INSTALL), "--headless", "--no-open", "--port", str(port), str(home)]
+    server = Client(f"http://127.0.0.1:{port}/v1")
+    with running(command, server, f"/conversations/{UNKNOWN}", home, DEVUI_AUTH_TOKEN=KEY):
+        yield Server(server.url)
 
 
 @pytest.fixture(scope="module")
@@ -204,22 +192,14 @@ def test_both_refuse_a_wrong_key(stand_in: Server, devui: Server) -> None:
     assert [status for status, _ in answers] == [401, 401]
 
 
-async def _free(requests: int = 1) -> None:
-    """Spend nothing: neither server has a budget."""
-
-
 async def test_lapse_deletes_a_conversation_once(devui: Server) -> None:
     """DevUI's words for a missing id are not OpenAI's: the account says how to recognise them."""
-    account = Account(
-        name="devui", type="openai", base_url=devui.url, api_key_env="KEY", api_key_file=None, auth=None, rate=None,
-        concurrency=4, not_found=("Conversation {id} not found",), api_version=None, organization=None, project=None,
-        allow_plaintext=False,
-    )  # fmt: skip
     made = json.loads(devui.ask("POST", "/conversations", {})[1])["id"]
-    provider = Provider(account, {"KEY": KEY})
+    there = account("devui", "openai", devui.url, "Conversation {id} not found")
+    provider = Provider(there, {"KEY": KEY})
     try:
         kind = provider.kinds["conversation"]
-        verdicts = [await delete(provider, kind, made, spend=_free) for _ in range(2)]
+        verdicts = [await delete(provider, kind, made, spend=free) for _ in range(2)]
     finally:
         await provider.aclose()
 
@@ -254,38 +234,18 @@ def test_a_worker_deletes_what_is_due_there_and_leaves_the_rest(
     """The whole way: registered, claimed by a Celery worker, deleted by a server that others wrote."""
     made = [json.loads(devui.ask("POST", "/conversations", {})[1])["id"] for _ in range(40)]
     due, alive = made[:30], made[30:]
-    (tmp_path / "retention.toml").write_text(CONFIG.format(url=devui.url))
     with Registry(redis_url, provider="devui", timeout=5) as registry:
         for id_ in due:
             registry.register("conversation", id_, "chat", expires_in="1s")
         registry.register_many({"kind": "conversation", "id": id_, "policy": "chat"} for id_ in alive)
-    environ = os.environ | {"LAPSE_CONFIG": "retention.toml", "LAPSE_REGISTRY__URL": redis_url, "KEY": KEY}
-    celery = [sys.executable, str(Path(sys.executable).parent / "celery"), "-A", "lapse.app", "worker", "--beat"]
-    with (tmp_path / "worker.log").open("wb") as log:
-        worker = subprocess.Popen(die_with_parent(*celery), env=environ, cwd=tmp_path, stdout=log, stderr=log)
-    try:
+    with worker(CONFIG.format(url=devui.url), redis_url, tmp_path, KEY=KEY):
 
         def left() -> int:
             return sum(devui.ask("GET", f"/conversations/{id_}")[0] == 200 for id_ in due)
 
         wait_until(lambda: left() == 0, 40, what="everything due was gone")
-    finally:
-        worker.terminate()
-        worker.wait(30)
 
     assert [200] * 10 == [devui.ask("GET", f"/conversations/{id_}")[0] for id_ in alive]
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         counters: Any = client.hgetall("lapse:{devui:conversation}:counters")
     assert "30" == counters["deletions|chat|conversation"]
-
-
-def _until_it_answers(server: Server, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            server.ask("GET", f"/conversations/{UNKNOWN}")
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise AssertionError(f"devui did not start: {log.read_text()[-2000:]}")

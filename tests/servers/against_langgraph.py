@@ -19,10 +19,9 @@ from lapse.deletion import delete
 from lapse.embedded import free_port
 from lapse.kinds import KINDS
 from lapse.outcomes import Outcome
-from lapse.policy import Account
 from lapse.providers import Provider
 from lapse.sandbox import Sandbox
-from servers.others import SERVERS, Client, program, running, worker
+from servers.others import SERVERS, Client, account, free, program, running, worker
 
 INSTALL = f"python3 -m venv {SERVERS}/langgraph && {SERVERS}/langgraph/bin/pip install 'langgraph-cli[inmem]==0.4.40'"
 GRAPH = "sandbox"
@@ -169,17 +168,8 @@ def test_no_known_difference_is_none() -> None:
 @pytest.fixture
 async def provider(langgraph: Client) -> Any:
     """Return lapse's own account at the server."""
-    account = Account(
-        name="langgraph", type="langgraph", base_url=langgraph.url, api_key_env="KEY", api_key_file=None, auth=None,
-        rate=None, concurrency=4, not_found=(), api_version=None, organization=None, project=None,
-        allow_plaintext=False,
-    )  # fmt: skip
-    async with Provider(account, {"KEY": "lg-0123456789"}) as made:
+    async with Provider(account("langgraph", "langgraph", langgraph.url), {"KEY": "lg-0123456789"}) as made:
         yield made
-
-
-async def _free(requests: int = 1) -> None:
-    """Spend nothing: the server has no budget."""
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +199,7 @@ async def test_lapse_deletes_once(langgraph: Client, provider: Provider, kind: s
     table = provider.kinds[kind]
     object_id = made[table.id_field]
 
-    verdicts = [await delete(provider, table, object_id, spend=_free) for _ in range(2)]
+    verdicts = [await delete(provider, table, object_id, spend=free) for _ in range(2)]
 
     assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
     assert langgraph.ask("GET", f"/{kind}s/{object_id}")[0] == 404
@@ -221,12 +211,12 @@ async def test_lapse_leaves_what_works_alone_and_deletes_it_later(
     busy = thread(langgraph)
     run = begin(langgraph, assistant, busy)
 
-    first = await delete(provider, provider.kinds["thread"], busy, spend=_free)
+    first = await delete(provider, provider.kinds["thread"], busy, spend=free)
     assert (first.outcome, first.detail) == (Outcome.CONFLICT, "its status is busy")
     assert langgraph.ask("GET", f"/threads/{busy}")[0] == 200
 
     assert langgraph.ask("POST", f"/threads/{busy}/runs/{run}/cancel?wait=true", {})[0] < 300
-    second = await delete(provider, provider.kinds["thread"], busy, spend=_free)
+    second = await delete(provider, provider.kinds["thread"], busy, spend=free)
     assert second.outcome is Outcome.DELETED
 
 
@@ -234,8 +224,8 @@ async def test_a_system_assistant_is_kept(langgraph: Client, provider: Provider)
     """The walk deleted the server's own: here is another that says the same of itself."""
     _, made = langgraph.ask("POST", "/assistants", {"graph_id": GRAPH, "metadata": {"created_by": "system"}})
 
-    verdict = await delete(provider, provider.kinds["assistant"], made["assistant_id"], spend=_free)
-    listing = await provider.listing(KINDS["langgraph"]["assistant"], _free)
+    verdict = await delete(provider, provider.kinds["assistant"], made["assistant_id"], spend=free)
+    listing = await provider.listing(KINDS["langgraph"]["assistant"], free)
 
     assert verdict.outcome is Outcome.KEPT
     assert langgraph.ask("GET", f"/assistants/{made['assistant_id']}")[0] == 200

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lapse.embedded import die_with_parent
+from lapse.policy import Account
 
 BIN = Path(sys.executable).parent
 SERVERS = BIN.parent / "servers"
@@ -56,6 +57,18 @@ class Client:
             return reply.status, json.loads(text)
         except ValueError:
             return reply.status, text
+
+
+def account(name: str, type_: str, url: str, *not_found: str) -> Account:
+    """Return lapse's account at a server, with its key in KEY."""
+    return Account(
+        name=name, type=type_, base_url=url, api_key_env="KEY", api_key_file=None, auth=None, rate=None, concurrency=4,
+        not_found=not_found, api_version=None, organization=None, project=None, allow_plaintext=False,
+    )  # fmt: skip
+
+
+async def free(requests: int = 1) -> None:
+    """Spend nothing: these servers have no budget."""
 
 
 @contextlib.contextmanager

@@ -62,6 +62,7 @@ SHARED_GUARDS = (
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",
+    "registry_unfit",
 )
 """Guards that halt a whole provider and kind, or everything: counted once for them, not in each partition."""
 

@@ -83,7 +83,7 @@ def test_an_orphan_rule_without_any_uses_is_halted() -> None:
     stand = guard.stand(ORPHANS, replace(SURVEY, edges=False), PLACE)
 
     assert (False, "halted", "no_uses") == (stand.act, stand.result, stand.halt)
-    assert "ever named a thread in uses" in stand.detail
+    assert "no thread was ever named in the uses" in stand.detail
 
 
 def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None:

@@ -78,8 +78,8 @@ _NO_TOUCHES = (
     'or anchor "{policy}" on created_at, or state touches = "none"'
 )
 _NO_USES = (
-    "no registration ever named a {kind} in uses, so all of them look unused: pass uses= where the application "
-    'registers what uses them, or state uses = "none" in the orphan rule'
+    "no {kind} was ever named in the uses of a registration, so all of them look unused: pass uses= where the "
+    'application registers what uses them, or state uses = "none" in the orphan rule'
 )
 
 

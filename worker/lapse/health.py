@@ -75,12 +75,14 @@ class Health:
             "registry": (True, "answers"),
             "halted": (not halted, "; ".join(halted) or "nothing is"),
             "paused": (True, "; ".join(paused) or "nothing is"),
-            "beat": ticked(config, published.get("beat"), now, "beat has never sent one"),
-            "worker": ticked(config, published.get("tick"), now, "none has come back through a worker"),
+            "beat": ticked(config, published.get("beat"), now, never="beat has never sent one"),
+            "worker": came_back(config, published.get("tick"), now),
         }
 
 
-def ticked(config: Config, stamp: str | None, now: int, never: str) -> tuple[bool, str]:
+def ticked(
+    config: Config, stamp: str | None, now: int, *, never: str, last: str = "the last wake-up"
+) -> tuple[bool, str]:
     """Say whether a wake-up is recent enough: beat sends one each interval of ``[schedule] sweep`` at the least.
 
     Args:
@@ -88,13 +90,20 @@ def ticked(config: Config, stamp: str | None, now: int, never: str) -> tuple[boo
         stamp: When the last one was sent, in registry milliseconds; None if there was none.
         now: Registry time in milliseconds.
         never: What to say if there was none.
+        last: What to call it if there was one.
 
     """
     if stamp is None:
         return False, f"no wake-up: {never}"
     silence = (now - int(stamp)) / 1000
     allowed = max(SHORTEST_SILENCE, SILENT * config.schedule.sweep)
-    return silence <= allowed, f"the last wake-up was sent {silence:.0f} s ago"
+    return silence <= allowed, f"{last} was sent {silence:.0f} s ago"
+
+
+def came_back(config: Config, stamp: str | None, now: int) -> tuple[bool, str]:
+    """Say the same of the wake-ups that went the whole way."""
+    last = "the last wake-up that came back through a worker"
+    return ticked(config, stamp, now, never="none has come back through a worker", last=last)
 
 
 class Server(ThreadingHTTPServer):

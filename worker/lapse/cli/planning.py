@@ -111,7 +111,8 @@ def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
     if view.due > len(one.first) > 0:
         tell(f"... and {view.due - len(one.first):,} more", output.DIM, indent=2)
     for text in _obstacles(one):
-        tell(text, output.WARN, indent=2)
+        # What begins with a space is to be copied.
+        tell(text, output.STRONG if text.startswith(" ") else output.WARN, indent=2)
 
 
 def _orphans(view: PartitionView) -> str:
@@ -126,7 +127,7 @@ def _obstacles(one: Planned) -> list[str]:
     if view.paused:
         said.append("paused: nothing is deleted")
     for halt in stopping(view):
-        said.append(f"halted: {halt.reason}: {halt.detail}; {answer(halt.reason, halt.plan)}")
+        said += [f"halted: {halt.reason}: {halt.detail}", f"  {answer(halt.reason, halt.plan)}"]
     if one.stand and one.stand.halt and not stopping(view):
         said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
     if one.stand is None:
@@ -163,7 +164,7 @@ def _described(session: Session, one: Planned) -> dict[str, Any]:
         "requests": needed,
         "seconds_at_rate": needed / rate if rate else None,
         "first": [{"id": seen.id, "due": (seen.due or 0) / 1000, "governed_by": seen.by} for seen in one.first],
-        "obstacles": _obstacles(one),
+        "obstacles": [text.strip() for text in _obstacles(one)],
     }
 
 

@@ -84,21 +84,21 @@ def _for_redis(url: str) -> str:
 
 def beat(used: Config, published: Mapping[str, str], now: int) -> Finding:
     """Say whether beat has sent a wake-up lately."""
-    lives, detail = health.ticked(used, published.get("beat"), now, "beat has never sent one")
+    lives, detail = health.ticked(used, published.get("beat"), now, never="beat has never sent one")
     fix = "" if lives else "start one: celery -A lapse.app beat, or worker --beat"
     return Finding("beat", Level.OK if lives else Level.FATAL, detail, fix)
 
 
 def workers(used: Config, view: View, published: Mapping[str, str], now: int) -> list[Finding]:
     """Say whether wake-ups come through, and which processes use which version of the config."""
-    lives, detail = health.ticked(used, published.get("tick"), now, "none has come back through a worker")
+    lives, detail = health.came_back(used, published.get("tick"), now)
     fix = "" if lives else "start a worker (celery -A lapse.app worker), or look at its log"
     first = Finding("wake_up", Level.OK if lives else Level.FATAL, detail, fix)
     recent = {name: one for name, one in view.workers().items() if now - one["at"] <= RECENT * 1000}
     if not recent:
         return [first, Finding("workers", Level.FATAL, "no worker has shown itself in ten minutes", "start one")]
-    hosts = len({name.rpartition(":")[0] for name in recent})
-    count = f"{len(recent)} processes on {hosts} hosts in the last ten minutes"
+    hosts = sorted({name.rpartition(":")[0] for name in recent})
+    count = f"in the last ten minutes {len(recent)} on {', '.join(hosts)}"
     other = sorted({f"{name} ({one['hash']})" for name, one in recent.items() if one["hash"] != used.hash})
     if other:
         detail = f"{count}; with another version of the config than {used.hash} here: {', '.join(other[:5])}"

@@ -30,7 +30,7 @@ def test_a_sweep_shows_its_plan_and_asks_before_it_deletes(desk: Desk) -> None:
     ids = desk.seed(5)
     shown = desk.run("sweep", "threads", given="openai\n")
     assert (8, "") == (shown.code, shown.out)
-    assert "openai/thread/chat (enforcing): 5 of 5 due; 5 requests, no rate limit" in shown.err
+    assert "openai/thread/chat (enforcing): 5 of 5 due; at least 10 requests, no rate limit" in shown.err
     assert min(ids) in shown.err
     assert "--confirm=openai to delete up to 5 objects there" in shown.err
     assert [] == desk.sandbox.requests()

@@ -151,3 +151,21 @@ def test_on_a_terminal_the_providers_name_is_typed(desk: Desk) -> None:
     assert 8 == desk.terminal("purge", "assistants", typed="yes").code
     shown = desk.terminal("purge", "assistants", typed="openai")
     assert (0, set()) == (shown.code, desk.sandbox.alive("assistant"))
+
+
+def test_what_is_registered_and_not_listed_is_reported_and_stays_registered(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    desk.seed(2, kind="assistant", policy="idle")
+    old, new = "asst_gone", "asst_registered_just_now"
+    desk.registry.register("assistant", old, "idle", created_at=1_700_000_000, last_active_at=1_700_000_000)
+    desk.registry.register("assistant", new, "idle")
+    shown = desk.good("orphans", "--missing", "assistants")
+    assert f"{old}\n" == shown.out
+    assert "2 assistants listed at openai, 4 registered" in shown.err
+    found = desk.good("orphans", "--missing", "assistants", "--json").json
+    assert (1, [old], 1) == (found["count"], found["missing"], found["recent"])
+    assert desk.registry.get("assistant", old)
+    assert [] == deletes(desk)
+    assert "cannot list threads" in desk.run("orphans", "--missing", "threads").err
+    desk.sandbox.faults([{"method": "GET", "effect": "wrong_project"}])
+    assert 4 == desk.run("orphans", "--missing", "assistants").code

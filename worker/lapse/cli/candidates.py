@@ -11,8 +11,9 @@ import click
 from lapse import durations, keys
 from lapse.belonging import OURS
 from lapse.cli import output, wording
-from lapse.cli.arguments import config_option, confirm_option, json_option, provider_option
+from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
+from lapse.cli.missing import missing
 from lapse.cli.output import Column
 from lapse.cli.performing import checked_plan, perform
 from lapse.cli.session import Hands, Session, confirmed, one_provider
@@ -47,23 +48,36 @@ MEANS = {
 @click.command()
 @click.option("--policy", metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Candidates to show.")
+@click.option("--missing", "kind", type=KIND, metavar="KIND", help="Registered ids that the list does not show.")
 @click.option("--run", is_flag=True, help="List the provider now, and delete what is an orphan by then.")
 @confirm_option
 @provider_option
 @config_option
 @json_option
-def orphans(*, policy: str | None, limit: int, run: bool, confirm: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
+def orphans(
+    *,
+    policy: str | None,
+    limit: int,
+    kind: str | None,
+    run: bool,
+    confirm: str | None,
+    **given: Any,  # noqa: ANN401 - click's
+) -> int:
     """Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
 
+    With --missing KIND the other way round: what is registered, and a complete list does not show. It stays registered.
     A run by hand counts as one complete listing, and only once in the interval in which workers look.
 
     Examples:
       lapse orphans
       lapse orphans --policy idle-assistants --json
+      lapse orphans --missing vector_stores
       lapse orphans --run --confirm=openai
 
     """
     session = Session(given["config"], given["provider"])
+    if kind:
+        return missing(session, kind, limit, as_json=given["as_json"])
     rules = [rule for rule in session.rules(policy=policy) if rule.orphan]
     if not rules:
         raise Refused(Code.USAGE, f"{session.config.path} has no orphan rule like that")

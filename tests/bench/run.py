@@ -5,11 +5,16 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, registrations, scrapes
+from bench import deletions, orphans, registrations, scrapes
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
-PARTS = {"registrations": registrations.measure, "deletions": deletions.measure, "scrapes": scrapes.measure}
+PARTS = {
+    "registrations": registrations.measure,
+    "deletions": deletions.measure,
+    "scrapes": scrapes.measure,
+    "orphans": orphans.measure,
+}
 
 
 def main() -> None:

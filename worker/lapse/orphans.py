@@ -1,5 +1,6 @@
 """The second story: list what can be listed, see the same orphans several times in a row, then the same delete path."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,6 +104,7 @@ class Search:
         self._partition = run.rule.partition
         self._slot = keys.slot(run.means.ledger.namespace, self._partition.provider, self._partition.kind)
         self._found = Findings(0)
+        self._vetting: asyncio.Task[None] | None = None
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
@@ -110,6 +112,7 @@ class Search:
         # Age counts up to here: what is created while pages are read is young.
         self._found = Findings(await means.control.now())
         listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
+        await self._vetted()
         if listing.verdict:
             await means.flow.heed(listing.verdict)
         elif await means.flow.answered():
@@ -183,6 +186,15 @@ class Search:
             found.counts[why] += 1
             if why == "young":
                 found.young(self._judge.ripens(item))
+        await self._vetted()
+        self._vetting = asyncio.create_task(self._vet(left))  # while the next page is on its way
+
+    async def _vetted(self) -> None:
+        if self._vetting:
+            await self._vetting
+
+    async def _vet(self, left: Mapping[str, Listed]) -> None:
+        found = self._found
         for chunk in _chunks(left.values(), CHUNK):
             vetted = await self._on("vet", codec.dump({item.id: self._judge.stamp(item) for item in chunk}))
             found.counts.update(vetted["refused"] or {})

@@ -108,6 +108,14 @@ def plan(desk: Desk) -> None:
     desk.good("plan", "-o", "plan.json")
 
 
+def create_conversations(desk: Desk) -> None:
+    desk.sandbox.seed("conversation", ids=["conv_68a1", "conv_77c0"])
+
+
+def create_vector_store(desk: Desk) -> None:
+    desk.sandbox.seed("vector_store")
+
+
 FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse init": clear,
     "lapse quarantine retry threads thread_abc": quarantine,
@@ -116,6 +124,8 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse quarantine drop threads thread_abc --confirm=openai": quarantine,
     "lapse quarantine undo threads thread_abc --confirm=openai": bury,
     "lapse apply plan.json --confirm=openai": plan,
+    "lapse purge conversations --confirm=openai": create_conversations,
+    "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }

@@ -240,6 +240,8 @@ def test_what_stands_outside_the_due_indexes(desk: Desk, record: dict[str, objec
 def test_a_confirmed_deletion_of_what_can_be_listed_is_remembered(desk: Desk) -> None:
     desk.configure(ORPHANS)
     (id_,) = desk.seed(1, kind="assistant", policy="idle")
+    desk.worker()
+    desk.raw.hset("lapse:epoch", "created", 1)  # old enough for orphans
     desk.worker(sweeps=3)
     assert set() == desk.sandbox.alive("assistant")
     assert "the provider confirmed it." in explained(desk, id_, "assistant")

@@ -91,6 +91,7 @@ def test_what_keys_look_like() -> None:
     assert "lapse:epoch" == keys.epoch("lapse")
     assert "lapse:control" == keys.control("lapse")
     assert "lapse:published" == keys.published("lapse")
+    assert "lapse:workers" == keys.workers("lapse")
 
 
 @pytest.mark.parametrize("name", ["a", "chat", "Chat-2.x_y", "0", "a" * 64])

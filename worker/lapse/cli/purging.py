@@ -38,7 +38,7 @@ def purge(*, kind: str, include_kept: bool, limit: int, confirm: str | None, **g
     created after it is left alone. Interrupted, it can be run again.
 
     Examples:
-      lapse purge assistants --provider foundry
+      lapse purge assistants --provider openai
       lapse purge conversations --confirm=openai
 
     """

@@ -1,4 +1,4 @@
-.PHONY: demo test lint bench format test-servers test-tools chaos picture wheel clean
+.PHONY: demo test test-faults lint bench format test-servers test-tools chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -53,6 +53,10 @@ test-tools: $(VENV)/.stamp
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
+
+# Every fault at its full size. tests/faults/catalogue.py says which test shows what.
+test-faults: $(VENV)/.stamp
+	@LAPSE_TEST_STORIES=500 $(RUN)/python -m pytest tests/faults tests/faults/full_*.py tests/model/test_model.py
 
 # Everything breaks at random while an application goes on: what breaks when follows from the seed.
 SEED ?= 1

@@ -1,10 +1,18 @@
 """What happens to processes, at any size: a test module says which."""
 
+import contextlib
+import os
 import random
+import signal
 import time
 
-from deployment import policy
-from faults.rig import Rig
+from deployment import Process, policy
+from faults.rig import RIG, Rig
+from faults.traffic import Cut, Exchange
+from lapse.scripts import script
+
+ONE_AT_A_TIME = RIG.replace("concurrency = 8", "concurrency = 1").replace('lease = "5s"', 'lease = "3s"')
+RECOVERED = 15.0  # seconds: a lease, a sweep, a process that starts on a busy machine
 
 CHILD_EVERY = 0.5
 WORKER_EVERY = 10.0
@@ -32,3 +40,47 @@ def killed_all_the_time(rig: Rig, *, ids: int, seed: int, within: float, worker_
 
     assert rig.kills > 0
     assert rig.quarantined("chat") == set()
+
+
+class Failpoint:
+    """Kills a worker's children once, at one point of one deletion."""
+
+    def __init__(self, rig: Rig, worker: Process, point: str) -> None:
+        self.hit = False
+        self._rig, self._worker, self._point = rig, worker, point
+        self._settling = False
+        rig.traffic.on_request = self._asked
+        rig.traffic.on_answer = self._answered
+        rig.on_command, rig.on_reply = self._commanded, self._replied
+
+    def _asked(self, exchange: Exchange) -> None:
+        if (
+            exchange.method == "DELETE"
+            and self._point in {"claimed", "executed"}
+            and self._kill()
+            and self._point == "claimed"
+        ):
+            raise Cut
+
+    def _answered(self, exchange: Exchange) -> None:
+        if exchange.method == "DELETE" and self._point == "answered" and self._kill():
+            raise Cut
+
+    def _commanded(self, data: bytes) -> None:
+        self._settling = script("settle").sha.encode() in data
+        if self._settling and self._point == "settling" and self._kill():
+            raise Cut
+
+    def _replied(self, _data: bytes) -> None:
+        if self._settling and self._point == "settled" and self._kill():
+            raise Cut
+
+    def _kill(self) -> bool:
+        if self.hit:
+            return False
+        self.hit = True
+        for child in self._worker.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        self._rig.kills += 1
+        return True

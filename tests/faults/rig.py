@@ -32,6 +32,26 @@ BUSY = ("claims", "waiting", "suspects")
 LAPSE = Path(sys.executable).with_name("lapse")
 
 
+class Taps:
+    """Shows what passes to and from Redis to whoever asked for it; that one may raise ``Cut``."""
+
+    def __init__(self, rig: "Rig") -> None:
+        self._rig = rig
+
+    def sent(self, data: bytes) -> None:
+        """Take what a worker sent."""
+        if self._rig.on_command is not None:
+            self._rig.on_command(data)
+
+    def answered(self, data: bytes) -> None:
+        """Take what Redis answered."""
+        if self._rig.on_reply is not None:
+            self._rig.on_reply(data)
+
+    def ended(self) -> None:
+        """Take note of the end."""
+
+
 class Rig(Deployment):
     """A deployment whose workers reach Redis and the provider through proxies only; the application does not.
 
@@ -53,7 +73,9 @@ class Rig(Deployment):
         super().__init__(directory, server.url, cast("Sandbox", provider), wait_until)
         self.server = server
         self.traffic = Traffic()
-        self.to_redis = Proxy(server.port)
+        self.on_command: Callable[[bytes], None] | None = None
+        self.on_reply: Callable[[bytes], None] | None = None
+        self.to_redis = Proxy(server.port, watch=lambda: Taps(self))
         self.to_provider = Proxy(int(provider.root.rpartition(":")[2]), watch=self.traffic.watcher)
         self.base_url = f"http://127.0.0.1:{self.to_provider.port}/v1"
         self.application = Application(self.registry)

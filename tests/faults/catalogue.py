@@ -1,0 +1,227 @@
+"""Every fault and what shows that it is survived: test ids, those of ``make test-faults`` in modules named full_*."""
+
+CASES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "T1": (
+        "children and workers killed all the time: nothing lost",
+        (
+            "faults/test_crash.py::test_killed_children_and_workers_lose_nothing",
+            "faults/full_crash.py::test_killed_children_and_workers_lose_nothing_of_ten_thousand",
+        ),
+    ),
+    "T2": (
+        "killed after claim, request, answer, and before and after the outcome is recorded",
+        ("faults/full_crash.py::test_a_worker_killed_at_a_point_loses_nothing",),
+    ),
+    "T3": (
+        "TERM in the middle of a sweep",
+        (
+            "celery/test_running.py::test_a_term_ends_new_deletions_within_a_second",
+            "celery/test_running.py::test_a_term_to_the_whole_process_group_cuts_nothing_off",
+            "celery/test_running.py::test_other_pools_delete_and_stop_as_well",
+        ),
+    ),
+    "T4": (
+        "ids that kill their worker",
+        ("faults/full_crash.py::test_ids_that_kill_their_worker_end_in_quarantine_and_the_others_are_deleted",),
+    ),
+    "T5": (
+        "two beats, two workers",
+        ("celery/test_running.py::test_two_beats_and_two_workers_delete_everything_once",),
+    ),
+    "T6": (
+        "a worker stopped for longer than its lease",
+        (
+            "faults/full_crash.py::test_what_a_stopped_worker_says_after_its_lease_is_refused",
+            "sweep/test_sweep.py::test_an_outcome_after_the_lease_was_taken_over_is_refused",
+        ),
+    ),
+    "T7": (
+        "Redis killed among registrations",
+        (
+            "faults/test_registry.py::test_a_killed_redis_loses_no_acknowledged_registration",
+            "faults/full_registry.py::test_a_killed_redis_loses_no_acknowledged_registration_of_ten_thousand",
+        ),
+    ),
+    "T8": (
+        "four restarts of Redis in eight seconds",
+        ("faults/full_registry.py::test_four_restarts_in_eight_seconds",),
+    ),
+    "T9": (
+        "half-open connections",
+        ("faults/full_registry.py::test_half_open_connections_are_left_within_45_seconds",),
+    ),
+    "T10": (
+        "Redis stands still, is far away, resets",
+        (
+            "faults/full_registry.py::test_a_redis_that_stands_still_for_half_a_minute",
+            "faults/full_registry.py::test_a_redis_far_away_deletes_nothing_twice",
+            "faults/full_registry.py::test_connections_that_are_reset_every_five_seconds",
+        ),
+    ),
+    "T11": (
+        "a wiped or wrong registry",
+        (
+            "sweep/test_registry_guards.py::test_a_wiped_registry_halts_everything_and_nothing_is_deleted",
+            "faults/full_registry.py::test_a_wiped_registry_halts_within_one_sweep_and_deletes_nothing",
+        ),
+    ),
+    "T12": (
+        "an older state of the registry",
+        (
+            "sweep/test_registry_guards.py::test_an_older_state_of_the_registry_halts_until_an_operator_takes_it",
+            "faults/full_registry.py::test_an_older_state_of_the_registry_halts",
+        ),
+    ),
+    "T13": (
+        "a full Redis, or one that evicts",
+        (
+            "redis/test_preflight.py::test_a_server_that_may_evict_registered_ids_is_refused",
+            "faults/full_registry.py::test_a_full_redis_refuses_to_register_at_once_and_loses_nothing",
+        ),
+    ),
+    "T14": (
+        "forgotten scripts, a user with few rights",
+        (
+            "redis/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
+            "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",
+        ),
+    ),
+    "T15": ("429 with Retry-After", ("sweep/test_sweep.py::test_retry_after_holds_for_every_worker",)),
+    "T16": ("a third of all requests fails", ("faults/full_provider.py::test_a_third_of_all_requests_fails",)),
+    "T17": (
+        "an outage",
+        (
+            "faults/full_provider.py::test_an_outage_costs_a_probe_now_and_then_and_no_attempt",
+            "sweep/test_bookkeeping.py::test_the_breaker_lets_one_request_through_and_closes_after_a_good_answer",
+        ),
+    ),
+    "T18": (
+        "refused credentials",
+        ("sweep/test_sweep.py::test_credentials_that_are_refused_stop_the_provider_and_use_no_attempt",),
+    ),
+    "T19": (
+        "answers that confirm nothing",
+        (
+            "sweep/test_sweep.py::test_an_answer_that_does_not_confirm_keeps_the_id_and_backs_off",
+            "providers/test_wire.py::test_redirects_are_not_followed",
+        ),
+    ),
+    "T20": (
+        "done, and the answer lost",
+        ("faults/test_provider.py::test_a_deletion_whose_answer_was_lost_is_gone_already_and_counted_once",),
+    ),
+    "T21": ("a conflict", ("unit/test_guard.py::test_an_attempt_counts_only_where_the_answer_is_about_this_id",)),
+    "T22": (
+        "answers slower than the timeout",
+        (
+            "providers/test_wire.py::test_no_answer_in_time",
+            "providers/test_deletion.py::test_executed_but_not_answered",
+        ),
+    ),
+    "T23": (
+        "many partitions, few processes",
+        ("celery/test_running.py::test_more_partitions_than_processes_are_all_served",),
+    ),
+    "T24": (
+        "every id answers 404",
+        (
+            "sweep/test_sweep.py::test_everything_gone_without_a_witness_settles_nothing_and_halts",
+            "sweep/test_sweep.py::test_a_wrong_project_loses_no_id",
+            "sweep/test_sweep.py::test_a_sunset_endpoint_halts_at_its_first_answer",
+        ),
+    ),
+    "T25": ("a canary", ("cli/test_canary.py::*",)),
+    "T26": (
+        "listings that are not whole",
+        (
+            "sweep/test_orphans.py::test_a_listing_that_is_not_complete_decides_nothing",
+            "providers/test_listing.py::test_a_cursor_that_goes_in_circles",
+            "providers/test_listing.py::test_a_list_that_is_not_whole",
+        ),
+    ),
+    "T27": ("listings that shrank", ("sweep/test_orphans.py::test_a_listing_that_shrank_by_half_decides_nothing",)),
+    "T28": (
+        "objects made during a listing",
+        (
+            "sweep/test_orphans.py::test_a_young_assistant_waits",
+            "sweep/test_orphans.py::test_one_named_in_uses_between_two_listings_starts_over",
+        ),
+    ),
+    "T29": ("a worker's clock is wrong", ("sweep/test_registry_guards.py::test_a_worker_that_slept_sees_no_jump",)),
+    "T30": (
+        "Redis' clock jumps",
+        (
+            "sweep/test_registry_guards.py::test_a_clock_that_jumps_ahead_makes_nothing_due",
+            "sweep/test_registry_guards.py::test_a_clock_that_jumps_within_a_sweep_refuses_the_next_claim",
+            "sweep/test_registry_guards.py::test_a_step_back_that_is_made_good_ends_its_halt_by_itself",
+        ),
+    ),
+    "T31": (
+        "durations and times of any shape",
+        (
+            "unit/test_durations.py::test_any_other_text_is_refused_and_never_breaks_anything",
+            "unit/test_codec.py::test_a_time_that_cannot_be_meant",
+            "unit/test_codec.py::test_a_duration_that_cannot_be_meant",
+        ),
+    ),
+    "T32": (
+        "wrong policy files",
+        (
+            "unit/test_policy_refusals.py::test_every_wrong_value_of_every_key_is_refused_on_its_line",
+            "unit/test_policy_refusals.py::test_what_has_no_default_is_missed_where_it_should_stand",
+        ),
+    ),
+    "T33": (
+        "livez and readyz in twelve states",
+        ("sweep/test_health.py::test_there_are_twelve", "sweep/test_health.py::test_state"),
+    ),
+    "T34": (
+        "a policy file replaced while it is read",
+        (
+            "unit/test_settings.py::test_a_file_that_is_being_written_is_taken_when_it_is_whole",
+            "celery/test_running.py::test_a_changed_config_is_used_without_a_restart_and_an_invalid_one_never",
+        ),
+    ),
+    "T35": (
+        "a change that makes much due",
+        (
+            "sweep/test_sweep.py::test_a_shortened_ttl_waits_for_approval",
+            "sweep/test_sweep.py::test_a_first_enforcement_of_much_waits_for_approval",
+        ),
+    ),
+    "T36": (
+        "plan and deed are the same ids",
+        ("sweep/test_same_ids.py::test_observed_planned_swept_and_applied_are_the_same",),
+    ),
+    "T37": ("a cap with workers racing", ("sweep/test_sweep.py::test_max_deletions_is_exact_with_two_workers_racing",)),
+    "T38": (
+        "nothing is not everything, zero not unlimited",
+        (
+            "sweep/test_sweep.py::test_an_empty_partition_sends_nothing",
+            "unit/test_policy_refusals.py::test_every_wrong_value_of_every_key_is_refused_on_its_line",
+        ),
+    ),
+    "T39": ("a pause under full load", ("faults/test_operator.py::test_a_pause_is_quiet_within_two_seconds",)),
+    "T40": (
+        "a hold against a claim",
+        ("faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",),
+    ),
+    "T41": (
+        "a touch against a claim",
+        ("faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",),
+    ),
+    "T42": ("two namespaces on one Redis", ("redis/test_registry.py::test_two_namespaces_on_one_redis_do_not_meet",)),
+    "T52": ("everything at random", ("faults/full_chaos.py::test_everything_breaks_at_random",)),
+}
+
+PROMISES: dict[str, tuple[str, ...]] = {
+    "An id is never lost, whatever dies": ("T1", "T2", "T4", "T6", "T7", "T8", "T9", "T10", "T13", "T52"),
+    "Nothing is deleted that should live": ("T29", "T30", "T31", "T35", "T38", "T40", "T41", "T42"),
+    "Nothing is counted deleted that the provider did not confirm": ("T19", "T20", "T24"),
+    "A wiped, wrong or older registry deletes nothing": ("T11", "T12"),
+    "What is not listed whole is no orphan": ("T26", "T27", "T28"),
+    "An outage, a limit or a refused key costs no id": ("T15", "T16", "T17", "T18", "T21", "T22"),
+    "A mistake in the policy file is refused or waits": ("T32", "T34", "T35"),
+    "An operator is obeyed at once": ("T3", "T36", "T37", "T39"),
+}
+"""What the README promises, and the cases that show it."""

@@ -56,7 +56,7 @@ test-tools: $(VENV)/.stamp
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what.
 test-faults: $(VENV)/.stamp
-	@LAPSE_TEST_STORIES=500 $(RUN)/python -m pytest tests/faults tests/faults/full_*.py tests/model/test_model.py
+	@LAPSE_TEST_STORIES=500 $(RUN)/python -m pytest tests/faults/test_*.py tests/faults/full_*.py tests/model/test_model.py
 
 # Everything breaks at random while an application goes on: what breaks when follows from the seed.
 SEED ?= 1

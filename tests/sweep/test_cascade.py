@@ -140,6 +140,20 @@ async def test_a_stamped_vector_store_is_ours_without_a_registration(family: Fam
     assert 2 == world.counters("vector_store")["requests||read|200"]
 
 
+async def test_a_stamp_whose_policy_is_no_name_is_no_stamp(family: Family) -> None:
+    """Metadata is written by whoever may: a text of theirs would stand in audit records and key names."""
+    world = family.world
+    epoch = await world.means().control.epoch()
+    forged = family.store(ours=False, metadata={"lapse": f'lapse/{epoch}/x","outcome":"deleted'})
+    thread = family.parent(stores=(forged,))
+
+    await world.sweep()
+
+    assert {forged} == world.sandbox.alive("vector_store")
+    assert [thread] == world.deletes()
+    assert {"foreign": 1} == family.left()
+
+
 async def test_what_something_else_uses_stays(family: Family) -> None:
     world = family.world
     (shared,) = family.files()

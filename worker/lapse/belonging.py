@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lapse.keys import NAME
 from lapse.listing import Listed
 from lapse.policy import Orphan, Rule
 
@@ -10,9 +11,12 @@ PARTS = 3
 
 
 def stamp(item: Listed, namespace: str, epoch: str) -> tuple[str, str]:
-    """Return what an object's stamp says to a registry, ``ours`` or why it is not, and its policy; "" without one."""
+    """Return what an object's stamp says to a registry, ``ours`` or why it is not, and its policy; "" without one.
+
+    Whoever may write metadata may write anything there: what could be no policy's name is no stamp.
+    """
     parts = item.metadata.get("lapse", "").split("/")
-    if len(parts) != PARTS:
+    if len(parts) != PARTS or not NAME.fullmatch(parts[2]):
         return "", ""
     if parts[0] != namespace:
         return "other_namespace", parts[2]

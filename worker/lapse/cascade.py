@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from lapse import guard
+from lapse import belonging, guard
 from lapse.answers import Reply, document
 from lapse.deletion import delete
 from lapse.heeding import heed
@@ -212,12 +212,12 @@ class Family:
     async def _stamp(self, kind: Kind, object_id: str) -> str | None:
         """Return the policy in this registry's own stamp on an object, or None."""
         means = self.cascade.means
-        ours = f"{means.ledger.namespace}/{await means.control.epoch()}/"
+        epoch = await means.control.epoch()
         await self.spend(1)
         reply = await means.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        stamp = found.metadata.get("lapse", "") if found else ""
-        return stamp.removeprefix(ours) if stamp.startswith(ours) else None
+        said, policy = belonging.stamp(found, means.ledger.namespace, epoch) if found else ("", "")
+        return policy if said == belonging.OURS else None
 
     async def _attempted(
         self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]

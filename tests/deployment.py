@@ -117,7 +117,7 @@ class Process:
                     found.append(int(entry.parent.name))
         return found
 
-    def wait(self, within: float = 60) -> int:
+    def wait(self, within: float = 20) -> int:
         """Return the exit code."""
         return self._popen.wait(within)
 

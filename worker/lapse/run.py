@@ -109,18 +109,21 @@ class Run:
     async def crew(self) -> AsyncIterator[Crew]:
         """Enter with the hands that delete and the batches that record; pauses, halts and the registry are watched."""
         await self._look()
-        looking = asyncio.create_task(self._keep_looking())
+        over = asyncio.Event()
+        looking = asyncio.create_task(self._keep_looking(over))
         try:
             async with Crew(self.means.provider.concurrency, self._attempt, self._settle, self._unused) as crew:
                 yield crew
         finally:
-            looking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await looking
+            over.set()
+            await looking
 
-    async def _keep_looking(self) -> None:
-        while not self._quiet:
-            await asyncio.sleep(LOOK_EVERY)
+    async def _keep_looking(self, over: asyncio.Event) -> None:
+        # Told, not cancelled: asyncio.wait_for below redis-py may take a cancellation for a reply that just came.
+        while not self._quiet and not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), LOOK_EVERY)
+                return
             with contextlib.suppress(RegistryError):  # one that lasts ends the sweep at its next claim
                 await self._look()
 

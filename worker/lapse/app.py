@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 
+import billiard.pool  # type: ignore[import-untyped]
 import redis
 import structlog
 from celery.app.base import Celery  # type: ignore[import-untyped]
@@ -43,6 +44,10 @@ SWEEP_ORPHANS = "lapse.sweep_orphans"
 HOUSEKEEPING = "lapse.housekeeping"
 
 events = structlog.get_logger("lapse")
+
+# A pool process that ends waits until the worker has read what its tasks returned: up to 30 s, where the worker has
+# stopped reading before. Nobody wants what ours return.
+billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20  # each 0.1 s
 
 
 def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,12 @@ def test_a_loop_that_turned_is_alive_until_it_has_ended(environ: dict[str, str])
     assert "no worker runs here" in heartbeat.read("worker", environ).detail
 
 
+def test_a_file_read_right_after_it_was_written_is_not_of_a_time_ahead(environ: dict[str, str]) -> None:
+    for _ in range(100):
+        assert Heartbeat("worker", environ).turned()
+        assert heartbeat.read("worker", environ).ok
+
+
 def test_a_loop_that_stands_still_is_not(environ: dict[str, str]) -> None:
     assert (True, "its loop turned 100 s ago") == aged(environ, 100)
     assert not aged(environ, 121).ok

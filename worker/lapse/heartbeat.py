@@ -57,7 +57,7 @@ class Heartbeat:
         if now - self._written < 1:
             return True
         self._written = now
-        text = json.dumps({"at": round(now, 3), "stale_after": self._stale, "pid": os.getpid()})
+        text = json.dumps({"at": now, "stale_after": self._stale, "pid": os.getpid()})
         fresh = self.path.with_suffix(f".{os.getpid()}")
         try:
             self._own_folder()

@@ -231,6 +231,8 @@ def _beat_starts(**_: object) -> None:
 
 def _embedded_beat_starts(**_: object) -> None:
     set_pdeathsig("SIGTERM")  # a worker that is killed takes its beat with it
+    if os.getppid() != app.host.pid:  # it was killed before that
+        raise SystemExit
 
 
 def _worker_ends(**_: object) -> None:

@@ -74,6 +74,7 @@ class Host:
         broker: Celery's Redis.
         stop: Says that all of them are to end.
         children: How many of them run tasks.
+        pid: The process that made this.
         name: Tells this host from all others, and from itself before a restart.
         checked: Whether the registry's Redis was looked at.
         witness: The file in which this host remembers its registry, or None.
@@ -95,6 +96,7 @@ class Host:
         self.broker = broker_source(self.config, environ)
         self.stop = Stop()
         self.children = 1
+        self.pid = os.getpid()
         self.checked = False
         self.name = secrets.token_hex(6)
         self.witness = witness_of(self.config)

@@ -11,6 +11,7 @@ from lapse.cli import output
 from lapse.cli.codes import Code, Refused
 from lapse.cli.planning import Planned, plan_of
 from lapse.cli.session import Hands, Session
+from lapse.errors import RegistryError
 from lapse.flow import Flow
 from lapse.means import Means
 from lapse.orphans import collect_orphans
@@ -95,20 +96,22 @@ async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[M
 @contextlib.asynccontextmanager
 async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
     """Move the bar by the registry's own counters while a sweep runs."""
-    before = await _settled(hands, rules)
+    before, over = await _settled(hands, rules), asyncio.Event()
 
     async def watch() -> None:
-        while True:
-            await asyncio.sleep(SHOW_EVERY)
-            advance(await _settled(hands, rules) - before)
+        # Told, not cancelled: asyncio.wait_for below redis-py may take a cancellation for a reply that just came.
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), SHOW_EVERY)
+            with contextlib.suppress(RegistryError):  # a bar that stands still ends no sweep
+                advance(await _settled(hands, rules) - before)
 
     watching = asyncio.create_task(watch())
     try:
         yield
     finally:
-        watching.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watching
+        over.set()
+        await watching
 
 
 async def _settled(hands: Hands, rules: Sequence[Rule]) -> int:

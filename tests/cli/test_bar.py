@@ -1,0 +1,55 @@
+"""The bar of a sweep by hand: it ends with the sweep, whatever it was waiting for just then."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from commandline import ENFORCED, Desk
+from lapse.cli import performing
+from lapse.cli.session import Hands, Session
+
+ENOUGH = 60  # seconds for all of them; a bar that went on would never let one end
+
+
+def session_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Session:
+    desk.configure(ENFORCED)
+    for name, value in desk.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(desk.directory)
+    return Session(str(desk.config))
+
+
+def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancellation that came with a reply was lost with it: the bar went on, and the command for ever."""
+    session = session_of(desk, monkeypatch)
+    monkeypatch.setattr(performing, "SHOW_EVERY", 0.0)
+
+    async def work(hands: Hands) -> None:
+        for turns in range(300):
+            async with performing.watched(hands, session.rules("thread"), lambda _n: None):
+                for _ in range(turns % 30):
+                    await asyncio.sleep(0)
+
+    async def within(hands: Hands) -> None:
+        await asyncio.wait_for(work(hands), ENOUGH)
+
+    session.run(within)
+
+
+def test_a_bar_without_a_registry_ends_no_sweep(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(desk, monkeypatch)
+    monkeypatch.setattr(performing, "SHOW_EVERY", 0.01)
+    shown: list[int] = []
+
+    async def work(hands: Hands) -> str:
+        async with performing.watched(hands, session.rules("thread"), shown.append):
+            while not shown:
+                await asyncio.sleep(0.01)
+            desk.raw.config_set("maxclients", 1)
+            desk.raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(0.2)
+            desk.raw.config_set("maxclients", 10_000)
+        return "swept"
+
+    assert "swept" == session.run(work)

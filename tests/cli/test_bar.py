@@ -1,7 +1,6 @@
 """The bar of a sweep by hand: it ends with the sweep, whatever it was waiting for just then."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -40,12 +39,11 @@ def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch)
 def test_a_bar_without_a_registry_ends_no_sweep(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of(desk, monkeypatch)
     monkeypatch.setattr(performing, "SHOW_EVERY", 0.01)
-    shown: list[int] = []
 
     async def work(hands: Hands) -> str:
-        async with performing.watched(hands, session.rules("thread"), shown.append):
-            while not shown:
-                await asyncio.sleep(0.01)
+        moved = asyncio.Event()
+        async with performing.watched(hands, session.rules("thread"), lambda _n: moved.set()):
+            await moved.wait()
             desk.raw.config_set("maxclients", 1)
             desk.raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             await asyncio.sleep(0.2)

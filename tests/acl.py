@@ -1,6 +1,10 @@
 """The users that deploy/redis/lapse.conf ships, on a server of the tests. The default user stays, as administrator."""
 
+import re
+import subprocess
 from pathlib import Path
+
+from lapse.embedded import server_binary
 
 SHIPPED = Path(__file__).parents[1] / "deploy" / "redis" / "lapse.conf"
 APPLICATION, WORKER = "lapse-application", "lapse-worker"
@@ -17,6 +21,8 @@ def options(directory: Path) -> tuple[str, ...]:
     for user in (APPLICATION, WORKER):
         text = text.replace(f">CHANGE-ME-{user.removeprefix('lapse-')}", f">{password(user)}")
     text = text.replace("appendonly yes\n", "")  # what a test asks for
+    if not _knows_setinfo():
+        text = text.replace("+client|setinfo ", "")  # as the file says
     file = directory / "lapse.conf"
     file.write_text(text, encoding="utf-8")
     return ("--include", str(file))
@@ -25,3 +31,10 @@ def options(directory: Path) -> tuple[str, ...]:
 def as_user(url: str, user: str) -> str:
     """Return a server's URL with a user's name and password."""
     return url.replace("://", f"://{user}:{password(user)}@", 1)
+
+
+def _knows_setinfo() -> bool:
+    """Return True from Redis 7.2 on, and for Valkey."""
+    shown = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    version = re.search(r"v=(\d+)\.(\d+)", shown)
+    return version is None or (int(version[1]), int(version[2])) >= (7, 2)

@@ -76,7 +76,9 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "a full Redis, or one that evicts",
         (
             "redis/test_preflight.py::test_a_server_that_may_evict_registered_ids_is_refused",
-            "faults/full_registry.py::test_a_full_redis_refuses_to_register_at_once_and_loses_nothing",
+            "sweep/test_full_redis.py::*",
+            "faults/full_registry.py::test_a_full_redis_refuses_new_ids_at_once_and_goes_on_deleting",
+            "faults/full_registry.py::test_a_full_redis_that_is_the_broker_too_loses_nothing",
         ),
     ),
     "T14": (

@@ -44,6 +44,10 @@ class Clocked:
         finally:
             self._client.connection_pool.release(connection)
 
+    async def write(self, *commands: Sequence[Any]) -> list[Any]:
+        """Run plain writes."""
+        return await self.run(commands)
+
     def say(self, operation: Operation[T]) -> T:
         """Run what an application says."""
         return operation.finish([call.parse(self._eval(call)) for call in operation.calls])

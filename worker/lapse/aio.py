@@ -1,10 +1,12 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -15,7 +17,7 @@ from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
-from lapse.scripts import Call, packed
+from lapse.scripts import Call, packed, script
 
 T = TypeVar("T")
 
@@ -25,6 +27,8 @@ class Carrier:
 
     def __init__(self, url: str, timeout: float, **options: Any) -> None:  # noqa: ANN401 - redis-py's own options
         self._timeout = timeout
+        self._heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._in_doubt = 0.0
         self._pool = redis.asyncio.ConnectionPool.from_url(
             url, socket_connect_timeout=timeout, socket_timeout=timeout, protocol=2, **options
         )
@@ -62,6 +66,18 @@ class Carrier:
             raise TypeError("bytes in a command: decode a reply before it is sent again")
         return await self._send([packed(*command) for command in commands])
 
+    async def write(self, *commands: tuple[str | float, ...]) -> list[Any]:
+        """Run plain writes in one round trip, each to the one key that its command names; a full Redis takes them too.
+
+        Raises:
+            RegistryUnavailable: no answer in time.
+            RegistryRefused: Redis refused one of them; those after it were carried out all the same.
+
+        """
+        return await self.carry(
+            Call(script("write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
+        )
+
     async def _send(self, commands: list[bytes]) -> list[Any]:
         try:
             async with asyncio.timeout(self._timeout):
@@ -70,16 +86,25 @@ class Carrier:
                 except redis.ConnectionError:
                     return await self._exchange(commands)
         except (redis.RedisError, OSError, TimeoutError) as error:
+            if isinstance(error, redis.TimeoutError | TimeoutError):
+                self._in_doubt = time.monotonic()
             raise translated(error) from None
 
     async def _exchange(self, commands: list[bytes]) -> list[Any]:
         connection = await self._pool.get_connection()
         try:
+            if self._heard.get(connection, self._in_doubt) < self._in_doubt:
+                # Half open like the one that timed out, perhaps: each of them would cost its own timeout.
+                await connection.disconnect(nowait=True)
+                await connection.connect()
             await connection.send_packed_command(commands, check_health=False)
-            return [await self._reply(connection) for _ in commands]
+            replies = [await self._reply(connection) for _ in commands]
         except BaseException:  # cancelled or failed: what is still to come would be taken for another's reply
             await connection.disconnect(nowait=True)
             raise
+        else:
+            self._heard[connection] = time.monotonic()
+            return replies
         finally:
             await self._pool.release(connection)
 
@@ -92,6 +117,10 @@ class Carrier:
             return await connection.read_response()
         except redis.ResponseError as error:
             return error
+
+
+def _unread(reply: Any) -> Any:  # noqa: ANN401 - what the command says
+    return reply
 
 
 class AsyncRegistry:

@@ -37,6 +37,7 @@ from lapse.errors import ConfigError
 from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat
 from lapse.host import Host
 from lapse.policy import Config
+from lapse.scripts import script
 from lapse.work import REGISTRY_TIMEOUT
 
 SWEEP_EXPIRED = "lapse.sweep_expired"
@@ -77,13 +78,14 @@ class Pulse:
             url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
         )
         self._key = keys.published(namespace)
+        self._write = self._client.register_script(script("write").text)
 
     def __call__(self) -> int | None:
         """Publish and return registry time in milliseconds, or None while the registry is away."""
         try:
             reply: Any = self._client.time()
             now = int(reply[0]) * 1000 + int(reply[1]) // 1000
-            self._client.hset(self._key, "beat", str(now))
+            self._write(keys=[self._key], args=["HSET", "beat", now])
         except (redis.RedisError, OSError) as error:
             events.warning("beat.unstamped", error=f"the registry did not answer: {error}")
             return None

@@ -48,7 +48,7 @@ class Control:
         (stored,) = await self._carrier.run([("HGET", key, "id")])
         if stored is None:
             now = await self.now()
-            await self._carrier.run([("HSETNX", key, "id", secrets.token_hex(6)), ("HSETNX", key, "created", now)])
+            await self._carrier.write(("HSETNX", key, "id", secrets.token_hex(6)), ("HSETNX", key, "created", now))
             (stored,) = await self._carrier.run([("HGET", key, "id")])
         return str(stored.decode())
 
@@ -71,7 +71,7 @@ class Control:
         """
         who = by or actor()
         stored = codec.dump({"actor": who, "reason": reason, "since": await self.now()})
-        await self._carrier.run([("HSET", keys.control(self._namespace), scope, stored)])
+        await self._carrier.write(("HSET", keys.control(self._namespace), scope, stored))
         await self._audit_all(scope, slots, "paused", why=reason, actor=who)
 
     async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:
@@ -106,12 +106,12 @@ class Control:
             (fields,) = await self._carrier.run([("HKEYS", key)])
             lost = [name.decode().partition("|")[2] for name in fields if name.startswith(b"lost|")]
             for epoch in lost:
-                await self._carrier.run([("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}")])
+                await self._carrier.write(("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}"))
         if reason == ROLLED_BACK:
             # As young as a new registry: what it no longer knows must not make anything look unreferenced.
-            await self._carrier.run([("HINCRBY", key, "sequence", REWIND), ("HSET", key, "created", now)])
+            await self._carrier.write(("HINCRBY", key, "sequence", REWIND), ("HSET", key, "created", now))
         if reason == CLOCK:
-            await self._carrier.run([("HSET", key, "at", now, "clock_accepted", now)])
+            await self._carrier.write(("HSET", key, "at", now, "clock_accepted", now))
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Return every pause by scope."""
@@ -129,9 +129,9 @@ class Control:
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         policy = "*" if whole_kind else partition.policy
         stored = {"since": await self.now(), "detail": detail, **({"plan": plan} if plan else {})}
-        (new,) = await self._carrier.run([("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored))])
+        (new,) = await self._carrier.write(("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored)))
         if new:
-            await self._carrier.run([("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1)])
+            await self._carrier.write(("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1))
             await self._restart_step(partition)
             await self._audit(
                 partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail, actor="lapse"
@@ -144,14 +144,14 @@ class Control:
         rules = keys.partition(self._namespace, at.provider, at.kind, at.policy) + keys.RULES
         (begun,) = await self._carrier.run([("HEXISTS", rules, "ramp_cap")])
         if begun:
-            await self._carrier.run([("HSET", rules, "ramp_from", await self.now())])
+            await self._carrier.write(("HSET", rules, "ramp_from", await self.now()))
 
     async def retry(self, provider: str) -> bool:
         """Let an open breaker's next attempt through now; False if it is closed."""
         key = keys.flow(self._namespace, provider)
         (since,) = await self._carrier.run([("HGET", key, "breaker_since")])
         if since is not None:
-            await self._carrier.run([("HSET", key, "breaker_until", 0)])
+            await self._carrier.write(("HSET", key, "breaker_until", 0))
         return since is not None
 
     async def halts(self, slots: Iterable[tuple[str, str]]) -> list[Halt]:
@@ -177,7 +177,7 @@ class Control:
     async def publish(self, fields: Mapping[str, str | int]) -> None:
         """Publish what worker processes know, for applications and for ``status``."""
         flat = [part for pair in fields.items() for part in pair]
-        await self._carrier.run([("HSET", keys.published(self._namespace), *flat)])
+        await self._carrier.write(("HSET", keys.published(self._namespace), *flat))
 
     async def published(self) -> dict[str, str]:
         """Return what worker processes published."""
@@ -201,7 +201,7 @@ class Control:
     async def _audit(self, provider: str, kind: str, event: str, **facts: str) -> None:
         record = {"at": await self.now(), "event": event, "provider": provider, "kind": kind, **facts}
         stream = keys.slot(self._namespace, provider, kind) + keys.AUDIT
-        await self._carrier.run([("XADD", stream, "*", "e", codec.dump(record))])
+        await self._carrier.write(("XADD", stream, "*", "e", codec.dump(record)))
 
 
 def _covering(partition: Partition, scopes: Container[str]) -> str | None:

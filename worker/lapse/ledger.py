@@ -312,16 +312,16 @@ class Ledger:
         """Add to counters of a slot that no settled claim carries."""
         key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.COUNTERS
         if counters:
-            await self.carrier.run([("HINCRBY", key, field, n) for field, n in counters.items()])
+            await self.carrier.write(*(("HINCRBY", key, field, n) for field, n in counters.items()))
 
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""
-        await self.carrier.run([("HSET", self._prefix(partition) + keys.RULES, *_flat(fields))])
+        await self.carrier.write(("HSET", self._prefix(partition) + keys.RULES, *_flat(fields)))
 
     async def settle_at(self, partition: Partition, place: str) -> None:
         """Write down the account that the ids of a slot belong to, unless one is written down."""
         key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.MARKS
-        await self.carrier.run([("HSETNX", key, "place", place)])
+        await self.carrier.write(("HSETNX", key, "place", place))
 
     async def rename(self, rule: Rule) -> int:
         """Move what was registered under the rule's old names to it; return how many ids."""
@@ -348,7 +348,7 @@ class Ledger:
         """Read a once-only fact of a slot, or write it first."""
         key = keys.slot(self.namespace, provider, kind) + keys.MARKS
         if value is not None:
-            await self.carrier.run([("HSET", key, field, value)])
+            await self.carrier.write(("HSET", key, field, value))
             return value
         stored = (await self.carrier.run([("HGET", key, field)]))[0]
         return None if stored is None else int(stored)

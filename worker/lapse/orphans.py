@@ -129,7 +129,7 @@ class Search:
     async def ripe(self, listing: Listing) -> dict[str, Ripe]:
         """Count the listing, and return every candidate seen often enough in a row."""
         carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
-        (number,) = await carrier.run([("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1)])
+        (number,) = await carrier.write(("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1))
         for chunk in _chunks(found.candidates.items(), CHUNK):
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})

@@ -37,20 +37,18 @@ class Shrinkage:
         if short and (accepted is None or listed < int(accepted) * SHRUNK_BELOW):
             self._shrunken = True
             return f"the listing has {listed} objects; at least half of {expected} were expected"
-        await carrier.run(
-            [
-                ("HSET", self._name, "count", listed, "deleted", deleted),
-                ("HDEL", self._name, self._doubts, self._accepted),
-            ]
+        await carrier.write(
+            ("HSET", self._name, "count", listed, "deleted", deleted),
+            ("HDEL", self._name, self._doubts, self._accepted),
         )
         return None
 
     async def halt(self, why: str) -> bool:
         """Halt if this is how listings have looked several times in a row: nothing but an operator would end it."""
         carrier = self._means.ledger.carrier
-        if not self._shrunken or (await carrier.run([("HINCRBY", self._name, self._doubts, 1)]))[0] < DOUBTS:
+        if not self._shrunken or (await carrier.write(("HINCRBY", self._name, self._doubts, 1)))[0] < DOUBTS:
             return False
-        await carrier.run([("HSET", self._name, self._accepted, self._listed), ("HDEL", self._name, self._doubts)])
+        await carrier.write(("HSET", self._name, self._accepted, self._listed), ("HDEL", self._name, self._doubts))
         if await self._means.control.halt(self._partition, "listing_shrunk", why):
             log.error("guard.tripped", guard="listing_shrunk", detail=why, **named(self._partition))
         return True

@@ -160,7 +160,8 @@ class Work:
         self._shown = time.monotonic()
         now, name = await self._control.now(), keys.workers(self._namespace)
         said = {"at": now, "hash": config.hash, "version": __version__}
-        _set, flat = await self._carrier.run([("HSET", name, self._worker, json.dumps(said)), ("HGETALL", name)])
+        await self._carrier.write(("HSET", name, self._worker, json.dumps(said)))
+        (flat,) = await self._carrier.run([("HGETALL", name)])
         old = [
             worker.decode()
             for worker, text in zip(flat[::2], flat[1::2], strict=True)

@@ -73,7 +73,7 @@ async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
     """Take the account of this policy file for the one whose ids are registered."""
     key = keys.slot(hands.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
     account = _account(session, halt)
-    await hands.carrier.run([("HSET", key, "place", account.place)])
+    await hands.carrier.write(("HSET", key, "place", account.place))
     output.note(f"The {wording.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 

@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Makes rules the ones a partition is swept with, and publishes them to applications.
 -- ARGV[3]: policy, [4]: digest, [5]: the worker's name, the same for all its processes, [6]: JSON of ttl, anchor, max_age, orphan, along, mode,

@@ -1,3 +1,4 @@
+-- @include full
 -- Reads the oldest lines of a slot's audit stream as one text, each with its stream id as "seq".
 -- KEYS[1]: the slot's prefix. ARGV[1]: the mover's token, [2]: its lease (ms), [3]: how many lines.
 -- Returns {count, last id, lines}; count is -1 while another mover holds the slot.

@@ -1,3 +1,4 @@
+-- @include full
 -- Removes what a sink has confirmed from a slot's audit stream, or gives the slot back.
 -- KEYS[1]: the slot's prefix. ARGV[1]: the mover's token, [2]: the id that follows the last confirmed one, or ''.
 -- Returns how many lines were removed. A mover that lost the slot may still trim: it wrote these lines.

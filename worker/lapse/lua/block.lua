@@ -1,3 +1,4 @@
+-- @include full
 -- Keeps every worker from a provider for a while. KEYS[1]: the provider's flow hash.
 -- ARGV[1]: ms, [2]: '' for a Retry-After, else the breaker's reason; failed: an answer that may be an outage's, of [3] weight;
 -- good: a good answer came after such ones; mend: the attempt that an open breaker let through got a good answer.

@@ -1,3 +1,4 @@
+-- @include full
 -- @include candidates
 -- @include budget
 -- @include lease

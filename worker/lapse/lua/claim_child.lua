@@ -1,3 +1,4 @@
+-- @include full
 -- @include budget
 -- @include lease
 -- Leases one id to the worker that is about to delete its parent. A hold, touch, forget or use by something else acknowledged before this wins.

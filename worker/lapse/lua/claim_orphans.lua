@@ -1,3 +1,4 @@
+-- @include full
 -- @include budget
 -- @include orphan
 -- Leases orphan candidates to one worker. Refuses whatever was named, held, touched, registered or forgotten since it was first seen.

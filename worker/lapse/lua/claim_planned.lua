@@ -1,3 +1,4 @@
+-- @include full
 -- @include budget
 -- @include lease
 -- @include due

@@ -1,3 +1,4 @@
+-- @include full
 -- @include lease
 -- Leases what a confirmed purge names to one worker, registered or not. Holds and halts stand above it; a policy's
 -- mode, pace, ramp and references do not.

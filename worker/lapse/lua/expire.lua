@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Gives an id an expiry of its own. ARGV[3]: id, [4]: when (ms) or '' for now.
 -- Returns ok | unknown | too_late (a claim is out; the expiry is recorded).

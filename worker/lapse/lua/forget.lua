@@ -1,3 +1,4 @@
+-- @include full
 -- @include edges
 -- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id.
 -- Returns {ok | unknown | too_late, 1 if edges wait in "released"}.

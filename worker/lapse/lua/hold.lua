@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Stores a hold, whether or not the id is tracked, and parks a tracked id. ARGV[3]: id, [4]: hold (JSON), [5]: end (ms) or ''.
 -- Returns ok | unknown (held all the same) | too_late (a claim is out; no further attempt is made).

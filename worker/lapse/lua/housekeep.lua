@@ -1,3 +1,4 @@
+-- @include full
 -- @include lease
 -- Ends tombstones: an already_gone one keeps its edges until here; and leases that ran out, of policies that nobody sweeps. ARGV[3]: settled before (ms), [4]: at most.
 -- Returns how many ended.

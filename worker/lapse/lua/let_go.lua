@@ -1,3 +1,4 @@
+-- @include full
 -- @include slot
 -- Ends the handing over of a source's edges once they were removed in the slots of their targets.
 -- ARGV[3]: source id, [4...]: the edges that were removed.

@@ -1,3 +1,4 @@
+-- @include full
 -- Looks at the registry's epoch, makes it if there is none, and moves its sequence on, at most once a second.
 -- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or ''.
 -- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.

@@ -1,3 +1,4 @@
+-- @include full
 -- @include edges
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
 -- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again. undo: what was settled already_gone is tracked again.

@@ -126,6 +126,7 @@ for i = 3, #ARGV, 3 do
   local refused = know(policy)
   if refused then return refused end
   if known(id) then
+    redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.inc.lua has it
     last = locate(id, policies)
     update(id, last, policy, facts)
   else

@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Moves ids registered under an old policy name to the policy that says "formerly", with the old partition's baseline.
 -- ARGV[3]: policy, [4]: old name, [5]: at most. Returns how many moved.

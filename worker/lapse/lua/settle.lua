@@ -1,3 +1,4 @@
+-- @include full
 -- @include lease
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,

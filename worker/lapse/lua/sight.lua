@@ -1,3 +1,4 @@
+-- @include full
 -- @include orphan
 -- One complete listing: counts how often in a row each candidate was seen.
 -- ARGV[3]: policy, [4]: number of the listing, [5]: JSON {id: {m: what its stamp says, n: name, c: creation}}.

@@ -1,3 +1,4 @@
+-- @include full
 -- Takes request tokens of a provider: a bucket on Redis TIME that all workers share, which honours Retry-After and the breaker for all of them.
 -- KEYS[1]: the provider's flow hash. ARGV[1]: requests per second, -1: unlimited, [2]: burst, [3]: wanted (negative: give back),
 -- [4]: 1 for the attempt that an open breaker let through, which is let through whole.

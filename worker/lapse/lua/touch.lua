@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Moves last activity to now. Never moves an expiry of its own or a creation. ARGV[3]: id.
 -- Returns ok | unknown | too_late (a claim is out; the touch is recorded and no further attempt ignores it).

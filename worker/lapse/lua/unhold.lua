@@ -1,3 +1,4 @@
+-- @include full
 -- @include record
 -- Removes a hold; the id comes back to where it would stand without it. ARGV[3]: id, [4]: actor (JSON string).
 -- Returns ok | unknown (there was no hold).

@@ -1,3 +1,4 @@
+-- @include full
 -- @include edges
 -- Removes the edges of a source; a target that nothing uses any more comes back. ARGV[3]: "provider|kind|source", [4...]: target ids.
 -- Returns how many targets.

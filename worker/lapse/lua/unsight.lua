@@ -1,3 +1,4 @@
+-- @include full
 -- @include lease
 -- Ends the sightings that a complete listing did not renew, and what was tried of such ids: their record is as before.
 -- ARGV[3]: policy, [4]: number of the listing, [5...]: ids. Returns how many ended.

@@ -1,3 +1,4 @@
+-- @include full
 -- @include orphan
 -- A first look at a page of a listing: which of its objects the next count has to see. Changes nothing.
 -- ARGV[3]: policy, [4]: JSON {id: what its stamp says}.

@@ -1,3 +1,4 @@
+-- @include full
 -- Decides whether a wake-up finds anything to do, and marks the run that it starts.
 -- KEYS[1]: the slot's prefix. ARGV[1]: policy, [2]: when the message was sent (ms) or '', [3]: how long one run makes
 -- others needless (ms).

@@ -169,3 +169,33 @@ def test_what_is_registered_and_not_listed_is_reported_and_stays_registered(desk
     assert "cannot list threads" in desk.run("orphans", "--missing", "threads").err
     desk.sandbox.faults([{"method": "GET", "effect": "wrong_project"}])
     assert 4 == desk.run("orphans", "--missing", "assistants").code
+
+
+def running(desk: Desk) -> Any:
+    """Start a purge of 600 assistants, at most 80 a second."""
+    desk.configure(ASSISTANTS, head=HEAD.replace("rate =", "concurrency = 4\nrate ="))
+    desk.seed(600, kind="assistant", policy="idle")
+    desk.sandbox.latency(0.05)
+    return desk.start("purge", "assistants", "--confirm=openai")
+
+
+def test_a_pause_of_one_policy_ends_one_that_runs(desk: Desk, wait_until: Any) -> None:
+    with running(desk) as process:
+        wait_until(lambda: len(deletes(desk)) > 20, what="some deletions")
+        desk.good("pause", "openai/assistant/idle")
+        paused = len(deletes(desk))
+        out, _err = process.communicate(timeout=WAIT)
+    assert 6 == process.returncode
+    assert "not begun" in out
+    assert len(deletes(desk)) <= paused + 2 * 80 + 4  # two seconds, and what was in flight
+
+
+def test_one_whose_registry_was_emptied_deletes_no_more(desk: Desk, wait_until: Any) -> None:
+    """Nothing tells it any more what is held."""
+    with running(desk) as process:
+        wait_until(lambda: len(deletes(desk)) > 20, what="some deletions")
+        desk.raw.flushall()
+        emptied = len(deletes(desk))
+        process.communicate(timeout=WAIT)
+    assert 6 == process.returncode
+    assert len(deletes(desk)) <= emptied + 2 * 4 + 4  # what was claimed before, and what was in flight

@@ -13,8 +13,10 @@ from lapse.control import Control
 from lapse.errors import ConfigError
 from lapse.health import Health
 from lapse.metrics import exposition
+from lapse.model import PURGED, Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Orphan
+from lapse.purge import inventory, purge, rule_of
 from lapse.settings import ConfigFile
 from lapse.watch import Watch
 from lapse.witness import Witness
@@ -319,3 +321,24 @@ async def test_the_exporter_shows_a_loss_though_no_worker_is_alive(world: World,
     assert not world.raw.exists(EPOCH)
     await world.watch.look()
     assert 1 == exposition(world.raw, file, onlooker)[1].count(b'registry_lost"} 1.0')
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["one-that-remembers", "a-newcomer"])
+async def test_a_purge_that_was_confirmed_under_another_registry_deletes_nothing(
+    world: World, *, remembers: bool
+) -> None:
+    """What was held is held no more, and nobody would know."""
+    rule = rule_of(Partition("openai", "assistant", PURGED), (), [])
+    ids = world.seed(3, kind="assistant")
+    means = world.means()
+    await means.watch.look()
+    assert set(ids) == {thing.id for thing in await inventory(means, rule)}
+
+    world.raw.flushall()
+    world.unpromised = WIPED
+    again = Watch(world.carrier, "lapse", known=means.watch.known if remembers else None)
+    report, gone, left = await purge(world.means(watch=again), rule, ids, "an operator", lambda _n: None)
+
+    assert ("halted" if remembers else "refused") == report.result
+    assert (set(), set(ids)) == (gone, set(left))
+    assert set(ids) <= world.sandbox.alive("assistant")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from lapse import codec, keys
 from lapse.aio import Carrier
 from lapse.commands import actor
 from lapse.memory import CLOCK, LOST, ROLLED_BACK
-from lapse.model import Partition
+from lapse.model import PURGED, Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,12 @@ class Control:
         await self._carrier.write(("XADD", stream, "*", "e", codec.dump(record)))
 
 
-def _covering(partition: Partition, scopes: Container[str]) -> str | None:
-    """Return the widest of these scopes that covers a partition, or None."""
+def _covering(partition: Partition, scopes: Collection[str]) -> str | None:
+    """Return the widest of these scopes that covers a partition, or None. A purge is of every policy of its kind."""
     provider, kind, policy = partition.provider, partition.kind, partition.policy
     mine = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
-    return next((scope for scope in mine if scope in scopes), None)
+    theirs = [scope for scope in scopes if policy == PURGED and scope.startswith(f"{provider}/{kind}/")]
+    return next((scope for scope in (*mine, *theirs) if scope in scopes), None)
 
 
 def plan_hash(partition: Partition, digest: str, guard: str, since: int) -> str:

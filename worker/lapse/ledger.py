@@ -194,7 +194,7 @@ class Ledger:
         begin_by = time.monotonic() + sweep.lease / 2
         call = self.on(
             partition, "claim_purged", codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
-            self._max_pending, codec.dump(actor), *expected[1:],
+            self._max_pending, codec.dump(actor), *expected,
             parse=lambda reply: _planned(partition, reply, begin_by),
         )  # fmt: skip
         return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]

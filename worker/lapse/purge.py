@@ -49,11 +49,15 @@ def rule_of(partition: Partition, keep: tuple[Keep, ...], rules: Sequence[Rule])
 async def inventory(means: Means, rule: Rule) -> list[Thing]:
     """Return everything of the kind: as the provider lists it, or else as the registry knows it.
 
+    From then on the registry says under which epoch it was asked: one that is emptied later knows of no hold.
+
     Raises:
         Incomplete: the list ended before its end.
 
     """
     at, kind, things = rule.partition, means.provider.kinds[rule.partition.kind], list[Thing]()
+    slot = keys.slot(means.ledger.namespace, at.provider, at.kind)
+    await means.ledger.carrier.write(("HSET", slot + keys.MARKS, "purge", means.watch.epoch))
 
     async def take(page: Sequence[Listed]) -> None:
         rest = iter(page)

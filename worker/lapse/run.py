@@ -203,6 +203,7 @@ class Run:
                 self._now = claims.now
                 await self.means.flow.give_back(tokens - len(claims.claims))
                 if claims.status != "ok":
+                    wanted.update(chosen)
                     await self._refused(claims.status)
                     return None
                 return claims
@@ -390,7 +391,7 @@ def _refusals(status: str) -> tuple[str, str]:
         "limited": ("limited", "max_deletions or ramp"),
         "halted": ("halted", ""),
         "superseded": ("refused", "other rules are in force"),
-        "lost": ("refused", "its rules were adopted under another epoch of the registry"),
+        "lost": ("refused", "the registry is not the one that this was decided under"),
         "clock": ("refused", "the claim came too late"),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]

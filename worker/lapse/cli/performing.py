@@ -14,6 +14,7 @@ from lapse.cli.session import Hands, Session
 from lapse.errors import RegistryError
 from lapse.flow import Flow
 from lapse.means import Means
+from lapse.memory import Known
 from lapse.orphans import collect_orphans
 from lapse.policy import Rule
 from lapse.providers import TIMEOUT, Provider
@@ -79,8 +80,11 @@ async def _until_done(means: Means, rule: Rule) -> Report:
 
 
 @contextlib.asynccontextmanager
-async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[Means]:
-    """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order."""
+async def means_of(hands: Hands, session: Session, name: str, known: Known | None = None) -> AsyncIterator[Means]:
+    """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order.
+
+    ``known``: what was seen of the registry when this was decided; None: what the host remembers, if anything.
+    """
     config, stop = session.config, threading.Event()
     account = config.accounts[name]
     loop = asyncio.get_running_loop()
@@ -89,7 +93,7 @@ async def means_of(hands: Hands, session: Session, name: str) -> AsyncIterator[M
     async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
         flow = Flow(hands.carrier, session.namespace, account)
         everything = [rule.partition for rule in config.rules]
-        watch = Watch(hands.carrier, session.namespace, everything, known=session.known)
+        watch = Watch(hands.carrier, session.namespace, everything, known=known or session.known)
         yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules)
 
 

@@ -13,11 +13,15 @@ from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.commands import actor
 from lapse.guard import STANDING
+from lapse.memory import Known
 from lapse.model import PURGED, Partition
 from lapse.policy import Rule
 from lapse.purge import Incomplete, Thing, inventory, rule_of
 from lapse.purge import purge as purge_all
 from lapse.run import Report
+
+Listing = tuple[list[Thing], Known | None]
+"""What there is, and what was seen of the registry then."""
 
 ENDED = {"halted": Code.HALTED, "paused": Code.HALTED, "breaker": Code.TEMPORARY, "stopped": Code.INTERRUPTED}
 
@@ -52,16 +56,16 @@ def purge(*, kind: str, include_kept: bool, limit: int, confirm: str | None, **g
     rule = rule_of(at, () if include_kept else tuple(keep for one in mine for keep in one.keep), mine)
     log.configure("ERROR")
     preflight.start(session.url, session.config)
-    things = session.run(lambda hands: _before(hands, session, rule))
+    things, known = session.run(lambda hands: _before(hands, session, rule))
     doomed = [one for one in things if not one.held and not one.kept]
     _announce(rule, things, doomed, limit)
     if not doomed:
         return _told([_left(one, {}) for one in things], None, as_json=given["as_json"])
     confirmed(at.provider, confirm, f"delete {wording.count(len(doomed), 'object')} there for good")
-    return _perform(session, rule, doomed, as_json=given["as_json"])
+    return _perform(session, rule, doomed, known, as_json=given["as_json"])
 
 
-async def _before(hands: Hands, session: Session, rule: Rule) -> list[Thing]:
+async def _before(hands: Hands, session: Session, rule: Rule) -> Listing:
     at = rule.partition
     for scope, pause in (await hands.control.pauses()).items():
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
@@ -72,13 +76,14 @@ async def _before(hands: Hands, session: Session, rule: Rule) -> list[Thing]:
     return await _listed(hands, session, rule)
 
 
-async def _listed(hands: Hands, session: Session, rule: Rule) -> list[Thing]:
-    async with means_of(hands, session, rule.partition.provider) as means:
+async def _listed(hands: Hands, session: Session, rule: Rule, known: Known | None = None) -> Listing:
+    async with means_of(hands, session, rule.partition.provider, known) as means:
         if rule.partition.kind not in means.provider.kinds:
             raise Refused(Code.USAGE, f"{rule.partition.provider} has no {wording.plural(rule.partition.kind)}")
-        await means.watch.look()
+        if trouble := await means.watch.look():
+            raise Refused(Code.HALTED, f"the registry is not the one that is known: {trouble.reason}: {trouble.detail}")
         try:
-            return await inventory(means, rule)
+            return await inventory(means, rule), means.watch.known
         except Incomplete as error:
             raise Refused(Code.TEMPORARY, str(error)) from None
 
@@ -101,15 +106,15 @@ def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limi
         output.note(f"left alone: {held:,} held, {kept:,} matched by a keep rule", indent=2)
 
 
-def _perform(session: Session, rule: Rule, doomed: Sequence[Thing], *, as_json: bool) -> int:
+def _perform(session: Session, rule: Rule, doomed: Sequence[Thing], known: Known | None, *, as_json: bool) -> int:
     with output.progress("purging", len(doomed)) as advance:
 
         async def work(hands: Hands) -> tuple[Report, set[str], dict[str, str]]:
-            async with means_of(hands, session, rule.partition.provider) as means:
+            async with means_of(hands, session, rule.partition.provider, known) as means:
                 return await purge_all(means, rule, [one.id for one in doomed], actor(), advance)
 
         report, gone, why = session.run(work)
-    there = session.run(lambda hands: _listed(hands, session, rule))
+    there, _known = session.run(lambda hands: _listed(hands, session, rule))
     named = {one.id for one in doomed}
     left = [_left(one, why, late=one.id not in named) for one in there if one.id not in gone]
     lagging = sum(one.id in gone for one in there)

@@ -3,7 +3,8 @@
 -- Leases what a confirmed purge names to one worker, registered or not. Holds and halts stand above it; a policy's
 -- mode, pace, ramp and references do not.
 -- ARGV[3]: what stands for a policy where none is known, [4]: JSON [id], [5]: lease (ms), [6]: worker,
--- [7]: most audit records pending, [8]: actor (JSON string), [9], [10]: between which times it was decided ('' for any).
+-- [7]: most audit records pending, [8]: actor (JSON string), [9]: the epoch under which it was confirmed,
+-- [10], [11]: between which times it has to be now ('' for any).
 -- Returns {status, now, token, 0, JSON {id: why it was left}, [id, due, by, attempts, unknown]...}.
 
 local policies = redis.call('SMEMBERS', key('policies'))
@@ -18,8 +19,10 @@ local function stopped(policy)
 end
 
 if stopped(ARGV[3]) then return { 'halted', now, 0, 0, '{}' } end
+-- A registry that was emptied since knows of no hold.
+if redis.call('HGET', key('marks'), 'purge') ~= ARGV[9] then return { 'lost', now, 0, 0, '{}' } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[7]) then return { 'audit', now, 0, 0, '{}' } end
-if tonumber(ARGV[9]) and (now < tonumber(ARGV[9]) or now > tonumber(ARGV[10])) then return { 'clock', now, 0, 0, '{}' } end
+if tonumber(ARGV[10]) and (now < tonumber(ARGV[10]) or now > tonumber(ARGV[11])) then return { 'clock', now, 0, 0, '{}' } end
 lapsed(ARGV[3], 200)
 for _, policy in ipairs(policies) do lapsed(policy, 200) end
 end_holds()

@@ -18,10 +18,14 @@ from lapse import audit, keys
 from lapse.aio import Carrier
 from lapse.audit import File, Mover, Stdout
 from lapse.errors import ConfigError
+from lapse.seal import Seal
+from lapse.verification import Verification
 
 SLOT = keys.slot("lapse", "openai", "thread")
 STREAM = SLOT + keys.AUDIT
 MOVER = SLOT + "mover"
+CHAIN = SLOT + keys.CHAIN
+KEY = Seal(b"k" * 32)
 
 
 @pytest.fixture
@@ -94,18 +98,95 @@ async def test_what_the_sink_did_not_confirm_stays(carrier: Carrier, raw: redis.
     assert ids(path) == [f"thread_{number}" for number in range(2500)]
 
 
-async def test_a_crash_between_write_and_trim_repeats_lines_under_the_same_seq(
+class Dying(File):
+    """A sink that writes a batch, after which its process is gone."""
+
+    def write(self, lines: bytes) -> None:
+        super().write(lines)
+        raise MemoryError
+
+
+async def test_a_crash_between_write_and_trim_repeats_lines_to_the_last_byte(
     carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
-    write(raw, 10)
     path = tmp_path / "audit.jsonl"
-    path.write_text("".join(f'{{"seq":"{entry}",{line[1:]}\n' for entry, line in entries(raw)))
+    for start in (0, 10):
+        write(raw, 10, start)
+        with pytest.raises(MemoryError):
+            await Mover(carrier, "lapse", Dying(path), KEY).move("openai", "thread", at_most=100)
+        raw.delete(MOVER)
+        write(raw, 3, start + 10)
+        await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100)
 
-    await Mover(carrier, "lapse", File(path)).move("openai", "thread", at_most=100)
+    lines = path.read_bytes().splitlines()
+    assert lines[:10] == lines[10:20]
+    assert lines[23:33] == lines[33:43]
+    found = Verification([KEY]).verify([path])
+    assert ([], 26, 20) == (found.wrong, found.chains[0].lines, found.chains[0].repeated)
+    assert str(found.chains[0].tail) == raw.get(CHAIN)
 
-    lines = read(path)
-    assert len(lines) == 20
-    assert {str(line["seq"]): line for line in lines[:10]} == {str(line["seq"]): line for line in lines[10:]}
+
+async def test_two_movers_that_race_on_two_files_write_one_chain(
+    carrier: Carrier, raw: redis.Redis, redis_url: str, tmp_path: Path
+) -> None:
+    """One takes longer than its lease; meanwhile another moves the same lines, and more."""
+    write(raw, 5)
+    one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+
+    class Slow(File):
+        def write(self, lines: bytes) -> None:
+            raw.delete(MOVER)
+            write(raw, 3, 5)
+            asyncio.run(elsewhere())
+            super().write(lines)
+
+    async def elsewhere() -> None:
+        other = Carrier(redis_url, 5)
+        assert 8 == await Mover(other, "lapse", File(two), KEY).move("openai", "thread", at_most=100)
+        await other.aclose()
+
+    assert await Mover(carrier, "lapse", Slow(one), KEY).move("openai", "thread", at_most=100) == 0
+    write(raw, 4, 8)
+    assert await Mover(carrier, "lapse", File(one), KEY).move("openai", "thread", at_most=100) == 4
+
+    assert [f"thread_{number}" for number in (*range(5), *range(8, 12))] == ids(one)
+    for files in ([one, two], [two, one]):
+        found = Verification([KEY]).verify(files)
+        assert ([], 12, 5) == (found.wrong, found.chains[0].lines, found.chains[0].repeated)
+
+
+async def test_a_chain_belongs_to_its_registrys_epoch_and_key(
+    carrier: Carrier, raw: redis.Redis, tmp_path: Path
+) -> None:
+    path, other = tmp_path / "audit.jsonl", Seal(b"o" * 32)
+    raw.hset("lapse:epoch", "id", "aaaaaaaaaaaa")
+    for seal in (KEY, KEY, other):
+        write(raw, 4)
+        await Mover(carrier, "lapse", File(path), seal).move("openai", "thread", at_most=100)
+    raw.flushall()
+    raw.hset("lapse:epoch", "id", "bbbbbbbbbbbb")
+    write(raw, 4)
+    await Mover(carrier, "lapse", File(path), other).move("openai", "thread", at_most=100)
+
+    found = Verification([KEY, other]).verify([path])
+
+    assert [] == found.wrong
+    first, second, third = found.chains
+    assert (8, first.tail, None) == (first.last, second.after, third.after)
+    assert ["aaaaaaaaaaaa", "aaaaaaaaaaaa", "bbbbbbbbbbbb"] == [one.name.split("/")[2] for one in found.chains]
+
+
+async def test_what_is_no_record_stays_one_line(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
+    """An application's Redis user may add to the stream whatever it likes."""
+    path = tmp_path / "audit.jsonl"
+    for text in ("", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]"):
+        raw.xadd(STREAM, {"e": text})
+    write(raw, 1)
+
+    assert await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100) == 6
+
+    assert ["", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]", None] == [line.get("garbled") for line in read(path)]
+    assert [] == Verification([KEY]).verify([path]).wrong
 
 
 async def test_a_call_is_bounded_and_stops_when_told(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:

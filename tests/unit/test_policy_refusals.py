@@ -275,7 +275,7 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('min_age = "2d"', 'min_age = "2d"\n[policies.idle2]\nkind = "conversation"\norphan = 3', "is not a table"),
         ('lease = "3m"', 'lease = "1s"', "at least 2s"),
         ('sink = "file:/var/log/lapse.jsonl"', 'sink = "file:"', 'write "stdout" or "file:PATH"'),
-        ("max_pending = 5000", 'max_pending = 5000\nkey_file = "/k"', "is not in this version"),
+        ("max_pending = 5000", 'max_pending = 5000\nkey_file = ""', "is blank"),
     ],
 )  # fmt: skip
 def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:

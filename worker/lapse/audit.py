@@ -1,7 +1,9 @@
 """The mover: takes each slot's audit stream to the sink of ``[audit]`` and trims what the sink confirmed.
 
 Delivery is at least once. A crash between a write and its trim repeats lines, so every line carries its
-stream id as ``seq``: (provider, kind, seq) names one line for ever.
+stream id as ``seq``: (provider, kind, seq) names one line for ever. Lines are sealed into a chain on their way out (see
+``seal``). Where it stands is kept with the stream and moves on in the step that trims: a line that is written again is
+the same to the last byte.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ from lapse import keys
 from lapse.aio import Carrier
 from lapse.errors import ConfigError
 from lapse.scripts import Call, script
+from lapse.seal import Seal, Tail
 
 LEASE = 30.0  # seconds; what a mover takes longer to write, another may write again
 BATCH = 1000
@@ -88,10 +91,11 @@ def open_sink(spec: str) -> Sink:
 class Mover:
     """Moves audit lines for one process; of any number of processes, one at a time moves a slot's."""
 
-    def __init__(self, carrier: Carrier, namespace: str, sink: Sink) -> None:
+    def __init__(self, carrier: Carrier, namespace: str, sink: Sink, seal: Seal = Seal()) -> None:  # noqa: B008 - frozen
         self._carrier = carrier
         self._namespace = namespace
         self._sink = sink
+        self._seal = seal
         self._token = secrets.token_hex(8)
 
     async def pending(self, provider: str, kind: str) -> int:
@@ -110,19 +114,29 @@ class Mover:
         slot, moved = keys.slot(self._namespace, provider, kind), 0
         while moved < at_most and not halt():
             wanted = min(BATCH, at_most - moved)
-            count, last, lines = await self._call("audit_read", slot, round(LEASE * 1000), wanted)
+            count, last, lines, before = await self._call("audit_read", slot, round(LEASE * 1000), wanted)
             if count <= 0:
                 return moved
+            place = f"{provider}/{kind}/{await self._epoch()}"
             try:
-                await asyncio.to_thread(self._sink.write, lines)
+                tail = await asyncio.to_thread(self._deliver, lines, Tail.parse(before.decode()), place)
             except OSError:
-                await self._call("audit_trim", slot, "")
+                await self._call("audit_trim", slot, "", "", "")
                 raise
-            await self._call("audit_trim", slot, _following(last.decode()))
+            if await self._call("audit_trim", slot, _following(last.decode()), before.decode(), str(tail)) < 0:
+                break  # another moved the same lines meanwhile; they stand in the sink twice, and are the same
             moved += count
-        if moved:
-            await self._call("audit_trim", slot, "")
+        await self._call("audit_trim", slot, "", "", "")
         return moved
+
+    def _deliver(self, lines: bytes, tail: Tail | None, place: str) -> Tail:
+        sealed, tail = self._seal.lines(lines, tail, place)
+        self._sink.write(sealed)
+        return tail
+
+    async def _epoch(self) -> str:
+        (epoch,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "id")])
+        return epoch.decode() if epoch else "none"
 
     async def _call(self, name: str, slot: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
         call = Call(script(name), slot, (self._token, *args), lambda reply: reply)

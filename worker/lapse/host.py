@@ -15,6 +15,7 @@ import structlog
 from lapse import entra, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
+from lapse.seal import open_seal
 from lapse.settings import ConfigFile, broker_source, find, registry_source
 from lapse.witness import witness_of
 
@@ -149,6 +150,7 @@ class Host:
         )
         if role == "worker":
             entra.demand(self.config.accounts.values())
+            open_seal(self.config.audit.key_file)
         preflight.start(self.registry.url, self.config)
         self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True

@@ -49,11 +49,12 @@ COUNTERS = "counters"  # hash: every counter of the slot
 MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
 AUDIT = "audit"  # stream: intents and outcomes
+CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN, COUNTERS,
-    MARKS, HALTS, AUDIT, MOVER, LISTING,
+    MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
 )  # fmt: skip
 
 

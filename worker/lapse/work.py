@@ -15,7 +15,7 @@ from lapse import __version__, keys, preflight
 from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
-from lapse.errors import RegistryError
+from lapse.errors import ConfigError, RegistryError
 from lapse.flow import Flow
 from lapse.host import Host
 from lapse.ledger import Ledger
@@ -27,6 +27,7 @@ from lapse.policy import Account, Config, Rule
 from lapse.providers import TIMEOUT, Provider
 from lapse.run import Report
 from lapse.scripts import Call, script
+from lapse.seal import open_seal
 from lapse.sweep import sweep
 from lapse.watch import Watch
 
@@ -222,10 +223,11 @@ class Work:
             await moving
 
     async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> bool:
-        mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink))
         try:
+            seal = open_seal(config.audit.key_file)
+            mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink), seal)
             await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
-        except (OSError, RegistryError) as error:
+        except (OSError, RegistryError, ConfigError) as error:
             about = {"provider": provider, "kind": kind, "sink": config.audit.sink}
             log.error("audit.failed", error=str(error), **about)  # noqa: TRY400 - the text says it all
             return False

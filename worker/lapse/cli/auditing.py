@@ -1,4 +1,4 @@
-"""``lapse audit``: the record of every intent and outcome, without taking anything out of it."""
+"""``lapse audit export``: the record of every intent and outcome, without taking anything out of it."""
 
 import json
 from collections.abc import Iterator
@@ -13,18 +13,23 @@ from lapse.cli import output
 from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
 from lapse.cli.codes import Code
 from lapse.cli.session import Session
+from lapse.cli.verifying import verify
 
 PAGE = 1000
 
 
 @click.group()
 def audit() -> None:
-    """Read the record of every intent and outcome.
+    """Read the record of every intent and outcome, and verify it.
 
     Examples:
       lapse audit export
+      lapse audit verify audit.jsonl
 
     """
+
+
+audit.add_command(verify)
 
 
 @audit.command()
@@ -39,7 +44,8 @@ def export(
     """Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
 
     Nothing is taken out of the registry. With [audit] sink = "stdout", what workers have moved is in their own
-    output, and only the rest is here.
+    output, and only the rest is here. A record gets its place in a chain and its mac when it is moved: what waits has
+    none yet. Verify the sink's own files, not what this prints.
 
     Examples:
       lapse audit export

@@ -51,7 +51,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "orphans": ("candidates", "Show orphan candidates; with --run, look for them now."),
         "purge": ("purging", "Delete everything of a kind, and ask what is left."),
         "quarantine": ("quarantine", "See to the ids that no worker goes on with."),
-        "audit": ("auditing", "Read the record of every intent and outcome."),
+        "audit": ("auditing", "Read the record of every intent and outcome, and verify it."),
     },
     "Serve": {
         "metrics": ("serving", "Serve Prometheus metrics, /livez, /readyz and /startupz."),

@@ -31,8 +31,6 @@ def check(file: File, broken: Collection[Path], today: date) -> Iterator[Problem
     """
     if file.sweep.lease < SHORTEST_LEASE:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
-    if file.audit.key_file:
-        yield _later(("audit", "key_file"))
     for name, provider in file.providers.items():
         yield from check_provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
     if not _names("policies", file.policies, broken):
@@ -68,10 +66,6 @@ def _names(section: str, tables: Mapping[str, object], broken: Collection[Path])
 
 def _keys_of(at: Path, broken: Collection[Path]) -> frozenset[str]:
     return frozenset(str(path[len(at)]) for path in broken if path[: len(at)] == at and len(path) > len(at))
-
-
-def _later(at: Path) -> Problem:
-    return Problem(at, "is not in this version: leave it out")
 
 
 def _when(given: Given, policy: Policy) -> Iterator[Problem]:

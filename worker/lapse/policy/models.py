@@ -104,7 +104,7 @@ class Audit(Model):
     max_pending: int = Field(default=100_000, ge=1000, le=10_000_000)
     """Records that may wait for the sink in Redis for each provider and kind before deletions there stop."""
     key_file: Text | None = None
-    """File with the key that seals the records."""
+    """File with 32 bytes or more that seal the records: without them nobody can make a record that verifies."""
 
 
 class Provider(Model):

@@ -198,7 +198,10 @@ class SweepSection:
 
 @dataclass(frozen=True, slots=True)
 class AuditSection:
-    """``[audit]``: ``sink`` is ``stdout`` or ``file:PATH``; ``max_pending`` counts records of one slot."""
+    """``[audit]``: ``sink`` is ``stdout`` or ``file:PATH``; ``max_pending`` counts records of one slot.
+
+    ``key_file`` names the file with the key that seals the records, or is None.
+    """
 
     sink: str
     max_pending: int

@@ -224,19 +224,6 @@ async def test_edges_of_every_life_end_with_it(world: World) -> None:
     assert set() == world.sandbox.alive("thread")
 
 
-async def test_a_source_that_comes_back_while_its_edges_are_removed_has_them_again(world: World) -> None:
-    (used,) = world.seed(1)
-    source, edge = "thread_source", f"openai|thread|{used}"
-    world.registry.register("thread", source, "other", uses=[("thread", used)])
-    world.registry.forget("thread", source)
-    ledger, at = world.means().ledger, replace(world.rule.partition, policy=source)
-    world.registry.register("thread", source, "other", uses=[("thread", used)])
-
-    anew = await ledger.carrier.carry([ledger.on(at, "let_go", edge, parse=list)])
-
-    assert [[edge.encode()]] == anew
-
-
 async def test_forgotten_while_claimed_and_registered_again_is_forgotten_no_more(world: World) -> None:
     (id_,) = world.seed(1)
     ledger = world.means().ledger

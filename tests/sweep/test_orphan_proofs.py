@@ -9,7 +9,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from lapse.ledger import Settled
 from lapse.model import Partition
+from lapse.outcomes import Outcome
 from lapse.policy import Keep, Orphan
 from oracle.history import Resource
 from world import KEY, World
@@ -195,6 +197,31 @@ async def test_a_lease_that_ran_out_alone_deletes_nothing(idle: World) -> None:
     await runs(idle, 1)
 
     assert {registered, stamped} == set(idle.deletes())
+
+
+async def test_one_of_ours_that_the_provider_saw_used_is_counted_anew_registered_or_not(idle: World) -> None:
+    await idle.means().control.epoch()
+    (registered,) = idle.seed(1, kind="assistant", policy="idle")
+    (stamped,) = seed_stamped(idle, 1)
+    await runs(idle, 2)
+    idle.rule = replace(idle.rule, orphan=replace(ORPHANS, seen=2))
+    wanted = {id_: one["first"] for id_, one in sightings(idle).items()}
+    ledger = idle.means().ledger
+    claims = await ledger.claim_orphans(idle.rule, idle.settings, wanted, alone=False)
+    used = [
+        Settled(claim.resource.id, claim.token, claim.policy, claim.due, "touch", Outcome.ACTIVE, active=claims.now)
+        for claim in claims.claims
+    ]
+    idle.unpromised = {"unasked", "count"}  # nobody looked at the provider: that it was used is made up here
+
+    assert [] == await ledger.settle(idle.rule.partition, "us", used, {}, 3, listable=True)
+
+    assert {registered, stamped} == {one.id for one in used}
+    assert ("tracked", None) == (idle.state(registered, "assistant"), idle.state(stamped, "assistant"))
+    assert stamped not in sightings(idle)
+    assert [] == list(idle.raw.hkeys(f"{idle.slot('assistant')}aside"))
+    await runs(idle, 1)
+    assert [] == idle.deletes()
 
 
 async def test_one_that_fails_is_tried_again_by_a_later_listing_alone(idle: World) -> None:

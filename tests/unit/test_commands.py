@@ -76,17 +76,21 @@ def test_what_is_not_given_is_not_sent(commands: Commands) -> None:
     assert "" == sent(register(commands, **nothing))[0][-1]
 
 
-def test_edges_go_before_the_registration_in_one_round_trip(commands: Commands) -> None:
-    """A target is never unprotected: its slot hears of the edge first."""
+def test_edges_go_before_and_after_the_registration_in_one_round_trip(commands: Commands) -> None:
+    """A target is never unprotected: its slot hears of the edge first, and after whoever removes an earlier one."""
     uses = [("assistant", "asst_1"), ("assistant", "asst_2"), ("azure", "file", "file_1")]
-
-    assert [
+    refers = [
         ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|thread|thread_1", "asst_1", "asst_2"),
         ("refer", "lapse:{azure:file}:", "azure", "file", "openai|thread|thread_1", "file_1"),
+    ]
+
+    assert [
+        *refers,
         (
             "register", "lapse:{openai:thread}:", "openai", "thread", "thread_1", "chat",
             '{"uses":["openai|assistant|asst_1","openai|assistant|asst_2","azure|file|file_1"]}',
         ),
+        *refers,
     ] == sent(register(commands, uses=uses))  # fmt: skip
 
 
@@ -119,9 +123,9 @@ def test_the_reply_to_a_registration(commands: Commands) -> None:
     operation = register(commands, uses=[("assistant", "asst_1")])
 
     assert Registered(datetime.fromtimestamp(CREATED, UTC), "ttl", new=True, managed=True) == operation.finish(
-        [1, [CREATED * 1000, b"ttl", 1, 1]]
+        [1, [CREATED * 1000, b"ttl", 1, 1], 1]
     )
-    assert Registered(None, "unmanaged", new=False, managed=False) == operation.finish([1, [-1, "unmanaged", 0, 0]])
+    assert Registered(None, "unmanaged", new=False, managed=False) == operation.finish([1, [-1, "unmanaged", 0, 0], 1])
 
 
 def test_what_a_lost_registration_leaves_is_enough_to_register_it_again(commands: Commands) -> None:
@@ -158,8 +162,9 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
             "register", "lapse:{openai:conversation}:", "openai", "conversation", "conv_1", "chat",
             '{"uses":["openai|assistant|asst_1"]}',
         ),
+        ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|conversation|conv_1", "asst_1"),
     ] == sent(operation)  # fmt: skip
-    replies = [1, [2, 1, 1], [5, b"ttl", 1, 1]]
+    replies = [1, [2, 1, 1], [5, b"ttl", 1, 1], 1]
     assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
     assert Bulk() == operation.fallback
     told: list[dict[str, Any]] = operation.describe()

@@ -112,10 +112,15 @@ class Commands:
         return Registration(resource, keys.name(policy, "policy"), facts, uses)
 
     def register(self, registration: Registration) -> Operation[Registered]:
-        """Return the round trip that registers one resource: edges first, so that a target is never unprotected."""
+        """Return the round trip that registers one resource.
+
+        Its edges go first, so that a target is never unprotected, and last, so that whoever removes those of an
+        earlier life just now never has the last word (``release.py``).
+        """
+        refers = self._refer([registration])
         return Operation(
-            (*self._refer([registration]), self._register([registration])),
-            lambda replies: _registered(replies[-1]),
+            (*refers, self._register([registration]), *refers),
+            lambda replies: _registered(replies[len(refers)]),
             FAILED,
             lambda: [_replayable(registration)],
         )
@@ -127,10 +132,10 @@ class Commands:
         for one in chosen:
             slots.setdefault((one.resource.provider, one.resource.kind), []).append(one)
         refers = self._refer([one for one in chosen if one.uses])
-        calls = [*refers, *(self._register(group) for group in slots.values())]
+        calls = [*refers, *(self._register(group) for group in slots.values()), *refers]
 
         def finish(replies: list[Any]) -> Bulk:
-            return sum((_bulk(reply) for reply in replies[len(refers) :]), Bulk())
+            return sum((_bulk(reply) for reply in replies[len(refers) :][: len(slots)]), Bulk())
 
         return Operation(tuple(calls), finish, Bulk(), lambda: [_replayable(one) for one in chosen])
 

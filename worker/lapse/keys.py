@@ -41,6 +41,7 @@ HOLDS = "holds"  # hash: id -> hold
 HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
 EDGES = "edges"  # sorted set, all scores 0: "target|provider|kind|source"
 REFERENCED = "referenced"  # hash: id -> when last named in a uses
+LEAVING = "leaving"  # hash: edge -> who is about to remove it
 RELEASED = "released"  # hash: source id -> edges still to remove in other slots
 TOMBSTONES = "tombstones"  # sorted set: settled ids: when
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
@@ -53,8 +54,8 @@ CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and i
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
 SLOT_KEYS = (
-    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN, COUNTERS,
-    MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
+    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from lapse.commands import Commands
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
+from lapse.release import Release
 from lapse.scripts import Call
 
 UNLIMITED = -1
@@ -280,24 +281,7 @@ class Ledger:
 
     async def release_edges(self, provider: str, kind: str) -> int:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
-        key = keys.slot(self.namespace, provider, kind) + keys.RELEASED
-        _cursor, flat = (await self.carrier.run([("HSCAN", key, 0, "COUNT", 500)]))[0]
-        sources = dict(zip(flat[::2], flat[1::2], strict=True))
-        for source, uses in sources.items():
-            released = json.loads(uses)
-            named = codec.edge_text(Resource(provider, kind, _text(source)))
-            await self._edges("unrefer", named, released)
-            ended = self._commands.on_slot("let_go", provider, kind, _text(source), *released, parse=list)
-            if anew := (await self.carrier.carry([ended]))[0]:
-                await self._edges("refer", named, [_text(edge) for edge in anew])
-        return len(sources)
-
-    async def _edges(self, script: str, source: str, edges: Sequence[str]) -> None:
-        """Add or remove edges of one source, each in the slot of its target."""
-        targets = [codec.edge(text) for text in edges]
-        await self.carrier.carry(
-            [self._commands.on_slot(script, at.provider, at.kind, source, at.id, parse=int) for at in targets]
-        )
+        return await Release(self.carrier, self._commands, provider, kind).run()
 
     async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
         """Forget what was settled before a registry time in milliseconds; return how many ended."""

@@ -1,17 +1,13 @@
 -- @include full
 -- @include slot
 -- Ends the handing over of a source's edges once they were removed in the slots of their targets.
--- ARGV[3]: source id, [4...]: the edges that were removed.
--- Returns those that the source has anew, because it was registered again meanwhile: they have to be put back.
+-- ARGV[3]: source id, [4...]: the edges that were removed. Returns how many are left.
 
 local id = ARGV[3]
-local removed, left, anew = {}, {}, {}
+local removed, left = {}, {}
 for i = 4, #ARGV do removed[ARGV[i]] = true end
 for _, edge in ipairs(cjson.decode(redis.call('HGET', key('released'), id) or '[]')) do
   if not removed[edge] then left[#left + 1] = edge end
 end
 if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
-for _, edge in ipairs(cjson.decode(redis.call('HGET', key('facts'), id) or '{}').uses or {}) do
-  if removed[edge] then anew[#anew + 1] = edge end
-end
-return anew
+return #left

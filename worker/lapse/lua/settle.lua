@@ -67,7 +67,7 @@ local function again(one, record)
   take(one.id, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
-  if one.act == 'touch' and not record.e then
+  if one.act == 'touch' and not (record.e or record.q) then
     record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
   end
   local foreign = record.z and record.q
@@ -77,6 +77,9 @@ local function again(one, record)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
     set_aside(one.id, record, 'parked', now)
+  elseif one.act == 'touch' and record.q then
+    -- Nothing of it is in an index: listings have to show it unused anew.
+    redis.call('HDEL', part(record.p, 'sightings'), one.id)
   elseif one.act == 'touch' then
     record.o = nil
     index(one.id, record)

@@ -1,12 +1,13 @@
 -- @include full
 -- @include edges
--- Removes the edges of a source; a target that nothing uses any more comes back. ARGV[3]: "provider|kind|source", [4...]: target ids.
--- Returns how many targets.
+-- Removes an edge, unless its source named it again since leave.lua; a target that nothing uses any more comes back.
+-- ARGV[3]: "provider|kind|source", [4]: target id, [5]: who said that it is about to be removed.
+-- Returns 1, or 0: it stays.
 
-for i = 4, #ARGV do
-  local id = ARGV[i]
-  redis.call('ZREM', key('edges'), id .. '|' .. ARGV[3])
-  local record = aside(id)
-  if record and record.s == 'parked' and record.r == 'referenced' and not referenced(id) then unpark(id, record) end
-end
-return #ARGV - 3
+local id, edge = ARGV[4], ARGV[4] .. '|' .. ARGV[3]
+if redis.call('HGET', key('leaving'), edge) ~= ARGV[5] then return 0 end
+redis.call('HDEL', key('leaving'), edge)
+redis.call('ZREM', key('edges'), edge)
+local record = aside(id)
+if record and record.s == 'parked' and record.r == 'referenced' and not referenced(id) then unpark(id, record) end
+return 1

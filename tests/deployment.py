@@ -255,7 +255,7 @@ class Deployment:
             texts=texts,
             secrets=(KEY,),
         )
-        return violations(history)
+        return violations(history) + evidence.altered(self.audit)
 
     def close(self) -> None:
         for process in self.processes:

@@ -11,7 +11,8 @@ from lapse.errors import ConfigError
 from lapse.metrics import exposition
 from lapse.policy import Rule
 from lapse.settings import ConfigFile
-from oracle.history import Policy, Request
+from lapse.verification import Verification
+from oracle.history import Policy, Request, Violation
 
 CONFIRMED = {200, 204}
 
@@ -33,6 +34,12 @@ def pending_audit(url: str) -> list[dict[str, Any]]:
         streams: Any = client.scan_iter("*}:audit")
         rows: Any = [row for stream in streams for row in client.xrange(stream)]
     return [{"seq": seq, **json.loads(fields["e"])} for seq, fields in rows]
+
+
+def altered(audit: Path) -> list[Violation]:
+    """Return what is wrong with the chain of an audit file, if there is one."""
+    found = Verification([]).verify([audit]).wrong if audit.exists() and audit.stat().st_size else []
+    return [Violation("chain", f"{audit.name}:{wrong.place.line}", wrong.what) for wrong in found]
 
 
 def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str | None:

@@ -267,6 +267,7 @@ def test_audit_records_on_stdout_are_all_that_is_there(deployment: Deployment, w
     lines = [line for line in worker.stdout.splitlines() if line and not line.startswith("worker: ")]
     settled = [record["id"] for record in map(json.loads, lines) if record["event"] == "settled"]
     assert sorted(settled) == sorted(ids)
+    (deployment.directory / "audit.jsonl").write_text(worker.stdout)  # and verified at the end, as a file is
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])

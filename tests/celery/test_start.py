@@ -46,6 +46,19 @@ def test_without_a_registry_url_the_text_says_what_to_set(deployment: Deployment
     assert "LAPSE_REGISTRY__URL" in said
 
 
+def test_a_worker_is_refused_a_key_for_the_audit_that_everybody_can_read(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    key = tmp_path / "audit.key"
+    key.write_bytes(b"k" * 32)
+    key.chmod(0o644)
+    deployment.configure(policy(), head=HEAD.replace("[audit]", f'[audit]\nkey_file = "{key}"'))
+
+    said = refusal(deployment, "worker")
+
+    assert f"[audit] key_file {key} can be read by everybody: chmod o= {key}" in said
+
+
 def test_a_worker_without_what_entra_needs_is_refused_with_the_line_that_installs_it(
     deployment: Deployment, tmp_path: Path
 ) -> None:

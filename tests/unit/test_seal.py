@@ -1,9 +1,11 @@
 """The chain of audit lines, and what verifying finds when it was touched."""
 
+import fcntl
 import gzip
 import json
 import secrets
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from lapse.errors import ConfigError
 from lapse.seal import Seal, Tail, open_seal, read
-from lapse.verification import NOWHERE, Place, Verdict, Verification
+from lapse.verification import NOWHERE, Place, Verdict, Verification, _lines
 
 KEY, OTHER = Seal(b"k" * 32), Seal(b"o" * 32)
 PLACE = "openai/thread/3f2a91c0d4e5"
@@ -228,6 +230,26 @@ def test_files_of_several_hosts_are_one_chain_in_any_order(log: Log, tmp_path: P
     two.write_bytes(two.read_bytes().replace(b'"t2"', b'"t9"', 1))
     assert "was altered" in fault(one, two)[1]
     assert "was altered" in fault(two, one)[1]
+
+
+def test_a_file_is_read_as_it_is_between_two_writes(log: Log) -> None:
+    """What a mover writes while it is read belongs to the next call."""
+    whole = log.move()
+    half = log.path.read_bytes().removesuffix(whole) + whole[:-50]
+    log.path.write_bytes(half)
+    with log.path.open("ab") as file, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        found = pool.submit(verdict, log.path)
+        assert not wait([found], 0.2).done
+        file.write(whole[-50:])
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert ([], 25) == (found.result().wrong, found.result().chains[0].lines)
+
+    lines = _lines(log.path)
+    read_so_far = [next(lines)]
+    log.move()
+    assert 25 == len([*read_so_far, *lines])
 
 
 def test_a_packed_file_is_read(log: Log, tmp_path: Path) -> None:

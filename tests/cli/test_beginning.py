@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from commandline import CHAT, HEAD, Desk
+from commandline import CHAT, ENFORCED, HEAD, Desk
 
 SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"
 
@@ -45,6 +45,13 @@ def test_what_init_wrote_is_valid_without_any_key_in_the_environment(desk: Desk)
     assert "openai/conversation/chat: deletes conversations 30d after last activity; observing" in shown.lines
     assert "OPENAI_API_KEY is not set here" in shown.err
     assert "which Redis holds the registry?" in shown.err
+
+
+def test_a_key_for_the_audit_that_cannot_be_used_is_told(desk: Desk) -> None:
+    """The file may be on the workers' hosts alone: it is no reason to refuse the policy file."""
+    desk.configure(ENFORCED, head=HEAD.replace("[audit]", '[audit]\nkey_file = "{directory}/audit.key"'))
+
+    assert "audit.key cannot be read (No such file or directory)" in desk.good("check-config").err
 
 
 def test_init_never_overwrites(desk: Desk) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import json
 import secrets
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -250,6 +251,17 @@ def test_a_file_is_read_as_it_is_between_two_writes(log: Log) -> None:
     read_so_far = [next(lines)]
     log.move()
     assert 25 == len([*read_so_far, *lines])
+
+
+def test_a_million_lines_would_take_less_than_a_minute(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.jsonl")
+    for _ in range(20):
+        log.move(1000)
+    began = time.process_time()
+
+    assert [] == verdict(log.path).wrong
+
+    assert time.process_time() - began < 60 * 20_000 / 1_000_000
 
 
 def test_a_packed_file_is_read(log: Log, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lapse.guard import forecast
 from lapse.kinds import KINDS
 from lapse.log import redact
 from lapse.policy import Account, Config
+from lapse.seal import open_seal
 from lapse.settings import DEFAULT, registry_source
 
 
@@ -111,10 +112,11 @@ def _still_missing(session: Session, config: Config) -> list[str]:
     said = [f"{name} is not set here; workers need it." for name in unset]
     if any(account.auth for account in config.accounts.values()) and not entra.installed():
         said.append(f'auth = "entra" needs azure-identity, which is not installed here: {entra.INSTALL}')
-    try:
-        registry_source(config, session.environ)
-    except ConfigError as error:
-        said.append(str(error))
+    for look in (lambda: registry_source(config, session.environ), lambda: open_seal(config.audit.key_file)):
+        try:
+            look()
+        except ConfigError as error:
+            said.append(str(error))
     return said
 
 

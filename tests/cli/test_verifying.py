@@ -65,6 +65,15 @@ def test_one_flipped_byte_is_5_and_named(desk: Desk, file: Path) -> None:
     assert (False, "audit.jsonl", 8) == (found.json["ok"], wrong["file"], wrong["line"])
 
 
+def test_of_many_faults_the_first_are_told_and_the_others_counted(desk: Desk, file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b'"event":"', b'"event":"x'))
+
+    told = desk.run("audit", "verify", "audit.jsonl").lines
+
+    assert 10 == len([line for line in told if line.startswith("audit.jsonl:")])
+    assert "and 12 more" == told[-1]
+
+
 def test_an_end_that_was_kept_shows_what_was_cut_off(desk: Desk, file: Path) -> None:
     kept = [word for end in ends(desk) for word in ("--expect", end)]
     desk.seed(1)

@@ -123,6 +123,19 @@ def test_a_gap_across_many_blocks_of_memory_is_measured(tmp_path: Path) -> None:
     assert fault(log.path)[1].startswith("lines 257 to 1,500 of ")
 
 
+def test_every_second_line_taken_out_is_told_in_time(tmp_path: Path) -> None:
+    log = Log(tmp_path / "audit.jsonl")
+    log.move(20_000)
+    log.put(log.lines[::2])
+    began = time.process_time()
+
+    found = verdict(log.path).wrong
+
+    assert [Place(0, line) for line in range(2, 1002)] == [one.place for one in found]
+    assert found[-1].what.startswith("line 2,000 of ")
+    assert time.process_time() - began < 2
+
+
 def test_the_end_cut_off_is_missed_by_whoever_kept_it(log: Log) -> None:
     log.put(log.lines[:17])
 

@@ -13,7 +13,7 @@ from lapse.cli.codes import Code
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
 from lapse.seal import Seal, Tail, open_seal
-from lapse.verification import NOWHERE, Chain, Verdict, Verification, Wrong
+from lapse.verification import MOST, NOWHERE, Chain, Verdict, Verification, Wrong
 
 SHOWN = 10
 
@@ -95,7 +95,8 @@ def _say(verdict: Verdict, files: Sequence[Path]) -> None:
     for wrong in verdict.wrong[:SHOWN]:
         output.say(f"{_where(wrong, files)}: {wrong.what}", output.BAD)
     if len(verdict.wrong) > SHOWN:
-        output.say(f"and {len(verdict.wrong) - SHOWN:,} more or above", output.BAD)
+        least = "at least " if len(verdict.wrong) == MOST else ""
+        output.say(f"and {least}{len(verdict.wrong) - SHOWN:,} more", output.BAD)
     if not verdict.wrong:
         whole = f"{wording.count(sum(chain.lines for chain in verdict.chains), 'line')} in"
         output.note(f"{whole} {wording.count(len(verdict.chains), 'chain')}: all as they were written.", output.GOOD)

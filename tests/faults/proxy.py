@@ -105,6 +105,10 @@ class Proxy:
         self._open = False
         self._run(self._end(reset=True))
 
+    def lead_to(self, port: int) -> None:
+        """Pass new connections on to another server; those there are stay where they are."""
+        self._target = port
+
     def mend(self) -> None:
         """Work again."""
         self._open, self.latency = True, 0.0

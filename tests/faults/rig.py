@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import redis
+
 import evidence
 from deployment import HEAD, KEY, Deployment, Process
 from faults.application import Application
@@ -190,6 +192,15 @@ class Rig(Deployment):
         history = self.history(bound=within, crashes=crashes)
         assert violations(history) + evidence.altered(self.audit) == []
         return history
+
+    def fail_over(self, to: EmbeddedRedis) -> None:
+        """Make a replica the primary, losing nothing; the old one goes on answering whoever is connected to it."""
+        old, self.raw = self.raw, redis.Redis.from_url(to.url, decode_responses=True)
+        old.execute_command("FAILOVER", "TO", "127.0.0.1", to.port, "TIMEOUT", 5000)
+        self.wait_until(lambda: self.raw.role()[0] == "master" and old.role()[0] == "slave", 10, what="the failover")
+        old.close()
+        self.url = to.url
+        self.to_redis.lead_to(to.port)
 
     def close(self) -> None:
         """End everything."""

@@ -1,14 +1,16 @@
-"""Connections whose peer is gone without a word: one call finds out, and no other has to."""
+"""Connections whose peer is gone without a word, or is the primary no more: one call finds out, no other has to."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
+import redis
 
 from faults.proxy import Proxy
-from lapse import Answer, AsyncRegistry, Registry, RegistryUnavailable
+from lapse import Answer, AsyncRegistry, Registry, RegistryRefused, RegistryUnavailable
+from lapse.embedded import EmbeddedRedis
 
 CONNECTIONS = 8
 TIMEOUT = 0.5
@@ -53,3 +55,55 @@ async def test_an_asyncio_call_that_timed_out_does_so_too(between: Proxy) -> Non
         with pytest.raises(RegistryUnavailable):
             await registry.touch("thread", "thread_0")
         assert [Answer.UNKNOWN] * CONNECTIONS == await touches()
+
+
+@pytest.fixture
+def failing_over() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Return a registry's URL, and what makes another server its primary; the old one answers who is connected."""
+    with EmbeddedRedis() as old, EmbeddedRedis() as new, Proxy(old.port) as proxy:
+        proxy.latency = 0.02
+
+        def fail_over() -> None:
+            with redis.Redis.from_url(old.url) as asked:
+                asked.replicaof("127.0.0.1", new.port)
+            proxy.lead_to(new.port)
+
+        yield f"redis://127.0.0.1:{proxy.port}/0", fail_over
+        new.stop(kill=True)  # asked to end, it would wait for its replica
+
+
+def test_a_call_that_met_a_replica_closes_what_waits_in_the_pool(
+    failing_over: tuple[str, Callable[[], None]],
+) -> None:
+    url, fail_over = failing_over
+    with Registry(url, provider="openai", timeout=TIMEOUT) as registry:
+
+        def register(number: int) -> bool:
+            return registry.register("thread", f"thread_{number}", "chat").new
+
+        def registers() -> list[bool]:
+            with ThreadPoolExecutor(CONNECTIONS) as threads:
+                return list(threads.map(register, range(CONNECTIONS)))
+
+        registers()
+        fail_over()
+
+        with pytest.raises(RegistryRefused, match="read only replica"):
+            register(0)
+        assert [True] * CONNECTIONS == registers()
+
+
+async def test_asyncio_calls_go_on_at_the_new_primary(failing_over: tuple[str, Callable[[], None]]) -> None:
+    url, fail_over = failing_over
+    async with AsyncRegistry(url, provider="openai", timeout=TIMEOUT) as registry:
+
+        async def registers() -> list[bool]:
+            made = await asyncio.gather(
+                *(registry.register("thread", f"thread_{n}", "chat") for n in range(CONNECTIONS))
+            )
+            return [one.new for one in made]
+
+        await registers()
+        fail_over()
+
+        assert [True] * CONNECTIONS == await registers()

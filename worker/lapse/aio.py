@@ -12,7 +12,7 @@ import redis
 import redis.asyncio
 
 from lapse import advice, keys
-from lapse.client import check_mode, translated, url_of
+from lapse.client import check_mode, demoted, translated, url_of
 from lapse.codec import Span, When
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
@@ -56,7 +56,8 @@ class Carrier:
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
 
-        A connection that the server had closed is replaced once: every command of lapse may be carried out twice.
+        A connection that the server had closed, or that leads to a replica by now, is replaced once: every command of
+        lapse may be carried out twice.
 
         Raises:
             RegistryUnavailable: no answer in time.
@@ -81,20 +82,29 @@ class Carrier:
     async def _send(self, commands: list[bytes]) -> list[Any]:
         try:
             async with asyncio.timeout(self._timeout):
-                try:
-                    return await self._exchange(commands)
-                except redis.ConnectionError:
-                    return await self._exchange(commands)
+                replies = await self._once(commands)
+                return await self._exchange(commands) if replies is None else replies
         except (redis.RedisError, OSError, TimeoutError) as error:
             if isinstance(error, redis.TimeoutError | TimeoutError):
                 self._in_doubt = time.monotonic()
             raise translated(error) from None
 
+    async def _once(self, commands: list[bytes]) -> list[Any] | None:
+        """Return the replies, or None where a connection of the pool was of no use, and a new one may be."""
+        try:
+            replies = await self._exchange(commands)
+        except redis.ConnectionError:
+            return None
+        if demoted(replies):
+            self._in_doubt = time.monotonic()
+            return None
+        return replies
+
     async def _exchange(self, commands: list[bytes]) -> list[Any]:
         connection = await self._pool.get_connection()
         try:
             if self._heard.get(connection, self._in_doubt) < self._in_doubt:
-                # Half open like the one that timed out, perhaps: each of them would cost its own timeout.
+                # Half open like the one that timed out, perhaps, or with a server that is the primary no more.
                 await connection.disconnect(nowait=True)
                 await connection.connect()
             await connection.send_packed_command(commands, check_health=False)

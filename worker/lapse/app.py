@@ -50,6 +50,10 @@ events = structlog.get_logger("lapse")
 # stopped reading before. Nobody wants what ours return.
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20  # each 0.1 s
 
+# A server that became a replica goes on answering on the connections that it has. Ours end there, as they do at one
+# that loads its data, and the next ones are made to whatever the address leads to then.
+redis.connection.DefaultParser.EXCEPTION_CLASSES["READONLY"] = redis.ConnectionError
+
 
 def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:
     """Return beat's entries: one a rule, and housekeeping. ``now`` stamps each message when it is sent."""

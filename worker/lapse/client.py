@@ -56,6 +56,18 @@ def translated(error: redis.RedisError | OSError) -> LapseError:
     return RegistryRefused(f"the registry refused: {error}")
 
 
+def demoted(replies: Iterable[object]) -> bool:
+    """Return True if a server said that it is a replica: its primary is elsewhere, behind the same address perhaps.
+
+    It may go on answering on every connection that it has. Redis 6.2 says it of a script within the text.
+    """
+    return any(
+        isinstance(reply, redis.exceptions.ReadOnlyError)
+        or (isinstance(reply, redis.ResponseError) and "-READONLY" in str(reply))
+        for reply in replies
+    )
+
+
 class Registry:
     """The application's view of the registry. Thread-safe; connections are made on first use, and again after a fork.
 
@@ -245,7 +257,7 @@ class Registry:
         try:
             connection = self._pool.get_connection()
             connection.send_packed_command(commands, check_health=False)
-            return [self._reply(connection, deadline) for _ in commands]
+            replies = [self._reply(connection, deadline) for _ in commands]
         except (redis.RedisError, OSError) as error:
             if connection:
                 connection.disconnect()
@@ -253,6 +265,11 @@ class Registry:
                 # Those that wait in the pool may be half open too: each of them would fail a call of its own.
                 self._pool.disconnect(inuse_connections=False)
             raise translated(error) from None
+        else:
+            if demoted(replies):
+                connection.disconnect()
+                self._pool.disconnect(inuse_connections=False)
+            return replies
         finally:
             if connection:
                 self._pool.release(connection)

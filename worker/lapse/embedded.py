@@ -47,13 +47,18 @@ def server_binary() -> str:
 
 
 class EmbeddedRedis:
-    """A server on a free loopback port. Start it from a thread that lives as long as the server shall."""
+    """A server on a free loopback port. Start it from a thread that lives as long as the server shall.
+
+    Attributes:
+        options: What its command line says besides; the next start says what they are then.
+
+    """
 
     def __init__(self, *options: str, persistent: bool = False, directory: Path | None = None) -> None:
         self._own_directory = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="lapse-redis-"))
         self.port = free_port()
-        self._options = options
+        self.options = options
         self._persistent = persistent
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -85,7 +90,7 @@ class EmbeddedRedis:
             ["--appendonly", "yes", "--appendfsync", "everysec"] if self._persistent else ["--appendonly", "no"]
         )
         command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *persistence]
-        command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self._options]
+        command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self.options]
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(die_with_parent(*command), stdout=log, stderr=log)  # noqa: S603 - our own server
         deadline = time.monotonic() + 10

@@ -1,46 +1,10 @@
 """The registry in plain Python: where each id of one slot stands, by the meaning of the words and nothing of Redis."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-NEVER = 10**15
-LEASE = 10_000
-ATTEMPTS = 3
-ALONE = 3
-"""Crashes of an id claimed alone, before it is quarantined."""
-
-
-@dataclass(slots=True)
-class Rule:
-    """A policy as workers adopted it; times in milliseconds."""
-
-    ttl: int
-    anchor: str
-    max_age: int | None = None
-
-
-@dataclass(slots=True)
-class Entry:
-    """One id. ``active`` is None until it was touched, and once it has an expiry of its own."""
-
-    policy: str
-    created: int
-    active: int | None = None
-    expiry: int | None = None
-    place: str = "tracked"
-    score: int | None = None
-    attempts: int = 0
-    crashes: int = 0
-    alone: int = 0
-    unknown: bool = False
-    reason: str | None = None
-    token: int | None = None
-    forgotten: bool = False
-
-    @property
-    def failed(self) -> bool:
-        """True if an attempt was made that counts."""
-        return bool(self.attempts or self.crashes or self.unknown)
+from model.entries import ALONE, ATTEMPTS, LEASE, NEVER, Budget, Entry, Rule, Sighting
 
 
 @dataclass(slots=True)
@@ -59,6 +23,9 @@ class Plain:
     released: list[tuple[str, str]] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
     fence: int = 0
+    named: dict[str, int] = field(default_factory=dict)
+    sightings: dict[tuple[str, str], Sighting] = field(default_factory=dict)
+    budgets: defaultdict[str, Budget] = field(default_factory=lambda: defaultdict(Budget))
 
     # --- what an application says
 
@@ -66,13 +33,16 @@ class Plain:
         """Track an id, or touch it and move it; True if it is new."""
         for target in uses:
             self.edges.add((target, id_))
+            self.named[target] = self.now
         known = self.entries.get(id_)
         if known is None:
             self._track(id_, policy, facts)
         else:
-            if known.expiry is None:
-                known.active = max(known.active or known.created, facts.get("active", self.now))
-            known.policy, known.forgotten = policy, False
+            if known.stamped:
+                known.created, known.active = self.now, None
+            elif known.expiry is None:
+                known.active = max(known.active or known.since, facts.get("active", self.now))
+            known.policy, known.forgotten, known.stamped, known.orphan = policy, False, False, False
             self.forgotten.discard(id_)
         self._expire(self.entries[id_], facts)
         if uses:
@@ -97,10 +67,15 @@ class Plain:
     def touch(self, id_: str) -> str:
         """Move last activity."""
         entry = self.entries.get(id_)
-        if entry is None:
-            return "unknown"
+        if entry is None or entry.stamped:
+            for policy in self.rules:
+                self.sightings.pop((policy, id_), None)
+            if entry and entry.place == "waiting":
+                del self.entries[id_]
+            return "too_late" if entry and entry.place == "claimed" else "unknown"
         if entry.expiry is None:
-            entry.active = max(entry.active or entry.created, self.now)
+            entry.active = max(entry.active or entry.since, self.now)
+        entry.orphan = False
         return "too_late" if entry.place == "claimed" else "ok"
 
     def hold(self, id_: str, until: int | None) -> str:
@@ -126,7 +101,7 @@ class Plain:
     def _let_go(self, id_: str) -> None:
         entry = self.entries.get(id_)
         if entry and (entry.place, entry.reason) == ("parked", "held"):
-            self._back(entry)
+            self._back(id_, entry)
 
     def forget(self, id_: str) -> str:
         """Stop tracking."""
@@ -137,13 +112,15 @@ class Plain:
         if entry.place == "claimed":
             entry.forgotten = True
             return "too_late"
+        if entry.stamped:
+            return "unknown"
         self._end(id_)
         return "ok"
 
     def expire(self, id_: str, at: int | None) -> str:
         """Give an expiry of its own."""
         entry = self.entries.get(id_)
-        if entry is None:
+        if entry is None or entry.stamped:
             return "unknown"
         entry.expiry, entry.active = self.now if at is None else at, None
         return "too_late" if entry.place == "claimed" else "ok"
@@ -153,10 +130,12 @@ class Plain:
     def due(self, entry: Entry) -> int | None:
         """Return when it is due, None if no rule says so."""
         rule = self.rules.get(entry.policy)
-        base = entry.created if rule and rule.anchor == "created_at" else entry.active or entry.created
+        if entry.stamped:
+            return None
+        base = entry.since if rule and rule.anchor == "created_at" else entry.active or entry.since
         times = [entry.expiry] if entry.expiry is not None else [base + rule.ttl] if rule else []
         if rule and rule.max_age:
-            times.append(entry.created + rule.max_age)
+            times.append(entry.since + rule.max_age)
         return min(times, default=None)
 
     def ready(self, policy: str, limit: int) -> list[str]:
@@ -170,7 +149,9 @@ class Plain:
         found = [
             (one.score or 0, id_)
             for id_, one in self.entries.items()
-            if (one.policy, one.place) == (policy, "waiting") and not one.crashes and (one.score or 0) <= self.now
+            if (one.policy, one.place) == (policy, "waiting")
+            and not (one.crashes or one.orphan)
+            and (one.score or 0) <= self.now
         ]
         return [id_ for _score, id_ in sorted(found)][:limit]
 
@@ -179,55 +160,89 @@ class Plain:
         found = [
             (entry.score or 0, id_)
             for id_, entry in self.entries.items()
-            if entry.policy == policy and entry.place == "waiting" and entry.crashes and (entry.score or 0) <= self.now
+            if (entry.policy, entry.place) == (policy, "waiting")
+            and entry.crashes
+            and not entry.orphan
+            and (entry.score or 0) <= self.now
         ]
         return [id_ for _score, id_ in sorted(found)]
 
     def before_claim(self, policy: str) -> None:
-        """End leases, holds and keeps that are over."""
+        """End leases, holds and keeps that are over, and what an orphan waits for where nothing is listed any more."""
+        self.lapsed(policy)
+        self.end_holds()
+        for id_, entry in list(self.entries.items()):
+            if entry.policy == policy and entry.place == "kept" and (entry.score or 0) <= self.now:
+                self._back(id_, entry)
+            elif entry.policy == policy and entry.place == "waiting" and not self.rules[policy].orphan:
+                entry.orphan = False
+
+    def lapsed(self, policy: str) -> None:
+        """End the leases of a policy that ran out."""
         for id_, entry in list(self.entries.items()):
             if entry.policy == policy and entry.place == "claimed" and (entry.score or 0) <= self.now:
-                self._lapse(id_, entry)
+                self.lapse(id_, entry)
+
+    def end_holds(self) -> None:
+        """End the holds whose time has come."""
         for id_ in [id_ for id_, until in self.holds.items() if until is not None and until <= self.now]:
             self.unhold(id_)
-        for entry in self.entries.values():
-            if entry.policy == policy and entry.place == "kept" and (entry.score or 0) <= self.now:
-                self._back(entry)
 
-    def _lapse(self, id_: str, entry: Entry) -> None:
+    def lapse(self, id_: str, entry: Entry) -> None:
+        """Take a lease that ran out for a crash."""
         self._count(f"crashes|{entry.policy}")
         entry.alone += bool(entry.crashes)
         entry.crashes, entry.unknown, entry.token = entry.crashes + 1, True, None
-        if entry.forgotten:
+        foreign, entry.orphan = entry.purged and entry.stamped, entry.orphan and not entry.purged
+        entry.purged = False
+        if entry.forgotten or foreign:
             self._end(id_)
         elif entry.alone >= ALONE:
             self._quarantine(entry, "crashes")
         elif id_ in self.holds:
             self._park(entry, "held")
         else:
-            entry.place, entry.score = "waiting", self.now
+            self._wait(id_, entry, 0)
 
-    def claim(self, policy: str, limit: int, *, alone: bool = False) -> list[str]:
-        """Lease what is due; return the ids granted."""
+    def claim(self, policy: str, limit: int, *, alone: bool = False) -> tuple[str, list[str]]:
+        """Lease what is due; return the status and the ids granted."""
         self.before_claim(policy)
         waiting = self.suspects(policy)[:1] if alone else self.again(policy, limit)
         chosen = waiting if alone else self.ready(policy, limit)
         for id_ in waiting:
-            if (self.due(self.entries[id_]) or NEVER) > self.now:
-                self._index(self.entries[id_])
-        chosen = [id_ for id_ in chosen if (self.due(self.entries[id_]) or NEVER) <= self.now]
-        if not chosen:
-            return []
-        self.fence += 1
-        granted = []
-        for id_ in chosen:
             entry = self.entries[id_]
-            if reason := self.guarded(id_):
-                self._park(entry, reason)
-            else:
-                entry.place, entry.score, entry.token, entry.reason = "claimed", self.now + LEASE, self.fence, None
+            if entry.stamped:
+                del self.entries[id_]
+            elif (self.due(entry) or NEVER) > self.now:
+                self._index(entry)
+        chosen = [id_ for id_ in chosen if id_ in self.entries and (self.due(self.entries[id_]) or NEVER) <= self.now]
+        if not chosen:
+            return "ok", []
+        room = self.budgets[policy].room(self.rules[policy], self.now)
+        if not room:
+            return "limited", []
+        self.fence += 1
+        granted: list[str] = []
+        for id_ in chosen:
+            if len(granted) >= room:
+                break
+            if not self.parked(id_):
+                self.grant(id_, self.entries[id_])
                 granted.append(id_)
-        return granted
+        self.budgets[policy].spend(len(granted))
+        return "ok", granted
+
+    def parked(self, id_: str) -> bool:
+        """Park an id that something protects; True if it was."""
+        reason = self.guarded(id_)
+        if reason:
+            self._park(self.entries[id_], reason)
+        return reason is not None
+
+    def grant(self, id_: str, entry: Entry) -> None:
+        """Lease it."""
+        self.entries[id_] = entry
+        entry.place, entry.score, entry.token, entry.reason = "claimed", self.now + LEASE, self.fence, None
 
     def guarded(self, id_: str) -> str | None:
         """Return what protects an id."""
@@ -246,39 +261,77 @@ class Plain:
         if act == "done":
             self._bury(id_, entry, outcome)
         elif act == "quarantine":
-            self._quarantine(entry, said["reason"])
+            self._quarantined(id_, entry, said)
         else:
             self._again(id_, entry, act, said)
         return True
 
+    def _refund(self, entry: Entry) -> None:
+        if not entry.purged:
+            self.budgets[entry.policy].refund()
+
+    def _quarantined(self, id_: str, entry: Entry, said: dict[str, Any]) -> None:
+        if not said.get("unknown"):
+            self._refund(entry)
+        foreign, entry.purged = entry.purged and entry.stamped, False
+        if foreign:
+            del self.entries[id_]
+        else:
+            self._quarantine(entry, said["reason"])
+            self.budgets[entry.policy].ramp_since = self.now
+
     def _bury(self, id_: str, entry: Entry, outcome: str) -> None:
+        self.sightings.pop((entry.policy, id_), None)
         if outcome == "deleted":
             self._count(f"deletions|{entry.policy}|thread")
+            self.named.pop(id_, None)
             self._end(id_)
             return
+        self._refund(entry)
         self.tombstones[id_] = self.now
         self.graves[id_] = replace(entry, token=None, score=None, reason=None, place="tracked")
         del self.entries[id_]
 
     def _again(self, id_: str, entry: Entry, act: str, said: dict[str, Any]) -> None:
+        if act == "release" or not said.get("unknown"):
+            self._refund(entry)
+        if act == "retry" and not entry.purged:
+            self.budgets[entry.policy].ramp_since = self.now
         entry.token = None
         entry.unknown = entry.unknown or said.get("unknown", False)
         entry.attempts += said.get("counted", False)
-        if entry.forgotten:
+        if act == "touch" and entry.expiry is None and not entry.stamped:
+            entry.active = max(entry.active or entry.since, said["active"])
+        foreign, entry.purged = entry.purged and entry.stamped, False
+        if entry.forgotten or foreign:
             self._end(id_)
-        elif id_ in self.holds:
+        elif id_ in self.holds and not entry.stamped:
             self._park(entry, "held")
-        elif act == "keep":
+        else:
+            self._stays(id_, entry, act, said)
+
+    def _stays(self, id_: str, entry: Entry, act: str, said: dict[str, Any]) -> None:
+        seen_anew = act == "keep" and entry.orphan
+        if seen_anew or (act == "touch" and entry.stamped):
+            self.sightings.pop((entry.policy, id_), None)
+        if entry.stamped and (seen_anew or act == "touch"):
+            del self.entries[id_]
+        elif act == "touch" or seen_anew:
+            self._index(entry)
+        elif act == "keep" and not entry.stamped:
             entry.place, entry.score = "kept", self.now + said["delay"]
         elif entry.attempts >= ATTEMPTS:
             self._quarantine(entry, "attempts")
-        elif act == "release" and not entry.failed:
+        elif act == "release" and not (entry.failed or entry.stamped):
             self._index(entry)
         else:
-            entry.place, entry.score, entry.reason = "waiting", self.now + said.get("delay", 0), said.get("reason")
+            entry.reason = said.get("reason")
+            self._wait(id_, entry, said.get("delay", 0))
 
     def end_tombstones(self, before: int) -> None:
-        """End what was settled before a time; already_gone ones let go of what they used."""
+        """End what was settled before a time; already_gone ones let go of what they used. So do leases that ran out."""
+        for policy in {entry.policy for entry in self.entries.values()}:
+            self.lapsed(policy)
         for id_ in [id_ for id_, at in self.tombstones.items() if at <= before]:
             del self.tombstones[id_]
             if self.graves.pop(id_, None) is not None:
@@ -290,7 +343,7 @@ class Plain:
             self.edges.discard((target, source))
             entry = self.entries.get(target)
             if entry and (entry.place, entry.reason) == ("parked", "referenced") and not self._used(target):
-                self._back(entry)
+                self._back(target, entry)
         self.released.clear()
 
     def adopt(self, policy: str, rule: Rule) -> None:
@@ -302,8 +355,10 @@ class Plain:
 
     def rename(self, old: str, new: str) -> None:
         """Move everything from one name to another."""
-        for entry in self.entries.values():
-            entry.policy = new if entry.policy == old else entry.policy
+        for id_, entry in self.entries.items():
+            if entry.policy == old:
+                entry.policy = new
+                entry.orphan = entry.orphan and (entry.place != "waiting" or (new, id_) in self.sightings)
 
     # --- what an operator says
 
@@ -314,15 +369,19 @@ class Plain:
             if grave is None or id_ in self.entries:
                 return False
             del self.graves[id_], self.tombstones[id_]
-            self.entries[id_] = replace(grave, attempts=0, crashes=0, alone=0, unknown=False)
+            if not grave.stamped:
+                self.entries[id_] = grave
+                self._index(grave)
+                grave.forgotten = grave.purged = False
             return True
         entry = self.entries.get(id_)
         if entry is None or entry.place != "quarantined":
             return False
         entry.attempts, entry.crashes, entry.alone, entry.reason = 0, 0, 0, None
         if verb == "retry":
-            entry.place, entry.score = "waiting", self.now
+            self._wait(id_, entry, 0)
         else:
+            self.forgotten.add(id_)
             self._end(id_)
         return True
 
@@ -337,16 +396,22 @@ class Plain:
     def _park(self, entry: Entry, reason: str) -> None:
         entry.place, entry.reason, entry.score = "parked", reason, self.now
 
-    def _back(self, entry: Entry) -> None:
+    def _back(self, id_: str, entry: Entry) -> None:
         entry.reason = None
-        if entry.failed:
-            entry.place, entry.score = "waiting", self.now
+        if entry.stamped:
+            del self.entries[id_]
+        elif entry.failed:
+            self._wait(id_, entry, 0)
         else:
             self._index(entry)
 
+    def _wait(self, id_: str, entry: Entry, delay: int) -> None:
+        entry.place, entry.score = "waiting", self.now + delay
+        entry.orphan = entry.orphan and (entry.policy, id_) in self.sightings
+
     def _index(self, entry: Entry) -> None:
         entry.place, entry.score, entry.reason, entry.token = "tracked", None, None, None
-        entry.attempts, entry.crashes, entry.alone, entry.unknown = 0, 0, 0, False
+        entry.attempts, entry.crashes, entry.alone, entry.unknown, entry.orphan = 0, 0, 0, False, False
 
     def _quarantine(self, entry: Entry, reason: str) -> None:
         entry.place, entry.reason, entry.token, entry.score = "quarantined", reason, None, self.now

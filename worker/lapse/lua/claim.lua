@@ -21,6 +21,7 @@ end_holds()
 look_again(policy)
 
 local rules, found = rules_of(policy), {}
+if not rules.orphan then unlisted(policy) end
 if alone then
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'suspects'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 1)) do
     local record = aside(id)

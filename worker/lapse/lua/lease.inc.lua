@@ -37,7 +37,9 @@ local function lapse(id, record)
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
   record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil
-  if record.g or (record.z and record.q) then
+  local foreign = record.z and record.q
+  record.z = nil
+  if record.g or foreign then
     release_edges(id)
   elseif (record.y or 0) >= 3 then
     quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
@@ -59,6 +61,16 @@ end
 local function look_again(policy)
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'kept'), '-inf', now, 'BYSCORE', 'LIMIT', 0, 100)) do
     unpark(id, aside(id))
+  end
+end
+
+-- Where no listing comes any more, what a deletion as an orphan was tried of is a resource like any other.
+local function unlisted(policy)
+  for _, id in ipairs(redis.call('ZRANGE', part(policy, 'tried'), 0, 99)) do
+    local record = aside(id)
+    take(id, record)
+    record.o = nil
+    set_aside(id, record, 'waiting', record.d)
   end
 end
 

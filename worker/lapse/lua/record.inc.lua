@@ -77,6 +77,8 @@ end
 -- Keeps the id outside the due indexes: state, and the score it has there.
 local function set_aside(id, record, state, score)
   record.s, record.d = state, score
+  -- Without a sighting no listing would ever end this wait.
+  if state == 'waiting' and redis.call('HEXISTS', part(record.p, 'sightings'), id) == 0 then record.o = nil end
   redis.call('HSET', key('aside'), id, cjson.encode(record))
   local where = place_of[state]
   if state == 'waiting' and record.x then where = 'suspects' end

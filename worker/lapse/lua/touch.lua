@@ -27,6 +27,8 @@ end
 if not record.e then
   record.a, record.c, record.f = math.max(now, record.a or record.f), creation(record), nil
 end
+local state, score = record.s, record.d
+take(id, record)
 record.o = nil
-amend(id, record)
-return record.s == 'claimed' and 'too_late' or 'ok'
+set_aside(id, record, state, score)
+return state == 'claimed' and 'too_late' or 'ok'

@@ -57,6 +57,7 @@ test-tools: $(VENV)/.stamp
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
 # the thirty ordinary days that must trip no guard: 500 stories, a million ids.
 test-faults: $(VENV)/.stamp
+	@command -v faketime >/dev/null || { echo "make test-faults needs faketime: apt-get install faketime" >&2; exit 1; }
 	@LAPSE_TEST_STORIES=500 LAPSE_TEST_SCALE=1000000 $(RUN)/python -m pytest \
 		tests/faults/test_*.py tests/faults/full_*.py tests/model
 

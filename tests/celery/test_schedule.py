@@ -136,6 +136,22 @@ def test_two_edits_between_two_ticks_are_both_followed(
     beat.close()
 
 
+def test_a_clock_that_is_set_back_delays_nothing(
+    module: ModuleType, host: Host, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beat = module.Scheduler(module.Lapse(host))
+    while beat.tick() == 0:
+        pass
+    sent, now, clock = len(messages(raw)), beat.app.now, time.time
+    monkeypatch.setattr(beat.app, "now", lambda: now() - timedelta(hours=1))
+    monkeypatch.setattr(time, "time", lambda: clock() - 3600)
+
+    while beat.tick() == 0:
+        pass
+
+    assert len(messages(raw)) >= 2 * sent > 0
+
+
 def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType, host: Host, raw: redis.Redis) -> None:
     beat = module.Scheduler(module.Lapse(host))
     while len(beat.schedule) > (raw.llen("lapse:broker:lapse")):

@@ -153,13 +153,23 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "sweep/test_orphans.py::test_one_named_in_uses_between_two_listings_starts_over",
         ),
     ),
-    "T29": ("a worker's clock is wrong", ("sweep/test_registry_guards.py::test_a_worker_that_slept_sees_no_jump",)),
+    "T29": (
+        "a worker's clock is wrong",
+        (
+            "sweep/test_registry_guards.py::test_a_worker_that_slept_sees_no_jump",
+            "faults/full_clock.py::test_a_wrong_clock_of_a_worker_makes_nothing_due_and_keeps_nothing_alive",
+            "faults/full_clock.py::test_a_clock_that_is_set_while_workers_and_beat_run_changes_nothing",
+        ),
+    ),
     "T30": (
         "Redis' clock jumps",
         (
             "sweep/test_registry_guards.py::test_a_clock_that_jumps_ahead_makes_nothing_due",
             "sweep/test_registry_guards.py::test_a_clock_that_jumps_within_a_sweep_refuses_the_next_claim",
             "sweep/test_registry_guards.py::test_a_step_back_that_is_made_good_ends_its_halt_by_itself",
+            "faults/full_clock.py::test_a_jump_of_redis_halts_before_any_claim_until_it_is_made_good",
+            "faults/full_clock.py::test_a_jump_of_redis_within_a_sweep_claims_nothing_more",
+            "faults/full_clock.py::test_a_step_back_that_an_operator_accepts_goes_on_by_the_new_clock",
         ),
     ),
     "T31": (

@@ -114,6 +114,17 @@ def test_a_clock_behind_what_the_registry_has_seen_needs_no_memory() -> None:
     assert mended(known, jumped(0, at=NOW + SECOND))
 
 
+def test_a_jump_ahead_that_is_made_good_is_not_taken_for_a_step_back() -> None:
+    """The registry was looked at meanwhile, and remembers the later time."""
+    away = jumped(HOUR)
+    known = remember(KNOWN, away, judge(KNOWN, away))
+    right = jumped(2 * SECOND, asked=HERE + 2 * SECOND, answered=HERE + 2 * SECOND, at=NOW + HOUR)
+
+    assert None is judge(known, right)
+    assert mended(known, right)
+    assert CLOCK == reason(KNOWN, right), "who did not see it can only halt"
+
+
 def test_a_jump_that_is_made_good_is_mended_once() -> None:
     away = jumped(HOUR, at=NOW)
     known = remember(KNOWN, away, judge(KNOWN, away))

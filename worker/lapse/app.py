@@ -4,8 +4,10 @@ A message only says which partition to sweep: it carries no id and no time to li
 one is harmless. Importing this module reads the config; a wrong one ends the process with code 2 and its text.
 """
 
+import math
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
@@ -43,6 +45,7 @@ from lapse.work import REGISTRY_TIMEOUT
 SWEEP_EXPIRED = "lapse.sweep_expired"
 SWEEP_ORPHANS = "lapse.sweep_orphans"
 HOUSEKEEPING = "lapse.housekeeping"
+STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most
 
 events = structlog.get_logger("lapse")
 
@@ -109,6 +112,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self._pulse = Pulse(host.registry.url, host.config.registry.namespace)
         self._heartbeat = Heartbeat(BEAT, host.environ)
         self._hash = ""
+        self._ahead = -math.inf
         self._follow()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
@@ -124,7 +128,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
 
     def _follow(self) -> None:
         config: Config = self.app.host.current()
-        if config.hash == self._hash:
+        if self._set_back():
+            self.schedule.clear()  # entries keep when they were sent last: in the future now
+        elif config.hash == self._hash:
             return
         wanted = schedule(config, self._pulse)
         for entry in wanted.values():
@@ -132,6 +138,11 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self.merge_inplace(wanted)
         self._hash = config.hash
         self._heap = None  # an entry that changed in place is not noticed otherwise
+
+    def _set_back(self) -> bool:
+        """Return True if this machine's clock was set back since the last tick: by it, nothing is due for as long."""
+        before, self._ahead = self._ahead, time.time() - time.monotonic()
+        return self._ahead < before - STEP
 
 
 class Turning(StartStopStep):  # type: ignore[misc]

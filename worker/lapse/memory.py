@@ -146,7 +146,8 @@ def _clock(known: Known | None, sight: Sight) -> Trouble | None:
         way = "forward" if moved > 0 else "back"
         text = f"Redis TIME went {way} by {abs(moved) / 1000:.0f} s against this host's clock"
         return Trouble(CLOCK, text)
-    if sight.behind:
+    # What returned was later only while it was wrong: whoever saw both times need not be told.
+    if sight.behind and not (known and _returned(known, sight)):
         return Trouble(CLOCK, f"Redis TIME is {(sight.at - sight.now) / 1000:.0f} s earlier than it was before")
     return None
 

@@ -61,7 +61,7 @@ class Registry(Stories):
     @rule(
         policy=managed, id_=ids, act=st.sampled_from(["error", "lost", "busy", "active", "kept"]),
         before=st.sampled_from(["", "", "touch", "hold", "refer"]),
-        after=st.sampled_from(["", "touch", "hold", "unlisted"]),
+        after=st.sampled_from(["", "touch", "hold", "held over", "unlisted"]),
     )  # fmt: skip
     def try_an_orphan(self, policy: str, id_: str, act: str, before: str, after: str) -> None:
         """Claim what a listing shows, and fail: few stories would come to that by themselves."""
@@ -82,6 +82,10 @@ class Registry(Stories):
             self.hold(id_, HOUR)
         elif what == "refer":
             self._register("thread_user", policy, {}, [id_])
+        elif what == "held over":
+            self.hold(id_, None)
+            self.listing(policy, {id_: OURS})
+            self.unhold(id_)
         elif what == "unlisted":
             self.adopt(policy, Rule(HOUR, "created_at"))
             self.claim(policy, 10, alone=False)

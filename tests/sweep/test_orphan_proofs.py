@@ -240,6 +240,28 @@ async def test_one_that_fails_is_tried_again_by_a_later_listing_alone(idle: Worl
     assert set() == idle.sandbox.alive("assistant")
 
 
+@pytest.mark.parametrize("why", ["touched", "held over a listing", "its policy collects no orphans any more"])
+async def test_one_that_fails_waits_for_a_listing_only_while_one_can_show_it(idle: World, why: str) -> None:
+    (id_,) = idle.seed(1, kind="assistant", policy="idle")
+    idle.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 500, "first": 1}])
+    await runs(idle, 3)
+    partition = f"{idle.slot('assistant')}idle"
+    assert [id_] == idle.raw.zrange(f"{partition}:tried", 0, -1)
+    if why == "touched":
+        idle.registry.touch("assistant", id_)
+    elif why == "held over a listing":
+        idle.registry.hold("assistant", id_, reason="case")
+        await runs(idle, 1)
+        idle.registry.unhold("assistant", id_)
+    else:
+        idle.rule = replace(idle.rule, orphan=None)
+        await idle.sweep(ttl=86400.0, anchor="created_at", digest="plain0000001")
+
+    assert [] == idle.raw.zrange(f"{partition}:tried", 0, -1)
+    assert [id_] == idle.raw.zrange(f"{partition}:waiting", 0, -1)
+    assert [id_] == idle.deletes()
+
+
 async def test_what_is_listed_on_after_its_deletion_is_tried_again_once_its_tombstone_ended(idle: World) -> None:
     idle.unpromised = {"unasked", "duplicate"}  # it was registered once, and is there once more
     (id_,) = idle.seed(1, kind="assistant", policy="idle")

@@ -60,6 +60,8 @@ def test_ids_that_kill_their_worker_end_in_quarantine_and_the_others_are_deleted
 
     asked = [one.id for one in rig.traffic.deletes() if one.id in poison]
     assert max(asked.count(id_) for id_ in poison) <= 1 + 3
+    crash.retried(rig)
+    rig.gone(ids, 30)
     rig.judge(within=300, crashes=rig.kills)
 
 

@@ -92,7 +92,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",
         ),
     ),
-    "T15": ("429 with Retry-After", ("sweep/test_sweep.py::test_retry_after_holds_for_every_worker",)),
+    "T15": (
+        "429 with Retry-After",
+        (
+            "sweep/test_sweep.py::test_retry_after_holds_for_every_worker",
+            "faults/full_provider.py::test_a_retry_after_is_kept_by_every_process",
+        ),
+    ),
     "T16": ("a third of all requests fails", ("faults/full_provider.py::test_a_third_of_all_requests_fails",)),
     "T17": (
         "an outage",
@@ -103,7 +109,10 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T18": (
         "refused credentials",
-        ("sweep/test_sweep.py::test_credentials_that_are_refused_stop_the_provider_and_use_no_attempt",),
+        (
+            "sweep/test_sweep.py::test_credentials_that_are_refused_stop_the_provider_and_use_no_attempt",
+            "faults/full_provider.py::test_refused_credentials_cost_three_requests_a_minute_and_no_attempt",
+        ),
     ),
     "T19": (
         "answers that confirm nothing",
@@ -114,19 +123,32 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T20": (
         "done, and the answer lost",
-        ("faults/test_provider.py::test_a_deletion_whose_answer_was_lost_is_gone_already_and_counted_once",),
+        (
+            "faults/test_provider.py::test_a_deletion_whose_answer_was_lost_is_gone_already_and_counted_once",
+            "faults/full_provider.py::test_answers_that_are_lost_all_and_then_some_are_gone_already",
+        ),
     ),
-    "T21": ("a conflict", ("unit/test_guard.py::test_an_attempt_counts_only_where_the_answer_is_about_this_id",)),
+    "T21": (
+        "a conflict",
+        (
+            "unit/test_guard.py::test_an_attempt_counts_only_where_the_answer_is_about_this_id",
+            "faults/full_provider.py::test_conflicts_back_off_and_are_deleted_in_the_end",
+        ),
+    ),
     "T22": (
         "answers slower than the timeout",
         (
             "providers/test_wire.py::test_no_answer_in_time",
             "providers/test_deletion.py::test_executed_but_not_answered",
+            "faults/full_provider.py::test_answers_slower_than_the_timeout_delete_nothing_twice",
         ),
     ),
     "T23": (
         "many partitions, few processes",
-        ("celery/test_running.py::test_more_partitions_than_processes_are_all_served",),
+        (
+            "celery/test_running.py::test_more_partitions_than_processes_are_all_served",
+            "faults/full_provider.py::test_a_backlog_of_one_policy_keeps_no_other_waiting",
+        ),
     ),
     "T24": (
         "every id answers 404",

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -80,6 +81,8 @@ class Proxy:
     ) -> None:
         self.latency = 0.0
         """Seconds by which each piece is delayed, either way."""
+        self.refused: list[float] = []
+        """When connections came while the server was down, seconds since 1970."""
         self._target = port
         self._watch = watch
         self._tls = tls
@@ -147,6 +150,7 @@ class Proxy:
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if not self._open:
+            self.refused.append(time.time())
             return
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)

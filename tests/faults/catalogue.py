@@ -87,6 +87,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "redis/test_half_open.py::test_a_call_that_met_a_replica_closes_what_waits_in_the_pool",
             "redis/test_half_open.py::test_asyncio_calls_go_on_at_the_new_primary",
             "faults/full_failover.py::test_a_primary_that_becomes_a_replica_is_left_by_everybody",
+            "faults/full_failover.py::test_a_worker_that_waits_for_a_message_outlives_a_failover",
             "faults/full_failover.py::test_a_server_that_loads_its_data_is_waited_for",
             "redis/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
             "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",

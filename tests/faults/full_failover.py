@@ -53,6 +53,26 @@ def test_a_primary_that_becomes_a_replica_is_left_by_everybody(rig: Rig, standby
     rig.judge(within=60, crashes=1)  # until the address leads to the new primary, outcomes cannot be written
 
 
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_that_waits_for_a_message_outlives_a_failover(rig: Rig, standby: EmbeddedRedis, pool: str) -> None:
+    rig.configure(policy())
+    rig.beat()
+    rig.worker(f"--pool={pool}", children=2)
+    rig.gone(rig.seed(20), 30)
+    rig.settled()
+    rig.wait_until(lambda: rig.raw.info("clients")["blocked_clients"], what="a worker that waits for a message")
+
+    rig.fail_over(standby)
+
+    with RecordingRegistry(standby.url, provider="openai") as registry:
+        rig.application = Application(registry)
+        ids = rig.seed(20)
+        rig.gone(ids, RESUMED)
+        rig.registry.calls += registry.calls
+    unharmed(rig)
+    rig.judge(within=60, crashes=1)
+
+
 def test_a_server_that_loads_its_data_is_waited_for(rig: Rig) -> None:
     rig.configure(policy())
     rig.beat()

@@ -54,8 +54,10 @@ events = structlog.get_logger("lapse")
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20  # each 0.1 s
 
 # A server that became a replica goes on answering on the connections that it has. Ours end there, as they do at one
-# that loads its data, and the next ones are made to whatever the address leads to then.
-redis.connection.DefaultParser.EXCEPTION_CLASSES["READONLY"] = redis.ConnectionError
+# that loads its data, and the next ones are made to whatever the address leads to then. Who waited for a message hears
+# UNBLOCKED at that moment: Celery would take it for the end of the worker.
+for said in ("READONLY", "UNBLOCKED"):
+    redis.connection.DefaultParser.EXCEPTION_CLASSES[said] = redis.ConnectionError
 
 
 def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:

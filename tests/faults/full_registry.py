@@ -16,6 +16,8 @@ from lapse.errors import RegistryRefused
 
 pytestmark = pytest.mark.timeout(900)
 HALF_OPEN = 45.0
+STOOD_STILL = 10.0
+AT_ONCE = 0.05
 
 
 def working(rig: Rig, *arguments: str) -> Process:
@@ -59,7 +61,7 @@ def test_a_redis_that_stands_still_for_half_a_minute(rig: Rig) -> None:
     time.sleep(30)
     os.kill(rig.server.pid, signal.SIGCONT)
 
-    rig.gone(rig.seed(20), registry.CONSUMING)
+    rig.gone(rig.seed(20), STOOD_STILL)
     rig.judge(within=90, crashes=4)
 
 
@@ -114,6 +116,14 @@ def test_an_older_state_of_the_registry_halts(rig: Rig, tmp_path: Path) -> None:
     rig.wait_until(lambda: worker.events("guard.tripped", guard="registry_rolled_back"), 60, what="the halt")
 
 
+def refused(rig: Rig) -> float:
+    """Return how many seconds a refused registration took."""
+    began = time.monotonic()
+    with pytest.raises(RegistryRefused, match="maxmemory"):
+        rig.registry.register("thread", "thread_late", "chat")
+    return time.monotonic() - began
+
+
 def test_a_full_redis_refuses_new_ids_at_once_and_goes_on_deleting(rig: Rig) -> None:
     """The broker is another server: a full one takes no messages, of beat or of anybody."""
     with EmbeddedRedis() as broker:
@@ -125,10 +135,7 @@ def test_a_full_redis_refuses_new_ids_at_once_and_goes_on_deleting(rig: Rig) -> 
         ids = rig.seed(500)
         rig.raw.config_set("maxmemory", "1mb")
 
-        began = time.monotonic()
-        with pytest.raises(RegistryRefused, match="maxmemory"):
-            rig.registry.register("thread", "thread_late", "chat")
-        assert time.monotonic() - began < 1
+        assert min(refused(rig) for _ in range(5)) < AT_ONCE  # the quickest: this machine is busy
         rig.gone(ids, 60)
 
         rig.judge(within=90)

@@ -2,12 +2,13 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import pytest
 import redis
 
 import acl
+import counted
 from lapse.embedded import EmbeddedRedis
 
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
@@ -18,10 +19,24 @@ _USER = os.environ.get("LAPSE_TEST_USER")
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Count from here on for this test."""
+    counted.begun()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Write down what a test came to."""
+    report = yield
+    counted.reported(report)
+    return report
+
+
 @pytest.fixture(autouse=True, scope="session")
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Take out of the environment whatever could point a test at something real."""
-    for key in [key for key in os.environ if key.startswith(_FOREIGN) and key != "LAPSE_TEST_SERVER"]:
+    for key in [key for key in os.environ if key.startswith(_FOREIGN) and not key.startswith("LAPSE_TEST_")]:
         del os.environ[key]
     os.environ["LAPSE_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
 

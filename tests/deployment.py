@@ -14,6 +14,7 @@ from typing import Any
 
 import redis
 
+import counted
 import evidence
 from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
@@ -255,7 +256,9 @@ class Deployment:
             texts=texts,
             secrets=(KEY,),
         )
-        return violations(history) + evidence.altered(self.audit)
+        found = violations(history) + evidence.altered(self.audit)
+        counted.judged(history, found)
+        return found
 
     def close(self) -> None:
         for process in self.processes:

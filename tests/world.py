@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+import counted
 import evidence
 from lapse.aio import Carrier
 from lapse.control import Control
@@ -129,7 +130,9 @@ class World:
             stamped=frozenset(self.stamped),
             secrets=(KEY,),
         )
-        return violations(history, without=self.unpromised)
+        found = violations(history, without=self.unpromised)
+        counted.judged(history, found)
+        return found
 
     def seed(self, n: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any) -> list[str]:
         """Create objects at the provider and register them as that many days old."""

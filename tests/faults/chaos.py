@@ -16,7 +16,6 @@ from pathlib import Path
 from faults import nemesis
 from faults.rig import Rig, rig_on
 from lapse.sandbox.process import SandboxProcess
-from oracle.verdict import violations
 
 WORKERS, CHILDREN = 2, 2
 RATE = 25.0  # registrations a second
@@ -119,7 +118,7 @@ class Chaos:
             found.append(str(error).splitlines()[0])
         crashes = rig.kills + ruler.outages * WORKERS * CHILDREN
         history = rig.history(bound=self._bound, crashes=crashes)
-        found += [*map(str, violations(history)), *ruler.violations(history.requests)]
+        found += [*map(str, rig.verdict_on(history)), *ruler.violations(history.requests)]
         deleted = {one.path for one in history.requests if one.confirmed}
         return Result(self.seed, len(rig.application.acknowledged()), len(deleted), rig.kills, self.faults, found)
 

@@ -36,7 +36,7 @@ def test_a_killed_redis_loses_no_acknowledged_registration_of_ten_thousand(rig: 
 def test_four_restarts_in_eight_seconds(rig: Rig) -> None:
     working(rig)
     for number in range(4):
-        rig.server.stop(kill=number % 2 == 0)
+        rig.stop_server(kill=number % 2 == 0)
         time.sleep(1)
         rig.server.start()
         time.sleep(1)
@@ -108,7 +108,7 @@ def test_an_older_state_of_the_registry_halts(rig: Rig, tmp_path: Path) -> None:
     rig.gone(rig.seed(20), 30)
     rig.settled()
 
-    rig.server.stop(kill=True)
+    rig.stop_server(kill=True)
     shutil.rmtree(rig.server.directory / "appendonlydir")
     shutil.copytree(tmp_path / "older", rig.server.directory / "appendonlydir")
     rig.server.start()

@@ -145,12 +145,12 @@ class Nemesis:
             operator.lapse(self._rig, "resume")
 
     def _kill_redis(self, seconds: float) -> None:
-        self._rig.server.stop(kill=True)
+        self._rig.stop_server(kill=True)
         time.sleep(seconds)
         self._rig.server.start()
 
     def _restart_redis(self, seconds: float) -> None:
-        self._rig.server.stop()
+        self._rig.stop_server()
         time.sleep(seconds)
         self._rig.server.start()
 

@@ -83,6 +83,8 @@ class Proxy:
         """Seconds by which each piece is delayed, either way."""
         self.refused: list[float] = []
         """When connections came while the server was down, seconds since 1970."""
+        self.broken = 0
+        """How many connections were reset, frozen or cut so far."""
         self._target = port
         self._watch = watch
         self._tls = tls
@@ -176,11 +178,13 @@ class Proxy:
         links = list(self._links)
         for link in links:
             link.end(reset=reset)
+        self.broken += len(links)
         return len(links)
 
     async def _freeze(self) -> int:
         for link in self._links:
             link.thawed.clear()
+        self.broken += len(self._links)
         return len(self._links)
 
     async def _shut(self) -> None:

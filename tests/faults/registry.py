@@ -34,7 +34,7 @@ def killed_while_registering(rig: Rig, *, ids: int, rate: float) -> None:
     application = registering(rig, created, rate)
     rig.wait_until(lambda: len(rig.traffic.deletes()) > ids // 10, what="the first deletions")
 
-    rig.server.stop(kill=True)
+    rig.stop_server(kill=True)
     acknowledged = rig.application.acknowledged()
     rig.server.start()
     left = rig.alive()

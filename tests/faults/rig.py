@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
+import counted
 import evidence
 from deployment import HEAD, KEY, Deployment, Process
 from faults.application import Application
@@ -21,7 +22,7 @@ from faults.traffic import Traffic
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.sandbox.process import SandboxProcess
 from oracle import reading
-from oracle.history import History
+from oracle.history import History, Violation
 from oracle.verdict import violations
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ class Rig(Deployment):
         traffic: What went through it.
         application: Who registers.
         command: The command line.
-        kills: How many processes were killed so far.
+        kills: How many processes of workers were killed so far.
+        server_kills: How often Redis was killed.
+        stops: How often Redis was stopped.
 
     """
 
@@ -81,7 +84,7 @@ class Rig(Deployment):
         self.to_provider = Proxy(int(provider.root.rpartition(":")[2]), watch=self.traffic.watcher)
         self.base_url = f"http://127.0.0.1:{self.to_provider.port}/v1"
         self.application = Application(self.registry)
-        self.kills = 0
+        self.kills = self.server_kills = self.stops = 0
         self.command = (sys.executable, str(LAPSE))
         self._metrics = free_port()
         self._exporter: subprocess.Popen[bytes] | None = None
@@ -190,8 +193,23 @@ class Rig(Deployment):
         """Fail if anything is wrong with what happened; return what was seen."""
         self.settled()
         history = self.history(bound=within, crashes=crashes)
-        assert violations(history) + evidence.altered(self.audit) == []
+        assert self.verdict_on(history) == []
         return history
+
+    def verdict_on(self, history: History) -> list[Violation]:
+        """Return what is wrong with what happened, and count it."""
+        found = violations(history) + evidence.altered(self.audit)
+        broken = self.to_redis.broken + self.to_provider.broken + self.stops
+        counted.judged(history, found, kills=self.kills + self.server_kills, faults=broken)
+        return found
+
+    def stop_server(self, *, kill: bool = False) -> None:
+        """Stop Redis, or kill it."""
+        self.server.stop(kill=kill)
+        if kill:
+            self.server_kills += 1
+        else:
+            self.stops += 1
 
     def fail_over(self, to: EmbeddedRedis) -> None:
         """Make a replica the primary, losing nothing; the old one goes on answering whoever is connected to it."""
@@ -199,6 +217,7 @@ class Rig(Deployment):
         old.execute_command("FAILOVER", "TO", "127.0.0.1", to.port, "TIMEOUT", 5000)
         self.wait_until(lambda: self.raw.role()[0] == "master" and old.role()[0] == "slave", 10, what="the failover")
         old.close()
+        self.stops += 1
         self.url = to.url
         self.to_redis.lead_to(to.port)
 

@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+from faults import report
 from faults.catalogue import CASES, PROMISES
 
 TESTS = Path(__file__).parents[1]
@@ -10,7 +11,7 @@ TESTS = Path(__file__).parents[1]
 
 def test_every_case_is_there() -> None:
     assert list(CASES) == [f"T{number}" for number in [*range(1, 43), 52]]
-    assert {case for cases in PROMISES.values() for case in cases} <= CASES.keys()
+    assert {case for cases in PROMISES.values() for case in cases} == CASES.keys()
 
 
 def test_every_test_that_a_case_names_exists() -> None:
@@ -18,6 +19,32 @@ def test_every_test_that_a_case_names_exists() -> None:
 
     assert missing == []
     assert all(tests for _what, tests in CASES.values())
+
+
+def test_the_readme_has_the_table_that_the_kept_figures_make() -> None:
+    assert report.shown() == report.table(report.kept())
+
+
+def test_the_kept_figures_are_of_a_whole_and_good_run() -> None:
+    assert list(report.missing(report.kept())) == []
+
+
+def test_a_figure_that_somebody_typed_is_found() -> None:
+    real = report.kept()
+    test = "faults/full_crash.py::test_killed_children_and_workers_lose_nothing_of_ten_thousand[1]"
+    typed = {**real, test: {**real[test], "ids": real[test]["ids"] * 100}}
+
+    assert list(report.differences(real)) == []
+    assert [line for line in report.differences(typed) if " ids, this run had " in line]
+
+
+def test_a_run_that_was_not_whole_or_not_good_is_found() -> None:
+    real = report.kept()
+    test = "faults/full_chaos.py::test_everything_breaks_at_random[1]"
+
+    assert list(report.missing({name: one for name, one in real.items() if "full_chaos" not in name}))
+    assert list(report.missing({**real, test: {**real[test], "violations": 1}}))
+    assert list(report.missing({**real, test: {**real[test], "passed": False}}))
 
 
 def _exists(test: str) -> bool:

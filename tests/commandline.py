@@ -17,6 +17,7 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from lapse import Registry
@@ -184,6 +185,14 @@ class Desk:
     def close(self) -> None:
         self.registry.close()
         self.raw.close()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, redis_url: str, sandbox: Sandbox) -> Iterator[Desk]:
+    """Return an operator's desk."""
+    made = Desk(tmp_path, redis_url, sandbox)
+    yield made
+    made.close()
 
 
 def _until_closed(terminal: int) -> Iterator[bytes]:

@@ -60,6 +60,7 @@ def policy(rule: Rule, since: float) -> Policy:
         orphan=rule.orphan.min_age if rule.orphan else None, enforce=rule.enforce,
         amount=pace.amount if pace else None, window=pace.window if pace else 0.0,
         formerly=tuple(rule.formerly), touches=not rule.touches_stated, since=since,
+        uses=not (rule.orphan and rule.orphan.uses_stated),
         newly=(rule.max_newly_due.percent, rule.max_newly_due.at_least) if rule.max_newly_due else None,
     )  # fmt: skip
 

@@ -27,8 +27,9 @@ from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
 from lapse.watch import Watch
+from oracle.guards import HUSH
 from oracle.history import Account as Budget
-from oracle.history import History, Policy, Resource, Violation
+from oracle.history import History, Outage, Policy, Quiet, Resource, Violation
 from oracle.verdict import violations
 from recording import RecordingRegistry
 
@@ -77,6 +78,8 @@ class World:
         self.policies: list[Policy] = []
         self.stamped: set[Resource] = set()
         self.budget: float | None = None
+        self.quiet: list[Quiet] = []
+        self.outages: list[Outage] = []
         self.unpromised: set[str] = set()
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
@@ -114,6 +117,10 @@ class World:
                 self.policies[i] = replace(one, until=new.since)
         self.policies.append(new)
 
+    def hush(self, why: str, kind: str = "thread") -> None:
+        """Note that from now on nothing of a kind may be deleted."""
+        self.quiet.append(Quiet("openai", kind, time.time() - HUSH, math.inf, why))
+
     def judge(self, directory: Path) -> list[Violation]:
         """Return what the oracle finds wrong with all that happened here."""
         path = directory / "scraped.toml"
@@ -129,6 +136,9 @@ class World:
             began=self.began,
             stamped=frozenset(self.stamped),
             secrets=(KEY,),
+            quiet=tuple(self.quiet),
+            outages=tuple(self.outages),
+            ramp=self.settings.ramp,
         )
         found = violations(history, without=self.unpromised)
         counted.judged(history, found)

@@ -16,6 +16,7 @@ OK = 200
 def judge(history: History, audit: Audit) -> Iterator[Violation]:
     """Yield every accident that a guard is there for."""
     yield from _unproven(history, audit)
+    yield from _unasked_endpoint(history, audit)
     yield from _loud(history)
     application = Application(history, audit)
     for policy in history.policies:
@@ -24,6 +25,7 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
             first = min(claims, key=lambda claim: claim.at)
             yield from _jumped(history, application, audit, policy, first)
             yield from _untouched(application, policy, first)
+            yield from _unused(application, policy, claims)
 
 
 def _of(claim: Claim, policy: Policy) -> bool:
@@ -44,6 +46,20 @@ def _unproven(history: History, audit: Audit) -> Iterator[Violation]:
         if not seen and not said:
             yield Violation(
                 "unproven", str(claim.resource), f"already_gone at {claim.closed:.3f}, and nothing was seen"
+            )
+            return
+
+
+def _unasked_endpoint(history: History, audit: Audit) -> Iterator[Violation]:
+    """Yield an unknown "not found" that was held against an id, without a look at whether the endpoint is there."""
+    ids = {claim.resource.id for claim in audit.claims}
+    for claim in audit.claims:
+        if not claim.end or (claim.end["event"], claim.outcome) != ("quarantined", "unrecognised"):
+            continue
+        near = [one for one in history.requests if claim.at - TICK <= one.begun <= claim.closed + TICK]
+        if all(ids & set(one.path.partition("?")[0].split("/")) for one in near):
+            yield Violation(
+                "unproven", str(claim.resource), f"unrecognised at {claim.closed:.3f}, and nothing was asked"
             )
             return
 
@@ -104,3 +120,15 @@ def _untouched(application: Application, policy: Policy, first: Claim) -> Iterat
             return
     seen = f"claims from {first.at:.3f} on, and no touch before"
     yield Violation("untouched", f"{policy.provider}/{policy.kind}/{policy.name}", seen)
+
+
+def _unused(application: Application, policy: Policy, claims: list[Claim]) -> Iterator[Violation]:
+    """Yield an orphan rule that deletes the unused where nobody ever said that anything is used."""
+    orphans = [claim for claim in claims if claim.by == "orphan"]
+    if policy.orphan is None or not policy.uses or not orphans:
+        return
+    said = [call for calls in application.calls.values() for call in calls if call.called <= orphans[0].at + TICK]
+    used = {(target.provider, target.kind) for call in said for target in call.uses}
+    if (policy.provider, policy.kind) not in used:
+        seen = f"orphans claimed from {orphans[0].at:.3f} on, and no use before"
+        yield Violation("unused", f"{policy.provider}/{policy.kind}/{policy.name}", seen)

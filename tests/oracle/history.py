@@ -84,7 +84,7 @@ class Policy:
     Where a change takes time to reach the workers, the old version's ``until`` lies after the new one's ``since``:
     while both are in force, either of them may decide. ``orphan`` is the rule's min_age, None where there is none.
     ``newly`` is max_newly_due, in percent of what is tracked, and at least so many ids; ``touches`` is False where the
-    file says that there are none.
+    file says that there are none, ``uses`` where it says that nothing is ever used.
     """
 
     provider: str
@@ -100,6 +100,7 @@ class Policy:
     formerly: tuple[str, ...] = ()
     newly: tuple[float, int] | None = None
     touches: bool = True
+    uses: bool = True
     since: float = 0.0
     until: float = float("inf")
 
@@ -128,6 +129,16 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a provider answers no request; ``in_flight``: how many all workers together may have sent."""
+
+    provider: str
+    since: float
+    until: float
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """One run, from an empty registry to ``ended``.
 
@@ -150,6 +161,8 @@ class History:
         texts: Everything that was written anywhere, by where: logs, errors, answers of the command line.
         secrets: What none of it may hold.
         quiet: When nothing may have been deleted.
+        outages: When a provider answered nothing.
+        ramp: For how many seconds a first enforcement deletes ten at most; None: there is no ramp.
 
     """
 
@@ -170,6 +183,8 @@ class History:
     texts: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[str, ...] = ()
     quiet: tuple[Quiet, ...] = ()
+    outages: tuple[Outage, ...] = ()
+    ramp: float | None = None
 
 
 class Violation(NamedTuple):

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator
 from oracle.audit import TERMINAL, Audit, Claim
 from oracle.history import Call, History, Policy, Resource, Violation
 from oracle.lives import NEVER, TICK, End, Life
+from oracle.reading import asked
 
 ALREADY_GONE = "already_gone"
 ASIDE = {"quarantined", "kept"}
 """What the last attempt may have come to with nothing more to be done by itself."""
+
+
+UNTIMED = {"orphan", "purge"}
+"""Claims that are due by no ttl."""
 
 
 class Application:
@@ -62,8 +67,33 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
             yield from _child(history, application, audit, claim)
         else:
             yield from _claimed(history, application, claim)
+    yield from _sent(history, application, audit)
     if history.bound is not None:
         yield from _missing(history, application, audit, history.bound)
+
+
+def _sent(history: History, application: Application, audit: Audit) -> Iterator[Violation]:
+    """Yield a DELETE outside of any claim and before its time by the provider's clock: the audit's own may be wrong."""
+    for request in history.requests:
+        about = asked(request.path)
+        if request.method != "DELETE" or about is None or about.parent:
+            continue
+        resource = Resource(request.provider, about.kind, about.id)
+        claims, life = audit.by_resource[resource], application.life(resource, request.begun)
+        if any(claim.parent or claim.by in UNTIMED for claim in claims) or not life.registrations:
+            continue
+        if any(claim.at - TICK <= request.begun <= claim.closed + TICK for claim in claims):
+            continue  # judged as a claim
+        rules = [one for one in history.policies if _governs(one, resource, life) and one.orphan is None]
+        due = min((life.earliest_due(rule) for rule in rules), default=0.0)
+        if request.begun < due - TICK:
+            yield Violation("early", str(resource), f"DELETE at {request.begun:.3f}, due at {due:.3f}")
+
+
+def _governs(policy: Policy, resource: Resource, life: Life) -> bool:
+    return (policy.provider, policy.kind) == (resource.provider, resource.kind) and bool(
+        life.policies() & {policy.name, *policy.formerly}
+    )
 
 
 def _claimed(history: History, application: Application, claim: Claim) -> Iterator[Violation]:

@@ -1,13 +1,18 @@
-"""Budgets: the provider's bucket in every window, and max_deletions in every window of the pace."""
+"""Budgets: the provider's bucket in every window, max_deletions, the ramp's first step, and the probes of an outage."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from oracle.audit import Audit, deletions
-from oracle.history import Account, History, Policy, Violation
+from oracle.history import Account, History, Outage, Policy, Violation
 
 LATE = 0.05
 """Seconds between taking a token and the request's arrival: a loaded machine bunches what the bucket spread."""
+
+
+FIRST_STEP = 10
+OPENS_AFTER = 20
+PROBE_EVERY = 10.0
 
 
 def judge(history: History, audit: Audit) -> Iterator[Violation]:
@@ -18,6 +23,31 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
     for policy in history.policies:
         if policy.amount is not None:
             yield from _pace(history, policy, _claimed(audit, policy))
+    if history.ramp is not None:
+        yield from _ramp(history.ramp, history, audit)
+    for outage in history.outages:
+        yield from _probes(outage, [one.begun for one in history.requests if one.provider == outage.provider])
+
+
+def _ramp(lasts: float, history: History, audit: Audit) -> Iterator[Violation]:
+    """Yield a policy whose first enforced sweeps deleted more than the first step of the ramp allows."""
+    for where in {(policy.provider, policy.kind, policy.name) for policy in history.policies if policy.enforce}:
+        claimed = sorted(
+            claim.at
+            for claim in deletions(audit)
+            if (claim.resource.provider, claim.resource.kind, claim.policy) == where and claim.by != "purge"
+        )
+        first = [at for at in claimed if at < claimed[0] + lasts]
+        if len(first) > FIRST_STEP:
+            yield Violation("ramp", "/".join(where), f"{len(first)} deletions in the first {lasts:g} s")
+
+
+def _probes(outage: Outage, begun: Sequence[float]) -> Iterator[Violation]:
+    """Yield an outage that was asked more often than it takes to see it, and then once in ten seconds."""
+    sent = sum(outage.since <= at <= outage.until for at in begun)
+    most = OPENS_AFTER + outage.in_flight + int((outage.until - outage.since) // PROBE_EVERY) + 1
+    if sent > most:
+        yield Violation("breaker", outage.provider, f"{sent} requests in the outage; at most {most}")
 
 
 def _bucket(account: Account, begun: Sequence[float]) -> Iterator[Violation]:

@@ -1,14 +1,12 @@
 """Each guard is taken out of a real run against a real Redis and the stand-in, and the oracle reports the accident."""
 
-import hashlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lapse import deletion, guard, scripts
+from lapse import deletion, guard
 from lapse.guard import Stand, settlement
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Pace, Share
@@ -16,39 +14,6 @@ from lapse.proof import Proof
 from world import DAY, World
 
 Cut = Callable[[str, str, str], None]
-
-
-@pytest.fixture
-def cut(monkeypatch: pytest.MonkeyPatch) -> Cut:
-    """Return a way to run a script with a part of its text replaced."""
-    original = scripts.script
-    changes: list[tuple[str, str, str]] = []
-
-    def script(name: str) -> scripts.Script:
-        text = original(name).text
-        for where, old, new in changes:
-            if where == name:
-                assert old in text, f"{name}.lua has no {old!r} any more"
-                text = text.replace(old, new)
-        return scripts.Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-    for user in ("lapse.commands", "lapse.flow", "lapse.work"):
-        monkeypatch.setattr(f"{user}.script", script)
-    return lambda name, old, new: changes.append((name, old, new))
-
-
-@pytest.fixture
-def reported(world: World, tmp_path: Path) -> Callable[[], set[str]]:
-    """Return what the oracle finds wrong so far; it is not looked at again when the test is over."""
-
-    def report() -> set[str]:
-        found = {one.promise for one in world.judge(tmp_path)}
-        world.unpromised = found
-        return found
-
-    return report
-
-
 Reported = Callable[[], set[str]]
 
 

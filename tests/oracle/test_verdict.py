@@ -303,7 +303,7 @@ def test_a_policy_that_observes_claims_nothing(story: Story) -> None:
 
 
 def test_an_orphan_is_old_enough_ours_and_unused_since_it_was_first_seen() -> None:
-    orphans = Policy("openai", "assistant", "idle", None, None, orphan=2 * DAY)
+    orphans = Policy("openai", "assistant", "idle", None, None, orphan=2 * DAY, uses=False)
     known, stamped = Resource("openai", "assistant", "asst_1"), Resource("openai", "assistant", "asst_2")
 
     def judged(made: float, used: float, *, ours: bool = True) -> list[str]:
@@ -431,8 +431,8 @@ def test_the_pace_holds_in_every_window(times: list[float], *, wrong: bool) -> N
 
 
 def test_a_delete_without_an_intent_is_seen(story: Story) -> None:
-    story.ask(B, 6 * DAY)
-    assert {"record"} == set(found(story.history()))
+    story.ask(B, 8 * DAY)
+    assert {"record"} <= set(found(story.history()))
 
 
 def test_a_delete_before_its_intent_is_seen(story: Story) -> None:

@@ -18,7 +18,10 @@ secret       a key or password in anything that was written
 unproven     already_gone without a sign, in the 24 h before, that the provider answers for the right place
 jump         claims by new rules that made more than max_newly_due due at once, without an approval
 untouched    claims by last activity where no touch was ever recorded
+unused       orphans claimed where no use was ever recorded
 quiet        a DELETE while paused or halted
+ramp         a first enforcement that deleted more than ten in its first step
+breaker      an outage that was asked more than once in ten seconds after it was seen
 """
 
 from collections.abc import Collection, Iterator

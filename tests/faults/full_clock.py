@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import evidence
 from deployment import Process, policy
 from faults import operator, registry
 from faults.clock import Clock
@@ -16,7 +15,6 @@ from faults.rig import Rig, rig_on
 from lapse.embedded import server_binary
 from lapse.sandbox.process import SandboxProcess
 from oracle.history import Violation
-from oracle.verdict import violations
 
 pytestmark = pytest.mark.timeout(300)
 NOTICED = 10.0
@@ -71,7 +69,7 @@ def jump(rig: Rig, there: Clock, offset: str, seconds: float) -> None:
     rig.wait_until(lambda: abs(rig.raw.time()[0] - time.time() - seconds) < 2, what="the jump")
 
 
-def judged(rig: Rig, bound: float, seconds: float) -> list[Violation | str]:
+def judged(rig: Rig, bound: float, seconds: float) -> list[Violation]:
     """Return what is wrong with all that happened, once each record that a clock misdated has the right time.
 
     Args:
@@ -88,7 +86,7 @@ def judged(rig: Rig, bound: float, seconds: float) -> list[Violation | str]:
         return {**record, "at": record["at"] - round(seconds * 1000)} if jumped else record
 
     true = replace(history, audit=tuple(right(one) for one in history.audit))
-    return [*violations(true), *evidence.altered(rig.audit)]
+    return rig.verdict_on(true)
 
 
 @pytest.mark.parametrize("beats", ["on the same machine", "elsewhere"])

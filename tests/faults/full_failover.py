@@ -83,7 +83,7 @@ def test_a_server_that_loads_its_data_is_waited_for(rig: Rig) -> None:
     rig.raw.mset({f"other:{number}": os.urandom(1000) for number in range(400)})
     rig.raw.bgrewriteaof()
     rig.wait_until(lambda: not rig.raw.info("persistence")["aof_rewrite_in_progress"], what="the rewrite")
-    rig.server.stop()
+    rig.stop_server()
 
     refused: list[str] = []
     application = threading.Thread(target=refusals, args=(rig, refused), name="application")

@@ -105,8 +105,19 @@ def test_an_unreachable_registry_is_temporary_and_its_password_stays_hidden(desk
         shown = desk.run(*command, REDIS_URL=url)
         assert 4 == shown.code, shown
         assert "the registry did not answer" in shown.err
+        assert "start Redis, or correct the registry's URL" in shown.err
         assert "planted-secret" not in shown.err + shown.out
         assert "Traceback" not in shown.err
+
+
+@pytest.mark.parametrize("user", ["lapse-worker:planted-secret@", "nobody:planted-secret@"])
+def test_a_refused_password_is_told_from_a_registry_that_is_away(desk: Desk, user: str) -> None:
+    url = desk.environ["REDIS_URL"].rpartition("@")[2].removeprefix("redis://")
+    for command in (("status",), ("touch", "thread", "thread_1"), ("ls", "threads"), ("pause",)):
+        shown = desk.run(*command, REDIS_URL=f"redis://{user}{url}")
+        assert 4 == shown.code, shown
+        assert "the registry refused the user or password of its URL" in shown.err
+        assert "planted-secret" not in shown.err + shown.out
 
 
 def test_what_nobody_expected_is_code_1_with_a_traceback(desk: Desk) -> None:

@@ -51,6 +51,8 @@ def check_mode(timeout: float, on_error: str) -> None:
 
 def translated(error: redis.RedisError | OSError) -> LapseError:
     """Return lapse's error for one of redis-py: unavailable where nothing was said, refused where Redis said no."""
+    if isinstance(error, redis.exceptions.AuthenticationError) or "NOAUTH" in str(error):
+        return RegistryUnavailable(f"the registry refused the user or password of its URL: {error}")
     if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
         return RegistryUnavailable(f"the registry did not answer: {error or type(error).__name__}")
     return RegistryRefused(f"the registry refused: {error}")

@@ -80,7 +80,11 @@ def orphans(
         return missing(session, kind, limit, as_json=given["as_json"])
     rules = [rule for rule in session.rules(policy=policy) if rule.orphan]
     if not rules:
-        raise Refused(Code.USAGE, f"{session.config.path} has no orphan rule like that")
+        which = f" in policy {policy}" if policy else ""
+        raise Refused(
+            Code.USAGE,
+            f'{session.config.path} has no orphan rule{which}: give a policy orphan = {{ min_age = "30d", seen = 3 }}',
+        )
     if run:
         return _run_orphans(session, rules, confirm, as_json=given["as_json"])
     found = session.run(lambda hands: _looked(hands, session, rules, limit))

@@ -16,7 +16,7 @@ from lapse import __version__
 from lapse.cli import output
 from lapse.cli.codes import Code, code_of
 from lapse.client import translated
-from lapse.errors import LapseError
+from lapse.errors import LapseError, RegistryUnavailable
 from lapse.log import redact
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -166,11 +166,12 @@ def _said(error: BaseException) -> tuple[str, Code]:
             said = (f"{error.format_message()}\n  {command} --help says more", Code.USAGE)
         case click.ClickException():
             said = (error.format_message(), Code.USAGE)
+        case RegistryUnavailable():
+            said = (f"{error}\n  start Redis, or correct the registry's URL; lapse doctor looks at it", code_of(error))
         case LapseError():
             said = (str(error), code_of(error))
         case redis.RedisError():
-            lost = translated(error)
-            said = (str(lost), code_of(lost))
+            said = _said(translated(error))
         case KeyboardInterrupt() | click.Abort():
             said = ("interrupted", Code.INTERRUPTED)
     return said

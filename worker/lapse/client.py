@@ -55,6 +55,8 @@ def translated(error: redis.RedisError | OSError) -> LapseError:
         return RegistryUnavailable(f"the registry refused the user or password of its URL: {error}")
     if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
         return RegistryUnavailable(f"the registry did not answer: {error or type(error).__name__}")
+    if demoted([error]):
+        return RegistryUnavailable(f"the registry's server is a replica now: {error}")
     return RegistryRefused(f"the registry refused: {error}")
 
 

@@ -249,7 +249,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "a touch against a claim",
         ("faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",),
     ),
-    "T42": ("two namespaces on one Redis", ("redis/test_registry.py::test_two_namespaces_on_one_redis_do_not_meet",)),
+    "T42": (
+        "two namespaces on one Redis",
+        (
+            "redis/test_registry.py::test_two_namespaces_on_one_redis_do_not_meet",
+            "cli/test_namespaces.py::test_one_deletes_nothing_of_the_other",
+        ),
+    ),
     "T52": ("everything at random", ("faults/full_chaos.py::test_everything_breaks_at_random",)),
 }
 

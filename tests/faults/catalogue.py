@@ -119,7 +119,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "answers that confirm nothing",
         (
             "sweep/test_sweep.py::test_an_answer_that_does_not_confirm_keeps_the_id_and_backs_off",
-            "providers/test_wire.py::test_redirects_are_not_followed",
+            "providers/test_wire.py::TestAnswer::test_redirects_are_not_followed",
         ),
     ),
     "T20": (
@@ -139,8 +139,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T22": (
         "answers slower than the timeout",
         (
-            "providers/test_wire.py::test_no_answer_in_time",
-            "providers/test_deletion.py::test_executed_but_not_answered",
+            "providers/test_wire.py::TestFailure::test_no_answer_in_time",
+            "providers/test_deletion.py::TestStandIn::test_executed_but_not_answered",
             "faults/full_provider.py::test_answers_slower_than_the_timeout_delete_nothing_twice",
         ),
     ),
@@ -164,8 +164,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "listings that are not whole",
         (
             "sweep/test_orphans.py::test_a_listing_that_is_not_complete_decides_nothing",
-            "providers/test_listing.py::test_a_cursor_that_goes_in_circles",
-            "providers/test_listing.py::test_a_list_that_is_not_whole",
+            "providers/test_listing.py::TestIncomplete::test_a_cursor_that_goes_in_circles",
+            "providers/test_listing.py::TestStandIn::test_a_list_that_is_not_whole",
         ),
     ),
     "T27": ("listings that shrank", ("sweep/test_orphans.py::test_a_listing_that_shrank_by_half_decides_nothing",)),

@@ -48,7 +48,8 @@ def test_a_run_that_was_not_whole_or_not_good_is_found() -> None:
 
 
 def _exists(test: str) -> bool:
-    module, _, name = test.partition("::")
+    module, _, path = test.partition("::")
+    name = path.rpartition("::")[2]
     tree = ast.walk(ast.parse((TESTS / module).read_text(encoding="utf-8")))
     names = [one.name for one in tree if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
     return any(found.startswith("test_") and name in {found, "*"} for found in names)

@@ -243,11 +243,17 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T39": ("a pause under full load", ("faults/test_operator.py::test_a_pause_is_quiet_within_two_seconds",)),
     "T40": (
         "a hold against a claim",
-        ("faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",),
+        (
+            "faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",
+            "faults/full_races.py::test_what_is_said_ten_thousand_times_counts_or_is_too_late",
+        ),
     ),
     "T41": (
         "a touch against a claim",
-        ("faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",),
+        (
+            "faults/test_races.py::test_what_is_said_during_a_sweep_counts_or_is_too_late",
+            "faults/full_races.py::test_what_is_said_ten_thousand_times_counts_or_is_too_late",
+        ),
     ),
     "T42": (
         "two namespaces on one Redis",

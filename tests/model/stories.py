@@ -249,7 +249,7 @@ class Stories(RuleBasedStateMachine):
         counted = {name.decode(): int(n) for name, n in client.hgetall(SLOT + keys.COUNTERS).items()}
         shown = {name: n for name, n in counted.items() if name.split("|")[0] in {"settled", "deletions", "crashes"}}
         assert self.model.counters == shown
-        names = [name for name in client.keys("lapse:*") if b":used:" not in name]
+        names = [name for name in client.keys("lapse:*") if b":used:" not in name and b":batch:" not in name]
         pipeline = client.pipeline(transaction=False)
         for name in names:
             pipeline.pttl(name)

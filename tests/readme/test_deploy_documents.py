@@ -11,7 +11,7 @@ import shown
 from lapse.policy import load
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = sorted((ROOT / "deploy").rglob("*.md"))
+DOCUMENTS = sorted(one for one in (ROOT / "deploy").rglob("*.md") if "node_modules" not in one.parts)
 OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lapse/bin/pip"}
 """Programs that are not lapse's: what they are given is looked at as far as it is in this tree."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lapse.codec import dump
-from lapse.outcomes import Limited
+from lapse.guard import settlement
+from lapse.outcomes import Limited, Outcome, Verdict
 from world import World
 
 GONE = "thread_AAAAAAAAAAAAAAAAAAAAAAAA"
@@ -234,3 +235,21 @@ async def test_forgotten_while_claimed_and_registered_again_is_forgotten_no_more
     world.registry.register("thread", id_, "chat")
 
     assert 0 == world.raw.zcard(f"{world.slot()}forgotten")
+
+
+async def test_a_batch_whose_reply_was_lost_counts_once_when_it_is_sent_again(world: World) -> None:
+    (id_,) = world.seed(1)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    claims = await ledger.claim(world.rule, world.settings, 1)
+    done = [settlement(claims.claims[0], Verdict(Outcome.DELETED))]
+    counted = {"requests|delete|200": 7}
+
+    for _ in range(2):
+        again = await ledger.settle(world.rule.partition, "us", done, counted, 3, listable=False, batch="b1")
+        assert [] == again
+
+    assert "7" == world.raw.hget(f"{world.slot()}counters", "requests|delete|200")
+    assert "1" == world.raw.hget(f"{world.slot()}counters", "settled|chat|deleted")
+    assert ["intent", "settled"] == [one["event"] for one in world.audit() if one.get("id") == id_]
+    world.unpromised = {"unconfirmed", "count"}  # nothing was sent

@@ -1,6 +1,7 @@
 """The worker's view of the registry: survey, claim, settle. Each is one script, one round trip."""
 
 import json
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -266,14 +267,18 @@ class Ledger:
 
     async def settle(
         self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
-        attempts: int, *, listable: bool,
+        attempts: int, *, listable: bool, batch: str | None = None,
     ) -> list[str]:  # fmt: skip
-        """Record outcomes and counters in one step; return the ids whose lease another worker had taken over."""
-        batch = {
-            "identity": identity, "worker": self.worker, "attempts": attempts, "listable": listable,
+        """Record outcomes and counters in one step; return the ids whose lease another worker had taken over.
+
+        ``batch`` names it: what is sent again under a name within ten minutes is not recorded twice.
+        """
+        said = {
+            "batch": batch or secrets.token_hex(8), "identity": identity,
+            "worker": self.worker, "attempts": attempts, "listable": listable,
             "counters": dict(counters), "settled": [one.stored() for one in settled],
         }  # fmt: skip
-        call = self._commands.on_slot("settle", partition.provider, partition.kind, codec.dump(batch), parse=list)
+        call = self._commands.on_slot("settle", partition.provider, partition.kind, codec.dump(said), parse=list)
         _now, released, *refused = (await self.carrier.carry([call]))[0]
         if released:
             await self.release_edges(partition.provider, partition.kind)
@@ -294,9 +299,8 @@ class Ledger:
 
     async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
         """Add to counters of a slot that no settled claim carries."""
-        key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.COUNTERS
         if counters:
-            await self.carrier.write(*(("HINCRBY", key, field, n) for field, n in counters.items()))
+            await self.settle(partition, "", [], counters, 1, listable=False)
 
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -356,11 +357,12 @@ class Run:
     async def _settle(self, settled: list[Settled]) -> None:
         """Record outcomes, trying again while the leases last: an answer that is not recorded is lost."""
         patience = time.monotonic() + self.means.settings.lease / 2
+        counters, batch = self._drained(), secrets.token_hex(8)
         while True:
             try:
                 refused = await self.means.ledger.settle(
-                    self.rule.partition, self.means.provider.identity, settled, self._drained(),
-                    self.means.settings.max_attempts, listable=self.kind.listable,
+                    self.rule.partition, self.means.provider.identity, settled, counters,
+                    self.means.settings.max_attempts, listable=self.kind.listable, batch=batch,
                 )  # fmt: skip
                 break
             except RegistryUnavailable:

@@ -1,13 +1,15 @@
 -- @include full
 -- @include lease
 -- Records what became of claims: state, counters and audit in one step.
--- ARGV[3]: JSON {identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
+-- ARGV[3]: JSON {batch, identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
 --   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra}]};
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 
 local batch = cjson.decode(ARGV[3])
 local reply = { now, 0 }
+-- A batch whose reply was lost is sent again: what it counts is counted once.
+if not redis.call('SET', key('batch:' .. batch.batch), now, 'NX', 'PX', 600000) then return reply end
 local lag_bounds = { 10, 60, 300, 1800, 3600, 21600, 86400, 604800, 2592000 }
 
 local function write(event, one, record, outcome)

@@ -22,10 +22,12 @@ UNLUCKY = 3
 """How many ids chance may kill three times, each time while they are tried alone: an operator gets those."""
 
 
-def killed_all_the_time(rig: Rig, *, ids: int, seed: int, within: float, worker_every: float = WORKER_EVERY) -> None:
+def killed_all_the_time(
+    rig: Rig, *, ids: int, seed: int, within: float, latency: str = "50ms", worker_every: float = WORKER_EVERY
+) -> None:
     """Kill a child every half second and now and then a whole worker, until everything due is gone."""
     rig.configure(policy())
-    rig.provider.faults([{"latency": "50ms"}])
+    rig.provider.faults([{"latency": latency}])
     registered = rig.seed(ids)
     chosen = random.Random(seed)
     rig.beat()

@@ -12,6 +12,7 @@ NO_DECISION = {
     "policy/loading.py": "which sunsets are over: a request more or less, never a deletion",
     "providers.py": "as policy/loading.py",
     "health.py": "a stamp on a page",
+    "app.py": "whether beat's clock was set back: it sends more messages, and decides nothing",
 }
 """Modules of the worker half, and what they ask it for. The command line, the demo and the stand-in are apart."""
 APART = {"cli", "demo", "sandbox", "doctor"}

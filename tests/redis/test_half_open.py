@@ -57,9 +57,13 @@ async def test_an_asyncio_call_that_timed_out_does_so_too(between: Proxy) -> Non
         assert [Answer.UNKNOWN] * CONNECTIONS == await touches()
 
 
-@pytest.fixture
-def failing_over() -> Iterator[tuple[str, Callable[[], None]]]:
+@pytest.fixture(params=[False, True], ids=["an application", "a process of Celery's"])
+def failing_over(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Callable[[], None]]]:
     """Return a registry's URL, and what makes another server its primary; the old one answers who is connected."""
+    if request.param:  # as lapse.app has it
+        monkeypatch.setitem(redis.connection.DefaultParser.EXCEPTION_CLASSES, "READONLY", redis.ConnectionError)
     with EmbeddedRedis() as old, EmbeddedRedis() as new, Proxy(old.port) as proxy:
         proxy.latency = 0.02
 

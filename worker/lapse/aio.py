@@ -94,6 +94,7 @@ class Carrier:
         try:
             replies = await self._exchange(commands)
         except redis.ConnectionError:
+            self._in_doubt = time.monotonic()
             return None
         if demoted(replies):
             self._in_doubt = time.monotonic()

@@ -265,9 +265,8 @@ class Registry:
         except (redis.RedisError, OSError) as error:
             if connection:
                 connection.disconnect()
-            if isinstance(error, redis.TimeoutError | TimeoutError):
-                # Those that wait in the pool may be half open too: each of them would fail a call of its own.
-                self._pool.disconnect(inuse_connections=False)
+            # Those that wait in the pool may be of no use either: each of them would fail a call of its own.
+            self._pool.disconnect(inuse_connections=False)
             raise translated(error) from None
         else:
             if demoted(replies):

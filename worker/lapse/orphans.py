@@ -53,7 +53,7 @@ async def _collect(search: "Search", crew: Crew) -> None:
     ripe = await search.ripe(listing)
     if not await search.old_enough() or not await search.share_allows(ripe, listing):
         return
-    search.run.recheck = search.changed
+    search.run.recheck(search.changed)
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
     while together and (claims := await search.run.claim_orphans(together, crew)):
         crew.hand(claims.claims)

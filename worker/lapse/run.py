@@ -2,33 +2,30 @@
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
-from lapse import guard
+from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
-from lapse.deletion import delete
-from lapse.errors import RegistryError, RegistryUnavailable
-from lapse.heeding import heed
-from lapse.ledger import Claim, Claims, Settled
+from lapse.errors import RegistryError
+from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
 from lapse.model import Partition
-from lapse.outcomes import Limited, Outcome, Verdict
+from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
-from lapse.terms import Judge, Terms, active
+from lapse.recorder import Recorder
+from lapse.terms import Judge
 
 log = structlog.get_logger("lapse")
 
 LOOK_EVERY = 1.0  # seconds; pauses and halts are seen, and the registry is watched, as often
-ACTIVITY_LASTS = 10.0  # seconds that a list's last activities are gone by
 LONGEST_NAP = 0.5
 UNPROVEN_ENOUGH = 20
 STRANGE_ENOUGH = 20  # ids tried one by one before many at once, if no answer is good
@@ -67,27 +64,11 @@ class Report:
         }
 
 
-@dataclass(slots=True)
-class Purse:
-    """The requests that one claim takes before its own DELETE: a ``Spend`` that counts."""
-
-    spend: Callable[[int], Awaitable[None]]
-    spent: int = 0
-
-    async def __call__(self, requests: int = 1) -> None:
-        """Return when the requests may be sent; raises ``Limited`` if not in time."""
-        await self.spend(requests)
-        self.spent += requests
-
-
 class Run:
     """One sweep of one partition while it lasts."""
 
     on_settled: Callable[[Sequence[Settled]], None] | None = None
     """Told of every outcome that was recorded."""
-
-    recheck: Judge | None = None
-    """Says why an orphan, read just before its deletion, is none any more."""
 
     def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
         self.means = means
@@ -100,20 +81,23 @@ class Run:
         self._now = 0
         self._strange = 0
         self._over = False
-        self._cascade = Cascade(means, rule)
-        self._listing = asyncio.Lock()
-        self._activity: dict[str, float | None] = {}
-        self._activity_until = 0.0
         self._quiet = False
+        self._cascade = Cascade(means, rule)
+        self._recorder = Recorder(means, rule.partition)
+        self._attempts = Attempts(means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet)
+
+    def recheck(self, judge: Judge) -> None:
+        """Let every orphan be read just before its deletion, and live on if ``judge`` says why."""
+        self._attempts.recheck = judge
 
     @contextlib.asynccontextmanager
     async def crew(self) -> AsyncIterator[Crew]:
         """Enter with the hands that delete and the batches that record; pauses, halts and the registry are watched."""
         await self._look()
         over = asyncio.Event()
-        looking = asyncio.create_task(self._keep_looking(over))
+        looking, attempts = asyncio.create_task(self._keep_looking(over)), self._attempts
         try:
-            async with Crew(self.means.provider.concurrency, self._attempt, self._settle, self._unused) as crew:
+            async with Crew(self.means.provider.concurrency, attempts.attempt, self._settle, attempts.unused) as crew:
                 yield crew
         finally:
             over.set()
@@ -224,17 +208,21 @@ class Run:
     async def closed(self) -> Report:
         """Count the sweep and return its report."""
         report, partition = self.report, self.rule.partition
+        if self._attempts.halted:
+            self.ends("halted", self._attempts.halted)
         report.seconds = time.monotonic() - self._began
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self._proof.conclude(report.outcomes, self.means.control)
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
-        await self.means.ledger.count(partition, counters | self._drained())
+        await self.means.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())
         return report
 
     async def _goes_on(self) -> bool:
+        if self._attempts.halted:
+            self.ends("halted", self._attempts.halted)
         if self._over:
             return False
         if self.means.stop.is_set():
@@ -257,7 +245,7 @@ class Run:
 
     async def _room(self, crew: Crew) -> int:
         """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id."""
-        if self._strange >= 0 and self._strange < STRANGE_ENOUGH:
+        if not self._attempts.familiar and self._strange < STRANGE_ENOUGH:
             self._strange += 1
             await crew.drain(self.left())
             return 1 if crew.idle and not self._over else 0
@@ -297,95 +285,13 @@ class Run:
         await crew.drain(self.left())
         return again
 
-    async def _attempt(self, claim: Claim) -> Settled:
-        """Delete one claimed resource and decide what becomes of it; never raises."""
-        object_id = claim.resource.id
-        try:
-            if time.monotonic() > claim.begin_by or self._quiet or self.means.stop.is_set() or self.means.flow.shut:
-                return self._unused(claim)
-            spend = self._spender(claim)
-            family = self._cascade.family(claim, spend)
-            terms = guard.terms(self.rule, self.kind, claim.by, self._now)
-            if claim.by == "orphan":
-                terms = replace(terms, judge=self.recheck)
-            verdict = await self._seen_active(object_id, terms) or await delete(
-                self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family
-            )
-            verdict = replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
-            verdict = await self._proof.judge(object_id, verdict, self._now)
-            await self._heed(object_id, verdict)
-        except Limited as reason:
-            verdict = Verdict(Outcome.LIMITED, detail=str(reason))
-        except asyncio.CancelledError:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
-        except RegistryUnavailable as error:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
-        except Exception as error:
-            log.exception("deletion.failed", id=object_id, **named(self.rule.partition))
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
-        return guard.settlement(claim, verdict, outage=self.means.flow.shut)
-
-    async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
-        """Ask the list for the last activity of what a read would keep alive."""
-        if self.kind.witness or terms.idle_since is None:
-            return None
-        async with self._listing:
-            if time.monotonic() > self._activity_until:
-                listing = await self.means.provider.listing(self.kind, self.spend)
-                if not listing.complete:
-                    return listing.verdict or Verdict(Outcome.LIMITED, detail=listing.reason or "")
-                self._activity = {item.id: item.last_active_at for item in listing.items}
-                self._activity_until = time.monotonic() + ACTIVITY_LASTS
-        return active(terms.idle_since, self._activity.get(object_id))
-
-    def _spender(self, claim: Claim) -> "Purse":
-        async def spend(requests: int) -> None:
-            left = claim.begin_by - time.monotonic()
-            if left <= 0 or self._quiet or self.means.stop.is_set():
-                raise Limited("no further request is to be sent for this claim")
-            await self.means.flow.spend(requests, within=left)
-
-        return Purse(spend)
-
-    async def _heed(self, object_id: str, verdict: Verdict) -> None:
-        halt = await heed(self.means, self.rule.partition, self._proof, object_id, verdict)
-        if verdict.outcome in _GOOD:
-            self._strange = -1
-        if halt:
-            self.ends("halted", halt)
-
     async def _settle(self, settled: list[Settled]) -> None:
-        """Record outcomes, trying again while the leases last: an answer that is not recorded is lost."""
-        patience = time.monotonic() + self.means.settings.lease / 2
-        counters, batch = self._drained(), secrets.token_hex(8)
-        while True:
-            try:
-                refused = await self.means.ledger.settle(
-                    self.rule.partition, self.means.provider.identity, settled, counters,
-                    self.means.settings.max_attempts, listable=self.kind.listable, batch=batch,
-                )  # fmt: skip
-                break
-            except RegistryUnavailable:
-                if time.monotonic() > patience:
-                    raise
-                await asyncio.sleep(LONGEST_NAP)
+        refused = await self._recorder.record(settled)
         self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
         if self.on_settled:
             self.on_settled(settled)
         if refused:
             log.warning("settlement.refused", ids=refused, **named(self.rule.partition))
-
-    def _unused(self, claim: Claim) -> Settled:
-        return guard.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
-
-    def _drained(self) -> dict[str, int]:
-        counters = self.means.provider.drain_tally(self.rule.partition.kind).get(self.rule.partition.kind, {})
-        if self.means.flow.waited_ms:
-            counters["rate_wait_ms||"], self.means.flow.waited_ms = self.means.flow.waited_ms, 0
-        return counters
-
-
-_GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
 
 
 def _refusals(status: str) -> tuple[str, str]:

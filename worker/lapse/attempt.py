@@ -1,0 +1,140 @@
+"""One attempt to delete one claimed id: what is asked of the provider, and what the answer makes of the claim."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from lapse import guard
+from lapse.cascade import Cascade
+from lapse.deletion import delete
+from lapse.errors import RegistryUnavailable
+from lapse.heeding import heed
+from lapse.ledger import Claim, Settled
+from lapse.means import Means, named
+from lapse.outcomes import Limited, Outcome, Spend, Verdict
+from lapse.policy import Rule
+from lapse.proof import Proof
+from lapse.terms import Judge, Terms, active
+
+log = structlog.get_logger("lapse")
+
+ACTIVITY_LASTS = 10.0  # seconds that a list's last activities are gone by
+
+_GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
+
+
+@dataclass(slots=True)
+class Purse:
+    """The requests that one claim takes before its own DELETE: a ``Spend`` that counts."""
+
+    spend: Callable[[int], Awaitable[None]]
+    spent: int = 0
+
+    async def __call__(self, requests: int = 1) -> None:
+        """Return when the requests may be sent; raises ``Limited`` if not in time."""
+        await self.spend(requests)
+        self.spent += requests
+
+
+class Attempts:
+    """The attempts of one sweep.
+
+    Attributes:
+        recheck: Says why an orphan, read just before its deletion, is none any more.
+        familiar: True once an answer was a good one: the provider knows this worker and its ids.
+        halted: The reason of a halt that an answer led to; empty if none did.
+
+    """
+
+    def __init__(
+        self, means: Means, rule: Rule, proof: Proof, cascade: Cascade, *, spend: Spend, quiet: Callable[[], bool]
+    ) -> None:
+        """Make them for one rule.
+
+        Args:
+            means: What the sweep works with.
+            rule: One version of the policy.
+            proof: What the sweep knows of whether absences can be believed.
+            cascade: What belongs to an id, and goes first.
+            spend: For requests that are the sweep's own.
+            quiet: Says that no further request is to begin.
+
+        """
+        self.recheck: Judge | None = None
+        self.familiar = False
+        self.halted = ""
+        self._means = means
+        self._rule = rule
+        self._kind = means.provider.kinds[rule.partition.kind]
+        self._proof = proof
+        self._cascade = cascade
+        self._spend = spend
+        self._quiet = quiet
+        self._listing = asyncio.Lock()
+        self._activity: dict[str, float | None] = {}
+        self._activity_until = 0.0
+
+    async def attempt(self, claim: Claim) -> Settled:
+        """Delete one claimed resource and decide what becomes of it; never raises."""
+        object_id = claim.resource.id
+        try:
+            if time.monotonic() > claim.begin_by or self._quiet() or self._means.stop.is_set() or self._means.flow.shut:
+                return self.unused(claim)
+            verdict = await self._proof.judge(object_id, await self._deleted(claim), claim.at)
+            await self._heed(object_id, verdict)
+        except Limited as reason:
+            verdict = Verdict(Outcome.LIMITED, detail=str(reason))
+        except asyncio.CancelledError:
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
+        except RegistryUnavailable as error:
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
+        except Exception as error:
+            log.exception("deletion.failed", id=object_id, **named(self._rule.partition))
+            verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
+        return guard.settlement(claim, verdict, outage=self._means.flow.shut)
+
+    def unused(self, claim: Claim) -> Settled:
+        """Return the claim as one for which no request was sent."""
+        return guard.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
+
+    async def _deleted(self, claim: Claim) -> Verdict:
+        spend = self._spender(claim)
+        family = self._cascade.family(claim, spend)
+        terms = guard.terms(self._rule, self._kind, claim.by, claim.at)
+        if claim.by == "orphan":
+            terms = replace(terms, judge=self.recheck)
+        verdict = await self._seen_active(claim.resource.id, terms) or await delete(
+            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family
+        )
+        return replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
+
+    async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
+        """Ask the list for the last activity of what a read would keep alive."""
+        if self._kind.witness or terms.idle_since is None:
+            return None
+        async with self._listing:
+            if time.monotonic() > self._activity_until:
+                listing = await self._means.provider.listing(self._kind, self._spend)
+                if not listing.complete:
+                    return listing.verdict or Verdict(Outcome.LIMITED, detail=listing.reason or "")
+                self._activity = {item.id: item.last_active_at for item in listing.items}
+                self._activity_until = time.monotonic() + ACTIVITY_LASTS
+        return active(terms.idle_since, self._activity.get(object_id))
+
+    def _spender(self, claim: Claim) -> Purse:
+        async def spend(requests: int) -> None:
+            left = claim.begin_by - time.monotonic()
+            if left <= 0 or self._quiet() or self._means.stop.is_set():
+                raise Limited("no further request is to be sent for this claim")
+            await self._means.flow.spend(requests, within=left)
+
+        return Purse(spend)
+
+    async def _heed(self, object_id: str, verdict: Verdict) -> None:
+        halt = await heed(self._means, self._rule.partition, self._proof, object_id, verdict)
+        if verdict.outcome in _GOOD:
+            self.familiar = True
+        self.halted = self.halted or halt or ""

@@ -446,8 +446,9 @@ async def test_a_worker_killed_between_any_two_steps_loses_nothing(
     for name, id_ in ids.items():
         assert world.registry.get(name, id_) or id_ not in world.sandbox.alive(name), "it lives and nobody knows it"
     world.sandbox.faults([])
-    family.files()  # a witness for what was deleted, unseen by us
-    world.seed(1, days=40)
+    # Witnesses for what was deleted, unseen by us.
+    family.files()
+    world.seed(1, days=1)
     await world.until(lambda: not _leased(world))
     for _ in range(3):
         family.again()

@@ -521,9 +521,9 @@ async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World
     await means.ledger.claim(world.rule, world.settings, 1, alone=True)
 
     late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
-    refused = await means.ledger.settle(world.rule.partition, "id", late, {}, 3, listable=False)
+    refused = await means.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
 
-    assert [id_] == refused
+    assert (id_,) == refused.refused
     assert "claimed" == world.state(id_)
     assert "deletions|chat|thread" not in world.counters()
 

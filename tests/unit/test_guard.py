@@ -226,9 +226,15 @@ def test_a_settlement_carries_the_claim_and_the_answer() -> None:
 def test_a_plain_success_says_no_more_than_that() -> None:
     settled = guard.settlement(CLAIM, Verdict(Outcome.DELETED))
 
-    assert {"id": "thread_1", "token": 7, "policy": "chat", "due": NOW - 1, "act": "done", "outcome": "deleted"} == {
-        name: value for name, value in settled.stored().items() if value != 0
-    }
+    assert {
+        "id": "thread_1",
+        "token": 7,
+        "policy": "chat",
+        "due": NOW - 1,
+        "act": "done",
+        "outcome": "deleted",
+        "seen": "present",
+    } == {name: value for name, value in settled.stored().items() if value != 0}
 
 
 @pytest.mark.parametrize(

@@ -380,3 +380,15 @@ class TestTakenOut:
 
         assert verdict is not None
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 302, 404, 410, 500])
+@pytest.mark.parametrize(("server", "name"), [(server, name) for server, kinds in KINDS.items() for name in kinds])
+def test_a_read_never_yields_a_deletion(server: str, name: str, status: int) -> None:
+    """Whatever its status and body: a GET that answers as a DELETE would has deleted nothing."""
+    kind = KINDS[server][name]
+    said = {"id": "x", kind.id_field: "x", "deleted": True, "object": kind.deleted_object}
+    for body in (b"", json.dumps(said).encode()):
+        verdict = classify_read(kind, "x", Reply(status=status, body=body))
+        assert verdict.outcome is not Outcome.DELETED
+        assert verdict.by_read or verdict.outcome is not Outcome.ALREADY_GONE

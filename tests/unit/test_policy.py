@@ -137,7 +137,7 @@ def test_every_default_is_the_documented_one() -> None:
     assert Rule(
         Partition("openai", "conversation", "chat"), 30 * 86400.0, "last_active_at", None, None, (), {}, enforce=False,
         max_deletions=Pace(5000, 3600.0), max_newly_due=Share(20.0, 100), touches_stated=False, expect_gone=False,
-        cancel=False, every=60.0, formerly=(), digest=chat.digest,
+        cancel=False, every=60.0, formerly=(), digest=chat.digest, max_already_gone=Share(50.0, 20),
     ) == chat  # fmt: skip
     assert (Orphan(86400.0, 3, Share(20.0, 10), uses_stated=False), None, None, 3600.0, False) == (
         idle.orphan, idle.ttl, idle.anchor, idle.every, idle.enforce,

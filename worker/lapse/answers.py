@@ -37,6 +37,8 @@ class Reply:
             ``protocol``; where no request was made: ``credentials``, ``invalid`` or ``sunset``.
         sent: True if the provider may have seen the request.
         seconds: From the request's start to the body's end.
+        identity: Of the account and credential that this very request was made with; see ``Provider``.
+        sent_at: When it was begun, on this process' monotonic clock.
 
     """
 
@@ -46,6 +48,8 @@ class Reply:
     failure: str | None = None
     sent: bool = True
     seconds: float = 0.0
+    identity: str = ""
+    sent_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from lapse import guard
+from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
 from lapse.deletion import delete
 from lapse.errors import RegistryUnavailable
@@ -77,13 +78,16 @@ class Attempts:
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
 
-    async def attempt(self, claim: Claim) -> Settled:
-        """Delete one claimed resource and decide what becomes of it; never raises."""
+    async def attempt(self, claim: Claim) -> Settled | Absent:
+        """Delete one claimed resource and decide what becomes of it, or say that it was not found; never raises."""
         object_id = claim.resource.id
         try:
             if time.monotonic() > claim.begin_by or self._quiet() or self._means.stop.is_set() or self._means.flow.shut:
                 return self.unused(claim)
-            verdict = await self._proof.judge(object_id, await self._deleted(claim), claim.at)
+            verdict = await self._deleted(claim)
+            if verdict.outcome is Outcome.ALREADY_GONE:
+                return Absent(claim, verdict)
+            verdict = await self._proof.probed(claim, verdict)
             await self._heed(object_id, verdict)
         except Limited as reason:
             verdict = Verdict(Outcome.LIMITED, detail=str(reason))
@@ -95,6 +99,23 @@ class Attempts:
             log.exception("deletion.failed", id=object_id, **named(self._rule.partition))
             verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
         return guard.settlement(claim, verdict, outage=self._means.flow.shut)
+
+    async def resolve(self, absent: Sequence[Absent]) -> list[Settled]:
+        """Decide what becomes of claims whose ids were not found; never raises."""
+        try:
+            verdicts = await self._proof.absences.resolve(absent)
+            for one, verdict in zip(absent, verdicts, strict=True):
+                await self._heed(one.claim.resource.id, verdict)
+        except RegistryUnavailable as error:
+            verdicts = [unproven(one.verdict, f"the registry was lost: {error}") for one in absent]
+        except Exception as error:
+            log.exception(
+                "absence.failed", ids=[one.claim.resource.id for one in absent], **named(self._rule.partition)
+            )
+            verdicts = [unproven(one.verdict, type(error).__name__) for one in absent]
+        if self._proof.absences.inconsistent:
+            self.halted = self.halted or "inconsistent_absence"
+        return [guard.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""

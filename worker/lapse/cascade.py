@@ -49,7 +49,9 @@ class Cascade:
         """Return what this sweep knows of whether absences of a kind can be believed."""
         if partition.kind not in self._proofs:
             means, kind = self.means, self.means.provider.kinds[partition.kind]
-            self._proofs[partition.kind] = Proof(means.ledger, means.provider, means.flow, kind, partition)
+            self._proofs[partition.kind] = Proof(
+                means, kind, partition, lenient=kind.native_expiry, quiet=means.stop.is_set
+            )
         return self._proofs[partition.kind]
 
     async def closed(self) -> None:
@@ -229,7 +231,7 @@ class Family:
         ended: asyncio.CancelledError | None = None
         try:
             verdict = await self._deleted(parent, child, claim, going)
-            verdict = await proof.judge(resource.id, verdict, claim.due)
+            verdict = await proof.judge(claim, verdict)
             await heed(means, partition, proof, resource.id, verdict)
         except Limited as reason:
             verdict = limited(reason)
@@ -240,13 +242,13 @@ class Family:
             )
         settled = guard.settlement(claim, verdict)
         counters = means.provider.drain_tally(resource.kind).get(resource.kind, {})
-        refused = await means.ledger.settle(
-            partition, means.provider.identity, [settled], counters, means.settings.max_attempts,
+        recorded = await means.ledger.settle(
+            partition, [settled], counters, means.settings.max_attempts,
             listable=means.provider.kinds[resource.kind].listable,
         )  # fmt: skip
         if ended:
             raise ended
-        return verdict, "refused" if refused else settled.act
+        return verdict, "refused" if recorded.refused else settled.act
 
     async def _deleted(self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]) -> Verdict:
         means, kind = self.cascade.means, self.cascade.means.provider.kinds[claim.resource.kind]

@@ -10,7 +10,7 @@ from typing import Any
 from lapse import codec, keys
 from lapse.aio import Carrier
 from lapse.commands import actor
-from lapse.memory import CLOCK, LOST, ROLLED_BACK
+from lapse.memory import CLOCK, LOST, OF_ONE_WORKER, ROLLED_BACK
 from lapse.model import PURGED, Partition
 
 
@@ -19,7 +19,8 @@ class Halt:
     """A state in which nothing of a scope is deleted until an operator answers.
 
     ``policy`` is ``*`` for a whole (provider, kind). ``plan`` is set where ``lapse approve`` answers it; all others
-    need ``lapse resume --reason``. ``since`` is in registry milliseconds.
+    need ``lapse resume --reason``. ``since`` is in registry milliseconds, as is ``began``: since when what it is about
+    went on, where that is known.
     """
 
     provider: str
@@ -29,6 +30,7 @@ class Halt:
     detail: str
     since: int
     plan: str | None = None
+    began: int | None = None
 
 
 REWIND = 1_000_000
@@ -57,13 +59,23 @@ class Control:
         (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "created")])
         return int(stored)
 
+    async def rolled_back(self) -> int:
+        """Return when an operator accepted an older state of the registry, in registry milliseconds; 0 for never."""
+        (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "rolled_back")])
+        return int(stored or 0)
+
     async def now(self) -> int:
         """Return Redis TIME in milliseconds."""
         ((seconds, micros),) = await self._carrier.run([("TIME",)])
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def pause(
-        self, scope: str, reason: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()
+        self,
+        scope: str,
+        reason: str,
+        by: str | None = None,
+        *,
+        slots: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Stop everything of a scope: ``*``, a provider, ``provider/kind`` or ``provider/kind/policy``.
 
@@ -87,12 +99,12 @@ class Control:
         """Return what stands in the way of a partition as the result of a sweep and its text, or None."""
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         pauses, halts = await self._carrier.run(
-            [("HKEYS", keys.control(self._namespace)), ("HKEYS", slot + keys.HALTS)]
+            [("HKEYS", keys.control(self._namespace)), ("HKEYS", slot + keys.HALTS)],
         )
         if scope := _covering(partition, {name.decode() for name in pauses}):
             return "paused", f"lapse pause on {scope}"
         for policy, _, reason in (name.decode().partition("|") for name in halts):
-            if policy in {"*", partition.policy} and reason != "config_divergence":
+            if policy in {"*", partition.policy} and reason not in OF_ONE_WORKER:
                 return "halted", reason
         return None
 
@@ -109,7 +121,10 @@ class Control:
                 await self._carrier.write(("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}"))
         if reason == ROLLED_BACK:
             # As young as a new registry: what it no longer knows must not make anything look unreferenced.
-            await self._carrier.write(("HINCRBY", key, "sequence", REWIND), ("HSET", key, "created", now))
+            await self._carrier.write(
+                ("HINCRBY", key, "sequence", REWIND),
+                ("HSET", key, "created", now, "rolled_back", now),
+            )
         if reason == CLOCK:
             await self._carrier.write(("HSET", key, "at", now, "clock_accepted", now))
 
@@ -123,7 +138,13 @@ class Control:
         return _covering(partition, await self.pauses())
 
     async def halt(
-        self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None
+        self,
+        partition: Partition,
+        reason: str,
+        detail: str,
+        *,
+        whole_kind: bool = False,
+        plan: str | None = None,
     ) -> bool:
         """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
@@ -134,7 +155,13 @@ class Control:
             await self._carrier.write(("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1))
             await self._restart_step(partition)
             await self._audit(
-                partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail, actor="lapse"
+                partition.provider,
+                partition.kind,
+                "halted",
+                policy=policy,
+                reason=reason,
+                detail=detail,
+                actor="lapse",
             )
         return bool(new)
 
@@ -163,7 +190,8 @@ class Control:
             for field, stored in _pairs(flat):
                 policy, reason = field.decode().split("|")
                 seen = json.loads(stored)
-                found.append(Halt(provider, kind, policy, reason, seen["detail"], seen["since"], seen.get("plan")))
+                at = (provider, kind, policy, reason)
+                found.append(Halt(*at, seen["detail"], seen["since"], seen.get("plan"), seen.get("began")))
         return sorted(found, key=lambda halt: halt.since)
 
     async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
@@ -171,7 +199,13 @@ class Control:
         slot = keys.slot(self._namespace, halt.provider, halt.kind)
         await self._carrier.run([("HDEL", slot + keys.HALTS, f"{halt.policy}|{halt.reason}")])
         await self._audit(
-            halt.provider, halt.kind, "resumed", policy=halt.policy, reason=halt.reason, why=why, actor=by or actor()
+            halt.provider,
+            halt.kind,
+            "resumed",
+            policy=halt.policy,
+            reason=halt.reason,
+            why=why,
+            actor=by or actor(),
         )
 
     async def publish(self, fields: Mapping[str, str | int]) -> None:

@@ -164,7 +164,21 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         active=None if verdict.active_at is None else round(verdict.active_at * 1000),
         left=verdict.left,
         extra=verdict.extra,
+        identity=verdict.identity or None,
+        seen=_seen(verdict),
+        believed=verdict.believed,
     )
+
+
+def unbelieved(settled: Settled) -> Settled:
+    """Return an absence as the registry recorded it where it was one too many: not proven, and backed off."""
+    return replace(settled, act="retry", outcome=Outcome.UNPROVEN, reason="unproven")
+
+
+def _seen(verdict: Verdict) -> str | None:
+    if verdict.present or verdict.outcome is Outcome.DELETED:
+        return "present"
+    return "absent" if verdict.outcome in {Outcome.UNPROVEN, Outcome.ALREADY_GONE} else None
 
 
 _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {

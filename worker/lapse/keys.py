@@ -53,9 +53,10 @@ AUDIT = "audit"  # stream: intents and outcomes
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
+PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
-    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS,
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lapse import codec, keys
@@ -12,7 +12,7 @@ from lapse.aio import Carrier
 from lapse.commands import Commands
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
-from lapse.policy import Rule, SweepSection
+from lapse.policy import Rule, Share, SweepSection
 from lapse.release import Release
 from lapse.scripts import Call
 
@@ -64,7 +64,9 @@ class Claims:
 class Settled:
     """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
 
-    ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds.
+    ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
+    the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
+    an operator said that this id would not be found.
     """
 
     id: str
@@ -74,6 +76,9 @@ class Settled:
     act: str
     outcome: Outcome
     delay: int = 0
+    identity: str | None = None
+    seen: str | None = None
+    believed: bool = False
     counted: bool = False
     unknown: bool = False
     reason: str | None = None
@@ -91,6 +96,18 @@ class Settled:
         return {
             name: value for name, value in fields if value is not None and value is not False and value not in ("", {})
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What of a batch is not as it was said.
+
+    ``refused``: ids whose lease another worker had taken over. ``unbelieved``: ids that were not found, and were one
+    too many: they wait, and their policy is halted.
+    """
+
+    refused: tuple[str, ...] = ()
+    unbelieved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +149,7 @@ class Ledger:
         self.worker = worker
         self._host = host or worker
         self._max_pending = max_pending
-        self._commands = Commands(namespace, None)
+        self.commands = Commands(namespace, None)
 
     async def adopt(self, rule: Rule, epoch: str = "") -> str:
         """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded).
@@ -232,7 +249,7 @@ class Ledger:
 
         """
         sources = codec.dump([codec.edge_text(source) for source in going])
-        call = self._commands.call(
+        call = self.commands.call(
             "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
             self._max_pending, since, *expected, parse=list,
         )  # fmt: skip
@@ -266,33 +283,36 @@ class Ledger:
         return (await self.carrier.run([("ZSCORE", key, child.id)]))[0] is not None
 
     async def settle(
-        self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
-        attempts: int, *, listable: bool, batch: str | None = None,
-    ) -> list[str]:  # fmt: skip
-        """Record outcomes and counters in one step; return the ids whose lease another worker had taken over.
+        self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int],
+        attempts: int, *, listable: bool, batch: str | None = None, wall: Share | None = None, rolled_back: int = 0,
+    ) -> Recorded:  # fmt: skip
+        """Record outcomes and counters in one step; return what was not recorded as it was said.
 
-        ``batch`` names it: what is sent again under a name within ten minutes is not recorded twice.
+        ``batch`` names it: what is sent again under a name within ten minutes is not recorded twice. ``wall``: how
+        many absences are believed; None: any number. What was due before ``rolled_back``, registry milliseconds of an
+        accepted rollback, is expected to be gone.
         """
         said = {
-            "batch": batch or secrets.token_hex(8), "identity": identity,
+            "batch": batch or secrets.token_hex(8), "rolled_back": rolled_back,
+            **({"wall": asdict(wall)} if wall else {}),
             "worker": self.worker, "attempts": attempts, "listable": listable,
             "counters": dict(counters), "settled": [one.stored() for one in settled],
         }  # fmt: skip
-        call = self._commands.on_slot("settle", partition.provider, partition.kind, codec.dump(said), parse=list)
-        _now, released, *refused = (await self.carrier.carry([call]))[0]
+        call = self.commands.on_slot("settle", partition.provider, partition.kind, codec.dump(said), parse=list)
+        _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
         if released:
             await self.release_edges(partition.provider, partition.kind)
-        return [_text(id_) for id_ in refused]
+        return Recorded(tuple(_text(id_) for id_ in refused), tuple(json.loads(walled)))
 
     async def release_edges(self, provider: str, kind: str) -> int:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
-        return await Release(self.carrier, self._commands, provider, kind).run()
+        return await Release(self.carrier, self.commands, provider, kind).run()
 
     async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
         """Forget what was settled before a registry time in milliseconds; return how many ended."""
         ended = 0
         while n := (
-            await self.carrier.carry([self._commands.on_slot("housekeep", provider, kind, before, 500, parse=int)])
+            await self.carrier.carry([self.commands.on_slot("housekeep", provider, kind, before, 500, parse=int)])
         )[0]:
             ended += n
         return ended
@@ -300,7 +320,7 @@ class Ledger:
     async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
         """Add to counters of a slot that no settled claim carries."""
         if counters:
-            await self.settle(partition, "", [], counters, 1, listable=False)
+            await self.settle(partition, [], counters, 1, listable=False)
 
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""
@@ -319,19 +339,6 @@ class Ledger:
                 moved += n
         return moved
 
-    async def newest(self, provider: str, kind: str, limit: int) -> list[str]:
-        """Return the ids of a slot most recently registered or touched, newest first."""
-        slot = keys.slot(self.namespace, provider, kind)
-        policies = [_text(name) for name in (await self.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
-        names = [f"{slot}{policy}:{index}" for policy in policies for index in (keys.FRESH, keys.ACTIVE)]
-        if not names:
-            return []
-        replies = await self.carrier.run([("ZRANGE", name, 0, limit - 1, "REV", "WITHSCORES") for name in names])
-        scored = [
-            (float(score), _text(id_)) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
-        return [id_ for _score, id_ in sorted(scored, reverse=True)[:limit]]
-
     async def mark(self, provider: str, kind: str, field: str, value: int | None = None) -> int | None:
         """Read a once-only fact of a slot, or write it first."""
         key = keys.slot(self.namespace, provider, kind) + keys.MARKS
@@ -343,7 +350,7 @@ class Ledger:
 
     def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
         """Return a call of a script on a partition."""
-        return self._commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
+        return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)

@@ -49,6 +49,8 @@ class Listing:
         complete: True if the list was read to its end and every page was what a page should be.
         reason: Why it is not complete.
         verdict: The verdict on the answer that ended it, for breakers and Retry-After; None if none did.
+        identity: With which all its pages were asked for; empty if the credential changed meanwhile.
+        sent_at: When the first page was asked for, on this process' monotonic clock.
 
     """
 
@@ -57,6 +59,8 @@ class Listing:
     complete: bool = True
     reason: str | None = None
     verdict: Verdict | None = None
+    identity: str = ""
+    sent_at: float = 0.0
 
 
 Take = Callable[[Sequence[Listed]], Awaitable[None]]

@@ -1,7 +1,7 @@
 """What an object says itself just before its deletion, and whether that lets it live."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +57,7 @@ async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spe
             if verdict and verdict.outcome is Outcome.CONFLICT and terms.cancel and kind.cancel:
                 verdict = await _cancel(provider, kind, object_id, kind.cancel, spend)
             if verdict:
-                return Sight(verdict)
+                return Sight(replace(verdict, present=True, identity=reply.identity, sent_at=reply.sent_at))
         return Sight(await _at_work(provider, kind, object_id, terms, spend), body)
     except Limited as reason:
         return Sight(limited(reason))

@@ -99,6 +99,12 @@ class Verdict:
         left: Children that stay, by why.
         extra: Requests that were sent before its own DELETE.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
+        identity: Of the account and credential that the deciding request was made with.
+        sent_at: When that request was begun, on this process' monotonic clock.
+        answered_at: When its answer was there.
+        by_read: True if it was a read that decided, and no DELETE was sent.
+        present: True if an answer showed the object, whatever else it came to.
+        believed: True if an operator said that this id would not be found.
 
     """
 
@@ -112,6 +118,12 @@ class Verdict:
     active_at: float | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0
+    identity: str = ""
+    sent_at: float = 0.0
+    answered_at: float = 0.0
+    by_read: bool = False
+    present: bool = False
+    believed: bool = False
 
 
 _FAILURES = {
@@ -138,6 +150,7 @@ _STATUSES = {
 }
 
 _OK = 200
+_SUCCESS = 2  # the first digit of such statuses
 _NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
@@ -170,10 +183,10 @@ def classify(
     if reply.status == _OK:
         wrong = _not_deleted(kind, object_id, reply)
         if wrong is None:
-            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+            return _confirmed(reply)
         return replace(unconfirmed(reply, wrong), unknown=True)
     if reply.status == _NO_CONTENT and kind.no_content:
-        return Verdict(Outcome.DELETED, status=_NO_CONTENT, request_id=_request_id(reply))
+        return _confirmed(reply)
     if reply.status in _ABSENT and names_missing((*kind.not_found, *recognisers), object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
     verdict = _refusal(kind, reply, now)
@@ -195,7 +208,7 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
         body = document(reply)
         parent = body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
         if parent or (body.get("deleted") is True and body.get("id") == item_id):
-            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+            return _confirmed(reply)
         return unconfirmed(reply, f"with {shape(reply)} for the deletion of {child.name} {item_id}")
     if reply.status in _ABSENT and (
         names_missing((*child.not_found, *recognisers), item_id, reply)
@@ -228,12 +241,13 @@ def taken_out(
 def classify_read(kind: Kind, object_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
     """Return why a ``GET`` of this object, of its children or of a list gives nothing to go by.
 
-    The caller found the body wanting, so a 200 is ``UNCONFIRMED``. ``unknown`` is always False: nothing was
-    asked to be deleted.
+    The caller found the body wanting, so a 2xx is ``UNCONFIRMED``, the 204 that would confirm a DELETE of this kind
+    included. ``unknown`` is always False: nothing was asked to be deleted.
     """
-    if reply.status == _OK:
-        return unconfirmed(reply, f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip())
-    return replace(classify(kind, object_id, reply, recognisers), unknown=False)
+    if reply.status is not None and reply.status // 100 == _SUCCESS:
+        wrong = f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip()
+        return replace(unconfirmed(reply, wrong), by_read=True)
+    return replace(classify(kind, object_id, reply, recognisers), unknown=False, by_read=True)
 
 
 def unconfirmed(reply: Reply, wrong: str) -> Verdict:
@@ -321,7 +335,21 @@ def _verdict(reply: Reply, outcome: Outcome, now: float | None = None) -> Verdic
         detail=say(reply),
         status=reply.status,
         request_id=_request_id(reply),
+        **_of(reply),
     )
+
+
+def _confirmed(reply: Reply) -> Verdict:
+    return Verdict(Outcome.DELETED, status=reply.status, request_id=_request_id(reply), **_of(reply))
+
+
+def _of(reply: Reply) -> dict[str, Any]:
+    """Return whose answer it is, and when it was asked for and given."""
+    return {
+        "identity": reply.identity,
+        "sent_at": reply.sent_at,
+        "answered_at": reply.sent_at + reply.seconds,
+    }
 
 
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id")  # the last two are Azure's

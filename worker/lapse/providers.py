@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -50,6 +51,7 @@ class Provider:
         type: The row of ``lapse.kinds.KINDS``.
         kinds: What it can delete, by name.
         recognisers: Its further not-found texts, for ``outcomes.classify``.
+        canary: True if an object that lapse makes and deletes itself may prove an absence.
         concurrency: How many requests are in flight at most.
 
     """
@@ -72,6 +74,7 @@ class Provider:
         self.type = account.type
         self.kinds = dialect.kinds
         self.recognisers = account.not_found
+        self.canary = account.proof == "canary"
         self.concurrency = account.concurrency
         self._clock = clock
         self._key_header = "Authorization" if account.auth else dialect.key_header
@@ -90,32 +93,23 @@ class Provider:
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
         self._key: str | None = None
         self._headers: dict[str, dict[str, str]] = {}
-        self._principal: str | None = None
         self._identity = ""
 
-    @property
-    def identity(self) -> str:
-        """16 hex digits over base URL, organisation, project and credential: what a proof holds for.
+    async def identity(self) -> str:
+        """Return 16 hex digits over base URL, organisation, project and the credential of this moment.
 
-        It changes with the credential; of Entra's that is tenant and client, whatever the token. While it is missing
-        it is the identity of an account without one.
-        """
-        principal = self._credential.principal()
-        if principal != self._principal:
-            self._principal, self._identity = principal, self._fingerprint(principal)
-        return self._identity
-
-    async def authenticate(self) -> None:
-        """Look the credential up now, so that ``identity`` is of whom it belongs to.
+        It changes with the credential; of Entra's that is tenant and client, whatever the token. Every ``Reply``
+        carries that of its own request, whatever became of the credential since.
 
         Raises:
-            ConfigError: there is none; the text says where it was looked for.
+            ConfigError: there is no credential; the text says where it was looked for.
 
         """
         try:
-            await self._credential.current()
+            self._use(await self._credential.current())
         except NoCredential as error:
             raise ConfigError(str(error)) from None
+        return self._identity
 
     async def delete(self, kind: Kind, object_id: str) -> Reply:
         """Send the DELETE of one object."""
@@ -175,8 +169,14 @@ class Provider:
         max_objects: int = MAX_OBJECTS,
     ) -> Listing:
         """Read the whole list of a listable kind, oldest first; ``take`` gets it page by page."""
+        identities, began = set[str](), time.monotonic()
 
         async def fetch(after: str | int | None, size: int) -> Reply:
+            reply = await page(after, size)
+            identities.add(reply.identity)
+            return reply
+
+        async def page(after: str | int | None, size: int) -> Reply:
             if kind.search:
                 asked = _search(kind, after, size)
                 return await self._send("list", "POST", kind, self._url(kind.search), limit=PAGE_BYTES, body=asked)
@@ -185,7 +185,9 @@ class Provider:
             url = self._url(kind.path + query.replace("&", "?", 1))
             return await self._send("list", "GET", kind, url, limit=PAGE_BYTES)
 
-        return await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
+        listing = await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
+        identity = identities.pop() if len(identities) == 1 else ""
+        return replace(listing, identity=identity, sent_at=began)
 
     def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return kind -> counter field -> increment of the requests since the last call, and forget them.
@@ -248,19 +250,20 @@ class Provider:
         self, method: str, url: str, op: str, kind: Kind, limit: int, key: str, *, body: Body | None
     ) -> Reply:
         self._use(key)
-        headers = self._headers[kind.name].copy()
+        headers, identity = self._headers[kind.name].copy(), self._identity
         headers["X-Client-Request-Id"] = next(self._request_ids)
         content = None
         if body is not None:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode()
         async with self._slots:
+            sent_at = time.monotonic()
             try:
                 reply = await self._wire.request(method, url, headers, limit, body=content)
             except asyncio.CancelledError:
                 self._tally.add(kind.name, op, Reply(failure="cancelled"))
                 raise
         self._tally.add(kind.name, op, reply)
-        return reply
+        return replace(reply, identity=identity, sent_at=sent_at)
 
     def _use(self, key: str) -> None:
         """Make this the key of the requests from now on; cheap while it stays the same."""
@@ -279,6 +282,7 @@ class Provider:
         }
         given = {name: value for name, value in own.items() if value}
         self._headers = {name: {**given, **kind.headers} for name, kind in self.kinds.items()}
+        self._identity = self._fingerprint(self._credential.principal(key))
 
     def _fingerprint(self, principal: str) -> str:
         hashed = hashlib.sha256(principal.encode()).hexdigest()

@@ -56,6 +56,8 @@ async def opened(run: Run) -> bool:
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
     if not stand.act:
         return run.ends(stand.result, stand.detail)
+    if not await run.admitted():
+        return False
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
     return True

@@ -13,6 +13,7 @@ import redis
 from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS
+from lapse.memory import OF_ONE_WORKER
 from lapse.model import Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
@@ -70,9 +71,9 @@ class PartitionView:
     def enforcing(self) -> bool:
         """True if its policy says enforce and neither a halt nor a pause stands in the way.
 
-        A ``config_divergence`` stands in the way of the worker with the old rules alone.
+        What concerns one worker alone, with old rules or another credential, stands in nobody else's way.
         """
-        stopping = [halt for halt in self.halts if halt.reason != "config_divergence"]
+        stopping = [halt for halt in self.halts if halt.reason not in OF_ONE_WORKER]
         return self.mode == "enforce" and not stopping and self.paused is None
 
 

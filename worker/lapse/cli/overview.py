@@ -11,8 +11,9 @@ from rich.text import Text
 from lapse import durations, keys
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
+from lapse.cli.halts import answer, answers
 from lapse.cli.output import Column
-from lapse.cli.reasons import answer, stopping, unpause
+from lapse.cli.reasons import stopping, unpause
 from lapse.cli.session import Session
 from lapse.control import Halt
 from lapse.log import redact
@@ -30,6 +31,7 @@ COLUMNS = (
     Column("held or used", 4, right=True),
     Column("waiting", 5, right=True),
     Column("quarantined", 3, right=True),
+    Column("already gone", 4, right=True),
     Column("last sweep", 6, right=True),
 )
 STYLES = {
@@ -44,12 +46,16 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds)."""
+    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds).
+
+    ``already_gone``: how many ids were settled because the provider did not know them; lapse deleted none of these.
+    """
 
     view: PartitionView
     rule: Rule | None
     woken: int | None = None
     digest: str = ""
+    already_gone: int = 0
 
     @property
     def state(self) -> str:
@@ -104,11 +110,13 @@ def _standings(session: Session) -> list[Standing]:
             pipe.hmget(
                 keys.partition(session.namespace, at.provider, at.kind, at.policy) + keys.RULES, "woken", "digest"
             )
+            counters = keys.slot(session.namespace, at.provider, at.kind) + keys.COUNTERS
+            pipe.hget(counters, f"settled|{at.policy}|already_gone")
         stored = pipe.execute()
     by_partition = {rule.partition: rule for rule in rules}
     return [
-        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "")
-        for view, (woken, digest) in zip(views, stored, strict=True)
+        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0))
+        for view, (woken, digest), gone in zip(views, stored[::2], stored[1::2], strict=True)
     ]
 
 
@@ -123,6 +131,7 @@ def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
         f"{view.parked + view.kept:,}",
         f"{view.waiting:,}",
         Text(f"{view.quarantined:,}", style=output.BAD if view.quarantined else ""),
+        f"{one.already_gone:,}",
         wording.distance((one.woken - now) / 1000) if one.woken else "never",
     )
 
@@ -140,6 +149,7 @@ def _line(one: Standing, now: int) -> str:
         "waiting": view.waiting,
         "claimed": view.claimed,
         "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
         "swept": f"{(now - one.woken) / 1000:.0f}s" if one.woken else "never",
     }
     return f"{view.partition} " + " ".join(f"{name}={value}" for name, value in values.items())
@@ -195,7 +205,7 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
 
 def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
     yield f"{what}: {halt.reason}: {halt.detail} ({wording.distance((halt.since - now) / 1000)})", style
-    yield f"  {answer(halt.reason, halt.plan)}", output.STRONG
+    yield from ((f"  {one}", output.STRONG) for one in answers(halt))
 
 
 def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:
@@ -255,13 +265,14 @@ def _described(session: Session, one: Standing) -> dict[str, Any]:
         "waiting": view.waiting,
         "claimed": view.claimed,
         "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
         "orphans": dict(view.orphans),
         "limited": view.limited,
         "ramped": view.ramped,
         "paused": view.paused,
         "halts": [
             {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,
-             "answer": answer(halt.reason, halt.plan)}
+             "answer": answer(halt), "answers": list(answers(halt))}
             for halt in view.halts
         ],
         "last_sweep": one.woken / 1000 if one.woken else None,

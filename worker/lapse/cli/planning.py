@@ -11,9 +11,10 @@ from lapse import guard, keys
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
+from lapse.cli.halts import answers
 from lapse.cli.output import Tell
 from lapse.cli.planfile import write
-from lapse.cli.reasons import answer, stopping
+from lapse.cli.reasons import stopping
 from lapse.cli.records import Seen, due_first
 from lapse.cli.session import Hands, Session, one_provider
 from lapse.control import Halt
@@ -127,7 +128,7 @@ def _obstacles(one: Planned) -> list[str]:
     if view.paused:
         said.append("paused: nothing is deleted")
     for halt in stopping(view):
-        said += [f"halted: {halt.reason}: {halt.detail}", f"  {answer(halt.reason, halt.plan)}"]
+        said += [f"halted: {halt.reason}: {halt.detail}", *(f"  {one}" for one in answers(halt))]
     if one.stand and one.stand.halt and not stopping(view):
         said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
     if one.stand is None:

@@ -7,10 +7,11 @@ from typing import Any
 
 from lapse import durations
 from lapse.cli import wording
+from lapse.cli.halts import answers
 from lapse.cli.records import Seen
 from lapse.codec import edge
 from lapse.control import Halt
-from lapse.guard import STANDING
+from lapse.memory import OF_ONE_WORKER
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
@@ -252,7 +253,7 @@ def standing(case: Case) -> Iterator[str]:
         since = _at(case.seen, halt.since)
         what = "is halted" if halt in stopping(view) else "is not swept by one of the workers"
         yield f"Policy {rule.partition.policy} {what} since {since}: {halt.reason}: {halt.detail}."
-        yield f"  {answer(halt.reason, halt.plan)}"
+        yield from (f"  {one}" for one in answers(halt))
     if view.paused:
         pause = case.pauses.get(view.paused, {})
         yield f"It is paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}."
@@ -267,18 +268,9 @@ def standing(case: Case) -> Iterator[str]:
         yield "Workers sweep with other rules than this policy file: they have not taken it up, or have another one."
 
 
-def answer(reason: str, plan: str | None) -> str:
-    """Return the command or the change that answers a halt."""
-    if plan:
-        return f"lapse approve {plan}"
-    if reason in STANDING:
-        return "it ends by itself once its cause has ended"
-    return 'lapse resume --reason "..."'
-
-
 def stopping(view: PartitionView) -> list[Halt]:
-    """Return the halts that stop every worker; diverging rules stop the worker with the older ones alone."""
-    return [halt for halt in view.halts if halt.reason != "config_divergence"]
+    """Return the halts that stop every worker, and not the one alone that has older rules or another credential."""
+    return [halt for halt in view.halts if halt.reason not in OF_ONE_WORKER]
 
 
 def unpause(scope: str) -> str:

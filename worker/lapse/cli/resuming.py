@@ -5,12 +5,15 @@ from pathlib import Path
 from lapse import keys
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
-from lapse.cli.reasons import answer, unpause
+from lapse.cli.halts import answer
+from lapse.cli.reasons import unpause
 from lapse.cli.session import Hands, Session
 from lapse.control import Halt
 from lapse.errors import ConfigError
+from lapse.expected import accept_refused, believe
 from lapse.guard import STANDING
 from lapse.memory import CLOCK, EVERYWHERE, LOST, ROLLED_BACK
+from lapse.model import Partition
 from lapse.policy import Account
 
 EVERYTHING = "*"
@@ -33,7 +36,7 @@ async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -
     left = {halt for halt in halts if _stays(halt, scope)}
     for halt in left:
         output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
-        output.note(f"  {answer(halt.reason, halt.plan)}")
+        output.note(f"  {answer(halt)}")
     for cause in sorted({halt.reason for halt in halts if halt not in left} & EVERYWHERE):
         await hands.control.accept(cause)
         output.note(ACCEPTED[cause])
@@ -62,7 +65,11 @@ def _stays(halt: Halt, scope: str | None) -> bool:
 async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
     """Take what the halt was about for right."""
     if halt.reason == "no_witness":
-        await _prove(hands, session, halt)
+        await _believe(hands, session, halt)
+    if halt.reason == "gone_wall":
+        await _begin_window_anew(hands, halt)
+    if halt.reason == "principal_unproven":
+        await _accept_principals(hands, halt)
     if halt.reason == "config_divergence":
         await _reconcile(hands, halt)
     if halt.reason == "identity_changed":
@@ -77,18 +84,33 @@ async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
     output.note(f"The {wording.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 
-async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
-    """Record that this account looks at the right place: what the provider does not know is gone, for 24 h."""
+async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
     account = _account(session, halt)
     _needs_key(session, account)
     from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
 
     async with Provider(account, session.environ) as provider:
-        await provider.authenticate()
-        await hands.ledger.mark(halt.provider, halt.kind, f"proof|{provider.identity}", await hands.control.now())
+        identity = await provider.identity()
+    found = await believe(hands.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
     await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = wording.plural(halt.kind)
-    output.note(f"For 24 h, {kinds} that {halt.provider} does not know count as gone, with the key that is set here.")
+    output.note(
+        f"{found:,} {kinds} that {halt.provider} did not find, and no others, settle as already gone the next time that"
+        " it does not find them with the key that is set here."
+    )
+
+
+async def _begin_window_anew(hands: Hands, halt: Halt) -> None:
+    """Let the next answers of a policy be counted from none."""
+    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await hands.carrier.run([("HDEL", rules, "wall", "wall_since")])
+
+
+async def _accept_principals(hands: Hands, halt: Halt) -> None:
+    """Believe the answers that refused credentials get from now on."""
+    accepted = await accept_refused(hands.ledger, halt.provider, halt.kind)
+    output.note(f"{wording.count(len(accepted), 'credential')} of {halt.provider} will be believed from now on.")
 
 
 def _account(session: Session, halt: Halt) -> Account:

@@ -7,7 +7,8 @@ import click
 from lapse.cli import output
 from lapse.cli.arguments import config_option
 from lapse.cli.codes import Code, Refused
-from lapse.cli.reasons import answer, unpause
+from lapse.cli.halts import answer
+from lapse.cli.reasons import unpause
 from lapse.cli.resuming import EVERYTHING, called, lift, where
 from lapse.cli.session import Hands, Session
 from lapse.kinds import singular
@@ -78,7 +79,7 @@ async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
     for one in sorted(set(pauses) - set(wanted)):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     for halt in await hands.control.halts(await session.slots(hands)):
-        output.note(f"{where(halt)} is still halted ({halt.reason}): {answer(halt.reason, halt.plan)}", output.WARN)
+        output.note(f"{where(halt)} is still halted ({halt.reason}): {answer(halt)}", output.WARN)
     return Code.OK
 
 

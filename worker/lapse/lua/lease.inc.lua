@@ -84,12 +84,14 @@ local function end_holds()
   end
 end
 
--- The reasons for which a partition is halted. A config_divergence concerns the worker with the old rules alone.
+-- The reasons for which a partition is halted. A config_divergence or principal_unproven concerns the worker alone that has
+-- the old rules, or the other credential.
 local function halted(policy)
   local reasons = {}
   for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
     local scope, reason = string.match(field, '^(.*)|(.*)$')
-    if (scope == policy or scope == '*') and reason ~= 'config_divergence' then reasons[#reasons + 1] = reason end
+    local own = reason == 'config_divergence' or reason == 'principal_unproven'
+    if (scope == policy or scope == '*') and not own then reasons[#reasons + 1] = reason end
   end
   return reasons
 end

@@ -1,13 +1,16 @@
 -- @include full
 -- @include lease
+-- @include gone_wall
+-- @include principals
 -- Records what became of claims: state, counters and audit in one step.
--- ARGV[3]: JSON {batch, identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra}]};
+-- ARGV[3]: JSON {batch, worker, attempts, listable, wall: {percent, at_least}, rolled_back, counters: {field: n}, settled: [{id,
+--   token, policy, due, act, outcome, delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n},
+--   extra, identity, seen (present | absent), believed}]};
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
--- Returns {now, edges released, [id refused because the lease was taken over]...}.
+-- Returns {now, edges released, JSON list of absences that were one too many, [id refused because the lease was taken over]...}.
 
 local batch = cjson.decode(ARGV[3])
-local reply = { now, 0 }
+local reply, walled = { now, 0, '[]' }, {}
 -- A batch whose reply was lost is sent again: what it counts is counted once.
 if not redis.call('SET', key('batch:' .. batch.batch), now, 'NX', 'PX', 600000) then return reply end
 local lag_bounds = { 10, 60, 300, 1800, 3600, 21600, 86400, 604800, 2592000 }
@@ -50,8 +53,8 @@ local function bury(one, record)
   if batch.listable or one.outcome ~= 'deleted' then redis.call('ZADD', key('tombstones'), now, one.id) end
   if one.outcome == 'deleted' then
     redis.call('HDEL', key('referenced'), one.id)
-    redis.call('HSET', key('marks'), 'proof|' .. batch.identity, now)
     count('deletions|' .. record.p .. '|' .. kind)
+    if batch.wall then wall_allows(record.p, 'd', batch.wall) end
     reply[2] = reply[2] + release_edges(one.id)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
@@ -60,6 +63,36 @@ local function bury(one, record)
   end
   lag(record.p, one.due)
   write('settled', one, record, one.outcome)
+end
+
+-- An id that was not found and now is there: under one identity the provider contradicts itself; under another, that one
+-- looks at another place. Registering it anew ends what was missed before.
+local function contradicted(one, record)
+  for _, identity in ipairs(record.v or {}) do
+    if identity == one.identity then
+      halt('*', 'inconsistent_absence', one.id .. ' was not found, and is there under the same credential', record.p)
+    else
+      refuse_principal(identity, 'this credential does not find ' .. one.id .. ', and another one does')
+    end
+  end
+  record.v, record.b = nil, nil
+end
+
+local function missed(one, record)
+  local v = record.v or {}
+  for _, identity in ipairs(v) do
+    if identity == one.identity then return end
+  end
+  v[#v + 1] = one.identity
+  while #v > 8 do table.remove(v, 1) end
+  record.v = v
+end
+
+-- Whether one that is gone may be settled as gone. What ended unknown before, was due before an accepted rollback, is purged,
+-- or was said to be gone by an operator, is expected to be.
+local function believable(one, record)
+  if not batch.wall or record.u or record.z or one.believed or one.due <= (batch.rolled_back or 0) then return true end
+  return wall_allows(record.p, 'g', batch.wall)
 end
 
 local function again(one, record)
@@ -112,6 +145,15 @@ for _, one in ipairs(batch.settled) do
     count('settled|' .. one.policy .. '|refused')
     audit('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome))
   else
+    if one.identity and one.seen == 'present' then
+      contradicted(one, record)
+      if not record.q then redis.call('HSETNX', key('marks'), 'worked|' .. one.identity, now) end
+    end
+    if one.outcome == 'already_gone' and not believable(one, record) then
+      one.outcome, one.act, one.delay, one.reason = 'unproven', 'retry', 60000, 'unproven'
+      walled[#walled + 1] = one.id
+    end
+    if one.identity and one.outcome == 'unproven' then missed(one, record) end
     -- What was given back unbegun met no answer.
     if one.outcome ~= 'limited' then count('settled|' .. record.p .. '|' .. one.outcome) end
     if (one.items or 0) > 0 then count('deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
@@ -137,4 +179,5 @@ for _, one in ipairs(batch.settled) do
   end
 end
 for field, n in pairs(batch.counters) do count(field, n) end
+if #walled > 0 then reply[3] = cjson.encode(walled) end
 return reply

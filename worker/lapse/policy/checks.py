@@ -42,6 +42,23 @@ def check(file: File, broken: Collection[Path], today: date) -> Iterator[Problem
         yield from _where(given, policy, providers)
         yield from _what(given, policy, file, today)
     yield from _former_names(file)
+    yield from _canaries(file)
+
+
+def _canaries(file: File) -> Iterator[Problem]:
+    """Yield providers whose proof is an object that nobody could make."""
+    for name, provider in file.providers.items():
+        if provider.proof is None or provider.type is None:
+            continue
+        known = KINDS[provider.type]
+        said = {
+            kind for policy in file.policies.values() if account_of(policy, file) == name for kind in policy.kind or ()
+        }
+        if said and not any(known[kind].create is not None for kind in said & known.keys()):
+            can = sorted(kind.name for kind in known.values() if kind.create is not None)
+            makes = f"of its kinds lapse can make {', '.join(can)} alone" if can else "lapse can make none of its kinds"
+            text = f"has no meaning for {', '.join(sorted(said))}: {makes}; leave it out"
+            yield Problem(("providers", name, "proof"), text)
 
 
 def account_of(policy: Policy, file: File) -> str | None:

@@ -134,6 +134,8 @@ class Provider(Model):
     """Organization that requests are made for."""
     project: Text | None = None
     """Project that requests are made for."""
+    proof: Literal["canary"] | None = None
+    """"canary": where no living id can show that this is the right place, make an empty object and delete it."""
     allow_plaintext: bool = False
     """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
 
@@ -156,6 +158,13 @@ class Share(Model):
     """Number that is always allowed, however few there are."""
 
 
+class Wall(Share):
+    """So many of the last answers of a policy, of which there are twice ``at_least``."""
+
+    at_least: int = Field(ge=1, le=1000)
+    """Number that is always allowed."""
+
+
 class Limits(Model):
     """Limits of every policy that does not state its own."""
 
@@ -163,6 +172,8 @@ class Limits(Model):
     """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
     max_newly_due: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
     """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
+    max_already_gone: Annotated[Wall, OrUnlimited()] | None = _written({"percent": 50, "at_least": 20})
+    """How many of a policy's last answers may say that the object is gone already. Or "unlimited"."""
 
 
 class Orphan(Model):
@@ -236,6 +247,8 @@ class Policy(Model):
     """As in [limits]; unless stated, that one holds."""
     max_newly_due: Annotated[Share, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
+    max_already_gone: Annotated[Wall, OrUnlimited()] | None = None
+    """As in [limits]; unless stated, that one holds."""
     formerly: list[Name] = []
     """Old names of this policy: what was registered under them is adopted."""
     touches: Literal["none"] | None = None
@@ -280,6 +293,7 @@ INNER: dict[str, type[Model]] = {
     "expires_after": ExpiresAfter,
     "max_deletions": Pace,
     "max_newly_due": Share,
+    "max_already_gone": Wall,
     "max_share": Share,
 }
 """The tables that are a key's value."""

@@ -24,6 +24,10 @@ class Share:
         return count > max(self.at_least, self.percent * population / 100)
 
 
+USUAL_WALL = Share(50, 20)
+"""``max_already_gone`` where the file says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """At most ``amount`` in each ``window`` of seconds."""
@@ -85,6 +89,7 @@ class Rule:
         every: Seconds between two sweeps.
         formerly: Old policy names whose registrations this one adopts, sorted.
         digest: 12 hex digits over all that decides a deletion; equal for equal meaning, however it is spelled.
+        max_already_gone: How many of its last answers may say "not found" before none is believed; None: any number.
 
     """
 
@@ -104,6 +109,7 @@ class Rule:
     every: float
     formerly: tuple[str, ...]
     digest: str
+    max_already_gone: Share | None = None
 
     @property
     def along(self) -> str | None:
@@ -130,6 +136,7 @@ class Account:
         organization: Sent with every request, where given.
         project: Sent with every request, where given.
         allow_plaintext: True if http may leave this machine.
+        proof: ``canary`` where an object that lapse makes and deletes itself may prove that others are gone; or None.
 
     """
 
@@ -146,6 +153,7 @@ class Account:
     organization: str | None
     project: str | None
     allow_plaintext: bool
+    proof: str | None = None
 
     @property
     def place(self) -> str:

@@ -1,6 +1,7 @@
 """One attempt to delete one claimed id: what is asked of the provider, and what the answer makes of the claim."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from lapse import guard
 from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
 from lapse.deletion import delete
-from lapse.errors import RegistryUnavailable
+from lapse.errors import RegistryError
 from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
@@ -87,32 +88,45 @@ class Attempts:
             verdict = await self._deleted(claim)
             if verdict.outcome is Outcome.ALREADY_GONE:
                 return Absent(claim, verdict)
+            if verdict.outcome is Outcome.DELETED:
+                return await self._confirmed(claim, verdict)
             verdict = await self._proof.probed(claim, verdict)
             await self._heed(object_id, verdict)
         except Limited as reason:
             verdict = Verdict(Outcome.LIMITED, detail=str(reason))
         except asyncio.CancelledError:
             verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
-        except RegistryUnavailable as error:
+        except RegistryError as error:
             verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
         except Exception as error:
             log.exception("deletion.failed", id=object_id, **named(self._rule.partition))
             verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
         return guard.settlement(claim, verdict, outage=self._means.flow.shut)
 
+    async def _confirmed(self, claim: Claim, verdict: Verdict) -> Settled:
+        """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
+        settled = guard.settlement(claim, verdict)
+        try:
+            await self._proof.probed(claim, verdict)
+            await self._heed(claim.resource.id, verdict)
+        except (Limited, RegistryError) as error:
+            log.warning("verdict.unheeded", id=claim.resource.id, error=str(error), **named(self._rule.partition))
+        return settled
+
     async def resolve(self, absent: Sequence[Absent]) -> list[Settled]:
         """Decide what becomes of claims whose ids were not found; never raises."""
         try:
             verdicts = await self._proof.absences.resolve(absent)
-            for one, verdict in zip(absent, verdicts, strict=True):
-                await self._heed(one.claim.resource.id, verdict)
-        except RegistryUnavailable as error:
+        except RegistryError as error:
             verdicts = [unproven(one.verdict, f"the registry was lost: {error}") for one in absent]
         except Exception as error:
             log.exception(
                 "absence.failed", ids=[one.claim.resource.id for one in absent], **named(self._rule.partition)
             )
             verdicts = [unproven(one.verdict, type(error).__name__) for one in absent]
+        for one, verdict in zip(absent, verdicts, strict=True):
+            with contextlib.suppress(RegistryError):  # what an answer means beyond its id waits for the next one
+                await self._heed(one.claim.resource.id, verdict)
         if self._proof.absences.inconsistent:
             self.halted = self.halted or "inconsistent_absence"
         return [guard.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]

@@ -25,6 +25,7 @@ from lapse.model import Partition, Resource
 from lapse.outcomes import Limited, Outcome, Spend, Verdict, classify_read, exists, limited, taken_out, unconfirmed
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
+from lapse.recorder import Recorder
 from lapse.terms import Terms, follows, named_inside
 
 STAYS = frozenset({"foreign", "held", "used", "kept", "quarantined", "observed", "active"})
@@ -241,11 +242,7 @@ class Family:
                 error,
             )
         settled = guard.settlement(claim, verdict)
-        counters = means.provider.drain_tally(resource.kind).get(resource.kind, {})
-        recorded = await means.ledger.settle(
-            partition, [settled], counters, means.settings.max_attempts,
-            listable=means.provider.kinds[resource.kind].listable,
-        )  # fmt: skip
+        recorded = await Recorder(means, partition, None).record([settled])
         if ended:
             raise ended
         return verdict, "refused" if recorded.refused else settled.act

@@ -70,8 +70,13 @@ class Crew:
         return not self._running and not self._queue and not self._done and not self._absent
 
     def room(self) -> int:
-        """Return how many more claims keep every hand busy while the next ones are fetched."""
-        if len(self._absent) >= ABSENT_MOST:
+        """Return how many more claims keep every hand busy while the next ones are fetched.
+
+        None while more than a batch waits to be recorded: Redis does not take outcomes, and more would wait.
+        """
+        if self._recorder.done():
+            self._recorder.result()  # nobody records any more: what ended that ends the sweep
+        if len(self._absent) >= ABSENT_MOST or len(self._done) > BATCH:
             return 0
         return max(0, 2 * self._hands - len(self._queue) - len(self._running))
 

@@ -167,6 +167,7 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         identity=verdict.identity or None,
         seen=_seen(verdict),
         believed=verdict.believed,
+        at=claim.at,
     )
 
 

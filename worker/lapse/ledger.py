@@ -1,10 +1,9 @@
 """The worker's view of the registry: survey, claim, settle. Each is one script, one round trip."""
 
 import json
-import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse import codec, keys
@@ -12,9 +11,10 @@ from lapse.aio import Carrier
 from lapse.commands import Commands
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
-from lapse.policy import Rule, Share, SweepSection
+from lapse.policy import Rule, SweepSection
 from lapse.release import Release
 from lapse.scripts import Call
+from lapse.settling import said
 
 UNLIMITED = -1
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
@@ -66,7 +66,7 @@ class Settled:
 
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
     the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
-    an operator said that this id would not be found.
+    an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Settled:
     identity: str | None = None
     seen: str | None = None
     believed: bool = False
+    at: int = 0
     counted: bool = False
     unknown: bool = False
     reason: str | None = None
@@ -103,11 +104,12 @@ class Recorded:
     """What of a batch is not as it was said.
 
     ``refused``: ids whose lease another worker had taken over. ``unbelieved``: ids that were not found, and were one
-    too many: they wait, and their policy is halted.
+    too many: they wait, and their policy is halted. ``unrecordable``: ids whose outcome Redis refuses for good.
     """
 
     refused: tuple[str, ...] = ()
     unbelieved: tuple[str, ...] = ()
+    unrecordable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,22 +285,21 @@ class Ledger:
         return (await self.carrier.run([("ZSCORE", key, child.id)]))[0] is not None
 
     async def settle(
-        self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int],
-        attempts: int, *, listable: bool, batch: str | None = None, wall: Share | None = None, rolled_back: int = 0,
+        self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
+        **more: Any,  # noqa: ANN401 - those of ``said``
     ) -> Recorded:  # fmt: skip
-        """Record outcomes and counters in one step; return what was not recorded as it was said.
+        """Record outcomes and counters in one step, and once; see ``settling.said`` and ``record``."""
+        return await self.record(partition, said(self.worker, settled, counters, attempts, **more))
 
-        ``batch`` names it: what is sent again under a name within ten minutes is not recorded twice. ``wall``: how
-        many absences are believed; None: any number. What was due before ``rolled_back``, registry milliseconds of an
-        accepted rollback, is expected to be gone.
+    async def record(self, partition: Partition, batch: Mapping[str, Any]) -> Recorded:
+        """Record a batch; return what was not recorded as it was said.
+
+        Raises:
+            RegistryUnavailable: no answer; it may be recorded, and sending it again changes nothing then.
+            RegistryRefused: Redis said no.
+
         """
-        said = {
-            "batch": batch or secrets.token_hex(8), "rolled_back": rolled_back,
-            **({"wall": asdict(wall)} if wall else {}),
-            "worker": self.worker, "attempts": attempts, "listable": listable,
-            "counters": dict(counters), "settled": [one.stored() for one in settled],
-        }  # fmt: skip
-        call = self.commands.on_slot("settle", partition.provider, partition.kind, codec.dump(said), parse=list)
+        call = self.commands.on_slot("settle", partition.provider, partition.kind, codec.dump(batch), parse=list)
         _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
         if released:
             await self.release_edges(partition.provider, partition.kind)
@@ -308,11 +309,13 @@ class Ledger:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
         return await Release(self.carrier, self.commands, provider, kind).run()
 
-    async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
-        """Forget what was settled before a registry time in milliseconds; return how many ended."""
+    async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
+        """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
         ended = 0
         while n := (
-            await self.carrier.carry([self.commands.on_slot("housekeep", provider, kind, before, 500, parse=int)])
+            await self.carrier.carry(
+                [self.commands.on_slot("housekeep", provider, kind, before, 500, deleted, parse=int)]
+            )
         )[0]:
             ended += n
         return ended

@@ -7,6 +7,7 @@ from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Ledger
 from lapse.model import Partition
+from lapse.outbox import Outbox
 from lapse.policy import Rule, SweepSection
 from lapse.providers import Provider
 from lapse.watch import Watch
@@ -22,7 +23,11 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a sweep works with. ``rules``: every policy of the file, for those that govern children."""
+    """What a sweep works with.
+
+    ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
+    does not take; None: nowhere but this process' memory.
+    """
 
     ledger: Ledger
     control: Control
@@ -32,6 +37,7 @@ class Means:
     stop: Stop
     watch: Watch
     rules: tuple[Rule, ...] = ()
+    outbox: Outbox | None = None
 
 
 def named(partition: Partition) -> dict[str, str]:

@@ -21,7 +21,7 @@ from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
-from lapse.recorder import Recorder
+from lapse.recorder import HALTED, Recorder
 from lapse.terms import Judge
 
 log = structlog.get_logger("lapse")
@@ -312,6 +312,8 @@ class Run:
             settled = [guard.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
             log.error("guard.tripped", guard="gone_wall", **named(self.rule.partition))
             self.ends("halted", "gone_wall")
+        if recorded.unrecordable:
+            self.ends("halted", HALTED)
         self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
         if self.on_settled:
             self.on_settled(settled)

@@ -58,8 +58,9 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
         if canary:
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
         findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
+        findings.append(checks.outbox(session.config, session.environ))
         findings += session.run(lambda hands: _registry(hands, session))
-        if canary and findings[1].name != "server":
+        if canary and findings[2].name != "server":
             findings += session.run(lambda hands: _canaries(hands, session))
     except ConfigError as error:
         findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]

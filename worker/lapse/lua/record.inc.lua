@@ -81,12 +81,12 @@ local function set_aside(id, record, state, score)
   record.s, record.d = state, score
   -- Without a sighting no listing would ever end this wait.
   if state == 'waiting' and redis.call('HEXISTS', part(record.p, 'sightings'), id) == 0 then record.o = nil end
-  redis.call('HSET', key('aside'), id, cjson.encode(record))
   local where = place_of[state]
   if state == 'waiting' and record.x then where = 'suspects' end
   -- Only a listing can say whether it is an orphan still: no lease that ran out makes it due.
   if state == 'waiting' and record.o then where = 'tried' end
   redis.call('ZADD', part(record.p, where), score, id)
+  redis.call('HSET', key('aside'), id, cjson.encode(record))
 end
 
 -- Rewrites the record of an id that stays where it is, outside the due indexes.

@@ -92,6 +92,10 @@ class Sweep(Model):
     """Failed attempts after which an id goes to quarantine."""
     tombstones: Duration = _written("30d")
     """Time for which what was settled is remembered, so that it can be explained and undone."""
+    deleted_tombstones: Duration = _written("7d")
+    """Time for which an id whose deletion was confirmed is remembered, so that nothing is counted twice."""
+    outbox: Text | None = None
+    """Folder on a disk for confirmations that Redis did not take. Else LAPSE_STATE_DIR, else systemd's."""
     ramp: Ramp = _written("15m")
     """Time between the steps of a first enforcement: 10 deletions, then 10 % of what is due, then all. Or "off"."""
 

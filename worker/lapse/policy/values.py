@@ -194,7 +194,7 @@ class ScheduleSection:
 
 @dataclass(frozen=True, slots=True)
 class SweepSection:
-    """``[sweep]``: seconds, ids and attempts; ``ramp`` is None where it is ``"off"``."""
+    """``[sweep]``: seconds, ids and attempts; ``ramp`` is None where it is ``"off"``, ``outbox`` a folder or None."""
 
     budget: float
     lease: float
@@ -202,6 +202,8 @@ class SweepSection:
     max_attempts: int
     tombstones: float
     ramp: float | None
+    deleted_tombstones: float = 7 * 86400.0
+    outbox: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

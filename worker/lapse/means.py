@@ -5,6 +5,7 @@ from typing import Protocol
 
 from lapse.control import Control
 from lapse.flow import Flow
+from lapse.invented import Invented
 from lapse.ledger import Ledger
 from lapse.model import Partition
 from lapse.policy import Rule, SweepSection
@@ -22,7 +23,11 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a sweep works with. ``rules``: every policy of the file, for those that govern children."""
+    """What a sweep works with.
+
+    ``rules``: every policy of the file, for those that govern children. ``invented``: what this sweep knows of how the
+    provider answers to ids that never existed; None before a sweep.
+    """
 
     ledger: Ledger
     control: Control
@@ -32,6 +37,7 @@ class Means:
     stop: Stop
     watch: Watch
     rules: tuple[Rule, ...] = ()
+    invented: Invented | None = None
 
 
 def named(partition: Partition) -> dict[str, str]:

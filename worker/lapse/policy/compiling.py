@@ -81,6 +81,7 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "formerly": tuple(sorted(set(policy.formerly))),
     }
     identity = [account.type, account.base_url, account.organization, account.project]
+    identity += [account.ids] if account.ids else []  # it decides what counts as a confirmation
     rule = Rule(partition=partition, every=_every(policy, file), digest="", **decides)
     written = {key: value for key, value in asdict(rule).items() if key in decides}
     return Rule(

@@ -130,6 +130,7 @@ class Account:
         organization: Sent with every request, where given.
         project: Sent with every request, where given.
         allow_plaintext: True if http may leave this machine.
+        ids: ``opaque`` if answers call an object by another id than the one asked for; None: they do not.
 
     """
 
@@ -146,6 +147,7 @@ class Account:
     organization: str | None
     project: str | None
     allow_plaintext: bool
+    ids: str | None = None
 
     @property
     def place(self) -> str:

@@ -17,6 +17,7 @@ from lapse.crew import Crew
 from lapse.deletion import delete
 from lapse.errors import RegistryError, RegistryUnavailable
 from lapse.heeding import heed
+from lapse.invented import Invented
 from lapse.ledger import Claim, Claims, Settled
 from lapse.means import Means, named
 from lapse.model import Partition
@@ -90,7 +91,7 @@ class Run:
     """Says why an orphan, read just before its deletion, is none any more."""
 
     def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
-        self.means = means
+        self.means = means = replace(means, invented=Invented(means.provider))
         self.rule = rule
         self.report = Report(rule.partition)
         self.kind = means.provider.kinds[rule.partition.kind]
@@ -249,7 +250,7 @@ class Run:
         """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
         if status in {"lost", "clock"}:
             await self._look()
-        self.ends(*_refusals(status))
+        self.ends(*guard.refused(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
@@ -309,8 +310,9 @@ class Run:
             if claim.by == "orphan":
                 terms = replace(terms, judge=self.recheck)
             verdict = await self._seen_active(object_id, terms) or await delete(
-                self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family
-            )
+                self.means.provider, self.kind, object_id, terms=terms, spend=spend, family=family,
+                invented=self.means.invented,
+            )  # fmt: skip
             verdict = replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
             verdict = await self._proof.judge(object_id, verdict, self._now)
             await self._heed(object_id, verdict)
@@ -386,14 +388,3 @@ class Run:
 
 
 _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, Outcome.ACTIVE}
-
-
-def _refusals(status: str) -> tuple[str, str]:
-    return {
-        "limited": ("limited", "max_deletions or ramp"),
-        "halted": ("halted", ""),
-        "superseded": ("refused", "other rules are in force"),
-        "lost": ("refused", "the registry is not the one that this was decided under"),
-        "clock": ("refused", "the claim came too late"),
-        "audit": ("limited", "the audit stream is full: its sink does not take records"),
-    }[status]

@@ -1,8 +1,10 @@
 -- @include full
 -- @include lease
+-- @include doubt
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {batch, identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra}]};
+--   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra, good, doubt}]};
+--   good: an answer to its DELETE; doubt: answer | failure | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 
@@ -70,7 +72,8 @@ local function again(one, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
   if one.act == 'touch' and not (record.e or record.q) then
-    record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
+    -- What a provider says of the future is no use of it: it would never be due again.
+    record.a, record.c, record.f = math.max(math.min(one.active, now), record.a or record.f), creation(record), nil
   end
   local foreign = record.z and record.q
   record.z = nil
@@ -115,6 +118,12 @@ for _, one in ipairs(batch.settled) do
     -- What was given back unbegun met no answer.
     if one.outcome ~= 'limited' then count('settled|' .. record.p .. '|' .. one.outcome) end
     if (one.items or 0) > 0 then count('deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
+    if one.good then vouch(batch.identity, record.p) end
+    if one.doubt then
+      local own = doubted(batch.identity, one, record)
+      if not own then one.counted = false end
+      if not own and one.act == 'quarantine' then one.act, one.reason, one.delay = 'retry', 'doubted', AGAIN end
+    end
     if one.act == 'done' then
       if (one.extra or 0) > 0 then
         redis.call('HINCRBY', part(record.p, 'rules'), 'extra', one.extra)

@@ -367,3 +367,55 @@ def test_a_redis_that_may_evict_halts_everything_until_it_is_set_right(desk: Des
 
     assert {} == desk.halts()
     assert set() == desk.sandbox.alive("thread")
+
+
+# --- what keeps requests from a provider
+
+
+FLOW = "lapse:{openai}:flow"
+
+
+def test_a_retry_after_is_ended_for_one_provider(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    ids = desk.seed(2)
+    seconds, _ = desk.raw.time()
+    desk.raw.hset(FLOW, "blocked_until", (seconds + 7200) * 1000)
+    assert "retry_after" in desk.run("sweep", "--confirm=openai").out
+    assert set(ids) == desk.sandbox.alive("thread")
+
+    shown = desk.good("resume", "--provider", "openai", "--reason", "their mistake")
+
+    assert "openai: its Retry-After ended, 2h" in shown.out or "openai: its Retry-After ended, 1h 59m" in shown.out
+    assert "2 deleted" in desk.run("sweep", "--confirm=openai").out
+    (record,) = [one for one in desk.audit("thread") if one["event"] == "unblocked"]
+    assert "their mistake" == record["why"]
+
+
+@pytest.mark.parametrize("command", [["resume", "--provider", "openai"], ["resume", "--reason", "mended"]])
+def test_a_kinds_breaker_is_shown_and_lets_the_next_request_through(desk: Desk, command: list[str]) -> None:
+    desk.configure(ENFORCED)
+    ids = desk.seed(5)
+    desk.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 403}])
+    assert "breaker" in desk.run("sweep", "--confirm=openai").out
+    status = desk.run("status")
+    assert "openai/thread: breaker open (forbidden): all ids are answered so: 403" in status.out
+    assert "lapse resume --provider openai" in status.out
+    desk.sandbox.faults()
+
+    shown = desk.good(*command)
+
+    assert "openai/thread: its breaker lets the next request through" in shown.out
+    assert "deleted" in desk.run("sweep", "--confirm=openai").out
+    assert set(ids) != desk.sandbox.alive("thread")
+    assert "breaker" not in desk.run("status").out
+
+
+def test_where_nothing_is_in_the_way_it_says_so(desk: Desk) -> None:
+    desk.configure(CHAT)
+    assert "Nothing kept requests from openai." in desk.good("resume", "--provider", "openai").err
+
+
+@pytest.mark.parametrize("wrong", [["openai", "--provider", "openai"], ["--provider", "opnai"]])
+def test_a_provider_stands_alone_and_is_configured(desk: Desk, wrong: list[str]) -> None:
+    desk.configure(CHAT)
+    assert 2 == desk.run("resume", *wrong).code

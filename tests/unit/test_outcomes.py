@@ -21,6 +21,7 @@ from lapse.outcomes import (
     taken_out,
     unauthorised,
     unnamed,
+    unreadable,
 )
 from providers.dialects import DIALECT_ROWS
 from providers.rows import CONVERSATION, FILE, ROWS, STORE, THREAD, Row, error, gone
@@ -214,7 +215,7 @@ class TestItems:
                 reply(404, error(f"Invalid URL (DELETE /v1/conversations/{CONVERSATION}/items/{ITEM})")),
                 Outcome.UNRECOGNISED,
             ),
-            (reply(403), Outcome.AUTH),
+            (reply(403), Outcome.FORBIDDEN),
             (reply(429, retry_after="7"), Outcome.RATE_LIMITED),
             (reply(502), Outcome.ERROR),
             (Reply(failure="timeout"), Outcome.ERROR),
@@ -392,3 +393,38 @@ def test_a_read_never_yields_a_deletion(server: str, name: str, status: int) -> 
         verdict = classify_read(kind, "x", Reply(status=status, body=body))
         assert verdict.outcome is not Outcome.DELETED
         assert verdict.by_read or verdict.outcome is not Outcome.ALREADY_GONE
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply(404, error(f"Thread {THREAD} could not be located")), True),
+        (reply(410, error(f"Thread {THREAD} could not be located")), True),
+        (reply(405, error(f"Thread {THREAD} not found")), False),
+        (reply(404, error("Not found")), False),
+        (reply(404), False),
+        (reply(500), False),
+        (reply(404, error(f"No thread found with id '{THREAD}'.")), False),
+    ],
+)
+def test_a_read_that_misses_an_object_in_words_of_its_own(answer: Reply, *, expected: bool) -> None:
+    assert expected == unreadable(classify_read(KIND, THREAD, answer))
+
+
+def test_a_refused_list_is_the_accounts_and_a_refused_object_its_own() -> None:
+    assert classify_read(KIND, "", reply(403)).outcome is Outcome.AUTH
+    assert classify_read(KIND, THREAD, reply(403)).outcome is Outcome.FORBIDDEN
+
+
+def test_what_is_wrong_with_a_probe_is_not_the_ids() -> None:
+    unknown = classify(KIND, THREAD, reply(404, "x"))
+
+    failed, forbidden = (after_probe(KIND, unknown, reply(status)) for status in (503, 403))
+
+    assert (Outcome.ERROR, None, False) == (failed.outcome, failed.status, failed.unknown)
+    assert forbidden.outcome is Outcome.AUTH
+
+
+def test_an_answer_that_names_the_id_speaks_of_it() -> None:
+    assert classify(KIND, THREAD, reply(400, error(f"Invalid 'thread_id': '{THREAD}'."))).named
+    assert not classify(KIND, THREAD, reply(400, error("Bad Request"))).named

@@ -142,8 +142,9 @@ class Attempts:
         if claim.by == "orphan":
             terms = replace(terms, judge=self.recheck)
         verdict = await self._seen_active(claim.resource.id, terms) or await delete(
-            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family
-        )
+            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family,
+            invented=self._means.invented,
+        )  # fmt: skip
         return replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
 
     async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:

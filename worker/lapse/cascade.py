@@ -261,7 +261,10 @@ class Family:
             await self.spend(1)  # the DELETE's own
             return verdict
 
-        return await delete(means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner)
+        return await delete(
+            means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner,
+            invented=means.invented,
+        )  # fmt: skip
 
     async def _taken_out(self, parent: Kind, parent_id: str, path: str, object_id: str) -> Verdict | None:
         """Take a child out of its parent's list, or that would go on counting it; return what went wrong, or None."""
@@ -272,7 +275,15 @@ class Family:
 
 
 _PARENTS_TOO = frozenset(
-    {Outcome.ERROR, Outcome.UNCONFIRMED, Outcome.LIMITED, Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED}
+    {
+        Outcome.ERROR,
+        Outcome.UNCONFIRMED,
+        Outcome.LIMITED,
+        Outcome.AUTH,
+        Outcome.FORBIDDEN,
+        Outcome.QUOTA,
+        Outcome.RATE_LIMITED,
+    }
 )
 
 

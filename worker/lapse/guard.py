@@ -17,6 +17,8 @@ BACKOFF_LONGEST = 3600.0
 BUSY_AGAIN = 30.0
 KEPT_AGAIN = 6 * 3600.0
 UNPROVEN_AGAIN = 60.0
+FORBIDDEN_AGAIN = 60.0
+ODD_AGAIN = 60.0
 OUTAGE_AGAIN = 10.0
 CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 
@@ -168,6 +170,8 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         seen=_seen(verdict),
         believed=verdict.believed,
         at=claim.at,
+        good=verdict.outcome in _GOOD and not verdict.by_read,
+        doubt=_doubt(verdict, outage=outage),
     )
 
 
@@ -180,6 +184,24 @@ def _seen(verdict: Verdict) -> str | None:
     if verdict.present or verdict.outcome is Outcome.DELETED:
         return "present"
     return "absent" if verdict.outcome in {Outcome.UNPROVEN, Outcome.ALREADY_GONE} else None
+
+
+_GOOD = frozenset({Outcome.DELETED, Outcome.ALREADY_GONE})
+
+
+def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
+    """Return what may be said to all of the kind, an answer without sense or a failure, or to everything: an outage.
+
+    None: it is this id's own.
+    """
+    if outage:
+        return "outage" if verdict.outcome is Outcome.ERROR else None
+    if verdict.outcome is Outcome.INVALID:
+        return None if verdict.named or verdict.status is None else "answer"
+    return _DOUBTFUL.get(verdict.outcome)
+
+
+_DOUBTFUL = {Outcome.FORBIDDEN: "answer", Outcome.UNCONFIRMED: "answer", Outcome.ERROR: "failure"}
 
 
 _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
@@ -199,6 +221,11 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str 
             # A request that never left says nothing about this id.
             counted = verdict.unknown or verdict.status is not None
             return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
+        case Outcome.FORBIDDEN:
+            return "retry", max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"
+        case Outcome.RATE_LIMITED if verdict.odd:
+            # Others first: what one id is told may not hold up those behind it.
+            return "retry", ODD_AGAIN, False, "rate_limited"
         case Outcome.CONFLICT:
             return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"  # noqa: S311 - jitter
         case outcome:
@@ -209,6 +236,19 @@ def backoff(attempts: int) -> float:
     """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
     longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
     return longest * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+def refused(status: str) -> tuple[str, str]:
+    """Return how a sweep ends whose claim was refused, and why in words."""
+    return {
+        "limited": ("limited", "max_deletions or ramp"),
+        "halted": ("halted", ""),
+        "superseded": ("refused", "other rules are in force"),
+        "lost": ("refused", "the registry is not the one that this was decided under"),
+        "clock": ("refused", "the claim came too late"),
+        "breaker": ("breaker", "all ids of this kind are answered alike: its breaker is open"),
+        "audit": ("limited", "the audit stream is full: its sink does not take records"),
+    }[status]
 
 
 def requests(rule: Rule, kind: Kind, ids: int, extra: float | None = None) -> int:

@@ -48,7 +48,7 @@ class Claims:
     """A batch.
 
     ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
-    is full), lost (not the epoch that was expected), clock (not the time).
+    is full), lost (not the epoch that was expected), clock (not the time), breaker (this kind's is open).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
     end only if nothing was parked. ``left``: ids of a plan that are not as they were, and why.
     """
@@ -66,7 +66,9 @@ class Settled:
 
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
     the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
-    an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds.
+    an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds. ``good``:
+    its DELETE was confirmed, or recognised as that of something absent. ``doubt``: ``answer`` or ``failure`` where all
+    of the kind may get the same, ``outage`` where everything does; then it counts as this id's only by what others get.
     """
 
     id: str
@@ -90,6 +92,8 @@ class Settled:
     active: int | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0
+    good: bool = False
+    doubt: str | None = None
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""

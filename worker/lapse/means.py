@@ -5,6 +5,7 @@ from typing import Protocol
 
 from lapse.control import Control
 from lapse.flow import Flow
+from lapse.invented import Invented
 from lapse.ledger import Ledger
 from lapse.model import Partition
 from lapse.outbox import Outbox
@@ -26,7 +27,8 @@ class Means:
     """What a sweep works with.
 
     ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
-    does not take; None: nowhere but this process' memory.
+    does not take; None: nowhere but this process' memory. ``invented``: what this sweep knows of how the provider
+    answers to ids that never existed; None before a sweep.
     """
 
     ledger: Ledger
@@ -38,6 +40,7 @@ class Means:
     watch: Watch
     rules: tuple[Rule, ...] = ()
     outbox: Outbox | None = None
+    invented: Invented | None = None
 
 
 def named(partition: Partition) -> dict[str, str]:

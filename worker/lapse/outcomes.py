@@ -10,30 +10,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from lapse.answers import Reply, array, complaint, document, line, names_missing, recogniser, retry_after, say, shape
+from lapse.absences import ABSENT, absent, recogniser
+from lapse.answers import DETAIL, Reply, array, complaint, document, line, odd_wait, retry_after, say, shape
 from lapse.errors import LapseError
 from lapse.kinds import Kind
+from lapse.renaming import ENCRYPTS, confirms_another, renamed
 
 __all__ = [
-    "SLOW_DOWN",
-    "Limited",
-    "Outcome",
-    "Reply",
-    "Spend",
-    "Verdict",
-    "after_probe",
-    "classify",
-    "classify_item",
-    "classify_read",
-    "exists",
-    "limited",
-    "listed",
-    "probe_ok",
-    "taken_out",
-    "unauthorised",
-    "unconfirmed",
-    "unnamed",
-]
+    "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",
+    "classify_read", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed", "unnamed",
+    "unreadable",
+]  # fmt: skip
 
 SLOW_DOWN = 900.0
 """Seconds to stay away after a 503 "Slow Down": OpenAI asks for at least 15 minutes at a reduced rate."""
@@ -42,7 +29,8 @@ SLOW_DOWN = 900.0
 class Outcome(StrEnum):
     """What became of one resource in one attempt.
 
-    ``ACTIVE``: the provider saw it used since.
+    ``ACTIVE``: the provider saw it used since. ``FORBIDDEN``: a 403 to a request about this id, which may be its own
+    matter or everybody's.
     No answer means ``UNPROVEN``: the sweep makes it out of an ``ALREADY_GONE`` that it has no proof for.
     """
 
@@ -54,6 +42,7 @@ class Outcome(StrEnum):
     UNCONFIRMED = "unconfirmed"
     INVALID = "invalid"
     AUTH = "auth"
+    FORBIDDEN = "forbidden"
     CONFLICT = "conflict"
     QUOTA = "quota"
     RATE_LIMITED = "rate_limited"
@@ -98,6 +87,8 @@ class Verdict:
         items: Children confirmed deleted on the way.
         left: Children that stay, by why.
         extra: Requests that were sent before its own DELETE.
+        odd: True if its Retry-After made no sense: then it says nothing to others.
+        named: True if the answer's words name the id: what they say, they say of it.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
         identity: Of the account and credential that the deciding request was made with.
         sent_at: When that request was begun, on this process' monotonic clock.
@@ -124,6 +115,8 @@ class Verdict:
     by_read: bool = False
     present: bool = False
     believed: bool = False
+    odd: bool = False
+    named: bool = False
 
 
 _FAILURES = {
@@ -137,7 +130,7 @@ _STATUSES = {
     400: Outcome.INVALID,
     401: Outcome.AUTH,
     402: Outcome.QUOTA,
-    403: Outcome.AUTH,
+    403: Outcome.FORBIDDEN,
     404: Outcome.UNRECOGNISED,
     405: Outcome.UNRECOGNISED,
     407: Outcome.AUTH,
@@ -155,7 +148,6 @@ _NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
 _UNAUTHORISED = 401
-_ABSENT = frozenset({404, 410})
 _TIMED_OUT = 408
 _TOO_MANY = 429
 _BUSY = 503
@@ -168,9 +160,9 @@ def classify(
 
     A 200 is a deletion only if its JSON says ``deleted: true`` of exactly this id. An ``object`` may be
     missing; one that is not the kind's own tells of another thing's deletion and leaves this one unconfirmed.
-    A 204 is one only for a kind whose provider documents it.
+    A 204, or a body that names nothing, is one only for a kind whose servers answer so.
     A 404 or 410 is ``ALREADY_GONE`` only if its message is the kind's own and names exactly this id, or
-    matches a recogniser.
+    matches a recogniser; a 400 or 405 only if it matches one with ``{id}``.
 
     Args:
         kind: What was asked to be deleted.
@@ -187,13 +179,10 @@ def classify(
         return replace(unconfirmed(reply, wrong), unknown=True)
     if reply.status == _NO_CONTENT and kind.no_content:
         return _confirmed(reply)
-    if reply.status in _ABSENT and names_missing((*kind.not_found, *recognisers), object_id, reply):
+    if absent(kind.not_found, recognisers, object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
-    verdict = _refusal(kind, reply, now)
-    if verdict.outcome is Outcome.UNRECOGNISED and (text := recogniser(object_id, reply)):
-        hint = json.dumps(text, ensure_ascii=False)
-        return replace(verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]"))
-    return verdict
+    named = object_id in complaint(reply).message
+    return _hinted(object_id, reply, replace(_refusal(kind, reply, now), named=named))
 
 
 def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
@@ -210,10 +199,7 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
         if parent or (body.get("deleted") is True and body.get("id") == item_id):
             return _confirmed(reply)
         return unconfirmed(reply, f"with {shape(reply)} for the deletion of {child.name} {item_id}")
-    if reply.status in _ABSENT and (
-        names_missing((*child.not_found, *recognisers), item_id, reply)
-        or names_missing(kind.not_found, object_id, reply)
-    ):
+    if absent(child.not_found, recognisers, item_id, reply) or absent(kind.not_found, (), object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
     return replace(_refusal(kind, reply, None), unknown=False)
 
@@ -230,10 +216,8 @@ def taken_out(
         if body.get("deleted") is True and body.get("id") == child_id:
             return None
         return unconfirmed(reply, f"with {shape(reply)} for taking {child_id} out of {object_id}")
-    words = ("No file found with id {id}", *recognisers)
-    if reply.status in _ABSENT and (
-        names_missing(words, child_id, reply) or names_missing(kind.not_found, object_id, reply)
-    ):
+    words = ("No file found with id {id}",)
+    if absent(words, recognisers, child_id, reply) or absent(kind.not_found, (), object_id, reply):
         return None
     return replace(_refusal(kind, reply, None), unknown=False)
 
@@ -246,8 +230,15 @@ def classify_read(kind: Kind, object_id: str, reply: Reply, recognisers: Sequenc
     """
     if reply.status is not None and reply.status // 100 == _SUCCESS:
         wrong = f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip()
-        return replace(unconfirmed(reply, wrong), by_read=True)
-    return replace(classify(kind, object_id, reply, recognisers), unknown=False, by_read=True)
+        encrypts = object_id and renamed(kind, object_id, reply)
+        return replace(unconfirmed(reply, f"{wrong}, {ENCRYPTS}" if encrypts else wrong), by_read=True)
+    verdict = replace(classify(kind, object_id, reply, recognisers), unknown=False, by_read=True)
+    # A list is refused to the account; only what has an id can be refused for its own sake.
+    return verdict if object_id else _of_the_account(verdict)
+
+
+def _of_the_account(verdict: Verdict) -> Verdict:
+    return replace(verdict, outcome=Outcome.AUTH) if verdict.outcome is Outcome.FORBIDDEN else verdict
 
 
 def unconfirmed(reply: Reply, wrong: str) -> Verdict:
@@ -267,7 +258,12 @@ def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
 
 def unnamed(kind: Kind, reply: Reply) -> bool:
     """Return True if a ``GET`` says that something is missing where its kind never says what: ask ``absence`` then."""
-    return kind.absence is not None and reply.status in _ABSENT
+    return kind.absence is not None and reply.status in ABSENT
+
+
+def unreadable(verdict: Verdict) -> bool:
+    """Return True if a ``GET`` says in words of its own that something is missing: a ``DELETE`` may have others."""
+    return verdict.outcome is Outcome.UNRECOGNISED and verdict.status in ABSENT and HINT in verdict.detail
 
 
 def unauthorised(reply: Reply) -> bool:
@@ -300,9 +296,10 @@ def after_probe(kind: Kind, verdict: Verdict, probe: Reply | None) -> Verdict:
     elif probe_ok(kind, probe):
         return verdict
     else:
-        refused = _refusal(kind, probe, None)
+        refused = _of_the_account(_refusal(kind, probe, None))
         if refused.outcome in _SAYS_NOTHING:
-            return replace(refused, unknown=False)
+            # Without a status: it was not this id that was answered so.
+            return replace(refused, unknown=False, status=None)
         found = f"the probe answered {say(probe)}"
     return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
 
@@ -328,14 +325,31 @@ def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:
     return replace(verdict, unknown=reply.status == _TIMED_OUT or reply.status >= _FIRST_FAULT)
 
 
+HINT = "; if that means gone, add "
+"""What stands between an answer and the line for [providers.NAME] that would recognise it."""
+
+
+def _hinted(object_id: str, reply: Reply, verdict: Verdict) -> Verdict:
+    """Add to a refusal the line that would recognise it as an absence, where there is one that can be written."""
+    if verdict.outcome not in {Outcome.UNRECOGNISED, Outcome.INVALID} or reply.status is None:
+        return verdict
+    text = recogniser(object_id, reply)
+    if text is None:
+        return verdict
+    hint = f"{HINT}not_found = [{json.dumps(text, ensure_ascii=False)}]"
+    return replace(verdict, detail=verdict.detail[: DETAIL - len(hint)] + hint)
+
+
 def _verdict(reply: Reply, outcome: Outcome, now: float | None = None) -> Verdict:
+    odd = odd_wait(reply.headers, now)
     return Verdict(
         outcome,
         retry_after=retry_after(reply.headers, now),
-        detail=say(reply),
+        detail=line(f"{say(reply)}; {odd}") if odd else say(reply),
         status=reply.status,
         request_id=_request_id(reply),
         **_of(reply),
+        odd=bool(odd),
     )
 
 
@@ -365,10 +379,13 @@ def _not_deleted(kind: Kind, object_id: str, reply: Reply) -> str | None:
     body = document(reply)
     if not body:
         return f"with {shape(reply)}"
+    if kind.confirmation and body == kind.confirmation:
+        return None
     if body.get("deleted") is not True:
         return f"with {shape(reply)}, deleted: {json.dumps(body.get('deleted'))}"
     if body.get("id") != object_id:
-        return f"that names another id: {json.dumps(body.get('id'))}"
+        wrong = f"that names another id: {json.dumps(body.get('id'))}"
+        return f"{wrong}, {ENCRYPTS}" if confirms_another(kind, object_id, reply) else wrong
     if body.get("object", kind.deleted_object) != kind.deleted_object:
         return f"for another kind: {shape(reply)}, not {kind.deleted_object}"
     return None

@@ -27,7 +27,7 @@ from lapse.credentials import Credential, NoCredential
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import DIALECTS, Kind
-from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, walk
+from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
 from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
 from lapse.tally import Tally
@@ -52,6 +52,7 @@ class Provider:
         kinds: What it can delete, by name.
         recognisers: Its further not-found texts, for ``outcomes.classify``.
         canary: True if an object that lapse makes and deletes itself may prove an absence.
+        opaque: True if answers are expected to call an object by another id than the one asked for.
         concurrency: How many requests are in flight at most.
 
     """
@@ -75,6 +76,7 @@ class Provider:
         self.kinds = dialect.kinds
         self.recognisers = account.not_found
         self.canary = account.proof == "canary"
+        self.opaque = account.ids == "opaque"
         self.concurrency = account.concurrency
         self._clock = clock
         self._key_header = "Authorization" if account.auth else dialect.key_header
@@ -91,6 +93,7 @@ class Provider:
         self._slots = asyncio.Semaphore(account.concurrency)
         self._tally = Tally()
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
+        self._selectless: set[str] = set()
         self._key: str | None = None
         self._headers: dict[str, dict[str, str]] = {}
         self._identity = ""
@@ -130,7 +133,8 @@ class Provider:
     async def probe(self, kind: Kind) -> Reply | None:
         """Ask the kind's endpoint for what needs no id, or return None if there is no such thing."""
         if kind.search:
-            return await self._send("probe", "POST", kind, self._url(kind.search), body=_search(kind, 0, 1))
+            asked = _search(kind, 0, 1, select=False)
+            return await self._send("probe", "POST", kind, self._url(kind.search), limit=OBJECT_BYTES, body=asked)
         if kind.probe is None:
             return None
         # Some servers list all there is, whatever limit the probe names.
@@ -178,8 +182,7 @@ class Provider:
 
         async def page(after: str | int | None, size: int) -> Reply:
             if kind.search:
-                asked = _search(kind, after, size)
-                return await self._send("list", "POST", kind, self._url(kind.search), limit=PAGE_BYTES, body=asked)
+                return await self._searched(kind, kind.search, after, size, spend)
             query = "" if kind.unpaged else f"&limit={size}&order=asc"
             query += f"&after={quote(str(after), safe='')}" if after else ""
             url = self._url(kind.path + query.replace("&", "?", 1))
@@ -188,6 +191,16 @@ class Provider:
         listing = await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
         identity = identities.pop() if len(identities) == 1 else ""
         return replace(listing, identity=identity, sent_at=began)
+
+    async def _searched(self, kind: Kind, path: str, after: str | int | None, size: int, spend: Spend) -> Reply:
+        """Ask a search for a page, for whole objects where the server takes no ``select``."""
+        asked = _search(kind, after, size, select=kind.name not in self._selectless)
+        reply = await self._send("list", "POST", kind, self._url(path), limit=PAGE_BYTES, body=asked)
+        if "select" in asked and selectless(reply):
+            self._selectless.add(kind.name)
+            await spend(1)
+            return await self._searched(kind, path, after, size, spend)
+        return reply
 
     def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return kind -> counter field -> increment of the requests since the last call, and forget them.
@@ -315,11 +328,12 @@ def _scope(account: Account) -> str:
     return scope
 
 
-def _search(kind: Kind, offset: str | int | None, size: int) -> Body:
-    """Return the question that lists a kind oldest first, with no more of each object than lapse reads."""
-    fields = (kind.id_field, kind.created_field, "metadata")
+def _search(kind: Kind, offset: str | int | None, size: int, *, select: bool) -> Body:
+    """Return the question that lists a kind oldest first, if it may with no more of each object than lapse reads."""
+    asked = {"limit": size, "offset": offset or 0, "sort_by": kind.created_field, "sort_order": "asc"}
+    fields = [kind.id_field, kind.created_field, "metadata"]
     seen = [*fields, *(["name"] if kind.has_name else []), *(["status"] if kind.busy else [])]
-    return {"limit": size, "offset": offset or 0, "sort_by": kind.created_field, "sort_order": "asc", "select": seen}
+    return asked | ({"select": seen} if select else {})
 
 
 def _never_sent(failure: str, why: str) -> Reply:

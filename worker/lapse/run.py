@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -15,6 +15,7 @@ from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.errors import ConfigError, RegistryError
+from lapse.invented import Invented
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
 from lapse.model import Partition
@@ -73,7 +74,7 @@ class Run:
     """Told of every outcome that was recorded."""
 
     def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
-        self.means = means
+        self.means = means = replace(means, invented=Invented(means.provider))
         self.rule = rule
         self.report = Report(rule.partition)
         self.kind = means.provider.kinds[rule.partition.kind]
@@ -258,7 +259,7 @@ class Run:
         """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
         if status in {"lost", "clock"}:
             await self._look()
-        self.ends(*_refusals(status))
+        self.ends(*guard.refused(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
@@ -319,14 +320,3 @@ class Run:
             self.on_settled(settled)
         if recorded.refused:
             log.warning("settlement.refused", ids=list(recorded.refused), **named(self.rule.partition))
-
-
-def _refusals(status: str) -> tuple[str, str]:
-    return {
-        "limited": ("limited", "max_deletions or ramp"),
-        "halted": ("halted", ""),
-        "superseded": ("refused", "other rules are in force"),
-        "lost": ("refused", "the registry is not the one that this was decided under"),
-        "clock": ("refused", "the claim came too late"),
-        "audit": ("limited", "the audit stream is full: its sink does not take records"),
-    }[status]

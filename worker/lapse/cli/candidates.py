@@ -29,6 +29,7 @@ MEANS = {
     "ripe": "to be deleted",
     "candidate": "unused, and not yet seen so on enough listings in a row",
     "young": "younger than min_age",
+    "unaddressable": "listed under an id that no request can name, such as a URL: left alone for ever",
     "undated": "without a time of creation: left alone for ever",
     "kept": "matched by a keep rule",
     "foreign": "neither registered here nor with this registry's stamp: left alone for ever",

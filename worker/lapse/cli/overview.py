@@ -20,7 +20,7 @@ from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.settings import registry_source
-from lapse.view import UNMANAGED, PartitionView
+from lapse.view import UNMANAGED, PartitionView, SlotView
 
 COLUMNS = (
     Column("policy"),
@@ -174,6 +174,18 @@ def _remarks(
             until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
             yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
             yield '  lapse resume --reason "..."', output.STRONG
+    for slot in session.view.slots(
+        sorted({(one.view.partition.provider, one.view.partition.kind) for one in standings})
+    ):
+        if slot.shut:
+            yield from _shut(slot, slot.shut, now)
+
+
+def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tuple[str, str]]:
+    why, detail, until = shut
+    name, tried = f"{slot.provider}/{slot.kind}", wording.distance((until - now) / 1000)
+    yield f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {tried}.", output.BAD
+    yield f"  lapse resume --provider {slot.provider}", output.STRONG
 
 
 def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:

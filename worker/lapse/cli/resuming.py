@@ -1,8 +1,10 @@
 """What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lapse import keys
+from lapse import durations, keys
+from lapse.blocks import Blocks
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
 from lapse.cli.halts import answer
@@ -49,11 +51,38 @@ async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -
     breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
     for name in breakers:
         output.say(f"{name}: its breaker lets the next request through")
-    if not halts and not breakers:
+    opened = await _kinds(hands, [slot for slot in await session.slots(hands) if _within(scope, slot[0])])
+    if not halts and not breakers and not opened:
         output.note("Nothing was halted.")
     for one in sorted(await hands.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     return Code.HALTED if left else Code.OK
+
+
+async def release(hands: Hands, session: Session, provider: str, reason: str | None) -> int:
+    """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
+    blocks, slots = Blocks(hands.carrier, session.namespace), await session.slots(hands)
+    waited = await blocks.waited(provider)
+    if waited:
+        output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
+    breaker = await blocks.breaker(provider)
+    if breaker:
+        output.say(f"{provider}: its breaker lets the next request through")
+    opened = await _kinds(hands, [slot for slot in slots if slot[0] == provider])
+    if not waited and not breaker and not opened:
+        output.note(f"Nothing kept requests from {provider}.")
+        return Code.OK
+    for slot in slots:
+        if slot[0] == provider:
+            await hands.control.record(Partition(*slot, EVERYTHING), "unblocked", why=reason or "no reason given")
+    return Code.OK
+
+
+async def _kinds(hands: Hands, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    opened = await Blocks(hands.carrier, hands.ledger.namespace).kinds(slots)
+    for provider, kind in opened:
+        output.say(f"{provider}/{kind}: its breaker lets the next request through")
+    return opened
 
 
 def _stays(halt: Halt, scope: str | None) -> bool:

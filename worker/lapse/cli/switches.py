@@ -9,7 +9,7 @@ from lapse.cli.arguments import config_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.halts import answer
 from lapse.cli.reasons import unpause
-from lapse.cli.resuming import EVERYTHING, called, lift, where
+from lapse.cli.resuming import EVERYTHING, called, lift, release, where
 from lapse.cli.session import Hands, Session
 from lapse.kinds import singular
 
@@ -41,9 +41,10 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
 @click.command()
 @click.argument("scope", required=False)
 @click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
+@click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
 @config_option
-def resume(*, scope: str | None, reason: str | None, config: str | None) -> int:
-    """Take pauses back; with --reason, answer halts that carry no plan.
+def resume(*, scope: str | None, reason: str | None, provider: str | None, config: str | None) -> int:
+    """Take pauses back; with --reason, answer halts that carry no plan; with --provider, end its Retry-After.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
     halt answered. Halts that carry a plan are answered by `lapse approve`.
@@ -52,9 +53,12 @@ def resume(*, scope: str | None, reason: str | None, config: str | None) -> int:
       lapse resume
       lapse resume openai/conversations
       lapse resume --reason "the key was of another project; mended"
+      lapse resume --provider openai
 
     """
     session = Session(config)
+    if provider is not None:
+        return session.run(lambda hands: release(hands, session, _account(session, scope, provider), reason))
     chosen = _scope(session, scope) if scope else None
     if reason is None:
         return session.run(lambda hands: _unpause(hands, session, chosen))
@@ -81,6 +85,20 @@ async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
     for halt in await hands.control.halts(await session.slots(hands)):
         output.note(f"{where(halt)} is still halted ({halt.reason}): {answer(halt)}", output.WARN)
     return Code.OK
+
+
+def _account(session: Session, scope: str | None, provider: str) -> str:
+    """Return the provider whose requests are to go on.
+
+    Raises:
+        Refused: it is not configured, or a scope stands beside it.
+
+    """
+    if scope is not None:
+        raise Refused(Code.USAGE, "give a scope, for pauses and halts, or --provider, for a Retry-After and breakers")
+    if provider not in session.config.accounts:
+        raise Refused(Code.USAGE, f"{session.config.path} has no provider {provider}")
+    return provider
 
 
 def _scope(session: Session, text: str | None) -> str:

@@ -7,7 +7,7 @@
 -- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
 -- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked.
 -- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
--- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit.
+-- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's).
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 
@@ -39,7 +39,7 @@ if #found == 0 then return nothing('ok') end
 
 local state = numbers(policy)
 local function due_now() return due_count(policy, rules) end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return nothing('limited') end
 

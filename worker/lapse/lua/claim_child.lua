@@ -7,7 +7,7 @@
 -- [8]: worker, [9]: most audit records pending, [10]: when the parent was leased (ms): what was used since then stays,
 -- [11]: the epoch that rules were adopted under, [12], [13]: between which Redis TIME has to be; '' each: not checked.
 -- Returns {status, now, token, policy, attempts, unknown}; status: granted; gone (settled before);
--- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit (not now).
+-- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit, breaker (not now).
 
 local id, going, lease, rules = ARGV[3], cjson.decode(ARGV[5]), tonumber(ARGV[6]), cjson.decode(ARGV[7])
 
@@ -50,6 +50,7 @@ local function delayed()
   if known[2] and ARGV[11] ~= '' and known[2] ~= ARGV[11] then return 'lost' end
   if tonumber(ARGV[12]) and (now < tonumber(ARGV[12]) or now > tonumber(ARGV[13])) then return 'clock' end
   if redis.call('XLEN', key('audit')) >= tonumber(ARGV[9]) then return 'audit' end
+  if let_through() == 0 then return 'breaker' end
   local pace = rule or rules
   if pace_room(policy, numbers(policy), pace.amount, pace.window) <= 0 then return 'limited' end
 end

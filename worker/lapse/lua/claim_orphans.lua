@@ -23,7 +23,7 @@ end
 
 local wanted, state = cjson.decode(ARGV[5]), numbers(policy)
 local function due_now() return #wanted end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return { 'limited', now, 0, 0 } end
 

@@ -19,7 +19,7 @@ end_holds()
 
 local rules, wanted, state = rules_of(policy), cjson.decode(ARGV[5]), numbers(policy)
 local function due_now() return #wanted end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return nothing('limited') end
 

@@ -23,6 +23,7 @@ if stopped(ARGV[3]) then return { 'halted', now, 0, 0, '{}' } end
 if redis.call('HGET', key('marks'), 'purge') ~= ARGV[9] then return { 'lost', now, 0, 0, '{}' } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[7]) then return { 'audit', now, 0, 0, '{}' } end
 if tonumber(ARGV[10]) and (now < tonumber(ARGV[10]) or now > tonumber(ARGV[11])) then return { 'clock', now, 0, 0, '{}' } end
+if let_through() == 0 then return { 'breaker', now, 0, 0, '{}' } end
 lapsed(ARGV[3], 200)
 for _, policy in ipairs(policies) do lapsed(policy, 200) end
 end_holds()
@@ -35,13 +36,14 @@ local function kept_back(id, record)
 end
 
 local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
-local reply, left = { 'ok', now, token, 0, '{}' }, {}
+local reply, left, granted, room = { 'ok', now, token, 0, '{}' }, {}, 0, let_through()
 for _, id in ipairs(cjson.decode(ARGV[4])) do
   local record = locate(id, policies) or { p = ARGV[3], q = 1 }
-  local why = kept_back(id, record)
+  local why = kept_back(id, record) or granted >= room and "the kind's breaker is open"
   if why then
     left[id] = why
   else
+    granted = granted + 1
     record.z, record.o = 1, nil
     grant(id, record, token, tonumber(ARGV[5]), string.format(
       ',"by":"purge","actor":%s,"worker":%s', ARGV[8], text(ARGV[6])))

@@ -21,10 +21,10 @@ for i = 6, #ARGV do
       what = 'registered'
     elseif grave then
       record = cjson.decode(grave)
-      what = record.w and 'touched' or 'tracked'
+      what = record.h and 'touched' or 'tracked'
       redis.call('HDEL', key('graves'), id)
       redis.call('ZREM', key('tombstones'), id)
-      record.u, record.n, record.x, record.y, record.v, record.b, record.w = nil, nil, nil, nil, nil, nil, nil
+      record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
       if redis.call('HEXISTS', key('holds'), id) == 1 then
         what, record.r = 'held', 'held'
         set_aside(id, record, 'parked', now)

@@ -4,8 +4,9 @@
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
 --   n attempts   x crashes   y crashes alone   u an earlier attempt ended unknown   r reason
 --   t token   d its score outside the due indexes: lease deadline, next attempt, or since when
---   w touched since it was settled as already gone
+--   h touched since it was settled as already gone
 --   v identities under which it was not found, and not proven gone   b the one under which an operator expects that
+--   w when it last got an answer that may be all of its kind's
 --   g forgotten while claimed   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }

@@ -3,10 +3,12 @@
 -- @include gone_wall
 -- @include principals
 -- @include once
+-- @include doubt
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {batch, worker, attempts, listable, wall: {percent, at_least}, rolled_back, counters: {field: n}, settled: [{id,
 --   token, policy, due, at, act, outcome, delay, counted, unknown, reason, detail, status, request, items, active,
---   left: {reason: n}, extra, identity, seen (present | absent), believed}]};
+--   left: {reason: n}, extra, identity, seen (present | absent), believed, good, doubt}]};
+--   good: an answer to its DELETE; doubt: answer | failure | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, JSON list of absences that were one too many, [id refused because the lease was taken over]...}.
 --
@@ -119,7 +121,8 @@ local function later(own, one, record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
   if one.act == 'touch' and not (record.e or record.q) then
-    record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
+    -- What a provider says of the future is no use of it: it would never be due again.
+    record.a, record.c, record.f = math.max(math.min(one.active, now), record.a or record.f), creation(record), nil
   end
   record.z = nil
   if record.g or foreign then
@@ -181,6 +184,11 @@ local function settle(own, one, record)
   -- What was given back unbegun met no answer.
   if one.outcome ~= 'limited' then owe_count(own, 'settled|' .. record.p .. '|' .. one.outcome) end
   if (one.items or 0) > 0 then owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
+  if one.good then vouch(one.identity or '', record.p) end
+  if one.doubt and not doubted(one.identity or '', one, record) then
+    one.counted = false
+    if one.act == 'quarantine' then one.act, one.reason, one.delay = 'retry', 'doubted', AGAIN end
+  end
   if one.act == 'done' then
     if (one.extra or 0) > 0 then
       owe(own, part(record.p, 'rules'), 'extra', one.extra)

@@ -14,7 +14,7 @@ if not record or record.q then
   if grave then
     local buried = cjson.decode(grave)
     if not buried.e then buried.a, buried.c, buried.f = math.max(now, buried.a or buried.f or 0), creation(buried), nil end
-    buried.w = 1
+    buried.h = 1
     redis.call('HSET', key('graves'), id, cjson.encode(buried))
   end
   return record and record.s == 'claimed' and 'too_late' or 'unknown'

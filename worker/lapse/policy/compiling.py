@@ -84,6 +84,7 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "formerly": tuple(sorted(set(policy.formerly))),
     }
     identity = [account.type, account.base_url, account.organization, account.project]
+    identity += [account.ids] if account.ids else []  # it decides what counts as a confirmation
     rule = Rule(partition=partition, every=_every(policy, file), digest="", **decides)
     # Workers of the version before do not know it: unless it is stated, both have the same rules in force.
     known = decides.keys() - ({"max_already_gone"} if rule.max_already_gone == USUAL_WALL else set())

@@ -131,7 +131,9 @@ class Provider(Model):
     concurrency: int = Field(default=16, ge=1, le=1000)
     """Requests in flight in each worker process."""
     not_found: list[Recogniser] = []
-    """Further texts by which this server says that an object does not exist."""
+    """Further texts by which this server says that an object does not exist; {id} stands for its id."""
+    ids: Literal["opaque"] | None = None
+    """"opaque": a proxy that answers with other ids than it is asked for. Ids in its confirmations are not compared."""
     api_version: Text | None = None
     """Version of the API, for providers that want one."""
     organization: Text | None = None

@@ -137,6 +137,7 @@ class Account:
         project: Sent with every request, where given.
         allow_plaintext: True if http may leave this machine.
         proof: ``canary`` where an object that lapse makes and deletes itself may prove that others are gone; or None.
+        ids: ``opaque`` if answers call an object by another id than the one asked for; None: they do not.
 
     """
 
@@ -154,6 +155,7 @@ class Account:
     project: str | None
     allow_plaintext: bool
     proof: str | None = None
+    ids: str | None = None
 
     @property
     def place(self) -> str:

@@ -71,7 +71,7 @@ async def test_without_moving_to_another_policy(world: World, cut: Cut, reported
 
 
 async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "or record.t ~= one.token then", "then")
+    cut("settle", " and record.t == one.token", "")
     (id_,) = world.seed(1)
     means = world.means()
     await means.ledger.adopt(world.rule)
@@ -107,14 +107,14 @@ async def test_without_a_request_budget(world: World, cut: Cut, reported: Report
 
 
 async def test_with_counters_that_skip(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "count('deletions|' .. record.p .. '|' .. kind)", "")
+    cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind)", "")
     world.seed(2)
     await world.sweep()
     assert {"count"} == reported()
 
 
 async def test_with_a_release_that_loses_ids(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "record.o = nil\n    index(one.id, record)\n  else", "local _\n  else")
+    cut("settle", "record.o = nil\n    move_back(one.id, own.p, record)\n  else", "leave(one.id, own.p)\n  else")
     world.seed(1)
     world.sandbox.faults([{"effect": "error", "status": 401}])
     await world.sweep()

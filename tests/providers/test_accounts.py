@@ -122,7 +122,6 @@ class TestCredential:
             make(url, organization="org-1"),
             make(url, project="org-1"),
             make(url, environ={"LAPSE_TEST_KEY": "sk-other-123456"}),
-            make(url, environ={}),
         ]
 
         assert len({await provider.identity() for provider in providers}) == len(providers)

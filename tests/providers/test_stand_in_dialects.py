@@ -149,7 +149,7 @@ async def test_azure_identity_finds_a_managed_identity(
 
     assert verdict.outcome is Outcome.DELETED
     assert sandbox.alive("thread", dialect="foundry") == set()
-    assert await provider.identity() != before
+    assert await provider.identity() == before
     assert KEY not in str(sandbox.requests())
 
 

@@ -65,8 +65,8 @@ class Settled:
     """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
 
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``good``: its DELETE was
-    confirmed, or recognised as that of something absent. ``doubt``: ``answer`` or ``failure`` where all of the kind
-    may get the same, ``outage`` where everything does; then it counts as this id's only by what others get.
+    confirmed, or recognised as that of something absent. ``doubt``: ``answer``, ``failure`` or ``error`` where all
+    of the kind may get the same, ``outage`` where everything does: it counts as this id's only by what others get.
     """
 
     id: str

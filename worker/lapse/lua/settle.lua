@@ -4,7 +4,7 @@
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {batch, identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
 --   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra, good, doubt}]};
---   good: an answer to its DELETE; doubt: answer | failure | outage, of what may be said to all (doubt.inc.lua).
+--   good: an answer to its DELETE; doubt: answer | failure | error | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, [id refused because the lease was taken over]...}.
 

@@ -135,7 +135,7 @@ class Cell:
         for name, text in world.raw.hgetall(f"{slot}marks").items():
             if name.startswith("answers|"):
                 state = json.loads(text)
-                aged = state | ({"s": state["s"] - 6000} if "s" in state else {})
+                aged = state | ({"s": state["s"] - 61_000} if "s" in state else {})
                 world.raw.hset(f"{slot}marks", name, json.dumps(aged))
         if world.raw.hexists(FLOW, "errors_since"):
             world.raw.hincrby(FLOW, "errors_since", -6000)
@@ -321,6 +321,22 @@ async def test_three_refused_ids_open_the_breaker_and_one_good_answer_closes_it(
     assert ["breaker_opened", "breaker_closed"] == [
         one["event"] for one in world.audit("file") if "breaker" in one["event"]
     ]
+
+
+async def test_behind_an_open_breaker_the_oldest_do_not_hide_the_others(world: World) -> None:
+    """Thirty are refused for their own sake; tried in turn, the younger ones would wait for minutes."""
+    bad, good = world.seed(30, kind="file", days=40), world.seed(30, kind="file", days=30)
+    refuse(world, bad)
+    assert "breaker" == (await world.sweep(partition=FILES)).result
+
+    for _ in range(40):
+        world.raw.hset(f"{world.slot('file')}marks", "shut_until", 0)
+        await world.sweep(partition=FILES)
+        if not set(good) & world.sandbox.alive("file"):
+            break
+
+    assert not set(good) & world.sandbox.alive("file")
+    assert set(bad) == world.sandbox.alive("file")
 
 
 async def test_another_principals_deletions_do_not_speak_for_this_one(world: World) -> None:

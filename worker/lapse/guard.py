@@ -20,6 +20,8 @@ UNPROVEN_AGAIN = 60.0
 FORBIDDEN_AGAIN = 60.0
 ODD_AGAIN = 60.0
 OUTAGE_AGAIN = 10.0
+NO_ANSWER = frozenset({None, 502, 503, 504})
+"""Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
 CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 
 
@@ -190,7 +192,7 @@ _GOOD = frozenset({Outcome.DELETED, Outcome.ALREADY_GONE})
 
 
 def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
-    """Return what may be said to all of the kind, an answer without sense or a failure, or to everything: an outage.
+    """Return what others may be told too: ``answer`` (one without sense), ``failure``, ``error``, ``outage``.
 
     None: it is this id's own.
     """
@@ -198,10 +200,9 @@ def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
         return "outage" if verdict.outcome is Outcome.ERROR else None
     if verdict.outcome is Outcome.INVALID:
         return None if verdict.named or verdict.status is None else "answer"
-    return _DOUBTFUL.get(verdict.outcome)
-
-
-_DOUBTFUL = {Outcome.FORBIDDEN: "answer", Outcome.UNCONFIRMED: "answer", Outcome.ERROR: "failure"}
+    if verdict.outcome is Outcome.ERROR:
+        return "failure" if verdict.status in NO_ANSWER else "error"
+    return "answer" if verdict.outcome in {Outcome.FORBIDDEN, Outcome.UNCONFIRMED} else None
 
 
 _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {

@@ -67,8 +67,9 @@ class Settled:
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
     the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
     an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds. ``good``:
-    its DELETE was confirmed, or recognised as that of something absent. ``doubt``: ``answer`` or ``failure`` where all
-    of the kind may get the same, ``outage`` where everything does; then it counts as this id's only by what others get.
+    its DELETE was confirmed, or recognised as that of something absent. ``doubt``: ``answer``, ``failure`` or ``error``
+    where all of the kind may get the same, ``outage`` where everything does: it counts as this id's only by what others
+    get.
     """
 
     id: str

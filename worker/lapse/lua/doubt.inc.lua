@@ -1,12 +1,13 @@
 -- @include lease
 -- Answers that may be one id's own or all of its kind's: refusals, failures, confirmations that are none. Which it is
 -- is seen by what other ids get: one that was answered likewise before and after another's DELETE was confirmed or
--- recognised absent has it for itself. Three ids (of failures over 5 s, or 30) and none such open the kind's breaker,
--- and what they were charged for it is taken back.
--- Field answers|IDENTITY of the marks: JSON {g: when a DELETE was last good, s: since when none was, n: how many ids,
+-- recognised absent has it for itself. Three ids and none such open the kind's breaker, and what they were charged is taken back.
+-- Failures have to last a minute for that, or be 20, or 3 over 5 s; a plain error counts a fifth: it may be one id's own.
+-- Field answers|IDENTITY of the marks: JSON {g: when a DELETE was last good, s: since when none was, n: how many ids, e: failures,
 -- c: {id: the attempts it was charged, 'q' for quarantine}, o: 1 once the breaker is open}.
 
-local BEFORE_CERTAIN, LASTING, MANY, AGAIN = 3, 5000, 30, 60000
+local ENOUGH, AGAIN = 3, 60000
+local weight_of = { failure = 1, error = 0.2 }
 
 local function answers(identity)
   local stored = redis.call('HGET', key('marks'), 'answers|' .. identity)
@@ -59,7 +60,7 @@ local function forgive(state, one, record)
   for id, charged in pairs(state.c) do
     if id == one.id then record.n = less(record.n, charged) else uncharge(id, charged) end
   end
-  state.c, state.n = {}, 0
+  state.c, state.n, state.e = {}, 0, 0
 end
 
 -- Notes a doubtful answer to a claim; true if it is the id's own, and 'provisional' if it counts until others get it too.
@@ -75,11 +76,14 @@ local function doubted(identity, one, record)
   if before and state.g > before then return true end
   if not state.o then
     local charge = one.act == 'quarantine' and 'q' or one.counted and one.outcome ~= 'forbidden' and 1 or 0
-    if state.c[one.id] == nil then state.n = state.n + 1 end
+    if state.c[one.id] == nil then
+      state.n = state.n + 1
+      state.e = (state.e or 0) + (weight_of[one.doubt] or 0)
+    end
     state.s = state.s or now
-    local certain = one.doubt == 'answer' and state.n >= BEFORE_CERTAIN
-    local lasting = state.n >= BEFORE_CERTAIN and now - state.s >= LASTING
-    if certain or lasting or state.n >= MANY then
+    local long = now - state.s
+    local failing = state.e >= 20 or (state.e >= 3 and long >= 5000) or long >= 60000
+    if state.n >= ENOUGH and (one.doubt == 'answer' or failing) then
       forgive(state, one, record)
       state.o = 1
     else

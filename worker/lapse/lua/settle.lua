@@ -8,7 +8,7 @@
 -- ARGV[3]: JSON {batch, worker, attempts, listable, wall: {percent, at_least}, rolled_back, counters: {field: n}, settled: [{id,
 --   token, policy, due, at, act, outcome, delay, counted, unknown, reason, detail, status, request, items, active,
 --   left: {reason: n}, extra, identity, seen (present | absent), believed, good, doubt}]};
---   good: an answer to its DELETE; doubt: answer | failure | outage, of what may be said to all (doubt.inc.lua).
+--   good: an answer to its DELETE; doubt: answer | failure | error | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
 -- Returns {now, edges released, JSON list of absences that were one too many, [id refused because the lease was taken over]...}.
 --

@@ -9,12 +9,13 @@ import structlog
 
 from lapse import guard
 from lapse.cascade import Cascade
+from lapse.deadline import Requests
 from lapse.deletion import delete
 from lapse.errors import RegistryUnavailable
 from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome, Spend, Verdict
+from lapse.outcomes import Limited, Outcome, Spend, Verdict, cut_short
 from lapse.policy import Rule
 from lapse.proof import Proof
 from lapse.terms import Judge, Terms, active
@@ -79,22 +80,27 @@ class Attempts:
 
     async def attempt(self, claim: Claim) -> Settled:
         """Delete one claimed resource and decide what becomes of it; never raises."""
-        object_id = claim.resource.id
-        try:
-            if time.monotonic() > claim.begin_by or self._quiet() or self._means.stop.is_set() or self._means.flow.shut:
-                return self.unused(claim)
-            verdict = await self._proof.judge(object_id, await self._deleted(claim), claim.at)
-            await self._heed(object_id, verdict)
-        except Limited as reason:
-            verdict = Verdict(Outcome.LIMITED, detail=str(reason))
-        except asyncio.CancelledError:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
-        except RegistryUnavailable as error:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
-        except Exception as error:
-            log.exception("deletion.failed", id=object_id, **named(self._rule.partition))
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
+        with Requests(claim.deadline) as requests:
+            try:
+                if self._over(claim) or self._means.flow.shut:
+                    return self.unused(claim)
+                verdict = await self._proof.judge(claim.resource.id, await self._deleted(claim), claim.at)
+                await self._heed(claim.resource.id, verdict)
+            except Limited as reason:
+                verdict = Verdict(Outcome.LIMITED, detail=str(reason))
+            except asyncio.CancelledError:
+                verdict = cut_short("the worker ended before an answer came", deleting=requests.deleting)
+            except RegistryUnavailable as error:
+                verdict = cut_short(f"the registry was lost: {error}", deleting=requests.deleting)
+            except Exception as error:
+                log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
+                verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
         return guard.settlement(claim, verdict, outage=self._means.flow.shut)
+
+    def _over(self, claim: Claim) -> bool:
+        """Return True if no further request for a claim is to begin."""
+        late = time.monotonic() >= claim.deadline.begin_by
+        return late or self._quiet() or self._means.stop.is_set()
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""
@@ -126,10 +132,9 @@ class Attempts:
 
     def _spender(self, claim: Claim) -> Purse:
         async def spend(requests: int) -> None:
-            left = claim.begin_by - time.monotonic()
-            if left <= 0 or self._quiet() or self._means.stop.is_set():
+            if self._over(claim):
                 raise Limited("no further request is to be sent for this claim")
-            await self._means.flow.spend(requests, within=left)
+            await self._means.flow.spend(requests, within=claim.deadline.begin_by - time.monotonic())
 
         return Purse(spend)
 

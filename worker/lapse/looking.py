@@ -115,11 +115,15 @@ def _identified(run: Mapping[str, Any]) -> str | None:
         return None
 
 
-_TELLS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+_TELLS_NOTHING = frozenset(
+    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.LIMITED}
+)
 
 
 async def _cancel(provider: Provider, kind: Kind, object_id: str, path: str, spend: Spend) -> Verdict:
     """Ask for the end of what runs, "attempted but not guaranteed": whether it ended is seen at the next attempt."""
     await spend(1)
     reply = await provider.part("cancel", "POST", kind, object_id, path)
+    if not reply.sent:
+        return classify_read(kind, object_id, reply, provider.recognisers)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail="what runs on it was told to end")

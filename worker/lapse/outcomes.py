@@ -25,6 +25,7 @@ __all__ = [
     "classify",
     "classify_item",
     "classify_read",
+    "cut_short",
     "exists",
     "limited",
     "listed",
@@ -117,6 +118,7 @@ class Verdict:
 _FAILURES = {
     "credentials": Outcome.AUTH,
     "invalid": Outcome.INVALID,
+    "late": Outcome.LIMITED,
     "sunset": Outcome.UNSUPPORTED,
 }
 
@@ -246,6 +248,11 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
     return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
 
 
+def cut_short(why: str, *, deleting: bool) -> Verdict:
+    """Return the verdict on an attempt that ended before an answer came: none at all, if its DELETE had not begun."""
+    return Verdict(Outcome.ERROR if deleting else Outcome.LIMITED, unknown=deleting, detail=line(why))
+
+
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
     return reply.status == _OK and document(reply).get(kind.id_field) == object_id
@@ -293,7 +300,9 @@ def after_probe(kind: Kind, verdict: Verdict, probe: Reply | None) -> Verdict:
     return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
 
 
-_SAYS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+_SAYS_NOTHING = frozenset(
+    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.LIMITED}
+)
 
 
 def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:

@@ -161,20 +161,20 @@ class _Sending:
             _Late: it is too late for it.
 
         """
-        rest = self.timeout
+        rest = 2 * self.timeout
         if self.deadline:
             now = time.monotonic()
             if now >= self.deadline.begin_by:
                 raise _Late("the time of its claim was over before it could be sent")
-            rest = min(rest, self.deadline.end - now)
+            rest = self.deadline.end - now
         self.transport, self.connection = transport, transport.get_extra_info("socket")
         if self.begun:
             self.begun()
         if _USER_TIMEOUT is not None:
             # This process may be stopped with the request in the kernel's buffer: the kernel gives up in time all the
-            # same. Said anew for each request, for a connection has had others; 0 would mean the system's quarter
-            # of an hour.
-            self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, int(rest * 1000)))
+            # same. It counts from the first retransmission or window probe, and anew when a part was acknowledged, so
+            # it is given half. Said for each request, as a connection has had others; 0 would mean 15 minutes.
+            self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, int(rest * 500)))
 
     def late(self) -> bool:
         """Return True if it was never written because its claim's time was over."""

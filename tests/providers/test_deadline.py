@@ -6,7 +6,6 @@ import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +61,10 @@ def tls(request: pytest.FixtureRequest, authority: Authority) -> ssl.SSLContext 
 
 
 @pytest.fixture
-async def trusting(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+async def trusting(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let aiohttp trust the authority of this test, as an operator's SSL_CERT_FILE does for a process."""
     context = ssl.create_default_context(cafile=authority.ca)
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
-    yield
 
 
 class TestBeginning:
@@ -132,7 +130,7 @@ class TestBeginning:
             provider = make(peer.url)
             removing = asyncio.create_task(remove(provider, within(0.5)))
             await asyncio.to_thread(peer.accepted.wait)
-            peer._reading.set()  # noqa: SLF001 - from now on both happen while this loop stands still
+            peer._reading.set()
             time.sleep(0.8)  # noqa: ASYNC251 - as a process does that is stopped
 
             assert late(provider, await removing)
@@ -189,16 +187,14 @@ class TestBeginning:
 class TestEnd:
     """No byte leaves later."""
 
-    async def test_the_answer_is_waited_for_to_the_leases_end_at_most(
-        self, server: Server, make: MakeProvider
-    ) -> None:
+    async def test_the_answer_is_waited_for_to_the_leases_end_at_most(self, server: Server, make: MakeProvider) -> None:
         server.say(HANG)
-        provider, requests, began = make(server.url, timeout=20), within(0.2, 0.5), time.monotonic()
+        provider, requests, began = make(server.url, timeout=20), within(1.0, 1.5), time.monotonic()
 
         reply = await remove(provider, requests)
 
         assert ("timeout", True, True) == (reply.failure, reply.sent, requests.deleting)
-        assert 0.4 < time.monotonic() - began < 2
+        assert 1 < time.monotonic() - began < 5
 
     @pytest.mark.usefixtures("trusting")
     async def test_what_a_stalled_peer_did_not_take_is_thrown_away(
@@ -237,9 +233,7 @@ class TestStopped:
 
     LEASE = 2.0
 
-    async def test_the_kernel_throws_it_away(
-        self, tls: ssl.SSLContext | None, authority: Authority, tmp_path: Path
-    ) -> None:
+    async def test_the_kernel_throws_it_away(self, tls: ssl.SSLContext | None, authority: Authority) -> None:
         with StalledPeer(tls) as peer:
             command = (sys.executable, "-m", "providers.sending", peer.url, str(self.LEASE), PLENTY)
             sender = await asyncio.create_subprocess_exec(

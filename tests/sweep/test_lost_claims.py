@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from faults.proxy import Proxy
 from lapse.aio import Carrier
 from lapse.apply import apply
 from lapse.model import Partition
@@ -14,7 +15,6 @@ from lapse.policy import Orphan
 from lapse.purge import inventory, purge, rule_of
 from lapse.sandbox import Sandbox
 from lapse.scripts import FOLDER, script
-from faults.proxy import Proxy
 from world import World
 
 IDS = 3

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.deadline import Deadline
 from lapse import guard
+from lapse.deadline import Deadline
 from lapse.ledger import Claim, Survey
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Verdict

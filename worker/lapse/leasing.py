@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lapse.aio import Carrier
 from lapse.deadline import Deadline
@@ -13,7 +13,7 @@ from lapse.scripts import Call
 T = TypeVar("T")
 
 AGAIN = (0.1, 0.5, 1.0)
-"""Seconds before each further try. What was leased by a question whose reply never came is nobody's for a whole lease."""
+"""Seconds before each further try. What a question leased whose reply never came is nobody's for a whole lease."""
 
 
 def name() -> str:
@@ -39,5 +39,6 @@ async def lease(carrier: Carrier, call: Call[T], deadline: Deadline) -> T:
     return await _once(carrier, call)
 
 
-async def _once(carrier: Carrier, call: Call[Any]) -> Any:  # noqa: ANN401 - each script's own reply
-    return (await carrier.carry([call]))[0]
+async def _once(carrier: Carrier, call: Call[T]) -> T:
+    reply: T = (await carrier.carry([call]))[0]
+    return reply

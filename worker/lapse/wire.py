@@ -16,7 +16,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -86,7 +86,6 @@ class Wire:
             begun: Told when its first byte is about to be written.
 
         """
-        started = time.perf_counter()
         sending = _Sending(self._total, deadline, begun)
         token = _sending.set(sending)
         try:
@@ -98,24 +97,10 @@ class Wire:
                 allow_redirects=False,
                 timeout=self._within(deadline),
             ) as response:
-                answer = await _read(response, limit)
-                return Reply(
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=answer,
-                    seconds=time.perf_counter() - started,
-                )
+                return await sending.answered(response, limit)
         except (aiohttp.ClientError, TimeoutError, OSError, _Late) as error:
             sending.reset()
-            failure, sent = ("late", False) if sending.late() else _failure(error)
-            sent = sent and sending.transport is not None
-            text = str(error) or type(error).__name__
-            return Reply(
-                body=text.encode(errors="replace"),
-                failure=failure,
-                sent=sent,
-                seconds=time.perf_counter() - started,
-            )
+            return sending.failed(error)
         except BaseException:
             sending.reset()
             raise
@@ -153,6 +138,7 @@ class _Sending:
     begun: Callable[[], None] | None
     transport: asyncio.Transport | None = None
     connection: Any = None
+    started: float = field(default_factory=time.perf_counter)
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Let the first byte be written to a connection that is open; nothing may wait between this and that.
@@ -176,9 +162,26 @@ class _Sending:
             # it is given half. Said for each request, as a connection has had others; 0 would mean 15 minutes.
             self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, int(rest * 500)))
 
-    def late(self) -> bool:
-        """Return True if it was never written because its claim's time was over."""
-        return self.transport is None and self.deadline is not None and time.monotonic() >= self.deadline.begin_by
+    async def answered(self, response: aiohttp.ClientResponse, limit: int) -> Reply:
+        """Return the answer, once all that is read of it is there."""
+        body = await _read(response, limit)
+        return Reply(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=body,
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def failed(self, error: Exception) -> Reply:
+        """Return why there is no answer."""
+        failure, sent = _failure(error)
+        if self.transport is None:
+            sent = False
+            if self.deadline and time.monotonic() >= self.deadline.begin_by:
+                failure = "late"
+        text = str(error) or type(error).__name__
+        seconds = time.perf_counter() - self.started
+        return Reply(body=text.encode(errors="replace"), failure=failure, sent=sent, seconds=seconds)
 
     def reset(self) -> None:
         """Let no further byte leave: closing alone would go on sending what waits, long after the lease."""

@@ -1,6 +1,7 @@
 """A request dies with its lease: when its time is over nothing of it begins, and nothing of it leaves any more."""
 
 import asyncio
+import inspect
 import os
 import signal
 import ssl
@@ -19,6 +20,7 @@ from lapse.errors import ConfigError
 from lapse.outcomes import Outcome, classify, classify_item
 from lapse.providers import Provider
 from lapse.wire import Wire
+from providers.actions import Budget
 from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
 from providers.scripted import HANG, Server, answer
@@ -29,6 +31,20 @@ FULL = b"\r\n\r\n"  # the end of a request without a body: before it, nobody can
 DELETED = answer(200, gone("thread", THREAD))
 PLENTY = "o" * 60_000
 """In a header: more than a small window, and what lies between two kernels, take."""
+
+REQUESTS: dict[str, tuple[Any, ...]] = {
+    "delete": ("thread", THREAD),
+    "read": ("thread", THREAD),
+    "absence": ("thread", THREAD),
+    "witness": ("thread", THREAD),
+    "probe": ("file",),
+    "create": ("thread", {}),
+    "items": ("conversation", "conv_1"),
+    "delete_item": ("conversation", "conv_1", "msg_1"),
+    "part": ("cancel", "POST", "thread", THREAD, "/runs/run_1/cancel"),
+    "listing": ("file", Budget()),
+}
+"""Every method of a provider that sends something, and what it is given; kinds by name."""
 
 
 def within(begin: float, end: float = 30.0) -> Requests:
@@ -136,16 +152,34 @@ class TestBeginning:
             assert late(provider, await removing)
         assert b"" == peer.told
 
-    async def test_items_too(self, server: Server, provider: Provider) -> None:
-        kind = provider.kinds["conversation"]
+    @pytest.mark.parametrize("method", REQUESTS)
+    async def test_whatever_is_asked(self, method: str, server: Server, make: MakeProvider) -> None:
+        provider = make(server.url, concurrency=1)
+        args = REQUESTS[method]
 
         with within(-1) as requests:
-            item = await provider.delete_item(kind, "conv_1", "msg_1")
-            page = await provider.items(kind, "conv_1")
+            given = [
+                provider.kinds[each] if isinstance(each, str) and each in provider.kinds else each for each in args
+            ]
+            said = await getattr(provider, method)(*given)
 
-        assert ("late", "late", []) == (item.failure, page.failure, server.asked)
-        assert Outcome.LIMITED is classify_item(kind, "conv_1", "msg_1", item).outcome
-        assert not requests.deleting
+        assert ([], {}, False) == (server.asked, provider.drain_tally(), requests.deleting)
+        if method == "listing":
+            assert (False, Outcome.LIMITED) == (said.complete, said.verdict.outcome)
+        else:
+            assert ("late", False) == (said.failure, said.sent)
+
+    def test_which_are_all_requests_there_are(self) -> None:
+        asking = {name for name, found in vars(Provider).items() if inspect.iscoroutinefunction(found)}
+
+        assert REQUESTS.keys() | {"authenticate", "aclose"} == {name for name in asking if not name.startswith("_")}
+
+    def test_a_late_item_is_a_limit_of_its_parents(self, provider: Provider) -> None:
+        item = Reply(failure="late", sent=False)
+
+        verdict = classify_item(provider.kinds["conversation"], "conv_1", "msg_1", item)
+
+        assert (Outcome.LIMITED, False) == (verdict.outcome, verdict.unknown)
 
     async def test_an_item_is_not_the_id_itself(self, server: Server, provider: Provider) -> None:
         server.say(answer(200, '{"id": "conv_1", "object": "conversation"}'))
@@ -210,6 +244,18 @@ class TestEnd:
         assert ("timeout", True) == (reply.failure, reply.sent)
         assert FULL not in peer.told
         assert "closed" != peer.how
+
+    async def test_what_the_kernel_does_not_take_whole_is_not_sent_at_all(self, make: MakeProvider) -> None:
+        """The rest would wait in this process, and leave when it goes on after a stop."""
+        with StalledPeer() as peer:
+            provider, began = make(peer.url, timeout=20, organization=PLENTY * 200), time.monotonic()
+
+            reply = await remove(provider, within(30, 30))
+
+            assert ("reset", True) == (reply.failure, reply.sent)
+            assert time.monotonic() - began < 10
+            await asyncio.to_thread(peer.go_on)
+        assert FULL not in peer.told
 
     @pytest.mark.usefixtures("trusting")
     async def test_nor_what_was_cancelled(self, tls: ssl.SSLContext | None, make: MakeProvider) -> None:

@@ -15,6 +15,9 @@ T = TypeVar("T")
 AGAIN = (0.1, 0.5, 1.0)
 """Seconds before each further try. What a question leased whose reply never came is nobody's for a whole lease."""
 
+PATIENCE = 6.0
+"""Seconds within which a further try begins: one more after a reply that did not come in time, not three."""
+
 
 def name() -> str:
     """Return a name for one question: the last argument of every script that leases."""
@@ -29,11 +32,12 @@ async def lease(carrier: Carrier, call: Call[T], deadline: Deadline) -> T:
         RegistryRefused: Redis refused.
 
     """
+    until = min(deadline.begin_by, time.monotonic() + PATIENCE)
     for pause in AGAIN:
         try:
             return await _once(carrier, call)
         except RegistryUnavailable:
-            if time.monotonic() + pause >= deadline.begin_by:
+            if time.monotonic() + pause >= until:
                 raise
         await asyncio.sleep(pause)
     return await _once(carrier, call)

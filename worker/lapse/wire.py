@@ -206,7 +206,11 @@ class _Request(aiohttp.ClientRequest):
         if (transport := conn.transport) is None:
             raise aiohttp.ClientConnectionResetError("the connection was lost before it was written to")
         _sending.get().begin(transport)
-        return await super().send(conn)
+        response = await super().send(conn)
+        if transport.get_write_buffer_size() and not self.body:
+            # The kernel's buffer takes any request of lapse whole. What stays in this process' own has no deadline.
+            raise aiohttp.ClientConnectionResetError("the connection took a part of the request only")
+        return response
 
 
 @cache

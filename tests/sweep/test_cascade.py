@@ -12,6 +12,7 @@ import pytest
 
 from lapse import model
 from lapse.cli.wording import effort
+from lapse.deadline import Deadline
 from lapse.model import Partition
 from lapse.policy import Keep, Pace
 from lapse.view import View
@@ -405,7 +406,7 @@ async def test_a_lease_on_a_child_that_no_policy_sweeps_ends_in_housekeeping(fam
     world.unpromised.add("unasked")  # the parent is claimed by nobody
     ledger, rules = world.means().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
     going = [model.Resource("openai", "thread", "thread_1")]
-    status, _claim = await ledger.claim_child(child, rules, going, 0.01, 0, since=2**53)
+    status, _claim = await ledger.claim_child(child, rules, going, 0.01, Deadline(0, 0), since=2**53)
     assert ("granted", "claimed") == (status, world.state(file, "file"))
 
     await world.until(lambda: _lapsed(world))

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
+from lapse.deadline import Deadline
 from lapse.ledger import Claim, Survey
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Verdict
@@ -27,7 +28,7 @@ FIRST = replace(SURVEY, newly_due=201, baseline=False, old_created=None)
 PLACE = "place00000000001"
 CLAIM = Claim(
     resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
-    after_unknown=False, begin_by=5.0,
+    after_unknown=False, deadline=Deadline(5.0, 10.0),
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from lapse.outcomes import (
     classify,
     classify_item,
     classify_read,
+    cut_short,
     exists,
     limited,
     probe_ok,
@@ -67,6 +68,7 @@ def test_row(row: Row) -> None:
         ("credentials", False, Outcome.AUTH, False),
         ("invalid", False, Outcome.INVALID, False),
         ("sunset", False, Outcome.UNSUPPORTED, False),
+        ("late", False, Outcome.LIMITED, False),
     ],
 )
 def test_no_answer(failure: str, sent: bool, outcome: Outcome, unknown: bool) -> None:  # noqa: FBT001 - a table
@@ -323,6 +325,7 @@ class TestProbe:
             (reply(503), Outcome.ERROR),
             (Reply(failure="timeout"), Outcome.ERROR),
             (Reply(failure="credentials", sent=False), Outcome.AUTH),
+            (Reply(failure="late", sent=False), Outcome.LIMITED),
         ],
     )
     def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(self, probe: Reply, outcome: Outcome) -> None:
@@ -335,6 +338,11 @@ def test_limited_carries_the_wait() -> None:
     verdict = limited(Limited("no tokens for 9 s", 9.0), items=3)
 
     assert Verdict(Outcome.LIMITED, retry_after=9.0, detail="no tokens for 9 s", items=3) == verdict
+
+
+def test_an_end_before_the_answer_is_an_attempt_only_if_the_delete_had_begun() -> None:
+    assert Verdict(Outcome.ERROR, unknown=True, detail="it ended") == cut_short("it ended", deleting=True)
+    assert Verdict(Outcome.LIMITED, detail="it ended") == cut_short("it ended", deleting=False)
 
 
 def test_a_credential_that_is_not_valid_is_told_from_one_that_may_not() -> None:

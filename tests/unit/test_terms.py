@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
+from lapse.deadline import Deadline
 from lapse.kinds import KINDS, Kind
 from lapse.ledger import Claim
 from lapse.model import Partition, Resource
@@ -23,7 +24,9 @@ RULE = Rule(
 
 
 def claim(by: str) -> Claim:
-    return Claim(Resource("openai", "thread", "x"), "chat", 1, NOW, by, 0, after_unknown=False, begin_by=0.0)
+    return Claim(
+        Resource("openai", "thread", "x"), "chat", 1, NOW, by, 0, after_unknown=False, deadline=Deadline(0.0, 0.0)
+    )
 
 
 @pytest.mark.parametrize(

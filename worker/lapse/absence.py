@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from lapse.deadline import Deadline, Requests
 from lapse.kinds import Kind
 from lapse.known import histories
 from lapse.ledger import Claim
@@ -125,6 +126,10 @@ class Absences:
         answered = max(one.verdict.answered_at for one in group)
         if self.inconsistent:
             return self.inconsistent
+        with Requests(_first(group)):
+            return await self._sought(identity, group, answered)
+
+    async def _sought(self, identity: str, group: Sequence[Absent], answered: float) -> str:
         try:
             spend = self._spender(group)
             if why := await self._principals.refusal(identity, spend):
@@ -153,6 +158,10 @@ class Absences:
         ]
 
     async def _asked_again(self, identity: str, one: Absent) -> Verdict:
+        with Requests(one.claim.deadline):
+            return await self._asked(identity, one)
+
+    async def _asked(self, identity: str, one: Absent) -> Verdict:
         provider, id_ = self._means.provider, one.claim.resource.id
         try:
             spend = self._spender([one])
@@ -190,7 +199,7 @@ class Absences:
             self.inconsistent = self.inconsistent or f"{id_} was not found, and then {how}"
 
     def _spender(self, group: Sequence[Absent]) -> "_Spend":
-        return _Spend(self._means, min(one.claim.begin_by for one in group), self._quiet)
+        return _Spend(self._means, _first(group).begin_by, self._quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +215,11 @@ class _Spend:
         if left <= 0 or self.quiet() or self.means.stop.is_set():
             raise Limited("no further request is to be sent for this claim")
         await self.means.flow.spend(requests, within=left)
+
+
+def _first(group: Sequence[Absent]) -> Deadline:
+    """Return the deadline of the claim that ends first."""
+    return min((one.claim.deadline for one in group), key=lambda deadline: deadline.begin_by)
 
 
 _OTHERS = "another credential that is in use has not been asked about it yet"

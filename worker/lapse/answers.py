@@ -32,7 +32,8 @@ class Reply:
         headers: Names in lower case.
         body: The beginning of the answer's body; without an answer, what happened, in words.
         failure: One word where there is no answer: ``timeout``, ``connect``, ``tls``, ``reset`` or
-            ``protocol``; where no request was made: ``credentials``, ``invalid`` or ``sunset``.
+            ``protocol``; where no request was made: ``credentials``, ``invalid``, ``sunset`` or ``late``, its claim's
+            time being over.
         sent: True if the provider may have seen the request.
         seconds: From the request's start to the body's end.
         identity: Of the account and credential that this very request was made with; see ``Provider``.

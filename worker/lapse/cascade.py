@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from lapse import belonging, guard
 from lapse.answers import Reply, document
+from lapse.deadline import Requests
 from lapse.deletion import delete
 from lapse.heeding import heed
 from lapse.keys import ID
@@ -22,7 +23,18 @@ from lapse.ledger import Claim
 from lapse.listing import MAX_PAGES, read_object, read_page
 from lapse.means import Means
 from lapse.model import Partition, Resource
-from lapse.outcomes import Limited, Outcome, Spend, Verdict, classify_read, exists, limited, taken_out, unconfirmed
+from lapse.outcomes import (
+    Limited,
+    Outcome,
+    Spend,
+    Verdict,
+    classify_read,
+    cut_short,
+    exists,
+    limited,
+    taken_out,
+    unconfirmed,
+)
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
 from lapse.recorder import Recorder
@@ -202,7 +214,7 @@ class Family:
 
         async def claim(stamped: str = "") -> tuple[str, Claim | None]:
             return await means.ledger.claim_child(
-                child, rules, going, means.settings.lease, self.claim.begin_by,
+                child, rules, going, means.settings.lease, self.claim.deadline,
                 since=self.claim.at, stamped=stamped, expected=means.watch.expected(),
             )  # fmt: skip
 
@@ -230,17 +242,15 @@ class Family:
         partition = Partition(resource.provider, resource.kind, claim.policy)
         proof = self.cascade.proof(partition)
         ended: asyncio.CancelledError | None = None
-        try:
-            verdict = await self._deleted(parent, child, claim, going)
-            verdict = await proof.judge(claim, verdict)
-            await heed(means, partition, proof, resource.id, verdict)
-        except Limited as reason:
-            verdict = limited(reason)
-        except asyncio.CancelledError as error:
-            verdict, ended = (
-                Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came"),
-                error,
-            )
+        with Requests(claim.deadline) as requests:
+            try:
+                verdict = await self._deleted(parent, child, claim, going)
+                verdict = await proof.judge(claim, verdict)
+                await heed(means, partition, proof, resource.id, verdict)
+            except Limited as reason:
+                verdict = limited(reason)
+            except asyncio.CancelledError as error:
+                verdict, ended = cut_short("the worker ended before an answer came", deleting=requests.deleting), error
         settled = guard.settlement(claim, verdict)
         recorded = await Recorder(means, partition, None).record([settled])
         if ended:

@@ -1,14 +1,14 @@
 """The worker's view of the registry: survey, claim, settle. Each is one script, one round trip."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse import codec, keys
+from lapse import codec, keys, leasing
 from lapse.aio import Carrier
 from lapse.commands import Commands
+from lapse.deadline import Deadline
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
@@ -28,8 +28,8 @@ UNCHECKED: Expected = ("", "", "")
 class Claim:
     """A due resource leased to this worker.
 
-    ``due``, and ``at``, when it was leased, are in registry milliseconds; ``by`` is the rule that made it due; no
-    request for it may begin after ``begin_by``, on this process' monotonic clock.
+    ``due``, and ``at``, when it was leased, are in registry milliseconds; ``by`` is the rule that made it due;
+    ``deadline`` says until when requests for it may be sent.
     """
 
     resource: Resource
@@ -39,7 +39,7 @@ class Claim:
     by: str
     attempts: int
     after_unknown: bool
-    begin_by: float
+    deadline: Deadline
     at: int = 0
 
 
@@ -194,52 +194,55 @@ class Ledger:
         self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False, expected: Expected = UNCHECKED
     ) -> Claims:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         call = self.on(
             rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, leasing.name(),
+            parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_orphans(
         self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], *, alone: bool, expected: Expected = UNCHECKED
     ) -> Claims:
         """Lease orphan candidates: id -> when first seen. What was named, held or touched since then is refused."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
             rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, leasing.name(),
+            parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_purged(
         self, partition: Partition, sweep: SweepSection, ids: Sequence[str], actor: str, *, expected: Expected
     ) -> Claims:
         """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         call = self.on(
             partition, "claim_purged", codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
-            self._max_pending, codec.dump(actor), *expected,
-            parse=lambda reply: _planned(partition, reply, begin_by),
+            self._max_pending, codec.dump(actor), *expected, leasing.name(),
+            parse=lambda reply: _planned(partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_planned(
         self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool,
         expected: Expected = UNCHECKED,
     ) -> Claims:  # fmt: skip
         """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
         call = self.on(
             rule.partition, "claim_planned", rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, plan, leasing.name(),
+            parse=lambda reply: _planned(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_child(
-        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, begin_by: float,
+        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, deadline: Deadline,
         *, since: int, stamped: str = "", expected: Expected = UNCHECKED,
     ) -> tuple[str, Claim | None]:  # fmt: skip
         """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
@@ -249,7 +252,7 @@ class Ledger:
             rules: What its policies say, by name, and the parent's pace: as ``claim_child.lua`` takes it.
             going: What goes with it: these uses do not protect it. The parent is the last.
             lease: Seconds.
-            begin_by: The parent's: no request begins later.
+            deadline: The parent's: it ends before the child's own lease does.
             since: Registry milliseconds; a use of it from then on lets it live.
             expected: As for ``claim``.
             stamped: The policy in the stamp of one that is not registered.
@@ -258,12 +261,12 @@ class Ledger:
         sources = codec.dump([codec.edge_text(source) for source in going])
         call = self.commands.call(
             "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
-            self._max_pending, since, *expected, parse=list,
+            self._max_pending, since, *expected, leasing.name(), parse=list,
         )  # fmt: skip
-        status, now, token, policy, attempts, unknown = (await self.carrier.carry([call]))[0]
+        status, now, token, policy, attempts, unknown = await leasing.lease(self.carrier, call, deadline)
         if _text(status) != "granted":
             return _text(status), None
-        claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, begin_by, now)
+        claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, deadline, now)
         return "granted", claim
 
     async def users(self, target: Resource, kind: str, limit: int) -> list[str]:
@@ -316,12 +319,8 @@ class Ledger:
 
     async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
         """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
-        ended = 0
-        while n := (
-            await self.carrier.carry(
-                [self.commands.on_slot("housekeep", provider, kind, before, 500, deleted, parse=int)]
-            )
-        )[0]:
+        ended, call = 0, self.commands.on_slot("housekeep", provider, kind, before, 500, deleted, parse=int)
+        while n := (await self.carrier.carry([call]))[0]:
             ended += n
         return ended
 
@@ -382,18 +381,18 @@ def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
     return [part for pair in fields.items() for part in pair]
 
 
-def _claims(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+def _claims(partition: Partition, reply: list[Any], deadline: Deadline) -> Claims:
     status, now, token, parked, *rest = reply
     claims = tuple(
         Claim(
             Resource(partition.provider, partition.kind, _text(rest[i])), partition.policy, token, rest[i + 1],
-            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, begin_by, now,
+            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, deadline, now,
         )
         for i in range(0, len(rest), 5)
     )  # fmt: skip
     return Claims(_text(status), now, claims, parked)
 
 
-def _planned(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+def _planned(partition: Partition, reply: list[Any], deadline: Deadline) -> Claims:
     left = json.loads(reply.pop(4))
-    return replace(_claims(partition, reply, begin_by), left=left)
+    return replace(_claims(partition, reply, deadline), left=left)

@@ -122,7 +122,15 @@ def _identified(run: Mapping[str, Any]) -> str | None:
 
 
 _TELLS_NOTHING = frozenset(
-    {Outcome.AUTH, Outcome.FORBIDDEN, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED}
+    {
+        Outcome.AUTH,
+        Outcome.FORBIDDEN,
+        Outcome.QUOTA,
+        Outcome.RATE_LIMITED,
+        Outcome.ERROR,
+        Outcome.UNSUPPORTED,
+        Outcome.LIMITED,
+    }
 )
 
 
@@ -130,4 +138,6 @@ async def _cancel(provider: Provider, kind: Kind, object_id: str, path: str, spe
     """Ask for the end of what runs, "attempted but not guaranteed": whether it ended is seen at the next attempt."""
     await spend(1)
     reply = await provider.part("cancel", "POST", kind, object_id, path)
+    if not reply.sent:
+        return classify_read(kind, object_id, reply, provider.recognisers)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail="what runs on it was told to end")

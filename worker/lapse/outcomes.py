@@ -18,8 +18,8 @@ from lapse.renaming import ENCRYPTS, confirms_another, renamed
 
 __all__ = [
     "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",
-    "classify_read", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed", "unnamed",
-    "unreadable",
+    "classify_read", "cut_short", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed",
+    "unnamed", "unreadable",
 ]  # fmt: skip
 
 SLOW_DOWN = 900.0
@@ -122,6 +122,7 @@ class Verdict:
 _FAILURES = {
     "credentials": Outcome.AUTH,
     "invalid": Outcome.INVALID,
+    "late": Outcome.LIMITED,
     "sunset": Outcome.UNSUPPORTED,
 }
 
@@ -251,6 +252,11 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
     return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
 
 
+def cut_short(why: str, *, deleting: bool) -> Verdict:
+    """Return the verdict on an attempt that ended before an answer came: none at all, if its DELETE had not begun."""
+    return Verdict(Outcome.ERROR if deleting else Outcome.LIMITED, unknown=deleting, detail=line(why))
+
+
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
     return reply.status == _OK and document(reply).get(kind.id_field) == object_id
@@ -304,7 +310,9 @@ def after_probe(kind: Kind, verdict: Verdict, probe: Reply | None) -> Verdict:
     return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
 
 
-_SAYS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+_SAYS_NOTHING = frozenset(
+    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.LIMITED}
+)
 
 
 def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:

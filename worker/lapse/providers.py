@@ -21,9 +21,10 @@ from urllib.parse import quote, urlsplit
 
 from openai import AsyncOpenAI
 
-from lapse import __version__, entra, log
+from lapse import __version__, deadline, entra, log
 from lapse.answers import Reply
 from lapse.credentials import Credential, NoCredential
+from lapse.deadline import Deadline
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import DIALECTS, Kind
@@ -268,15 +269,34 @@ class Provider:
         content = None
         if body is not None:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode()
-        async with self._slots:
-            sent_at = time.monotonic()
-            try:
-                reply = await self._wire.request(method, url, headers, limit, body=content)
-            except asyncio.CancelledError:
-                self._tally.add(kind.name, op, Reply(failure="cancelled"))
-                raise
-        self._tally.add(kind.name, op, reply)
+        claimed = deadline.current()
+        until = claimed.deadline if claimed else None
+        if not await self._slot(until):
+            return _never_sent("late", "every connection was taken until the time of its claim was over")
+        sent_at = time.monotonic()
+        try:
+            reply = await self._wire.request(
+                method, url, headers, limit, body=content, deadline=until,
+                begun=claimed.begun if claimed and op == "delete" else None,
+            )  # fmt: skip
+        except asyncio.CancelledError:
+            self._tally.add(kind.name, op, Reply(failure="cancelled"))
+            raise
+        finally:
+            self._slots.release()
+        if reply.failure != "late":
+            self._tally.add(kind.name, op, reply)
         return replace(reply, identity=identity, sent_at=sent_at)
+
+    async def _slot(self, until: Deadline | None) -> bool:
+        """Take a slot of the account's concurrency; False if none came free while a request could begin."""
+        if until is None or not self._slots.locked():
+            return await self._slots.acquire()
+        try:
+            async with asyncio.timeout_at(until.begin_by):
+                return await self._slots.acquire()
+        except TimeoutError:
+            return False
 
     def _use(self, key: str) -> None:
         """Make this the key of the requests from now on; cheap while it stays the same."""

@@ -2,14 +2,19 @@
 -- @include candidates
 -- @include budget
 -- @include lease
+-- @include replay
 -- Leases due ids of a partition to one worker. A hold, touch, forget or new rule acknowledged before this always wins.
 -- ARGV[3]: policy, [4]: digest, [5]: limit, [6]: lease (ms), [7]: 1 for one id that crashed a worker before,
 -- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
--- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked.
+-- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked,
+-- [16]: the name of this request.
 -- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
 -- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's).
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+
+local again = replied()
+if again then return again end
 
 local function nothing(status) return { status, now, 0, 0 } end
 
@@ -63,4 +68,4 @@ for i = 1, math.min(#found, limit) do
 end
 spend(policy, granted)
 reply[4] = parked
-return reply
+return granted + parked > 0 and granting(reply) or reply

@@ -1,12 +1,15 @@
 -- @include full
 -- @include lease
+-- @include replay
 -- Leases what a confirmed purge names to one worker, registered or not. Holds and halts stand above it; a policy's
 -- mode, pace, ramp and references do not.
 -- ARGV[3]: what stands for a policy where none is known, [4]: JSON [id], [5]: lease (ms), [6]: worker,
 -- [7]: most audit records pending, [8]: actor (JSON string), [9]: the epoch under which it was confirmed,
--- [10], [11]: between which times it has to be now ('' for any).
+-- [10], [11]: between which times it has to be now ('' for any), [12]: the name of this request.
 -- Returns {status, now, token, 0, JSON {id: why it was left}, [id, due, by, attempts, unknown]...}.
 
+local again = replied()
+if again then return again end
 local policies = redis.call('SMEMBERS', key('policies'))
 
 -- Halts that doubt a rule's own signs: a purge goes by none of them, and no command lifts them.
@@ -53,4 +56,4 @@ for _, id in ipairs(cjson.decode(ARGV[4])) do
   end
 end
 if next(left) then reply[5] = cjson.encode(left) end
-return reply
+return #reply > 5 and granting(reply) or reply

@@ -172,7 +172,7 @@ class TestBeginning:
     def test_which_are_all_requests_there_are(self) -> None:
         asking = {name for name, found in vars(Provider).items() if inspect.iscoroutinefunction(found)}
 
-        assert REQUESTS.keys() | {"authenticate", "aclose"} == {name for name in asking if not name.startswith("_")}
+        assert REQUESTS.keys() | {"identity", "aclose"} == {name for name in asking if not name.startswith("_")}
 
     def test_a_late_item_is_a_limit_of_its_parents(self, provider: Provider) -> None:
         item = Reply(failure="late", sent=False)

@@ -33,7 +33,8 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert before == stored(desk)
     names = [line.split(":")[0].split(maxsplit=1)[1] for line in shown.lines if not line.startswith("  ")]
     assert [
-        "config", "outbox", "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
+        "config", "outbox",
+        "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
         "beat", "wake_up", "workers", "provider openai",
     ] == names  # fmt: skip
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}

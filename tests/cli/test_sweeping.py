@@ -72,7 +72,7 @@ def test_an_observing_policy_is_not_touched(desk: Desk) -> None:
     ("faults", "policies", "result", "code"),
     [
         ([{"method": "DELETE", "effect": "error", "status": 500}], ENFORCED, "completed", 5),
-        ([{"method": "DELETE", "effect": "error", "status": 400}], ENFORCED, "completed", 5),
+        ([{"method": "DELETE", "effect": "error", "status": 400}], ENFORCED, "breaker", 4),
         ([{"effect": "error", "status": 401}], ENFORCED, "breaker", 4),
         ([{"effect": "sunset"}], ENFORCED, "halted", 6),
         ([], ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n", "halted", 6),

@@ -29,6 +29,7 @@ def killed_all_the_time(
     rig.configure(policy())
     rig.provider.faults([{"latency": latency}])
     registered = rig.seed(ids)
+    rig.witness()
     chosen = random.Random(seed)
     rig.beat()
     workers = [rig.worker(children=4), rig.worker(children=4)]

@@ -27,6 +27,7 @@ def test_a_worker_killed_at_a_point_loses_nothing(rig: Rig, point: str) -> None:
     rig.beat()
     worker = rig.worker(children=1)
     rig.gone(rig.seed(1), 30)
+    rig.witness()
     for number in range(ROUNDS):
         armed = crash.Failpoint(rig, worker, point)
         ids = rig.seed(2)

@@ -14,13 +14,16 @@ TTL = 1.0
 def misbehaving(
     rig: Rig, faults: Sequence[Mapping[str, Any]], *, ids: int, within: float, proof: bool = True
 ) -> History:
-    """Delete ids at a provider with these faults until all are gone; with ``proof``, one id is deleted before."""
+    """Delete ids at a provider with these faults until all are gone.
+
+    With ``proof``, one id is deleted before, and one lives.
+    """
     rig.configure(policy())
     rig.beat()
     rig.worker(children=2)
     if proof:
         rig.gone(rig.seed(1), 30)
-        rig.seed(1, expires_in="1d")  # it lives, and shows that this is the right place
+        rig.witness()
     rig.provider.faults(faults, seed=ids)
     rig.gone(rig.seed(ids), within)
     assert rig.quarantined("chat") == set()

@@ -109,6 +109,10 @@ class Rig(Deployment):
         self.application.register_many(ids, policy, **facts)
         return ids
 
+    def witness(self) -> None:
+        """Register one id that lives: it shows that this is the right place where others are gone already."""
+        self.seed(1, expires_in="1d")
+
     def gone(self, ids: Sequence[str], within: float, kind: str = "thread") -> float:
         """Wait until the provider has none of these ids any more; return the seconds that took."""
         began, wanted = time.monotonic(), set(ids)

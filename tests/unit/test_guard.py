@@ -344,3 +344,14 @@ def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
 )
 def test_a_forecast_reads_as_a_person_writes_it(requests: int, rate: float | None, said: str) -> None:
     assert said == guard.forecast(requests, rate)
+
+
+def test_an_absence_that_was_one_too_many_is_recorded_as_unproven() -> None:
+    gone = guard.settlement(CLAIM, Verdict(Outcome.ALREADY_GONE, status=404, identity="one"))
+
+    waits = guard.unbelieved(gone)
+
+    assert ("done", "absent") == (gone.act, gone.seen)
+    assert ("retry", Outcome.UNPROVEN, "unproven", gone.id, gone.token) == (
+        waits.act, waits.outcome, waits.reason, waits.id, waits.token,
+    )  # fmt: skip

@@ -303,3 +303,17 @@ def test_a_container_cannot_be_kept_by_a_look_at_it_but_by_what_a_list_shows() -
     why = "would have every one of the containers read, which keeps it alive: use an orphan rule, or hold"
     assert [f"config/retention.toml:6: policies.c.keep: {why}"] == told
     assert read(f'{policy}orphan = {{ min_age = "1d" }}\n').rules
+
+
+@pytest.mark.parametrize(("kind", "makes"), [("file", False), ("thread", True), ('["file", "thread"]', True)])
+def test_a_canary_needs_a_kind_that_can_be_made(kind: str, *, makes: bool) -> None:
+    named = kind if kind.startswith("[") else f'"{kind}"'
+    text = (
+        '[providers.o]\ntype = "openai"\nbase_url = "https://llm.example.com/v1"\napi_key_env = "K"\n'
+        f'proof = "canary"\n[policies.c]\nkind = {named}\nttl = "1d"\nanchor = "created_at"\n'
+    )
+    if makes:
+        assert "canary" == read(text).accounts["o"].proof
+        return
+    why = "has no meaning for file: of its kinds lapse can make conversation, thread, vector_store alone; leave it out"
+    assert [f"config/retention.toml:5: providers.o.proof: {why}"] == refused(text)

@@ -17,6 +17,7 @@ CREDENTIALS_PAUSE = 60.0
 """Refused credentials and a used-up quota are tried again once a minute, with one request: refusals come and go by
 themselves ("Missing scopes", openai.com, April 2026), and a key that is rotated is seen within that minute."""
 NO_RETRY_AFTER = 5.0
+ODD_RETRY_AFTER = 1.0  # less than any slice: what one id is told in earnest of nothing must stop no other
 SHORT_WAIT = 1.0
 ROOM_FOR_WHEN_UNLIMITED = 1_000_000
 
@@ -101,7 +102,8 @@ class Flow:
     async def heed(self, verdict: Verdict) -> str | None:
         """Let one answer move the flow for all workers; return ``opened`` or ``mended`` if the breaker changed."""
         if verdict.outcome is Outcome.RATE_LIMITED or verdict.retry_after:
-            await self._block(verdict.retry_after or NO_RETRY_AFTER, "")
+            unsaid = ODD_RETRY_AFTER if verdict.odd else NO_RETRY_AFTER
+            await self._block(verdict.retry_after or unsaid, "")
         if verdict.outcome in {Outcome.AUTH, Outcome.QUOTA}:
             return await self._block(CREDENTIALS_PAUSE, str(verdict.outcome))
         if verdict.outcome is Outcome.ERROR:

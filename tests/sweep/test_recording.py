@@ -177,23 +177,31 @@ async def test_the_one_outcome_that_is_refused_for_good_halts_its_partition_and_
     assert [] == list((tmp_path / "outbox").iterdir())
 
 
+class Away:
+    """A Redis that takes no outcome until it is back: ``refused`` counts how often it said so."""
+
+    def __init__(self, ledger: Ledger, text: str) -> None:
+        self.back = False
+        self.refused = 0
+        self._recording, self._text = ledger.record, text
+        ledger.record = self._record  # type: ignore[method-assign]
+
+    async def _record(self, partition: Partition, batch: Any) -> Any:
+        if batch["settled"] and not self.back:
+            self.refused += 1
+            raise RegistryRefused(f"the registry refused: {self._text}")
+        return await self._recording(partition, batch)
+
+
 async def test_while_outcomes_wait_nothing_is_claimed(world: World) -> None:
     world.seed(400)
     means = world.means(concurrency=8)
-    recording, away = means.ledger.record, asyncio.Event()
-
-    async def record(partition: Partition, batch: Any) -> Any:
-        if batch["settled"] and not away.is_set():
-            raise RegistryRefused("the registry refused: BUSY")
-        return await recording(partition, batch)
-
-    means.ledger.record = record  # type: ignore[method-assign]
+    away = Away(means.ledger, "BUSY")
     sweeping = asyncio.create_task(world.sweep(means=means))
-    await world.until(lambda: len(world.deletes()) > 0)
-    await asyncio.sleep(1)  # as many deletions as would fit into a second, if nothing stopped them
+    await world.until(lambda: away.refused > 2)
 
     assert len(world.deletes()) <= 100 + 2 * 8
-    away.set()
+    away.back = True
     assert {"deleted": 400} == dict((await sweeping).outcomes)
 
 
@@ -314,21 +322,54 @@ async def test_confirmations_are_on_disk_while_redis_refuses_and_gone_once_it_to
 ) -> None:
     ids = world.seed(3)
     means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
-    recording, back = means.ledger.record, asyncio.Event()
-
-    async def record(partition: Partition, batch: Any) -> Any:
-        if batch["settled"] and not back.is_set():
-            raise RegistryRefused("the registry refused: NOREPLICAS")
-        return await recording(partition, batch)
-
-    means.ledger.record = record  # type: ignore[method-assign]
+    away = Away(means.ledger, "NOREPLICAS")
     sweeping = asyncio.create_task(world.sweep(means=means))
     await world.until(lambda: list(files(tmp_path / "outbox")))
     (path,) = files(tmp_path / "outbox")
     kept = [one["id"] for line in path.read_text().splitlines() for one in json.loads(line)["said"]["settled"]]
     assert kept
     assert set(kept) <= set(ids)
-    back.set()
+    away.back = True
 
     assert {"deleted": 3} == dict((await sweeping).outcomes)
     assert [] == list(files(tmp_path / "outbox"))
+
+
+async def test_a_worker_that_is_to_end_does_not_wait_for_redis_for_ever(world: World, tmp_path: Path) -> None:
+    """What was confirmed is on disk; its leases run out by themselves."""
+    world.unpromised = {"count", "record", "lost", "overdue", "unconfirmed"}
+    world.settings = replace(world.settings, lease=2.0)
+    ids = world.seed(3)
+    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
+    away = Away(means.ledger, "MISCONF")
+
+    with pytest.raises(RegistryRefused):
+        await world.sweep(means=means)
+
+    assert away.refused > 1
+    assert means.outbox
+    means.outbox.close()
+    (file,) = abandoned(tmp_path / "outbox")
+    kept = {one["id"] for batch in file.batches for one in batch.said["settled"]}
+    assert set(ids) - world.sandbox.alive("thread") == kept
+    away.back = True
+    assert len(kept) == await replay(means.ledger, means.outbox, world.watch.epoch)
+    assert len(kept) == world.counters()["deletions|chat|thread"]
+
+
+async def test_items_that_were_confirmed_are_counted_however_the_attempt_ends(world: World) -> None:
+    """The provider hangs in the middle of a conversation, and the worker is told to end: the attempt is cancelled."""
+    world.settings = replace(world.settings, lease=60)
+    world.unpromised = {"duplicate", "overdue"}
+    world.rule = replace(world.rule, partition=Partition("openai", "conversation", "chat"))
+    (id_,) = world.sandbox.seed("conversation", 1, items=30)
+    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000)
+    world.sandbox.faults([{"method": "DELETE", "path": "*/items/*", "after": 12, "effect": "hang"}])
+    sweeping = asyncio.create_task(world.sweep())
+    await world.until(lambda: len(world.deletes()) >= 12)
+    world.stop.on = True
+    await sweeping
+
+    items = [one for one in world.sandbox.requests() if one["answer"] == "deleted" and "/items/" in one["path"]]
+    assert items
+    assert len(items) == world.counters("conversation")["deletions|chat|conversation_item"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lapse.deadline import Deadline, Requests, cut_short
 from lapse.kinds import CONVERSATION_ITEM, KINDS
 from lapse.outcomes import (
     Limited,
@@ -15,7 +16,6 @@ from lapse.outcomes import (
     classify,
     classify_item,
     classify_read,
-    cut_short,
     exists,
     limited,
     probe_ok,
@@ -341,8 +341,11 @@ def test_limited_carries_the_wait() -> None:
 
 
 def test_an_end_before_the_answer_is_an_attempt_only_if_the_delete_had_begun() -> None:
-    assert Verdict(Outcome.ERROR, unknown=True, detail="it ended") == cut_short("it ended", deleting=True)
-    assert Verdict(Outcome.LIMITED, detail="it ended") == cut_short("it ended", deleting=False)
+    sent = Requests(Deadline(0, 0))
+    assert Verdict(Outcome.LIMITED, detail="it ended") == cut_short("it ended", sent)
+    sent.begun()
+    sent.items = 3
+    assert Verdict(Outcome.ERROR, unknown=True, detail="it ended", items=3) == cut_short("it ended", sent)
 
 
 def test_a_credential_that_is_not_valid_is_told_from_one_that_may_not() -> None:

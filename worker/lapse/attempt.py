@@ -11,13 +11,13 @@ import structlog
 from lapse import guard
 from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
-from lapse.deadline import Requests
+from lapse.deadline import Requests, cut_short
 from lapse.deletion import delete
 from lapse.errors import RegistryError
 from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome, Spend, Verdict, cut_short
+from lapse.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.policy import Rule
 from lapse.proof import Proof
 from lapse.terms import Judge, Terms, active
@@ -94,14 +94,14 @@ class Attempts:
                 verdict = await self._proof.probed(claim, verdict)
                 await self._heed(claim.resource.id, verdict)
             except Limited as reason:
-                verdict = Verdict(Outcome.LIMITED, detail=str(reason))
+                verdict = limited(reason, requests.items)
             except asyncio.CancelledError:
-                verdict = cut_short("the worker ended before an answer came", deleting=requests.deleting)
+                verdict = cut_short("the worker ended before an answer came", requests)
             except RegistryError as error:
-                verdict = cut_short(f"the registry was lost: {error}", deleting=requests.deleting)
+                verdict = cut_short(f"the registry was lost: {error}", requests)
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
-                verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
+                verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
         return guard.settlement(claim, verdict, outage=self._means.flow.shut)
 
     async def _confirmed(self, claim: Claim, verdict: Verdict) -> Settled:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from lapse import belonging, guard
 from lapse.answers import Reply, document
-from lapse.deadline import Requests
+from lapse.deadline import Requests, cut_short
 from lapse.deletion import delete
 from lapse.heeding import heed
 from lapse.keys import ID
@@ -29,7 +29,6 @@ from lapse.outcomes import (
     Spend,
     Verdict,
     classify_read,
-    cut_short,
     exists,
     limited,
     taken_out,
@@ -248,9 +247,9 @@ class Family:
                 verdict = await proof.judge(claim, verdict)
                 await heed(means, partition, proof, resource.id, verdict)
             except Limited as reason:
-                verdict = limited(reason)
+                verdict = limited(reason, requests.items)
             except asyncio.CancelledError as error:
-                verdict, ended = cut_short("the worker ended before an answer came", deleting=requests.deleting), error
+                verdict, ended = cut_short("the worker ended before an answer came", requests), error
         settled = guard.settlement(claim, verdict)
         recorded = await Recorder(means, partition, None).record([settled])
         if ended:

@@ -69,6 +69,11 @@ class Crew:
         """True if nothing is in flight, and nothing waits for a proof or to be recorded."""
         return not self._running and not self._queue and not self._done and not self._absent
 
+    @property
+    def recording(self) -> bool:
+        """True while outcomes are recorded: until the crew is left, or what ends the sweep ended that."""
+        return not self._recorder.done()
+
     def room(self) -> int:
         """Return how many more claims keep every hand busy while the next ones are fetched.
 

@@ -5,6 +5,9 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Self
 
+from lapse.answers import line
+from lapse.outcomes import Outcome, Verdict
+
 SOONER = 0.95
 """The part of a lease after which nothing leaves: clocks of two hosts drift, and a kernel's timers come late."""
 
@@ -32,14 +35,16 @@ class Requests:
     Attributes:
         deadline: That of the claim.
         deleting: True once a byte of the claimed resource's own DELETE may have left.
+        items: Children confirmed deleted so far: that stays true, however the attempt ends.
 
     """
 
-    __slots__ = ("_token", "deadline", "deleting")
+    __slots__ = ("_token", "deadline", "deleting", "items")
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
         self.deleting = False
+        self.items = 0
         self._token: Token[Requests | None] | None = None
 
     def begun(self) -> None:
@@ -61,3 +66,9 @@ _current: ContextVar[Requests | None] = ContextVar("requests", default=None)
 def current() -> Requests | None:
     """Return the requests that one sent from here belongs to; None where it is for no claim: a list, a probe."""
     return _current.get()
+
+
+def cut_short(why: str, requests: Requests) -> Verdict:
+    """Return the verdict on an attempt that ended before an answer came: none at all, if its DELETE had not begun."""
+    outcome = Outcome.ERROR if requests.deleting else Outcome.LIMITED
+    return Verdict(outcome, unknown=requests.deleting, detail=line(why), items=requests.items)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lapse.absences import ABSENT
 from lapse.answers import Reply, line
+from lapse.deadline import current
 from lapse.invented import Invented
 from lapse.kinds import Kind
 from lapse.listing import MAX_PAGES, Page, less, read_page
@@ -159,6 +160,12 @@ class _Emptying:
             # What ``spend`` raises means the same here as before a single request.
             raise errors.exceptions[0] from None
 
+    def _confirm(self, item_id: str, *, deleted: bool) -> None:
+        self._done.add(item_id)
+        self.confirmed += deleted
+        if requests := current():
+            requests.items += deleted
+
     async def _delete_each(self, rest: Iterator[str]) -> None:
         for item_id in rest:
             if self._stop:
@@ -171,7 +178,6 @@ class _Emptying:
             reply = await self.provider.delete_item(self.kind, self.object_id, item_id)
             verdict = classify_item(self.kind, self.object_id, item_id, reply, self.provider.recognisers)
             if verdict.outcome in {Outcome.DELETED, Outcome.ALREADY_GONE}:
-                self.confirmed += verdict.outcome is Outcome.DELETED
-                self._done.add(item_id)
+                self._confirm(item_id, deleted=verdict.outcome is Outcome.DELETED)
             else:
                 self._stop = self._stop or verdict

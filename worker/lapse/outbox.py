@@ -97,6 +97,10 @@ class Outbox:
         )  # fmt: skip
         self._kept.add(one.batch)
 
+    def keeps(self, batch: str) -> bool:
+        """Return True if a batch is on disk, and Redis has not acknowledged it."""
+        return batch in self._kept
+
     def recorded(self, batch: str) -> None:
         """Note that Redis has acknowledged a batch; the file goes with the last one.
 

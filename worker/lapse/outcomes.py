@@ -18,7 +18,7 @@ from lapse.renaming import ENCRYPTS, confirms_another, renamed
 
 __all__ = [
     "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",
-    "classify_read", "cut_short", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed",
+    "classify_read", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed",
     "unnamed", "unreadable",
 ]  # fmt: skip
 
@@ -250,11 +250,6 @@ def unconfirmed(reply: Reply, wrong: str) -> Verdict:
 def limited(reason: Limited, items: int = 0) -> Verdict:
     """Return the verdict on an attempt that the budget ended before it was over."""
     return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
-
-
-def cut_short(why: str, *, deleting: bool) -> Verdict:
-    """Return the verdict on an attempt that ended before an answer came: none at all, if its DELETE had not begun."""
-    return Verdict(Outcome.ERROR if deleting else Outcome.LIMITED, unknown=deleting, detail=line(why))
 
 
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:

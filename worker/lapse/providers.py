@@ -271,7 +271,7 @@ class Provider:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode()
         claimed = deadline.current()
         until = claimed.deadline if claimed else None
-        if not await self._slot(until):
+        if not await (self._slot(until) if until and self._slots.locked() else self._slots.acquire()):
             return _never_sent("late", "every connection was taken until the time of its claim was over")
         sent_at = time.monotonic()
         try:
@@ -288,10 +288,8 @@ class Provider:
             self._tally.add(kind.name, op, reply)
         return replace(reply, identity=identity, sent_at=sent_at)
 
-    async def _slot(self, until: Deadline | None) -> bool:
-        """Take a slot of the account's concurrency; False if none came free while a request could begin."""
-        if until is None or not self._slots.locked():
-            return await self._slots.acquire()
+    async def _slot(self, until: Deadline) -> bool:
+        """Wait for a slot of the account's concurrency; False if none came free while a request could begin."""
         try:
             async with asyncio.timeout_at(until.begin_by):
                 return await self._slots.acquire()

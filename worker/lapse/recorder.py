@@ -7,6 +7,7 @@ is alone: it stays in the outbox, and its partition halts.
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -55,12 +56,16 @@ class Recorder:
         Returns:
             What was not recorded as it was said.
 
+        Raises:
+            RegistryError: Redis took nothing for half a lease, and what the provider confirmed is in the outbox, or
+                the process is to end.
+
         """
         counted = self.counters() if counters is None else counters
         return await self._recorded(_Batch(secrets.token_hex(8), tuple(settled), counted))
 
     async def _recorded(self, batch: _Batch) -> Recorded:
-        refusals = 0
+        refusals, patience = 0, 0.0
         while True:
             try:
                 recorded = await self._means.ledger.record(self._partition, await self._said(batch))
@@ -69,6 +74,9 @@ class Recorder:
                 refusals = refusals + 1 if _for_good(error) else 0
                 if refusals >= FOR_GOOD:
                     return await self._refused(batch, error)
+                patience = patience or time.monotonic() + self._means.settings.lease / 2
+                if time.monotonic() > patience and (self._means.stop.is_set() or self._safe(batch)):
+                    raise
                 await asyncio.sleep(TRY_AGAIN)
             else:
                 self._acknowledged(batch)
@@ -101,11 +109,15 @@ class Recorder:
             rolled_back=await self._rollback(batch.settled),
         )  # fmt: skip
 
+    def _safe(self, batch: _Batch) -> bool:
+        """Return True if nothing that the provider confirmed would be lost with this process."""
+        outbox = self._means.outbox
+        return not _confirmed(batch) or (outbox is not None and outbox.keeps(batch.name))
+
     def _keep(self, batch: _Batch) -> None:
         """Write confirmations to disk that Redis did not take; sent again, they change nothing that it did take."""
-        confirmed = tuple(one for one in batch.settled if one.outcome is Outcome.DELETED or one.items)
         outbox, at = self._means.outbox, self._partition
-        if outbox is None or not confirmed:
+        if outbox is None or not _confirmed(batch):
             return
         ledger, epoch = self._means.ledger, self._means.watch.epoch
         stored = said(
@@ -152,6 +164,10 @@ _OF_THE_SERVER = (
     "CLUSTERDOWN",
 )
 """What a server says of its own state, and not of what it was asked: it ends by itself, or an operator ends it."""
+
+
+def _confirmed(batch: _Batch) -> bool:
+    return any(one.outcome is Outcome.DELETED or one.items for one in batch.settled)
 
 
 def _for_good(error: RegistryError) -> bool:

@@ -143,10 +143,10 @@ class Run:
                 if claims.status != "ok":
                     await self._refused(claims.status)
                 elif not claims.parked:
-                    await crew.drain(self.left())
+                    await self._drain(crew)
                     return await self._suspect(crew)
         if self.report.result == "limited":
-            await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
+            await self._drain(crew)  # a limit ends the claiming; what was claimed within it is deleted
         return None
 
     async def claim_orphans(self, wanted: dict[str, int], crew: Crew, *, alone: bool = False) -> Claims | None:
@@ -265,11 +265,16 @@ class Run:
         """Return the seconds that are left of the budget."""
         return self._deadline - time.monotonic()
 
+    async def _drain(self, crew: Crew) -> None:
+        """Wait until nothing is in flight; a process that is to end waits no longer than leaving the crew does."""
+        while not crew.idle and crew.recording and self.left() > 0 and not self.means.stop.is_set():
+            await crew.drain(min(LONGEST_NAP, self.left()))
+
     async def _room(self, crew: Crew) -> int:
         """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id."""
         if not self._attempts.familiar and self._strange < STRANGE_ENOUGH:
             self._strange += 1
-            await crew.drain(self.left())
+            await self._drain(crew)
             return 1 if crew.idle and not self._over else 0
         await crew.vacancy(min(LONGEST_NAP, self.left()))
         return crew.room()
@@ -304,7 +309,7 @@ class Run:
         if not claims.claims:
             return None
         crew.hand(claims.claims)
-        await crew.drain(self.left())
+        await self._drain(crew)
         return again
 
     async def _settle(self, settled: list[Settled]) -> None:

@@ -27,10 +27,11 @@ local function let_through()
 end
 
 local function grant(id, record, token, lease, why)
-  take(id, record)
   if let_through() == 1 then redis.call('HSET', key('marks'), 'shut_until', now + 10000) end
+  local before = places(record)
   record.t, record.r = token, nil
   set_aside(id, record, 'claimed', now + lease)
+  remove(id, before) -- last: wherever the script may end, the id stands somewhere
   audit('intent', id, record.p, string.format(',"token":%.0f,"attempt":%d%s', token, (record.n or 0) + 1, why))
 end
 

@@ -40,27 +40,29 @@ local function locate(id, policies)
   end
 end
 
+-- The sorted sets in which a record stands.
+local function places(record)
+  local found = {}
+  local function add(name) found[#found + 1] = part(record.p, name) end
+  if record.s == 'tracked' then
+    if record.f then add('fresh') end
+    if record.a then add('active') add('created') end
+    if record.e then add('explicit') add('capped') end
+  elseif record.s then
+    add(place_of[record.s])
+    if record.s == 'waiting' then add('suspects') add('tried') end
+  end
+  return found
+end
+
+local function remove(id, from)
+  for _, place in ipairs(from) do redis.call('ZREM', place, id) end
+end
+
 -- Takes the id out of wherever it stands.
 local function take(id, record)
-  local p = record.p
-  if record.s == 'tracked' then
-    if record.f then redis.call('ZREM', part(p, 'fresh'), id) end
-    if record.a then
-      redis.call('ZREM', part(p, 'active'), id)
-      redis.call('ZREM', part(p, 'created'), id)
-    end
-    if record.e then
-      redis.call('ZREM', part(p, 'explicit'), id)
-      redis.call('ZREM', part(p, 'capped'), id)
-    end
-  elseif record.s then
-    redis.call('HDEL', key('aside'), id)
-    redis.call('ZREM', part(p, place_of[record.s]), id)
-    if record.s == 'waiting' then
-      redis.call('ZREM', part(p, 'suspects'), id)
-      redis.call('ZREM', part(p, 'tried'), id)
-    end
-  end
+  if record.s and record.s ~= 'tracked' then redis.call('HDEL', key('aside'), id) end
+  remove(id, places(record))
 end
 
 -- Puts the id into the due indexes; attempts and reasons end here.

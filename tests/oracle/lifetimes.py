@@ -54,9 +54,11 @@ class Application:
         return end.outcome == ALREADY_GONE and end.at + self._tombstones > at
 
     def _released(self, source: Resource) -> float:
-        forgets = [call.acknowledged or NEVER for call in self.calls[source] if call.verb == "forget"]
+        calls = self.calls[source]
+        releases = [call.acknowledged or NEVER for call in calls if call.verb == "forget" and call.release]
         ends = [end.at for end in self._ends[source] if end.outcome != ALREADY_GONE]
-        return max([*forgets, *ends], default=NEVER)
+        over = max([*releases, *ends], default=NEVER)
+        return NEVER if any(call.verb == "register" and call.called > over for call in calls) else over
 
 
 def judge(history: History, audit: Audit) -> Iterator[Violation]:

@@ -65,7 +65,7 @@ async def test_what_is_registered_again_is_protected_from_its_answer_on(world: W
     (used,) = world.seed(1)
     given: dict[str, Any] = {"uses": [("thread", used)]}
     world.registry.register("thread", "thread_source", "other", **given)
-    world.registry.forget("thread", "thread_source")
+    world.registry.forget("thread", "thread_source", release=True)
     commands = Commands("lapse", "openai")
     says = commands.register(commands.registration("thread", "thread_source", "other", **given)).calls
     between = Interleaved(world, used, says, turns)
@@ -86,7 +86,7 @@ async def test_what_is_registered_again_is_protected_from_its_answer_on(world: W
 async def test_two_passes_at_once_remove_an_edge_once_and_leave_nothing(world: World) -> None:
     (used,) = world.seed(1)
     world.registry.register("thread", "thread_source", "other", uses=[("thread", used)])
-    world.registry.forget("thread", "thread_source")
+    world.registry.forget("thread", "thread_source", release=True)
     commands, other = Commands("lapse", "openai"), world.means().ledger
     inner = Interleaved(world, used, (), ())
 

@@ -292,7 +292,7 @@ async def test_sightings_end_with_the_listing_that_does_not_renew_them(idle: Wor
 
 LISTS: dict[str, dict[str, Any]] = {
     "the second page is dropped": {"page": 2, "effect": "list_empty"},
-    "a page that says it is the last": {"page": 2, "effect": "list_last"},
+    "an empty page that says it is the last": {"page": 2, "effect": "wrong_project"},
     "500 on the third page": {"page": 3, "effect": "error", "status": 500},
     "a cursor that leads in a circle": {"effect": "list_loop", "after": 1},
     "half a page": {"page": 2, "effect": "cut"},
@@ -312,6 +312,15 @@ async def test_a_broken_list_decides_nothing_and_counts_for_nothing(idle: World,
     idle.sandbox.faults()
     await runs(idle, 1)
 
+    assert set(ids) == set(idle.deletes())
+
+
+async def test_a_list_cut_at_a_full_page_is_read_to_its_end_all_the_same(idle: World) -> None:
+    ids = idle.seed(450, kind="assistant", policy="idle")
+    await runs(idle, 2)
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "page": 2, "effect": "list_last"}])
+
+    assert ["completed"] == await runs(idle, 1)
     assert set(ids) == set(idle.deletes())
 
 

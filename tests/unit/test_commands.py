@@ -201,6 +201,21 @@ def test_the_other_calls(commands: Commands, name: str, extra: tuple[Any, ...], 
     assert (CREATED if expected[-1] == CREATED * 1000 else None) == told.get("at")
 
 
+def test_forget_may_let_go_of_what_the_id_uses(commands: Commands) -> None:
+    operation = commands.forget(THREAD, release=True)
+
+    assert [("forget", *SLOT, "release")] == sent(operation)
+    assert [{"call": "forget", "provider": "openai", "kind": "thread", "id": "thread_1", "release": True}] == (
+        operation.describe()
+    )
+
+
+def test_nothing_uses_itself(commands: Commands) -> None:
+    with pytest.raises(InvalidResource, match="thread thread_1 names itself in uses"):
+        commands.registration("thread", "thread_1", "chat", uses=[("assistant", "a"), ("thread", "thread_1")])
+    assert commands.registration("thread", "thread_1", "chat", uses=[("assistant", "thread_1")])
+
+
 @pytest.mark.parametrize(("until", "end"), [(None, ""), (CREATED, CREATED * 1000)])
 def test_a_hold_says_why_by_whom_and_until_when(commands: Commands, until: float | None, end: str | int) -> None:
     ((*head, stored, sent_end),) = sent(commands.hold(THREAD, "case 1", None, until))

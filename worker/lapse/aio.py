@@ -209,9 +209,11 @@ class AsyncRegistry:
         """Remove a hold; see ``Registry.unhold``."""
         return await self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
 
-    async def forget(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Stop tracking an id; see ``Registry.forget``."""
-        return await self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider)))
+        return await self._guarded(
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+        )
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time; see ``Registry.expire``."""

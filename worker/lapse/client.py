@@ -193,9 +193,12 @@ class Registry:
         """Remove a hold: the id is due when it would have been without it."""
         return self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
 
-    def forget(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
-        """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again."""
-        return self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider)))
+    def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+        """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
+
+        The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
+        """
+        return self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release))
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time."""

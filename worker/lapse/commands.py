@@ -106,6 +106,8 @@ class Commands:
         """
         resource = self.resource(kind, id, given.pop("provider", None))
         uses = tuple(codec.edges(given.pop("uses", None) or (), resource.provider))
+        if resource in uses:
+            raise InvalidResource(f"{resource.kind} {resource.id} names itself in uses: leave it out")
         facts = _facts(given)
         if uses:
             facts["uses"] = [codec.edge_text(use) for use in uses]
@@ -165,10 +167,11 @@ class Commands:
         """Return the round trip that removes a hold."""
         return self._answer("unhold", resource, codec.dump(by or actor()))
 
-    def forget(self, resource: Resource) -> Operation[Answer]:
-        """Return the round trip that stops tracking an id."""
-        call = self.call("forget", resource, parse=lambda reply: Answer(_text(reply[0])))
-        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {}))
+    def forget(self, resource: Resource, *, release: bool = False) -> Operation[Answer]:
+        """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
+        more = ("release",) if release else ()
+        call = self.call("forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
+        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {"release": release or None}))
 
     def expire(self, resource: Resource, at: When | None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""

@@ -4,7 +4,7 @@
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
 --   n attempts   x crashes   y crashes alone   u an earlier attempt ended unknown   r reason
 --   t token   d its score outside the due indexes: lease deadline, next attempt, or since when
---   g forgotten while claimed   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
+--   g forgotten while claimed: 1, or 2 if it needs nothing of what it uses   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
 

@@ -75,7 +75,7 @@ local function again(one, record)
   local foreign = record.z and record.q
   record.z = nil
   if record.g or foreign then
-    reply[2] = reply[2] + release_edges(one.id)
+    reply[2] = reply[2] + untrack(one.id, record)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
     set_aside(one.id, record, 'parked', now)

@@ -37,7 +37,7 @@ def states(world: World) -> dict[str, int]:
 
 def seed_stamped(world: World, n: int) -> list[str]:
     """Create assistants with this registry's stamp, which nobody registers."""
-    ids = world.sandbox.seed("assistant", n, metadata=world.registry.stamp("idle"))
+    ids = [world.sandbox.seed("assistant", metadata=world.registry.stamp("idle"))[0] for _ in range(n)]
     world.stamped |= {Resource("openai", "assistant", id_) for id_ in ids}
     return ids
 
@@ -60,8 +60,9 @@ def change(world: World, id_: str, **body: Any) -> None:
 async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World) -> None:
     await idle.means().control.epoch()
     ours = idle.registry.stamp("idle")["lapse"]
-    namespace, epoch, _policy = ours.split("/")
-    stamps = [f"other/{epoch}/idle", f"{namespace}/0123456789ab/idle", f"{namespace}/{epoch}/chat", "no stamp", ours]
+    namespace, epoch, _policy, nonce = ours.split("/")
+    stamps = [f"other/{epoch}/idle", f"{namespace}/0123456789ab/idle", f"{namespace}/{epoch}/chat/{nonce}x", "no stamp"]
+    stamps += [f"{namespace}/{epoch}/idle", ours]
     ids = [idle.sandbox.seed("assistant", 1, metadata={"lapse": stamp})[0] for stamp in stamps]
     idle.stamped.add(Resource("openai", "assistant", ids[-1]))
     (registered,) = idle.sandbox.seed("assistant", 1, metadata={"lapse": f"other/{epoch}/idle"})
@@ -72,7 +73,7 @@ async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World)
     await runs(idle, 3)
 
     assert {ids[-1], again} == set(idle.deletes())
-    expected = {"other_namespace": 2, "old_epoch": 1, "other_policy": 1, "foreign": 1, "ripe": 2}
+    expected = {"other_namespace": 2, "old_epoch": 1, "other_policy": 1, "no_nonce": 1, "foreign": 1, "ripe": 2}
     assert expected == states(idle)
 
 

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from lapse import advice, keys
 from lapse.client import check_mode, demoted, translated, url_of
-from lapse.codec import Span, When
+from lapse.codec import Span, When, nonce
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
@@ -229,7 +229,7 @@ class AsyncRegistry:
         (epoch,) = await self._carrier.run([("HGET", keys.epoch(namespace), "id")])
         if epoch is None:
             raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}"}
+        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -22,6 +22,7 @@ from lapse.ledger import Claim
 from lapse.listing import MAX_PAGES, read_object, read_page
 from lapse.means import Means
 from lapse.model import Partition, Resource
+from lapse.nonces import Nonces
 from lapse.outcomes import Limited, Outcome, Spend, Verdict, classify_read, exists, limited, taken_out, unconfirmed
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
@@ -216,8 +217,12 @@ class Family:
         await self.spend(1)
         reply = await means.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        said, policy = belonging.stamp(found, means.ledger.namespace, epoch) if found else ("", "")
-        return policy if said == belonging.OURS else None
+        said = belonging.stamp(found, means.ledger.namespace, epoch) if found else belonging.Stamp()
+        if said.says != belonging.OURS:
+            return None
+        nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
+        child = replace(self.claim.resource, kind=kind.name, id=object_id)
+        return said.policy if await nonces.belongs(said.nonce, child) else None
 
     async def _attempted(
         self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import redis
 
 from lapse import advice, keys
-from lapse.codec import Span, When
+from lapse.codec import Span, When, nonce
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
@@ -209,7 +209,9 @@ class Registry:
         return self._guarded(lambda: self._commands.get(self._commands.resource(kind, id, provider)))
 
     def stamp(self, policy: str) -> dict[str, str]:
-        """Return the metadata of an object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>"}``.
+        """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
+
+        It is proof for the first object that is seen with it; any further one is a copy, and foreign.
 
         Raises:
             NoEpoch: no worker has opened this registry yet.
@@ -220,7 +222,7 @@ class Registry:
         (epoch,) = self._run([packed("HGET", keys.epoch(namespace), "id")])
         if epoch is None:
             raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}"}
+        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
 
     def close(self) -> None:
         """Close the connections. The registry opens new ones when it is used again."""

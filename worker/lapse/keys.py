@@ -107,6 +107,11 @@ def epoch(namespace: str) -> str:
     return f"{namespace}:epoch"
 
 
+def nonces(namespace: str) -> str:
+    """Return the hash of the nonces in stamps: each -> the first object seen with it, "provider|kind|id"."""
+    return f"{namespace}:nonces"
+
+
 def control(namespace: str) -> str:
     """Return the hash of the operators' switches: field ``*`` or a provider name -> who paused it and why."""
     return f"{namespace}:control"

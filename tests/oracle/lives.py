@@ -110,7 +110,7 @@ class Life:
         return max((NEVER if call.acknowledged is None else call.acknowledged for call in self._all), default=0.0)
 
     def uses(self) -> set[Resource]:
-        """Return what this one surely uses, if this life is not over; to be forgotten does not end it, but a release."""
+        """Return what this one surely uses, if this life is not over: a release ends it, a forget does not."""
         releases = [call for call in self._said("forget") if call.release]
         said = [call for call in self._said("register") if surely_before(call, self._at) and call.called > self._end]
         kept = [call for call in said if all(surely_after(call, release) for release in releases)]

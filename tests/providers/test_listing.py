@@ -55,9 +55,7 @@ class TestComplete:
         assert provider.drain_tally()["assistant"]["requests||list|200"] == 3
 
     @pytest.mark.parametrize("n", [100, 200, 250])
-    async def test_a_full_page_is_not_believed_to_be_the_last(
-        self, n: int, server: Server, provider: Provider
-    ) -> None:
+    async def test_a_full_page_is_not_believed_to_be_the_last(self, n: int, server: Server, provider: Provider) -> None:
         """Proxies cut a list at a page and say that this was all of it."""
         ids = [f"asst_{number}" for number in range(n)]
         whole = paged(ids, 100)

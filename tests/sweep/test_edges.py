@@ -10,6 +10,7 @@ from lapse.commands import Commands
 from lapse.model import Resource
 from lapse.release import Release
 from lapse.scripts import Call
+from lapse.standing import users
 from world import World
 
 if TYPE_CHECKING:
@@ -99,5 +100,5 @@ async def test_two_passes_at_once_remove_an_edge_once_and_leave_nothing(world: W
     inner.carry = pass_by  # type: ignore[method-assign]
     await Release(cast("Carrier", inner), commands, "openai", "thread").run()
 
-    assert [] == await other.users(Resource("openai", "thread", used), "thread", 9)
+    assert [] == await users(other, Resource("openai", "thread", used), "thread")
     assert [] == world.raw.keys("lapse:{openai:thread}:leaving") + world.raw.keys("lapse:{openai:thread}:released")

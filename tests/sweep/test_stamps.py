@@ -9,6 +9,7 @@ from lapse import keys
 from lapse.belonging import Stamp, stamp
 from lapse.listing import Listed
 from lapse.model import Partition
+from lapse.model import Resource as Named
 from lapse.nonces import Nonces
 from lapse.policy import Keep
 from lapse.purge import inventory, rule_of
@@ -130,9 +131,9 @@ async def test_a_nonce_keeps_its_first_owner(stamped: World) -> None:
     nonces = Nonces(stamped.carrier, "lapse")
 
     assert {} == await nonces.owners([]) == await nonces.bind({})
-    assert await nonces.belongs("n1", Resource("openai", "assistant", "a"))
-    assert not await nonces.belongs("n1", Resource("openai", "vector_store", "a"))
-    assert await nonces.belongs("n1", Resource("openai", "assistant", "a"))
+    assert await nonces.belongs("n1", Named("openai", "assistant", "a"))
+    assert not await nonces.belongs("n1", Named("openai", "vector_store", "a"))
+    assert await nonces.belongs("n1", Named("openai", "assistant", "a"))
     assert {"n1": "openai|assistant|a"} == stamped.raw.hgetall(keys.nonces("lapse"))
 
 

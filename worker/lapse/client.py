@@ -198,7 +198,9 @@ class Registry:
 
         The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
         """
-        return self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release))
+        return self._guarded(
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+        )
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time."""

@@ -53,9 +53,12 @@ AUDIT = "audit"  # stream: intents and outcomes
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
+BLOCKED = "blocked"  # hash: id of a parent -> the child that stands in its way
+MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list showed, and what was taken out of it
+SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
-    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, BLOCKED, MEMBERS, SEEN,
 )  # fmt: skip
 
 

@@ -99,6 +99,7 @@ class Verdict:
         left: Children that stay, by why.
         extra: Requests that were sent before its own DELETE.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
+        heeded: True if what it means for the provider was heeded before: it speaks of another object's answer.
 
     """
 
@@ -112,6 +113,7 @@ class Verdict:
     active_at: float | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0
+    heeded: bool = False
 
 
 _FAILURES = {

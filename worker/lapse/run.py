@@ -340,7 +340,7 @@ class Run:
 
     def _spender(self, claim: Claim) -> "Purse":
         async def spend(requests: int) -> None:
-            left = claim.begin_by - time.monotonic()
+            left = min(claim.begin_by - time.monotonic(), self.left())  # a sweep's end is no attempt of what it ends
             if left <= 0 or self._quiet or self.means.stop.is_set():
                 raise Limited("no further request is to be sent for this claim")
             await self.means.flow.spend(requests, within=left)

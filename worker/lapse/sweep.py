@@ -3,6 +3,8 @@
 import structlog
 
 from lapse import guard
+from lapse.blocked import free
+from lapse.cascade import Cascade
 from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
@@ -45,6 +47,7 @@ async def opened(run: Run) -> bool:
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
     await means.ledger.rename(rule)
+    await free(Cascade(means, rule), rule)
     survey = await means.ledger.survey(rule)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)

@@ -343,8 +343,11 @@ class Plain:
         for target, source in self.released:
             self.edges.discard((target, source))
             entry = self.entries.get(target)
-            if entry and (entry.place, entry.reason) == ("parked", "referenced") and not self._used(target):
-                self._back(target, entry)
+            if entry and (entry.place, entry.reason) == ("parked", "referenced"):
+                if self._used(target):
+                    entry.score = self.now
+                else:
+                    self._back(target, entry)
         self.released.clear()
 
     def adopt(self, policy: str, rule: Rule) -> None:

@@ -109,7 +109,7 @@ def _claimed(history: History, application: Application, claim: Claim) -> Iterat
         return
     if hold := life.held():
         yield Violation("held", about, f"claimed at {claim.at:.3f}, held since {hold.acknowledged:.3f}")
-    if user := application.user(claim.resource, claim.at):
+    if user := next((one for one in application.users(claim.resource, claim.at) if one not in claim.circle), None):
         yield Violation("referenced", about, f"claimed at {claim.at:.3f}, used by {user}")
     rules = in_force(history.policies, claim, claim.at)
     names = {name for rule in rules for name in (rule.name, *rule.formerly)}

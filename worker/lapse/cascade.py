@@ -163,7 +163,7 @@ class Family:
             async for one, verdict in looks.at([one for one in found if one.child.users and one.goes]):
                 status, claim = await self._claimed(relatives, one)
                 if claim:
-                    await self._attempted(claim, partial(_said, verdict))
+                    await self.attempted(claim, partial(_said, verdict))
                 if verdict.outcome is Outcome.KEPT:
                     return await self._blocked(relatives, one, _stays(one, "kept"))
                 failed.append(_failure(one, verdict) if claim else _waits(one, f"waits: {status}"))
@@ -199,7 +199,7 @@ class Family:
         if claim is None:
             return self._unclaimed(status, one)
         errand = Errand(self, relatives, one, claim)
-        verdict, act = await self._attempted(claim, errand.run)
+        verdict, act = await self.attempted(claim, errand.run)
         if act == "done":
             self._done += 1
             return None
@@ -254,7 +254,7 @@ class Family:
         child = replace(self.claim.resource, kind=kind.name, id=object_id)
         return said.policy if await nonces.belongs(said.nonce, child) else None
 
-    async def _attempted(self, claim: Claim, work: Callable[[], Awaitable[Verdict]]) -> tuple[Verdict, str]:
+    async def attempted(self, claim: Claim, work: Callable[[], Awaitable[Verdict]]) -> tuple[Verdict, str]:
         """Record what came of the work on a claimed child; return the verdict and what the registry made of it."""
         means, resource = self.cascade.means, claim.resource
         partition = Partition(resource.provider, resource.kind, claim.policy)

@@ -245,6 +245,16 @@ class Ledger:
         claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, begin_by, now)
         return "granted", claim
 
+    def circle(
+        self, rule: Rule, sweep: SweepSection, id_: str, members: str, place: str, *, token: int | None,
+        expected: Expected,
+    ) -> Call[list[Any]]:  # fmt: skip
+        """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
+        return self.on(
+            rule.partition, "claim_circle", rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
+            *self._room(rule, sweep), *expected, members, place, parse=list,
+        )  # fmt: skip
+
     async def settle(
         self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
         attempts: int, *, listable: bool, batch: str | None = None,

@@ -153,8 +153,10 @@ class Run:
                 if claims.status != "ok":
                     await self._refused(claims.status)
                 elif not claims.parked:
+                    settled = self.report.outcomes.total()
                     await crew.drain(self.left())
-                    return await self._suspect(crew)
+                    if self.report.outcomes.total() == settled:  # else what it used may be free now
+                        return await self._suspect(crew)
         if self.report.result == "limited":
             await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
         return None

@@ -5,6 +5,7 @@ import structlog
 from lapse import guard
 from lapse.blocked import free
 from lapse.cascade import Cascade
+from lapse.circles import Circles
 from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
@@ -31,6 +32,8 @@ async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Rep
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):
                 crew.hand(batch.claims)
+            if run.report.result == "completed":
+                await Circles(run).run()
     return await run.closed()
 
 

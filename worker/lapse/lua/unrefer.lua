@@ -9,5 +9,8 @@ if redis.call('HGET', key('leaving'), edge) ~= ARGV[5] then return 0 end
 redis.call('HDEL', key('leaving'), edge)
 redis.call('ZREM', key('edges'), edge)
 local record = aside(id)
-if record and record.s == 'parked' and record.r == 'referenced' and not referenced(id) then unpark(id, record) end
+if record and record.s == 'parked' and record.r == 'referenced' then
+  -- What uses it still may be a circle with it alone: it is looked at as one that was parked just now.
+  if referenced(id) then set_aside(id, record, 'parked', now) else unpark(id, record) end
+end
 return 1

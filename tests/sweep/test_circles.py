@@ -9,6 +9,7 @@ import pytest
 
 from lapse.circles import MOST
 from lapse.model import Partition
+from lapse.scripts import Call, script
 from world import DAY, World
 
 STORE = Partition("openai", "vector_store", "stores")
@@ -92,9 +93,8 @@ async def test_a_circle_of_many_kinds_goes_as_a_whole(circle: World) -> None:
 async def test_one_that_an_older_client_let_use_itself_goes(circle: World) -> None:
     (file,) = circle.sandbox.seed("file")
     register(circle, "file", file)
-    ledger = circle.means().ledger
-    call = ledger.on_slot("refer", "openai", "file", f"openai|file|{file}", file)
-    await ledger.carrier.carry([replace(call, parse=int)])
+    call = Call(script("refer"), circle.slot("file"), ("openai", "file", f"openai|file|{file}", file), int)
+    await circle.carrier.carry([call])
 
     await circle.sweep()
 

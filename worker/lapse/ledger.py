@@ -123,7 +123,7 @@ class Ledger:
     """Claims and settles for one worker process.
 
     ``worker`` names it in audit records; ``host`` is the name that all processes of one worker share, this one's own
-    if left out.
+    if left out. ``freed``: the partitions of what nothing uses any more, by what was settled here.
     """
 
     def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int, host: str = "") -> None:
@@ -133,6 +133,7 @@ class Ledger:
         self._host = host or worker
         self._max_pending = max_pending
         self._commands = Commands(namespace, None)
+        self.freed: set[Partition] = set()
 
     async def adopt(self, rule: Rule, epoch: str = "") -> str:
         """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded).
@@ -276,7 +277,10 @@ class Ledger:
 
     async def release_edges(self, provider: str, kind: str) -> int:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
-        return await Release(self.carrier, self._commands, provider, kind).run()
+        release = Release(self.carrier, self._commands, provider, kind)
+        sources = await release.run()
+        self.freed |= release.freed
+        return sources
 
     async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
         """Forget what was settled before a registry time in milliseconds; return how many ended."""

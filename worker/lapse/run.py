@@ -152,11 +152,8 @@ class Run:
                     return claims
                 if claims.status != "ok":
                     await self._refused(claims.status)
-                elif not claims.parked:
-                    settled = self.report.outcomes.total()
-                    await crew.drain(self.left())
-                    if self.report.outcomes.total() == settled:  # else what it used may be free now
-                        return await self._suspect(crew)
+                elif not claims.parked and not await crew.drain(self.left()):
+                    return await self._suspect(crew)
         if self.report.result == "limited":
             await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
         return None
@@ -227,11 +224,10 @@ class Run:
         """Count the sweep and return its report."""
         report, partition = self.report, self.rule.partition
         report.seconds = time.monotonic() - self._began
-        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self._proof.conclude(report.outcomes, self.means.control)
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
-        await self.means.ledger.count(partition, counters | self._drained())
+        await self.means.ledger.count(partition, {f"sweeps|{partition.policy}|{report.result}": 1} | self._drained())
         await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())
         return report

@@ -210,10 +210,16 @@ def test_forget_may_let_go_of_what_the_id_uses(commands: Commands) -> None:
     )
 
 
-def test_nothing_uses_itself(commands: Commands) -> None:
-    with pytest.raises(InvalidResource, match="thread thread_1 names itself in uses"):
-        commands.registration("thread", "thread_1", "chat", uses=[("assistant", "a"), ("thread", "thread_1")])
-    assert commands.registration("thread", "thread_1", "chat", uses=[("assistant", "thread_1")])
+def test_nothing_uses_itself(commands: Commands, caplog: pytest.LogCaptureFixture) -> None:
+    """The use is refused; the registration is not, or the id would be lost."""
+    one = commands.registration("thread", "thread_1", "chat", uses=[("assistant", "a"), ("thread", "thread_1")])
+
+    assert (("assistant", "a"),) == tuple((use.kind, use.id) for use in one.uses)
+    assert ["openai|assistant|a"] == one.facts["uses"]
+    assert "thread thread_1 names itself in uses" in caplog.text
+    caplog.clear()
+    assert commands.registration("thread", "thread_1", "chat", uses=[("assistant", "thread_1")]).uses
+    assert "" == caplog.text
 
 
 @pytest.mark.parametrize(("until", "end"), [(None, ""), (CREATED, CREATED * 1000)])

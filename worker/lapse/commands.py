@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from lapse import codec, keys
+from lapse import advice, codec, keys
 from lapse.codec import When
 from lapse.errors import ConfigError, InvalidResource
 from lapse.model import Answer, Record, Registered, Resource, from_millis
@@ -106,8 +106,9 @@ class Commands:
         """
         resource = self.resource(kind, id, given.pop("provider", None))
         uses = tuple(codec.edges(given.pop("uses", None) or (), resource.provider))
-        if resource in uses:
-            raise InvalidResource(f"{resource.kind} {resource.id} names itself in uses: leave it out")
+        if resource in uses:  # the use is refused, never the registration: the id would be lost
+            advice.itself(resource.kind, resource.id)
+            uses = tuple(use for use in uses if use != resource)
         facts = _facts(given)
         if uses:
             facts["uses"] = [codec.edge_text(use) for use in uses]

@@ -145,6 +145,22 @@ async def test_a_paused_policy_of_one_holds_up_all(circle: World) -> None:
     assert ({store, file}, []) == (alive(circle), circle.deletes())
 
 
+async def test_rules_that_no_sweep_acted_under_yet_claim_no_member(circle: World) -> None:
+    """The guards of a partition look at an edit when it is swept itself."""
+    store, file = pair(circle)
+    (stores,) = circle.others
+    edited = replace(stores, ttl=8 * DAY, digest="digest00000e")
+    await circle.means().ledger.adopt(edited)
+    circle.others = (edited,)
+
+    await circle.sweep()
+    assert ({store, file}, []) == (alive(circle), circle.deletes())
+
+    circle.decides(edited)
+    await sweeps(circle)
+    assert set() == alive(circle)
+
+
 async def test_what_only_uses_a_circle_goes_before_it(circle: World) -> None:
     store, file = pair(circle)
     (user,) = circle.sandbox.seed("file")

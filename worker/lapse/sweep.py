@@ -76,7 +76,7 @@ async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = guard.baseline(survey)
+    fields = guard.baseline(survey) | {"acted": rule.digest}
     if restart_ramp:
         log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
         fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}

@@ -6,7 +6,7 @@
 -- ARGV as claim.lua's [3]: policy, [4]: digest, [5]: id, [6]: lease, [8]..[15]; [7]: its token where it is asked again, or '',
 -- [16]: JSON list of the members ("provider|kind|id"), [17]: the account's place.
 -- Returns {status, now, token, due, by, attempts, unknown}; status: granted | halted | lost | superseded | clock | audit |
--- limited | elsewhere (or never swept) | changed (touched, held, forgotten, used by something else, not due, claimed).
+-- limited | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
 
 local policy, digest, id, token = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[7])
 
@@ -15,6 +15,8 @@ local function answer(status) return { status, now, 0, 0, '', 0, 0 } end
 local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return answer(bar) end
 if redis.call('HGET', key('marks'), 'place') ~= ARGV[17] then return answer('elsewhere') end
+-- A member of another partition is claimed only under rules that the guards of its own sweeps let act.
+if redis.call('HGET', part(policy, 'rules'), 'acted') ~= digest then return answer('unswept') end
 end_holds()
 
 local record, rules = locate(id), rules_of(policy)

@@ -88,7 +88,9 @@ class Run:
         self._quiet = False
         self._cascade = Cascade(means, rule)
         self._recorder = Recorder(means, rule.partition, wall=None if lenient else rule.max_already_gone)
-        self._attempts = Attempts(means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet)
+        self._attempts = Attempts(
+            means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet, left=self.left
+        )
 
     def recheck(self, judge: Judge) -> None:
         """Let every orphan be read just before its deletion, and live on if ``judge`` says why."""
@@ -142,8 +144,7 @@ class Run:
                     return claims
                 if claims.status != "ok":
                     await self._refused(claims.status)
-                elif not claims.parked:
-                    await self._drain(crew)
+                elif not claims.parked and not await self._drain(crew):
                     return await self._suspect(crew)
         if self.report.result == "limited":
             await self._drain(crew)  # a limit ends the claiming; what was claimed within it is deleted
@@ -230,11 +231,11 @@ class Run:
         if self._attempts.halted:
             self.ends("halted", self._attempts.halted)
         report.seconds = time.monotonic() - self._began
-        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         if halt := await self._proof.conclude(report.outcomes, self.means.control):
             log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
+        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self.means.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())
@@ -265,10 +266,15 @@ class Run:
         """Return the seconds that are left of the budget."""
         return self._deadline - time.monotonic()
 
-    async def _drain(self, crew: Crew) -> None:
-        """Wait until nothing is in flight; a process that is to end waits no longer than leaving the crew does."""
+    async def _drain(self, crew: Crew) -> bool:
+        """Wait until nothing is in flight; a process that is to end waits no longer than leaving the crew does.
+
+        True if anything was recorded meanwhile: what that used may be free, and due, now.
+        """
+        recorded = False
         while not crew.idle and crew.recording and self.left() > 0 and not self.means.stop.is_set():
-            await crew.drain(min(LONGEST_NAP, self.left()))
+            recorded |= await crew.drain(min(LONGEST_NAP, self.left()))
+        return recorded
 
     async def _room(self, crew: Crew) -> int:
         """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id."""

@@ -219,3 +219,10 @@ def test_only_a_waiting_id_has_a_next_attempt(state: str) -> None:
 
     assert record is not None
     assert (state, None) == (record.state, record.retry_at)
+
+
+def test_no_two_stamps_are_alike() -> None:
+    one, other = codec.nonce(), codec.nonce()
+
+    assert one != other
+    assert len(one) == len(other) == 16

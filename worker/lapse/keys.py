@@ -46,6 +46,7 @@ RELEASED = "released"  # hash: source id -> edges still to remove in other slots
 TOMBSTONES = "tombstones"  # sorted set: settled ids: when
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
+PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 COUNTERS = "counters"  # hash: every counter of the slot
 MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
@@ -55,7 +56,7 @@ MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream no
 LISTING = "listing"  # hash: the last complete listing
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
-    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
 )  # fmt: skip
 
 

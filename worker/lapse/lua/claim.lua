@@ -7,7 +7,7 @@
 -- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
 -- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked.
 -- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
--- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit.
+-- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | damaged (a key that protects ids is not whole).
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 

@@ -7,7 +7,7 @@
 -- [8]: worker, [9]: most audit records pending, [10]: when the parent was leased (ms): what was used since then stays,
 -- [11]: the epoch that rules were adopted under, [12], [13]: between which Redis TIME has to be; '' each: not checked.
 -- Returns {status, now, token, policy, attempts, unknown}; status: granted; gone (settled before);
--- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit (not now).
+-- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit, damaged (not now).
 
 local id, going, lease, rules = ARGV[3], cjson.decode(ARGV[5]), tonumber(ARGV[6]), cjson.decode(ARGV[7])
 
@@ -43,6 +43,7 @@ local function delayed()
   if record.s == 'waiting' and record.d > now then return 'waiting' end
   if rule and rule.paused or rules.paused then return 'paused' end
   if #halted(policy) > 0 then return 'halted' end
+  if #damaged() > 0 then return 'damaged' end
   local place = redis.call('HGET', key('marks'), 'place')
   if place and place ~= rules.place then return 'elsewhere' end
   local known = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')

@@ -1,11 +1,13 @@
 -- @include full
 -- @include edges
+-- @include protection
 -- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id.
 -- Returns {ok | unknown | too_late, 1 if edges wait in "released"}.
 
 local id = ARGV[3]
 local record = locate(id)
 redis.call('ZADD', key('forgotten'), now, id)
+protect('forgotten')
 audit('forget', id, record and record.p or '')
 if record and record.s == 'claimed' then
   record.g = 1

@@ -1,4 +1,5 @@
 -- @include edges
+-- @include protection
 -- Claims: leasing an id to one worker, and what happens when the lease runs out.
 
 -- Parks an id that must not be deleted now; true if it was.
@@ -101,5 +102,6 @@ local function barred(policy, digest, epoch, earliest, latest)
   local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')
   if epoch and epoch ~= '' and rules[2] ~= epoch then return 'lost' end
   if rules[1] ~= digest then return 'superseded' end
+  if #damaged() > 0 then return 'damaged' end
   if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
 end

@@ -25,6 +25,12 @@ UNFIT = "registry_unfit"
 
 OF_ALL = EVERYWHERE | {UNFIT}
 
+DAMAGED = "registry_damaged"
+"""A key that protects ids is gone: stands in the slot, or the policies, that it protected."""
+
+BESIDE = frozenset({"config_divergence", "older_than_registry", "principal_unproven"})
+"""Halts that stop one worker, or some ids: claims of everything else go on. ``lua/lease.inc.lua`` has the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

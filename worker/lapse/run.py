@@ -16,10 +16,12 @@ from lapse.crew import Crew
 from lapse.errors import RegistryError
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
+from lapse.memory import DAMAGED
 from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
+from lapse.protection import damage
 from lapse.recorder import Recorder
 from lapse.terms import Judge
 
@@ -237,6 +239,8 @@ class Run:
         """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
         if status in {"lost", "clock"}:
             await self._look()
+        if status == "damaged":
+            await damage(self.means, self.rule.partition)
         self.ends(*_refusals(status))
 
     def left(self) -> float:
@@ -301,5 +305,6 @@ def _refusals(status: str) -> tuple[str, str]:
         "superseded": ("refused", "other rules are in force"),
         "lost": ("refused", "the registry is not the one that this was decided under"),
         "clock": ("refused", "the claim came too late"),
+        "damaged": ("halted", DAMAGED),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]

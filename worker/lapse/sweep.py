@@ -7,6 +7,7 @@ from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
+from lapse.protection import damage
 from lapse.run import Report, Run
 
 log = structlog.get_logger("lapse")
@@ -37,6 +38,8 @@ async def opened(run: Run) -> bool:
     means, rule = run.means, run.rule
     if trouble := await means.watch.look():
         return run.ends("halted", trouble.detail)
+    if detail := await damage(means, rule.partition):
+        return run.ends("halted", detail)
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         await means.control.halt(
             rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force"

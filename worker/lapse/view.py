@@ -13,7 +13,8 @@ import redis
 from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS
-from lapse.model import Partition
+from lapse.memory import BESIDE
+from lapse.model import HOLDS_MARKER, Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
 from lapse.watch import local_clock
@@ -72,7 +73,7 @@ class PartitionView:
 
         A ``config_divergence`` stands in the way of the worker with the old rules alone.
         """
-        stopping = [halt for halt in self.halts if halt.reason != "config_divergence"]
+        stopping = [halt for halt in self.halts if halt.reason not in BESIDE]
         return self.mode == "enforce" and not stopping and self.paused is None
 
 
@@ -130,12 +131,16 @@ class View:
                 prefix = keys.slot(self._namespace, provider, kind)
                 pipe.hgetall(prefix + keys.COUNTERS)
                 pipe.hlen(prefix + keys.HOLDS)
+                pipe.hexists(prefix + keys.HOLDS, HOLDS_MARKER)
                 pipe.xlen(prefix + keys.AUDIT)
             replies = iter(pipe.execute())
         return [
-            SlotView(provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies), next(replies))
+            SlotView(
+                provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies) - next(replies),
+                next(replies),
+            )
             for provider, kind in chosen
-        ]
+        ]  # fmt: skip
 
     def flows(self, providers: Iterable[str]) -> dict[str, dict[str, str]]:
         """Return the flow of each provider."""

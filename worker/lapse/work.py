@@ -115,6 +115,7 @@ class Work:
         await self._show(config)
         trouble = await self._watch.look()
         slots = await self._publish(config, sent)
+        await self._control.copy_pauses()
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         over = await self._control.now() - round(config.sweep.tombstones * 1000)

@@ -13,7 +13,7 @@ from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.commands import actor
 from lapse.guard import STANDING
-from lapse.memory import Known
+from lapse.memory import BESIDE, Known
 from lapse.model import PURGED, Partition
 from lapse.policy import Rule
 from lapse.purge import Incomplete, Thing, inventory, rule_of
@@ -71,7 +71,7 @@ async def _before(hands: Hands, session: Session, rule: Rule) -> Listing:
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
             raise Refused(Code.HALTED, f"lapse pause on {scope}: {pause['reason']}")
     for halt in await hands.control.halts([(at.provider, at.kind)]):
-        if halt.reason not in {*STANDING, "config_divergence"}:
+        if halt.reason not in STANDING | BESIDE:
             raise Refused(Code.HALTED, f"{at.provider}/{at.kind}/{halt.policy} is halted: {halt.reason}: {halt.detail}")
     return await _listed(hands, session, rule)
 

@@ -11,6 +11,7 @@ from lapse.cli.records import Seen
 from lapse.codec import edge
 from lapse.control import Halt
 from lapse.guard import STANDING
+from lapse.memory import BESIDE
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
@@ -278,7 +279,7 @@ def answer(reason: str, plan: str | None) -> str:
 
 def stopping(view: PartitionView) -> list[Halt]:
     """Return the halts that stop every worker; diverging rules stop the worker with the older ones alone."""
-    return [halt for halt in view.halts if halt.reason != "config_divergence"]
+    return [halt for halt in view.halts if halt.reason not in BESIDE]
 
 
 def unpause(scope: str) -> str:

@@ -85,12 +85,15 @@ local function end_holds()
   end
 end
 
--- The reasons for which a partition is halted. A config_divergence concerns the worker with the old rules alone.
+-- Halts that stop one worker or some ids, and no claim of the others: as memory.BESIDE.
+local beside = { config_divergence = true, older_than_registry = true, principal_unproven = true }
+
+-- The reasons for which a partition is halted.
 local function halted(policy)
   local reasons = {}
   for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
     local scope, reason = string.match(field, '^(.*)|(.*)$')
-    if (scope == policy or scope == '*') and reason ~= 'config_divergence' then reasons[#reasons + 1] = reason end
+    if (scope == policy or scope == '*') and not beside[reason] then reasons[#reasons + 1] = reason end
   end
   return reasons
 end

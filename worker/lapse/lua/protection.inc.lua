@@ -6,6 +6,7 @@
 -- right changes neither number: the markers are no id, and no script ever removes them.
 
 local MARKERS = { holds = '.', edges = '~', forgotten = '.' } -- '~' sorts behind every edge, as its score does
+local LAST = 9000000000000000 -- a marker's score less its number: later than any time, so that what ends by its age never ends it
 local PROTECTING = { 'holds', 'edges', 'forgotten' }
 
 local function marked(name)
@@ -15,7 +16,7 @@ local function marked(name)
     return stored and cjson.decode(stored).n or nil
   end
   stored = redis.call('ZSCORE', key(name), MARKERS[name])
-  return stored and tonumber(stored) or nil
+  return stored and tonumber(stored) - LAST or nil
 end
 
 local function counted(name)
@@ -29,7 +30,7 @@ local function set_counts(name, n)
     local marker = { n = n, since = now, actor = 'lapse', reason = 'counts what was ever held here; it is no hold' }
     redis.call('HSET', key('holds'), MARKERS.holds, cjson.encode(marker))
   else
-    redis.call('ZADD', key(name), n, MARKERS[name])
+    redis.call('ZADD', key(name), string.format('%.0f', LAST + n), MARKERS[name])
   end
 end
 

@@ -130,7 +130,7 @@ class Ledger:
         self.carrier = carrier
         self.namespace = namespace
         self.worker = worker
-        self._host = host or worker
+        self.host = host or worker
         self._max_pending = max_pending
         self._commands = Commands(namespace, None)
 
@@ -151,7 +151,7 @@ class Ledger:
             rule.partition,
             "adopt",
             rule.digest,
-            self._host,
+            self.host,
             codec.dump(published),
             codec.dump(rule.formerly),
             epoch,

@@ -3,11 +3,13 @@
 import structlog
 
 from lapse import guard
+from lapse.clocks import doubt
 from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.protection import damage
+from lapse.recovery import diverged, recover
 from lapse.run import Report, Run
 
 log = structlog.get_logger("lapse")
@@ -36,18 +38,19 @@ async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Rep
 async def opened(run: Run) -> bool:
     """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
     means, rule = run.means, run.rule
+    if rule.enforce and (why := await doubt(means, rule.partition)):
+        return run.ends(*why)
     if trouble := await means.watch.look():
         return run.ends("halted", trouble.detail)
     if detail := await damage(means, rule.partition):
         return run.ends("halted", detail)
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
-        await means.control.halt(
-            rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force"
-        )
+        await means.control.halt(rule.partition, "config_divergence", diverged(rule, means.ledger.host))
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
     await means.ledger.rename(rule)
+    await recover(means, rule)
     survey = await means.ledger.survey(rule)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)
@@ -61,6 +64,7 @@ async def opened(run: Run) -> bool:
         return run.ends(stand.result, stand.detail)
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
+    await means.ledger.note(rule.partition, enforced=rule.digest)
     return True
 
 

@@ -28,7 +28,10 @@ OF_ALL = EVERYWHERE | {UNFIT}
 DAMAGED = "registry_damaged"
 """A key that protects ids is gone: stands in the slot, or the policies, that it protected."""
 
-BESIDE = frozenset({"config_divergence", "older_than_registry", "principal_unproven"})
+OLDER = "older_than_registry"
+"""What the provider created before the registry began waits for an operator; everything else goes on."""
+
+BESIDE = frozenset({"config_divergence", OLDER, "principal_unproven"})
 """Halts that stop one worker, or some ids: claims of everything else go on. ``lua/lease.inc.lua`` has the same."""
 
 

@@ -14,8 +14,10 @@ from lapse import codec, durations, keys
 from lapse.belonging import Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
+from lapse.elders import Elders
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
+from lapse.memory import OLDER
 from lapse.policy import Orphan, Rule
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
@@ -129,14 +131,21 @@ class Search:
     async def ripe(self, listing: Listing) -> dict[str, Ripe]:
         """Count the listing, and return every candidate seen often enough in a row."""
         carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
+        elders, waiting = await Elders.of(self.run.means, self._rule), 0
         (number,) = await carrier.write(("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1))
         for chunk in _chunks(found.candidates.items(), CHUNK):
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
-                found.counts["candidate" if times < self._orphan.seen else "ripe"] += 1
-                if times >= self._orphan.seen:
+                if times < self._orphan.seen:
+                    found.counts["candidate"] += 1
+                elif elders.waits(found.candidates[id_]):
+                    found.counts[OLDER] += 1
+                    waiting += 1
+                else:
+                    found.counts["ripe"] += 1
                     ripe[id_] = Ripe(int(first), crashed == 1)
+        await elders.tell(waiting)
         await self._forget_others(int(number))
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ IDLE = Partition("openai", "assistant", "idle")
 def idle(world: World) -> World:
     """Return a world whose rule collects orphaned assistants."""
     world.rule = replace(world.rule, partition=IDLE, ttl=None, anchor=None, orphan=ORPHANS, digest="digest00000a")
+    world.long_ago()
     return world
 
 
@@ -104,13 +106,13 @@ async def test_nothing_goes_before_the_registry_is_as_old_as_min_age(idle: World
     for id_ in ids:
         idle.registry.register("assistant", id_, "idle")
     idle.rule = replace(idle.rule, orphan=replace(ORPHANS, min_age=3600))
+    idle.raw.hset("lapse:epoch", "created", round(time.time() * 1000))
 
     report = [await idle.orphans() for _ in range(4)][-1]
 
     assert ("completed", []) == (report.result, idle.deletes())
     assert "no orphan is deleted for another" in report.detail
-    began = int(idle.raw.hget("lapse:epoch", "created"))
-    idle.raw.hset("lapse:epoch", "created", began - 3_600_000)
+    idle.long_ago()
     await runs(idle, 1)
     assert set(ids) == set(idle.deletes())
 

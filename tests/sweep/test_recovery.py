@@ -80,7 +80,7 @@ async def test_what_can_be_read_again_ends_a_halt_of_the_wrong_place(world: Worl
     await world.sweep(enforce=False)
     await world.means().control.halt(world.rule.partition, reason, "a wrong key", whole_kind=reason != "no_witness")
     if not seen:
-        world.sandbox.faults([{"method": "GET", "status": 404}])
+        world.sandbox.faults([{"method": "GET", "effect": "error", "status": 500}])
     report = await world.sweep(enforce=True)
 
     assert (report.result == "completed", world.halts() == {}) == (seen, seen)

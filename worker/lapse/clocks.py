@@ -8,6 +8,7 @@ two ever decides what is due.
 import time
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from lapse import durations
 from lapse.answers import Reply
@@ -16,7 +17,9 @@ from lapse.means import Means
 from lapse.memory import CLOCK, Trouble
 from lapse.model import Partition
 from lapse.outcomes import Limited
-from lapse.providers import Provider
+
+if TYPE_CHECKING:
+    from lapse.providers import Provider
 
 APART = 300_000
 """How many milliseconds Redis TIME may be from another clock."""
@@ -58,7 +61,7 @@ def _apart(now: int, other: int) -> str:
     return f"{durations.show(abs(now - other) / 1000)} {'ahead of' if now > other else 'behind'}"
 
 
-async def asked(provider: Provider, kind: Kind) -> int | None:
+async def asked(provider: "Provider", kind: Kind) -> int | None:
     """Return the provider's time, by one request that changes nothing; None without an answer that says it."""
     reply = await provider.probe(kind) if kind.probe or kind.search else None
     reply = reply or await provider.read(kind, NOBODY)

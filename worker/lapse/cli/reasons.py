@@ -8,9 +8,9 @@ from typing import Any
 from lapse import durations
 from lapse.cli import wording
 from lapse.cli.records import Seen
+from lapse.cli.remedies import told
 from lapse.codec import edge
 from lapse.control import Halt
-from lapse.guard import STANDING
 from lapse.memory import BESIDE
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
@@ -253,7 +253,7 @@ def standing(case: Case) -> Iterator[str]:
         since = _at(case.seen, halt.since)
         what = "is halted" if halt in stopping(view) else "is not swept by one of the workers"
         yield f"Policy {rule.partition.policy} {what} since {since}: {halt.reason}: {halt.detail}."
-        yield f"  {answer(halt.reason, halt.plan)}"
+        yield from told(halt)
     if view.paused:
         pause = case.pauses.get(view.paused, {})
         yield f"It is paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}."
@@ -266,15 +266,6 @@ def standing(case: Case) -> Iterator[str]:
         yield f"The provider's breaker is open ({case.flow['breaker']}): requests wait."
     if case.digest and case.digest != rule.digest:
         yield "Workers sweep with other rules than this policy file: they have not taken it up, or have another one."
-
-
-def answer(reason: str, plan: str | None) -> str:
-    """Return the command or the change that answers a halt."""
-    if plan:
-        return f"lapse approve {plan}"
-    if reason in STANDING:
-        return "it ends by itself once its cause has ended"
-    return 'lapse resume --reason "..."'
 
 
 def stopping(view: PartitionView) -> list[Halt]:

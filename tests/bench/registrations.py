@@ -168,7 +168,7 @@ async def _claim_all(ledger: Ledger, rule: Rule) -> float:
         raise RuntimeError(f"{len(claims)} ids were claimed, {CLAIM * BATCHES} are due")
     done = [Settled(one.resource.id, one.token, "chat", one.due, "done", Outcome.DELETED) for one in claims]
     for start in range(0, len(done), 50):
-        await ledger.settle(rule.partition, "bench", done[start : start + 50], {}, 8, listable=False)
+        await ledger.settle(rule.partition, done[start : start + 50], {}, 8, listable=False)
     return taken / len(claims) * 1e6
 
 

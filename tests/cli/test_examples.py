@@ -92,6 +92,7 @@ def quarantine(desk: Desk) -> None:
 
 
 def bury(desk: Desk) -> None:
+    desk.seed(1, days=1)
     desk.registry.expire("thread", "thread_abc")
     desk.worker()
 

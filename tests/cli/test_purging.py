@@ -1,5 +1,7 @@
 """purge: everything of a kind goes because somebody said so, and the provider is asked what is left."""
 
+import json
+import re
 import signal
 from typing import Any
 
@@ -148,8 +150,8 @@ def test_a_list_that_is_not_complete_confirms_nothing(desk: Desk) -> None:
 def test_on_a_terminal_the_providers_name_is_typed(desk: Desk) -> None:
     desk.configure(ASSISTANTS)
     desk.sandbox.seed("assistant", 2)
-    assert 8 == desk.terminal("purge", "assistants", typed="yes").code
-    shown = desk.terminal("purge", "assistants", typed="openai")
+    assert 8 == desk.terminal("purge", "assistants", "--foreign", typed="yes").code
+    shown = desk.terminal("purge", "assistants", "--foreign", typed="openai")
     assert (0, set()) == (shown.code, desk.sandbox.alive("assistant"))
 
 
@@ -199,3 +201,76 @@ def test_one_whose_registry_was_emptied_deletes_no_more(desk: Desk, wait_until: 
         process.communicate(timeout=WAIT)
     assert 6 == process.returncode
     assert len(deletes(desk)) <= emptied + 2 * 4 + 4  # what was claimed before, and what was in flight
+
+
+# --- which account, and what is left of it
+
+
+def test_it_names_the_account(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    desk.seed(1, kind="assistant", policy="idle")
+    shown = desk.run("purge", "assistants")
+    assert f"account: {desk.sandbox.url}, key from" in shown.err
+    assert re.search(r"identity [0-9a-f]{16}\n", shown.err)
+
+
+@pytest.mark.parametrize("known", ["registered", "held", "nothing"])
+def test_an_account_of_which_this_registry_knows_nothing_takes_a_word_more(desk: Desk, known: str) -> None:
+    desk.configure(ASSISTANTS)
+    ids = desk.sandbox.seed("assistant", 3)
+    if known == "registered":
+        desk.registry.register("assistant", ids[0], "idle")
+    if known == "held":
+        desk.registry.hold("assistant", ids[0], reason="case 7")
+    shown = desk.run("purge", "assistants", "--confirm=openai")
+    if known == "nothing":
+        assert (8, "", []) == (shown.code, shown.out, deletes(desk))
+        assert "knows nothing of what is listed there" in shown.err
+        assert "3 deleted; 0 left\n" == desk.good("purge", "assistants", "--foreign", "--confirm=openai").out
+    else:
+        assert {*ids[known == "held" :]} == set(deletes(desk))
+
+
+def test_the_word_more_is_no_confirmation(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    desk.sandbox.seed("assistant", 3)
+    assert (8, []) == (desk.run("purge", "assistants", "--foreign").code, deletes(desk))
+
+
+def test_a_server_that_lists_what_it_says_it_deleted_is_no_success(desk: Desk) -> None:
+    """One such server confirms deletions that race with others and does not carry them out."""
+    desk.configure(ASSISTANTS)
+    (ours,) = desk.seed(1, kind="assistant", policy="idle")
+    shown = json.dumps({"object": "list", "data": [{"id": ours, "created_at": 1}], "has_more": False})
+    desk.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": shown}])
+    result = desk.run("purge", "assistants", "--confirm=openai")
+    assert 5 == result.code
+    assert f"left {ours}: gone, as the provider said, and listed still" in result.out
+    assert "run it again" in result.err
+    desk.sandbox.faults()
+    assert 0 == desk.run("purge", "assistants", "--confirm=openai").code
+
+
+def test_a_list_that_lags_for_a_moment_is_waited_for(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    (ours,) = desk.seed(1, kind="assistant", policy="idle")
+    shown = json.dumps({"object": "list", "data": [{"id": ours, "created_at": 1}], "has_more": False})
+    desk.sandbox.faults(
+        [{"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": shown, "first": 2}]
+    )
+    assert "1 deleted; 0 left\n" == desk.good("purge", "assistants", "--confirm=openai").out
+
+
+def test_what_no_request_can_name_is_left(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    (ours,) = desk.seed(1, kind="assistant", policy="idle")
+    listed = [{"id": id_, "created_at": 1} for id_ in (ours, "s3://bucket/one")]
+    shown = json.dumps({"object": "list", "data": listed, "has_more": False})
+    rest = json.dumps({"object": "list", "data": listed[1:], "has_more": False})
+    desk.sandbox.faults([
+        {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": shown, "first": 1},
+        {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": rest},
+    ])  # fmt: skip
+    result = desk.run("purge", "assistants", "--confirm=openai")
+    assert (5, [ours]) == (result.code, deletes(desk))
+    assert "left s3://bucket/one: its id can stand in no request" in result.out

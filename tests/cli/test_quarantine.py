@@ -97,12 +97,11 @@ def test_dropping_what_uses_something_lets_that_go(desk: Desk) -> None:
 
 @pytest.fixture
 def gone(desk: Desk) -> list[str]:
-    """Three ids settled as already gone, on proof of a deletion, because somebody moved the key to another project."""
+    """Three ids settled as already gone, because the provider lost sight of them for a while."""
     desk.configure(ENFORCED)
-    desk.seed(1)
-    desk.worker()
+    desk.seed(1, days=1)
     ids = desk.seed(3)
-    desk.sandbox.faults([{"effect": "wrong_project"}])
+    desk.sandbox.faults([{"effect": "wrong_project", "ids": ids}])
     desk.worker()
     assert "3" == desk.raw.hget(f"{SLOT}counters", "settled|chat|already_gone")
     desk.sandbox.faults()
@@ -115,7 +114,39 @@ def test_undo_brings_back_what_was_settled_as_already_gone(desk: Desk, gone: lis
     assert gone == sorted(shown.lines)
     assert "3 of 3 ids are tracked again." in shown.err
     desk.worker()
-    assert set() == desk.sandbox.alive("thread")
+    assert desk.sandbox.alive("thread").isdisjoint(gone)
+
+
+def test_undo_lists_what_was_said_of_ids_since(desk: Desk, gone: list[str]) -> None:
+    """Touched: back with that time; held: back, and parked; forgotten: left out."""
+    touched, held, forgotten = gone
+    desk.registry.touch("thread", touched)
+    desk.registry.hold("thread", held, reason="case 7")
+    desk.registry.forget("thread", forgotten)
+
+    shown = desk.good("quarantine", "undo", "threads", "--since", "1h", "--confirm=openai")
+
+    assert sorted([touched, held]) == sorted(shown.lines)
+    for text in ("1 tracked again, with the time", "1 tracked again, and held", "1 left out: forgotten since"):
+        assert text in shown.err
+    record = desk.registry.get("thread", touched)
+    assert record
+    assert record.last_active_at
+    assert record.created_at
+    assert record.last_active_at.timestamp() - record.created_at.timestamp() > 29 * 86400
+    assert "held" == desk.good("explain", "thread", held, "--json").json["state"]
+    assert desk.registry.get("thread", forgotten) is None
+    desk.worker()
+    assert held in desk.sandbox.alive("thread")
+
+
+def test_what_was_registered_anew_is_left_as_it_is_by_undo(desk: Desk, gone: list[str]) -> None:
+    desk.registry.register("thread", gone[0], "chat", expires_in="300d")
+    shown = desk.good("quarantine", "undo", "threads", *gone, "--confirm=openai")
+    assert 2 == len(shown.lines)
+    record = desk.registry.get("thread", gone[0])
+    assert record
+    assert record.expires_at
 
 
 def test_undo_of_one_and_of_what_was_deleted(desk: Desk, gone: list[str]) -> None:

@@ -1,7 +1,7 @@
 """pause, resume and approve: what they change, what they refuse, and that they say so."""
 
 import asyncio
-import time
+import json
 
 import pytest
 
@@ -144,21 +144,19 @@ def identity(desk: Desk, key: str) -> str:
 
     async def read() -> str:
         async with Provider(account, {"OPENAI_API_KEY": key}) as provider:
-            return provider.identity
+            return await provider.identity()
 
     return asyncio.run(read())
 
 
-def test_the_answer_to_no_witness_is_proof_for_this_identity_for_a_day(desk: Desk) -> None:
-    unproven(desk)
+def test_the_answer_to_no_witness_is_for_the_ids_that_wait_under_this_key(desk: Desk) -> None:
+    ids = unproven(desk)
     shown = desk.good("resume", "--reason", "they were deleted by hand", "--confirm=openai")
     assert "resumed openai/thread/chat: no_witness\n" == shown.out
-    assert "For 24 h, threads that openai does not know count as gone" in shown.err
-    marks: dict[str, str] = desk.raw.hgetall("lapse:{openai:thread}:marks")  # type: ignore[assignment]
-    proof = int(marks[f"proof|{identity(desk, KEY)}"])
-    assert abs(proof / 1000 - time.time()) < 60
-    assert f"proof|{identity(desk, 'sk-test-another-key')}" not in marks
-    assert "0" == marks["unproven|chat"]
+    assert "3 threads that openai did not find, and no others, settle as already gone" in " ".join(shown.err.split())
+    believed = {json.loads(str(desk.raw.hget("lapse:{openai:thread}:aside", id_)))["b"] for id_ in ids}
+    assert {identity(desk, KEY)} == believed
+    assert "0" == desk.raw.hget("lapse:{openai:thread}:marks", "unproven|chat")
 
 
 def test_after_the_answer_the_next_sweep_settles_them_as_already_gone(desk: Desk) -> None:
@@ -370,3 +368,55 @@ def test_a_redis_that_may_evict_halts_everything_until_it_is_set_right(desk: Des
 
     assert {} == desk.halts()
     assert set() == desk.sandbox.alive("thread")
+
+
+# --- what keeps requests from a provider
+
+
+FLOW = "lapse:{openai}:flow"
+
+
+def test_a_retry_after_is_ended_for_one_provider(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    ids = desk.seed(2)
+    seconds, _ = desk.raw.time()
+    desk.raw.hset(FLOW, "blocked_until", (seconds + 7200) * 1000)
+    assert "retry_after" in desk.run("sweep", "--confirm=openai").out
+    assert set(ids) == desk.sandbox.alive("thread")
+
+    shown = desk.good("resume", "--provider", "openai", "--reason", "their mistake")
+
+    assert "openai: its Retry-After ended, 2h" in shown.out or "openai: its Retry-After ended, 1h 59m" in shown.out
+    assert "2 deleted" in desk.run("sweep", "--confirm=openai").out
+    (record,) = [one for one in desk.audit("thread") if one["event"] == "unblocked"]
+    assert "their mistake" == record["why"]
+
+
+@pytest.mark.parametrize("command", [["resume", "--provider", "openai"], ["resume", "--reason", "mended"]])
+def test_a_kinds_breaker_is_shown_and_lets_the_next_request_through(desk: Desk, command: list[str]) -> None:
+    desk.configure(ENFORCED)
+    ids = desk.seed(5)
+    desk.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 403}])
+    assert "breaker" in desk.run("sweep", "--confirm=openai").out
+    status = desk.run("status")
+    assert "openai/thread: breaker open (forbidden): all ids are answered so: 403" in status.out
+    assert "lapse resume --provider openai" in status.out
+    desk.sandbox.faults()
+
+    shown = desk.good(*command)
+
+    assert "openai/thread: its breaker lets the next request through" in shown.out
+    assert "deleted" in desk.run("sweep", "--confirm=openai").out
+    assert set(ids) != desk.sandbox.alive("thread")
+    assert "breaker" not in desk.run("status").out
+
+
+def test_where_nothing_is_in_the_way_it_says_so(desk: Desk) -> None:
+    desk.configure(CHAT)
+    assert "Nothing kept requests from openai." in desk.good("resume", "--provider", "openai").err
+
+
+@pytest.mark.parametrize("wrong", [["openai", "--provider", "openai"], ["--provider", "opnai"]])
+def test_a_provider_stands_alone_and_is_configured(desk: Desk, wrong: list[str]) -> None:
+    desk.configure(CHAT)
+    assert 2 == desk.run("resume", *wrong).code

@@ -16,6 +16,7 @@ from hypothesis.stateful import initialize, precondition, rule, run_state_machin
 
 from lapse import keys
 from lapse.codec import dump
+from lapse.deadline import Deadline
 from lapse.ledger import Claims
 from lapse.model import Partition, Resource
 from model.chosen import OURS
@@ -118,7 +119,7 @@ class Registry(Stories):
                 self._told(),
                 parents,
                 LEASE / 1000,
-                0.0,
+                Deadline(0.0, 0.0),
                 since=since,
                 stamped=stamped,
             )

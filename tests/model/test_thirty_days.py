@@ -6,6 +6,7 @@ largest policy has as many ids as LAPSE_TEST_SCALE says.
 
 import os
 import random
+from asyncio import Event
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -15,14 +16,17 @@ import pytest
 import redis
 
 from lapse import guard
+from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Claim, Ledger, Settled
+from lapse.means import Means
 from lapse.model import Partition
 from lapse.outcomes import classify
 from lapse.policy import Account, Pace, Rule, Share, SweepSection
 from lapse.proof import Proof
 from lapse.providers import Provider
 from lapse.sandbox import Sandbox
+from lapse.watch import Watch
 from model.clocked import Clocked
 from sandbox_fixture import sandbox, sandbox_server
 
@@ -123,14 +127,20 @@ class Month:
             return
         await ledger.settle_at(rule.partition, self.provider.place)
         await ledger.note(rule.partition, **guard.baseline(survey))
-        proof = Proof(ledger, self.provider, self.flow, self.kind, rule.partition)
+        proof = Proof(self.means(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
-            settled = [await self.attempt(claim, proof, batch.now) for claim in batch.claims]
-            await ledger.settle(rule.partition, "us", settled, {}, 3, listable=False)
+            settled = [await self.attempt(claim, proof) for claim in batch.claims]
+            await ledger.settle(rule.partition, settled, {}, 3, listable=False)
 
-    async def attempt(self, claim: Claim, proof: Proof, now: int) -> Settled:
+    def means(self, ledger: Ledger) -> Means:
+        carrier = cast("Carrier", self.clocked)
+        return Means(
+            ledger, Control(carrier, "lapse"), self.provider, self.flow, SETTINGS, Event(), Watch(carrier, "lapse")
+        )
+
+    async def attempt(self, claim: Claim, proof: Proof) -> Settled:
         reply = await self.provider.delete(self.kind, claim.resource.id)
-        verdict = await proof.judge(claim.resource.id, classify(self.kind, claim.resource.id, reply), now)
+        verdict = await proof.judge(claim, classify(self.kind, claim.resource.id, reply))
         self.outcomes[str(verdict.outcome)] += 1
         return guard.settlement(claim, verdict)
 

@@ -6,9 +6,9 @@ from oracle.audit import Audit, Claim
 from oracle.history import History, Policy, Request, Violation
 from oracle.lifetimes import Application
 from oracle.lives import TICK
-from oracle.reading import asked
+from oracle.reading import COLLECTIONS, asked
+from oracle.wire import NOT_FOUND
 
-PROOF = 24 * 3600.0
 HUSH = 2.0
 OK = 200
 
@@ -34,20 +34,33 @@ def _of(claim: Claim, policy: Policy) -> bool:
 
 
 def _unproven(history: History, audit: Audit) -> Iterator[Violation]:
-    """Yield an already_gone that nothing seen at this provider bears out: a wrong key or project says so of all."""
+    """Yield an already_gone that nothing seen after it bears out: a wrong key, project or replica says so of all.
+
+    What counts is asked for after the first "not found" of the claim was there, and before the claim was closed.
+    """
     signs = [(one.provider, kind, one.begun) for one in history.requests if (kind := _sign(one))]
     lifted = [record for record in audit.records if record["event"] == "resumed"]
+    missing = [one for one in history.requests if one.status in NOT_FOUND]
     for claim in audit.claims:
         if not claim.end or (claim.end["event"], claim.outcome) != ("settled", "already_gone"):
             continue
-        since, at = claim.closed - PROOF, (claim.resource.provider, claim.resource.kind)
-        seen = any((p, k) == at and since <= begun <= claim.closed + TICK for p, k, begun in signs)
-        said = any((one["provider"], one["kind"]) == at and one["at"] / 1000 >= since for one in lifted)
+        at = (claim.resource.provider, claim.resource.kind)
+        first = min((one.begun for one in missing if _answers(one, claim)), default=claim.closed)
+        seen = any((p, k) == at and first <= begun <= claim.closed + TICK for p, k, begun in signs)
+        said = any((one["provider"], one["kind"]) == at and one["at"] / 1000 <= claim.closed for one in lifted)
         if not seen and not said:
             yield Violation(
                 "unproven", str(claim.resource), f"already_gone at {claim.closed:.3f}, and nothing was seen"
             )
             return
+
+
+def _answers(request: Request, claim: Claim) -> bool:
+    """Return True if a request is about a claim's object, and was sent under it."""
+    about = asked(request.path)
+    return (
+        about is not None and about.id == claim.resource.id and claim.at - TICK <= request.begun <= claim.closed + TICK
+    )
 
 
 def _unasked_endpoint(history: History, audit: Audit) -> Iterator[Violation]:
@@ -65,10 +78,12 @@ def _unasked_endpoint(history: History, audit: Audit) -> Iterator[Violation]:
 
 
 def _sign(request: Request) -> str | None:
-    """Return the kind of which an object was seen there: read, or deleted as the answer says."""
+    """Return the kind of which an object was seen there: read, listed, or deleted as the answer says."""
     about = asked(request.path)
-    good = request.confirmed or (request.method == "GET" and request.status == OK)
-    return about.kind if about and good else None
+    read = request.method == "GET" and request.status == OK
+    if about:
+        return about.kind if request.confirmed or read else None
+    return COLLECTIONS.get(request.path.partition("?")[0].rsplit("/", 1)[-1]) if read else None
 
 
 def _loud(history: History) -> Iterator[Violation]:

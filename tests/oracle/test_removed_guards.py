@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from lapse import deletion, guard
+from lapse.absence import Absences
 from lapse.guard import Stand, settlement
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Pace, Share
-from lapse.proof import Proof
 from world import DAY, World
 
 Cut = Callable[[str, str, str], None]
@@ -63,7 +63,7 @@ async def test_without_touching(world: World, cut: Cut, reported: Reported) -> N
 
 
 async def test_without_moving_to_another_policy(world: World, cut: Cut, reported: Reported) -> None:
-    cut("register", "record.p, record.g, record.q, record.o = policy, nil, nil, nil", "")
+    cut("register", "record.p, record.g, record.q, record.o, record.v, record.b = policy, nil, nil, nil, nil, nil", "")
     (id_,) = world.seed(1)
     world.registry.register("thread", id_, "archive", created_at=time.time() - 30 * DAY)
     await world.sweep()
@@ -71,7 +71,7 @@ async def test_without_moving_to_another_policy(world: World, cut: Cut, reported
 
 
 async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "or record.t ~= one.token then", "then")
+    cut("settle", " and record.t == one.token", "")
     (id_,) = world.seed(1)
     means = world.means()
     await means.ledger.adopt(world.rule)
@@ -80,7 +80,7 @@ async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> No
     await means.ledger.claim(world.rule, world.settings, 1)
     await means.ledger.claim(world.rule, world.settings, 1, alone=True)
     late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
-    await means.ledger.settle(world.rule.partition, "id", late, {}, 3, listable=False)
+    await means.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
     assert {"record"} <= reported()
 
 
@@ -107,14 +107,14 @@ async def test_without_a_request_budget(world: World, cut: Cut, reported: Report
 
 
 async def test_with_counters_that_skip(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "count('deletions|' .. record.p .. '|' .. kind)", "")
+    cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind)", "")
     world.seed(2)
     await world.sweep()
     assert {"count"} == reported()
 
 
 async def test_with_a_release_that_loses_ids(world: World, cut: Cut, reported: Reported) -> None:
-    cut("settle", "record.o = nil\n    index(one.id, record)\n  else", "local _\n  else")
+    cut("settle", "record.o = nil\n    move_back(one.id, own.p, record)\n  else", "leave(one.id, own.p)\n  else")
     world.seed(1)
     world.sandbox.faults([{"effect": "error", "status": 401}])
     await world.sweep()
@@ -124,10 +124,10 @@ async def test_with_a_release_that_loses_ids(world: World, cut: Cut, reported: R
 async def test_with_a_proof_that_always_says_yes(
     world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported
 ) -> None:
-    async def proven(*_: object) -> bool:
-        return True
+    async def proven(*_: object) -> str:
+        return ""
 
-    monkeypatch.setattr(Proof, "proven", proven)
+    monkeypatch.setattr(Absences, "_unproven", proven)
     world.seed(5)
     world.sandbox.faults([{"effect": "wrong_project"}])
     await world.sweep()

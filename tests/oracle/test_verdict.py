@@ -524,9 +524,24 @@ def test_already_gone_needs_a_sign_that_this_is_the_right_place(story: Story) ->
     story.settle(other, 17 * DAY + 0.2, token, "already_gone")
     assert ["unproven"] == found(story.history())
 
-    at = START + 17 * DAY - 60
+    for at, seen in ((-60, ["unproven"]), (0.15, [])):
+        at += START + 17 * DAY  # noqa: PLW2901 - the same time on the story's clock
+        story.requests.append(Request("openai", at, at, "GET", f"/v1/threads/{B.id}", 200))
+        assert seen == found(story.history())
+
+
+def test_what_was_not_found_is_asked_once_more_and_not_twice(story: Story) -> None:
+    story.say("register", other := thread("c"), 9 * DAY)
+    token = story.claim(other, 17 * DAY)
+    for at in (0.1, 0.16):
+        story.ask(other, 17 * DAY + at, status=404, confirmed=False)
+    at = START + 17 * DAY + 0.15
     story.requests.append(Request("openai", at, at, "GET", f"/v1/threads/{B.id}", 200))
+    story.settle(other, 17 * DAY + 0.2, token, "already_gone")
     assert [] == found(story.history())
+
+    story.ask(other, 17 * DAY + 0.18, status=404, confirmed=False)
+    assert ["duplicate"] == found(story.history())
 
 
 def test_new_rules_that_make_many_due_at_once_need_an_approval(story: Story) -> None:

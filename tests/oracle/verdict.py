@@ -15,7 +15,7 @@ unconfirmed  an outcome recorded that no answer bears out
 count        a counter that differs from the history
 lost         an id that was registered, not settled, and is not tracked
 secret       a key or password in anything that was written
-unproven     already_gone without a sign, in the 24 h before, that the provider answers for the right place
+unproven     already_gone without a sign, asked for after it, that the provider answers for the right place
 jump         claims by new rules that made more than max_newly_due due at once, without an approval
 untouched    claims by last activity where no touch was ever recorded
 unused       orphans claimed where no use was ever recorded

@@ -76,10 +76,14 @@ def _covering(claims: list[Claim], request: Request) -> Claim | None:
 def _needless(
     audit: Audit, resource: Resource, request: Request, earlier: list[Request], claims: list[Claim | None], claim: Claim
 ) -> bool:
-    """Return True if this life's answer was there or on its way: a deletion, a not found, one in flight, one claim."""
+    """Return True if this life's answer was there or on its way: a deletion, one in flight, one of the same claim.
+
+    What was not found is asked once more before that is believed.
+    """
     began = max((end.at for end in audit.ends[resource] if end.at < claim.at), default=0.0)
+    missing = [one for one, its in zip(earlier, claims, strict=True) if its is claim and one.status in NOT_FOUND]
     for one, its in zip(earlier, claims, strict=True):
-        if one.begun < began:
+        if one.begun < began or missing == [one]:
             continue
         in_flight = one.ended is not None and one.ended > request.begun
         if its is claim or in_flight or one.confirmed:

@@ -29,6 +29,11 @@ def detail(text: str) -> str:
     return json.dumps({"detail": text})
 
 
+def aegra(text: str) -> str:
+    """Return Aegra's error body."""
+    return json.dumps({"error": "not_found", "message": text})
+
+
 def _azure(type_: str) -> list[Row]:
     """Return OpenAI's rows at Azure, where one 500 speaks of the credential."""
     rows = [replace(row, type=type_) for row in ROWS if row.kind in KINDS[type_]]
@@ -52,7 +57,7 @@ def _langgraph() -> list[Row]:
     """Return the rows of LangGraph: OpenAI's words for a missing object are not its own, and a 204 is an answer."""
     foreign = [replace(row, outcome=Outcome.UNRECOGNISED) for row in GONE if not row.id]
     shared = [*DELETED, *foreign, *UNRECOGNISED, *UNCONFIRMED, *REFUSED]
-    own = "langgraph thread", "204", "latin-1"
+    own = "langgraph thread", "langgraph's", "204", "latin-1"
     rows = [_at_langgraph(row) for row in shared if row.kind == "thread" and row.name not in own]
     missing = f"Thread with ID {UUID} not found"
     langgraph = Row("own", 404, detail(missing), type="langgraph", id=UUID, outcome=Outcome.ALREADY_GONE)
@@ -68,6 +73,14 @@ def _langgraph() -> list[Row]:
                 outcome=Outcome.UNRECOGNISED),
         replace(langgraph, name="a graph", body=detail("Graph 'x' not found. Expected one of: []"),
                 outcome=Outcome.UNRECOGNISED),
+        replace(langgraph, name="aegra", body=aegra(f"Thread '{UUID}' not found")),
+        replace(langgraph, name="aegra, another", body=aegra("Thread 'x' not found"), outcome=Outcome.UNRECOGNISED),
+        replace(langgraph, name="aegra's deletion", status=200, body=json.dumps({"status": "deleted"}),
+                outcome=Outcome.DELETED),
+        replace(langgraph, name="another status", status=200, body=json.dumps({"status": "ok"}),
+                outcome=Outcome.UNCONFIRMED, unknown=True),
+        replace(langgraph, name="more than aegra says", status=200, outcome=Outcome.UNCONFIRMED, unknown=True,
+                body=json.dumps({"status": "deleted", "thread_id": "another"})),
         replace(langgraph, name="204 with words", status=205, body="", outcome=Outcome.UNCONFIRMED, unknown=True),
     ]  # fmt: skip
 

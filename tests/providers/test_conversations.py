@@ -149,7 +149,7 @@ class TestConversation:
                 answer(404, error(f"Invalid URL (GET /v1/conversations/{CONVERSATION}/items)")),
                 Outcome.UNRECOGNISED,
             ),
-            (answer(403, ""), Outcome.AUTH),
+            (answer(403, ""), Outcome.FORBIDDEN),
             (answer(503, ""), Outcome.ERROR),
             (CLOSE, Outcome.ERROR),
         ],

@@ -1,9 +1,12 @@
 """The look at an object just before its deletion: last activity, running work, and its end on request."""
 
 import json
+import time
+from dataclasses import replace
 
 import pytest
 
+from lapse.deadline import Deadline, Requests
 from lapse.deletion import delete
 from lapse.outcomes import Outcome, Verdict
 from lapse.providers import Provider
@@ -82,6 +85,20 @@ async def test_a_run_is_cancelled_if_the_policy_says_so_and_the_thread_waits(
     assert (Outcome.CONFLICT, "what runs on it was told to end") == (verdict.outcome, verdict.detail)
     assert [RUNS, f"POST /v1/threads/{THREAD}/runs/run_1/cancel"] == server.targets
     assert 1 == provider.drain_tally("thread")["thread"]["requests||cancel|200"]
+
+
+@pytest.mark.parametrize("status", ["in_progress", "completed"])
+async def test_neither_an_end_is_asked_for_nor_a_deletion_after_the_time_of_the_claim(
+    status: str, server: Server, provider: Provider
+) -> None:
+    server.respond = lambda _: replace(runs(status), delay=0.5)
+    now = time.monotonic()
+
+    with Requests(Deadline(now + 0.4, now + 10)):
+        verdict = await remove(provider, "thread", THREAD, cancel=True)
+
+    assert (Outcome.LIMITED, False) == (verdict.outcome, verdict.unknown)
+    assert [RUNS] == server.targets
 
 
 @pytest.mark.parametrize("id_", [None, "", "a/../b", 7])

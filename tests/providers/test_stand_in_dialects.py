@@ -143,13 +143,13 @@ async def test_azure_identity_finds_a_managed_identity(
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")
     (thread,) = sandbox.seed("thread", dialect="foundry")
     provider = at(sandbox, make, "foundry", api_key_env=None, auth="entra")
-    before = provider.identity
+    before = await provider.identity()
 
     verdict = await remove(provider, "thread", thread)
 
     assert verdict.outcome is Outcome.DELETED
     assert sandbox.alive("thread", dialect="foundry") == set()
-    assert provider.identity != before
+    assert await provider.identity() == before
     assert KEY not in str(sandbox.requests())
 
 

@@ -88,7 +88,7 @@ class TestRequest:
             monkeypatch.setenv(name, value)
         server.say(DELETED)
         provider = make(server.url)
-        identity = provider.identity
+        identity = await provider.identity()
         for name in ("OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
             monkeypatch.delenv(name)
 
@@ -97,7 +97,7 @@ class TestRequest:
         assert reply.status == 200
         assert server.asked[0].headers["authorization"] == f"Bearer {KEY}"
         assert {"openai-organization", "openai-project", "x-other"}.isdisjoint(server.asked[0].headers)
-        assert make(server.url).identity == identity
+        assert await make(server.url).identity() == identity
 
     @pytest.mark.parametrize(
         ("object_id", "path"),
@@ -150,7 +150,7 @@ class TestRequest:
         await remove(make(f"{server.url}/"))
 
         assert server.targets == [f"DELETE /v1/threads/{THREAD}"]
-        assert make(f"{server.url}/").identity == make(server.url).identity
+        assert await make(f"{server.url}/").identity() == await make(server.url).identity()
 
     async def test_cookies_are_not_kept(self, server: Server, provider: Provider) -> None:
         server.say(answer(200, gone("thread", THREAD), {"Set-Cookie": "session=1; Path=/"}))

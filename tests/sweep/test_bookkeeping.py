@@ -35,7 +35,7 @@ async def settle_one_as_gone(world: World, **facts: Any) -> None:
 async def test_what_was_settled_as_gone_can_be_brought_back(world: World) -> None:
     await settle_one_as_gone(world, labels={"env": "dev"})
 
-    assert [GONE] == await operate(world, "undo", GONE)
+    assert [f"tracked|{GONE}"] == await operate(world, "undo", GONE)
 
     record = world.registry.get("thread", GONE)
     assert record
@@ -246,8 +246,8 @@ async def test_a_batch_whose_reply_was_lost_counts_once_when_it_is_sent_again(wo
     counted = {"requests|delete|200": 7}
 
     for _ in range(2):
-        again = await ledger.settle(world.rule.partition, "us", done, counted, 3, listable=False, batch="b1")
-        assert [] == again
+        again = await ledger.settle(world.rule.partition, done, counted, 3, listable=False, batch="b1")
+        assert () == again.refused
 
     assert "7" == world.raw.hget(f"{world.slot()}counters", "requests|delete|200")
     assert "1" == world.raw.hget(f"{world.slot()}counters", "settled|chat|deleted")

@@ -12,6 +12,7 @@ import pytest
 
 from lapse import model
 from lapse.cli.wording import effort
+from lapse.deadline import Deadline
 from lapse.model import Partition
 from lapse.policy import Keep, Pace
 from lapse.view import View
@@ -405,7 +406,7 @@ async def test_a_lease_on_a_child_that_no_policy_sweeps_ends_in_housekeeping(fam
     world.unpromised.add("unasked")  # the parent is claimed by nobody
     ledger, rules = world.means().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
     going = [model.Resource("openai", "thread", "thread_1")]
-    status, _claim = await ledger.claim_child(child, rules, going, 0.01, 0, since=2**53)
+    status, _claim = await ledger.claim_child(child, rules, going, 0.01, Deadline(0, 0), since=2**53)
     assert ("granted", "claimed") == (status, world.state(file, "file"))
 
     await world.until(lambda: _lapsed(world))
@@ -446,8 +447,9 @@ async def test_a_worker_killed_between_any_two_steps_loses_nothing(
     for name, id_ in ids.items():
         assert world.registry.get(name, id_) or id_ not in world.sandbox.alive(name), "it lives and nobody knows it"
     world.sandbox.faults([])
-    family.files()  # a witness for what was deleted, unseen by us
-    world.seed(1, days=40)
+    # Witnesses for what was deleted, unseen by us.
+    family.files()
+    world.seed(1, days=1)
     await world.until(lambda: not _leased(world))
     for _ in range(3):
         family.again()

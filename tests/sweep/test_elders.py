@@ -1,4 +1,4 @@
-"""What is older than the registry: it looks unused after every accident, and is an orphan only after somebody said so."""
+"""What is older than the registry looks unused after every accident, and is an orphan only after somebody said so."""
 
 import json
 import time

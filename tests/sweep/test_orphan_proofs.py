@@ -216,7 +216,7 @@ async def test_one_of_ours_that_the_provider_saw_used_is_counted_anew_registered
     ]
     idle.unpromised = {"unasked", "count"}  # nobody looked at the provider: that it was used is made up here
 
-    assert [] == await ledger.settle(idle.rule.partition, "us", used, {}, 3, listable=True)
+    assert () == (await ledger.settle(idle.rule.partition, used, {}, 3, listable=True)).refused
 
     assert {registered, stamped} == {one.id for one in used}
     assert ("tracked", None) == (idle.state(registered, "assistant"), idle.state(stamped, "assistant"))

@@ -168,7 +168,7 @@ async def test_an_operator_takes_it_as_it_is(world: World, assistants: list[str]
 
 
 OLD = {
-    "hold": "redis.call('HSET', KEYS[1] .. 'holds', ARGV[1], '{\"reason\":\"x\",\"actor\":\"old\",\"since\":1}')",
+    "hold": 'redis.call(\'HSET\', KEYS[1] .. \'holds\', ARGV[1], \'{"reason":"x","actor":"old","since":1}\')',
     "unhold": "redis.call('HDEL', KEYS[1] .. 'holds', ARGV[1])",
     "refer": "redis.call('ZADD', KEYS[1] .. 'edges', 0, ARGV[1] .. '|openai|thread|t1')",
     "unrefer": "redis.call('ZREM', KEYS[1] .. 'edges', ARGV[1] .. '|openai|thread|t1')",
@@ -209,9 +209,7 @@ async def test_a_registry_that_never_counted_is_counted_from_the_first_sweep_on(
 
 
 @pytest.mark.parametrize("scope", ["*", "openai", "openai/assistant", "openai/assistant/bots"])
-async def test_a_pause_whose_key_is_gone_is_no_leave_to_delete(
-    world: World, assistants: list[str], scope: str
-) -> None:
+async def test_a_pause_whose_key_is_gone_is_no_leave_to_delete(world: World, assistants: list[str], scope: str) -> None:
     control = Control(world.carrier, "lapse")
     await control.pause(scope, "a complaint")
     world.raw.delete("lapse:control")
@@ -244,11 +242,23 @@ async def test_a_pause_of_an_older_version_is_copied_and_one_elsewhere_stops_not
     assert len(assistants) == len(world.deletes())
 
 
+POLICY = """
+[providers.openai]
+type = "openai"
+api_key_env = "KEY"
+[policies.chat]
+provider = "openai"
+kind = "conversation"
+ttl = "1d"
+anchor = "created_at"
+"""
+
+
 def test_the_marker_is_no_hold(world: World, tmp_path: Path) -> None:
     """Metrics count holds, and not what counts them."""
     world.registry.hold("thread", "t1", reason="a case")
     path = tmp_path / "p.toml"
-    path.write_text('[providers.openai]\ntype = "openai"\napi_key_env = "KEY"\n[policies.chat]\nprovider = "openai"\nkind = "conversation"\nttl = "1d"\nanchor = "created_at"\n')
+    path.write_text(POLICY)
     shown = exposition(world.raw, ConfigFile(path, {}))[1].decode()
 
     assert 'lapse_held{kind="thread",provider="openai"} 1.0' in shown

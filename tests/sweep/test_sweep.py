@@ -511,7 +511,8 @@ async def test_a_lapsed_lease_returns_by_itself_and_counts_a_crash(world: World)
     assert ["intent", "lapsed", "intent", "settled"] == [one["event"] for one in world.audit() if one["id"] == id_]
 
 
-async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.ALREADY_GONE, Outcome.ERROR, Outcome.KEPT, Outcome.LIMITED])
+async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World, outcome: Outcome) -> None:
     (id_,) = world.seed(1)
     means = world.means()
     await means.ledger.adopt(world.rule)
@@ -520,10 +521,10 @@ async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World
     await means.ledger.claim(world.rule, world.settings, 10)
     await means.ledger.claim(world.rule, world.settings, 1, alone=True)
 
-    late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
-    refused = await means.ledger.settle(world.rule.partition, "id", late, {}, 3, listable=False)
+    late = [settlement(zombie.claims[0], Verdict(outcome))]
+    refused = await means.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
 
-    assert [id_] == refused
+    assert (id_,) == refused.refused
     assert "claimed" == world.state(id_)
     assert "deletions|chat|thread" not in world.counters()
 

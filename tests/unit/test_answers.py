@@ -2,7 +2,7 @@
 
 import pytest
 
-from lapse.answers import LONGEST_WAIT, Complaint, Reply, complaint, line, retry_after, say, shape
+from lapse.answers import LONGEST_WAIT, Complaint, Reply, complaint, line, odd_wait, retry_after, say, shape
 
 NOW = 1795428000.0  # 2026-11-23T10:00:00Z
 
@@ -15,7 +15,12 @@ NOW = 1795428000.0  # 2026-11-23T10:00:00Z
         ({"retry-after": " 1.5 "}, 1.5),
         ({"retry-after": "0"}, 0),
         ({"retry-after": "-4"}, 0),
-        ({"retry-after": "99999999"}, LONGEST_WAIT),
+        ({"retry-after": "86400"}, LONGEST_WAIT),
+        ({"retry-after": "86401"}, None),
+        ({"retry-after": "978307200"}, None),
+        ({"retry-after-ms": "978307200000"}, None),
+        ({"retry-after": "1795428060000"}, None),
+        ({"retry-after": "Mon, 23 Nov 2057 10:01:00 GMT"}, None),
         ({"retry-after": "99999999999999999"}, None),
         ({"retry-after": "1_0"}, None),
         ({"retry-after": "nan"}, None),
@@ -41,6 +46,28 @@ def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(headers, NOW) == seconds
 
 
+@pytest.mark.parametrize(
+    ("headers", "named"),
+    [
+        ({}, ""),
+        ({"retry-after": "30"}, ""),
+        ({"retry-after": "-4"}, ""),
+        ({"retry-after": "978307200"}, "978307200"),
+        ({"retry-after": "NaN"}, "NaN"),
+        ({"retry-after": "1795428060000"}, "1795428060000"),
+        ({"retry-after": "x" * 100}, "x" * 40),
+        ({"retry-after-ms": "1e99"}, "1e99"),
+        ({"retry-after-ms": "", "retry-after": "soon"}, "soon"),
+        ({"retry-after-ms": "soon", "retry-after": "30"}, ""),
+    ],
+)
+def test_a_wait_that_is_not_followed_is_named(headers: dict[str, str], named: str) -> None:
+    said = odd_wait(headers, NOW)
+
+    assert bool(said) == bool(named)
+    assert f"{named!r}" in said or not named
+
+
 def test_a_retry_after_date_needs_a_clock() -> None:
     assert retry_after({"retry-after": "Mon, 23 Nov 2026 10:01:00 GMT"}) is None
 
@@ -54,6 +81,14 @@ def test_a_retry_after_date_needs_a_clock() -> None:
         (b'{"error": {}, "detail": "m"}', Complaint("m")),
         (b'{"detail": ["m"]}', Complaint('["m"]')),
         (b'{"message": "m"}', Complaint("m")),
+        (b'{"error": "c", "message": "m"}', Complaint("m", "c")),
+        (b'{"error": "m", "message": "m"}', Complaint("m")),
+        (b'{"error": true, "message": "m"}', Complaint("m")),
+        (b'{"error": 404, "message": "m"}', Complaint("m")),
+        (b'{"error": "m", "message": ""}', Complaint("m")),
+        (b'{"error": "m", "message": {"a": 1}}', Complaint("m")),
+        (b'{"error": {"message": "m"}, "message": "n"}', Complaint("m")),
+        (b'{"detail": "c", "message": "m"}', Complaint("m")),
         (b'{"message": 4}', Complaint("4")),
         (b'{"other": "m"}', Complaint()),
         (b"m", Complaint("m")),

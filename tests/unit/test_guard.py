@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
+from lapse.deadline import Deadline
 from lapse.ledger import Claim, Survey
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan, Rule, Share
+from lapse.series import RESULTS
 
 NOW = 1_800_000_000_000
 RULE = Rule(
@@ -26,7 +28,7 @@ FIRST = replace(SURVEY, newly_due=201, baseline=False, old_created=None)
 PLACE = "place00000000001"
 CLAIM = Claim(
     resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
-    after_unknown=False, begin_by=5.0,
+    after_unknown=False, deadline=Deadline(5.0, 10.0),
 )  # fmt: skip
 
 
@@ -198,6 +200,7 @@ ENDS = {
     Outcome.ACTIVE: ("touch", None),
     Outcome.ENDPOINT_MISSING: ("release", None),
     Outcome.AUTH: ("release", None),
+    Outcome.FORBIDDEN: ("retry", "forbidden"),
     Outcome.QUOTA: ("release", None),
     Outcome.RATE_LIMITED: ("release", None),
     Outcome.UNSUPPORTED: ("release", None),
@@ -210,6 +213,12 @@ def test_an_id_leaves_the_registry_only_where_the_provider_said_that_it_is_gone(
     settled = guard.settlement(CLAIM, Verdict(outcome, status=200))
 
     assert ENDS[outcome] == (settled.act, settled.reason)
+
+
+def test_an_id_that_is_told_to_wait_for_ever_lets_others_go_first() -> None:
+    settled = guard.settlement(CLAIM, Verdict(Outcome.RATE_LIMITED, status=429, odd=True))
+
+    assert ("retry", "rate_limited", 60_000) == (settled.act, settled.reason, settled.delay)
 
 
 def test_a_settlement_carries_the_claim_and_the_answer() -> None:
@@ -226,9 +235,16 @@ def test_a_settlement_carries_the_claim_and_the_answer() -> None:
 def test_a_plain_success_says_no_more_than_that() -> None:
     settled = guard.settlement(CLAIM, Verdict(Outcome.DELETED))
 
-    assert {"id": "thread_1", "token": 7, "policy": "chat", "due": NOW - 1, "act": "done", "outcome": "deleted"} == {
-        name: value for name, value in settled.stored().items() if value != 0
-    }
+    assert {
+        "id": "thread_1",
+        "token": 7,
+        "policy": "chat",
+        "due": NOW - 1,
+        "act": "done",
+        "outcome": "deleted",
+        "seen": "present",
+        "good": 1,
+    } == {name: value for name, value in settled.stored().items() if value != 0}
 
 
 @pytest.mark.parametrize(
@@ -242,6 +258,7 @@ def test_a_plain_success_says_no_more_than_that() -> None:
         (Verdict(Outcome.UNPROVEN, status=404), False),
         (Verdict(Outcome.AUTH, status=401), False),
         (Verdict(Outcome.RATE_LIMITED, status=429), False),
+        (Verdict(Outcome.RATE_LIMITED, status=429, odd=True), False),
     ],
     ids=str,
 )
@@ -250,10 +267,39 @@ def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdi
 
 
 @pytest.mark.parametrize(
+    ("verdict", "doubt"),
+    [
+        (Verdict(Outcome.FORBIDDEN, status=403), "answer"),
+        (Verdict(Outcome.UNCONFIRMED, status=302), "answer"),
+        (Verdict(Outcome.INVALID, status=400), "answer"),
+        (Verdict(Outcome.INVALID, status=400, named=True), None),
+        (Verdict(Outcome.INVALID), None),
+        (Verdict(Outcome.ERROR, status=500), "error"),
+        (Verdict(Outcome.ERROR, status=502), "failure"),
+        (Verdict(Outcome.ERROR), "failure"),
+        (Verdict(Outcome.CONFLICT, status=409), None),
+        (Verdict(Outcome.DELETED, status=200), None),
+    ],
+    ids=str,
+)
+def test_what_all_ids_of_a_kind_may_be_told_is_doubtful(verdict: Verdict, doubt: str | None) -> None:
+    assert doubt == guard.settlement(CLAIM, verdict).doubt
+    everybody = "outage" if verdict.outcome is Outcome.ERROR else None
+    assert everybody == guard.settlement(CLAIM, verdict, outage=True).doubt
+
+
+@pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.ALREADY_GONE])
+def test_only_the_answer_to_a_deletion_shows_that_deletions_are_answered(outcome: Outcome) -> None:
+    assert guard.settlement(CLAIM, Verdict(outcome)).good
+    assert not guard.settlement(CLAIM, Verdict(outcome, by_read=True)).good
+
+
+@pytest.mark.parametrize(
     ("outcome", "least", "most"),
     [
         (Outcome.ERROR, 16_000, 24_000),
         (Outcome.CONFLICT, 24_000, 36_000),
+        (Outcome.FORBIDDEN, 60_000, 60_000),
         (Outcome.UNPROVEN, 60_000, 60_000),
         (Outcome.KEPT, 21_600_000, 21_600_000),
         (Outcome.DELETED, 0, 0),
@@ -264,6 +310,14 @@ def test_the_delay_of_a_settlement_is_in_milliseconds(outcome: Outcome, least: i
     delays = [guard.settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
 
     assert least <= min(delays) <= max(delays) <= most
+
+
+@pytest.mark.parametrize("status", ["limited", "halted", "superseded", "lost", "clock", "breaker", "audit"])
+def test_a_refused_claim_ends_a_sweep_by_a_known_result(status: str) -> None:
+    result, why = guard.refused(status)
+
+    assert result in RESULTS
+    assert bool(why) == (status != "halted")
 
 
 @pytest.mark.parametrize(

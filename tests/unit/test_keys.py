@@ -32,7 +32,8 @@ def partition_names() -> set[str]:
 
 def slot_names() -> set[str]:
     """Return every name that a script hands to key(), or writes after the slot's own prefix."""
-    return set(re.findall(r"\bkey\('(\w+)'\)", ALL_SOURCE)) | set(re.findall(r"KEYS\[1\] \.\. '(\w+)'", ALL_SOURCE))
+    prefixed = set(re.findall(r"\bkey\('(\w+):' \.\.", ALL_SOURCE))
+    return prefixed | set(re.findall(r"(?:\bkey\(|KEYS\[1\] \.\. )'(\w+)'", ALL_SOURCE))
 
 
 def test_scripts_and_python_know_the_same_indexes() -> None:
@@ -60,7 +61,7 @@ def test_names_are_told_once() -> None:
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_script_touches_only_what_begins_with_its_key(source: str) -> None:
     """A cluster runs a script where its declared key lives: every other name has to share the hash tag."""
-    own = {"KEYS[1]", "key", "part"}
+    own = {"KEYS[1]", "key", "part", "hash", "memory_key"}  # the last two are handed on from key() and part()
     for variable, first in re.findall(r"local (\w+) = (KEYS\[1\]|\w+)", SOURCES[source]):
         own |= {variable} if first in own else set()
     used = re.findall(r"redis\.call\('[A-Z]+', (KEYS\[1\]|\w+)", SOURCES[source])

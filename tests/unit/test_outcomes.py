@@ -15,12 +15,14 @@ from lapse.outcomes import (
     classify,
     classify_item,
     classify_read,
+    cut_short,
     exists,
     limited,
     probe_ok,
     taken_out,
     unauthorised,
     unnamed,
+    unreadable,
 )
 from providers.dialects import DIALECT_ROWS
 from providers.rows import CONVERSATION, FILE, ROWS, STORE, THREAD, Row, error, gone
@@ -66,6 +68,7 @@ def test_row(row: Row) -> None:
         ("credentials", False, Outcome.AUTH, False),
         ("invalid", False, Outcome.INVALID, False),
         ("sunset", False, Outcome.UNSUPPORTED, False),
+        ("late", False, Outcome.LIMITED, False),
     ],
 )
 def test_no_answer(failure: str, sent: bool, outcome: Outcome, unknown: bool) -> None:  # noqa: FBT001 - a table
@@ -214,7 +217,7 @@ class TestItems:
                 reply(404, error(f"Invalid URL (DELETE /v1/conversations/{CONVERSATION}/items/{ITEM})")),
                 Outcome.UNRECOGNISED,
             ),
-            (reply(403), Outcome.AUTH),
+            (reply(403), Outcome.FORBIDDEN),
             (reply(429, retry_after="7"), Outcome.RATE_LIMITED),
             (reply(502), Outcome.ERROR),
             (Reply(failure="timeout"), Outcome.ERROR),
@@ -322,6 +325,7 @@ class TestProbe:
             (reply(503), Outcome.ERROR),
             (Reply(failure="timeout"), Outcome.ERROR),
             (Reply(failure="credentials", sent=False), Outcome.AUTH),
+            (Reply(failure="late", sent=False), Outcome.LIMITED),
         ],
     )
     def test_a_probe_that_was_refused_says_nothing_of_the_endpoint(self, probe: Reply, outcome: Outcome) -> None:
@@ -334,6 +338,11 @@ def test_limited_carries_the_wait() -> None:
     verdict = limited(Limited("no tokens for 9 s", 9.0), items=3)
 
     assert Verdict(Outcome.LIMITED, retry_after=9.0, detail="no tokens for 9 s", items=3) == verdict
+
+
+def test_an_end_before_the_answer_is_an_attempt_only_if_the_delete_had_begun() -> None:
+    assert Verdict(Outcome.ERROR, unknown=True, detail="it ended") == cut_short("it ended", deleting=True)
+    assert Verdict(Outcome.LIMITED, detail="it ended") == cut_short("it ended", deleting=False)
 
 
 def test_a_credential_that_is_not_valid_is_told_from_one_that_may_not() -> None:
@@ -380,3 +389,50 @@ class TestTakenOut:
 
         assert verdict is not None
         assert (outcome, False) == (verdict.outcome, verdict.unknown)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 206, 302, 404, 410, 500])
+@pytest.mark.parametrize(("server", "name"), [(server, name) for server, kinds in KINDS.items() for name in kinds])
+def test_a_read_never_yields_a_deletion(server: str, name: str, status: int) -> None:
+    """Whatever its status and body: a GET that answers as a DELETE would has deleted nothing."""
+    kind = KINDS[server][name]
+    said = {"id": "x", kind.id_field: "x", "deleted": True, "object": kind.deleted_object}
+    for body in (b"", json.dumps(said).encode()):
+        verdict = classify_read(kind, "x", Reply(status=status, body=body))
+        assert verdict.outcome is not Outcome.DELETED
+        assert verdict.by_read or verdict.outcome is not Outcome.ALREADY_GONE
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (reply(404, error(f"Thread {THREAD} could not be located")), True),
+        (reply(410, error(f"Thread {THREAD} could not be located")), True),
+        (reply(405, error(f"Thread {THREAD} not found")), False),
+        (reply(404, error("Not found")), False),
+        (reply(404), False),
+        (reply(500), False),
+        (reply(404, error(f"No thread found with id '{THREAD}'.")), False),
+    ],
+)
+def test_a_read_that_misses_an_object_in_words_of_its_own(answer: Reply, *, expected: bool) -> None:
+    assert expected == unreadable(classify_read(KIND, THREAD, answer))
+
+
+def test_a_refused_list_is_the_accounts_and_a_refused_object_its_own() -> None:
+    assert classify_read(KIND, "", reply(403)).outcome is Outcome.AUTH
+    assert classify_read(KIND, THREAD, reply(403)).outcome is Outcome.FORBIDDEN
+
+
+def test_what_is_wrong_with_a_probe_is_not_the_ids() -> None:
+    unknown = classify(KIND, THREAD, reply(404, "x"))
+
+    failed, forbidden = (after_probe(KIND, unknown, reply(status)) for status in (503, 403))
+
+    assert (Outcome.ERROR, None, False) == (failed.outcome, failed.status, failed.unknown)
+    assert forbidden.outcome is Outcome.AUTH
+
+
+def test_an_answer_that_names_the_id_speaks_of_it() -> None:
+    assert classify(KIND, THREAD, reply(400, error(f"Invalid 'thread_id': '{THREAD}'."))).named
+    assert not classify(KIND, THREAD, reply(400, error("Bad Request"))).named

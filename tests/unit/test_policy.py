@@ -125,7 +125,7 @@ def test_every_default_is_the_documented_one() -> None:
     assert (None, "lapse", None, False, None, True) == astuple(config.registry)
     assert (None,) == astuple(config.celery)
     assert (60.0, 3600.0) == astuple(config.schedule)
-    assert (50.0, 120.0, 100, 8, 30 * 86400.0, 900.0) == astuple(config.sweep)
+    assert (50.0, 120.0, 100, 8, 30 * 86400.0, 900.0, 7 * 86400.0, None) == astuple(config.sweep)
     assert ("stdout", 100_000, None) == astuple(config.audit)
     assert Account(
         "openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", None, None, 1.0, 16, (), None, None, None,
@@ -137,7 +137,7 @@ def test_every_default_is_the_documented_one() -> None:
     assert Rule(
         Partition("openai", "conversation", "chat"), 30 * 86400.0, "last_active_at", None, None, (), {}, enforce=False,
         max_deletions=Pace(5000, 3600.0), max_newly_due=Share(20.0, 100), touches_stated=False, expect_gone=False,
-        cancel=False, every=60.0, formerly=(), digest=chat.digest,
+        cancel=False, every=60.0, formerly=(), digest=chat.digest, max_already_gone=Share(50.0, 20),
     ) == chat  # fmt: skip
     assert (Orphan(86400.0, 3, Share(20.0, 10), uses_stated=False), None, None, 3600.0, False) == (
         idle.orphan, idle.ttl, idle.anchor, idle.every, idle.enforce,

@@ -111,3 +111,92 @@ def test_an_endpoint_is_refused_from_the_day_of_its_sunset_on() -> None:
 
     assert "res.services.ai.azure.com shut threads down on 2027-03-31; its successor is conversation" in told
     assert loaded("foundry", "https://gateway.example.com", entra, today=AFTER).rules
+
+
+# --- one account under two names
+
+ONE = "https://api.openai.com/v1"
+
+
+def two(first: str, second: str, environ: dict[str, str] | None = None) -> list[str]:
+    """Return what is wrong with a file of two providers, each a few lines without its type."""
+    text = f'[providers.p]\ntype = "openai"\n{first}\n[providers.q]\ntype = "openai"\n{second}\n'
+    try:
+        parse(
+            f'{text}{POLICY.replace("thread", "file")}provider = "p"\n', "retention.toml", environ or {}, today=BEFORE
+        )
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "environ"),
+    [
+        ('api_key_env = "K"', 'api_key_env = "K"', {}),
+        ('api_key_env = "K"', f'api_key_env = "K"\nbase_url = "{ONE}"', {}),
+        ('api_key_env = "K"', 'api_key_env = "K"\nbase_url = "HTTPS://API.openai.com:443/v1/"', {}),
+        ('api_key_file = "/run/k"', 'api_key_file = "/run/k"', {}),
+        ('api_key_env = "K"', 'api_key_env = "L"', {"K": "sk-same-0123456789", "L": " sk-same-0123456789\n"}),
+        ('api_key_env = "K"\nproject = "a"', 'api_key_env = "K"\nproject = "a"', {}),
+        ('api_key_env = "K"\nrate = "1/s"', 'api_key_env = "K"\nids = "opaque"', {}),
+    ],
+)
+def test_one_account_under_two_names_is_refused(first: str, second: str, environ: dict[str, str]) -> None:
+    """A hold under one name would be none under the other."""
+    (problem,) = two(first, second, environ)
+
+    assert "providers.q" in problem
+    assert "is the account of [providers.p] once more" in problem
+    assert "sk-same" not in problem
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "environ"),
+    [
+        ('api_key_env = "K"', 'api_key_env = "L"', {}),
+        ('api_key_env = "K"', 'api_key_env = "L"', {"K": "sk-one-0123456789", "L": "sk-two-0123456789"}),
+        ('api_key_env = "K"', 'api_key_env = "L"', {"K": "", "L": ""}),
+        ('api_key_env = "K"', 'api_key_env = "K"\nbase_url = "https://proxy.example.com/v1"', {}),
+        ('api_key_env = "K"\nproject = "a"', 'api_key_env = "K"\nproject = "b"', {}),
+        ('api_key_env = "K"\norganization = "a"', 'api_key_env = "K"', {}),
+        ('api_key_file = "/run/k"', 'api_key_file = "/run/l"', {}),
+        ('api_key_file = "K"', 'api_key_env = "K"', {}),
+    ],
+)
+def test_two_accounts_are_two(first: str, second: str, environ: dict[str, str]) -> None:
+    assert [] == two(first, second, environ)
+
+
+def test_three_names_are_told_of_the_first_each() -> None:
+    problems = two('api_key_env = "K"', 'api_key_env = "K"\n[providers.r]\ntype = "openai"\napi_key_env = "K"')
+
+    assert ["q", "r"] == [problem.split("providers.")[1][0] for problem in problems]
+    assert all("[providers.p]" in problem for problem in problems)
+
+
+def test_one_identity_of_entra_at_one_place_is_one_account() -> None:
+    text = "".join(
+        f'[providers.{name}]\ntype = "foundry"\nbase_url = "{FOUNDRY}"\nauth = "entra"\n' for name in ("p", "q")
+    )
+    with pytest.raises(ConfigError, match="once more"):
+        parse(f'{text}{POLICY}provider = "p"\n', "retention.toml", {}, today=BEFORE)
+
+
+def test_a_table_without_a_place_or_a_key_is_nobodys_twin() -> None:
+    problems = two("", "")
+
+    assert ["api_key_env", "api_key_env"] == [problem.split(": ")[1].rpartition(".")[2] for problem in problems]
+    text = "".join(f'[providers.{name}]\ntype = "foundry"\nauth = "entra"\n' for name in ("p", "q"))
+    with pytest.raises(ConfigError) as caught:
+        parse(f'{text}{POLICY}provider = "p"\n', "retention.toml", {}, today=BEFORE)
+    assert "once more" not in str(caught.value)
+
+
+def test_opaque_ids_are_other_rules() -> None:
+    """They decide what counts as a confirmation."""
+    plain = loaded("openai", "https://proxy.example.com/v1")
+    opaque = loaded("openai", "https://proxy.example.com/v1", 'api_key_env = "KEY"', 'ids = "opaque"')
+
+    assert ("opaque", None) == (opaque.accounts["p"].ids, plain.accounts["p"].ids)
+    assert opaque.rules[0].digest != plain.rules[0].digest

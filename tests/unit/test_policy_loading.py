@@ -43,7 +43,7 @@ TOGETHER: list[tuple[str, list[str]]] = [
     (f'providers = 3\n{POLICY}provider = "x"', ["providers: 3 is not a table"]),
     (POLICY, ["policies.chat.provider: is missing: write [providers.NAME] first"]),
     (
-        f'{SMALL}[providers.b]\ntype = "openai"\napi_key_env = "K"',
+        f'{SMALL}[providers.b]\ntype = "openai"\napi_key_env = "K2"',
         ["policies.chat.provider: is missing: write one of a, b"],
     ),
     (f"{SMALL}provider = 3", ["policies.chat.provider: 3 is not text"]),

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.kinds import KINDS
+from lapse.deadline import Deadline
+from lapse.kinds import KINDS, Kind
 from lapse.ledger import Claim
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
@@ -23,7 +24,9 @@ RULE = Rule(
 
 
 def claim(by: str) -> Claim:
-    return Claim(Resource("openai", "thread", "x"), "chat", 1, NOW, by, 0, after_unknown=False, begin_by=0.0)
+    return Claim(
+        Resource("openai", "thread", "x"), "chat", 1, NOW, by, 0, after_unknown=False, deadline=Deadline(0.0, 0.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,3 +124,18 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
 )
 def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: float | None, expected: int) -> None:
     assert expected == guard.requests(rule, OPENAI[kind], 5, extra)
+
+
+@pytest.mark.parametrize(
+    ("kind", "terms", "expected"),
+    [
+        (OPENAI["thread"], Terms(), False),
+        (OPENAI["thread"], Terms(whole=True, idle_since=1.0), False),
+        (OPENAI["thread"], Terms(keep=[Keep("prod-*", {})]), True),
+        (OPENAI["thread"], Terms(judge=lambda _item: None), True),
+        (KINDS["langgraph"]["thread"], Terms(), False),
+        (KINDS["langgraph"]["assistant"], Terms(), True),
+    ],
+)
+def test_what_an_object_says_of_itself_may_protect_it(kind: Kind, terms: Terms, *, expected: bool) -> None:
+    assert expected == terms.protects(kind)

@@ -6,11 +6,10 @@ the provider, so nothing here assumes JSON, text or good manners.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 from typing import Any
 
 from lapse.log import redact
@@ -19,8 +18,7 @@ DETAIL = 300
 """The longest line that is made of an answer, in characters."""
 
 LONGEST_WAIT = 86400.0
-"""The longest Retry-After that is believed, in seconds."""
-
+"""The longest Retry-After that is followed, in seconds. What asks for more is a mistake, and must stop nobody else."""
 
 _REDIRECTION = 3  # the first digit of such statuses
 
@@ -34,9 +32,12 @@ class Reply:
         headers: Names in lower case.
         body: The beginning of the answer's body; without an answer, what happened, in words.
         failure: One word where there is no answer: ``timeout``, ``connect``, ``tls``, ``reset`` or
-            ``protocol``; where no request was made: ``credentials``, ``invalid`` or ``sunset``.
+            ``protocol``; where no request was made: ``credentials``, ``invalid``, ``sunset`` or ``late``, its claim's
+            time being over.
         sent: True if the provider may have seen the request.
         seconds: From the request's start to the body's end.
+        identity: Of the account and credential that this very request was made with; see ``Provider``.
+        sent_at: When it was begun, on this process' monotonic clock.
 
     """
 
@@ -46,6 +47,8 @@ class Reply:
     failure: str | None = None
     sent: bool = True
     seconds: float = 0.0
+    identity: str = ""
+    sent_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,18 @@ def complaint(reply: Reply) -> Complaint:
     """Return the message, code and type of an error body.
 
     Read are OpenAI's and Azure's ``{"error": {...}}``, ``{"error": "..."}``, FastAPI's ``{"detail": ...}``,
-    ``{"message": "..."}`` and plain text. A web page has no message.
+    ``{"message": "..."}`` and plain text. Beside a ``message``, an ``error`` that is no table is a code, as Aegra and
+    Node's frameworks write it. A web page has no message.
     """
     body = document(reply)
     if not body:
         # What begins like JSON and is none, or no object, is a broken answer and not somebody's words.
         return Complaint("" if reply.body.lstrip()[:1] in b'{["' else _text(reply.body))
     error = next((body[key] for key in ("error", "detail", "message") if body.get(key)), "")
+    beside = body.get("message")
+    if isinstance(beside, str) and beside and not isinstance(error, dict):
+        code = body.get("error")
+        return Complaint(beside, code if isinstance(code, str) and code != beside else "")
     if not isinstance(error, dict):
         return Complaint(error if isinstance(error, str) else json.dumps(error))
     return Complaint(*(error[key] if isinstance(error.get(key), str) else "" for key in ("message", "code", "type")))
@@ -128,55 +136,6 @@ def line(text: str) -> str:
     return single if len(single) <= DETAIL else single[: DETAIL - 1] + "…"
 
 
-# --- not-found texts
-
-_CHARACTERS = "A-Za-z0-9_.:=+-"
-# An id, quoted or bare. It is captured whole and compared, so that no id passes for a longer one's beginning.
-_QUOTE = "['\"`\u2018\u2019\u201c\u201d]"
-_AN_ID = f"(?:{_QUOTE}([{_CHARACTERS}]+){_QUOTE}|(?<![{_CHARACTERS}])([{_CHARACTERS}]+))"
-
-# How servers and gateways name a route they do not have; OpenAI's quotes the path, and so the id.
-_ROUTE = "invalid url"
-_SPECIFIC = 100  # a longer message says more than that something is missing
-_ROUTES = frozenset({"not found", "resource not found", "page not found", "404 page not found", "404 not found"})
-
-
-def names_missing(templates: Sequence[str], object_id: str, reply: Reply) -> bool:
-    """Return True if the message matches one of these not-found texts.
-
-    A text with ``{id}`` matches only if the message has exactly this id in its place; one without it matches
-    anywhere in the message. "Invalid URL (DELETE /v1/threads/thread_x)" matches none, whatever the texts are.
-    """
-    message = complaint(reply).message
-    if not message or message.lower().startswith(_ROUTE):
-        return False
-    return any(_matches(template, message, object_id) for template in templates if template.strip())
-
-
-def recogniser(object_id: str, reply: Reply) -> str | None:
-    """Return the not-found text that would recognise this message, where it is specific enough to be one."""
-    message = complaint(reply).message.strip()
-    route = message.lower().rstrip(".") in _ROUTES or message.lower().startswith(_ROUTE)
-    if not message or route or len(message) > _SPECIFIC or line(message) != message:
-        return None
-    return message.replace(object_id, "{id}")
-
-
-def _matches(template: str, message: str, object_id: str) -> bool:
-    if "{id}" not in template:
-        return template in message
-    return any(
-        all(quoted in {"", object_id} for quoted in found.groups("")[0::2])
-        and all(bare in {"", object_id} or bare.rstrip(".:") == object_id for bare in found.groups("")[1::2])
-        for found in _pattern(template).finditer(message)
-    )
-
-
-@lru_cache(maxsize=256)
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(_AN_ID.join(re.escape(part) for part in template.split("{id}")))
-
-
 def _text(body: bytes) -> str:
     """Return a body of text, or an empty string for a web page and for what is not text."""
     text = body.decode(errors="replace").strip()
@@ -189,7 +148,8 @@ def _is_page(body: bytes) -> bool:
 
 # --- Retry-After
 
-_NUMBER = re.compile(r"\s*(-?[0-9]{1,12}(?:\.[0-9]*)?)\s*")
+_NUMBER = re.compile(r"\s*(-?[0-9]{1,20}(?:\.[0-9]{0,9})?)\s*")
+_SHOWN = 40
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
@@ -197,20 +157,32 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
     ``retry-after-ms`` (milliseconds) goes before ``Retry-After`` (RFC 9110 10.2.3: seconds or a date). A date
     is counted from the answer's own Date, else from ``now``, seconds since 1970. The ``x-ratelimit-reset-*``
-    durations are not used: they say when a budget is full again, not when the next request may come.
+    durations are not used: they say when a budget is full again, not when the next request may come. What asks
+    for longer than ``LONGEST_WAIT`` counts as not said: ``odd_wait`` names it.
     """
+    seconds = _asked(headers, now)
+    return None if seconds is None or seconds > LONGEST_WAIT else max(seconds, 0.0)
+
+
+def odd_wait(headers: Mapping[str, str], now: float | None = None) -> str:
+    """Return what is wrong with an answer's Retry-After, for a person; empty if it was followed or is not there."""
+    text = next((headers[name] for name in ("retry-after-ms", "retry-after") if headers.get(name)), None)
+    if text is None or retry_after(headers, now) is not None:
+        return ""
+    return f"its Retry-After {text[:_SHOWN]!r} is no time of at most a day and is not followed"
+
+
+def _asked(headers: Mapping[str, str], now: float | None) -> float | None:
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds is not None:
-        return _bounded(milliseconds / 1000)
+        return milliseconds / 1000
     text = headers.get("retry-after")
     seconds = _number(text)
-    if seconds is None:
-        until, since = _date(text), _date(headers.get("date"))
-        since = now if since is None else since
-        if until is None or since is None:
-            return None
-        seconds = until - since
-    return _bounded(seconds)
+    if seconds is not None:
+        return seconds
+    until, since = _date(text), _date(headers.get("date"))
+    since = now if since is None else since
+    return None if until is None or since is None else until - since
 
 
 def _number(text: str | None) -> float | None:
@@ -224,7 +196,3 @@ def _date(text: str | None) -> float | None:
         return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, 0.0), LONGEST_WAIT)

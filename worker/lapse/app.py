@@ -33,7 +33,7 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-from lapse import keys, log, runtime
+from lapse import keys, log, runtime, wire
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat
@@ -226,6 +226,8 @@ app = start(os.environ, Path.cwd())
 def _check(role: str) -> None:
     try:
         app.host.check(role, broker=True)
+        if role == "worker":
+            wire.demand()
     except ConfigError as error:
         refuse(error)
     except Exception:  # noqa: BLE001 - nothing may start unchecked

@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lapse import guard
-from lapse.clocks import doubt
 from lapse.crew import Crew
 from lapse.means import Means
 from lapse.plans import Doomed
 from lapse.policy import Rule
-from lapse.protection import damage
 from lapse.run import Report, Run
+from lapse.sweep import sound
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 
@@ -47,12 +46,8 @@ async def _hand_all(
 async def _opened(run: Run) -> bool:
     """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
     means, rule = run.means, run.rule
-    if why := await doubt(means, rule.partition):
-        return run.ends(*why)
-    if trouble := await means.watch.look():
-        return run.ends("halted", trouble.detail)
-    if detail := await damage(means, rule.partition):
-        return run.ends("halted", detail)
+    if not await sound(run):
+        return False
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):

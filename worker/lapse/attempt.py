@@ -1,20 +1,23 @@
 """One attempt to delete one claimed id: what is asked of the provider, and what the answer makes of the claim."""
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from lapse import guard
+from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
+from lapse.deadline import Requests
 from lapse.deletion import delete
-from lapse.errors import RegistryUnavailable
+from lapse.errors import RegistryError
 from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome, Spend, Verdict
+from lapse.outcomes import Limited, Outcome, Spend, Verdict, cut_short
 from lapse.policy import Rule
 from lapse.proof import Proof
 from lapse.terms import Judge, Terms, active
@@ -77,24 +80,62 @@ class Attempts:
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
 
-    async def attempt(self, claim: Claim) -> Settled:
-        """Delete one claimed resource and decide what becomes of it; never raises."""
-        object_id = claim.resource.id
-        try:
-            if time.monotonic() > claim.begin_by or self._quiet() or self._means.stop.is_set() or self._means.flow.shut:
-                return self.unused(claim)
-            verdict = await self._proof.judge(object_id, await self._deleted(claim), claim.at)
-            await self._heed(object_id, verdict)
-        except Limited as reason:
-            verdict = Verdict(Outcome.LIMITED, detail=str(reason))
-        except asyncio.CancelledError:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came")
-        except RegistryUnavailable as error:
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=f"the registry was lost: {error}")
-        except Exception as error:
-            log.exception("deletion.failed", id=object_id, **named(self._rule.partition))
-            verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
+    async def attempt(self, claim: Claim) -> Settled | Absent:
+        """Delete one claimed resource and decide what becomes of it, or say that it was not found; never raises."""
+        with Requests(claim.deadline) as requests:
+            try:
+                if self._over(claim) or self._means.flow.shut:
+                    return self.unused(claim)
+                verdict = await self._deleted(claim)
+                if verdict.outcome is Outcome.ALREADY_GONE:
+                    return Absent(claim, verdict)
+                if verdict.outcome is Outcome.DELETED:
+                    return await self._confirmed(claim, verdict)
+                verdict = await self._proof.probed(claim, verdict)
+                await self._heed(claim.resource.id, verdict)
+            except Limited as reason:
+                verdict = Verdict(Outcome.LIMITED, detail=str(reason))
+            except asyncio.CancelledError:
+                verdict = cut_short("the worker ended before an answer came", deleting=requests.deleting)
+            except RegistryError as error:
+                verdict = cut_short(f"the registry was lost: {error}", deleting=requests.deleting)
+            except Exception as error:
+                log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
+                verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__)
         return guard.settlement(claim, verdict, outage=self._means.flow.shut)
+
+    async def _confirmed(self, claim: Claim, verdict: Verdict) -> Settled:
+        """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
+        settled = guard.settlement(claim, verdict)
+        try:
+            await self._proof.probed(claim, verdict)
+            await self._heed(claim.resource.id, verdict)
+        except (Limited, RegistryError) as error:
+            log.warning("verdict.unheeded", id=claim.resource.id, error=str(error), **named(self._rule.partition))
+        return settled
+
+    async def resolve(self, absent: Sequence[Absent]) -> list[Settled]:
+        """Decide what becomes of claims whose ids were not found; never raises."""
+        try:
+            verdicts = await self._proof.absences.resolve(absent)
+        except RegistryError as error:
+            verdicts = [unproven(one.verdict, f"the registry was lost: {error}") for one in absent]
+        except Exception as error:
+            log.exception(
+                "absence.failed", ids=[one.claim.resource.id for one in absent], **named(self._rule.partition)
+            )
+            verdicts = [unproven(one.verdict, type(error).__name__) for one in absent]
+        for one, verdict in zip(absent, verdicts, strict=True):
+            with contextlib.suppress(RegistryError):  # what an answer means beyond its id waits for the next one
+                await self._heed(one.claim.resource.id, verdict)
+        if self._proof.absences.inconsistent:
+            self.halted = self.halted or "inconsistent_absence"
+        return [guard.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
+
+    def _over(self, claim: Claim) -> bool:
+        """Return True if no further request for a claim is to begin."""
+        late = time.monotonic() >= claim.deadline.begin_by
+        return late or self._quiet() or self._means.stop.is_set()
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""
@@ -107,8 +148,9 @@ class Attempts:
         if claim.by == "orphan":
             terms = replace(terms, judge=self.recheck)
         verdict = await self._seen_active(claim.resource.id, terms) or await delete(
-            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family
-        )
+            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family,
+            invented=self._means.invented,
+        )  # fmt: skip
         return replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
 
     async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
@@ -126,10 +168,9 @@ class Attempts:
 
     def _spender(self, claim: Claim) -> Purse:
         async def spend(requests: int) -> None:
-            left = claim.begin_by - time.monotonic()
-            if left <= 0 or self._quiet() or self._means.stop.is_set():
+            if self._over(claim):
                 raise Limited("no further request is to be sent for this claim")
-            await self._means.flow.spend(requests, within=left)
+            await self._means.flow.spend(requests, within=claim.deadline.begin_by - time.monotonic())
 
         return Purse(spend)
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from lapse import belonging, guard
 from lapse.answers import Reply, document
+from lapse.deadline import Requests
 from lapse.deletion import delete
 from lapse.heeding import heed
 from lapse.keys import ID
@@ -22,9 +23,21 @@ from lapse.ledger import Claim
 from lapse.listing import MAX_PAGES, read_object, read_page
 from lapse.means import Means
 from lapse.model import Partition, Resource
-from lapse.outcomes import Limited, Outcome, Spend, Verdict, classify_read, exists, limited, taken_out, unconfirmed
+from lapse.outcomes import (
+    Limited,
+    Outcome,
+    Spend,
+    Verdict,
+    classify_read,
+    cut_short,
+    exists,
+    limited,
+    taken_out,
+    unconfirmed,
+)
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
+from lapse.recorder import Recorder
 from lapse.terms import Terms, follows, named_inside
 
 STAYS = frozenset({"foreign", "held", "used", "kept", "quarantined", "observed", "active"})
@@ -49,7 +62,9 @@ class Cascade:
         """Return what this sweep knows of whether absences of a kind can be believed."""
         if partition.kind not in self._proofs:
             means, kind = self.means, self.means.provider.kinds[partition.kind]
-            self._proofs[partition.kind] = Proof(means.ledger, means.provider, means.flow, kind, partition)
+            self._proofs[partition.kind] = Proof(
+                means, kind, partition, lenient=kind.native_expiry, quiet=means.stop.is_set
+            )
         return self._proofs[partition.kind]
 
     async def closed(self) -> None:
@@ -199,7 +214,7 @@ class Family:
 
         async def claim(stamped: str = "") -> tuple[str, Claim | None]:
             return await means.ledger.claim_child(
-                child, rules, going, means.settings.lease, self.claim.begin_by,
+                child, rules, going, means.settings.lease, self.claim.deadline,
                 since=self.claim.at, stamped=stamped, expected=means.watch.expected(),
             )  # fmt: skip
 
@@ -227,26 +242,20 @@ class Family:
         partition = Partition(resource.provider, resource.kind, claim.policy)
         proof = self.cascade.proof(partition)
         ended: asyncio.CancelledError | None = None
-        try:
-            verdict = await self._deleted(parent, child, claim, going)
-            verdict = await proof.judge(resource.id, verdict, claim.due)
-            await heed(means, partition, proof, resource.id, verdict)
-        except Limited as reason:
-            verdict = limited(reason)
-        except asyncio.CancelledError as error:
-            verdict, ended = (
-                Verdict(Outcome.ERROR, unknown=True, detail="the worker ended before an answer came"),
-                error,
-            )
+        with Requests(claim.deadline) as requests:
+            try:
+                verdict = await self._deleted(parent, child, claim, going)
+                verdict = await proof.judge(claim, verdict)
+                await heed(means, partition, proof, resource.id, verdict)
+            except Limited as reason:
+                verdict = limited(reason)
+            except asyncio.CancelledError as error:
+                verdict, ended = cut_short("the worker ended before an answer came", deleting=requests.deleting), error
         settled = guard.settlement(claim, verdict)
-        counters = means.provider.drain_tally(resource.kind).get(resource.kind, {})
-        refused = await means.ledger.settle(
-            partition, means.provider.identity, [settled], counters, means.settings.max_attempts,
-            listable=means.provider.kinds[resource.kind].listable,
-        )  # fmt: skip
+        recorded = await Recorder(means, partition, None).record([settled])
         if ended:
             raise ended
-        return verdict, "refused" if refused else settled.act
+        return verdict, "refused" if recorded.refused else settled.act
 
     async def _deleted(self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]) -> Verdict:
         means, kind = self.cascade.means, self.cascade.means.provider.kinds[claim.resource.kind]
@@ -262,7 +271,10 @@ class Family:
             await self.spend(1)  # the DELETE's own
             return verdict
 
-        return await delete(means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner)
+        return await delete(
+            means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner,
+            invented=means.invented,
+        )  # fmt: skip
 
     async def _taken_out(self, parent: Kind, parent_id: str, path: str, object_id: str) -> Verdict | None:
         """Take a child out of its parent's list, or that would go on counting it; return what went wrong, or None."""
@@ -273,7 +285,15 @@ class Family:
 
 
 _PARENTS_TOO = frozenset(
-    {Outcome.ERROR, Outcome.UNCONFIRMED, Outcome.LIMITED, Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED}
+    {
+        Outcome.ERROR,
+        Outcome.UNCONFIRMED,
+        Outcome.LIMITED,
+        Outcome.AUTH,
+        Outcome.FORBIDDEN,
+        Outcome.QUOTA,
+        Outcome.RATE_LIMITED,
+    }
 )
 
 

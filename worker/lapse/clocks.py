@@ -37,7 +37,7 @@ def wall() -> int:
 
 
 def date_of(reply: Reply) -> int | None:
-    """Return the ``Date`` of an answer in milliseconds (RFC 9110 section 6.6.1), or None without one that can be read."""
+    """Return the ``Date`` of an answer in milliseconds (RFC 9110 section 6.6.1), or None if it says none."""
     try:
         return round(parsedate_to_datetime(reply.headers.get("date", "")).timestamp() * 1000)
     except ValueError:

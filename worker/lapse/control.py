@@ -19,7 +19,8 @@ class Halt:
     """A state in which nothing of a scope is deleted until an operator answers.
 
     ``policy`` is ``*`` for a whole (provider, kind). ``plan`` is set where ``lapse approve`` answers it; all others
-    need ``lapse resume --reason``. ``since`` is in registry milliseconds.
+    need ``lapse resume --reason``. ``since`` is in registry milliseconds, as is ``began``: since when what it is about
+    went on, where that is known.
     """
 
     provider: str
@@ -29,6 +30,7 @@ class Halt:
     detail: str
     since: int
     plan: str | None = None
+    began: int | None = None
 
 
 _COPY = "paused|"
@@ -60,13 +62,23 @@ class Control:
         (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "created")])
         return int(stored)
 
+    async def rolled_back(self) -> int:
+        """Return when an operator accepted an older state of the registry, in registry milliseconds; 0 for never."""
+        (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "rolled_back")])
+        return int(stored or 0)
+
     async def now(self) -> int:
         """Return Redis TIME in milliseconds."""
         ((seconds, micros),) = await self._carrier.run([("TIME",)])
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def pause(
-        self, scope: str, reason: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()
+        self,
+        scope: str,
+        reason: str,
+        by: str | None = None,
+        *,
+        slots: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Stop everything of a scope: ``*``, a provider, ``provider/kind`` or ``provider/kind/policy``.
 
@@ -89,7 +101,7 @@ class Control:
         return bool(removed)
 
     async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
-        """Return the scopes of pauses that nobody took back and that are gone; of those that cover a partition, if given."""
+        """Return the scopes of pauses that are gone and that nobody took back; those that cover a partition, if given."""
         there, copies = await self._switches()
         return _lost(there, copies, partition)
 
@@ -149,7 +161,10 @@ class Control:
                 await self._carrier.write(("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}"))
         if reason == ROLLED_BACK:
             # As young as a new registry: what it no longer knows must not make anything look unreferenced.
-            await self._carrier.write(("HINCRBY", key, "sequence", REWIND), ("HSET", key, "created", now))
+            await self._carrier.write(
+                ("HINCRBY", key, "sequence", REWIND),
+                ("HSET", key, "created", now, "rolled_back", now),
+            )
         if reason == CLOCK:
             await self._carrier.write(("HSET", key, "at", now, "clock_accepted", now))
 
@@ -163,7 +178,13 @@ class Control:
         return _covering(partition, await self.pauses())
 
     async def halt(
-        self, partition: Partition, reason: str, detail: str, *, whole_kind: bool = False, plan: str | None = None
+        self,
+        partition: Partition,
+        reason: str,
+        detail: str,
+        *,
+        whole_kind: bool = False,
+        plan: str | None = None,
     ) -> bool:
         """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
@@ -174,7 +195,13 @@ class Control:
             await self._carrier.write(("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1))
             await self._restart_step(partition)
             await self._audit(
-                partition.provider, partition.kind, "halted", policy=policy, reason=reason, detail=detail, actor="lapse"
+                partition.provider,
+                partition.kind,
+                "halted",
+                policy=policy,
+                reason=reason,
+                detail=detail,
+                actor="lapse",
             )
         return bool(new)
 
@@ -203,7 +230,8 @@ class Control:
             for field, stored in _pairs(flat):
                 policy, reason = field.decode().split("|")
                 seen = json.loads(stored)
-                found.append(Halt(provider, kind, policy, reason, seen["detail"], seen["since"], seen.get("plan")))
+                at = (provider, kind, policy, reason)
+                found.append(Halt(*at, seen["detail"], seen["since"], seen.get("plan"), seen.get("began")))
         return sorted(found, key=lambda halt: halt.since)
 
     async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
@@ -211,7 +239,13 @@ class Control:
         slot = keys.slot(self._namespace, halt.provider, halt.kind)
         await self._carrier.run([("HDEL", slot + keys.HALTS, f"{halt.policy}|{halt.reason}")])
         await self._audit(
-            halt.provider, halt.kind, "resumed", policy=halt.policy, reason=halt.reason, why=why, actor=by or actor()
+            halt.provider,
+            halt.kind,
+            "resumed",
+            policy=halt.policy,
+            reason=halt.reason,
+            why=why,
+            actor=by or actor(),
         )
 
     async def publish(self, fields: Mapping[str, str | int]) -> None:

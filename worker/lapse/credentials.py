@@ -32,12 +32,9 @@ class Credential:
         """Return the key to try again with after a 401, or None: a key does not expire."""
         return None
 
-    def principal(self) -> str:
-        """Return what proofs hold for as long as it stays the same; empty while there is no key."""
-        try:
-            return self.key()
-        except NoCredential:
-            return ""
+    def principal(self, key: str) -> str:
+        """Return whom a request with this key was made for: a key stands for nobody but itself."""
+        return key
 
     async def aclose(self) -> None:
         """Do nothing: there is nothing open."""

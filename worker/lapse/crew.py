@@ -1,17 +1,24 @@
-"""The hands of a sweep: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms."""
+"""The hands of a sweep: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms.
+
+A claim whose id was not found waits, without a hand, for what proves it: until nothing else is in flight, 50 wait, or
+5 s have passed.
+"""
 
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
+from lapse.absence import Absent
 from lapse.ledger import Claim, Settled
 
 BATCH = 50
 LINGER = 0.05
 PATIENCE = 5.0  # for requests in flight when a sweep has to end
+ABSENT_WAIT = 5.0  # seconds
+ABSENT_MOST = 2 * BATCH  # claims that wait before no more are taken
 
 
 class Crew:
@@ -23,17 +30,23 @@ class Crew:
     def __init__(
         self,
         hands: int,
-        work: Callable[[Claim], Awaitable[Settled]],
+        work: Callable[[Claim], Awaitable[Settled | Absent]],
         record: Callable[[list[Settled]], Awaitable[None]],
         unused: Callable[[Claim], Settled],
+        resolve: Callable[[Sequence[Absent]], Awaitable[list[Settled]]],
     ) -> None:
         self._hands = hands
         self._work = work
         self._record = record
         self._unused = unused
+        self._resolve = resolve
         self._queue: deque[Claim] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._done: list[Settled] = []
+        self._absent: list[Absent] = []
+        self._quiet = asyncio.Event()
+        self._resolver = asyncio.create_task(self._keep_resolving())
+        self._leaving = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._enough = asyncio.Event()
@@ -53,11 +66,18 @@ class Crew:
 
     @property
     def idle(self) -> bool:
-        """True if nothing is in flight and nothing waits to be recorded."""
-        return not self._running and not self._queue and not self._done
+        """True if nothing is in flight, and nothing waits for a proof or to be recorded."""
+        return not self._running and not self._queue and not self._done and not self._absent
 
     def room(self) -> int:
-        """Return how many more claims keep every hand busy while the next ones are fetched."""
+        """Return how many more claims keep every hand busy while the next ones are fetched.
+
+        None while more than a batch waits to be recorded: Redis does not take outcomes, and more would wait.
+        """
+        if self._recorder.done():
+            self._recorder.result()  # nobody records any more: what ended that ends the sweep
+        if len(self._absent) >= ABSENT_MOST or len(self._done) > BATCH:
+            return 0
         return max(0, 2 * self._hands - len(self._queue) - len(self._running))
 
     async def vacancy(self, within: float) -> None:
@@ -99,6 +119,9 @@ class Crew:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        self._leaving = True
+        self._quiet.set()
+        await self._resolver
         self._ending = True
         self._news.set()
         self._enough.set()
@@ -109,7 +132,12 @@ class Crew:
             claim = self._queue.popleft()
             if len(self._queue) <= self._hands // 2:
                 self._room.set()
-            self._done.append(await self._work(claim))
+            outcome = await self._work(claim)
+            if isinstance(outcome, Absent):
+                self._absent.append(outcome)
+                self._quiet.set()
+                continue
+            self._done.append(outcome)
             self._news.set()
             if len(self._done) >= BATCH:
                 self._enough.set()
@@ -119,7 +147,29 @@ class Crew:
         self._begin()  # claims may have come between a hand's last look and its end
         if not self._running:
             self._enough.set()
+            self._quiet.set()
         self._room.set()
+
+    async def _keep_resolving(self) -> None:
+        while not (self._leaving and not self._absent):
+            await self._quiet.wait()
+            await self._others()
+            batch = self._absent[:BATCH]
+            if batch:
+                self._done += await self._resolve(batch)
+                del self._absent[: len(batch)]
+                self._news.set()
+            self._room.set()
+            if not self._absent and not self._leaving:
+                self._quiet.clear()
+
+    async def _others(self) -> None:
+        """Let others join what waits for a proof, as long as anything is in flight: one proof serves all of them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ABSENT_WAIT):
+                while self._running and len(self._absent) < BATCH and not self._leaving:
+                    self._quiet.clear()
+                    await self._quiet.wait()
 
     async def _keep_recording(self) -> None:
         while not (self._ending and not self._done):

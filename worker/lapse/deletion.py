@@ -5,8 +5,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lapse.absences import ABSENT
+from lapse.answers import Reply, line
+from lapse.invented import Invented
 from lapse.kinds import Kind
-from lapse.listing import MAX_PAGES, cut, read_page
+from lapse.listing import MAX_PAGES, Page, less, read_page
 from lapse.looking import look
 from lapse.outcomes import (
     Limited,
@@ -18,8 +21,10 @@ from lapse.outcomes import (
     classify_read,
     limited,
     unconfirmed,
+    unreadable,
 )
 from lapse.providers import Provider
+from lapse.renaming import confirms_another
 from lapse.terms import Terms
 
 Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
@@ -32,8 +37,9 @@ _FREE = Terms()
 
 
 async def delete(
-    provider: Provider, kind: Kind, object_id: str, *, terms: Terms = _FREE, spend: Spend, family: Family | None = None
-) -> Verdict:
+    provider: Provider, kind: Kind, object_id: str, *, terms: Terms = _FREE, spend: Spend, family: Family | None = None,
+    invented: Invented | None = None,
+) -> Verdict:  # fmt: skip
     """Delete one resource and return what came of it.
 
     Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left that should go.
@@ -46,6 +52,7 @@ async def delete(
         spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
             raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
         family: Deletes its children, given what it says of itself; None leaves them alone.
+        invented: Where ids are opaque: whether the server says of an invented one that it is not there.
 
     """
     sight = await look(provider, kind, object_id, terms, spend)
@@ -61,7 +68,20 @@ async def delete(
         if verdict:
             return replace(verdict, items=confirmed)
     reply = await provider.delete(kind, object_id)
-    return replace(classify(kind, object_id, reply, provider.recognisers), items=confirmed)
+    verdict = classify(kind, object_id, reply, provider.recognisers)
+    if provider.opaque and confirms_another(kind, object_id, reply):
+        verdict = await _believed(verdict, kind, object_id, invented, spend)
+    return replace(verdict, items=confirmed)
+
+
+async def _believed(verdict: Verdict, kind: Kind, object_id: str, invented: Invented | None, spend: Spend) -> Verdict:
+    """Return a confirmation under another id as one, if this server does not confirm what never existed."""
+    try:
+        if invented and await invented.missing(kind, object_id, spend):
+            return replace(verdict, outcome=Outcome.DELETED, unknown=False, detail="")
+    except Limited as reason:
+        return replace(verdict, detail=line(f"{verdict.detail}; no invented id was asked for: {reason}"))
+    return replace(verdict, detail=line(f"{verdict.detail}; this server confirms invented ids too"))
 
 
 @dataclass(slots=True)
@@ -90,22 +110,44 @@ class _Emptying:
                 return limited(reason)
             reply = await self.provider.items(self.kind, self.object_id, size)
             page = read_page(self.child, reply)
-            if page is None and cut(reply) and size > 1:
-                size //= 10
+            if page is None and (smaller := less(reply, size)):
+                size = smaller
                 continue
             if page is None:
-                verdict = classify_read(self.kind, self.object_id, reply, self.provider.recognisers)
-                # Gone already: what that means for the resource is for its own DELETE to say.
-                return None if verdict.outcome is Outcome.ALREADY_GONE else verdict
-            if not page.items:
-                return None if page.last else unconfirmed(reply, "with an empty page that says there are more")
+                return await self._unlisted(reply)
+            if page.last and not page.size:
+                return None
             left = [item.id for item in page.items if item.id not in self._done]
-            if not left:
-                return unconfirmed(reply, f"still lists {len(page.items)} deleted {self.child.plural}")
+            if page.strange or not left:
+                return unconfirmed(reply, self._stuck(page))
             await self._delete_all(left)
             if self._stop:
                 return self._stop
         return Verdict(Outcome.UNCONFIRMED, detail=f"more than {MAX_PAGES} pages of {self.child.plural}")
+
+    def _stuck(self, page: Page) -> str:
+        """Return what is wrong with a page of which nothing, or not all, can be deleted."""
+        if page.strange:
+            return f"lists {self.child.plural} that no request could name: {page.strange[0]!r}"
+        if not page.items:
+            return "with an empty page that says there are more"
+        return f"still lists {len(page.items)} deleted {self.child.plural}"
+
+    async def _unlisted(self, reply: Reply) -> Verdict | None:
+        """Return what is wrong where the list is missing; None if the object is: its own DELETE says what that means.
+
+        A list may say so in words that a DELETE does not use. Where the object cannot be read either, it has no items
+        that could be left behind.
+        """
+        verdict = classify_read(self.kind, self.object_id, reply, self.provider.recognisers)
+        if unreadable(verdict) and self.kind.witness:
+            try:
+                await self.spend(1)
+            except Limited as reason:
+                return limited(reason)
+            own = await self.provider.read(self.kind, self.object_id)
+            return None if own.status in ABSENT else verdict
+        return None if verdict.outcome is Outcome.ALREADY_GONE else verdict
 
     async def _delete_all(self, item_ids: Sequence[str]) -> None:
         rest = iter(item_ids)

@@ -119,9 +119,9 @@ class Entra:
             other = await self._fetch()
             return None if other.token == refused else other.token
 
-    def principal(self) -> str:
-        """Return tenant and client: of the token, or until there is one as the environment names them."""
-        claims = _claims(self._token.token) if self._token else {}
+    def principal(self, token: str) -> str:
+        """Return tenant and client: of the token, or as the environment names them where it does not say."""
+        claims = _claims(token)
         tenant = claims.get("tid") or self._environ.get("AZURE_TENANT_ID", "")
         client = claims.get("appid") or claims.get("azp") or self._environ.get("AZURE_CLIENT_ID", "")
         return f"entra\n{tenant}\n{client}"

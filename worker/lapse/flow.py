@@ -21,6 +21,10 @@ SHORT_WAIT = 1.0
 ROOM_FOR_WHEN_UNLIMITED = 1_000_000
 
 
+# No failure, and no sign that the provider works: a login page is an answer too.
+_SAYS_NOTHING = frozenset({Outcome.LIMITED, Outcome.RATE_LIMITED, Outcome.FORBIDDEN, Outcome.UNCONFIRMED})
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """How many requests may be sent now; if none, seconds until the next and why: rate, retry_after or breaker."""
@@ -60,6 +64,8 @@ class Flow:
         granted, wait, why = (await self._carrier.carry([call]))[0]
         if why == b"probe":
             self._probing = True
+        if wanted > 0 and granted:
+            self._shut_until = 0.0  # whatever was heard before, an operator may have ended
         return Grant(int(granted), wait / 1000, why.decode())
 
     async def give_back(self, unused: int) -> None:
@@ -102,7 +108,7 @@ class Flow:
             self._failing = True
             weight = 1 if verdict.status in {None, 502, 503, 504} else ID_ERROR_WEIGHT
             return await self._block(OUTAGE_PAUSE, "failed", weight)
-        if verdict.outcome in {Outcome.LIMITED, Outcome.RATE_LIMITED}:
+        if verdict.outcome in _SAYS_NOTHING:
             self._probing = False
             return None
         return await self.answered()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from lapse import durations
 from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
-from lapse.memory import UNFIT
+from lapse.memory import DAMAGED, UNFIT
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
 from lapse.terms import Terms, follows, named_inside
@@ -17,7 +17,11 @@ BACKOFF_LONGEST = 3600.0
 BUSY_AGAIN = 30.0
 KEPT_AGAIN = 6 * 3600.0
 UNPROVEN_AGAIN = 60.0
+FORBIDDEN_AGAIN = 60.0
+ODD_AGAIN = 60.0
 OUTAGE_AGAIN = 10.0
+NO_ANSWER = frozenset({None, 502, 503, 504})
+"""Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
 CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 
 
@@ -164,7 +168,41 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         active=None if verdict.active_at is None else round(verdict.active_at * 1000),
         left=verdict.left,
         extra=verdict.extra,
+        identity=verdict.identity or None,
+        seen=_seen(verdict),
+        believed=verdict.believed,
+        at=claim.at,
+        good=verdict.outcome in _GOOD and not verdict.by_read,
+        doubt=_doubt(verdict, outage=outage),
     )
+
+
+def unbelieved(settled: Settled) -> Settled:
+    """Return an absence as the registry recorded it where it was one too many: not proven, and backed off."""
+    return replace(settled, act="retry", outcome=Outcome.UNPROVEN, reason="unproven")
+
+
+def _seen(verdict: Verdict) -> str | None:
+    if verdict.present or verdict.outcome is Outcome.DELETED:
+        return "present"
+    return "absent" if verdict.outcome in {Outcome.UNPROVEN, Outcome.ALREADY_GONE} else None
+
+
+_GOOD = frozenset({Outcome.DELETED, Outcome.ALREADY_GONE})
+
+
+def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
+    """Return what others may be told too: ``answer`` (one without sense), ``failure``, ``error``, ``outage``.
+
+    None: it is this id's own.
+    """
+    if outage:
+        return "outage" if verdict.outcome is Outcome.ERROR else None
+    if verdict.outcome is Outcome.INVALID:
+        return None if verdict.named or verdict.status is None else "answer"
+    if verdict.outcome is Outcome.ERROR:
+        return "failure" if verdict.status in NO_ANSWER else "error"
+    return "answer" if verdict.outcome in {Outcome.FORBIDDEN, Outcome.UNCONFIRMED} else None
 
 
 _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
@@ -184,6 +222,11 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str 
             # A request that never left says nothing about this id.
             counted = verdict.unknown or verdict.status is not None
             return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
+        case Outcome.FORBIDDEN:
+            return "retry", max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"
+        case Outcome.RATE_LIMITED if verdict.odd:
+            # Others first: what one id is told may not hold up those behind it.
+            return "retry", ODD_AGAIN, False, "rate_limited"
         case Outcome.CONFLICT:
             return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"  # noqa: S311 - jitter
         case outcome:
@@ -194,6 +237,20 @@ def backoff(attempts: int) -> float:
     """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
     longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
     return longest * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+
+
+def refused(status: str) -> tuple[str, str]:
+    """Return how a sweep ends whose claim was refused, and why in words."""
+    return {
+        "limited": ("limited", "max_deletions or ramp"),
+        "halted": ("halted", ""),
+        "superseded": ("refused", "other rules are in force"),
+        "lost": ("refused", "the registry is not the one that this was decided under"),
+        "clock": ("refused", "the claim came too late"),
+        "breaker": ("breaker", "all ids of this kind are answered alike: its breaker is open"),
+        "damaged": ("halted", DAMAGED),
+        "audit": ("limited", "the audit stream is full: its sink does not take records"),
+    }[status]
 
 
 def requests(rule: Rule, kind: Kind, ids: int, extra: float | None = None) -> int:

@@ -12,7 +12,7 @@ from types import FrameType
 
 import structlog
 
-from lapse import entra, preflight, watch
+from lapse import entra, outbox, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.seal import open_seal
@@ -151,9 +151,19 @@ class Host:
         if role == "worker":
             entra.demand(self.config.accounts.values())
             open_seal(self.config.audit.key_file)
+            self._check_outbox()
         preflight.start(self.registry.url, self.config)
         self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True
+
+    def _check_outbox(self) -> None:
+        """Say where confirmations go that Redis does not take, or that they would be lost with this process."""
+        folder = outbox.folder_of(self.config.sweep.outbox, self.environ)
+        if folder is None:
+            log.warning("outbox.missing", fix=outbox.FIX)
+            return
+        outbox.check(folder)
+        log.info("outbox.in_use", folder=str(folder))
 
     def _tell_what_needs_a_restart(self, config: Config) -> None:
         at_start = self.config

@@ -44,6 +44,7 @@ REFERENCED = "referenced"  # hash: id -> when last named in a uses
 LEAVING = "leaving"  # hash: edge -> who is about to remove it
 RELEASED = "released"  # hash: source id -> edges still to remove in other slots
 TOMBSTONES = "tombstones"  # sorted set: settled ids: when
+DELETED = "deleted"  # sorted set: ids whose deletion was confirmed: when, and under which claim
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
 PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
@@ -54,9 +55,12 @@ AUDIT = "audit"  # stream: intents and outcomes
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
+BATCH = "batch"  # then a batch's name; text with a Redis TTL: the reply to it
+SETTLING = "settling"  # then a batch's name; hash with a Redis TTL: how far recording it has come
+PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
 SLOT_KEYS = (
-    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
-    PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
+    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, BATCH, SETTLING,
 )  # fmt: skip
 
 

@@ -1,20 +1,20 @@
 """The worker's view of the registry: survey, claim, settle. Each is one script, one round trip."""
 
 import json
-import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse import codec, keys
+from lapse import codec, keys, leasing
 from lapse.aio import Carrier
 from lapse.commands import Commands
+from lapse.deadline import Deadline
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.release import Release
 from lapse.scripts import Call
+from lapse.settling import said
 
 UNLIMITED = -1
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
@@ -28,8 +28,8 @@ UNCHECKED: Expected = ("", "", "")
 class Claim:
     """A due resource leased to this worker.
 
-    ``due``, and ``at``, when it was leased, are in registry milliseconds; ``by`` is the rule that made it due; no
-    request for it may begin after ``begin_by``, on this process' monotonic clock.
+    ``due``, and ``at``, when it was leased, are in registry milliseconds; ``by`` is the rule that made it due;
+    ``deadline`` says until when requests for it may be sent.
     """
 
     resource: Resource
@@ -39,7 +39,7 @@ class Claim:
     by: str
     attempts: int
     after_unknown: bool
-    begin_by: float
+    deadline: Deadline
     at: int = 0
 
 
@@ -48,7 +48,7 @@ class Claims:
     """A batch.
 
     ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
-    is full), lost (not the epoch that was expected), clock (not the time).
+    is full), lost (not the epoch that was expected), clock (not the time), breaker (this kind's is open).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
     end only if nothing was parked. ``left``: ids of a plan that are not as they were, and why.
     """
@@ -64,7 +64,12 @@ class Claims:
 class Settled:
     """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
 
-    ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds.
+    ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
+    the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
+    an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds. ``good``:
+    its DELETE was confirmed, or recognised as that of something absent. ``doubt``: ``answer``, ``failure`` or ``error``
+    where all of the kind may get the same, ``outage`` where everything does: it counts as this id's only by what others
+    get.
     """
 
     id: str
@@ -74,6 +79,10 @@ class Settled:
     act: str
     outcome: Outcome
     delay: int = 0
+    identity: str | None = None
+    seen: str | None = None
+    believed: bool = False
+    at: int = 0
     counted: bool = False
     unknown: bool = False
     reason: str | None = None
@@ -84,6 +93,8 @@ class Settled:
     active: int | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0
+    good: bool = False
+    doubt: str | None = None
 
     def stored(self) -> dict[str, Any]:
         """Return the fields that say something: a script reads a null as a value."""
@@ -91,6 +102,19 @@ class Settled:
         return {
             name: value for name, value in fields if value is not None and value is not False and value not in ("", {})
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What of a batch is not as it was said.
+
+    ``refused``: ids whose lease another worker had taken over. ``unbelieved``: ids that were not found, and were one
+    too many: they wait, and their policy is halted. ``unrecordable``: ids whose outcome Redis refuses for good.
+    """
+
+    refused: tuple[str, ...] = ()
+    unbelieved: tuple[str, ...] = ()
+    unrecordable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +156,7 @@ class Ledger:
         self.worker = worker
         self.host = host or worker
         self._max_pending = max_pending
-        self._commands = Commands(namespace, None)
+        self.commands = Commands(namespace, None)
 
     async def adopt(self, rule: Rule, epoch: str = "") -> str:
         """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded).
@@ -170,52 +194,55 @@ class Ledger:
         self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False, expected: Expected = UNCHECKED
     ) -> Claims:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         call = self.on(
             rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, leasing.name(),
+            parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_orphans(
         self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], *, alone: bool, expected: Expected = UNCHECKED
     ) -> Claims:
         """Lease orphan candidates: id -> when first seen. What was named, held or touched since then is refused."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
             rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, parse=lambda reply: _claims(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, leasing.name(),
+            parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_purged(
         self, partition: Partition, sweep: SweepSection, ids: Sequence[str], actor: str, *, expected: Expected
     ) -> Claims:
         """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         call = self.on(
             partition, "claim_purged", codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
-            self._max_pending, codec.dump(actor), *expected,
-            parse=lambda reply: _planned(partition, reply, begin_by),
+            self._max_pending, codec.dump(actor), *expected, leasing.name(),
+            parse=lambda reply: _planned(partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_planned(
         self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool,
         expected: Expected = UNCHECKED,
     ) -> Claims:  # fmt: skip
         """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
-        begin_by = time.monotonic() + sweep.lease / 2
+        deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
         call = self.on(
             rule.partition, "claim_planned", rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, plan, parse=lambda reply: _planned(rule.partition, reply, begin_by),
+            *self._room(rule, sweep), *expected, plan, leasing.name(),
+            parse=lambda reply: _planned(rule.partition, reply, deadline),
         )  # fmt: skip
-        return (await self.carrier.carry([call]))[0]  # type: ignore[no-any-return]
+        return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_child(
-        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, begin_by: float,
+        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, deadline: Deadline,
         *, since: int, stamped: str = "", expected: Expected = UNCHECKED,
     ) -> tuple[str, Claim | None]:  # fmt: skip
         """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
@@ -225,21 +252,21 @@ class Ledger:
             rules: What its policies say, by name, and the parent's pace: as ``claim_child.lua`` takes it.
             going: What goes with it: these uses do not protect it. The parent is the last.
             lease: Seconds.
-            begin_by: The parent's: no request begins later.
+            deadline: The parent's: it ends before the child's own lease does.
             since: Registry milliseconds; a use of it from then on lets it live.
             expected: As for ``claim``.
             stamped: The policy in the stamp of one that is not registered.
 
         """
         sources = codec.dump([codec.edge_text(source) for source in going])
-        call = self._commands.call(
+        call = self.commands.call(
             "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
-            self._max_pending, since, *expected, parse=list,
+            self._max_pending, since, *expected, leasing.name(), parse=list,
         )  # fmt: skip
-        status, now, token, policy, attempts, unknown = (await self.carrier.carry([call]))[0]
+        status, now, token, policy, attempts, unknown = await leasing.lease(self.carrier, call, deadline)
         if _text(status) != "granted":
             return _text(status), None
-        claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, begin_by, now)
+        claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, deadline, now)
         return "granted", claim
 
     async def users(self, target: Resource, kind: str, limit: int) -> list[str]:
@@ -266,41 +293,41 @@ class Ledger:
         return (await self.carrier.run([("ZSCORE", key, child.id)]))[0] is not None
 
     async def settle(
-        self, partition: Partition, identity: str, settled: Sequence[Settled], counters: Mapping[str, int],
-        attempts: int, *, listable: bool, batch: str | None = None,
-    ) -> list[str]:  # fmt: skip
-        """Record outcomes and counters in one step; return the ids whose lease another worker had taken over.
+        self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
+        **more: Any,  # noqa: ANN401 - those of ``said``
+    ) -> Recorded:  # fmt: skip
+        """Record outcomes and counters in one step, and once; see ``settling.said`` and ``record``."""
+        return await self.record(partition, said(self.worker, settled, counters, attempts, **more))
 
-        ``batch`` names it: what is sent again under a name within ten minutes is not recorded twice.
+    async def record(self, partition: Partition, batch: Mapping[str, Any]) -> Recorded:
+        """Record a batch; return what was not recorded as it was said.
+
+        Raises:
+            RegistryUnavailable: no answer; it may be recorded, and sending it again changes nothing then.
+            RegistryRefused: Redis said no.
+
         """
-        said = {
-            "batch": batch or secrets.token_hex(8), "identity": identity,
-            "worker": self.worker, "attempts": attempts, "listable": listable,
-            "counters": dict(counters), "settled": [one.stored() for one in settled],
-        }  # fmt: skip
-        call = self._commands.on_slot("settle", partition.provider, partition.kind, codec.dump(said), parse=list)
-        _now, released, *refused = (await self.carrier.carry([call]))[0]
+        call = self.commands.on_slot("settle", partition.provider, partition.kind, codec.dump(batch), parse=list)
+        _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
         if released:
             await self.release_edges(partition.provider, partition.kind)
-        return [_text(id_) for id_ in refused]
+        return Recorded(tuple(_text(id_) for id_ in refused), tuple(json.loads(walled)))
 
     async def release_edges(self, provider: str, kind: str) -> int:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
-        return await Release(self.carrier, self._commands, provider, kind).run()
+        return await Release(self.carrier, self.commands, provider, kind).run()
 
-    async def end_tombstones(self, provider: str, kind: str, before: int) -> int:
-        """Forget what was settled before a registry time in milliseconds; return how many ended."""
-        ended = 0
-        while n := (
-            await self.carrier.carry([self._commands.on_slot("housekeep", provider, kind, before, 500, parse=int)])
-        )[0]:
+    async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
+        """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
+        ended, call = 0, self.commands.on_slot("housekeep", provider, kind, before, 500, deleted, parse=int)
+        while n := (await self.carrier.carry([call]))[0]:
             ended += n
         return ended
 
     async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
         """Add to counters of a slot that no settled claim carries."""
         if counters:
-            await self.settle(partition, "", [], counters, 1, listable=False)
+            await self.settle(partition, [], counters, 1, listable=False)
 
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""
@@ -319,19 +346,6 @@ class Ledger:
                 moved += n
         return moved
 
-    async def newest(self, provider: str, kind: str, limit: int) -> list[str]:
-        """Return the ids of a slot most recently registered or touched, newest first."""
-        slot = keys.slot(self.namespace, provider, kind)
-        policies = [_text(name) for name in (await self.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
-        names = [f"{slot}{policy}:{index}" for policy in policies for index in (keys.FRESH, keys.ACTIVE)]
-        if not names:
-            return []
-        replies = await self.carrier.run([("ZRANGE", name, 0, limit - 1, "REV", "WITHSCORES") for name in names])
-        scored = [
-            (float(score), _text(id_)) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)
-        ]
-        return [id_ for _score, id_ in sorted(scored, reverse=True)[:limit]]
-
     async def mark(self, provider: str, kind: str, field: str, value: int | None = None) -> int | None:
         """Read a once-only fact of a slot, or write it first."""
         key = keys.slot(self.namespace, provider, kind) + keys.MARKS
@@ -343,7 +357,7 @@ class Ledger:
 
     def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
         """Return a call of a script on a partition."""
-        return self._commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
+        return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)
@@ -367,18 +381,18 @@ def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
     return [part for pair in fields.items() for part in pair]
 
 
-def _claims(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+def _claims(partition: Partition, reply: list[Any], deadline: Deadline) -> Claims:
     status, now, token, parked, *rest = reply
     claims = tuple(
         Claim(
             Resource(partition.provider, partition.kind, _text(rest[i])), partition.policy, token, rest[i + 1],
-            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, begin_by, now,
+            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, deadline, now,
         )
         for i in range(0, len(rest), 5)
     )  # fmt: skip
     return Claims(_text(status), now, claims, parked)
 
 
-def _planned(partition: Partition, reply: list[Any], begin_by: float) -> Claims:
+def _planned(partition: Partition, reply: list[Any], deadline: Deadline) -> Claims:
     left = json.loads(reply.pop(4))
-    return replace(_claims(partition, reply, begin_by), left=left)
+    return replace(_claims(partition, reply, deadline), left=left)

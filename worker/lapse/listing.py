@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lapse.answers import Reply
+from lapse.answers import Reply, complaint, line
 from lapse.errors import InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import Kind
@@ -47,8 +47,11 @@ class Listing:
             the pages were taken one by one.
         count: How many these are.
         complete: True if the list was read to its end and every page was what a page should be.
+        strange: What is listed under ids that lapse gives to no request, such as URLs: it is left alone.
         reason: Why it is not complete.
         verdict: The verdict on the answer that ended it, for breakers and Retry-After; None if none did.
+        identity: With which all its pages were asked for; empty if the credential changed meanwhile.
+        sent_at: When the first page was asked for, on this process' monotonic clock.
 
     """
 
@@ -57,6 +60,9 @@ class Listing:
     complete: bool = True
     reason: str | None = None
     verdict: Verdict | None = None
+    identity: str = ""
+    sent_at: float = 0.0
+    strange: tuple[str, ...] = ()
 
 
 Take = Callable[[Sequence[Listed]], Awaitable[None]]
@@ -65,28 +71,43 @@ Take = Callable[[Sequence[Listed]], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; ``more`` is None where the server does not say whether there is another, as a search never does."""
+    """One page; ``more`` is None where the server does not say whether there is another, as a search never does.
+
+    ``strange``: the ids among its objects that could be none of ours. ``end``: the last object's id, whatever it is.
+    """
 
     items: tuple[Listed, ...]
     more: bool | None
+    strange: tuple[str, ...] = ()
+    end: str = ""
 
     @property
     def last(self) -> bool:
         """True if nothing follows: the server says so or, where it never does, the page is empty."""
-        return self.more is False or (self.more is None and not self.items)
+        return self.more is False or (self.more is None and not self.size)
+
+    @property
+    def size(self) -> int:
+        """How many objects it shows."""
+        return len(self.items) + len(self.strange)
 
 
 def read_page(kind: Kind, reply: Reply) -> Page | None:
-    """Return the page that an answer holds, or None if it is not one, down to the last object's id."""
+    """Return the page that an answer holds, or None if it is not one, down to the last object's id.
+
+    An id that cannot be one of ours is no fault of the page: its object is left out, and named.
+    """
     body = listed(kind, reply)
     if body is None:
         return None
     more = body.get("has_more")
-    items = [read_object(kind, each) for each in body["data"]]
-    whole = tuple(item for item in items if item is not None)
-    if len(whole) < len(items) or not (more is None or isinstance(more, bool)):
+    ids = [each.get(kind.id_field) if isinstance(each, dict) else None for each in body["data"]]
+    named = [id_ for id_ in ids if isinstance(id_, str) and id_.strip()]
+    if len(named) < len(ids) or not (more is None or isinstance(more, bool)):
         return None
-    return Page(whole, more)
+    items = [read_object(kind, each) for each in body["data"]]
+    strange = tuple(id_ for id_, item in zip(named, items, strict=True) if item is None)
+    return Page(tuple(item for item in items if item is not None), more, strange, named[-1] if named else "")
 
 
 def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any JSON
@@ -124,12 +145,12 @@ async def walk(
     for _ in range(max_pages):
         try:
             await spend(1)
+            reply = await fetch(reading.position, size)
         except Limited as reason:
             return found.partial(str(reason), limited(reason))
-        reply = await fetch(reading.position, size)
         page = read_page(kind, reply)
-        if page is None and cut(reply) and size > 1:
-            size //= 10
+        if page is None and (smaller := less(reply, size)):
+            size = smaller
             continue
         if page is None:
             verdict = classify_read(kind, "", reply)
@@ -139,7 +160,7 @@ async def walk(
             return found.whole()
         if wrong := reading.go_on(page, fresh, size):
             return found.partial(wrong)
-        if len(found.ids) > max_objects:
+        if len(found.ids) > max_objects:  # strange ones too
             break
     return found.partial(f"longer than {max_pages} pages or {max_objects} objects")
 
@@ -152,25 +173,29 @@ class _Found:
         self._kind = kind
         self._take = take
         self._items: list[Listed] = []
+        self._strange: list[str] = []
         self._count = 0
 
     async def add(self, page: Page) -> int:
         """Add a page, handed on if somebody takes them; return how many of its objects were not seen before."""
         fresh = {item.id: item for item in page.items if item.id not in self.ids}
-        self.ids.update(fresh)
+        odd = [id_ for id_ in dict.fromkeys(page.strange) if id_ not in self.ids]
+        self.ids.update(fresh, odd)
+        self._strange += [line(id_) for id_ in odd]
         chosen = [item for item in fresh.values() if not self._kind.is_system(item.metadata)]
         self._count += len(chosen)
         if self._take:
             await self._take(chosen)
         else:
             self._items += chosen
-        return len(fresh)
+        return len(fresh) + len(odd)
 
     def whole(self) -> Listing:
-        return Listing(self._items, self._count)
+        return Listing(self._items, self._count, strange=tuple(self._strange))
 
     def partial(self, reason: str, verdict: Verdict | None = None) -> Listing:
-        return Listing(self._items, self._count, complete=False, reason=reason, verdict=verdict)
+        strange = tuple(self._strange)
+        return Listing(self._items, self._count, complete=False, reason=reason, verdict=verdict, strange=strange)
 
 
 class _Cursor:
@@ -187,7 +212,7 @@ class _Cursor:
         """Move behind a page, or return why that leads nowhere."""
         if not fresh:
             return f"the page after {self.position} shows nothing new but says that there is more"
-        self.position = page.items[-1].id
+        self.position = page.end
         return None
 
 
@@ -206,15 +231,15 @@ class _Offset:
         self.position = 0
 
     def is_over(self, page: Page, fresh: int) -> bool:
-        seen_before = bool(page.items) or self.position == 0
-        return seen_before and fresh == 0 and len(page.items) <= self.OVERLAP
+        seen_before = bool(page.size) or self.position == 0
+        return seen_before and fresh == 0 and page.size <= self.OVERLAP
 
     def go_on(self, page: Page, fresh: int, size: int) -> str | None:
         """Move behind a page, or back where it does not continue what was read."""
-        if self.position and fresh == len(page.items):
+        if self.position and fresh == page.size:
             self.position = max(0, self.position - size)
         else:
-            self.position += max(0, len(page.items) - self.OVERLAP)
+            self.position += max(0, page.size - self.OVERLAP)
         return None
 
 
@@ -223,15 +248,46 @@ def cut(reply: Reply) -> bool:
     return len(reply.body) >= PAGE_BYTES
 
 
+USUAL_MOST = 100
+"""Objects on a page that every server gives; more may be refused."""
+_REFUSES_SIZE = frozenset({400, 413, 422})
+
+
+def less(reply: Reply, size: int) -> int | None:
+    """Return how many objects to ask for instead, after a page that was too long, or was refused for its size."""
+    if cut(reply) and size > 1:
+        return size // 10
+    return max(USUAL_MOST, size // 10) if reply.status in _REFUSES_SIZE and size > USUAL_MOST else None
+
+
+def selectless(reply: Reply) -> bool:
+    """Return True if a search was refused because it said which fields it wants."""
+    return reply.status in _REFUSES_SIZE and "select" in complaint(reply).message.lower()
+
+
+SECONDS_END, MILLISECONDS_END = 1e11, 1e14
+"""Up to where a number is seconds since 1970, and up to where milliseconds: the year 5138, both."""
+
+
 def _time(value: object) -> float | None:
-    """Return seconds since 1970, or None for what is no point in time: without an offset, text is none."""
+    """Return seconds since 1970, or None for what is no point in time: without an offset, text is none.
+
+    Some servers write milliseconds (Myla 0.2), which no date of this age can be mistaken for.
+    """
     if isinstance(value, str):
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
             return None
-        return moment.timestamp() if moment.tzinfo else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        seconds = moment.timestamp() if moment.tzinfo else -1
+        return seconds if 0 <= seconds < SECONDS_END else None
+    return _bounded(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _bounded(value: float) -> float | None:
+    if 0 <= value < SECONDS_END:
+        return float(value)
+    return float(value) / 1000 if SECONDS_END <= value < MILLISECONDS_END else None
 
 
 def _text(value: object) -> str:

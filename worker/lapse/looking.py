@@ -1,10 +1,11 @@
 """What an object says itself just before its deletion, and whether that lets it live."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
+from lapse.absences import absent
 from lapse.answers import Reply, document
 from lapse.errors import InvalidResource
 from lapse.keys import identifier
@@ -21,9 +22,11 @@ from lapse.outcomes import (
     listed,
     unconfirmed,
     unnamed,
+    unreadable,
 )
 from lapse.policy import Keep
 from lapse.providers import Provider
+from lapse.renaming import renamed
 from lapse.terms import Terms, active
 
 
@@ -38,26 +41,29 @@ class Sight:
 async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spend: Spend) -> Sight:
     """Read what decides about an object; no request where nothing does.
 
-    A read that finds it gone is the answer: it names the same id in the same words as a DELETE would, and a
-    DELETE would act on something whose name was never seen.
+    A read that finds it gone is the answer where it says so in words that are known: a DELETE would act on something
+    whose name was never seen. In words that are not, it may be that GET has others than DELETE: where nothing that
+    the object says could protect it, the DELETE decides.
     """
     try:
         body: Mapping[str, Any] = {}
         if terms.ask(kind):
             await spend(1)
             reply = await provider.read(kind, object_id)
-            found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-            if unnamed(kind, reply):
+            shown = exists(kind, object_id, reply) or (provider.opaque and renamed(kind, object_id, reply))
+            found = read_object(kind, document(reply)) if shown else None
+            if unnamed(kind, reply) and not absent(kind.not_found, provider.recognisers, object_id, reply):
                 await spend(1)
                 reply = await provider.absence(kind, object_id)
             if found is None:
-                return Sight(classify_read(kind, object_id, reply, provider.recognisers))
+                missed = classify_read(kind, object_id, reply, provider.recognisers)
+                return Sight() if unreadable(missed) and not terms.protects(kind) else Sight(missed)
             body = document(reply)
             verdict = _said_of(kind, found, reply, terms)
             if verdict and verdict.outcome is Outcome.CONFLICT and terms.cancel and kind.cancel:
                 verdict = await _cancel(provider, kind, object_id, kind.cancel, spend)
             if verdict:
-                return Sight(verdict)
+                return Sight(replace(verdict, present=True, identity=reply.identity, sent_at=reply.sent_at))
         return Sight(await _at_work(provider, kind, object_id, terms, spend), body)
     except Limited as reason:
         return Sight(limited(reason))
@@ -115,11 +121,23 @@ def _identified(run: Mapping[str, Any]) -> str | None:
         return None
 
 
-_TELLS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+_TELLS_NOTHING = frozenset(
+    {
+        Outcome.AUTH,
+        Outcome.FORBIDDEN,
+        Outcome.QUOTA,
+        Outcome.RATE_LIMITED,
+        Outcome.ERROR,
+        Outcome.UNSUPPORTED,
+        Outcome.LIMITED,
+    }
+)
 
 
 async def _cancel(provider: Provider, kind: Kind, object_id: str, path: str, spend: Spend) -> Verdict:
     """Ask for the end of what runs, "attempted but not guaranteed": whether it ended is seen at the next attempt."""
     await spend(1)
     reply = await provider.part("cancel", "POST", kind, object_id, path)
+    if not reply.sent:
+        return classify_read(kind, object_id, reply, provider.recognisers)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail="what runs on it was told to end")

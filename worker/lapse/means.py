@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from lapse.control import Control
 from lapse.flow import Flow
+from lapse.invented import Invented
 from lapse.ledger import Ledger
 from lapse.model import Partition
+from lapse.outbox import Outbox
 from lapse.policy import Rule, SweepSection
 from lapse.watch import Watch
 
@@ -24,7 +26,12 @@ class Stop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a sweep works with. ``rules``: every policy of the file, for those that govern children."""
+    """What a sweep works with.
+
+    ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
+    does not take; None: nowhere but this process' memory. ``invented``: what this sweep knows of how the provider
+    answers to ids that never existed; None before a sweep.
+    """
 
     ledger: Ledger
     control: Control
@@ -34,6 +41,8 @@ class Means:
     stop: Stop
     watch: Watch
     rules: tuple[Rule, ...] = ()
+    outbox: Outbox | None = None
+    invented: Invented | None = None
 
 
 def named(partition: Partition) -> dict[str, str]:

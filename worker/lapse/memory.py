@@ -20,6 +20,9 @@ LOST, ROLLED_BACK, CLOCK = "registry_lost", "registry_rolled_back", "clock_jumpe
 EVERYWHERE = frozenset({LOST, ROLLED_BACK, CLOCK})
 """Halts that concern the whole registry: they stand in every (provider, kind)."""
 
+OF_ONE_WORKER = frozenset({"config_divergence", "principal_unproven"})
+"""Halts that are the state of one worker, with old rules or another credential: nobody else stands still."""
+
 UNFIT = "registry_unfit"
 """Stands as widely, while this Redis must not hold a registry."""
 
@@ -31,7 +34,7 @@ DAMAGED = "registry_damaged"
 OLDER = "older_than_registry"
 """What the provider created before the registry began waits for an operator; everything else goes on."""
 
-BESIDE = frozenset({"config_divergence", OLDER, "principal_unproven"})
+BESIDE = OF_ONE_WORKER | {OLDER}
 """Halts that stop one worker, or some ids: claims of everything else go on. ``lua/lease.inc.lua`` has the same."""
 
 

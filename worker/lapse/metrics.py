@@ -75,7 +75,8 @@ class Scrape:
         self._published = view.published()
         self._now = view.now()
         self._epoch = view.epoch()
-        self._breakers = {name: "breaker" in flow for name, flow in view.flows(config.accounts).items()}
+        shut = {one.provider for one in slots if one.shut}
+        self._breakers = {name: "breaker" in flow or name in shut for name, flow in view.flows(config.accounts).items()}
         self._names = {
             (rule.partition.provider, rule.partition.kind, name): rule.partition.policy
             for rule in config.rules

@@ -115,6 +115,11 @@ class Search:
         self._found = Findings(await means.control.now())
         listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
         await self._vetted()
+        if listing.strange:
+            log.warning(
+                "listing.strange", ids=listing.strange[:5], count=len(listing.strange), **named(self._partition)
+            )
+            self._found.counts["unaddressable"] += len(listing.strange)
         if listing.verdict:
             await means.flow.heed(listing.verdict)
         elif await means.flow.answered():

@@ -10,30 +10,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from lapse.answers import Reply, array, complaint, document, line, names_missing, recogniser, retry_after, say, shape
+from lapse.absences import ABSENT, absent, recogniser
+from lapse.answers import DETAIL, Reply, array, complaint, document, line, odd_wait, retry_after, say, shape
 from lapse.errors import LapseError
 from lapse.kinds import Kind
+from lapse.renaming import ENCRYPTS, confirms_another, renamed
 
 __all__ = [
-    "SLOW_DOWN",
-    "Limited",
-    "Outcome",
-    "Reply",
-    "Spend",
-    "Verdict",
-    "after_probe",
-    "classify",
-    "classify_item",
-    "classify_read",
-    "exists",
-    "limited",
-    "listed",
-    "probe_ok",
-    "taken_out",
-    "unauthorised",
-    "unconfirmed",
-    "unnamed",
-]
+    "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",
+    "classify_read", "cut_short", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed",
+    "unnamed", "unreadable",
+]  # fmt: skip
 
 SLOW_DOWN = 900.0
 """Seconds to stay away after a 503 "Slow Down": OpenAI asks for at least 15 minutes at a reduced rate."""
@@ -42,7 +29,8 @@ SLOW_DOWN = 900.0
 class Outcome(StrEnum):
     """What became of one resource in one attempt.
 
-    ``ACTIVE``: the provider saw it used since.
+    ``ACTIVE``: the provider saw it used since. ``FORBIDDEN``: a 403 to a request about this id, which may be its own
+    matter or everybody's.
     No answer means ``UNPROVEN``: the sweep makes it out of an ``ALREADY_GONE`` that it has no proof for.
     """
 
@@ -54,6 +42,7 @@ class Outcome(StrEnum):
     UNCONFIRMED = "unconfirmed"
     INVALID = "invalid"
     AUTH = "auth"
+    FORBIDDEN = "forbidden"
     CONFLICT = "conflict"
     QUOTA = "quota"
     RATE_LIMITED = "rate_limited"
@@ -98,7 +87,15 @@ class Verdict:
         items: Children confirmed deleted on the way.
         left: Children that stay, by why.
         extra: Requests that were sent before its own DELETE.
+        odd: True if its Retry-After made no sense: then it says nothing to others.
+        named: True if the answer's words name the id: what they say, they say of it.
         active_at: Seconds since 1970, with ``ACTIVE``: when the provider saw it used last.
+        identity: Of the account and credential that the deciding request was made with.
+        sent_at: When that request was begun, on this process' monotonic clock.
+        answered_at: When its answer was there.
+        by_read: True if it was a read that decided, and no DELETE was sent.
+        present: True if an answer showed the object, whatever else it came to.
+        believed: True if an operator said that this id would not be found.
 
     """
 
@@ -112,11 +109,20 @@ class Verdict:
     active_at: float | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0
+    identity: str = ""
+    sent_at: float = 0.0
+    answered_at: float = 0.0
+    by_read: bool = False
+    present: bool = False
+    believed: bool = False
+    odd: bool = False
+    named: bool = False
 
 
 _FAILURES = {
     "credentials": Outcome.AUTH,
     "invalid": Outcome.INVALID,
+    "late": Outcome.LIMITED,
     "sunset": Outcome.UNSUPPORTED,
 }
 
@@ -125,7 +131,7 @@ _STATUSES = {
     400: Outcome.INVALID,
     401: Outcome.AUTH,
     402: Outcome.QUOTA,
-    403: Outcome.AUTH,
+    403: Outcome.FORBIDDEN,
     404: Outcome.UNRECOGNISED,
     405: Outcome.UNRECOGNISED,
     407: Outcome.AUTH,
@@ -138,11 +144,11 @@ _STATUSES = {
 }
 
 _OK = 200
+_SUCCESS = 2  # the first digit of such statuses
 _NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
 _UNAUTHORISED = 401
-_ABSENT = frozenset({404, 410})
 _TIMED_OUT = 408
 _TOO_MANY = 429
 _BUSY = 503
@@ -155,9 +161,9 @@ def classify(
 
     A 200 is a deletion only if its JSON says ``deleted: true`` of exactly this id. An ``object`` may be
     missing; one that is not the kind's own tells of another thing's deletion and leaves this one unconfirmed.
-    A 204 is one only for a kind whose provider documents it.
+    A 204, or a body that names nothing, is one only for a kind whose servers answer so.
     A 404 or 410 is ``ALREADY_GONE`` only if its message is the kind's own and names exactly this id, or
-    matches a recogniser.
+    matches a recogniser; a 400 or 405 only if it matches one with ``{id}``.
 
     Args:
         kind: What was asked to be deleted.
@@ -170,17 +176,14 @@ def classify(
     if reply.status == _OK:
         wrong = _not_deleted(kind, object_id, reply)
         if wrong is None:
-            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+            return _confirmed(reply)
         return replace(unconfirmed(reply, wrong), unknown=True)
     if reply.status == _NO_CONTENT and kind.no_content:
-        return Verdict(Outcome.DELETED, status=_NO_CONTENT, request_id=_request_id(reply))
-    if reply.status in _ABSENT and names_missing((*kind.not_found, *recognisers), object_id, reply):
+        return _confirmed(reply)
+    if absent(kind.not_found, recognisers, object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
-    verdict = _refusal(kind, reply, now)
-    if verdict.outcome is Outcome.UNRECOGNISED and (text := recogniser(object_id, reply)):
-        hint = json.dumps(text, ensure_ascii=False)
-        return replace(verdict, detail=line(f"{verdict.detail}; if that means gone, add not_found = [{hint}]"))
-    return verdict
+    named = object_id in complaint(reply).message
+    return _hinted(object_id, reply, replace(_refusal(kind, reply, now), named=named))
 
 
 def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
@@ -195,12 +198,9 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
         body = document(reply)
         parent = body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
         if parent or (body.get("deleted") is True and body.get("id") == item_id):
-            return Verdict(Outcome.DELETED, status=_OK, request_id=_request_id(reply))
+            return _confirmed(reply)
         return unconfirmed(reply, f"with {shape(reply)} for the deletion of {child.name} {item_id}")
-    if reply.status in _ABSENT and (
-        names_missing((*child.not_found, *recognisers), item_id, reply)
-        or names_missing(kind.not_found, object_id, reply)
-    ):
+    if absent(child.not_found, recognisers, item_id, reply) or absent(kind.not_found, (), object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
     return replace(_refusal(kind, reply, None), unknown=False)
 
@@ -217,10 +217,8 @@ def taken_out(
         if body.get("deleted") is True and body.get("id") == child_id:
             return None
         return unconfirmed(reply, f"with {shape(reply)} for taking {child_id} out of {object_id}")
-    words = ("No file found with id {id}", *recognisers)
-    if reply.status in _ABSENT and (
-        names_missing(words, child_id, reply) or names_missing(kind.not_found, object_id, reply)
-    ):
+    words = ("No file found with id {id}",)
+    if absent(words, recognisers, child_id, reply) or absent(kind.not_found, (), object_id, reply):
         return None
     return replace(_refusal(kind, reply, None), unknown=False)
 
@@ -228,12 +226,20 @@ def taken_out(
 def classify_read(kind: Kind, object_id: str, reply: Reply, recognisers: Sequence[str] = ()) -> Verdict:
     """Return why a ``GET`` of this object, of its children or of a list gives nothing to go by.
 
-    The caller found the body wanting, so a 200 is ``UNCONFIRMED``. ``unknown`` is always False: nothing was
-    asked to be deleted.
+    The caller found the body wanting, so a 2xx is ``UNCONFIRMED``, the 204 that would confirm a DELETE of this kind
+    included. ``unknown`` is always False: nothing was asked to be deleted.
     """
-    if reply.status == _OK:
-        return unconfirmed(reply, f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip())
-    return replace(classify(kind, object_id, reply, recognisers), unknown=False)
+    if reply.status is not None and reply.status // 100 == _SUCCESS:
+        wrong = f"with {shape(reply)} where {kind.name} {object_id} was asked for".rstrip()
+        encrypts = object_id and renamed(kind, object_id, reply)
+        return replace(unconfirmed(reply, f"{wrong}, {ENCRYPTS}" if encrypts else wrong), by_read=True)
+    verdict = replace(classify(kind, object_id, reply, recognisers), unknown=False, by_read=True)
+    # A list is refused to the account; only what has an id can be refused for its own sake.
+    return verdict if object_id else _of_the_account(verdict)
+
+
+def _of_the_account(verdict: Verdict) -> Verdict:
+    return replace(verdict, outcome=Outcome.AUTH) if verdict.outcome is Outcome.FORBIDDEN else verdict
 
 
 def unconfirmed(reply: Reply, wrong: str) -> Verdict:
@@ -246,6 +252,11 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
     return Verdict(Outcome.LIMITED, retry_after=reason.retry_after, detail=line(str(reason)), items=items)
 
 
+def cut_short(why: str, *, deleting: bool) -> Verdict:
+    """Return the verdict on an attempt that ended before an answer came: none at all, if its DELETE had not begun."""
+    return Verdict(Outcome.ERROR if deleting else Outcome.LIMITED, unknown=deleting, detail=line(why))
+
+
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
     return reply.status == _OK and document(reply).get(kind.id_field) == object_id
@@ -253,7 +264,12 @@ def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
 
 def unnamed(kind: Kind, reply: Reply) -> bool:
     """Return True if a ``GET`` says that something is missing where its kind never says what: ask ``absence`` then."""
-    return kind.absence is not None and reply.status in _ABSENT
+    return kind.absence is not None and reply.status in ABSENT
+
+
+def unreadable(verdict: Verdict) -> bool:
+    """Return True if a ``GET`` says in words of its own that something is missing: a ``DELETE`` may have others."""
+    return verdict.outcome is Outcome.UNRECOGNISED and verdict.status in ABSENT and HINT in verdict.detail
 
 
 def unauthorised(reply: Reply) -> bool:
@@ -286,14 +302,17 @@ def after_probe(kind: Kind, verdict: Verdict, probe: Reply | None) -> Verdict:
     elif probe_ok(kind, probe):
         return verdict
     else:
-        refused = _refusal(kind, probe, None)
+        refused = _of_the_account(_refusal(kind, probe, None))
         if refused.outcome in _SAYS_NOTHING:
-            return replace(refused, unknown=False)
+            # Without a status: it was not this id that was answered so.
+            return replace(refused, unknown=False, status=None)
         found = f"the probe answered {say(probe)}"
     return replace(verdict, outcome=Outcome.ENDPOINT_MISSING, detail=line(f"{verdict.detail}; {found}"))
 
 
-_SAYS_NOTHING = frozenset({Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED})
+_SAYS_NOTHING = frozenset(
+    {Outcome.AUTH, Outcome.QUOTA, Outcome.RATE_LIMITED, Outcome.ERROR, Outcome.UNSUPPORTED, Outcome.LIMITED}
+)
 
 
 def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:
@@ -314,14 +333,45 @@ def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:
     return replace(verdict, unknown=reply.status == _TIMED_OUT or reply.status >= _FIRST_FAULT)
 
 
+HINT = "; if that means gone, add "
+"""What stands between an answer and the line for [providers.NAME] that would recognise it."""
+
+
+def _hinted(object_id: str, reply: Reply, verdict: Verdict) -> Verdict:
+    """Add to a refusal the line that would recognise it as an absence, where there is one that can be written."""
+    if verdict.outcome not in {Outcome.UNRECOGNISED, Outcome.INVALID} or reply.status is None:
+        return verdict
+    text = recogniser(object_id, reply)
+    if text is None:
+        return verdict
+    hint = f"{HINT}not_found = [{json.dumps(text, ensure_ascii=False)}]"
+    return replace(verdict, detail=verdict.detail[: DETAIL - len(hint)] + hint)
+
+
 def _verdict(reply: Reply, outcome: Outcome, now: float | None = None) -> Verdict:
+    odd = odd_wait(reply.headers, now)
     return Verdict(
         outcome,
         retry_after=retry_after(reply.headers, now),
-        detail=say(reply),
+        detail=line(f"{say(reply)}; {odd}") if odd else say(reply),
         status=reply.status,
         request_id=_request_id(reply),
+        **_of(reply),
+        odd=bool(odd),
     )
+
+
+def _confirmed(reply: Reply) -> Verdict:
+    return Verdict(Outcome.DELETED, status=reply.status, request_id=_request_id(reply), **_of(reply))
+
+
+def _of(reply: Reply) -> dict[str, Any]:
+    """Return whose answer it is, and when it was asked for and given."""
+    return {
+        "identity": reply.identity,
+        "sent_at": reply.sent_at,
+        "answered_at": reply.sent_at + reply.seconds,
+    }
 
 
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id")  # the last two are Azure's
@@ -337,10 +387,13 @@ def _not_deleted(kind: Kind, object_id: str, reply: Reply) -> str | None:
     body = document(reply)
     if not body:
         return f"with {shape(reply)}"
+    if kind.confirmation and body == kind.confirmation:
+        return None
     if body.get("deleted") is not True:
         return f"with {shape(reply)}, deleted: {json.dumps(body.get('deleted'))}"
     if body.get("id") != object_id:
-        return f"that names another id: {json.dumps(body.get('id'))}"
+        wrong = f"that names another id: {json.dumps(body.get('id'))}"
+        return f"{wrong}, {ENCRYPTS}" if confirms_another(kind, object_id, reply) else wrong
     if body.get("object", kind.deleted_object) != kind.deleted_object:
         return f"for another kind: {shape(reply)}, not {kind.deleted_object}"
     return None

@@ -93,4 +93,3 @@ async def accept(control: Control, carrier: Carrier, namespace: str, partition: 
     """Take what is there for all there was: the answer of an operator."""
     await inspect(carrier, namespace, partition, accept=True)
     await control.forget_pauses(await control.lost_pauses(partition))
-

@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -20,13 +21,14 @@ from urllib.parse import quote, urlsplit
 
 from openai import AsyncOpenAI
 
-from lapse import __version__, entra, log
+from lapse import __version__, deadline, entra, log
 from lapse.answers import Reply
 from lapse.credentials import Credential, NoCredential
+from lapse.deadline import Deadline
 from lapse.errors import ConfigError, InvalidResource
 from lapse.keys import identifier
 from lapse.kinds import DIALECTS, Kind
-from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, walk
+from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
 from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
 from lapse.tally import Tally
@@ -50,6 +52,8 @@ class Provider:
         type: The row of ``lapse.kinds.KINDS``.
         kinds: What it can delete, by name.
         recognisers: Its further not-found texts, for ``outcomes.classify``.
+        canary: True if an object that lapse makes and deletes itself may prove an absence.
+        opaque: True if answers are expected to call an object by another id than the one asked for.
         concurrency: How many requests are in flight at most.
 
     """
@@ -72,6 +76,8 @@ class Provider:
         self.type = account.type
         self.kinds = dialect.kinds
         self.recognisers = account.not_found
+        self.canary = account.proof == "canary"
+        self.opaque = account.ids == "opaque"
         self.concurrency = account.concurrency
         self._clock = clock
         self._key_header = "Authorization" if account.auth else dialect.key_header
@@ -88,34 +94,26 @@ class Provider:
         self._slots = asyncio.Semaphore(account.concurrency)
         self._tally = Tally()
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
+        self._selectless: set[str] = set()
         self._key: str | None = None
         self._headers: dict[str, dict[str, str]] = {}
-        self._principal: str | None = None
         self._identity = ""
 
-    @property
-    def identity(self) -> str:
-        """16 hex digits over base URL, organisation, project and credential: what a proof holds for.
+    async def identity(self) -> str:
+        """Return 16 hex digits over base URL, organisation, project and the credential of this moment.
 
-        It changes with the credential; of Entra's that is tenant and client, whatever the token. While it is missing
-        it is the identity of an account without one.
-        """
-        principal = self._credential.principal()
-        if principal != self._principal:
-            self._principal, self._identity = principal, self._fingerprint(principal)
-        return self._identity
-
-    async def authenticate(self) -> None:
-        """Look the credential up now, so that ``identity`` is of whom it belongs to.
+        It changes with the credential; of Entra's that is tenant and client, whatever the token. Every ``Reply``
+        carries that of its own request, whatever became of the credential since.
 
         Raises:
-            ConfigError: there is none; the text says where it was looked for.
+            ConfigError: there is no credential; the text says where it was looked for.
 
         """
         try:
-            await self._credential.current()
+            self._use(await self._credential.current())
         except NoCredential as error:
             raise ConfigError(str(error)) from None
+        return self._identity
 
     async def delete(self, kind: Kind, object_id: str) -> Reply:
         """Send the DELETE of one object."""
@@ -136,7 +134,8 @@ class Provider:
     async def probe(self, kind: Kind) -> Reply | None:
         """Ask the kind's endpoint for what needs no id, or return None if there is no such thing."""
         if kind.search:
-            return await self._send("probe", "POST", kind, self._url(kind.search), body=_search(kind, 0, 1))
+            asked = _search(kind, 0, 1, select=False)
+            return await self._send("probe", "POST", kind, self._url(kind.search), limit=OBJECT_BYTES, body=asked)
         if kind.probe is None:
             return None
         # Some servers list all there is, whatever limit the probe names.
@@ -175,17 +174,34 @@ class Provider:
         max_objects: int = MAX_OBJECTS,
     ) -> Listing:
         """Read the whole list of a listable kind, oldest first; ``take`` gets it page by page."""
+        identities, began = set[str](), time.monotonic()
 
         async def fetch(after: str | int | None, size: int) -> Reply:
+            reply = await page(after, size)
+            identities.add(reply.identity)
+            return reply
+
+        async def page(after: str | int | None, size: int) -> Reply:
             if kind.search:
-                asked = _search(kind, after, size)
-                return await self._send("list", "POST", kind, self._url(kind.search), limit=PAGE_BYTES, body=asked)
+                return await self._searched(kind, kind.search, after, size, spend)
             query = "" if kind.unpaged else f"&limit={size}&order=asc"
             query += f"&after={quote(str(after), safe='')}" if after else ""
             url = self._url(kind.path + query.replace("&", "?", 1))
             return await self._send("list", "GET", kind, url, limit=PAGE_BYTES)
 
-        return await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
+        listing = await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
+        identity = identities.pop() if len(identities) == 1 else ""
+        return replace(listing, identity=identity, sent_at=began)
+
+    async def _searched(self, kind: Kind, path: str, after: str | int | None, size: int, spend: Spend) -> Reply:
+        """Ask a search for a page, for whole objects where the server takes no ``select``."""
+        asked = _search(kind, after, size, select=kind.name not in self._selectless)
+        reply = await self._send("list", "POST", kind, self._url(path), limit=PAGE_BYTES, body=asked)
+        if "select" in asked and selectless(reply):
+            self._selectless.add(kind.name)
+            await spend(1)
+            return await self._searched(kind, path, after, size, spend)
+        return reply
 
     def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return kind -> counter field -> increment of the requests since the last call, and forget them.
@@ -248,19 +264,39 @@ class Provider:
         self, method: str, url: str, op: str, kind: Kind, limit: int, key: str, *, body: Body | None
     ) -> Reply:
         self._use(key)
-        headers = self._headers[kind.name].copy()
+        headers, identity = self._headers[kind.name].copy(), self._identity
         headers["X-Client-Request-Id"] = next(self._request_ids)
         content = None
         if body is not None:
             headers["Content-Type"], content = "application/json", json.dumps(body).encode()
-        async with self._slots:
-            try:
-                reply = await self._wire.request(method, url, headers, limit, body=content)
-            except asyncio.CancelledError:
-                self._tally.add(kind.name, op, Reply(failure="cancelled"))
-                raise
-        self._tally.add(kind.name, op, reply)
-        return reply
+        claimed = deadline.current()
+        until = claimed.deadline if claimed else None
+        if not await self._slot(until):
+            return _never_sent("late", "every connection was taken until the time of its claim was over")
+        sent_at = time.monotonic()
+        try:
+            reply = await self._wire.request(
+                method, url, headers, limit, body=content, deadline=until,
+                begun=claimed.begun if claimed and op == "delete" else None,
+            )  # fmt: skip
+        except asyncio.CancelledError:
+            self._tally.add(kind.name, op, Reply(failure="cancelled"))
+            raise
+        finally:
+            self._slots.release()
+        if reply.failure != "late":
+            self._tally.add(kind.name, op, reply)
+        return replace(reply, identity=identity, sent_at=sent_at)
+
+    async def _slot(self, until: Deadline | None) -> bool:
+        """Take a slot of the account's concurrency; False if none came free while a request could begin."""
+        if until is None or not self._slots.locked():
+            return await self._slots.acquire()
+        try:
+            async with asyncio.timeout_at(until.begin_by):
+                return await self._slots.acquire()
+        except TimeoutError:
+            return False
 
     def _use(self, key: str) -> None:
         """Make this the key of the requests from now on; cheap while it stays the same."""
@@ -279,6 +315,7 @@ class Provider:
         }
         given = {name: value for name, value in own.items() if value}
         self._headers = {name: {**given, **kind.headers} for name, kind in self.kinds.items()}
+        self._identity = self._fingerprint(self._credential.principal(key))
 
     def _fingerprint(self, principal: str) -> str:
         hashed = hashlib.sha256(principal.encode()).hexdigest()
@@ -311,11 +348,12 @@ def _scope(account: Account) -> str:
     return scope
 
 
-def _search(kind: Kind, offset: str | int | None, size: int) -> Body:
-    """Return the question that lists a kind oldest first, with no more of each object than lapse reads."""
-    fields = (kind.id_field, kind.created_field, "metadata")
+def _search(kind: Kind, offset: str | int | None, size: int, *, select: bool) -> Body:
+    """Return the question that lists a kind oldest first, if it may with no more of each object than lapse reads."""
+    asked = {"limit": size, "offset": offset or 0, "sort_by": kind.created_field, "sort_order": "asc"}
+    fields = [kind.id_field, kind.created_field, "metadata"]
     seen = [*fields, *(["name"] if kind.has_name else []), *(["status"] if kind.busy else [])]
-    return {"limit": size, "offset": offset or 0, "sort_by": kind.created_field, "sort_order": "asc", "select": seen}
+    return asked | ({"select": seen} if select else {})
 
 
 def _never_sent(failure: str, why: str) -> Reply:

@@ -28,13 +28,22 @@ class Incomplete(LapseError):  # noqa: N818 - the name says the state
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """One object: its name where lists tell names, whether it is not provably ours, why it is held, if it is kept."""
+    """One object: its name where lists tell names, whether it is not provably ours, why it is held, if it is kept.
+
+    ``strange``: it is listed under an id that no request can name.
+    """
 
     id: str
     name: str = ""
     foreign: bool = False
     held: str | None = None
     kept: bool = False
+    strange: bool = False
+
+    @property
+    def known(self) -> bool:
+        """True if this registry knows something of it: a registration, its own stamp, a hold."""
+        return not (self.foreign or self.strange) or self.held is not None
 
 
 def rule_of(partition: Partition, keep: tuple[Keep, ...], rules: Sequence[Rule]) -> Rule:
@@ -68,6 +77,7 @@ async def inventory(means: Means, rule: Rule) -> list[Thing]:
         listing = await means.provider.listing(kind, means.flow.spend, take=take)
         if not listing.complete:
             raise Incomplete(f"the list of {kind.plural} is not complete: {listing.reason}")
+        things += [Thing(id_, foreign=True, strange=True) for id_ in listing.strange]
     else:
         ids = {id_ async for id_ in registered(means.ledger.carrier, means.ledger.namespace, at.provider, at.kind)}
         await take([Listed(id_, None, None, {}) for id_ in sorted(ids)])

@@ -1,49 +1,135 @@
-"""Writing down what became of claims: outcomes and request counters, one batch in one step."""
+"""Writing down what became of claims: outcomes and request counters, one batch in one step, the same way for all.
+
+What the provider confirmed is final. A Redis that is away, or refuses, is asked until it has taken it; meanwhile a
+confirmation is kept on disk. A batch that is refused for good is halved, until the one outcome that cannot be recorded
+is alone: it stays in the outbox, and its partition halts.
+"""
 
 import asyncio
 import secrets
-import time
 from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from typing import Any
 
-from lapse.errors import RegistryUnavailable
-from lapse.ledger import Settled
-from lapse.means import Means
+import structlog
+
+from lapse.errors import RegistryError, RegistryRefused
+from lapse.ledger import Recorded, Settled
+from lapse.means import Means, named
 from lapse.model import Partition
+from lapse.outbox import Unrecorded
+from lapse.outcomes import Outcome
+from lapse.policy import Share
+from lapse.settling import said
 
-TRY_AGAIN = 0.5  # seconds between two tries while Redis is away
+TRY_AGAIN = 0.5  # seconds between two tries
+FOR_GOOD = 4  # refusals in a row that speak of no state of the server, after which a batch is halved
+HALTED = "unrecordable"
+
+log = structlog.get_logger("lapse")
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Outcomes and counters under one name: sent again under it, they have the effect of once."""
+
+    name: str
+    settled: tuple[Settled, ...]
+    counters: dict[str, int]
 
 
 class Recorder:
     """Records the outcomes of one partition's claims."""
 
-    def __init__(self, means: Means, partition: Partition) -> None:
+    def __init__(self, means: Means, partition: Partition, wall: Share | None) -> None:
+        """Record for one partition; ``wall``: how many absences are believed, None for any number."""
+        self._wall = wall
+        self._rolled_back: int | None = None
         self._means = means
         self._partition = partition
         self._listable = means.provider.kinds[partition.kind].listable
 
-    async def record(self, settled: Sequence[Settled]) -> list[str]:
-        """Record outcomes, trying again while the leases last: an answer that is not recorded is lost.
+    async def record(self, settled: Sequence[Settled], counters: dict[str, int] | None = None) -> Recorded:
+        """Record outcomes; return once Redis has taken them, or the outbox what it never will.
 
         Returns:
-            The ids whose lease another worker had taken over.
-
-        Raises:
-            RegistryUnavailable: Redis stayed away for half a lease.
+            What was not recorded as it was said.
 
         """
-        means = self._means
-        patience = time.monotonic() + means.settings.lease / 2
-        counters, batch = self.counters(), secrets.token_hex(8)
+        counted = self.counters() if counters is None else counters
+        return await self._recorded(_Batch(secrets.token_hex(8), tuple(settled), counted))
+
+    async def _recorded(self, batch: _Batch) -> Recorded:
+        refusals = 0
         while True:
             try:
-                return await means.ledger.settle(
-                    self._partition, means.provider.identity, settled, counters,
-                    means.settings.max_attempts, listable=self._listable, batch=batch,
-                )  # fmt: skip
-            except RegistryUnavailable:
-                if time.monotonic() > patience:
-                    raise
+                recorded = await self._means.ledger.record(self._partition, await self._said(batch))
+            except RegistryError as error:
+                self._keep(batch)
+                refusals = refusals + 1 if _for_good(error) else 0
+                if refusals >= FOR_GOOD:
+                    return await self._refused(batch, error)
                 await asyncio.sleep(TRY_AGAIN)
+            else:
+                self._acknowledged(batch)
+                return recorded
+
+    async def _refused(self, batch: _Batch, error: RegistryError) -> Recorded:
+        """Record the halves of a batch that is refused as a whole, the counters alone too; halt for what is left."""
+        parts = [batch.settled[: len(batch.settled) // 2], batch.settled[len(batch.settled) // 2 :]]
+        if len(batch.settled) > 1:
+            halves = [
+                _Batch(f"{batch.name}.{i}", part, batch.counters if not i else {}) for i, part in enumerate(parts)
+            ]
+            done = [await self._recorded(half) for half in halves]
+            self._acknowledged(batch)
+            return Recorded(*(one + other for one, other in zip(astuple(done[0]), astuple(done[1]), strict=True)))
+        ids = [one.id for one in batch.settled]
+        log.error("outcome.unrecordable", ids=ids, error=str(error), **named(self._partition))
+        try:
+            await self._means.control.halt(
+                self._partition, HALTED, f"the outcome of {', '.join(ids) or 'no id'} cannot be recorded: {error}"
+            )
+        except RegistryError as second:
+            log.error("guard.failed", guard=HALTED, error=str(second), **named(self._partition))  # noqa: TRY400 - the text says it all
+        return Recorded(unrecordable=tuple(ids))
+
+    async def _said(self, batch: _Batch) -> dict[str, Any]:
+        return said(
+            self._means.ledger.worker, batch.settled, batch.counters, self._means.settings.max_attempts,
+            listable=self._listable, batch=batch.name, wall=self._wall,
+            rolled_back=await self._rollback(batch.settled),
+        )  # fmt: skip
+
+    def _keep(self, batch: _Batch) -> None:
+        """Write confirmations to disk that Redis did not take; sent again, they change nothing that it did take."""
+        confirmed = tuple(one for one in batch.settled if one.outcome is Outcome.DELETED or one.items)
+        outbox, at = self._means.outbox, self._partition
+        if outbox is None or not confirmed:
+            return
+        ledger, epoch = self._means.ledger, self._means.watch.epoch
+        stored = said(
+            ledger.worker, batch.settled, batch.counters, self._means.settings.max_attempts,
+            listable=self._listable, batch=batch.name,
+        )  # fmt: skip
+        try:
+            outbox.keep(Unrecorded(ledger.namespace, epoch, at.provider, at.kind, batch.name, stored))
+        except OSError as error:
+            log.error("outbox.unwritten", folder=str(outbox.folder), error=str(error), **named(at))  # noqa: TRY400 - the text says it all
+
+    def _acknowledged(self, batch: _Batch) -> None:
+        if self._means.outbox is None:
+            return
+        try:
+            self._means.outbox.recorded(batch.name)
+        except OSError as error:
+            log.warning("outbox.unwritten", folder=str(self._means.outbox.folder), error=str(error))
+
+    async def _rollback(self, settled: Sequence[Settled]) -> int:
+        """Return when a rollback was accepted: what was due before is gone by our own hand, perhaps."""
+        if self._rolled_back is None and any(one.outcome is Outcome.ALREADY_GONE for one in settled):
+            self._rolled_back = await self._means.control.rolled_back()
+        return self._rolled_back or 0
 
     def counters(self) -> dict[str, int]:
         """Return what was counted of requests and waits since the last call, and forget it."""
@@ -52,3 +138,21 @@ class Recorder:
         if flow.waited_ms:
             counted["rate_wait_ms||"], flow.waited_ms = flow.waited_ms, 0
         return counted
+
+
+_OF_THE_SERVER = (
+    "BUSY",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "TRYAGAIN",
+    "CLUSTERDOWN",
+)
+"""What a server says of its own state, and not of what it was asked: it ends by itself, or an operator ends it."""
+
+
+def _for_good(error: RegistryError) -> bool:
+    return isinstance(error, RegistryRefused) and not any(word in str(error) for word in _OF_THE_SERVER)

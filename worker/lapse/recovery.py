@@ -6,6 +6,7 @@ again by the guard that set it, before anything is claimed.
 
 from lapse import keys
 from lapse.control import Halt
+from lapse.known import known_before
 from lapse.ledger import Ledger
 from lapse.means import Means
 from lapse.model import Partition
@@ -30,9 +31,7 @@ def diverged(rule: Rule, host: str) -> str:
 async def recover(means: Means, rule: Rule) -> None:
     """End the halts of a partition whose cause was put right."""
     at = rule.partition
-    standing = [
-        halt for halt in await means.control.halts([(at.provider, at.kind)]) if halt.policy in {"*", at.policy}
-    ]
+    standing = [halt for halt in await means.control.halts([(at.provider, at.kind)]) if halt.policy in {"*", at.policy}]
     for halt in standing:
         if why := await _right(means, rule, halt):
             await means.control.lift(halt, why, "lapse")
@@ -74,11 +73,18 @@ async def _seen(means: Means, rule: Rule, halt: Halt) -> bool:
             await means.flow.spend(1, within=_PATIENCE)
             reply = await means.provider.probe(kind)
             return reply is not None and probe_ok(kind, reply)
-        newest = await means.ledger.newest(at.provider, at.kind, WITNESSES) if kind.witness else []
-        for id_ in newest:
+        for id_ in await _registered(means.ledger, at, halt) if kind.witness else ():
             await means.flow.spend(1, within=_PATIENCE)
             if exists(kind, id_, await means.provider.witness(kind, id_)):
                 return True
     except Limited:
         return False
     return False
+
+
+async def _registered(ledger: Ledger, at: Partition, halt: Halt) -> list[str]:
+    """Return some of the ids that were registered before a halt, those first that were not found."""
+    waiting = keys.partition(ledger.namespace, at.provider, at.kind, at.policy) + keys.WAITING
+    (missed,) = await ledger.carrier.run([("ZRANGE", waiting, 0, WITNESSES - 1)])
+    others = await known_before(ledger.carrier, ledger.namespace, at, halt.since)
+    return [*(id_.decode() for id_ in missed), *others[:WITNESSES]]

@@ -5,24 +5,25 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
 
+from lapse import guard
 from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
-from lapse.errors import RegistryError
+from lapse.errors import ConfigError, RegistryError
+from lapse.invented import Invented
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
-from lapse.memory import DAMAGED
 from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
 from lapse.protection import damage
-from lapse.recorder import Recorder
+from lapse.recorder import HALTED, Recorder
 from lapse.terms import Judge
 
 log = structlog.get_logger("lapse")
@@ -38,7 +39,8 @@ class Report:
     """What one sweep did.
 
     ``result``: completed, budget_exhausted, limited, observed, halted, paused, stopped, refused (other rules are in
-    force), divergence (newer rules are), unproven or breaker. ``more``: ids were due when it ended.
+    force), divergence (newer rules are), principal_unproven (this worker's credential sees another place), unproven or
+    breaker. ``more``: ids were due when it ended.
     """
 
     partition: Partition
@@ -73,11 +75,12 @@ class Run:
     """Told of every outcome that was recorded."""
 
     def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
-        self.means = means
+        self.means = means = replace(means, invented=Invented(means.provider))
         self.rule = rule
         self.report = Report(rule.partition)
         self.kind = means.provider.kinds[rule.partition.kind]
-        self._proof = Proof(means.ledger, means.provider, means.flow, self.kind, rule.partition)
+        lenient = rule.expect_gone or self.kind.native_expiry
+        self._proof = Proof(means, self.kind, rule.partition, lenient=lenient, quiet=lambda: self._quiet, rule=rule)
         self._began = time.monotonic()
         self._deadline = self._began + min(budget or means.settings.budget, means.settings.budget)
         self._now = 0
@@ -85,7 +88,7 @@ class Run:
         self._over = False
         self._quiet = False
         self._cascade = Cascade(means, rule)
-        self._recorder = Recorder(means, rule.partition)
+        self._recorder = Recorder(means, rule.partition, wall=None if lenient else rule.max_already_gone)
         self._attempts = Attempts(means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet)
 
     def recheck(self, judge: Judge) -> None:
@@ -99,7 +102,9 @@ class Run:
         over = asyncio.Event()
         looking, attempts = asyncio.create_task(self._keep_looking(over)), self._attempts
         try:
-            async with Crew(self.means.provider.concurrency, attempts.attempt, self._settle, attempts.unused) as crew:
+            async with Crew(
+                self.means.provider.concurrency, attempts.attempt, self._settle, attempts.unused, attempts.resolve
+            ) as crew:
                 yield crew
         finally:
             over.set()
@@ -196,6 +201,19 @@ class Run:
                 return claims
         return None
 
+    async def admitted(self) -> bool:
+        """Return True if the answers that this worker's credential gets may be believed; else the sweep ends.
+
+        Without a credential there are no answers: the breaker sees to that.
+        """
+        try:
+            why = await self._proof.principals.refusal(await self.means.provider.identity(), self.spend)
+        except ConfigError:
+            return True
+        except Limited as reason:
+            return self.ends("limited", str(reason), more=True)
+        return not why or self.ends("principal_unproven", why)
+
     async def spend(self, requests: int = 1) -> None:
         """Wait for request tokens while the sweep lasts.
 
@@ -214,7 +232,8 @@ class Run:
             self.ends("halted", self._attempts.halted)
         report.seconds = time.monotonic() - self._began
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
-        await self._proof.conclude(report.outcomes, self.means.control)
+        if halt := await self._proof.conclude(report.outcomes, self.means.control):
+            log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
         await self.means.ledger.count(partition, counters | self._recorder.counters())
@@ -233,6 +252,8 @@ class Run:
             return self.ends("budget_exhausted", more=True)
         if self._proof.endpoint_doubtful or self.report.outcomes[Outcome.UNPROVEN] >= UNPROVEN_ENOUGH:
             return self.ends("halted" if self._proof.endpoint_doubtful else "unproven")
+        if refused := self._proof.absences.refused:
+            return self.ends("principal_unproven", refused)
         return True
 
     async def _refused(self, status: str) -> None:
@@ -241,7 +262,7 @@ class Run:
             await self._look()
         if status == "damaged":
             await damage(self.means, self.rule.partition)
-        self.ends(*_refusals(status))
+        self.ends(*guard.refused(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
@@ -290,21 +311,15 @@ class Run:
         return again
 
     async def _settle(self, settled: list[Settled]) -> None:
-        refused = await self._recorder.record(settled)
+        recorded = await self._recorder.record(settled)
+        if recorded.unbelieved:
+            settled = [guard.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
+            log.error("guard.tripped", guard="gone_wall", **named(self.rule.partition))
+            self.ends("halted", "gone_wall")
+        if recorded.unrecordable:
+            self.ends("halted", HALTED)
         self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
         if self.on_settled:
             self.on_settled(settled)
-        if refused:
-            log.warning("settlement.refused", ids=refused, **named(self.rule.partition))
-
-
-def _refusals(status: str) -> tuple[str, str]:
-    return {
-        "limited": ("limited", "max_deletions or ramp"),
-        "halted": ("halted", ""),
-        "superseded": ("refused", "other rules are in force"),
-        "lost": ("refused", "the registry is not the one that this was decided under"),
-        "clock": ("refused", "the claim came too late"),
-        "damaged": ("halted", DAMAGED),
-        "audit": ("limited", "the audit stream is full: its sink does not take records"),
-    }[status]
+        if recorded.refused:
+            log.warning("settlement.refused", ids=list(recorded.refused), **named(self.rule.partition))

@@ -16,6 +16,7 @@ OUTCOMES = (
     "unconfirmed",
     "unproven",
     "invalid",
+    "forbidden",
     "unrecognised",
     "kept",
     "active",
@@ -47,18 +48,29 @@ GUARDS = (
     "listing_shrunk",
     "config_divergence",
     "identity_changed",
+    "inconsistent_absence",
+    "gone_wall",
+    "principal_unproven",
+    "unrecordable",
+    "older_than_registry",
+    "registry_damaged",
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",
     "registry_unfit",
 )
-ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk")
+ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk", "older_than_registry")
 """Guards that only an orphan rule meets."""
 
 SHARED_GUARDS = (
     "endpoint_missing",
     "sunset",
     "identity_changed",
+    "inconsistent_absence",
+    "gone_wall",
+    "principal_unproven",
+    "unrecordable",
+    "registry_damaged",
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",
@@ -137,7 +149,7 @@ TABLE = (
         "lapse_breaker_open",
         "gauge",
         ("provider",),
-        "1 while requests are held back after refused credentials or an outage.",
+        "1 while requests are held back: refused credentials, an outage, or answers that all ids of a kind get.",
     ),
     Described("lapse_last_success_timestamp_seconds", "gauge", PARTITION, "When a sweep last ended well."),
     Described("lapse_audit_pending", "gauge", ("provider", "kind"), "Audit records that wait for their sink."),

@@ -8,6 +8,8 @@ from lapse.means import Means, named
 from lapse.model import PURGED, Partition
 
 SHRUNK_BELOW = 0.5
+LAG = 3_600_000
+"""Milliseconds for which a list may go on showing what was deleted."""
 DOUBTS = 3
 """Shrunken listings in a row after which an operator has to say whether that is how it is."""
 
@@ -23,6 +25,7 @@ class Shrinkage:
         self._listed = 0
         slot = keys.slot(means.ledger.namespace, partition.provider, partition.kind)
         self._name, self._counters, self._policies = slot + keys.LISTING, slot + keys.COUNTERS, slot + keys.POLICIES
+        self._tombstones = slot + keys.TOMBSTONES
         self._doubts = f"doubts|{partition.policy}"
         self._accepted, self._shown = f"accepted|{partition.policy}", f"shrunk|{partition.policy}"
         self._shrunken = False
@@ -31,15 +34,19 @@ class Shrinkage:
         """Return why so few objects are not believed; otherwise the next listing is compared with this one."""
         carrier, self._listed = self._means.ledger.carrier, listed
         deleted = await self._deleted()
-        ((last, then, accepted),) = await carrier.run([("HMGET", self._name, "count", "deleted", self._accepted)])
-        expected = registered if last is None else int(last) - (deleted - int(then or 0))
+        ((last, then, accepted, at),) = await carrier.run(
+            [("HMGET", self._name, "count", "deleted", self._accepted, "at")]
+        )
+        now = await self._means.control.now()
+        ours = max(deleted - int(then or 0), await self._settled_since(int(at or now) - LAG))
+        expected = registered if last is None else int(last) - ours
         short = listed < expected * SHRUNK_BELOW if last is not None else listed == 0 < registered
         # An operator who answers the halt says that the list is as short as it was then: take_as_it_is.
         if short and (accepted is None or listed < int(accepted) * SHRUNK_BELOW):
             self._shrunken = True
             return f"the listing has {listed} objects; at least half of {expected} were expected"
         await carrier.write(
-            ("HSET", self._name, "count", listed, "deleted", deleted),
+            ("HSET", self._name, "count", listed, "deleted", deleted, "at", now),
             ("HDEL", self._name, self._doubts, self._accepted),
         )
         return None
@@ -53,6 +60,11 @@ class Shrinkage:
         if await self._means.control.halt(self._partition, "listing_shrunk", why):
             log.error("guard.tripped", guard="listing_shrunk", detail=why, **named(self._partition))
         return True
+
+    async def _settled_since(self, since: int) -> int:
+        """Return how many ids of the kind lapse has settled since then: the last list may have shown any of them."""
+        (count,) = await self._means.ledger.carrier.run([("ZCOUNT", self._tombstones, since, "+inf")])
+        return int(count)
 
     async def _deleted(self) -> int:
         """Return how many of the kind lapse has ever deleted here, under whatever policy and by purges."""

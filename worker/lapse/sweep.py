@@ -38,12 +38,8 @@ async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Rep
 async def opened(run: Run) -> bool:
     """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
     means, rule = run.means, run.rule
-    if rule.enforce and (why := await doubt(means, rule.partition)):
-        return run.ends(*why)
-    if trouble := await means.watch.look():
-        return run.ends("halted", trouble.detail)
-    if detail := await damage(means, rule.partition):
-        return run.ends("halted", detail)
+    if not await sound(run, clocks=rule.enforce):
+        return False
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         await means.control.halt(rule.partition, "config_divergence", diverged(rule, means.ledger.host))
         return run.ends("divergence", "another worker has newer rules")
@@ -62,10 +58,22 @@ async def opened(run: Run) -> bool:
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
     if not stand.act:
         return run.ends(stand.result, stand.detail)
+    if not await run.admitted():
+        return False
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
-    await means.ledger.note(rule.partition, enforced=rule.digest)
     return True
+
+
+async def sound(run: Run, *, clocks: bool = True) -> bool:
+    """Return True if the registry is the one that is known, whole, and its clock right."""
+    means, at = run.means, run.rule.partition
+    if clocks and (why := await doubt(means, at)):
+        return run.ends(*why)
+    if trouble := await means.watch.look():
+        return run.ends("halted", trouble.detail)
+    detail = await damage(means, at)
+    return not detail or run.ends("halted", detail)
 
 
 async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
@@ -77,7 +85,7 @@ async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = guard.baseline(survey)
+    fields = guard.baseline(survey) | {"enforced": rule.digest}
     if restart_ramp:
         log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
         fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}

@@ -34,6 +34,10 @@ class Terms:
     whole: bool = False
     judge: Judge | None = None
 
+    def protects(self, kind: Kind) -> bool:
+        """Return True if what an object says of itself can keep it from being deleted for good."""
+        return bool(self.keep or self.judge or kind.system)
+
     def ask(self, kind: Kind) -> bool:
         """Return True if something that the object says decides."""
         works = bool(kind.busy) and not (self.resting and kind.longest_run)

@@ -71,7 +71,7 @@ class PartitionView:
     def enforcing(self) -> bool:
         """True if its policy says enforce and neither a halt nor a pause stands in the way.
 
-        A ``config_divergence`` stands in the way of the worker with the old rules alone.
+        What concerns one worker alone, with old rules or another credential, stands in nobody else's way.
         """
         stopping = [halt for halt in self.halts if halt.reason not in BESIDE]
         return self.mode == "enforce" and not stopping and self.paused is None
@@ -79,13 +79,17 @@ class PartitionView:
 
 @dataclass(frozen=True, slots=True)
 class SlotView:
-    """One (provider, kind): its counters, how many holds there are, how many audit records wait for the sink."""
+    """One (provider, kind): its counters, how many holds there are, how many audit records wait for the sink.
+
+    ``shut``: what opened its breaker, with that answer, and until when nothing is tried; None while it is closed.
+    """
 
     provider: str
     kind: str
     counters: Mapping[str, int]
     held: int
     audit_pending: int
+    shut: tuple[str, str, int] | None = None
 
 
 class View:
@@ -133,11 +137,12 @@ class View:
                 pipe.hlen(prefix + keys.HOLDS)
                 pipe.hexists(prefix + keys.HOLDS, HOLDS_MARKER)
                 pipe.xlen(prefix + keys.AUDIT)
+                pipe.hmget(prefix + keys.MARKS, "shut", "shut_detail", "shut_until")
             replies = iter(pipe.execute())
         return [
             SlotView(
                 provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies) - next(replies),
-                next(replies),
+                next(replies), _shut(*next(replies)),
             )
             for provider, kind in chosen
         ]  # fmt: skip
@@ -369,3 +374,7 @@ def _with_switches(view: PartitionView, halts: Sequence[Halt], pauses: Mapping[s
         if (halt.provider, halt.kind) == (at.provider, at.kind) and halt.policy in {"*", at.policy}
     )
     return replace(view, halts=mine, paused=next((scope for scope in scopes if scope in pauses), None))
+
+
+def _shut(why: str | None, detail: str | None, until: str | None) -> tuple[str, str, int] | None:
+    return None if why is None else (why, detail or "", int(until or 0))

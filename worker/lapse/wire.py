@@ -2,15 +2,31 @@
 
 Nothing here follows a redirect, retries, keeps a cookie, asks the environment for a proxy or a password, or
 raises for what a server does: every end of a request is a ``Reply``. Retries live in one layer, the sweep's.
+
+A request dies with its lease. Its time is looked at last where its first byte is written, on a connection that is
+open; what the kernel could not deliver is thrown away at its end, by the kernel itself if this process is stopped.
+What a peer's kernel has acknowledged cannot be taken back.
 """
 
+import asyncio
+import contextlib
+import inspect
+import socket
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from lapse.answers import Reply
+from lapse.deadline import Deadline
+from lapse.errors import ConfigError
 
 BODY_BYTES = 64 * 1024
 """How much of an answer is read unless the caller asks for more."""
@@ -18,16 +34,28 @@ BODY_BYTES = 64 * 1024
 _CONNECT_SECONDS = 10.0
 # Servers close idle connections after as little as 5 s; a DELETE sent into a closing one has an unknown end.
 _KEEPALIVE_SECONDS = 4.0
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
+_RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST, and nothing that still waits to be sent
 
 
 class Wire:
     """A pool of connections. Make it inside the running event loop, after a fork; one process, one loop."""
 
     def __init__(self, *, concurrency: int, timeout: float) -> None:
+        """Make it.
+
+        Raises:
+            ConfigError: as ``demand`` does.
+
+        """
+        demand()
+        self._total = timeout
+        # Connecting must time out before the whole: that is how one knows that nothing was sent.
+        self._connect = min(_CONNECT_SECONDS, timeout / 2)
+        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=self._connect)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=_KEEPALIVE_SECONDS),
-            # Connecting must time out before the whole: that is how one knows that nothing was sent.
-            timeout=aiohttp.ClientTimeout(total=timeout, connect=min(_CONNECT_SECONDS, timeout / 2)),
+            request_class=_Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
         )
@@ -36,7 +64,15 @@ class Wire:
         self._session._retry_connection = False  # noqa: SLF001 - there is no public switch
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], limit: int = BODY_BYTES, *, body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        limit: int = BODY_BYTES,
+        *,
+        body: bytes | None = None,
+        deadline: Deadline | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> Reply:
         """Send one request and return what became of it.
 
@@ -46,33 +82,157 @@ class Wire:
             headers: All of them but Host.
             limit: How many bytes of the answer's body are kept, after decompression.
             body: What is sent along; the headers say what it is.
+            deadline: That of the claim it is for; None: it is for none, and its timeout alone holds.
+            begun: Told when its first byte is about to be written.
 
         """
-        started = time.perf_counter()
+        sending = _Sending(self._total, deadline, begun)
+        token = _sending.set(sending)
         try:
             async with self._session.request(
-                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                timeout=self._within(deadline),
             ) as response:
-                answer = await _read(response, limit)
-                return Reply(
-                    status=response.status,
-                    headers={name.lower(): value for name, value in response.headers.items()},
-                    body=answer,
-                    seconds=time.perf_counter() - started,
-                )
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            failure, sent = _failure(error)
-            text = str(error) or type(error).__name__
-            return Reply(
-                body=text.encode(errors="replace"),
-                failure=failure,
-                sent=sent,
-                seconds=time.perf_counter() - started,
-            )
+                return await sending.answered(response, limit)
+        except (aiohttp.ClientError, TimeoutError, OSError, _Late) as error:
+            sending.reset()
+            return sending.failed(error)
+        except BaseException:
+            sending.reset()
+            raise
+        finally:
+            _sending.reset(token)
+
+    def _within(self, deadline: Deadline | None) -> aiohttp.ClientTimeout:
+        """Return the timeouts of a request that begins now: they end with its lease."""
+        if deadline is None:
+            return self._timeout
+        now = time.monotonic()
+        connect, total = deadline.begin_by - now, deadline.end - now
+        if connect >= self._connect and total >= self._total:
+            return self._timeout
+        # aiohttp takes 0 for no timeout at all.
+        return aiohttp.ClientTimeout(
+            total=max(0.001, min(total, self._total)), connect=max(0.001, min(connect, self._connect))
+        )
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self._session.close()
+
+
+class _Late(Exception):  # noqa: N818 - the name says the state
+    """The claim's time was over before the request's first byte was written."""
+
+
+@dataclass(slots=True)
+class _Sending:
+    """One request on its way. ``transport``: what its first byte is written to, None before that."""
+
+    timeout: float
+    deadline: Deadline | None
+    begun: Callable[[], None] | None
+    transport: asyncio.Transport | None = None
+    connection: Any = None
+    started: float = field(default_factory=time.perf_counter)
+
+    def begin(self, transport: asyncio.Transport) -> None:
+        """Let the first byte be written to a connection that is open; nothing may wait between this and that.
+
+        Raises:
+            _Late: it is too late for it.
+
+        """
+        rest = 2 * self.timeout
+        if self.deadline:
+            now = time.monotonic()
+            if now >= self.deadline.begin_by:
+                raise _Late("the time of its claim was over before it could be sent")
+            rest = self.deadline.end - now
+        self.transport, self.connection = transport, transport.get_extra_info("socket")
+        if self.begun:
+            self.begun()
+        if _USER_TIMEOUT is not None:
+            # This process may be stopped with the request in the kernel's buffer: the kernel gives up in time all the
+            # same. It counts from the first retransmission or window probe, and anew when a part was acknowledged, so
+            # it is given half. Said for each request, as a connection has had others; 0 would mean 15 minutes.
+            self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, int(rest * 500)))
+
+    async def answered(self, response: aiohttp.ClientResponse, limit: int) -> Reply:
+        """Return the answer, once all that is read of it is there."""
+        body = await _read(response, limit)
+        return Reply(
+            status=response.status,
+            headers={name.lower(): value for name, value in response.headers.items()},
+            body=body,
+            seconds=time.perf_counter() - self.started,
+        )
+
+    def failed(self, error: Exception) -> Reply:
+        """Return why there is no answer."""
+        failure, sent = _failure(error)
+        if self.transport is None:
+            sent = False
+            if self.deadline and time.monotonic() >= self.deadline.begin_by:
+                failure = "late"
+        text = str(error) or type(error).__name__
+        seconds = time.perf_counter() - self.started
+        return Reply(body=text.encode(errors="replace"), failure=failure, sent=sent, seconds=seconds)
+
+    def reset(self) -> None:
+        """Let no further byte leave: closing alone would go on sending what waits, long after the lease."""
+        if self.transport is not None:
+            with contextlib.suppress(OSError):  # closed already
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            self.transport.abort()
+
+
+_sending: ContextVar[_Sending] = ContextVar("sending")
+
+
+class _Request(aiohttp.ClientRequest):
+    """aiohttp's request, which asks once more before it writes.
+
+    There is no public seam between an open connection and the first byte: middleware runs before the connection is
+    there. So ``send`` is overridden, and ``demand`` looks whether it still is what writes a request.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        """Write the request to a connection that is open."""
+        if (transport := conn.transport) is None:
+            raise aiohttp.ClientConnectionResetError("the connection was lost before it was written to")
+        _sending.get().begin(transport)
+        response = await super().send(conn)
+        if transport.get_write_buffer_size() and not self.body:
+            # The kernel's buffer takes any request of lapse whole. What stays in this process' own has no deadline.
+            raise aiohttp.ClientConnectionResetError("the connection took a part of the request only")
+        return response
+
+
+@cache
+def demand() -> None:
+    """Refuse an aiohttp whose requests would pass by where their deadline is looked at.
+
+    Raises:
+        ConfigError: the installed one is such.
+
+    """
+    send, session = getattr(aiohttp.ClientRequest, "send", None), aiohttp.ClientSession
+    if not (
+        inspect.iscoroutinefunction(send)
+        and list(inspect.signature(send).parameters) == ["self", "conn"]
+        and "request_class" in inspect.signature(session.__init__).parameters
+        and isinstance(inspect.getattr_static(Connection, "transport", None), property)
+        and "_retry_connection" in session.ATTRS
+    ):
+        raise ConfigError(
+            f"aiohttp {aiohttp.__version__} does not send requests as lapse knows it, and one might leave after its "
+            "lease: install the release that lapse was tested with, aiohttp 3.14"
+        )
 
 
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:

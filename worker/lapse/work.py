@@ -23,8 +23,10 @@ from lapse.means import Means, named
 from lapse.memory import EVERYWHERE, UNFIT, Trouble
 from lapse.model import Partition
 from lapse.orphans import collect_orphans
+from lapse.outbox import Outbox, folder_of
 from lapse.policy import Account, Config, Rule
 from lapse.providers import TIMEOUT, Provider
+from lapse.replay import replay
 from lapse.run import Report
 from lapse.scripts import Call, script
 from lapse.seal import open_seal
@@ -65,6 +67,7 @@ class Work:
         self._lines: dict[str, Line] = {}
         self._retired: list[Provider] = []
         self._busy = 0
+        self._outbox = outbox_of(host)
         self._facts: tuple[float, preflight.Facts] | None = None
         self._shown = 0.0
 
@@ -92,6 +95,7 @@ class Work:
             self._host.stop,
             self._watch,
             config.rules,
+            self._outbox,
         )
         async with self._working(), self._auditing(config, partition):
             act = collect_orphans if rule.orphan else sweep
@@ -114,18 +118,22 @@ class Work:
             return
         await self._show(config)
         trouble = await self._watch.look()
+        if self._outbox and not trouble:
+            await replay(self._ledger(config), self._outbox, self._watch.epoch)
         slots = await self._publish(config, sent)
         await self._control.copy_pauses()
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
-        over = await self._control.now() - round(config.sweep.tombstones * 1000)
+        now = await self._control.now()
+        over = now - round(config.sweep.tombstones * 1000)
+        known = now - round(config.sweep.deleted_tombstones * 1000)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:
                 return
             await self._move(config, provider, kind, halt=lambda: time.monotonic() > until)
             if trouble or await self._astray(provider, kind):
                 continue  # a wrong clock must not end what "already gone" can be brought back by
-            await ledger.end_tombstones(provider, kind, over)
+            await ledger.end_tombstones(provider, kind, over, known)
             await ledger.release_edges(provider, kind)
 
     async def aclose(self) -> None:
@@ -133,6 +141,8 @@ class Work:
         for provider in [*self._retired, *(line.provider for line in self._lines.values())]:
             await provider.aclose()
         await self._carrier.aclose()
+        if self._outbox:
+            self._outbox.close()
 
     def _current(self) -> Config:
         config = self._host.current()
@@ -255,6 +265,12 @@ class Work:
         return Ledger(
             self._carrier, self._namespace, self._worker, max_pending=config.audit.max_pending, host=self._host.name
         )
+
+
+def outbox_of(host: Host) -> Outbox | None:
+    """Return this process' outbox, None where nothing says in which folder."""
+    folder = folder_of(host.config.sweep.outbox, host.environ)
+    return Outbox(folder) if folder else None
 
 
 def _goes_on(rule: Rule, report: Report, seconds: float) -> bool:

@@ -11,8 +11,8 @@ from lapse.protection import inspect
 from lapse.recovery import place
 
 _HELD = (
-    keys.FRESH, keys.ACTIVE, keys.EXPLICIT, keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED, keys.KEPT,
-    keys.QUARANTINE,
+    keys.FRESH, keys.ACTIVE, keys.EXPLICIT, keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED,
+    keys.KEPT, keys.QUARANTINE,
 )  # fmt: skip
 
 
@@ -61,5 +61,3 @@ async def _sizes(hands: Hands, session: Session, at: Partition, names: tuple[str
         policies = [name.decode() for name in (await hands.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
     asked = [("ZCARD", f"{slot}{policy}:{name}") for policy in policies for name in names]
     return sum(await hands.carrier.run(list(asked))) if asked else 0
-
-

@@ -41,7 +41,6 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
 
     --canary, which has to be confirmed, creates an empty conversation, thread or vector store, as the policies name
     them, deletes it, and deletes it again: the key may delete, and its words for what is gone are known.
-    Its deletion is proof for 24 hours that ids which are not there are gone.
 
     The exit code is 0 if nothing failed, 2 for the config, 4 if something does not answer, and 5 for all else that
     fails. Warnings, and what could not be found out, do not change it.
@@ -59,8 +58,9 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
         if canary:
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
         findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
+        findings.append(checks.outbox(session.config, session.environ))
         findings += session.run(lambda hands: _registry(hands, session))
-        if canary and findings[1].name != "server":
+        if canary and findings[2].name != "server":
             findings += session.run(lambda hands: _canaries(hands, session))
     except ConfigError as error:
         findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]
@@ -107,7 +107,7 @@ async def _canaries(hands: Hands, session: Session) -> list[Finding]:
         if not kinds:
             detail = f"none of the kinds that its policies name can be made empty: {', '.join(sorted(named)) or 'none'}"
             return [Finding(f"canary {name}", Level.UNKNOWN, detail)]
-        return [await checks.canary(means, kind, hands.commands) for kind in kinds]
+        return [await checks.canary(means, kind) for kind in kinds]
 
 
 def _tell(findings: list[Finding], *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.settings import registry_source
-from lapse.view import UNMANAGED, PartitionView
+from lapse.view import UNMANAGED, PartitionView, SlotView
 
 COLUMNS = (
     Column("policy"),
@@ -31,6 +31,7 @@ COLUMNS = (
     Column("held or used", 4, right=True),
     Column("waiting", 5, right=True),
     Column("quarantined", 3, right=True),
+    Column("already gone", 4, right=True),
     Column("last sweep", 6, right=True),
 )
 STYLES = {
@@ -45,12 +46,16 @@ STYLES = {
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds)."""
+    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds).
+
+    ``already_gone``: how many ids were settled because the provider did not know them; lapse deleted none of these.
+    """
 
     view: PartitionView
     rule: Rule | None
     woken: int | None = None
     digest: str = ""
+    already_gone: int = 0
 
     @property
     def state(self) -> str:
@@ -105,11 +110,13 @@ def _standings(session: Session) -> list[Standing]:
             pipe.hmget(
                 keys.partition(session.namespace, at.provider, at.kind, at.policy) + keys.RULES, "woken", "digest"
             )
+            counters = keys.slot(session.namespace, at.provider, at.kind) + keys.COUNTERS
+            pipe.hget(counters, f"settled|{at.policy}|already_gone")
         stored = pipe.execute()
     by_partition = {rule.partition: rule for rule in rules}
     return [
-        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "")
-        for view, (woken, digest) in zip(views, stored, strict=True)
+        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0))
+        for view, (woken, digest), gone in zip(views, stored[::2], stored[1::2], strict=True)
     ]
 
 
@@ -124,6 +131,7 @@ def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
         f"{view.parked + view.kept:,}",
         f"{view.waiting:,}",
         Text(f"{view.quarantined:,}", style=output.BAD if view.quarantined else ""),
+        f"{one.already_gone:,}",
         wording.distance((one.woken - now) / 1000) if one.woken else "never",
     )
 
@@ -141,6 +149,7 @@ def _line(one: Standing, now: int) -> str:
         "waiting": view.waiting,
         "claimed": view.claimed,
         "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
         "swept": f"{(now - one.woken) / 1000:.0f}s" if one.woken else "never",
     }
     return f"{view.partition} " + " ".join(f"{name}={value}" for name, value in values.items())
@@ -165,6 +174,18 @@ def _remarks(
             until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
             yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
             yield '  lapse resume --reason "..."', output.STRONG
+    for slot in session.view.slots(
+        sorted({(one.view.partition.provider, one.view.partition.kind) for one in standings})
+    ):
+        if slot.shut:
+            yield from _shut(slot, slot.shut, now)
+
+
+def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tuple[str, str]]:
+    why, detail, until = shut
+    name, tried = f"{slot.provider}/{slot.kind}", wording.distance((until - now) / 1000)
+    yield f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {tried}.", output.BAD
+    yield f"  lapse resume --provider {slot.provider}", output.STRONG
 
 
 def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:
@@ -257,6 +278,7 @@ def _described(session: Session, one: Standing) -> dict[str, Any]:
         "waiting": view.waiting,
         "claimed": view.claimed,
         "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
         "orphans": dict(view.orphans),
         "limited": view.limited,
         "ramped": view.ramped,

@@ -16,6 +16,7 @@ from lapse.flow import Flow
 from lapse.means import Means
 from lapse.memory import Known
 from lapse.orphans import collect_orphans
+from lapse.outbox import Outbox, folder_of
 from lapse.policy import Rule
 from lapse.providers import TIMEOUT, Provider
 from lapse.run import Report
@@ -92,9 +93,11 @@ async def means_of(hands: Hands, session: Session, name: str, known: Known | Non
         loop.add_signal_handler(number, stop.set)
     async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
         flow = Flow(hands.carrier, session.namespace, account)
+        folder = folder_of(config.sweep.outbox, session.environ)
+        box = Outbox(folder) if folder else None
         everything = [rule.partition for rule in config.rules]
         watch = Watch(hands.carrier, session.namespace, everything, known=known or session.known)
-        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules)
+        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules, box)
 
 
 @contextlib.asynccontextmanager

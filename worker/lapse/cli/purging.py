@@ -1,6 +1,8 @@
 """``lapse purge KIND``: everything of a kind, on purpose, and then the question what is left."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -20,8 +22,18 @@ from lapse.purge import Incomplete, Thing, inventory, rule_of
 from lapse.purge import purge as purge_all
 from lapse.run import Report
 
-Listing = tuple[list[Thing], Known | None]
-"""What there is, and what was seen of the registry then."""
+LOOKS, APART = 3, 2.0
+"""How often, and how many seconds apart, the list is read afterwards while it shows what was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is, what was seen of the registry then, and whose list it was: ``Provider.identity``."""
+
+    things: list[Thing]
+    known: Known | None
+    identity: str
+
 
 ENDED = {"halted": Code.HALTED, "paused": Code.HALTED, "breaker": Code.TEMPORARY, "stopped": Code.INTERRUPTED}
 
@@ -30,16 +42,20 @@ ENDED = {"halted": Code.HALTED, "paused": Code.HALTED, "breaker": Code.TEMPORARY
 @click.argument("kind", type=KIND)
 @click.option("--include-kept", is_flag=True, help="Delete what keep rules match, too.")
 @click.option("--limit", type=click.IntRange(0, 1_000_000), default=50, show_default=True, help="Names to print.")
+@click.option("--foreign", is_flag=True, help="Go on where this registry knows nothing of what is listed.")
 @confirm_option
 @provider_option
 @config_option
 @json_option
-def purge(*, kind: str, include_kept: bool, limit: int, confirm: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
+def purge(
+    *, kind: str, include_kept: bool, limit: int, foreign: bool, confirm: str | None, **given: Any  # noqa: ANN401 - click's
+) -> int:  # fmt: skip
     """Delete everything of a kind at a provider, foreign objects too, and then ask what is left.
 
     Of kinds that cannot be listed, everything that the registry knows. Your confirmation stands in the place of mode,
     registration, stamp, age and pace; holds, pauses, halts, the request budget and keep rules stand above it. What is
-    created after it is left alone. Interrupted, it can be run again.
+    created after it is left alone. Interrupted, it can be run again. An account of whose objects this registry knows
+    none may be another one than you think: that takes --foreign too.
 
     Examples:
       lapse purge assistants --provider openai
@@ -56,16 +72,23 @@ def purge(*, kind: str, include_kept: bool, limit: int, confirm: str | None, **g
     rule = rule_of(at, () if include_kept else tuple(keep for one in mine for keep in one.keep), mine)
     log.configure("ERROR")
     preflight.start(session.url, session.config)
-    things, known = session.run(lambda hands: _before(hands, session, rule))
-    doomed = [one for one in things if not one.held and not one.kept]
-    _announce(rule, things, doomed, limit)
+    found = session.run(lambda hands: _before(hands, session, rule))
+    doomed = [one for one in found.things if not one.held and not one.kept and not one.strange]
+    _announce(rule, found.things, doomed, limit)
+    _say_where(session, at.provider, found.identity)
     if not doomed:
-        return _told([_left(one, {}) for one in things], None, as_json=given["as_json"])
+        return _told([_left(one, {}) for one in found.things], None, as_json=given["as_json"])
+    if not foreign and not any(one.known for one in found.things):
+        raise Refused(
+            Code.CONFIRM,
+            f"this registry knows nothing of what is listed there: is it the account you mean? Add --foreign to delete"
+            f" {wording.count(len(doomed), 'object')} all the same",
+        )
     confirmed(at.provider, confirm, f"delete {wording.count(len(doomed), 'object')} there for good")
-    return _perform(session, rule, doomed, known, as_json=given["as_json"])
+    return _perform(session, rule, doomed, found.known, as_json=given["as_json"])
 
 
-async def _before(hands: Hands, session: Session, rule: Rule) -> Listing:
+async def _before(hands: Hands, session: Session, rule: Rule) -> Found:
     at = rule.partition
     for scope, pause in (await hands.control.pauses()).items():
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
@@ -76,16 +99,35 @@ async def _before(hands: Hands, session: Session, rule: Rule) -> Listing:
     return await _listed(hands, session, rule)
 
 
-async def _listed(hands: Hands, session: Session, rule: Rule, known: Known | None = None) -> Listing:
+async def _listed(hands: Hands, session: Session, rule: Rule, known: Known | None = None) -> Found:
     async with means_of(hands, session, rule.partition.provider, known) as means:
         if rule.partition.kind not in means.provider.kinds:
             raise Refused(Code.USAGE, f"{rule.partition.provider} has no {wording.plural(rule.partition.kind)}")
         if trouble := await means.watch.look():
             raise Refused(Code.HALTED, f"the registry is not the one that is known: {trouble.reason}: {trouble.detail}")
         try:
-            return await inventory(means, rule), means.watch.known
+            return Found(await inventory(means, rule), means.watch.known, await means.provider.identity())
         except Incomplete as error:
             raise Refused(Code.TEMPORARY, str(error)) from None
+
+
+def _say_where(session: Session, provider: str, identity: str) -> None:
+    """Name the account: a purge at the wrong one cannot be taken back."""
+    account = session.config.accounts[provider]
+    of = [f"{name} {value}" for name in ("organization", "project") if (value := getattr(account, name))]
+    key = account.api_key_env or account.api_key_file or account.auth
+    output.note(f"account: {', '.join([account.base_url, *of, f'key from {key}'])}; identity {identity}", indent=2)
+
+
+async def _after(hands: Hands, session: Session, rule: Rule, gone: Collection[str]) -> list[Thing]:
+    """Return what is listed now; while deleted objects are, a list that lags is given some seconds."""
+    for look in range(LOOKS):
+        if look:
+            await asyncio.sleep(APART)
+        things = (await _listed(hands, session, rule)).things
+        if not any(one.id in gone for one in things):
+            break
+    return things
 
 
 def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limit: int) -> None:
@@ -114,17 +156,18 @@ def _perform(session: Session, rule: Rule, doomed: Sequence[Thing], known: Known
                 return await purge_all(means, rule, [one.id for one in doomed], actor(), advance)
 
         report, gone, why = session.run(work)
-    there, _known = session.run(lambda hands: _listed(hands, session, rule))
+    there = session.run(lambda hands: _after(hands, session, rule, gone))
     named = {one.id for one in doomed}
-    left = [_left(one, why, late=one.id not in named) for one in there if one.id not in gone]
-    lagging = sum(one.id in gone for one in there)
-    if lagging:
-        output.note(f"{lagging:,} were deleted, as the provider confirmed, and are listed still.")
+    why |= dict.fromkeys(gone, "gone, as the provider said, and listed still")
+    left = [_left(one, why, late=one.id not in named) for one in there]
+    if any(one.id in gone for one in there):
+        output.note("What is listed still may go from the list later: run it again, and see.", output.WARN)
     return _told(left, report, as_json=as_json)
 
 
 def _left(one: Thing, why: Mapping[str, str], *, late: bool = False) -> dict[str, str]:
     reason = f"held: {one.held}" if one.held else "kept" if one.kept else why.get(one.id)
+    reason = "its id can stand in no request" if one.strange else reason
     return {"id": one.id, "name": one.name, "left": reason or ("created after the confirmation" if late else "unknown")}
 
 

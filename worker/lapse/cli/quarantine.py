@@ -154,7 +154,35 @@ def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, 
     if chosen:
         _plan(chosen, f"These {wording.plural(kind)} would be tracked again, and deleted when they are due:")
         confirmed(session.provider, given["confirm"], f"track {wording.count(len(chosen), 'id')} again")
-    return _changed(session, kind, "undo", chosen, reason, "are tracked again")
+    return _undone(session, kind, chosen, reason)
+
+
+_GROUPS = {
+    "tracked": "tracked again, and due as before",
+    "touched": "tracked again, with the time at which they were touched since",
+    "held": "tracked again, and held",
+    "forgotten": "left out: forgotten since",
+    "registered": "as they are: registered anew since",
+}
+"""What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
+
+
+def _undone(session: Session, kind: str, ids: Sequence[str], reason: str) -> int:
+    said = session.run(lambda hands: _say(hands, session.provider, kind, "undo", ids, reason))
+    groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
+    for what, _, id_ in (one.partition("|") for one in said):
+        groups[what].append(id_)
+    back = [id_ for what in ("tracked", "touched", "held") for id_ in groups[what]]
+    for id_ in back:
+        output.say(id_)
+    for what, text in _GROUPS.items():
+        if groups[what]:
+            output.note(f"{len(groups[what]):,} {text}")
+    output.note(f"{len(back):,} of {wording.count(len(ids), 'id')} are tracked again.")
+    missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
+    if missed:
+        raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not settled as already gone")
+    return Code.OK
 
 
 def _chosen(session: Session, kind: str, ids: Sequence[str], policy: str | None, *, everything: bool) -> list[str]:
@@ -180,8 +208,7 @@ def _changed(session: Session, kind: str, verb: str, ids: Sequence[str], reason:
     output.note(f"{len(done):,} of {wording.count(len(ids), 'id')} {said}.")
     missed = sorted(set(ids) - set(done))
     if missed:
-        where = "settled as already gone" if verb == "undo" else "in quarantine"
-        raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not {where}")
+        raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not in quarantine")
     return Code.OK
 
 

@@ -269,7 +269,7 @@ def standing(case: Case) -> Iterator[str]:
 
 
 def stopping(view: PartitionView) -> list[Halt]:
-    """Return the halts that stop every worker; diverging rules stop the worker with the older ones alone."""
+    """Return the halts that stop every worker and every id, and not one worker or some ids alone."""
     return [halt for halt in view.halts if halt.reason not in BESIDE]
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lapse.cli import wording
 from lapse.control import Halt
 from lapse.memory import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
+from lapse.model import from_millis
 
 EVERYTHING = "*"
 CONFIRM = "--confirm=PROVIDER"
@@ -40,40 +41,50 @@ REMEDIES = {
     "cutoff_jumped": Remedy(
         "lapse plan {kinds} --policy {policy}",
         (
-            f"Put the policy file back as it was before the edit, or mode back to observe: {BY_ITSELF}, whichever"
-            " worker reads it first.",
+            (
+                f"Put the policy file back as it was before the edit, or mode back to observe: {BY_ITSELF}, whichever"
+                " worker reads it first."
+            ),
         ),
         "what became due by the edit is deleted",
     ),
     "orphan_share": Remedy(
         "lapse orphans --policy {policy}",
         (
-            "Let the application register what uses them, with uses=, or put the policy file back as it was before an"
-            f" edit: {BY_ITSELF} at the next listing that shows fewer.",
+            (
+                "Let the application register what uses them, with uses=, or put the policy file back as it was before"
+                f" an edit: {BY_ITSELF} at the next listing that shows fewer."
+            ),
         ),
         "what the last listing showed unused is deleted",
     ),
     OLDER: Remedy(
         "lapse orphans --policy {policy}",
         (
-            "Let the application register what uses them, with uses=: what is used is no orphan, and the rest waits"
-            " without stopping anything else.",
+            (
+                "Let the application register what uses them, with uses=: what is used is no orphan, and the rest waits"
+                " without stopping anything else."
+            ),
         ),
         "what was created before this registry began, and is unused by what it knows, is deleted",
     ),
     "listing_shrunk": Remedy(
         "lapse orphans --policy {policy}",
         (
-            f"Put back the key, project and base_url that the longer list was read with: {BY_ITSELF} at the next"
-            " complete list.",
+            (
+                f"Put back the key, project and base_url that the longer list was read with: {BY_ITSELF} at the next"
+                " complete list."
+            ),
         ),
         "what the short list shows decides which of them are orphans",
     ),
     "no_witness": Remedy(
         "lapse doctor",
         (
-            "Put back the key, project and base_url that these ids were made with:"
-            f" {BY_ITSELF} once one of them can be read.",
+            (
+                "Put back the key, project and base_url that these ids were made with:"
+                f" {BY_ITSELF} once one of them can be read."
+            ),
         ),
         "they settle as already gone, and nothing deletes them at the provider any more",
     ),
@@ -84,14 +95,16 @@ REMEDIES = {
     ),
     "config_divergence": Remedy(
         "lapse doctor",
-        (f"Give the worker that the halt names the policy file of the others: {BY_ITSELF}. The others go on meanwhile.",),
+        (f"Give the worker that the halt names the policy file of the others: {BY_ITSELF}. They go on meanwhile.",),
         "the rules of whichever worker sweeps next decide about them",
     ),
     LOST: Remedy(
         "lapse doctor",
         (
-            "Give the workers the URL of the Redis that they knew, or restore its last backup, and start them again:"
-            f" {BY_ITSELF}.",
+            (
+                "Give the workers the URL of the Redis that they knew, or restore its last backup, and start them"
+                f" again: {BY_ITSELF}."
+            ),
         ),
         "they are judged without the holds, uses and touches that the lost registry knew",
     ),
@@ -108,10 +121,39 @@ REMEDIES = {
     DAMAGED: Remedy(
         "lapse doctor",
         (
-            f"Put back from a backup what the halt names, or set the pause again with lapse pause: {BY_ITSELF}. Else hold,"
-            " forget or register again what it protected before you go on.",
+            (
+                f"Put back from a backup what the halt names, or set the pause again with lapse pause:"
+                f" {BY_ITSELF}. Else hold, forget or register again what it protected before you go on."
+            ),
         ),
         "they are protected no more, and what the halt names counts as empty",
+    ),
+    "gone_wall": Remedy(
+        "lapse doctor",
+        (
+            "Take back what was settled as already gone, and is looked at anew:",
+            "lapse quarantine undo {kinds} --since {since} --confirm={provider}",
+            "Where they also go by themselves, say so in the policy file: expect_gone = true.",
+        ),
+        "those not found from now on settle as already gone",
+    ),
+    "inconsistent_absence": Remedy(
+        "lapse doctor",
+        ("Wait until the provider gives the same answer twice, and look at the route to it.",),
+        "those not found from now on settle as already gone",
+    ),
+    "principal_unproven": Remedy(
+        "lapse doctor",
+        (f"Give every worker of the provider a key of the same project: {BY_ITSELF}. The others go on meanwhile.",),
+        "what the refused credential does not find settles as already gone",
+    ),
+    "unrecordable": Remedy(
+        "lapse doctor",
+        (
+            "Put right what Redis refuses, which the halt names, and try again: the outcome waits in the outbox.",
+            'lapse resume {scope} --reason "tried again"',
+        ),
+        resumes=True,
     ),
     "endpoint_missing": Remedy(
         "lapse doctor",
@@ -195,7 +237,11 @@ def _filled(text: str, halt: Halt) -> str:
     scope = "" if halt.reason in WIDE else where(halt)
     if halt.policy == EVERYTHING:
         text = text.replace(" --policy {policy}", "")
-    return text.format(kinds=wording.plural(halt.kind), scope=scope, policy=halt.policy).replace("resume  ", "resume ")
+    began = from_millis(halt.began or halt.since)
+    since = began.isoformat(timespec="seconds") if began else ""
+    kinds = wording.plural(halt.kind)
+    filled = text.format(kinds=kinds, scope=scope, policy=halt.policy, since=since, provider=halt.provider)
+    return filled.replace("resume  ", "resume ")
 
 
 WIDE = {LOST, ROLLED_BACK, CLOCK}

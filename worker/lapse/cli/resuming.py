@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapse import clocks, keys
+from lapse import clocks, durations, keys
+from lapse.blocks import Blocks
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
 from lapse.cli.costs import given_up, needless
@@ -13,6 +14,7 @@ from lapse.cli.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.control import Halt
 from lapse.errors import ConfigError
+from lapse.expected import accept_refused, believe
 from lapse.guard import STANDING
 from lapse.memory import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
 from lapse.model import Partition
@@ -56,11 +58,38 @@ async def lift(hands: Hands, session: Session, scope: str | None, said: Answer) 
     breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
     for name in breakers:
         output.say(f"{name}: its breaker lets the next request through")
-    if not halts and not breakers:
+    opened = await _kinds(hands, [slot for slot in await session.slots(hands) if _within(scope, slot[0])])
+    if not halts and not breakers and not opened:
         output.note("Nothing was halted.")
     for one in sorted(await hands.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     return max(left.values(), default=Code.OK)
+
+
+async def release(hands: Hands, session: Session, provider: str, reason: str | None) -> int:
+    """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
+    blocks, slots = Blocks(hands.carrier, session.namespace), await session.slots(hands)
+    waited = await blocks.waited(provider)
+    if waited:
+        output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
+    breaker = await blocks.breaker(provider)
+    if breaker:
+        output.say(f"{provider}: its breaker lets the next request through")
+    opened = await _kinds(hands, [slot for slot in slots if slot[0] == provider])
+    if not waited and not breaker and not opened:
+        output.note(f"Nothing kept requests from {provider}.")
+        return Code.OK
+    for slot in slots:
+        if slot[0] == provider:
+            await hands.control.record(Partition(*slot, EVERYTHING), "unblocked", why=reason or "no reason given")
+    return Code.OK
+
+
+async def _kinds(hands: Hands, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    opened = await Blocks(hands.carrier, hands.ledger.namespace).kinds(slots)
+    for provider, kind in opened:
+        output.say(f"{provider}/{kind}: its breaker lets the next request through")
+    return opened
 
 
 async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) -> bool:
@@ -102,9 +131,8 @@ async def _unconfirmed(
         output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
         for text in told(halt):
             output.note(text)
-        output.note(
-            f"Not confirmed: to go on gives up {wording.count(costs[halt], 'id')}: {what}. Confirm by the provider's name."
-        )
+        ids = wording.count(costs[halt], "id")
+        output.note(f"Not confirmed: to go on gives up {ids}: {what}. Confirm by the provider's name.")
     return dict.fromkeys(unsure, Code.CONFIRM)
 
 
@@ -130,7 +158,11 @@ async def _date(session: Session, account: Account, kind: str) -> int | None:
 async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
     """Take what the halt was about for right."""
     if halt.reason == "no_witness":
-        await _prove(hands, session, halt)
+        await _believe(hands, session, halt)
+    if halt.reason == "gone_wall":
+        await _begin_window_anew(hands, halt)
+    if halt.reason == "principal_unproven":
+        await _accept_principals(hands, halt)
     if halt.reason == "config_divergence":
         await _reconcile(hands, halt)
     if halt.reason == "identity_changed":
@@ -150,18 +182,33 @@ async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
     output.note(f"The {wording.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 
-async def _prove(hands: Hands, session: Session, halt: Halt) -> None:
-    """Record that this account looks at the right place: what the provider does not know is gone, for 24 h."""
+async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
     account = _account(session, halt)
     _needs_key(session, account)
     from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
 
     async with Provider(account, session.environ) as provider:
-        await provider.authenticate()
-        await hands.ledger.mark(halt.provider, halt.kind, f"proof|{provider.identity}", await hands.control.now())
+        identity = await provider.identity()
+    found = await believe(hands.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
     await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = wording.plural(halt.kind)
-    output.note(f"For 24 h, {kinds} that {halt.provider} does not know count as gone, with the key that is set here.")
+    output.note(
+        f"{found:,} {kinds} that {halt.provider} did not find, and no others, settle as already gone the next time that"
+        " it does not find them with the key that is set here."
+    )
+
+
+async def _begin_window_anew(hands: Hands, halt: Halt) -> None:
+    """Let the next answers of a policy be counted from none."""
+    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await hands.carrier.run([("HDEL", rules, "wall", "wall_since")])
+
+
+async def _accept_principals(hands: Hands, halt: Halt) -> None:
+    """Believe the answers that refused credentials get from now on."""
+    accepted = await accept_refused(hands.ledger, halt.provider, halt.kind)
+    output.note(f"{wording.count(len(accepted), 'credential')} of {halt.provider} will be believed from now on.")
 
 
 def _account(session: Session, halt: Halt) -> Account:

@@ -9,7 +9,7 @@ from lapse.cli.arguments import config_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.reasons import unpause
 from lapse.cli.remedies import EVERYTHING, told, where
-from lapse.cli.resuming import Answer, called, lift
+from lapse.cli.resuming import Answer, called, lift, release
 from lapse.cli.session import Hands, Session
 from lapse.kinds import singular
 
@@ -44,9 +44,10 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
 @click.option(
     "--confirm", metavar="PROVIDER", multiple=True, help="Confirm what gives ids up, by the name of each provider."
 )
+@click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
 @config_option
-def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], config: str | None) -> int:
-    """Take pauses back; with --reason, answer halts that carry no plan.
+def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], **given: str | None) -> int:
+    """Take pauses back; with --reason, answer halts that carry no plan; with --provider, end its Retry-After.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
     halt answered. Halts that carry a plan are answered by `lapse approve`. An answer that gives ids up says how many,
@@ -56,9 +57,12 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], c
       lapse resume
       lapse resume openai/conversations
       lapse resume openai --reason "the threads were deleted by hand" --confirm=openai
+      lapse resume --provider openai
 
     """
-    session = Session(config)
+    session = Session(given["config"])
+    if (provider := given["provider"]) is not None:
+        return session.run(lambda hands: release(hands, session, _account(session, scope, provider), reason))
     chosen = _scope(session, scope) if scope else None
     if reason is None:
         return session.run(lambda hands: _unpause(hands, session, chosen))
@@ -87,6 +91,20 @@ async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
         for text in told(halt):
             output.note(text)
     return Code.OK
+
+
+def _account(session: Session, scope: str | None, provider: str) -> str:
+    """Return the provider whose requests are to go on.
+
+    Raises:
+        Refused: it is not configured, or a scope stands beside it.
+
+    """
+    if scope is not None:
+        raise Refused(Code.USAGE, "give a scope, for pauses and halts, or --provider, for a Retry-After and breakers")
+    if provider not in session.config.accounts:
+        raise Refused(Code.USAGE, f"{session.config.path} has no provider {provider}")
+    return provider
 
 
 def _scope(session: Session, text: str | None) -> str:

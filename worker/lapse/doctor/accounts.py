@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
+from lapse import codec
 from lapse.answers import say
 from lapse.errors import LapseError
 from lapse.flow import Flow
 from lapse.kinds import Kind
+from lapse.known import known_before
 from lapse.ledger import Ledger
 from lapse.model import Partition
 from lapse.outcomes import Outcome, Reply, classify_read, exists, probe_ok
@@ -62,7 +64,7 @@ async def _asked(name: str, provider: Provider, kind: Kind, ledger: Ledger | Non
         if probe_ok(kind, probe):
             return Finding(name, Level.OK, f"lists {kind.plural}, {probe.seconds * 1000:.0f} ms")
         return _judged(name, kind, "", probe, provider)
-    newest = await ledger.newest(provider.name, kind.name, 1) if ledger and kind.witness else []
+    newest = await _newest(ledger, provider, kind) if ledger and kind.witness else []
     asked_for = newest[0] if newest else NOBODY
     reply = await provider.read(kind, asked_for)
     took = f"{reply.seconds * 1000:.0f} ms"
@@ -79,6 +81,11 @@ async def _asked(name: str, provider: Provider, kind: Kind, ledger: Ledger | Non
     if verdict.outcome in {Outcome.ALREADY_GONE, Outcome.INVALID}:
         return Finding(name, Level.OK, f"takes the key, and knows of no {kind.name} that does not exist, {took}")
     return _judged(name, kind, asked_for, reply, provider)
+
+
+async def _newest(ledger: Ledger, provider: Provider, kind: Kind) -> list[str]:
+    at = Partition(provider.name, kind.name, "")
+    return await known_before(ledger.carrier, ledger.namespace, at, codec.now_millis())
 
 
 def _judged(name: str, kind: Kind, asked_for: str, reply: Reply, provider: Provider) -> Finding:

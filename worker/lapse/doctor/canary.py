@@ -1,7 +1,7 @@
 """The canary: make an empty object at the provider, have it deleted as everything is, and delete it once more.
 
 What it proves: the key may delete, the provider confirms as lapse reads it, and the second answer is one that is known
-for "it is not there". The deletion is proof for 24 hours that this account is the right place.
+for "it is not there".
 
 The object's id is not lost either. It is registered at once, due at that moment, in a partition of its own, and goes
 the way of every deletion. If this process is killed before that, the id stands there, ``lapse status`` shows it, and
@@ -11,8 +11,8 @@ lost there is empty, and says in its metadata what it is; the audit says when it
 
 import secrets
 
-from lapse.answers import document, say
-from lapse.commands import Commands
+from lapse import canaries
+from lapse.answers import say
 from lapse.errors import LapseError
 from lapse.kinds import Kind
 from lapse.means import Means
@@ -26,34 +26,32 @@ from lapse.sweep import sweep
 POLICY = "lapse-canary"
 """The partition in which canaries stand: no policy of any file, so that nothing but a canary deletes there."""
 
-_CREATED = range(200, 300)
 _RULES = "canary-rules"
 _FIX_CREATE = "give the key the right to create too, or leave the canary out"
 
 
-async def canary(means: Means, kind: Kind, commands: Commands) -> Finding:
+async def canary(means: Means, kind: Kind) -> Finding:
     """Send one canary of a kind, and return what came of it."""
     name = f"canary {means.provider.name}/{kind.name}"
     try:
-        return await _flight(name, means, kind, commands)
+        return await _flight(name, means, kind)
     except Limited as error:
         return Finding(name, Level.UNKNOWN, f"not sent: {error}", "try again when the budget has room")
     except LapseError as error:
         return Finding(name, Level.FATAL, str(error), "lapse status shows what is left; the next canary deletes it")
 
 
-async def _flight(name: str, means: Means, kind: Kind, commands: Commands) -> Finding:
+async def _flight(name: str, means: Means, kind: Kind) -> Finding:
     rule = _rule(Partition(means.provider.name, kind.name, POLICY))
     nonce = secrets.token_hex(6)
     await means.flow.spend(1)
     await means.control.record(rule.partition, "canary", nonce=nonce)
-    reply = await means.provider.create(kind, {"lapse_canary": nonce})
-    made = document(reply).get(kind.id_field) if reply.status in _CREATED else None
-    if not isinstance(made, str):
+    made, reply = await canaries.create(means, kind, nonce)
+    if made is None:
         await _counted(means, rule)
         return Finding(name, Level.FATAL, f"could not be created: {say(reply)}", _FIX_CREATE)
     try:
-        await _register(means, rule, made, commands)
+        await canaries.register(means, rule.partition, made)
     except LapseError as error:
         fix = f"delete {made} at {means.provider.name} by hand: nothing else knows of it"
         return Finding(name, Level.FATAL, f"{made} was created and could not be registered: {error}", fix)
@@ -63,22 +61,13 @@ async def _flight(name: str, means: Means, kind: Kind, commands: Commands) -> Fi
     return await _again(name, means, kind, rule, made)
 
 
-async def _register(means: Means, rule: Rule, made: str, commands: Commands) -> None:
-    now = await means.control.now()
-    one = commands.registration(
-        rule.partition.kind, made, POLICY, provider=rule.partition.provider, expires_at=now / 1000
-    )
-    operation = commands.register(one)
-    operation.finish(await means.ledger.carrier.carry(operation.calls))
-
-
 async def _again(name: str, means: Means, kind: Kind, rule: Rule, made: str) -> Finding:
     """Delete what is gone, and look whether the answer is known for that."""
     await means.flow.spend(1)
     verdict = classify(kind, made, await means.provider.delete(kind, made), means.provider.recognisers)
     await _counted(means, rule)
     if verdict.outcome is Outcome.ALREADY_GONE:
-        detail = "created, deleted, and known to be gone; its deletion is proof for 24 hours"
+        detail = "created, deleted, and known to be gone"
         return Finding(name, Level.OK, detail)
     if verdict.outcome is Outcome.DELETED:
         return Finding(

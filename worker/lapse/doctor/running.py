@@ -7,7 +7,9 @@ import redis
 
 from lapse import health
 from lapse.celery_settings import settings
+from lapse.errors import ConfigError
 from lapse.log import redact
+from lapse.outbox import FIX, SUFFIX, check, folder_of
 from lapse.policy import Config
 from lapse.preflight import Finding, Level
 from lapse.settings import ConfigFile, Source
@@ -32,6 +34,25 @@ def config(file: ConfigFile) -> Finding:
             "config", Level.WARNING, f"{detail}; nothing is ever deleted", "write a policy: lapse init shows one"
         )
     return Finding("config", Level.OK, detail)
+
+
+def outbox(used: Config, environ: Mapping[str, str]) -> Finding:
+    """Look at where confirmed deletions go that Redis does not take."""
+    folder = folder_of(used.sweep.outbox, environ)
+    if folder is None:
+        detail = "none: a confirmation that Redis does not take is lost with its process"
+        return Finding("outbox", Level.WARNING, detail, FIX)
+    if not folder.exists():
+        return Finding("outbox", Level.OK, f"{folder}, made when it is needed")
+    try:
+        check(folder)
+    except ConfigError as error:
+        return Finding("outbox", Level.FATAL, str(error), FIX)
+    waiting = sum(1 for path in folder.glob(f"*{SUFFIX}"))
+    if waiting:
+        detail = f"{folder} holds {waiting} files of confirmations that Redis has not taken"
+        return Finding("outbox", Level.WARNING, detail, "a worker with this folder records them once Redis takes them")
+    return Finding("outbox", Level.OK, f"{folder}, empty")
 
 
 def broker(used: Config, source: Source) -> list[Finding]:

@@ -52,6 +52,7 @@ class Kind:
         deleted_object: What ``object`` says in the answer to a DELETE that worked.
         not_found: How a 404 names an object that is not there; ``{id}`` is the whole id, quoted or not.
         absence: Where the GET of a missing object names nothing: what below its URL does, POSTed with ``{}``.
+        confirmation: A whole body that confirms a DELETE without naming the id, where servers answer so.
         no_content: True if a bare 204 is the documented answer to a DELETE that worked.
         denied: Messages of a 5xx that speak of the credential, and that no retry heals.
         headers: Sent with every request about this kind.
@@ -89,6 +90,7 @@ class Kind:
     not_found: tuple[str, ...]
     absence: str | None = None
     no_content: bool = False
+    confirmation: Mapping[str, Any] | None = None
     denied: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     id_field: str = "id"

@@ -1,11 +1,14 @@
 """The kinds of LangGraph's Agent Server. No I/O.
 
 Observed of langgraph-api 0.16.7, which ``make test-servers`` runs: UUIDs, a bare 204 for a deletion, lists by search,
-and {"detail": ...} for every refusal.
+and {"detail": ...} for every refusal. Aegra 0.11, which serves the same API, confirms by {"status": "deleted"}, quotes
+the id of what is not there, takes no ``select`` and lists at most 100 assistants at once.
 """
 
 from lapse.kinds.dialect import Dialect, by_name
 from lapse.kinds.kind import Kind
+
+_CONFIRMATION = {"status": "deleted"}
 
 LANGGRAPH_DIALECT = Dialect(
     kinds=by_name(
@@ -14,8 +17,9 @@ LANGGRAPH_DIALECT = Dialect(
             plural="threads",
             path="/threads",
             deleted_object="thread.deleted",
-            not_found=("Thread with ID {id} not found",),
+            not_found=("Thread with ID {id} not found", "Thread {id} not found"),
             no_content=True,
+            confirmation=_CONFIRMATION,
             id_field="thread_id",
             listable=True,
             search="/threads/search",
@@ -32,6 +36,7 @@ LANGGRAPH_DIALECT = Dialect(
             not_found=("Assistant with ID {id} not found", "Assistant {id} not found"),
             absence="/versions",
             no_content=True,
+            confirmation=_CONFIRMATION,
             id_field="assistant_id",
             listable=True,
             search="/assistants/search",

@@ -2,14 +2,20 @@
 -- @include candidates
 -- @include budget
 -- @include lease
+-- @include replay
 -- Leases due ids of a partition to one worker. A hold, touch, forget or new rule acknowledged before this always wins.
 -- ARGV[3]: policy, [4]: digest, [5]: limit, [6]: lease (ms), [7]: 1 for one id that crashed a worker before,
 -- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
--- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked.
+-- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked,
+-- [16]: the name of this request.
 -- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
--- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | damaged (a key that protects ids is not whole).
+-- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's) |
+-- damaged (a key that protects ids is not whole).
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+
+local again = replied()
+if again then return again end
 
 local function nothing(status) return { status, now, 0, 0 } end
 
@@ -33,13 +39,15 @@ if alone then
     end
   end
 else
-  found = candidates(policy, rules, limit)
+  -- Behind an open breaker any may be the one that is answered well: the oldest are those that were not.
+  found = candidates(policy, rules, let_through() == 1 and 100 or limit)
+  if let_through() == 1 and #found > 1 then found = { found[now % #found + 1] } end
 end
 if #found == 0 then return nothing('ok') end
 
 local state = numbers(policy)
 local function due_now() return due_count(policy, rules) end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return nothing('limited') end
 
@@ -61,4 +69,4 @@ for i = 1, math.min(#found, limit) do
 end
 spend(policy, granted)
 reply[4] = parked
-return reply
+return granted + parked > 0 and granting(reply) or reply

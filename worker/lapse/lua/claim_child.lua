@@ -1,15 +1,19 @@
 -- @include full
 -- @include budget
 -- @include lease
+-- @include replay
 -- Leases one id to the worker that is about to delete its parent. A hold, touch, forget or use by something else acknowledged before this wins.
 -- ARGV[3]: id, [4]: policy of one that is not registered but carries our stamp, or '', [5]: JSON list of the sources that go with it ("provider|kind|id"),
 -- [6]: lease (ms), [7]: JSON {policies: {name: {digest, enforce, amount, window, paused}}, amount, window, paused, place}; amount -1: unlimited; the parent's hold where the config does not know the child's policy,
 -- [8]: worker, [9]: most audit records pending, [10]: when the parent was leased (ms): what was used since then stays,
--- [11]: the epoch that rules were adopted under, [12], [13]: between which Redis TIME has to be; '' each: not checked.
+-- [11]: the epoch that rules were adopted under, [12], [13]: between which Redis TIME has to be; '' each: not checked, [14]: the name of this request.
 -- Returns {status, now, token, policy, attempts, unknown}; status: granted; gone (settled before);
--- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit, damaged (not now).
+-- foreign, held, used, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock, elsewhere (ids of another account), limited, audit, breaker, damaged (not now).
 
 local id, going, lease, rules = ARGV[3], cjson.decode(ARGV[5]), tonumber(ARGV[6]), cjson.decode(ARGV[7])
+
+local again = replied()
+if again then return again end
 
 local function answer(status, policy) return { status, now, 0, policy or '', 0, 0 } end
 
@@ -51,6 +55,7 @@ local function delayed()
   if known[2] and ARGV[11] ~= '' and known[2] ~= ARGV[11] then return 'lost' end
   if tonumber(ARGV[12]) and (now < tonumber(ARGV[12]) or now > tonumber(ARGV[13])) then return 'clock' end
   if redis.call('XLEN', key('audit')) >= tonumber(ARGV[9]) then return 'audit' end
+  if let_through() == 0 then return 'breaker' end
   local pace = rule or rules
   if pace_room(policy, numbers(policy), pace.amount, pace.window) <= 0 then return 'limited' end
 end
@@ -61,4 +66,4 @@ local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
 grant(id, record, token, lease, string.format(
   ',"due":%.0f,"by":"cascade","parent":%s,"worker":%s', now, text(going[#going]), text(ARGV[8])))
 spend(policy, 1)
-return { 'granted', now, token, policy, record.n or 0, record.u or 0 }
+return granting({ 'granted', now, token, policy, record.n or 0, record.u or 0 })

@@ -1,11 +1,14 @@
 -- @include full
 -- @include budget
 -- @include orphan
+-- @include replay
 -- Leases orphan candidates to one worker. Refuses whatever was named, held, touched, registered or forgotten since it was first seen.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, first}].
+-- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[16]; [5]: JSON [{id, first}].
 -- Returns as claim.lua.
 
 local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7] == '1'
+local again = replied()
+if again then return again end
 local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return { bar, now, 0, 0 } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return { 'audit', now, 0, 0 } end
@@ -23,7 +26,7 @@ end
 
 local wanted, state = cjson.decode(ARGV[5]), numbers(policy)
 local function due_now() return #wanted end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return { 'limited', now, 0, 0 } end
 
@@ -43,4 +46,4 @@ for _, one in ipairs(wanted) do
   end
 end
 spend(policy, granted)
-return reply
+return granted > 0 and granting(reply) or reply

@@ -2,12 +2,16 @@
 -- @include budget
 -- @include lease
 -- @include due
+-- @include replay
 -- Leases ids of a plan to one worker: each as it stood when the plan was made, or not at all.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, due}], [16]: the plan's hash.
+-- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, due}], [16]: the plan's hash, [17]: the name of this request.
 -- Returns {status, now, token, 0, JSON {id: why it was left out}, [id, due, by, attempts, unknown]...}; status as claim.lua.
 -- An id that is neither left out nor leased was beyond what pace and ramp allow.
 
 local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7] == '1'
+
+local again = replied()
+if again then return again end
 
 local function nothing(status) return { status, now, 0, 0, '{}' } end
 
@@ -19,7 +23,7 @@ end_holds()
 
 local rules, wanted, state = rules_of(policy), cjson.decode(ARGV[5]), numbers(policy)
 local function due_now() return #wanted end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
+local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
                       ramp_room(policy, state, tonumber(ARGV[10]), due_now))
 if room <= 0 then return nothing('limited') end
 
@@ -56,4 +60,4 @@ for _, one in ipairs(wanted) do
 end
 spend(policy, granted)
 if next(left) then reply[5] = cjson.encode(left) end
-return reply
+return granted > 0 and granting(reply) or reply

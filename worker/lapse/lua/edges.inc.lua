@@ -36,9 +36,11 @@ end
 local function release_edges(id)
   local facts = redis.call('HGET', key('facts'), id)
   if not facts then return 0 end
-  redis.call('HDEL', key('facts'), id)
   local uses = cjson.decode(facts).uses
-  if not uses then return 0 end
+  if not uses then
+    redis.call('HDEL', key('facts'), id)
+    return 0
+  end
   -- An earlier life's edges may still wait here.
   local waiting = redis.call('HGET', key('released'), id)
   if waiting then
@@ -49,5 +51,6 @@ local function release_edges(id)
     end
   end
   redis.call('HSET', key('released'), id, cjson.encode(uses))
+  redis.call('HDEL', key('facts'), id) -- last: whatever ends the script before, the edges are still somebody's to remove
   return 1
 end

@@ -1,6 +1,7 @@
 -- @include full
 -- @include lease
--- Ends tombstones: an already_gone one keeps its edges until here; and leases that ran out, of policies that nobody sweeps. ARGV[3]: settled before (ms), [4]: at most.
+-- Ends tombstones: an already_gone one keeps its edges until here; and leases that ran out, of policies that nobody sweeps. ARGV[3]: settled before (ms), [4]: at most,
+-- [5]: what was deleted before (ms) needs not be known any more, or ''.
 -- Returns how many ended.
 
 for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do lapsed(policy, 100) end
@@ -8,5 +9,11 @@ local ended = redis.call('ZRANGE', key('tombstones'), '-inf', ARGV[3], 'BYSCORE'
 for _, id in ipairs(ended) do
   redis.call('ZREM', key('tombstones'), id)
   if redis.call('HDEL', key('graves'), id) == 1 then release_edges(id) end
+end
+if ARGV[5] and ARGV[5] ~= '' then
+  local last = math.floor(tonumber(ARGV[5]) / 1000) * 1048576
+  local known = redis.call('ZRANGE', key('deleted'), '-inf', string.format('%.0f', last), 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[4]))
+  if #known > 0 then redis.call('ZREM', key('deleted'), unpack(known)) end
+  return math.max(#ended, #known)
 end
 return #ended

@@ -19,8 +19,17 @@ local function guarded(id, record)
   return true
 end
 
+-- How many ids may be claimed for the kind's breaker: any number, or one now and then while it is open.
+local breaker
+local function let_through()
+  breaker = breaker or tonumber(redis.call('HGET', key('marks'), 'shut_until') or nil) or -1
+  if breaker < 0 then return math.huge end
+  return now < breaker and 0 or 1
+end
+
 local function grant(id, record, token, lease, why)
   take(id, record)
+  if let_through() == 1 then redis.call('HSET', key('marks'), 'shut_until', now + 10000) end
   record.t, record.r = token, nil
   set_aside(id, record, 'claimed', now + lease)
   audit('intent', id, record.p, string.format(',"token":%.0f,"attempt":%d%s', token, (record.n or 0) + 1, why))
@@ -107,4 +116,5 @@ local function barred(policy, digest, epoch, earliest, latest)
   if rules[1] ~= digest then return 'superseded' end
   if #damaged() > 0 then return 'damaged' end
   if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
+  if let_through() == 0 then return 'breaker' end
 end

@@ -2,8 +2,11 @@
 -- @include edges
 -- @include protection
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
--- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again. undo: what was settled already_gone is tracked again.
--- Returns the ids it changed.
+-- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again.
+-- undo: what was settled already_gone is tracked again: touched since, with that time; held, parked; forgotten since stays
+-- out, and registered anew is left as it is.
+-- Returns the ids it changed; for undo "what|id" of every id that was settled so: tracked, touched,
+-- held, forgotten, registered.
 
 local verb, changed = ARGV[3], {}
 local actor = ',"actor":' .. ARGV[4] .. ',"reason":' .. ARGV[5]
@@ -12,13 +15,25 @@ for i = 6, #ARGV do
   local record
   if verb == 'undo' then
     local grave = redis.call('HGET', key('graves'), id)
-    if grave and not locate(id) then
+    local what
+    if grave and redis.call('ZSCORE', key('forgotten'), id) then
+      what = 'forgotten'
+    elseif locate(id) then
+      what = 'registered'
+    elseif grave then
       record = cjson.decode(grave)
+      what = record.h and 'touched' or 'tracked'
       redis.call('HDEL', key('graves'), id)
       redis.call('ZREM', key('tombstones'), id)
-      record.u, record.n, record.x, record.y = nil, nil, nil, nil
-      if creation(record) then index(id, record) end
+      record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
+      if redis.call('HEXISTS', key('holds'), id) == 1 then
+        what, record.r = 'held', 'held'
+        set_aside(id, record, 'parked', now)
+      elseif creation(record) then
+        index(id, record)
+      end
     end
+    if what then changed[#changed + 1] = what .. '|' .. id end
   else
     record = aside(id)
     if record and record.s == 'quarantined' then
@@ -36,7 +51,7 @@ for i = 6, #ARGV do
     end
   end
   if record then
-    changed[#changed + 1] = id
+    if verb ~= 'undo' then changed[#changed + 1] = id end
     audit(verb == 'undo' and 'undone' or verb == 'retry' and 'requeued' or 'dropped', id, record.p, actor)
   end
 end

@@ -4,6 +4,9 @@
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
 --   n attempts   x crashes   y crashes alone   u an earlier attempt ended unknown   r reason
 --   t token   d its score outside the due indexes: lease deadline, next attempt, or since when
+--   h touched since it was settled as already gone
+--   v identities under which it was not found, and not proven gone   b the one under which an operator expects that
+--   w when it last got an answer that may be all of its kind's
 --   g forgotten while claimed   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
@@ -79,12 +82,12 @@ local function set_aside(id, record, state, score)
   record.s, record.d = state, score
   -- Without a sighting no listing would ever end this wait.
   if state == 'waiting' and redis.call('HEXISTS', part(record.p, 'sightings'), id) == 0 then record.o = nil end
-  redis.call('HSET', key('aside'), id, cjson.encode(record))
   local where = place_of[state]
   if state == 'waiting' and record.x then where = 'suspects' end
   -- Only a listing can say whether it is an orphan still: no lease that ran out makes it due.
   if state == 'waiting' and record.o then where = 'tried' end
   redis.call('ZADD', part(record.p, where), score, id)
+  redis.call('HSET', key('aside'), id, cjson.encode(record))
 end
 
 -- Rewrites the record of an id that stays where it is, outside the due indexes.

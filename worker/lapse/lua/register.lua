@@ -113,7 +113,7 @@ local function update(id, record, policy, facts)
   if record.q then record.f = now else touched(record, facts) end
   expiry(record, facts)
   if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
-  record.p, record.g, record.q, record.o = policy, nil, nil, nil
+  record.p, record.g, record.q, record.o, record.v, record.b = policy, nil, nil, nil, nil, nil
   if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
 end
 

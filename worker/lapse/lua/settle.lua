@@ -1,28 +1,42 @@
 -- @include full
 -- @include lease
+-- @include gone_wall
+-- @include principals
+-- @include once
+-- @include doubt
 -- Records what became of claims: state, counters and audit in one step.
--- ARGV[3]: JSON {batch, identity, worker, attempts, listable, counters: {field: n}, settled: [{id, token, policy, due, act, outcome,
---   delay, counted, unknown, reason, detail, status, request, items, active, left: {reason: n}, extra}]};
+-- ARGV[3]: JSON {batch, worker, attempts, listable, wall: {percent, at_least}, rolled_back, counters: {field: n}, settled: [{id,
+--   token, policy, due, at, act, outcome, delay, counted, unknown, reason, detail, status, request, items, active,
+--   left: {reason: n}, extra, identity, seen (present | absent), believed, good, doubt}]};
+--   good: an answer to its DELETE; doubt: answer | failure | error | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
--- Returns {now, edges released, [id refused because the lease was taken over]...}.
+-- Returns {now, edges released, JSON list of absences that were one too many, [id refused because the lease was taken over]...}.
+--
+-- A batch sent again has the effect and the reply of one sent once, wherever the script may have ended before: each outcome
+-- is written down with all that it owes before it takes effect, what it owes is paid at the end, once for each key, and the
+-- reply is kept.
 
 local batch = cjson.decode(ARGV[3])
-local reply = { now, 0 }
--- A batch whose reply was lost is sent again: what it counts is counted once.
-if not redis.call('SET', key('batch:' .. batch.batch), now, 'NX', 'PX', 600000) then return reply end
+local kept = redis.call('GET', key('batch:' .. batch.batch))
+begin_once(batch.batch)
+if kept then
+  forget_once()
+  return cjson.decode(kept)
+end
+local released, walled, refused = 0, {}, {}
 local lag_bounds = { 10, 60, 300, 1800, 3600, 21600, 86400, 604800, 2592000 }
 
-local function write(event, one, record, outcome)
+local function line(event, one, record, outcome)
   local more = string.format(',"token":%.0f,"outcome":"%s","attempt":%d', one.token, outcome, (record.n or 0) + 1)
   if one.status then more = more .. string.format(',"status":%d', one.status) end
   if one.request then more = more .. ',"request_id":' .. text(one.request) end
   if one.detail then more = more .. ',"detail":' .. text(one.detail) end
   if record.u then more = more .. ',"after_unknown":true' end
   if (one.items or 0) > 0 then more = more .. string.format(',"items":%d', one.items) end
-  audit(event, one.id, record.p, more .. ',"worker":' .. text(batch.worker))
+  return audit_line(event, one.id, record.p, more .. ',"worker":' .. text(batch.worker))
 end
 
-local function lag(policy, due)
+local function lag(own, policy, due)
   local late = math.max(0, now - due)
   local bucket = 'inf'
   for _, bound in ipairs(lag_bounds) do
@@ -31,110 +45,214 @@ local function lag(policy, due)
       break
     end
   end
-  count('lag|' .. policy .. '|' .. bucket)
-  count('lag_ms|' .. policy, late)
+  owe_count(own, 'lag|' .. policy .. '|' .. bucket)
+  owe_count(own, 'lag_ms|' .. policy, late)
 end
 
-local function refund(record)
+local function refund(own, record)
   if record.z then return end -- a purge has no pace
-  local policy = record.p
-  for _, field in ipairs({ 'pace_used', 'ramp_used' }) do
-    if redis.call('HINCRBY', part(policy, 'rules'), field, -1) < 0 then redis.call('HSET', part(policy, 'rules'), field, 0) end
-  end
+  owe(own, part(record.p, 'rules'), 'pace_used', -1)
+  owe(own, part(record.p, 'rules'), 'ramp_used', -1)
 end
 
-local function bury(one, record)
-  take(one.id, record)
+-- An id that was not found and now is there: under one identity the provider contradicts itself; under another, that one
+-- looks at another place. Registering it anew ends what was missed before.
+local function contradicted(one, record)
+  for _, identity in ipairs(record.v or {}) do
+    if identity == one.identity then
+      halt('*', 'inconsistent_absence', one.id .. ' was not found, and is there under the same credential', record.p)
+    else
+      refuse_principal(identity, 'this credential does not find ' .. one.id .. ', and another one does')
+    end
+  end
+  record.v, record.b = nil, nil
+  if not record.q then redis.call('HSETNX', key('marks'), 'worked|' .. one.identity, now) end
+end
+
+local function missed(one, record)
+  local v = record.v or {}
+  for _, identity in ipairs(v) do
+    if identity == one.identity then return end
+  end
+  v[#v + 1] = one.identity
+  while #v > 8 do table.remove(v, 1) end
+  record.v = v
+end
+
+-- Whether one that is gone may be settled as gone. What ended unknown before, was due before an accepted rollback, is purged,
+-- or was said to be gone by an operator, is expected to be.
+local function believable(own, one, record)
+  if not batch.wall or record.u or record.z or one.believed or one.due <= (batch.rolled_back or 0) then return true end
+  return wall_allows(own, record.p, 'g', batch.wall)
+end
+
+-- The id leaves the registry: what the provider confirmed, or does not know.
+local function bury(own, one, record)
+  if one.outcome == 'deleted' then
+    owe_count(own, 'deletions|' .. record.p .. '|' .. kind)
+    if batch.wall then wall_allows(own, record.p, 'd', batch.wall) end
+  else
+    refund(own, record)
+  end
+  lag(own, record.p, one.due)
+  if one.outcome == 'deleted' then own.released = uses_something(one.id) end
+  remember(one, own, line('settled', one, record, one.outcome))
   redis.call('HDEL', part(record.p, 'sightings'), one.id)
   -- A list may show a deleted id for a while; where there is no list, nothing needs to remember it.
   if batch.listable or one.outcome ~= 'deleted' then redis.call('ZADD', key('tombstones'), now, one.id) end
   if one.outcome == 'deleted' then
+    redis.call('ZADD', key('deleted'), deletion_score(one.token), one.id)
     redis.call('HDEL', key('referenced'), one.id)
-    redis.call('HSET', key('marks'), 'proof|' .. batch.identity, now)
-    count('deletions|' .. record.p .. '|' .. kind)
-    reply[2] = reply[2] + release_edges(one.id)
+    release_edges(one.id)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
     redis.call('HSET', key('graves'), one.id, cjson.encode(record))
-    refund(record)
   end
-  lag(record.p, one.due)
-  write('settled', one, record, one.outcome)
+  leave(one.id, own.p)
 end
 
-local function again(one, record)
-  if one.act == 'release' or not one.unknown then refund(record) end
-  if one.act == 'retry' and not record.z then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
-  write(({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act], one, record, one.outcome)
-  take(one.id, record)
+local function later(own, one, record)
+  if one.act == 'release' or not one.unknown then refund(own, record) end
+  if one.act == 'retry' and not record.z then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
+  local event = ({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act]
+  local foreign = record.z and record.q
+  if record.g or foreign then own.released = uses_something(one.id) end
+  remember(one, own, line(event, one, record, one.outcome))
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
   if one.act == 'touch' and not (record.e or record.q) then
-    record.a, record.c, record.f = math.max(one.active, record.a or record.f), creation(record), nil
+    -- What a provider says of the future is no use of it: it would never be due again.
+    record.a, record.c, record.f = math.max(math.min(one.active, now), record.a or record.f), creation(record), nil
   end
-  local foreign = record.z and record.q
   record.z = nil
   if record.g or foreign then
-    reply[2] = reply[2] + release_edges(one.id)
+    release_edges(one.id)
+    leave(one.id, own.p)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'
-    set_aside(one.id, record, 'parked', now)
+    move_aside(one.id, own.p, record, 'parked', now)
   elseif one.act == 'touch' and record.q then
     -- Nothing of it is in an index: listings have to show it unused anew.
     redis.call('HDEL', part(record.p, 'sightings'), one.id)
+    leave(one.id, own.p)
   elseif one.act == 'touch' then
     record.o = nil
-    index(one.id, record)
+    move_back(one.id, own.p, record)
   elseif one.act == 'keep' and record.o then
     -- What it says of itself is not what the listing said: listings have to show it as an orphan anew.
     redis.call('HDEL', part(record.p, 'sightings'), one.id)
-    if not record.q then
+    if record.q then
+      leave(one.id, own.p)
+    else
       record.o, record.n, record.x, record.y, record.u = nil, nil, nil, nil, nil
-      index(one.id, record)
+      move_back(one.id, own.p, record)
     end
   elseif one.act == 'keep' and not record.q then
-    set_aside(one.id, record, 'kept', now + one.delay)
+    move_aside(one.id, own.p, record, 'kept', now + one.delay)
   elseif (record.n or 0) >= batch.attempts then
-    quarantine(one.id, record, 'attempts', one.detail)
+    record.r, record.m = 'attempts', one.detail
+    move_aside(one.id, own.p, record, 'quarantined', now)
   elseif one.act == 'release' and not (record.n or record.x or record.u or record.q) then
     record.o = nil
-    index(one.id, record)
+    move_back(one.id, own.p, record)
   else
     record.r = one.reason
-    set_aside(one.id, record, 'waiting', now + one.delay)
+    move_aside(one.id, own.p, record, 'waiting', now + one.delay)
   end
+end
+
+local function to_quarantine(own, one, record)
+  if not one.unknown then refund(own, record) end
+  local foreign = record.z and record.q
+  if not foreign then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
+  remember(one, own, line('quarantined', one, record, one.outcome))
+  if foreign then
+    leave(one.id, own.p)
+  else
+    record.z, record.t, record.r, record.m = nil, nil, one.reason, one.detail
+    move_aside(one.id, own.p, record, 'quarantined', now)
+  end
+end
+
+local function settle(own, one, record)
+  if one.identity and one.seen == 'present' then contradicted(one, record) end
+  if one.outcome == 'already_gone' and not believable(own, one, record) then
+    one.outcome, one.act, one.delay, one.reason = 'unproven', 'retry', 60000, 'unproven'
+    own.walled = 1
+  end
+  if one.identity and one.outcome == 'unproven' then missed(one, record) end
+  -- What was given back unbegun met no answer.
+  if one.outcome ~= 'limited' then owe_count(own, 'settled|' .. record.p .. '|' .. one.outcome) end
+  if (one.items or 0) > 0 then owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
+  if one.good then vouch(one.identity or '', record.p) end
+  if one.doubt and not doubted(one.identity or '', one, record) then
+    one.counted = false
+    if one.act == 'quarantine' then one.act, one.reason, one.delay = 'retry', 'doubted', AGAIN end
+  end
+  if one.act == 'done' then
+    if (one.extra or 0) > 0 then
+      owe(own, part(record.p, 'rules'), 'extra', one.extra)
+      owe(own, part(record.p, 'rules'), 'extra_of', 1)
+    end
+    for reason, n in pairs(one.left or {}) do owe_count(own, 'left||' .. reason, n) end
+    bury(own, one, record)
+  elseif one.act == 'quarantine' then
+    to_quarantine(own, one, record)
+  else
+    later(own, one, record)
+  end
+end
+
+-- The lease was taken over. What the provider confirmed is deleted all the same, and counted once for each claim; all else is
+-- the other worker's to say.
+local function late(own, one, record)
+  local known = redis.call('ZSCORE', key('deleted'), one.id)
+  if one.outcome == 'deleted' and known and token_of(tonumber(known)) == one.token % TOKENS then return end
+  if (one.items or 0) > 0 then owe_count(own, 'deletions|' .. own.p .. '|' .. kind .. '_item', one.items) end
+  if one.outcome ~= 'deleted' then
+    own.refused = 1
+    owe_count(own, 'settled|' .. one.policy .. '|refused')
+    remember(one, own, audit_line('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome)))
+    return
+  end
+  owe_count(own, 'settled|' .. own.p .. '|deleted')
+  owe_count(own, 'deletions|' .. own.p .. '|' .. kind)
+  own.late = 1
+  local anew = record and (creation(record) or 0) > (one.at or 0)
+  if not anew then
+    redis.call('HDEL', key('graves'), one.id)
+    own.released = uses_something(one.id)
+    release_edges(one.id)
+    if record then take(one.id, record) end
+    if batch.listable then redis.call('ZADD', key('tombstones'), now, one.id) else redis.call('ZREM', key('tombstones'), one.id) end
+  end
+  remember(one, own, line('corrected', one, { p = own.p }, 'deleted'))
+  redis.call('ZADD', key('deleted'), deletion_score(one.token), one.id)
 end
 
 for _, one in ipairs(batch.settled) do
   local record = aside(one.id)
-  if not record or record.s ~= 'claimed' or record.t ~= one.token then
-    reply[#reply + 1] = one.id
-    count('settled|' .. one.policy .. '|refused')
-    audit('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome))
+  local mine = record and record.s == 'claimed' and record.t == one.token
+  local own = begun(one)
+  if own and not mine then
+    -- It took effect before, up to this perhaps.
+    redis.call('ZREM', part(own.p, 'claims'), one.id)
+    if own.late then redis.call('ZADD', key('deleted'), deletion_score(one.token), one.id) end
+    wall_recovered(own)
   else
-    -- What was given back unbegun met no answer.
-    if one.outcome ~= 'limited' then count('settled|' .. record.p .. '|' .. one.outcome) end
-    if (one.items or 0) > 0 then count('deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
-    if one.act == 'done' then
-      if (one.extra or 0) > 0 then
-        redis.call('HINCRBY', part(record.p, 'rules'), 'extra', one.extra)
-        redis.call('HINCRBY', part(record.p, 'rules'), 'extra_of', 1)
-      end
-      for reason, n in pairs(one.left or {}) do count('left||' .. reason, n) end
-      bury(one, record)
-    elseif one.act == 'quarantine' then
-      write('quarantined', one, record, one.outcome)
-      if not one.unknown then refund(record) end
-      take(one.id, record)
-      if not (record.z and record.q) then
-        record.z = nil
-        quarantine(one.id, record, one.reason, one.detail)
-        redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now)
-      end
-    else
-      again(one, record)
-    end
+    own = owing(mine and record.p or one.policy)
+    if mine then settle(own, one, record) else late(own, one, record or locate(one.id)) end
   end
+  released = released + (own.released or 0)
+  if own.walled then walled[#walled + 1] = one.id end
+  if own.refused then refused[#refused + 1] = one.id end
+  collect(own)
 end
-for field, n in pairs(batch.counters) do count(field, n) end
+local counters = owing('')
+for field, n in pairs(batch.counters) do owe_count(counters, field, n) end
+collect(counters)
+pay()
+local reply = { now, released, #walled > 0 and cjson.encode(walled) or '[]', unpack(refused) }
+redis.call('SET', key('batch:' .. batch.batch), cjson.encode(reply), 'PX', 3600000)
+end_once()
 return reply

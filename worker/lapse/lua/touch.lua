@@ -9,6 +9,14 @@ if not record or record.q then
   -- One that only carries our stamp is in use all the same: listings have to show it unused anew.
   for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do redis.call('HDEL', part(policy, 'sightings'), id) end
   if record and record.s == 'waiting' then take(id, record) end
+  -- One that was settled as already gone is in use, if it comes back by an operator's undo.
+  local grave = not record and redis.call('HGET', key('graves'), id)
+  if grave then
+    local buried = cjson.decode(grave)
+    if not buried.e then buried.a, buried.c, buried.f = math.max(now, buried.a or buried.f or 0), creation(buried), nil end
+    buried.h = 1
+    redis.call('HSET', key('graves'), id, cjson.encode(buried))
+  end
   return record and record.s == 'claimed' and 'too_late' or 'unknown'
 end
 if record.f then

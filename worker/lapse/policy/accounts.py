@@ -1,7 +1,7 @@
 """What concerns several keys of one ``[providers.NAME]`` table: what its type takes, and where it may be. No I/O."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -51,6 +51,37 @@ def check_provider(given: Given, provider: Provider) -> Iterator[Problem]:
     if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
         text = "would send the key readable over the network: use https, or state allow_plaintext = true"
         yield Problem((*given.at, "base_url"), text)
+
+
+def check_twins(providers: Mapping[str, Provider], environ: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield what is wrong where two tables are one account: a hold under one name would be none under the other.
+
+    ``environ`` tells that two variables hold one key.
+    """
+    seen: dict[tuple[str | None, ...], str] = {}
+    for name, provider in providers.items():
+        for place in _places(provider, environ):
+            first = seen.setdefault(place, name)
+            if first != name:
+                text = (
+                    f"is the account of [providers.{first}] once more, by the same URL and key: what is held or used"
+                    " under one name is neither under the other. Keep one, and give its policies that provider"
+                )
+                yield Problem(("providers", name, "base_url"), text)
+                break
+
+
+def _places(provider: Provider, environ: Mapping[str, str]) -> Iterator[tuple[str | None, ...]]:
+    """Yield what tells an account from others, by each way in which its key may be named."""
+    at = (base_url(provider), provider.organization, provider.project)
+    if base_url(provider) and provider.api_key_env:
+        yield (*at, "variable", provider.api_key_env)
+        if key := environ.get(provider.api_key_env, "").strip():
+            yield (*at, "key", key)
+    if base_url(provider) and provider.api_key_file:
+        yield (*at, "file", provider.api_key_file)
+    if base_url(provider) and provider.auth:
+        yield (*at, "auth", provider.auth)
 
 
 def _credentials(given: Given, dialect: Dialect | None) -> Iterator[Problem]:

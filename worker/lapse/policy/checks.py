@@ -7,11 +7,12 @@ written, so that it is not reported as missing too.
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from datetime import date
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from lapse import durations
 from lapse.kinds import KINDS, Kind
-from lapse.policy.accounts import Given, base_url, check_provider
+from lapse.policy.accounts import Given, base_url, check_provider, check_twins
 from lapse.policy.models import SECONDS_PER, File, Policy
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
@@ -20,19 +21,23 @@ SHORTEST_LEASE = 2.0
 _WAYS = ("ttl", "expires_after", "orphan")
 
 
-def check(file: File, broken: Collection[Path], today: date) -> Iterator[Problem]:
+def check(
+    file: File, broken: Collection[Path], today: date, environ: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Problem]:
     """Yield what is wrong between keys that are each right by themselves.
 
     Args:
         file: The tables, without the keys that are wrong by themselves.
         broken: Where those were.
         today: Kinds that a host has shut down by then are refused there.
+        environ: Where keys are, as far as it is known.
 
     """
     if file.sweep.lease < SHORTEST_LEASE:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
     for name, provider in file.providers.items():
         yield from check_provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
+    yield from check_twins(file.providers, environ)
     if not _names("policies", file.policies, broken):
         yield Problem(("policies",), "there is none: write [policies.NAME] with kind, ttl and anchor")
     providers = _names("providers", file.providers, broken)
@@ -42,6 +47,23 @@ def check(file: File, broken: Collection[Path], today: date) -> Iterator[Problem
         yield from _where(given, policy, providers)
         yield from _what(given, policy, file, today)
     yield from _former_names(file)
+    yield from _canaries(file)
+
+
+def _canaries(file: File) -> Iterator[Problem]:
+    """Yield providers whose proof is an object that nobody could make."""
+    for name, provider in file.providers.items():
+        if provider.proof is None or provider.type is None:
+            continue
+        known = KINDS[provider.type]
+        said = {
+            kind for policy in file.policies.values() if account_of(policy, file) == name for kind in policy.kind or ()
+        }
+        if said and not any(known[kind].create is not None for kind in said & known.keys()):
+            can = sorted(kind.name for kind in known.values() if kind.create is not None)
+            makes = f"of its kinds lapse can make {', '.join(can)} alone" if can else "lapse can make none of its kinds"
+            text = f"has no meaning for {', '.join(sorted(said))}: {makes}; leave it out"
+            yield Problem(("providers", name, "proof"), text)
 
 
 def account_of(policy: Policy, file: File) -> str | None:

@@ -14,6 +14,7 @@ from lapse.policy import models
 from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
 from lapse.policy.values import (
+    USUAL_WALL,
     Account,
     AuditSection,
     CelerySection,
@@ -64,6 +65,7 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
     stated = policy.model_fields_set
     pace = policy.max_deletions if "max_deletions" in stated else file.limits.max_deletions
     share = policy.max_newly_due if "max_newly_due" in stated else file.limits.max_newly_due
+    wall = policy.max_already_gone if "max_already_gone" in stated else file.limits.max_already_gone
     decides: dict[str, Any] = {
         "ttl": ttl_of(policy),
         "anchor": policy.expires_after.anchor if policy.expires_after else policy.anchor,
@@ -74,6 +76,7 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "enforce": policy.mode == "enforce",
         "max_deletions": None if pace is None else Pace(pace.amount, pace.window),
         "max_newly_due": _share(share),
+        "max_already_gone": _share(wall),
         # Where the provider keeps the last activity it is asked: no touch is needed.
         "touches_stated": policy.touches == "none" or KINDS[account.type][kind].tells_activity,
         "expect_gone": policy.expect_gone,
@@ -81,8 +84,11 @@ def _rule(name: str, policy: models.Policy, kind: str, file: models.File, accoun
         "formerly": tuple(sorted(set(policy.formerly))),
     }
     identity = [account.type, account.base_url, account.organization, account.project]
+    identity += [account.ids] if account.ids else []  # it decides what counts as a confirmation
     rule = Rule(partition=partition, every=_every(policy, file), digest="", **decides)
-    written = {key: value for key, value in asdict(rule).items() if key in decides}
+    # Workers of the version before do not know it: unless it is stated, both have the same rules in force.
+    known = decides.keys() - ({"max_already_gone"} if rule.max_already_gone == USUAL_WALL else set())
+    written = {key: value for key, value in asdict(rule).items() if key in known}
     return Rule(
         partition=partition,
         every=rule.every,

@@ -13,6 +13,7 @@ from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from lapse import durations, keys
+from lapse.absences import nondescript
 from lapse.errors import ConfigError, InvalidResource
 from lapse.kinds import KINDS, singular
 from lapse.policy.problems import did_you_mean, shown
@@ -21,21 +22,6 @@ UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
 _PER = {"s": 1, "m": 60, "h": 3600}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# What servers answer to a path that they do not have: a recogniser found in one of these would take a wrong
-# base_url for "everything is gone already".
-_ANY_404 = (
-    '{"detail":"not found"}',
-    "404 page not found",
-    "404: not found",
-    "http 404 error",
-    "the requested resource was not found on this server",
-    "the requested url was not found on the server",
-    "resource not found",
-    "invalid url (delete /v1/threads/)",
-    "cannot delete /v1/threads/",
-    "not_found_error",
-    "invalid_request_error",
-)
 
 
 def _rate(value: object) -> float | None:
@@ -78,7 +64,7 @@ def _variable(value: str) -> str:
 
 
 def _recogniser(value: str) -> str:
-    if any(value.replace("{id}", "").strip().lower() in text for text in _ANY_404):
+    if nondescript(value):
         raise ValueError(
             f"{shown(value)} is what servers say when the whole endpoint is missing: write words that only an absent"
             ' object gets, such as "Assistant not found"'

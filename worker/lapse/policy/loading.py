@@ -83,7 +83,7 @@ def parse(
     """
     made = overridden(_tables(text, name), environ)
     file, broken, problems = _validated(made.tables)
-    problems += [*check(file, broken, today or datetime.now(UTC).date()), *made.problems]
+    problems += [*check(file, broken, today or datetime.now(UTC).date(), environ), *made.problems]
     if problems:
         raise ConfigError(report(problems, name, Positions(text), made.variables))
     return compiled(file, path, tuple(sorted(set(made.variables.values()))))

@@ -92,6 +92,10 @@ class Sweep(Model):
     """Failed attempts after which an id goes to quarantine."""
     tombstones: Duration = _written("30d")
     """Time for which what was settled is remembered, so that it can be explained and undone."""
+    deleted_tombstones: Duration = _written("7d")
+    """Time for which an id whose deletion was confirmed is remembered, so that nothing is counted twice."""
+    outbox: Text | None = None
+    """Folder on a disk for confirmations that Redis did not take. Else LAPSE_STATE_DIR, else systemd's."""
     ramp: Ramp = _written("15m")
     """Time between the steps of a first enforcement: 10 deletions, then 10 % of what is due, then all. Or "off"."""
 
@@ -127,13 +131,17 @@ class Provider(Model):
     concurrency: int = Field(default=16, ge=1, le=1000)
     """Requests in flight in each worker process."""
     not_found: list[Recogniser] = []
-    """Further texts by which this server says that an object does not exist."""
+    """Further texts by which this server says that an object does not exist; {id} stands for its id."""
+    ids: Literal["opaque"] | None = None
+    """"opaque": a proxy that answers with other ids than it is asked for. Ids in its confirmations are not compared."""
     api_version: Text | None = None
     """Version of the API, for providers that want one."""
     organization: Text | None = None
     """Organization that requests are made for."""
     project: Text | None = None
     """Project that requests are made for."""
+    proof: Literal["canary"] | None = None
+    """"canary": where no living id can show that this is the right place, make an empty object and delete it."""
     allow_plaintext: bool = False
     """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
 
@@ -156,6 +164,13 @@ class Share(Model):
     """Number that is always allowed, however few there are."""
 
 
+class Wall(Share):
+    """So many of the last answers of a policy, of which there are twice ``at_least``."""
+
+    at_least: int = Field(ge=1, le=1000)
+    """Number that is always allowed."""
+
+
 class Limits(Model):
     """Limits of every policy that does not state its own."""
 
@@ -163,6 +178,8 @@ class Limits(Model):
     """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
     max_newly_due: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
     """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
+    max_already_gone: Annotated[Wall, OrUnlimited()] | None = _written({"percent": 50, "at_least": 20})
+    """How many of a policy's last answers may say that the object is gone already. Or "unlimited"."""
 
 
 class Orphan(Model):
@@ -236,6 +253,8 @@ class Policy(Model):
     """As in [limits]; unless stated, that one holds."""
     max_newly_due: Annotated[Share, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
+    max_already_gone: Annotated[Wall, OrUnlimited()] | None = None
+    """As in [limits]; unless stated, that one holds."""
     formerly: list[Name] = []
     """Old names of this policy: what was registered under them is adopted."""
     touches: Literal["none"] | None = None
@@ -280,6 +299,7 @@ INNER: dict[str, type[Model]] = {
     "expires_after": ExpiresAfter,
     "max_deletions": Pace,
     "max_newly_due": Share,
+    "max_already_gone": Wall,
     "max_share": Share,
 }
 """The tables that are a key's value."""

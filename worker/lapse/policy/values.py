@@ -24,6 +24,10 @@ class Share:
         return count > max(self.at_least, self.percent * population / 100)
 
 
+USUAL_WALL = Share(50, 20)
+"""``max_already_gone`` where the file says nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pace:
     """At most ``amount`` in each ``window`` of seconds."""
@@ -85,6 +89,7 @@ class Rule:
         every: Seconds between two sweeps.
         formerly: Old policy names whose registrations this one adopts, sorted.
         digest: 12 hex digits over all that decides a deletion; equal for equal meaning, however it is spelled.
+        max_already_gone: How many of its last answers may say "not found" before none is believed; None: any number.
 
     """
 
@@ -104,6 +109,7 @@ class Rule:
     every: float
     formerly: tuple[str, ...]
     digest: str
+    max_already_gone: Share | None = None
 
     @property
     def along(self) -> str | None:
@@ -130,6 +136,8 @@ class Account:
         organization: Sent with every request, where given.
         project: Sent with every request, where given.
         allow_plaintext: True if http may leave this machine.
+        proof: ``canary`` where an object that lapse makes and deletes itself may prove that others are gone; or None.
+        ids: ``opaque`` if answers call an object by another id than the one asked for; None: they do not.
 
     """
 
@@ -146,6 +154,8 @@ class Account:
     organization: str | None
     project: str | None
     allow_plaintext: bool
+    proof: str | None = None
+    ids: str | None = None
 
     @property
     def place(self) -> str:
@@ -186,7 +196,7 @@ class ScheduleSection:
 
 @dataclass(frozen=True, slots=True)
 class SweepSection:
-    """``[sweep]``: seconds, ids and attempts; ``ramp`` is None where it is ``"off"``."""
+    """``[sweep]``: seconds, ids and attempts; ``ramp`` is None where it is ``"off"``, ``outbox`` a folder or None."""
 
     budget: float
     lease: float
@@ -194,6 +204,8 @@ class SweepSection:
     max_attempts: int
     tombstones: float
     ramp: float | None
+    deleted_tombstones: float = 7 * 86400.0
+    outbox: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

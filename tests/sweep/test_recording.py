@@ -1,0 +1,334 @@
+"""Every confirmation is counted once: batches sent again, scripts that end in the middle, refusals, a death."""
+
+import asyncio
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from lapse.codec import dump
+from lapse.errors import ConfigError, RegistryRefused
+from lapse.guard import settlement
+from lapse.ledger import Claim, Ledger, Settled
+from lapse.model import Partition
+from lapse.outbox import Outbox, Unrecorded, abandoned, check
+from lapse.outcomes import Outcome, Verdict
+from lapse.policy import Share
+from lapse.replay import replay
+from lapse.scripts import script
+from lapse.settling import said
+from world import World
+
+USED = [("thread", "thread_used_by_it")]
+ENDS: dict[str, dict[str, Any]] = {
+    "deleted": {"outcome": Outcome.DELETED, "items": 3, "extra": 2},
+    "gone": {"outcome": Outcome.ALREADY_GONE},
+    "unproven": {"outcome": Outcome.UNPROVEN},
+    "error": {"outcome": Outcome.ERROR, "status": 500},
+    "kept": {"outcome": Outcome.KEPT, "status": 200},
+    "active": {"outcome": Outcome.ACTIVE, "active_at": time.time() - 3600},
+    "unrecognised": {"outcome": Outcome.UNRECOGNISED, "status": 404, "detail": "what?"},
+    "limited": {"outcome": Outcome.LIMITED},
+}
+"""What a claim may come to: one id of each in one batch."""
+
+
+async def claimed(world: World) -> dict[str, Claim]:
+    """Claim one id for each way to end."""
+    world.registry.register("thread", "thread_used_by_it", "chat", expires_in="300d")
+    ids = [f"thread_{name}" for name in ENDS]
+    for id_ in ids:
+        world.registry.register("thread", id_, "chat", created_at=1_600_000_000, uses=USED)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    claims = (await ledger.claim(world.rule, world.settings, 100)).claims
+    return {claim.resource.id.removeprefix("thread_"): claim for claim in claims}
+
+
+def ended(claims: dict[str, Claim]) -> list[Settled]:
+    return [settlement(claims[name], Verdict(identity="one", **{"status": None, **how})) for name, how in ENDS.items()]
+
+
+def stored(world: World) -> dict[str, Any]:
+    """Return all that a batch changes, without what only says when."""
+    slot = world.slot()
+    found: dict[str, Any] = {}
+    for name in sorted(world.raw.keys(f"{slot}*")):
+        short = name.removeprefix(slot)
+        kind = world.raw.type(name)
+        if kind == "zset":
+            found[short] = sorted(world.raw.zrange(name, 0, -1))
+        elif kind == "hash":
+            found[short] = {field: _timeless(text) for field, text in world.raw.hgetall(name).items()}
+        elif kind == "set":
+            found[short] = sorted(world.raw.smembers(name))
+    found["events"] = [(one["event"], one.get("id"), one.get("outcome")) for one in world.audit()]
+    found.pop("marks", None)
+    return found
+
+
+def _timeless(text: str) -> str:
+    return re.sub(r"\d{12,}", "T", text)
+
+
+def broken(text: str, at: int) -> str:
+    """Return a script whose call number ``at`` ends it."""
+    counting = (
+        "local calls_so_far = 0\n"
+        "local function counted(...)\n"
+        "  calls_so_far = calls_so_far + 1\n"
+        f"  if calls_so_far == {at} then return error('ended in the middle') end\n"
+        "  return redis.call(...)\n"
+        "end\n"
+    )
+    return counting + text.replace("redis.call(", "counted(")
+
+
+async def batch_of(world: World) -> tuple[list[str], list[Any]]:
+    """Return the keys and arguments of one batch over freshly claimed ids."""
+    world.raw.flushall()
+    claims = await claimed(world)
+    batch = said("worker-1", ended(claims), {"requests||delete|200": 7}, 3, listable=False, batch="b1",
+                 wall=Share(50, 20))  # fmt: skip
+    return [world.slot()], ["openai", "thread", dump(batch)]
+
+
+async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_the_reply_of_once(world: World) -> None:
+    world.unpromised = {"count", "unconfirmed", "record", "lost", "unproven", "early", "overdue", "unasked"}
+    text = script("settle").text
+    keys, args = await batch_of(world)
+    once = world.raw.eval(text, 1, *keys, *args)
+    expected = stored(world)
+    assert once == world.raw.eval(text, 1, *keys, *args)
+    assert expected == stored(world), "sent again whole"
+
+    at = 1
+    while True:
+        keys, args = await batch_of(world)
+        try:
+            world.raw.eval(broken(text, at), 1, *keys, *args)
+        except redis.ResponseError as error:
+            broke = str(error)
+        else:
+            break  # there are fewer calls than that
+        assert "ended in the middle" in broke
+        again = world.raw.eval(text, 1, *keys, *args)
+        assert once[1:] == again[1:], f"the reply after an error at call {at}"
+        assert expected == stored(world), f"the state after an error at call {at}"
+        at += 1
+    assert at > 80, "every call was broken once"
+    world.raw.flushall()
+
+
+REFUSALS = ["BUSY Redis is busy", "NOREPLICAS Not enough good replicas", "OOM command not allowed", "MISCONF disk",
+            "LOADING Redis is loading", "NOPERM no permissions", "ERR user_script:1: something"]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+async def test_one_refusal_ends_neither_the_recording_nor_a_count(world: World, text: str) -> None:
+    world.seed(120)
+    means = world.means()
+    recording, refused = means.ledger.record, iter([False, True, True, False])
+
+    async def record(partition: Partition, batch: Any) -> Any:
+        if next(refused, False):
+            raise RegistryRefused(f"the registry refused: {text}")
+        return await recording(partition, batch)
+
+    means.ledger.record = record  # type: ignore[method-assign]
+
+    assert {"deleted": 120} == dict((await world.sweep(means=means)).outcomes)
+    assert 120 == world.counters()["deletions|chat|thread"]
+
+
+async def test_the_one_outcome_that_is_refused_for_good_halts_its_partition_and_the_others_are_recorded(
+    world: World, tmp_path: Path
+) -> None:
+    ids = sorted(world.seed(30))  # the order in which they go
+    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
+    recording = means.ledger.record
+
+    async def record(partition: Partition, batch: Any) -> Any:
+        if any(one["id"] == ids[7] for one in batch["settled"]):
+            raise RegistryRefused("the registry refused: WRONGTYPE")
+        return await recording(partition, batch)
+
+    means.ledger.record = record  # type: ignore[method-assign]
+
+    report = await world.sweep(means=means)
+
+    assert "halted" == report.result
+    assert ["chat|unrecordable"] == list(world.halts())
+    assert 29 == world.counters()["deletions|chat|thread"]
+    assert means.outbox
+    means.outbox.close()
+    (file,) = abandoned(tmp_path / "outbox")
+    assert [[ids[7]]] == [[one["id"] for one in batch.said["settled"]] for batch in file.batches]
+
+    assert 1 == await replay(world.means().ledger, means.outbox, world.watch.epoch)
+    assert 30 == world.counters()["deletions|chat|thread"]
+    assert [] == list((tmp_path / "outbox").iterdir())
+
+
+async def test_while_outcomes_wait_nothing_is_claimed(world: World) -> None:
+    world.seed(400)
+    means = world.means(concurrency=8)
+    recording, away = means.ledger.record, asyncio.Event()
+
+    async def record(partition: Partition, batch: Any) -> Any:
+        if batch["settled"] and not away.is_set():
+            raise RegistryRefused("the registry refused: BUSY")
+        return await recording(partition, batch)
+
+    means.ledger.record = record  # type: ignore[method-assign]
+    sweeping = asyncio.create_task(world.sweep(means=means))
+    await world.until(lambda: len(world.deletes()) > 0)
+    await asyncio.sleep(1)  # as many deletions as would fit into a second, if nothing stopped them
+
+    assert len(world.deletes()) <= 100 + 2 * 8
+    away.set()
+    assert {"deleted": 400} == dict((await sweeping).outcomes)
+
+
+async def test_a_confirmation_is_final_whatever_redis_does_with_what_it_means_for_others(world: World) -> None:
+    world.seed(5)
+    means = world.means()
+
+    async def heed(verdict: Verdict) -> str | None:
+        raise RegistryRefused(f"the registry refused: LOADING {verdict.outcome}")
+
+    means.flow.heed = heed  # type: ignore[method-assign]
+
+    assert {"deleted": 5} == dict((await world.sweep(means=means)).outcomes)
+
+
+# --- leases that were taken over
+
+
+@pytest.fixture
+async def taken_over(world: World) -> Any:
+    """Return a claim whose lease ran out, and the ledger of the worker that is late."""
+    (id_,) = world.seed(1)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    (late,) = (await ledger.claim(world.rule, world.settings, 10)).claims
+    world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
+    await ledger.claim(world.rule, world.settings, 10)
+    world.unpromised = {"count", "unconfirmed", "record", "lost", "unproven", "duplicate"}
+    return late, ledger
+
+
+LIVES = ["waiting", "claimed", "already_gone", "deleted", "registered anew"]
+
+
+@pytest.mark.parametrize("life", LIVES)
+async def test_a_confirmed_deletion_of_a_lease_taken_over_is_counted_once(
+    world: World, taken_over: tuple[Claim, Ledger], life: str
+) -> None:
+    late, ledger = taken_over
+    id_ = late.resource.id
+    if life != "waiting":
+        (own,) = (await ledger.claim(world.rule, world.settings, 1, alone=True)).claims
+        outcome = {"already_gone": Outcome.ALREADY_GONE}.get(life, Outcome.DELETED)
+        if life != "claimed":
+            await ledger.settle(world.rule.partition, [settlement(own, Verdict(outcome))], {}, 3, listable=False)
+    if life == "registered anew":
+        world.registry.register("thread", id_, "chat", expires_in="30d")
+    before = world.counters()
+
+    for _ in range(2):
+        done = await ledger.settle(
+            world.rule.partition, [settlement(late, Verdict(Outcome.DELETED))], {}, 3, listable=False
+        )
+        assert () == done.refused
+
+    counters = world.counters()
+    assert 1 + before.get("deletions|chat|thread", 0) == counters["deletions|chat|thread"]
+    assert all(counters[name] >= n for name, n in before.items()), "no counter is lowered"
+    assert 1 == sum(one["event"] == "corrected" for one in world.audit())
+    assert ("tracked" if life == "registered anew" else None) == world.state(id_)
+    assert not world.raw.hexists(f"{world.slot()}graves", id_)
+
+
+# --- the outbox
+
+
+def test_an_outbox_that_others_could_write_or_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "file").write_text("")
+    for name, why in {"link": "symbolic link", "open": "written by others", "file": "cannot be made"}.items():
+        with pytest.raises(ConfigError, match=why):
+            check(tmp_path / name)
+    check(tmp_path / "new")
+    assert 0o700 == (tmp_path / "new").stat().st_mode & 0o777
+
+
+def files(folder: Path) -> Iterator[Path]:
+    return folder.glob("*.outbox")
+
+
+async def test_what_a_killed_process_left_is_recorded_by_the_next_and_once(world: World, tmp_path: Path) -> None:
+    """It is killed after its line was on disk: before or after Redis took the batch, nobody can know."""
+    world.unpromised = {"count", "unconfirmed", "record", "lost", "duplicate"}
+    (first, second) = world.seed(2)
+    ledger = world.means().ledger
+    await world.watch.look()
+    await ledger.adopt(world.rule)
+    claims = (await ledger.claim(world.rule, world.settings, 10)).claims
+    outbox = Outbox(tmp_path / "outbox")
+    for claim, taken in zip(claims, (True, False), strict=True):
+        batch = said("w", [settlement(claim, Verdict(Outcome.DELETED))], {}, 3, listable=False)
+        outbox.keep(Unrecorded("lapse", world.watch.epoch, "openai", "thread", batch["batch"], batch))
+        if taken:
+            await ledger.record(world.rule.partition, batch)
+    assert [] == list(abandoned(tmp_path / "outbox")), "its process lives"
+    (path,) = files(tmp_path / "outbox")
+    assert 0o600 == path.stat().st_mode & 0o777
+    with path.open("ab") as file:
+        file.write(b'{"namespace": "lapse", "ep')  # a line that the kill cut off
+    os.close(outbox._file)  # type: ignore[arg-type]
+
+    other = Outbox(tmp_path / "outbox")
+    assert 0 == await replay(ledger, other, "another epoch")
+    assert [path] == list(files(tmp_path / "outbox"))
+    assert 2 == await replay(ledger, other, world.watch.epoch)
+
+    assert 2 == world.counters()["deletions|chat|thread"]
+    assert [None, None] == [world.state(first), world.state(second)]
+    assert [] == list(files(tmp_path / "outbox"))
+    assert 0 == await replay(ledger, other, world.watch.epoch)
+
+
+async def test_confirmations_are_on_disk_while_redis_refuses_and_gone_once_it_took_them(
+    world: World, tmp_path: Path
+) -> None:
+    ids = world.seed(3)
+    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
+    recording, back = means.ledger.record, asyncio.Event()
+
+    async def record(partition: Partition, batch: Any) -> Any:
+        if batch["settled"] and not back.is_set():
+            raise RegistryRefused("the registry refused: NOREPLICAS")
+        return await recording(partition, batch)
+
+    means.ledger.record = record  # type: ignore[method-assign]
+    sweeping = asyncio.create_task(world.sweep(means=means))
+    await world.until(lambda: list(files(tmp_path / "outbox")))
+    (path,) = files(tmp_path / "outbox")
+    kept = [one["id"] for line in path.read_text().splitlines() for one in json.loads(line)["said"]["settled"]]
+    assert kept
+    assert set(kept) <= set(ids)
+    back.set()
+
+    assert {"deleted": 3} == dict((await sweeping).outcomes)
+    assert [] == list(files(tmp_path / "outbox"))

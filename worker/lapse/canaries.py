@@ -1,0 +1,67 @@
+"""Empty objects that lapse makes itself, to see that what it deletes here is deleted.
+
+A canary is registered, due at that moment, before anything else is done with it: if the process ends, it is deleted as
+what is due is. Between the provider's answer and the registration lies one round trip: an object that is lost there is
+empty, and says in its metadata what it is.
+"""
+
+import secrets
+
+from lapse import guard
+from lapse.answers import Reply, document
+from lapse.commands import Commands
+from lapse.kinds import Kind
+from lapse.means import Means
+from lapse.model import Partition
+from lapse.outcomes import Outcome, Spend, Verdict, classify
+from lapse.policy import Rule
+
+_CREATED = range(200, 300)
+
+
+async def create(means: Means, kind: Kind, nonce: str) -> tuple[str | None, Reply]:
+    """Make an empty object; return its id, None if it was not made, and the answer."""
+    reply = await means.provider.create(kind, {"lapse_canary": nonce})
+    made = document(reply).get(kind.id_field) if reply.status in _CREATED else None
+    return (made if isinstance(made, str) else None), reply
+
+
+async def register(means: Means, partition: Partition, made: str) -> int:
+    """Register a canary as due now; return when that is, in registry milliseconds.
+
+    Raises:
+        RegistryUnavailable: it is not registered, and nobody but the caller knows of it.
+
+    """
+    now = await means.control.now()
+    commands = Commands(means.ledger.namespace, partition.provider)
+    one = commands.registration(partition.kind, made, partition.policy, expires_at=now / 1000)
+    operation = commands.register(one)
+    operation.finish(await means.ledger.carrier.carry(operation.calls))
+    return now
+
+
+async def prove(means: Means, rule: Rule, kind: Kind, spend: Spend) -> Verdict | None:
+    """Make an object and delete it; return the confirmation, or None if there was none.
+
+    Raises:
+        Limited: no time or tokens; what was made is registered, and due.
+
+    """
+    await spend(2)
+    nonce = secrets.token_hex(6)
+    await means.control.record(rule.partition, "canary", nonce=nonce)
+    made, _reply = await create(means, kind, nonce)
+    if made is None:
+        return None
+    due = await register(means, rule.partition, made)
+    claims = await means.ledger.claim_planned(
+        rule, means.settings, {made: due}, "canary", alone=False, expected=means.watch.expected()
+    )
+    if not claims.claims:
+        return None
+    reply = await means.provider.delete(kind, made)
+    verdict = classify(kind, made, reply, means.provider.recognisers)
+    settled = guard.settlement(claims.claims[0], verdict)
+    await means.ledger.settle(rule.partition, [settled], {}, means.settings.max_attempts, listable=kind.listable)
+    return verdict if verdict.outcome is Outcome.DELETED else None

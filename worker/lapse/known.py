@@ -1,0 +1,89 @@
+"""What the registry knows that may prove or belie an absence: ids from before a time, and what was not found before."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lapse import keys
+from lapse.aio import Carrier
+from lapse.model import Partition
+
+NEWEST = 5
+SPREAD = 6
+
+_BY_CREATION = (keys.FRESH, keys.CREATED, keys.CAPPED)
+_BY_PLACE = (keys.PARKED, keys.KEPT)
+"""What nothing makes due: held, referenced or kept, and so most likely there."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Under which identities an id was not found before; ``believed``: the one under which an operator expects that."""
+
+    missed: tuple[str, ...] = ()
+    believed: str | None = None
+
+
+async def histories(carrier: Carrier, namespace: str, partition: Partition, ids: Sequence[str]) -> dict[str, History]:
+    """Return what is on record of earlier attempts of claimed ids; those that are claimed no more are left out."""
+    key = keys.slot(namespace, partition.provider, partition.kind) + keys.ASIDE
+    (stored,) = await carrier.run([("HMGET", key, *ids)])
+    records = {id_: json.loads(text) for id_, text in zip(ids, stored, strict=True) if text}
+    return {id_: History(tuple(one.get("v", ())), one.get("b")) for id_, one in records.items()}
+
+
+async def spread_before(carrier: Carrier, namespace: str, partition: Partition, before: int) -> list[str]:
+    """Return ids at even distances between the oldest and the newest that were tracked before a time.
+
+    They stand for all of them, however many were registered lately.
+    """
+    names = await _indexes(carrier, keys.slot(namespace, partition.provider, partition.kind))
+    return await _spread(carrier, names, before) if names else []
+
+
+async def known_before(carrier: Carrier, namespace: str, partition: Partition, before: int) -> list[str]:
+    """Return ids of a (provider, kind), of whatever policy, that were tracked before a time in registry milliseconds.
+
+    The newest come first, since they are the last that anybody would have deleted; those behind them stand for the
+    whole registry. What is leased, backed off or in quarantine is left out: whether that exists is an open question.
+    """
+    names = await _indexes(carrier, keys.slot(namespace, partition.provider, partition.kind))
+    if not names:
+        return []
+    newest = _scored(
+        await carrier.run(
+            [("ZRANGE", name, before, "-inf", "BYSCORE", "REV", "LIMIT", 0, NEWEST, "WITHSCORES") for name in names]
+        )
+    )
+    first = [id_ for _score, id_ in sorted(newest, reverse=True)[:NEWEST]]
+    return list(dict.fromkeys([*first, *await _spread(carrier, names, before)]))
+
+
+async def _indexes(carrier: Carrier, slot: str) -> list[str]:
+    (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+    return [f"{slot}{name.decode()}:{index}" for name in sorted(policies) for index in (*_BY_CREATION, *_BY_PLACE)]
+
+
+async def _spread(carrier: Carrier, names: Sequence[str], before: int) -> list[str]:
+    """Return ids at even distances of the index that holds the most, the oldest one of each other included."""
+    sizes = await carrier.run([("ZCOUNT", name, "-inf", before) for name in names])
+    commands: list[tuple[str | float, ...]] = []
+    for name, size in zip(names, sizes, strict=True):
+        steps = SPREAD if size == max(sizes) else 1
+        ranks = sorted({size * step // steps for step in range(steps)}) if size else []
+        commands += [("ZRANGE", name, rank, rank, "WITHSCORES") for rank in ranks]
+    found = _scored(await carrier.run(commands)) if commands else []
+    return [id_ for _score, id_ in sorted(found)]
+
+
+def _scored(replies: Sequence[Sequence[bytes]]) -> list[tuple[float, str]]:
+    return [(float(score), id_.decode()) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)]
+
+
+async def tracked_before(carrier: Carrier, namespace: str, partition: Partition, id_: str, before: int) -> bool:
+    """Return True if one id is tracked in a due index, and was before a time in registry milliseconds."""
+    slot = keys.slot(namespace, partition.provider, partition.kind)
+    (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+    names = [f"{slot}{policy.decode()}:{index}" for policy in policies for index in _BY_CREATION]
+    scores = await carrier.run([("ZSCORE", name, id_) for name in names]) if names else []
+    return any(score is not None and float(score) <= before for score in scores)

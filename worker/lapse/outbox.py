@@ -1,0 +1,196 @@
+"""The outbox: confirmed deletions that Redis did not take, on disk until it has.
+
+One file for each process, appended and synced as a confirmation could not be recorded: one JSON object a line, a batch
+of outcomes or the name of one that Redis has acknowledged since. A process holds a lock on its own file while it lives,
+so that the next one to start knows which files nobody answers for any more, and records what is in them.
+"""
+
+import fcntl
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lapse.errors import ConfigError
+
+SUFFIX = ".outbox"
+FIX = "give [sweep] outbox, LAPSE_STATE_DIR or systemd's StateDirectory a folder on a disk"
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecorded:
+    """A batch of outcomes as a script takes it, and where it belongs. ``epoch``: the registry's at that time."""
+
+    namespace: str
+    epoch: str
+    provider: str
+    kind: str
+    batch: str
+    said: Mapping[str, Any]
+
+
+def folder_of(configured: str | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the folder for outboxes: of ``[sweep] outbox``, ``LAPSE_STATE_DIR`` or systemd's; None without any."""
+    state = environ.get("LAPSE_STATE_DIR") or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    chosen = configured or state
+    return Path(chosen) if chosen else None
+
+
+def check(folder: Path) -> None:
+    """Return if confirmations can be kept in a folder; make it if it is not there.
+
+    Raises:
+        ConfigError: it is a symbolic link, another user's, open to others, no folder, or cannot be written.
+
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        told = folder.lstat()
+    except OSError as error:
+        raise ConfigError(f"[sweep] outbox {folder} cannot be made: {error.strerror}") from None
+    wrong = _wrong(told)
+    if wrong:
+        raise ConfigError(f"[sweep] outbox {folder} {wrong}: give a folder of lapse's own, mode 0700")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"[sweep] outbox {folder} cannot be written by this user: chown it, or name another")
+
+
+def _wrong(told: os.stat_result) -> str:
+    if stat.S_ISLNK(told.st_mode):
+        return "is a symbolic link"
+    if not stat.S_ISDIR(told.st_mode):
+        return "is no folder"
+    if told.st_uid != os.getuid():
+        return f"belongs to user {told.st_uid}"
+    if told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return "may be written by others"
+    return ""
+
+
+class Outbox:
+    """The file of one process. Nothing is opened before the first confirmation has to be kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file: int | None = None
+        self._path: Path | None = None
+        self._kept: set[str] = set()
+
+    def keep(self, one: Unrecorded) -> None:
+        """Append a batch, on disk when this returns.
+
+        Raises:
+            OSError: it is not kept.
+
+        """
+        if one.batch in self._kept:
+            return
+        self._append(
+            {
+                "namespace": one.namespace, "epoch": one.epoch, "provider": one.provider, "kind": one.kind,
+                "batch": one.batch, "said": one.said,
+            }
+        )  # fmt: skip
+        self._kept.add(one.batch)
+
+    def recorded(self, batch: str) -> None:
+        """Note that Redis has acknowledged a batch; the file goes with the last one.
+
+        Raises:
+            OSError: the note is not kept; recording the batch once more changes nothing.
+
+        """
+        if batch not in self._kept:
+            return
+        self._kept.discard(batch)
+        if self._kept:
+            self._append({"recorded": batch})
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Give up the file: it is removed if everything in it was recorded."""
+        if self._file is None or self._path is None:
+            return
+        if not self._kept:
+            self._path.unlink(missing_ok=True)
+        os.close(self._file)
+        self._file = self._path = None
+
+    def _append(self, record: Mapping[str, Any]) -> None:
+        if self._file is None:
+            check(self.folder)
+            path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._path = path
+            _sync_folder(self.folder)
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        if os.write(self._file, line) != len(line):
+            raise OSError(f"{self._path}: the disk is full")
+        os.fsync(self._file)
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """A file that no living process answers for, locked by this one. ``batches``: what is not recorded yet."""
+
+    path: Path
+    batches: tuple[Unrecorded, ...]
+    _file: int
+
+    def recorded(self) -> None:
+        """Remove the file: Redis has acknowledged all that was in it."""
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._file)
+
+
+def abandoned(folder: Path) -> Iterator[Abandoned]:
+    """Yield the files of processes that have ended, each locked while it is looked at."""
+    for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+        try:
+            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(file).st_uid != os.getuid() or not path.exists():
+                raise BlockingIOError
+        except OSError:
+            os.close(file)
+            continue
+        one = Abandoned(path, tuple(_batches(path.read_bytes().splitlines())), file)
+        try:
+            yield one
+        finally:
+            one.close()
+
+
+def _batches(lines: Sequence[bytes]) -> Iterator[Unrecorded]:
+    """Yield what is not recorded; a line that was cut off when its process ended was never said to be kept."""
+    found: dict[str, Unrecorded] = {}
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if "recorded" in record:
+            found.pop(record["recorded"], None)
+        else:
+            found[record["batch"]] = Unrecorded(**record)
+    yield from found.values()
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

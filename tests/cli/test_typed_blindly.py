@@ -19,7 +19,7 @@ GUARDED = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"
 IDLE = """
 [policies.idle]
 kind = "assistant"
-orphan = { min_age = "1s", seen = 1, uses = "none", max_share = "unlimited" }
+orphan = { min_age = "1s", seen = 2, uses = "none", max_share = "unlimited" }
 mode = "enforce"
 """
 
@@ -99,7 +99,7 @@ def lose_the_holds(desk: Desk) -> set[str]:
     for id_ in alive:
         desk.registry.hold("assistant", id_, reason="a case")
     desk.raw.rename("lapse:{openai:assistant}:holds", "away")
-    desk.worker()
+    desk.worker(sweeps=2)
     return alive
 
 
@@ -161,18 +161,6 @@ def test_with_the_edit_made_first_the_halt_ends_and_everybody_lives(desk: Desk, 
     assert alive <= desk.sandbox.alive(case.kind)
 
 
-def test_a_key_that_is_put_back_lets_what_is_due_be_deleted_and_settles_nothing_as_gone(desk: Desk) -> None:
-    ids = lose_the_sight(desk)
-
-    desk.sandbox.faults()
-    soon(desk, ids)
-    desk.worker(sweeps=2)
-
-    assert {} == desk.halts()
-    assert set() == desk.sandbox.alive("thread")
-    assert "4" == desk.raw.hget("lapse:{openai:thread}:counters", "deletions|chat|thread")
-
-
 async def halted(desk: Desk) -> None:
     carrier = Carrier(desk.environ["REDIS_URL"], 5)
     try:
@@ -183,6 +171,7 @@ async def halted(desk: Desk) -> None:
         await carrier.aclose()
 
 
+@pytest.mark.timeout(600)
 def test_nothing_printed_answers_what_gives_something_up(desk: Desk) -> None:
     """All halts at once: the answer to one that loses nothing is none to the others."""
     desk.configure(ENFORCED)

@@ -13,7 +13,8 @@ import pytest
 from lapse.ledger import Settled
 from lapse.model import Partition
 from lapse.outcomes import Outcome
-from lapse.policy import Keep, Orphan
+from lapse.policy import Keep, Orphan, Share
+from lapse.shrinkage import take_as_it_is
 from oracle.history import Resource
 from world import KEY, World
 
@@ -334,10 +335,38 @@ async def test_a_list_that_stays_shrunken_waits_for_an_operator_who_accepts_it(i
     assert ["idle|listing_shrunk"] == list(idle.halts("assistant"))
     control = idle.means().control
     (halt,) = await control.halts([("openai", "assistant")])
+    await take_as_it_is(idle.carrier, "lapse", IDLE)
     await control.lift(halt, "the project was emptied by hand")
 
     assert ["completed", "completed"] == await runs(idle, 2)
     assert [] == idle.deletes()
+
+
+async def test_a_list_that_is_long_again_ends_its_own_halt(idle: World) -> None:
+    idle.seed(150, kind="assistant", policy="idle")
+    await runs(idle, 2)
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "wrong_project"}])
+    await runs(idle, 4)
+    assert ["idle|listing_shrunk"] == list(idle.halts("assistant"))
+
+    idle.sandbox.faults()
+
+    assert ["halted", "completed"] == await runs(idle, 2)
+    assert {} == idle.halts("assistant")
+
+
+async def test_a_share_that_is_small_again_ends_its_own_halt(idle: World) -> None:
+    """The application says what uses them, late."""
+    ids = idle.seed(4, kind="assistant", policy="idle")
+    idle.rule = replace(idle.rule, orphan=replace(ORPHANS, max_share=Share(percent=20, at_least=1)))
+    await runs(idle, 4)
+    assert ["idle|orphan_share"] == list(idle.halts("assistant"))
+
+    for id_ in ids:
+        idle.registry.register("thread", f"thread_of_{id_}", "chat", uses=[("assistant", id_)])
+
+    assert ["halted", "completed"] == await runs(idle, 2)
+    assert ({}, set(ids)) == (idle.halts("assistant"), idle.sandbox.alive("assistant"))
 
 
 @pytest.mark.parametrize("policy", ["idle", "expiring"])

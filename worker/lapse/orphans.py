@@ -19,6 +19,7 @@ from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.memory import OLDER
 from lapse.policy import Orphan, Rule
+from lapse.recovery import by_listing, lift
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
@@ -45,6 +46,8 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)
             await _collect(Search(run, await _judge(means, rule)), crew)
+    elif await by_listing(means, rule):
+        await Search(run, await _judge(means, rule)).look_again()
     return await run.closed()
 
 
@@ -158,6 +161,12 @@ class Search:
         )  # fmt: skip
         return ripe
 
+    async def look_again(self) -> None:
+        """Look whether the list still halts the policy; nothing is claimed while it does."""
+        if listing := await self.listing():
+            await lift(self.run.means, self._rule, "listing_shrunk", "the list is as long as was expected again")
+            await self.share_allows(await self.ripe(listing), listing)
+
     async def old_enough(self) -> bool:
         """Return True once the registry is as old as its orphans have to be: it may not know yet what uses them."""
         ready = await self.run.means.control.began() + round(self._orphan.min_age * 1000)
@@ -174,6 +183,7 @@ class Search:
         rules = keys.partition(means.ledger.namespace, *self._parts()) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
             await means.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
+            await lift(means, self._rule, "orphan_share", "no more than max_share would go")
             return True
         (approved,) = await means.ledger.carrier.run([("HGET", rules, "share_ok")])
         if approved and len(ripe) <= int(approved):

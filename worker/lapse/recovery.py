@@ -9,6 +9,7 @@ from lapse.control import Halt
 from lapse.known import known_before
 from lapse.ledger import Ledger
 from lapse.means import Means
+from lapse.memory import BESIDE
 from lapse.model import Partition
 from lapse.outcomes import Limited, exists, probe_ok
 from lapse.policy import Rule
@@ -18,6 +19,9 @@ PLANNED = frozenset({"cutoff_jumped", "orphan_share"})
 
 ELSEWHERE = frozenset({"no_witness", "endpoint_missing"})
 """Halts of a provider that did not know what is there: what can be read there again ends them."""
+
+LISTED = frozenset({"listing_shrunk", "orphan_share"})
+"""Halts of what a list showed: only the next list can end them."""
 
 WITNESSES = 5
 _PATIENCE = 2.0  # seconds for a request token
@@ -88,3 +92,18 @@ async def _registered(ledger: Ledger, at: Partition, halt: Halt) -> list[str]:
     (missed,) = await ledger.carrier.run([("ZRANGE", waiting, 0, WITNESSES - 1)])
     others = await known_before(ledger.carrier, ledger.namespace, at, halt.since)
     return [*(id_.decode() for id_ in missed), *others[:WITNESSES]]
+
+
+async def by_listing(means: Means, rule: Rule) -> bool:
+    """Return True if nothing but what a list showed halts an enforced orphan rule: then the list is read again."""
+    halts = await means.control.halts([(rule.partition.provider, rule.partition.kind)])
+    mine = {halt.reason for halt in halts if halt.policy in {"*", rule.partition.policy}} - BESIDE
+    return rule.enforce and rule.orphan is not None and bool(mine) and mine <= LISTED
+
+
+async def lift(means: Means, rule: Rule, reason: str, why: str) -> None:
+    """End a policy's halt of one reason, if it stands."""
+    at = rule.partition
+    for halt in await means.control.halts([(at.provider, at.kind)]):
+        if (halt.policy, halt.reason) == (at.policy, reason):
+            await means.control.lift(halt, why, "lapse")

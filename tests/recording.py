@@ -50,7 +50,7 @@ class RecordingRegistry(Registry):
         return self._say("unhold", kind, id, said, super().unhold)
 
     def forget(self, kind: str, id: str, **where: Any) -> Any:  # noqa: A002 - as Registry
-        return self._say("forget", kind, id, where, super().forget)
+        return self._say("forget", kind, id, where, super().forget, release=where.get("release", False))
 
     def expire(self, kind: str, id: str, at: Any = None, **where: Any) -> Any:  # noqa: A002 - as Registry
         given = where if at is None else {"at": at, **where}

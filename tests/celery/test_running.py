@@ -66,6 +66,29 @@ def test_two_beats_and_two_workers_delete_everything_once(deployment: Deployment
     assert not [name for name in deployment.counters() if name.startswith("crashes")]
 
 
+def test_a_chain_through_two_policies_ends_long_before_the_next_tick(deployment: Deployment, wait_until: Wait) -> None:
+    """What a sweep frees in another partition is swept at once."""
+    store = policy("stores", kind="vector_store")
+    file = policy("files", kind="file")
+    deployment.configure(store, file, head=HEAD.replace('sweep = "1s"', 'sweep = "10m"'))
+    links = [("vector_store", "stores"), ("file", "files")] * 5
+    ids: list[str] = []
+    for n, (kind, name) in enumerate(links):
+        uses = [(links[n - 1][0], ids[n - 1])] if n else []
+        ids += deployment.seed(1, name, kind, uses=uses, created_at=time.time() - 3600)
+    deployment.worker()
+    deployment.beat()
+
+    began = time.monotonic()
+    wait_until(
+        lambda: not deployment.alive("vector_store") | deployment.alive("file"), what="ten links of a chain", within=60
+    )
+
+    assert time.monotonic() - began < 60
+    asked = [request["path"].rsplit("/", 1)[1] for request in deployment.deletes()]
+    assert list(reversed(ids)) == asked
+
+
 def test_lost_messages_cost_an_interval_and_doubled_ones_nothing(
     deployment: Deployment, wait_until: Wait, send: Callable[..., None]
 ) -> None:

@@ -87,6 +87,8 @@ class Entry:
     reason: str | None = None
     token: int | None = None
     forgotten: bool = False
+    released: bool = False
+    """Forgotten under a claim, and what it uses let go of."""
     stamped: bool = False
     """Not registered: it only carries our stamp, or a purge names it."""
     orphan: bool = False

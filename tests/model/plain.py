@@ -103,19 +103,20 @@ class Plain:
         if entry and (entry.place, entry.reason) == ("parked", "held"):
             self._back(id_, entry)
 
-    def forget(self, id_: str) -> str:
-        """Stop tracking."""
+    def forget(self, id_: str, *, release: bool = False) -> str:
+        """Stop tracking; what it uses stays protected, unless it is let go of."""
+        before, entry = id_ in self.forgotten, self.entries.get(id_)
         self.forgotten.add(id_)
-        entry = self.entries.get(id_)
-        if entry is None:
-            return "unknown"
-        if entry.place == "claimed":
-            entry.forgotten = True
+        if entry and entry.place == "claimed":
+            entry.forgotten, entry.released = True, release
             return "too_late"
-        if entry.stamped:
-            return "unknown"
-        self._end(id_)
-        return "ok"
+        tracked = entry is not None and not entry.stamped
+        if tracked:
+            del self.entries[id_]
+        freed = release and (tracked or before) and id_ in self.uses
+        if freed:
+            self._release(id_)
+        return "ok" if tracked or freed else "unknown"
 
     def expire(self, id_: str, at: int | None) -> str:
         """Give an expiry of its own."""
@@ -196,7 +197,7 @@ class Plain:
         foreign, entry.orphan = entry.purged and entry.stamped, entry.orphan and not entry.purged
         entry.purged = False
         if entry.forgotten or foreign:
-            self._end(id_)
+            self._untrack(id_, entry)
         elif entry.alone >= ALONE:
             self._quarantine(entry, "crashes")
         elif id_ in self.holds:
@@ -304,7 +305,7 @@ class Plain:
             entry.active = max(entry.active or entry.since, said["active"])
         foreign, entry.purged = entry.purged and entry.stamped, False
         if entry.forgotten or foreign:
-            self._end(id_)
+            self._untrack(id_, entry)
         elif id_ in self.holds and not entry.stamped:
             self._park(entry, "held")
         else:
@@ -342,8 +343,11 @@ class Plain:
         for target, source in self.released:
             self.edges.discard((target, source))
             entry = self.entries.get(target)
-            if entry and (entry.place, entry.reason) == ("parked", "referenced") and not self._used(target):
-                self._back(target, entry)
+            if entry and (entry.place, entry.reason) == ("parked", "referenced"):
+                if self._used(target):
+                    entry.score = self.now
+                else:
+                    self._back(target, entry)
         self.released.clear()
 
     def adopt(self, policy: str, rule: Rule) -> None:
@@ -419,6 +423,12 @@ class Plain:
     def _end(self, id_: str) -> None:
         del self.entries[id_]
         self._release(id_)
+
+    def _untrack(self, id_: str, entry: Entry) -> None:
+        if entry.forgotten and not entry.released:
+            del self.entries[id_]
+        else:
+            self._end(id_)
 
     def _release(self, id_: str) -> None:
         self.released += [(target, id_) for target in self.uses.pop(id_, [])]

@@ -131,9 +131,10 @@ class Stories(RuleBasedStateMachine):
     def unhold(self, id_: str) -> None:
         assert self.model.unhold(id_) == self.real.say(self.real.commands.unhold(self._at(id_), "ann"))
 
-    @rule(id_=ids)
-    def forget(self, id_: str) -> None:
-        assert self.model.forget(id_) == self.real.say(self.real.commands.forget(self._at(id_)))
+    @rule(id_=ids, release=st.booleans())
+    def forget(self, id_: str, *, release: bool) -> None:
+        said = self.real.say(self.real.commands.forget(self._at(id_), release=release))
+        assert self.model.forget(id_, release=release) == said
 
     @rule(id_=ids, ahead=st.sampled_from([None, -DAY, HOUR]))
     def expire(self, id_: str, ahead: int | None) -> None:

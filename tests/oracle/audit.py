@@ -24,6 +24,8 @@ class Claim:
     due: float
     parent: str = ""
     """What it goes along with, as "provider|kind|id"; empty for what is due by itself."""
+    circle: frozenset[Resource] = frozenset()
+    """What is due with it as a whole."""
     ends: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
@@ -66,7 +68,8 @@ class Audit:
         event, at = record["event"], record["at"] / 1000
         if event == "intent":
             due, parent = record["due"] / 1000, record.get("parent", "")
-            claim = Claim(resource, record["policy"], record["token"], at, record["by"], due, parent)
+            circle = frozenset(Resource(*one.split("|")) for one in record.get("circle", ()))
+            claim = Claim(resource, record["policy"], record["token"], at, record["by"], due, parent, circle)
             if (resource, claim.token) in self._open:
                 self.offences.append(Violation("record", str(resource), f"two intents with token {claim.token}"))
             self._open[resource, claim.token] = claim

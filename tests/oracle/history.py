@@ -36,6 +36,7 @@ class Call:
         expires_in: register: the same, in seconds from now.
         uses: register: what this one refers to.
         until: hold: when it ends by itself.
+        release: forget: what it uses is let go of.
 
     """
 
@@ -51,6 +52,7 @@ class Call:
     expires_in: float | None = None
     uses: tuple[Resource, ...] = ()
     until: float | None = None
+    release: bool = False
 
 
 @dataclass(frozen=True, slots=True)

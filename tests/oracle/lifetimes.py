@@ -54,9 +54,11 @@ class Application:
         return end.outcome == ALREADY_GONE and end.at + self._tombstones > at
 
     def _released(self, source: Resource) -> float:
-        forgets = [call.acknowledged or NEVER for call in self.calls[source] if call.verb == "forget"]
+        calls = self.calls[source]
+        releases = [call.acknowledged or NEVER for call in calls if call.verb == "forget" and call.release]
         ends = [end.at for end in self._ends[source] if end.outcome != ALREADY_GONE]
-        return max([*forgets, *ends], default=NEVER)
+        over = max([*releases, *ends], default=NEVER)
+        return NEVER if any(call.verb == "register" and call.called > over for call in calls) else over
 
 
 def judge(history: History, audit: Audit) -> Iterator[Violation]:
@@ -107,7 +109,7 @@ def _claimed(history: History, application: Application, claim: Claim) -> Iterat
         return
     if hold := life.held():
         yield Violation("held", about, f"claimed at {claim.at:.3f}, held since {hold.acknowledged:.3f}")
-    if user := application.user(claim.resource, claim.at):
+    if user := next((one for one in application.users(claim.resource, claim.at) if one not in claim.circle), None):
         yield Violation("referenced", about, f"claimed at {claim.at:.3f}, used by {user}")
     rules = in_force(history.policies, claim, claim.at)
     names = {name for rule in rules for name in (rule.name, *rule.formerly)}

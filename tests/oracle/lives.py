@@ -110,10 +110,11 @@ class Life:
         return max((NEVER if call.acknowledged is None else call.acknowledged for call in self._all), default=0.0)
 
     def uses(self) -> set[Resource]:
-        """Return what this one surely uses, if this life is not over."""
-        if any(call.verb == "forget" for call in self._live):
-            return set()
-        return {target for call in self._sure if call.verb == "register" for target in call.uses}
+        """Return what this one surely uses, if this life is not over: a release ends it, a forget does not."""
+        releases = [call for call in self._said("forget") if call.release]
+        said = [call for call in self._said("register") if surely_before(call, self._at) and call.called > self._end]
+        kept = [call for call in said if all(surely_after(call, release) for release in releases)]
+        return {target for call in kept for target in call.uses}
 
     def earliest_due(self, policy: Policy) -> float:
         """Return when the policy makes it due at the earliest; inf: it does not."""

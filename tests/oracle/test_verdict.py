@@ -287,10 +287,18 @@ def test_what_is_used_no_more_is_claimed(story: Story) -> None:
     user, other = thread("user"), thread("other")
     story.say("register", user, 1, uses=(B,))
     story.say("register", other, 1, uses=(B,))
-    story.say("forget", other, 2)
+    story.say("forget", other, 2, release=True)
     story.delete(user, 8 * DAY)
     story.delete(B, 13 * DAY)
     assert [] == found(story.history())
+
+
+def test_what_something_forgotten_uses_is_not_claimed(story: Story) -> None:
+    user = thread("user")
+    story.say("register", user, 1, uses=(B,))
+    story.say("forget", user, 2)
+    story.delete(B, 13 * DAY)
+    assert ["referenced"] == found(story.history())
 
 
 def test_what_nobody_registered_is_not_claimed(story: Story) -> None:

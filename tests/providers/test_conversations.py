@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from lapse.deletion import ITEMS_AT_ONCE
+from lapse.deletion import FAILURES, ITEMS_AT_ONCE
 from lapse.errors import RegistryUnavailable
 from lapse.listing import PAGE_BYTES
 from lapse.outcomes import Outcome
@@ -101,6 +101,31 @@ class TestConversation:
         verdict = await remove(provider, "conversation", CONVERSATION)
 
         assert (verdict.outcome, verdict.items) == (Outcome.DELETED, 2)
+
+    @pytest.mark.parametrize(("every", "left", "more"), [(100, 3, "; and 2 more"), (1000, 1, "")])
+    async def test_an_items_error_stops_no_other(
+        self, every: int, left: int, more: str, server: Server, provider: Provider
+    ) -> None:
+        def refuse(asked: Asked) -> Answer | None:
+            number = asked.target.rsplit("_", 1)[-1]
+            return answer(500, "") if number.isdecimal() and int(number) % every == 1 else None
+
+        conversation = Conversation(250, refuse=refuse)
+        server.respond = conversation
+
+        verdict = await remove(provider, "conversation", CONVERSATION)
+
+        assert (Outcome.ERROR, 250 - left, left) == (verdict.outcome, verdict.items, len(conversation.items))
+        assert verdict.detail.endswith(f"{more} conversation_items" if more else verdict.detail)
+
+    async def test_where_every_item_fails_few_are_asked_for(self, server: Server, provider: Provider) -> None:
+        conversation = Conversation(250, refuse=lambda asked: answer(503, "") if asked.method == "DELETE" else None)
+        server.respond = conversation
+
+        verdict = await remove(provider, "conversation", CONVERSATION)
+
+        assert (Outcome.ERROR, 0) == (verdict.outcome, verdict.items)
+        assert FAILURES <= len(deletions(server)) < FAILURES + 2 * ITEMS_AT_ONCE
 
     @pytest.mark.parametrize(
         ("refusal", "outcome"),

@@ -54,6 +54,27 @@ class TestComplete:
         assert budget.spent == 3
         assert provider.drain_tally()["assistant"]["requests||list|200"] == 3
 
+    @pytest.mark.parametrize("n", [100, 200, 250])
+    async def test_a_full_page_is_not_believed_to_be_the_last(self, n: int, server: Server, provider: Provider) -> None:
+        """Proxies cut a list at a page and say that this was all of it."""
+        ids = [f"asst_{number}" for number in range(n)]
+        whole = paged(ids, 100)
+        server.respond = lambda asked: Answer(whole(asked).data.replace(b'"has_more": true', b'"has_more":false'))
+
+        listing = await provider.listing(ASSISTANT, Budget())
+
+        assert (listing.complete, ids) == (True, [item.id for item in listing.items])
+
+    async def test_a_server_that_knows_no_cursor_ends_with_what_it_repeats(
+        self, server: Server, provider: Provider
+    ) -> None:
+        ids = [f"asst_{number}" for number in range(120)]
+        server.respond = lambda _asked: answer(200, page(ids, has_more=False))
+
+        listing = await provider.listing(ASSISTANT, Budget())
+
+        assert (listing.complete, ids, 2) == (True, [item.id for item in listing.items], len(server.asked))
+
     async def test_what_is_kept_of_an_object(self, server: Server, provider: Provider) -> None:
         objects = [
             {"id": "asst_1", "created_at": 1700000000, "name": "prod-1", "metadata": {"pin": "true", "n": 3}},
@@ -133,8 +154,9 @@ class TestComplete:
             "limit=100&order=asc",
             "limit=10&order=asc",
             "limit=1&order=asc",
+            "limit=1&order=asc&after=asst_1",
         ]
-        assert budget.spent == 3
+        assert budget.spent == 4
 
 
 class TestIncomplete:

@@ -203,7 +203,7 @@ async def test_what_is_registered_again_keeps_what_it_uses(world: World) -> None
     (used,) = world.seed(1)
     source = "thread_source"
     world.registry.register("thread", source, "other", uses=[("thread", used)])
-    world.registry.forget("thread", source)
+    world.registry.forget("thread", source, release=True)
     world.registry.register("thread", source, "other", uses=[("thread", used)])
 
     await world.means().ledger.release_edges("openai", "thread")
@@ -217,7 +217,7 @@ async def test_edges_of_every_life_end_with_it(world: World) -> None:
     source = "thread_source"
     for used in (first, second):
         world.registry.register("thread", source, "other", uses=[("thread", used)])
-        world.registry.forget("thread", source)
+        world.registry.forget("thread", source, release=True)
 
     await world.means().ledger.release_edges("openai", "thread")
     await world.sweep()

@@ -39,7 +39,7 @@ class Family:
     def store(self, *files: str, ours: bool = True, **body: Any) -> str:
         [id_] = self.world.sandbox.seed("vector_store", file_ids=list(files), **body)
         if ours:
-            self.world.registry.register("vector_store", id_, "chat")
+            self.world.registry.register("vector_store", id_, "chat", uses=[("file", file) for file in files])
         return id_
 
     def parent(self, *, kind: str = "thread", files: tuple[str, ...] = (), stores: tuple[str, ...] = ()) -> str:
@@ -239,7 +239,8 @@ async def test_a_vector_store_takes_its_files_page_by_page_and_leaves_those_of_o
     foreign = family.files(120, ours=False)
     mixed = [id_ for pair in zip(files, foreign, strict=False) for id_ in pair] + files[120:]
     [store] = world.sandbox.seed("vector_store", file_ids=mixed)
-    world.registry.register("vector_store", store, "chat", created_at=LONG_AGO, last_active_at=LONG_AGO)
+    uses = [("file", id_) for id_ in files]
+    world.registry.register("vector_store", store, "chat", uses=uses, created_at=LONG_AGO, last_active_at=LONG_AGO)
 
     report = await world.sweep(partition=Partition("openai", "vector_store", "chat"))
 

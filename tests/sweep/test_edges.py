@@ -10,6 +10,7 @@ from lapse.commands import Commands
 from lapse.model import Resource
 from lapse.release import Release
 from lapse.scripts import Call
+from lapse.standing import users
 from world import World
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ async def test_what_is_registered_again_is_protected_from_its_answer_on(world: W
     (used,) = world.seed(1)
     given: dict[str, Any] = {"uses": [("thread", used)]}
     world.registry.register("thread", "thread_source", "other", **given)
-    world.registry.forget("thread", "thread_source")
+    world.registry.forget("thread", "thread_source", release=True)
     commands = Commands("lapse", "openai")
     says = commands.register(commands.registration("thread", "thread_source", "other", **given)).calls
     between = Interleaved(world, used, says, turns)
@@ -86,7 +87,7 @@ async def test_what_is_registered_again_is_protected_from_its_answer_on(world: W
 async def test_two_passes_at_once_remove_an_edge_once_and_leave_nothing(world: World) -> None:
     (used,) = world.seed(1)
     world.registry.register("thread", "thread_source", "other", uses=[("thread", used)])
-    world.registry.forget("thread", "thread_source")
+    world.registry.forget("thread", "thread_source", release=True)
     commands, other = Commands("lapse", "openai"), world.means().ledger
     inner = Interleaved(world, used, (), ())
 
@@ -99,5 +100,5 @@ async def test_two_passes_at_once_remove_an_edge_once_and_leave_nothing(world: W
     inner.carry = pass_by  # type: ignore[method-assign]
     await Release(cast("Carrier", inner), commands, "openai", "thread").run()
 
-    assert [] == await other.users(Resource("openai", "thread", used), "thread", 9)
+    assert [] == await users(other, Resource("openai", "thread", used), "thread")
     assert [] == world.raw.keys("lapse:{openai:thread}:leaving") + world.raw.keys("lapse:{openai:thread}:released")

@@ -40,7 +40,7 @@ def states(world: World) -> dict[str, int]:
 
 def seed_stamped(world: World, n: int) -> list[str]:
     """Create assistants with this registry's stamp, which nobody registers."""
-    ids = world.sandbox.seed("assistant", n, metadata=world.registry.stamp("idle"))
+    ids = [world.sandbox.seed("assistant", metadata=world.registry.stamp("idle"))[0] for _ in range(n)]
     world.stamped |= {Resource("openai", "assistant", id_) for id_ in ids}
     return ids
 
@@ -63,8 +63,9 @@ def change(world: World, id_: str, **body: Any) -> None:
 async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World) -> None:
     await idle.means().control.epoch()
     ours = idle.registry.stamp("idle")["lapse"]
-    namespace, epoch, _policy = ours.split("/")
-    stamps = [f"other/{epoch}/idle", f"{namespace}/0123456789ab/idle", f"{namespace}/{epoch}/chat", "no stamp", ours]
+    namespace, epoch, _policy, nonce = ours.split("/")
+    stamps = [f"other/{epoch}/idle", f"{namespace}/0123456789ab/idle", f"{namespace}/{epoch}/chat/{nonce}x", "no stamp"]
+    stamps += [f"{namespace}/{epoch}/idle", ours]
     ids = [idle.sandbox.seed("assistant", 1, metadata={"lapse": stamp})[0] for stamp in stamps]
     idle.stamped.add(Resource("openai", "assistant", ids[-1]))
     (registered,) = idle.sandbox.seed("assistant", 1, metadata={"lapse": f"other/{epoch}/idle"})
@@ -75,7 +76,7 @@ async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World)
     await runs(idle, 3)
 
     assert {ids[-1], again} == set(idle.deletes())
-    expected = {"other_namespace": 2, "old_epoch": 1, "other_policy": 1, "foreign": 1, "ripe": 2}
+    expected = {"other_namespace": 2, "old_epoch": 1, "other_policy": 1, "no_nonce": 1, "foreign": 1, "ripe": 2}
     assert expected == states(idle)
 
 
@@ -295,7 +296,7 @@ async def test_sightings_end_with_the_listing_that_does_not_renew_them(idle: Wor
 
 LISTS: dict[str, dict[str, Any]] = {
     "the second page is dropped": {"page": 2, "effect": "list_empty"},
-    "a page that says it is the last": {"page": 2, "effect": "list_last"},
+    "an empty page that says it is the last": {"page": 2, "effect": "wrong_project"},
     "500 on the third page": {"page": 3, "effect": "error", "status": 500},
     "a cursor that leads in a circle": {"effect": "list_loop", "after": 1},
     "half a page": {"page": 2, "effect": "cut"},
@@ -315,6 +316,15 @@ async def test_a_broken_list_decides_nothing_and_counts_for_nothing(idle: World,
     idle.sandbox.faults()
     await runs(idle, 1)
 
+    assert set(ids) == set(idle.deletes())
+
+
+async def test_a_list_cut_at_a_full_page_is_read_to_its_end_all_the_same(idle: World) -> None:
+    ids = idle.seed(450, kind="assistant", policy="idle")
+    await runs(idle, 2)
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "page": 2, "effect": "list_last"}])
+
+    assert ["completed"] == await runs(idle, 1)
     assert set(ids) == set(idle.deletes())
 
 

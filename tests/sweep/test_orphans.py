@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from lapse.guard import settlement
 from lapse.model import Partition
+from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Orphan, Share
 from oracle.history import Resource
 from world import World
@@ -86,7 +88,7 @@ async def test_one_named_in_uses_between_two_listings_starts_over(idle: World) -
     (thread,) = idle.seed(1, days=1)
     idle.registry.register("thread", thread, "chat", uses=[("assistant", id_)])
     await runs(idle, 2)
-    idle.registry.forget("thread", thread)
+    idle.registry.forget("thread", thread, release=True)
     await idle.means().ledger.release_edges("openai", "thread")
 
     assert [] == idle.deletes()
@@ -94,6 +96,43 @@ async def test_one_named_in_uses_between_two_listings_starts_over(idle: World) -
     assert [] == idle.deletes()
     await runs(idle, 1)
     assert [id_] == idle.deletes()
+
+
+async def test_what_a_forgotten_thread_uses_stays_until_that_is_let_go_of(idle: World) -> None:
+    """The thread lives on at the provider, and whoever forgot it may go on using it."""
+    (id_,) = idle.seed(1, kind="assistant", policy="idle")
+    (thread,) = idle.seed(1, days=1)
+    idle.registry.register("thread", thread, "chat", uses=[("assistant", id_)])
+    assert idle.registry.forget("thread", thread)
+    await idle.means().ledger.release_edges("openai", "thread")
+    await runs(idle, 4)
+    assert [] == idle.deletes()
+
+    assert idle.registry.forget("thread", thread, release=True)
+    assert "unknown" == idle.registry.forget("thread", thread, release=True)
+    await idle.means().ledger.release_edges("openai", "thread")
+    await runs(idle, 3)
+
+    assert [id_] == idle.deletes()
+
+
+@pytest.mark.parametrize("release", [False, True])
+async def test_what_was_forgotten_under_a_claim_keeps_what_it_uses_as_well(idle: World, *, release: bool) -> None:
+    (used,), (source,) = idle.seed(1, kind="assistant", policy="idle"), idle.seed(1)
+    idle.registry.register("thread", source, "chat", uses=[("assistant", used)])
+    chat = replace(idle.rule, partition=Partition("openai", "thread", "chat"), ttl=1, anchor="created_at", orphan=None)
+    idle.decides(chat)
+    means = idle.means()
+    await means.ledger.adopt(chat)
+    claims = await means.ledger.claim(chat, idle.settings, 1)
+    assert "too_late" == idle.registry.forget("thread", source, release=release)
+
+    unsure = settlement(claims.claims[0], Verdict(Outcome.CONFLICT))
+    await means.ledger.settle(chat.partition, [unsure], {}, 3, listable=False)
+    await means.ledger.release_edges("openai", "thread")
+    await runs(idle, 4)
+
+    assert ([used] if release else []) == idle.deletes()
 
 
 async def test_a_young_assistant_waits(idle: World) -> None:
@@ -140,7 +179,7 @@ async def test_a_listing_that_is_not_complete_decides_nothing(idle: World, fault
 async def test_a_listing_that_shrank_by_half_decides_nothing(idle: World) -> None:
     idle.seed(250, kind="assistant", policy="idle")
     await runs(idle, 2)
-    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "list_last"}])
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "page": 2, "effect": "wrong_project"}])
 
     assert ["undecided"] == await runs(idle, 1)
     assert [] == idle.deletes()

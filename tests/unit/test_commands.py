@@ -201,6 +201,27 @@ def test_the_other_calls(commands: Commands, name: str, extra: tuple[Any, ...], 
     assert (CREATED if expected[-1] == CREATED * 1000 else None) == told.get("at")
 
 
+def test_forget_may_let_go_of_what_the_id_uses(commands: Commands) -> None:
+    operation = commands.forget(THREAD, release=True)
+
+    assert [("forget", *SLOT, "release")] == sent(operation)
+    assert [{"call": "forget", "provider": "openai", "kind": "thread", "id": "thread_1", "release": True}] == (
+        operation.describe()
+    )
+
+
+def test_nothing_uses_itself(commands: Commands, caplog: pytest.LogCaptureFixture) -> None:
+    """The use is refused; the registration is not, or the id would be lost."""
+    one = commands.registration("thread", "thread_1", "chat", uses=[("assistant", "a"), ("thread", "thread_1")])
+
+    assert (("assistant", "a"),) == tuple((use.kind, use.id) for use in one.uses)
+    assert ["openai|assistant|a"] == one.facts["uses"]
+    assert "thread thread_1 names itself in uses" in caplog.text
+    caplog.clear()
+    assert commands.registration("thread", "thread_1", "chat", uses=[("assistant", "thread_1")]).uses
+    assert "" == caplog.text
+
+
 @pytest.mark.parametrize(("until", "end"), [(None, ""), (CREATED, CREATED * 1000)])
 def test_a_hold_says_why_by_whom_and_until_when(commands: Commands, until: float | None, end: str | int) -> None:
     ((*head, stored, sent_end),) = sent(commands.hold(THREAD, "case 1", None, until))

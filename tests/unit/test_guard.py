@@ -253,6 +253,7 @@ def test_a_plain_success_says_no_more_than_that() -> None:
         (Verdict(Outcome.ERROR, status=500), True),
         (Verdict(Outcome.ERROR, unknown=True), True),
         (Verdict(Outcome.ERROR), False),
+        (Verdict(Outcome.ERROR, status=500, items=3), False),  # it got further
         (Verdict(Outcome.UNCONFIRMED, status=200), True),
         (Verdict(Outcome.CONFLICT, status=409), False),
         (Verdict(Outcome.UNPROVEN, status=404), False),

@@ -90,6 +90,7 @@ def test_what_keys_look_like() -> None:
     assert "lapse:{openai:thread}:chat:" == keys.partition("lapse", "openai", "thread", "chat")
     assert "lapse:{openai}:flow" == keys.flow("lapse", "openai")
     assert "lapse:epoch" == keys.epoch("lapse")
+    assert "lapse:nonces" == keys.nonces("lapse")
     assert "lapse:control" == keys.control("lapse")
     assert "lapse:published" == keys.published("lapse")
     assert "lapse:workers" == keys.workers("lapse")

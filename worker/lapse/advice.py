@@ -24,6 +24,11 @@ def first(facts: Mapping[str, object]) -> bool:
     return True
 
 
+def itself(kind: str, id_: str) -> None:
+    """Log that a registration named its own id in ``uses``: that use is not stored, or nothing would ever be due."""
+    log.warning("lapse left a use out: %s %s names itself in uses", kind, id_)
+
+
 def unmanaged(facts: Mapping[str, object], known: list[str]) -> None:
     """Log that an id was stored under a name that no worker knows, with the nearest name that one does know."""
     name = f"{facts['provider']}/{facts['kind']}/{facts['policy']}"

@@ -13,7 +13,7 @@ import redis.asyncio
 
 from lapse import advice, keys
 from lapse.client import check_mode, demoted, translated, url_of
-from lapse.codec import Span, When
+from lapse.codec import Span, When, nonce
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
@@ -209,9 +209,11 @@ class AsyncRegistry:
         """Remove a hold; see ``Registry.unhold``."""
         return await self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
 
-    async def forget(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Stop tracking an id; see ``Registry.forget``."""
-        return await self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider)))
+        return await self._guarded(
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+        )
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time; see ``Registry.expire``."""
@@ -227,7 +229,7 @@ class AsyncRegistry:
         (epoch,) = await self._carrier.run([("HGET", keys.epoch(namespace), "id")])
         if epoch is None:
             raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}"}
+        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
 
     async def aclose(self) -> None:
         """Close the connections."""

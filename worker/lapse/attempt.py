@@ -53,8 +53,9 @@ class Attempts:
     """
 
     def __init__(
-        self, means: Means, rule: Rule, proof: Proof, cascade: Cascade, *, spend: Spend, quiet: Callable[[], bool]
-    ) -> None:
+        self, means: Means, rule: Rule, proof: Proof, cascade: Cascade, *, spend: Spend, quiet: Callable[[], bool],
+        left: Callable[[], float],
+    ) -> None:  # fmt: skip
         """Make them for one rule.
 
         Args:
@@ -64,6 +65,7 @@ class Attempts:
             cascade: What belongs to an id, and goes first.
             spend: For requests that are the sweep's own.
             quiet: Says that no further request is to begin.
+            left: Returns the seconds that are left of the sweep.
 
         """
         self.recheck: Judge | None = None
@@ -76,6 +78,7 @@ class Attempts:
         self._cascade = cascade
         self._spend = spend
         self._quiet = quiet
+        self._left = left
         self._listing = asyncio.Lock()
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
@@ -170,7 +173,8 @@ class Attempts:
         async def spend(requests: int) -> None:
             if self._over(claim):
                 raise Limited("no further request is to be sent for this claim")
-            await self._means.flow.spend(requests, within=claim.deadline.begin_by - time.monotonic())
+            left = min(claim.deadline.begin_by - time.monotonic(), self._left())  # a sweep's end is no attempt
+            await self._means.flow.spend(requests, within=left)
 
         return Purse(spend)
 

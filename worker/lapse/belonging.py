@@ -1,42 +1,68 @@
 """Whether an object could be an orphan by what it says of itself: its stamp, its age, its name. No I/O."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lapse.keys import NAME
 from lapse.listing import Listed
 from lapse.policy import Orphan, Rule
 
 OURS = "ours"
+COPIED = "copied"
 PARTS = 3
 
 
-def stamp(item: Listed, namespace: str, epoch: str) -> tuple[str, str]:
-    """Return what an object's stamp says to a registry, ``ours`` or why it is not, and its policy; "" without one.
+class Stamp(NamedTuple):
+    """What an object's stamp says: ``ours`` or why it is not, its policy, and its nonce; "" each without a stamp."""
 
-    Whoever may write metadata may write anything there: what could be no policy's name is no stamp.
+    says: str = ""
+    policy: str = ""
+    nonce: str = ""
+
+
+def stamp(item: Listed, namespace: str, epoch: str) -> Stamp:
+    """Return what an object's stamp says to a registry; that it is no copy is for ``nonces`` to say.
+
+    Whoever may write metadata may write anything there: what could be no policy's name, or no nonce, is no stamp.
+    Stamps without a nonce, which lapse made before it knew copies, could be anybody's: they prove nothing.
     """
     parts = item.metadata.get("lapse", "").split("/")
-    if len(parts) != PARTS or not NAME.fullmatch(parts[2]):
-        return "", ""
+    if len(parts) not in {PARTS, PARTS + 1} or not all(NAME.fullmatch(part) for part in parts[2:]):
+        return Stamp()
+    policy, nonce = parts[2], "".join(parts[PARTS:])
     if parts[0] != namespace:
-        return "other_namespace", parts[2]
-    return (OURS if parts[1] == epoch else "old_epoch"), parts[2]
+        return Stamp("other_namespace", policy, nonce)
+    if parts[1] != epoch:
+        return Stamp("old_epoch", policy, nonce)
+    return Stamp(OURS if nonce else "no_nonce", policy, nonce)
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Judges listed objects for one orphan rule of one registry: the namespace in its epoch."""
+    """Judges listed objects for one orphan rule of one registry: the namespace in its epoch.
+
+    ``copies``: ids of which something else was seen first with the same stamp.
+    """
 
     rule: Rule
     orphan: Orphan
     namespace: str
     epoch: str
+    copies: set[str] = field(default_factory=set)
 
     def stamp(self, item: Listed) -> str:
         """Return what its stamp says: ``ours``, why it is not, or an empty string if it has none."""
-        said, policy = stamp(item, self.namespace, self.epoch)
-        mine = {self.rule.partition.policy, *self.rule.formerly}
-        return said if said != OURS or policy in mine else "other_policy"
+        said, policy, _nonce = stamp(item, self.namespace, self.epoch)
+        if said != OURS:
+            return said
+        if policy not in {self.rule.partition.policy, *self.rule.formerly}:
+            return "other_policy"
+        return COPIED if item.id in self.copies else OURS
+
+    def nonce(self, item: Listed) -> str:
+        """Return the nonce of a stamp of this registry's, whatever its policy; an empty string without one."""
+        said = stamp(item, self.namespace, self.epoch)
+        return said.nonce if said.says == OURS else ""
 
     def spared(self, item: Listed, now: int) -> str | None:
         """Return why it is no orphan at a registry time in milliseconds, or None if the registry has to say more."""

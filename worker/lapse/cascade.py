@@ -1,48 +1,43 @@
 """What belongs to an object that is about to be deleted, and goes first: each child on its own lease, in its own slot.
 
-A child is claimed, looked at, taken out of its parent, deleted and settled before the next one is; the parent goes
+All that the registry knows of the children is asked first, and nothing is touched while one of them stands in the way.
+Then a child is claimed, looked at, taken out of its parent, deleted and settled before the next one is; the parent goes
 last. So whatever ends the worker in between, every id is in the registry, and the parent is tried again with what is
 left.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from lapse import belonging, guard
 from lapse.answers import Reply, document
+from lapse.blocked import block
 from lapse.deadline import Requests
 from lapse.deletion import delete
 from lapse.heeding import heed
-from lapse.keys import ID
-from lapse.kinds import Child, Kind
+from lapse.kinds import Kind
 from lapse.ledger import Claim
-from lapse.listing import MAX_PAGES, read_object, read_page
+from lapse.listing import read_object
+from lapse.looks import Looks
 from lapse.means import Means
+from lapse.members import Unreadable
 from lapse.model import Partition, Resource
-from lapse.outcomes import (
-    Limited,
-    Outcome,
-    Spend,
-    Verdict,
-    classify_read,
-    cut_short,
-    exists,
-    limited,
-    taken_out,
-    unconfirmed,
-)
+from lapse.nonces import Nonces
+from lapse.outcomes import Limited, Outcome, Spend, Verdict, cut_short, exists, limited, taken_out
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
 from lapse.recorder import Recorder
-from lapse.terms import Terms, follows, named_inside
+from lapse.relatives import Relative, Relatives
+from lapse.standing import NOT_NOW, STAYS, claimed_among
+from lapse.terms import Terms, follows
 
-STAYS = frozenset({"foreign", "held", "used", "kept", "quarantined", "observed", "active"})
-PAGE = 100
 UNLIMITED = -1
+FAILURES = 100  # in a row; then the others of this attempt would fail too
 
 
 class Cascade:
@@ -112,115 +107,140 @@ class Family:
     claim: Claim
     spend: Spend
     left: Counter[str] = field(default_factory=Counter)
+    _done: int = 0
+    _over: bool = False
+    """True if no further child can be deleted in this attempt."""
 
     async def __call__(self, object_id: str, body: Mapping[str, Any]) -> Verdict | None:
         """Delete what goes with the parent; return why it has to stay for now, or None."""
+        relatives = Relatives(self.cascade, replace(self.claim, resource=self._parent(object_id)), self.spend)
+        verdict: Verdict | None
         try:
-            return await self._emptied(self.kind, object_id, body, (self.claim.resource,))
+            verdict = await self._emptied(relatives, body)
         except Limited as reason:
-            return limited(reason)
+            verdict = limited(reason)
+        except Unreadable as reason:
+            return reason.verdict
+        if verdict:
+            await relatives.keep()
+        return verdict
 
-    async def _emptied(
-        self, kind: Kind, object_id: str, body: Mapping[str, Any], going: Sequence[Resource]
-    ) -> Verdict | None:
-        for child in follows(self.cascade.rule, kind):
-            protects = self.cascade.rule.cascade[child.kind] == "protect"
-            async for id_, refusal in self._named(kind, object_id, child, body):
-                if refusal:
-                    return refusal
-                resource = replace(self.claim.resource, kind=child.kind, id=id_)
-                verdict = await (self._protected(resource) if protects else self._one(kind, child, resource, going))
-                if verdict:
-                    return verdict
+    def _parent(self, object_id: str) -> Resource:
+        return replace(self.claim.resource, id=object_id)
+
+    async def _emptied(self, relatives: Relatives, body: Mapping[str, Any]) -> Verdict | None:
+        """Decide about all children, then delete those that go."""
+        while True:
+            self.left.clear()
+            done, found = self._done, await relatives.of(self.kind, body)
+            everyone = [each for one in found for each in one.all()]
+            if verdict := await self._hindered(relatives, everyone) or await self._looked(relatives, everyone):
+                return verdict
+            verdict = await self.deleted(relatives, found)
+            # A list that was read over several attempts may have grown since, unless nothing in it had to go.
+            if verdict or not relatives.stale or self._done == done:
+                return verdict
+            await relatives.read_anew()
+
+    async def _hindered(self, relatives: Relatives, found: Sequence[Relative]) -> Verdict | None:
+        """Return what stands in the way by all that the registry knows; nothing was touched yet."""
+        for one in found:
+            if verdict := _hindrance(one):
+                return await self._blocked(relatives, one, verdict)
+        # Two parents that go at the same time would each leave a child to the other.
+        users = sorted({user for one in found for user in one.users})
+        rivals = await claimed_among(self.cascade.means.ledger, users)
+        for one in found:
+            for rival in sorted(one.users & rivals):
+                return _waits(one, f"is used by {rival.kind} {rival.id}, which goes now")
         return None
 
-    async def _protected(self, child: Resource) -> Verdict | None:
-        if await self.cascade.means.ledger.settled_before(child):
-            return None
-        return Verdict(Outcome.KEPT, detail=f"its {child.kind} {child.id} is protected")
+    async def _blocked(self, relatives: Relatives, one: Relative, verdict: Verdict) -> Verdict:
+        ledger = self.cascade.means.ledger
+        await block(ledger, self.claim.policy, self.claim.resource, one, relatives.active)
+        return verdict
 
-    async def _named(
-        self, kind: Kind, object_id: str, child: Child, body: Mapping[str, Any]
-    ) -> AsyncIterator[tuple[str, Verdict | None]]:
-        """Yield the ids of one kind of children, or why they cannot be known."""
-        if child.users:
-            parent = replace(self.claim.resource, kind=kind.name, id=object_id)
-            for id_ in await self.cascade.means.ledger.users(parent, child.kind, 10_000):
-                yield id_, None
-        elif child.path:
-            async for named in self._listed(kind, object_id, child.path):
-                yield named
-        else:
-            for id_ in _inside(body, child.field):
-                yield id_, None
+    async def _looked(self, relatives: Relatives, found: Sequence[Relative]) -> Verdict | None:
+        """Read the children whose keep rule would keep their parent too, before any is deleted."""
+        looks, failed = Looks(self.cascade, self.claim.resource, self.spend), list[Verdict]()
+        try:
+            async for one, verdict in looks.at([one for one in found if one.child.users and one.goes]):
+                status, claim = await self._claimed(relatives, one)
+                if claim:
+                    await self.attempted(claim, partial(_said, verdict))
+                if verdict.outcome is Outcome.KEPT:
+                    return await self._blocked(relatives, one, _stays(one, "kept"))
+                failed.append(_failure(one, verdict) if claim else _waits(one, f"waits: {status}"))
+                if verdict.outcome in _EVERYBODYS or len(failed) >= FAILURES:
+                    break
+        finally:
+            await looks.remember()
+        return _summary(failed)
 
-    async def _listed(self, kind: Kind, object_id: str, path: str) -> AsyncIterator[tuple[str, Verdict | None]]:
-        """Read the list below an object, each page after the last id that stayed: what was taken out is no cursor."""
-        provider, after, done = self.cascade.means.provider, "", set[str]()
-        for _ in range(MAX_PAGES):
-            await self.spend(1)
-            cursor = f"&after={quote(after, safe='')}" if after else ""
-            reply = await provider.part("items", "GET", kind, object_id, f"{path}?limit={PAGE}&order=asc{cursor}")
-            page = read_page(kind, reply)
-            if page is None:
-                verdict = classify_read(kind, object_id, reply, provider.recognisers)
-                if verdict.outcome is not Outcome.ALREADY_GONE:  # what that means is for its own DELETE to say
-                    yield "", verdict
-                return
-            fresh = [item.id for item in page.items if item.id not in done]
-            for id_ in fresh:
-                stayed = self.left.total()
-                yield id_, None
-                done.add(id_)
-                if self.left.total() > stayed:
-                    after = id_
-            if page.last:
-                return
-            if not fresh:
-                yield "", unconfirmed(reply, "still lists what was taken out")
-                return
+    async def deleted(self, relatives: Relatives, found: Sequence[Relative]) -> Verdict | None:
+        """Delete what goes of one level; one that fails holds up what it uses and its parent, and nothing else."""
+        failed, behind, row = list[Verdict](), set[Resource](), 0
+        for one in found:
+            if one.status in STAYS:
+                self.left["foreign" if one.status == "used" else one.status] += 1
+                continue
+            verdict = None
+            if one.resource in behind or behind & one.siblings:
+                verdict = _waits(one, "waits for another")
+            elif one.status != "gone":
+                verdict = await self._one(relatives, one) if one.goes else _waits(one, f"waits: {one.status}")
+                row = row + 1 if verdict else 0
+            if verdict:
+                failed.append(verdict)
+                behind.add(one.resource)
+            if self._over or row >= FAILURES:
+                return failed[-1] if self._over else _summary(failed)
+        return _summary(failed)
 
-    async def _one(self, kind: Kind, child: Child, resource: Resource, going: Sequence[Resource]) -> Verdict | None:
+    async def _one(self, relatives: Relatives, one: Relative) -> Verdict | None:
         """Delete one child if it is ours and nothing else wants it; return why its parent has to stay, or None."""
-        status, claim = await self._claimed(resource, going)
-        if status == "used" and (rival := await self.cascade.means.ledger.claimed_user(resource, going)):
-            # Two parents that go at the same time would each leave it to the other.
-            detail = f"its {resource.kind} {resource.id} is used by {rival.kind} {rival.id}, which goes now"
-            return Verdict(Outcome.CONFLICT, detail=detail)
+        status, claim = await self._claimed(relatives, one)
         if claim is None:
-            return self._unclaimed(status, child, resource)
-        verdict, act = await self._attempted(kind, child, claim, going)
+            return self._unclaimed(status, one)
+        errand = Errand(self, relatives, one, claim)
+        verdict, act = await self.attempted(claim, errand.run)
         if act == "done":
+            self._done += 1
             return None
+        if errand.taken_out:
+            await relatives.members[one.going[-1]].taken(one.resource.id)
+        if errand.strayed:
+            return self._unclaimed("foreign", one)
         if act == "keep":
-            return self._unclaimed("kept", child, resource)
-        detail = f"its {resource.kind} {resource.id}: {verdict.detail or verdict.outcome}"
-        if verdict.outcome in _PARENTS_TOO:
-            return replace(verdict, unknown=False, detail=detail, request_id=None)
-        return Verdict(Outcome.CONFLICT, status=verdict.status, detail=detail)
+            return self._unclaimed("kept", one)
+        self._over = verdict.outcome in _EVERYBODYS
+        return _failure(one, verdict)
 
-    def _unclaimed(self, status: str, child: Child, resource: Resource) -> Verdict | None:
+    def _unclaimed(self, status: str, one: Relative) -> Verdict | None:
         if status == "gone":
             return None
         if status not in STAYS:
-            return Verdict(Outcome.CONFLICT, detail=f"its {resource.kind} {resource.id} waits: {status}")
-        if child.users:
-            return Verdict(Outcome.KEPT, detail=f"{resource.kind} {resource.id} uses it and stays: {status}")
+            self._over = status not in {"waiting", "claimed"}
+            return _waits(one, f"waits: {status}")
+        if one.child.users:
+            return _stays(one, status)
         self.left["foreign" if status == "used" else status] += 1
         return None
 
-    async def _claimed(self, child: Resource, going: Sequence[Resource]) -> tuple[str, Claim | None]:
-        means, rules = self.cascade.means, await self.cascade.told(child.kind)
+    async def _claimed(self, relatives: Relatives, one: Relative) -> tuple[str, Claim | None]:
+        means, rules = self.cascade.means, await self.cascade.told(one.child.kind)
 
         async def claim(stamped: str = "") -> tuple[str, Claim | None]:
             return await means.ledger.claim_child(
-                child, rules, going, means.settings.lease, self.claim.deadline,
+                one.resource, rules, one.going, means.settings.lease, self.claim.deadline,
                 since=self.claim.at, stamped=stamped, expected=means.watch.expected(),
+                named=not one.child.users, active=relatives.active,
             )  # fmt: skip
 
         status, claimed = await claim()
-        kind = means.provider.kinds[child.kind]
-        if status == "foreign" and kind.has_metadata and kind.witness and (policy := await self._stamp(kind, child.id)):
+        kind = means.provider.kinds[one.child.kind]
+        unknown = status == "foreign" and one.status == "unknown" and kind.has_metadata and kind.witness
+        if unknown and (policy := await self._stamp(kind, one.resource.id)):
             return await claim(policy)
         return status, claimed
 
@@ -231,75 +251,122 @@ class Family:
         await self.spend(1)
         reply = await means.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        said, policy = belonging.stamp(found, means.ledger.namespace, epoch) if found else ("", "")
-        return policy if said == belonging.OURS else None
+        said = belonging.stamp(found, means.ledger.namespace, epoch) if found else belonging.Stamp()
+        if said.says != belonging.OURS:
+            return None
+        nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
+        child = replace(self.claim.resource, kind=kind.name, id=object_id)
+        return said.policy if await nonces.belongs(said.nonce, child) else None
 
-    async def _attempted(
-        self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]
-    ) -> tuple[Verdict, str]:
-        """Delete one claimed child and record what came of it; return the verdict and what the registry made of it."""
+    async def attempted(self, claim: Claim, work: Callable[[], Awaitable[Verdict]]) -> tuple[Verdict, str]:
+        """Record what came of the work on a claimed child; return the verdict and what the registry made of it."""
         means, resource = self.cascade.means, claim.resource
         partition = Partition(resource.provider, resource.kind, claim.policy)
         proof = self.cascade.proof(partition)
         ended: asyncio.CancelledError | None = None
         with Requests(claim.deadline) as requests:
             try:
-                verdict = await self._deleted(parent, child, claim, going)
+                verdict = await work()
                 verdict = await proof.judge(claim, verdict)
                 await heed(means, partition, proof, resource.id, verdict)
             except Limited as reason:
                 verdict = limited(reason)
             except asyncio.CancelledError as error:
                 verdict, ended = cut_short("the worker ended before an answer came", deleting=requests.deleting), error
-        settled = guard.settlement(claim, verdict)
+        settled = guard.settlement(claim, verdict, outage=means.flow.shut)
         recorded = await Recorder(means, partition, None).record([settled])
         if ended:
             raise ended
         return verdict, "refused" if recorded.refused else settled.act
 
-    async def _deleted(self, parent: Kind, child: Child, claim: Claim, going: Sequence[Resource]) -> Verdict:
-        means, kind = self.cascade.means, self.cascade.means.provider.kinds[claim.resource.kind]
-        rule = self.cascade.rules(kind.name).get(claim.policy)
-        terms = Terms(
-            keep=rule.keep if rule else (), cancel=self.cascade.rule.cancel, whole=named_inside(self.cascade.rule, kind)
-        )
 
-        async def inner(object_id: str, body: Mapping[str, Any]) -> Verdict | None:
-            if child.path and (verdict := await self._taken_out(parent, going[-1].id, child.path, object_id)):
-                return verdict
-            verdict = await self._emptied(kind, object_id, body, (*going, claim.resource))
-            await self.spend(1)  # the DELETE's own
-            return verdict
+@dataclass(slots=True)
+class Errand:
+    """The deletion of one claimed child.
 
+    ``taken_out``: it is in its object's list no more. ``strayed``: it was not, before we came: it is no child.
+    """
+
+    family: Family
+    relatives: Relatives
+    one: Relative
+    claim: Claim
+    taken_out: bool = False
+    strayed: bool = False
+
+    async def run(self) -> Verdict:
+        """Look at it, take it out of its object, delete it."""
+        cascade, id_ = self.family.cascade, self.claim.resource.id
+        rule = cascade.rules(self.one.child.kind).get(self.claim.policy)
+        terms = Terms(keep=rule.keep if rule else (), cancel=cascade.rule.cancel)
+        provider = cascade.means.provider
+        kind = provider.kinds[self.one.child.kind]
         return await delete(
-            means.provider, kind, claim.resource.id, terms=terms, spend=self.spend, family=inner,
-            invented=means.invented,
+            provider, kind, id_, terms=terms, spend=self.family.spend, family=self._leave,
+            invented=cascade.means.invented,
         )  # fmt: skip
 
-    async def _taken_out(self, parent: Kind, parent_id: str, path: str, object_id: str) -> Verdict | None:
+    async def _leave(self, object_id: str, _body: Mapping[str, Any]) -> Verdict | None:
+        if verdict := await self.family.deleted(self.relatives, self.one.inner):
+            return verdict
+        if self.one.child.path and (verdict := await self._take_out(self.one.child.path, object_id)):
+            return verdict
+        await self.family.spend(1)  # the DELETE's own
+        return None
+
+    async def _take_out(self, path: str, object_id: str) -> Verdict | None:
         """Take a child out of its parent's list, or that would go on counting it; return what went wrong, or None."""
-        await self.spend(1)
-        provider = self.cascade.means.provider
-        reply: Reply = await provider.part("items", "DELETE", parent, parent_id, f"{path}/{quote(object_id, safe='')}")
-        return taken_out(parent, parent_id, object_id, reply, provider.recognisers)
+        await self.family.spend(1)
+        provider, parent, owner = self.family.cascade.means.provider, self.one.parent, self.one.going[-1]
+        reply: Reply = await provider.part("items", "DELETE", parent, owner.id, f"{path}/{quote(object_id, safe='')}")
+        verdict = taken_out(parent, owner.id, object_id, reply, provider.recognisers)
+        if verdict:
+            return verdict
+        self.taken_out = document(reply).get("deleted") is True or object_id in self.relatives.members[owner].out
+        if not self.taken_out:
+            self.strayed = True
+            return Verdict(Outcome.LIMITED, detail=f"it is not in {owner.kind} {owner.id} any more", heeded=True)
+        return None
 
 
-_PARENTS_TOO = frozenset(
-    {
-        Outcome.ERROR,
-        Outcome.UNCONFIRMED,
-        Outcome.LIMITED,
-        Outcome.AUTH,
-        Outcome.FORBIDDEN,
-        Outcome.QUOTA,
-        Outcome.RATE_LIMITED,
-    }
-)
+_EVERYBODYS = frozenset({Outcome.LIMITED, Outcome.AUTH, Outcome.FORBIDDEN, Outcome.QUOTA, Outcome.RATE_LIMITED})
+_ITS_OWN = frozenset({Outcome.ERROR, Outcome.UNCONFIRMED})
 
 
-def _inside(body: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    """Return the ids in a list that lies so deep inside an object; what cannot be an id cannot be ours."""
-    found: Any = body
-    for key in keys:
-        found = found.get(key) if isinstance(found, Mapping) else None
-    return [id_ for id_ in found if isinstance(id_, str) and ID.fullmatch(id_)] if isinstance(found, list) else []
+async def _said(verdict: Verdict) -> Verdict:
+    return verdict
+
+
+def _hindrance(one: Relative) -> Verdict | None:
+    """Return why a parent cannot go, by how its child stands, or None."""
+    if one.protects:
+        detail = f"its {one.resource.kind} {one.resource.id} is protected"
+        return None if one.status == "gone" else Verdict(Outcome.KEPT, detail=detail, heeded=True)
+    if one.status in NOT_NOW:
+        return _waits(one, f"waits: {one.status}")
+    return _stays(one, one.status) if one.child.users and one.status in STAYS else None
+
+
+def _stays(one: Relative, status: str) -> Verdict:
+    detail = f"{one.resource.kind} {one.resource.id} uses it and stays: {status}"
+    return Verdict(Outcome.KEPT, detail=detail, heeded=True)
+
+
+def _waits(one: Relative, why: str) -> Verdict:
+    return Verdict(Outcome.CONFLICT, detail=f"its {one.resource.kind} {one.resource.id} {why}", heeded=True)
+
+
+def _failure(one: Relative, verdict: Verdict) -> Verdict:
+    """Return what a child's failure means for its parent: it waits, and that is no attempt of its own."""
+    detail = f"its {one.resource.kind} {one.resource.id}: {verdict.detail or verdict.outcome}"
+    if verdict.outcome in _EVERYBODYS:
+        return replace(verdict, unknown=False, detail=detail, request_id=None, heeded=True)
+    outcome = verdict.outcome if verdict.outcome in _ITS_OWN else Outcome.CONFLICT
+    return Verdict(outcome, detail=detail, heeded=True)
+
+
+def _summary(failed: Sequence[Verdict]) -> Verdict | None:
+    if not failed:
+        return None
+    more = f"; and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+    return replace(failed[0], detail=f"{failed[0].detail}{more}")

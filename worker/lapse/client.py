@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import redis
 
 from lapse import advice, keys
-from lapse.codec import Span, When
+from lapse.codec import Span, When, nonce
 from lapse.commands import BULK, Bulk, Commands, Operation, names
 from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryRefused, RegistryUnavailable
 from lapse.model import Answer, Record, Registered
@@ -193,9 +193,14 @@ class Registry:
         """Remove a hold: the id is due when it would have been without it."""
         return self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
 
-    def forget(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
-        """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again."""
-        return self._guarded(lambda: self._commands.forget(self._commands.resource(kind, id, provider)))
+    def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+        """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
+
+        The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
+        """
+        return self._guarded(
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+        )
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time."""
@@ -206,7 +211,9 @@ class Registry:
         return self._guarded(lambda: self._commands.get(self._commands.resource(kind, id, provider)))
 
     def stamp(self, policy: str) -> dict[str, str]:
-        """Return the metadata of an object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>"}``.
+        """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
+
+        It is proof for the first object that is seen with it; any further one is a copy, and foreign.
 
         Raises:
             NoEpoch: no worker has opened this registry yet.
@@ -217,7 +224,7 @@ class Registry:
         (epoch,) = self._run([packed("HGET", keys.epoch(namespace), "id")])
         if epoch is None:
             raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}"}
+        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
 
     def close(self) -> None:
         """Close the connections. The registry opens new ones when it is used again."""

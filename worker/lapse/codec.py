@@ -1,6 +1,7 @@
 """What is stored, as values: times, facts, holds, records. No I/O."""
 
 import json
+import secrets
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -97,6 +98,11 @@ def edges(uses: Iterable[tuple[str, ...]], provider: str) -> list[Resource]:
         owner, kind, id_ = (provider, *use) if len(use) == 2 else use  # noqa: PLR2004 - the two documented shapes
         found.append(Resource(keys.name(owner, "provider"), keys.name(kind, "kind"), keys.identifier(id_)))
     return found
+
+
+def nonce() -> str:
+    """Return what makes one stamp different from every other."""
+    return secrets.token_hex(8)
 
 
 def edge_text(resource: Resource) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from lapse import codec, keys
+from lapse import advice, codec, keys
 from lapse.codec import When
 from lapse.errors import ConfigError, InvalidResource
 from lapse.model import Answer, Record, Registered, Resource, from_millis
@@ -106,6 +106,9 @@ class Commands:
         """
         resource = self.resource(kind, id, given.pop("provider", None))
         uses = tuple(codec.edges(given.pop("uses", None) or (), resource.provider))
+        if resource in uses:  # the use is refused, never the registration: the id would be lost
+            advice.itself(resource.kind, resource.id)
+            uses = tuple(use for use in uses if use != resource)
         facts = _facts(given)
         if uses:
             facts["uses"] = [codec.edge_text(use) for use in uses]
@@ -165,10 +168,11 @@ class Commands:
         """Return the round trip that removes a hold."""
         return self._answer("unhold", resource, codec.dump(by or actor()))
 
-    def forget(self, resource: Resource) -> Operation[Answer]:
-        """Return the round trip that stops tracking an id."""
-        call = self.call("forget", resource, parse=lambda reply: Answer(_text(reply[0])))
-        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {}))
+    def forget(self, resource: Resource, *, release: bool = False) -> Operation[Answer]:
+        """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
+        more = ("release",) if release else ()
+        call = self.call("forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
+        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {"release": release or None}))
 
     def expire(self, resource: Resource, at: When | None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""

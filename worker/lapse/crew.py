@@ -52,6 +52,7 @@ class Crew:
         self._enough = asyncio.Event()
         self._recorder = asyncio.create_task(self._keep_recording())
         self._ending = False
+        self._recorded = 0
 
     def hand(self, claims: Iterable[Claim]) -> None:
         """Take claims; begin as many as there are free hands."""
@@ -92,17 +93,23 @@ class Crew:
             except TimeoutError:
                 return
 
-    async def drain(self, within: float) -> None:
-        """Wait until nothing is in flight and everything is recorded, at most ``within`` seconds."""
+    async def drain(self, within: float) -> bool:
+        """Wait until nothing is in flight and everything is recorded, at most ``within`` seconds.
+
+        Returns:
+            True if anything was recorded meanwhile: what that used may be free, and due, now.
+
+        """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + within
+        deadline, recorded = loop.time() + within, self._recorded
         while not self.idle and loop.time() < deadline and not self._recorder.done():
             self._room.clear()
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._room.wait()
             except TimeoutError:
-                return
+                break
+        return self._recorded > recorded
 
     async def __aenter__(self) -> Self:
         return self
@@ -179,6 +186,7 @@ class Crew:
             batch = self._done[:BATCH]
             if batch:
                 await self._record(batch)
+                self._recorded += len(batch)
                 del self._done[: len(batch)]
             if self._done:
                 self._news.set()

@@ -33,6 +33,9 @@ Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
 ITEMS_AT_ONCE = 8
 """Children of one resource deleted at the same time; the provider's ``concurrency`` holds over all."""
 
+FAILURES = 20
+"""Of children in a row; then the others would fail too."""
+
 _FREE = Terms()
 
 
@@ -98,6 +101,8 @@ class _Emptying:
     spend: Spend
     confirmed: int = 0
     _done: set[str] = field(default_factory=set)
+    _failed: dict[str, Verdict] = field(default_factory=dict)
+    _row: int = 0
     _stop: Verdict | None = None
 
     async def run(self) -> Verdict | None:
@@ -117,9 +122,10 @@ class _Emptying:
                 return await self._unlisted(reply)
             if page.last and not page.size:
                 return None
-            left = [item.id for item in page.items if item.id not in self._done]
+            left = [item.id for item in page.items if item.id not in self._done and item.id not in self._failed]
             if page.strange or not left:
-                return unconfirmed(reply, self._stuck(page))
+                stuck = unconfirmed(reply, self._stuck(page))
+                return self._failure() if self._failed and not page.strange else stuck
             await self._delete_all(left)
             if self._stop:
                 return self._stop
@@ -173,5 +179,19 @@ class _Emptying:
             if verdict.outcome in {Outcome.DELETED, Outcome.ALREADY_GONE}:
                 self.confirmed += verdict.outcome is Outcome.DELETED
                 self._done.add(item_id)
+                self._row = 0
+            elif verdict.outcome in _ITS_OWN:
+                self._failed[item_id] = verdict
+                self._row += 1
+                if self._row >= FAILURES:
+                    self._stop = self._stop or self._failure()
             else:
                 self._stop = self._stop or verdict
+
+    def _failure(self) -> Verdict:
+        """Return what the first failure means; with others that were deleted it is no attempt of the parent."""
+        first, more = next(iter(self._failed.values())), len(self._failed) - 1
+        return replace(first, detail=f"{first.detail}; and {more:,} more {self.child.plural}") if more else first
+
+
+_ITS_OWN = frozenset({Outcome.ERROR, Outcome.CONFLICT, Outcome.UNCONFIRMED})

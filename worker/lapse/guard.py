@@ -219,8 +219,8 @@ _CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
 def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str | None]:
     match verdict.outcome:
         case Outcome.ERROR | Outcome.UNCONFIRMED:
-            # A request that never left says nothing about this id.
-            counted = verdict.unknown or verdict.status is not None
+            # A request that never left says nothing about this id; and to delete some of its items is to get further.
+            counted = (verdict.unknown or verdict.status is not None) and not verdict.items
             return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
         case Outcome.FORBIDDEN:
             return "retry", max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"

@@ -14,6 +14,8 @@ _HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "
 
 async def heed(means: Means, partition: Partition, proof: Proof, object_id: str, verdict: Verdict) -> str | None:
     """Let one verdict move breaker and halts; return the reason of a halt that it set."""
+    if verdict.heeded:
+        return None
     if change := await means.flow.heed(verdict):
         event = f"breaker.{change}"
         log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)

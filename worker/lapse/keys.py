@@ -58,9 +58,13 @@ LISTING = "listing"  # hash: the last complete listing
 BATCH = "batch"  # then a batch's name; text with a Redis TTL: the reply to it
 SETTLING = "settling"  # then a batch's name; hash with a Redis TTL: how far recording it has come
 PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
+BLOCKED = "blocked"  # hash: id of a parent -> the child that stands in its way
+MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list showed, and what was taken out of it
+SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, BATCH, SETTLING,
+    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, BATCH, SETTLING, BLOCKED,
+    MEMBERS, SEEN,
 )  # fmt: skip
 
 
@@ -110,6 +114,11 @@ def flow(namespace: str, provider: str) -> str:
 def epoch(namespace: str) -> str:
     """Return the hash that holds the registry's epoch and sequence."""
     return f"{namespace}:epoch"
+
+
+def nonces(namespace: str) -> str:
+    """Return the hash of the nonces in stamps: each -> the first object seen with it, "provider|kind|id"."""
+    return f"{namespace}:nonces"
 
 
 def control(namespace: str) -> str:

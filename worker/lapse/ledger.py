@@ -147,7 +147,7 @@ class Ledger:
     """Claims and settles for one worker process.
 
     ``worker`` names it in audit records; ``host`` is the name that all processes of one worker share, this one's own
-    if left out.
+    if left out. ``freed``: the partitions of what nothing uses any more, by what was settled here.
     """
 
     def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int, host: str = "") -> None:
@@ -157,6 +157,7 @@ class Ledger:
         self.host = host or worker
         self._max_pending = max_pending
         self.commands = Commands(namespace, None)
+        self.freed: set[Partition] = set()
 
     async def adopt(self, rule: Rule, epoch: str = "") -> str:
         """Make a rule the one its partition is swept with: adopted, current, or divergence (it was superseded).
@@ -243,7 +244,8 @@ class Ledger:
 
     async def claim_child(
         self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, deadline: Deadline,
-        *, since: int, stamped: str = "", expected: Expected = UNCHECKED,
+        *, since: int, stamped: str = "", expected: Expected = UNCHECKED, named: bool = False,
+        active: int | None = None,
     ) -> tuple[str, Claim | None]:  # fmt: skip
         """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
 
@@ -256,12 +258,15 @@ class Ledger:
             since: Registry milliseconds; a use of it from then on lets it live.
             expected: As for ``claim``.
             stamped: The policy in the stamp of one that is not registered.
+            named: True if a use by what goes has to name it.
+            active: The parent's last activity in registry milliseconds; what was used later lives.
 
         """
         sources = codec.dump([codec.edge_text(source) for source in going])
         call = self.commands.call(
             "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
-            self._max_pending, since, *expected, leasing.name(), parse=list,
+            self._max_pending, since, *expected, int(named), "" if active is None else active, leasing.name(),
+            parse=list,
         )  # fmt: skip
         status, now, token, policy, attempts, unknown = await leasing.lease(self.carrier, call, deadline)
         if _text(status) != "granted":
@@ -269,28 +274,15 @@ class Ledger:
         claim = Claim(child, _text(policy), token, now, "cascade", attempts, unknown == 1, deadline, now)
         return "granted", claim
 
-    async def users(self, target: Resource, kind: str, limit: int) -> list[str]:
-        """Return ids of a kind at the target's own provider that use it, at most ``limit``."""
-        key = keys.slot(self.namespace, target.provider, target.kind) + keys.EDGES
-        prefix = f"{target.id}|{target.provider}|{kind}|"
-        command = ("ZRANGEBYLEX", key, f"[{prefix}", f"({prefix[:-1]}}}", "LIMIT", 0, limit)
-        return [codec.edge(_text(edge).split("|", 1)[1]).id for edge in (await self.carrier.run([command]))[0]]
-
-    async def claimed_user(self, target: Resource, besides: Sequence[Resource]) -> Resource | None:
-        """Return something that uses a target and is leased now, among the first 100 users."""
-        key = keys.slot(self.namespace, target.provider, target.kind) + keys.EDGES
-        (edges,) = await self.carrier.run([("ZRANGEBYLEX", key, f"[{target.id}|", f"({target.id}}}", "LIMIT", 0, 100)])
-        users = [user for edge in edges if (user := codec.edge(_text(edge).split("|", 1)[1])) not in besides]
-        slots = [keys.slot(self.namespace, user.provider, user.kind) for user in users]
-        commands = [("HGET", slot + keys.ASIDE, user.id) for slot, user in zip(slots, users, strict=True)]
-        records = await self.carrier.run(list(commands)) if users else []
-        states = [json.loads(record)["s"] if record else "tracked" for record in records]
-        return next((user for user, state in zip(users, states, strict=True) if state == "claimed"), None)
-
-    async def settled_before(self, child: Resource) -> bool:
-        """Return True if there is a tombstone of this id."""
-        key = keys.slot(self.namespace, child.provider, child.kind) + keys.TOMBSTONES
-        return (await self.carrier.run([("ZSCORE", key, child.id)]))[0] is not None
+    def circle(
+        self, rule: Rule, sweep: SweepSection, id_: str, members: str, place: str, *, token: int | None,
+        expected: Expected,
+    ) -> Call[list[Any]]:  # fmt: skip
+        """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
+        return self.on(
+            rule.partition, "claim_circle", rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
+            *self._room(rule, sweep), *expected, members, place, parse=list,
+        )  # fmt: skip
 
     async def settle(
         self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
@@ -315,7 +307,10 @@ class Ledger:
 
     async def release_edges(self, provider: str, kind: str) -> int:
         """Remove the edges of settled or forgotten sources, in the slots of their targets; return how many sources."""
-        return await Release(self.carrier, self.commands, provider, kind).run()
+        release = Release(self.carrier, self.commands, provider, kind)
+        sources = await release.run()
+        self.freed |= release.freed
+        return sources
 
     async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
         """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
@@ -358,6 +353,10 @@ class Ledger:
     def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
         """Return a call of a script on a partition."""
         return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
+
+    def on_slot(self, name: str, provider: str, kind: str, *args: str | float) -> Call[str]:
+        """Return a call of a script on a slot that answers with text."""
+        return self.commands.on_slot(name, provider, kind, *args, parse=_text)
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)

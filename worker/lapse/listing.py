@@ -83,7 +83,10 @@ class Page:
 
     @property
     def last(self) -> bool:
-        """True if nothing follows: the server says so or, where it never does, the page is empty."""
+        """True if nothing follows: the server says so or, where it never does, the page is empty.
+
+        Of a full page that is no more than a claim: proxies cut lists at a page and say so ("has_more": false).
+        """
         return self.more is False or (self.more is None and not self.size)
 
     @property
@@ -156,7 +159,7 @@ async def walk(
             verdict = classify_read(kind, "", reply)
             return found.partial(verdict.detail, verdict)
         fresh = await found.add(page)
-        if reading.is_over(page, fresh):
+        if reading.is_over(page, fresh, size):
             return found.whole()
         if wrong := reading.go_on(page, fresh, size):
             return found.partial(wrong)
@@ -205,8 +208,11 @@ class _Cursor:
         self.position: str | None = None
         self._unpaged = unpaged
 
-    def is_over(self, page: Page, _fresh: int) -> bool:
-        return page.last or (self._unpaged and page.more is None)
+    def is_over(self, page: Page, fresh: int, size: int) -> bool:
+        if self._unpaged and page.more is None:
+            return True
+        # A full page may hide a next one, whatever it says: only one that is not full, or shows nothing new, is an end.
+        return page.last and (not fresh or len(page.items) < size)
 
     def go_on(self, page: Page, fresh: int, _size: int) -> str | None:
         """Move behind a page, or return why that leads nowhere."""
@@ -230,7 +236,7 @@ class _Offset:
     def __init__(self) -> None:
         self.position = 0
 
-    def is_over(self, page: Page, fresh: int) -> bool:
+    def is_over(self, page: Page, fresh: int, _size: int) -> bool:
         seen_before = bool(page.size) or self.position == 0
         return seen_before and fresh == 0 and page.size <= self.OVERLAP
 

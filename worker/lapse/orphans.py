@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import structlog
 
 from lapse import codec, durations, keys
-from lapse.belonging import Judge
+from lapse.belonging import COPIED, Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.elders import Elders
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.memory import OLDER
+from lapse.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
 from lapse.recovery import by_listing, lift
 from lapse.run import Report, Run
@@ -110,6 +111,8 @@ class Search:
         self._slot = keys.slot(run.means.ledger.namespace, self._partition.provider, self._partition.kind)
         self._found = Findings(0)
         self._vetting: asyncio.Task[None] | None = None
+        nonces = Nonces(run.means.ledger.carrier, run.means.ledger.namespace)
+        self._copies = Copies(nonces, self._partition.provider, self._partition.kind, judge.copies)
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
@@ -140,6 +143,9 @@ class Search:
         """Count the listing, and return every candidate seen often enough in a row."""
         carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
         elders, waiting = await Elders.of(self.run.means, self._rule), 0
+        await self._copies.end()
+        for id_ in self._copies.ids & found.candidates.keys():
+            found.candidates[id_]["m"] = COPIED
         (number,) = await carrier.write(("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1))
         for chunk in _chunks(found.candidates.items(), CHUNK):
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
@@ -202,6 +208,7 @@ class Search:
     async def _take(self, page: Sequence[Listed]) -> None:
         """Keep of a page only what the registry may have to count."""
         found, left = self._found, dict[str, Listed]()
+        await self._copies.page((item, nonce) for item in page if (nonce := self._judge.nonce(item)))
         for item in page:
             why = self._judge.spared(item, found.now)
             if why is None:

@@ -96,6 +96,7 @@ class Verdict:
         by_read: True if it was a read that decided, and no DELETE was sent.
         present: True if an answer showed the object, whatever else it came to.
         believed: True if an operator said that this id would not be found.
+        heeded: True if what it means for the provider was heeded before: it speaks of another object's answer.
 
     """
 
@@ -117,6 +118,7 @@ class Verdict:
     believed: bool = False
     odd: bool = False
     named: bool = False
+    heeded: bool = False
 
 
 _FAILURES = {
@@ -367,11 +369,8 @@ def _confirmed(reply: Reply) -> Verdict:
 
 def _of(reply: Reply) -> dict[str, Any]:
     """Return whose answer it is, and when it was asked for and given."""
-    return {
-        "identity": reply.identity,
-        "sent_at": reply.sent_at,
-        "answered_at": reply.sent_at + reply.seconds,
-    }
+    answered_at = reply.sent_at + reply.seconds
+    return {"identity": reply.identity, "sent_at": reply.sent_at, "answered_at": answered_at}
 
 
 _REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id")  # the last two are Azure's

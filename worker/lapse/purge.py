@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from lapse import codec, keys
-from lapse.belonging import stamp
+from lapse.belonging import COPIED, OURS, Stamp, stamp
 from lapse.census import registered
 from lapse.crew import Crew
 from lapse.errors import LapseError
 from lapse.ledger import Settled
 from lapse.listing import Listed
 from lapse.means import Means
-from lapse.model import PURGED, Partition
+from lapse.model import PURGED, Partition, Resource
+from lapse.nonces import Nonces
 from lapse.policy import Keep, Rule
 from lapse.run import Report, Run
 from lapse.scripts import Call, script
@@ -125,9 +126,18 @@ async def _claimed(run: Run, crew: Crew, wanted: dict[str, int], left: dict[str,
     return began
 
 
+async def _stamps(means: Means, at: Partition, said: Sequence[tuple[str, Stamp]]) -> dict[str, str]:
+    """Return what the stamps say of each id; one whose nonce is another object's was copied with its metadata."""
+    nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
+    owners = await nonces.owners([one.nonce for _id, one in said if one.says == OURS])
+    mine = {id_: codec.edge_text(Resource(at.provider, at.kind, id_)) for id_, _one in said}
+    copied = {id_ for id_, one in said if one.says == OURS and owners.get(one.nonce, mine[id_]) != mine[id_]}
+    return {id_: COPIED if id_ in copied else one.says for id_, one in said}
+
+
 async def _described(means: Means, rule: Rule, items: Sequence[Listed]) -> list[Thing]:
     ledger, at, epoch = means.ledger, rule.partition, means.watch.epoch
-    stamps = {item.id: stamp(item, ledger.namespace, epoch)[0] for item in items}
+    stamps = await _stamps(means, at, [(item.id, stamp(item, ledger.namespace, epoch)) for item in items])
     slot = keys.slot(ledger.namespace, at.provider, at.kind)
     call = Call(script("describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
     said = (await ledger.carrier.carry([call]))[0]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from lapse import codec, keys
 from lapse.aio import Carrier
 from lapse.commands import BULK, Commands
-from lapse.model import Resource
+from lapse.model import Partition, Resource
 from lapse.scripts import Call
 
 SOURCES = 500
@@ -25,13 +25,17 @@ Edge = tuple[str, str]
 
 @dataclass(slots=True)
 class Release:
-    """One pass over the sources of a slot. ``mark`` is this pass' own: two passes never end each other's."""
+    """One pass over the sources of a slot. ``mark`` is this pass' own: two passes never end each other's.
+
+    ``freed``: the partitions of targets that nothing uses any more and that came back.
+    """
 
     carrier: Carrier
     commands: Commands
     provider: str
     kind: str
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    freed: set[Partition] = field(default_factory=set)
 
     async def run(self) -> int:
         """Remove the edges of about SOURCES sources; return of how many."""
@@ -42,6 +46,10 @@ class Release:
         if anew:
             await self.carrier.write(*(self._unmarked(one) for one in anew))
         gone = await self._each("unrefer", over)
+        for (_source, use), policy in zip(over, gone, strict=True):
+            if isinstance(policy, str):
+                target = codec.edge(use)
+                self.freed.add(Partition(target.provider, target.kind, policy))
         await self._let_go([one for one, removed in zip(over, gone, strict=True) if removed])
         return len(sources)
 
@@ -70,17 +78,17 @@ class Release:
     def _released(self) -> str:
         return keys.slot(self.commands.namespace, self.provider, self.kind) + keys.RELEASED
 
-    async def _each(self, script: str, edges: Sequence[Edge]) -> list[int]:
+    async def _each(self, script: str, edges: Sequence[Edge]) -> list[int | str]:
         """Run a script for each edge, in round trips of BULK."""
-        replies: list[int] = []
+        replies: list[int | str] = []
         for at in range(0, len(edges), BULK):
             replies += await self.carrier.carry([self._edge(script, one) for one in edges[at : at + BULK]])
         return replies
 
-    def _edge(self, script: str, one: Edge) -> Call[int]:
+    def _edge(self, script: str, one: Edge) -> Call[int | str]:
         target = codec.edge(one[1])
         return self.commands.on_slot(
-            script, target.provider, target.kind, self._named(one[0]), target.id, self.mark, parse=int
+            script, target.provider, target.kind, self._named(one[0]), target.id, self.mark, parse=_reply
         )
 
     def _unmarked(self, one: Edge) -> tuple[str, ...]:
@@ -90,6 +98,10 @@ class Release:
 
     def _named(self, source: str) -> str:
         return codec.edge_text(Resource(self.provider, self.kind, source))
+
+
+def _reply(reply: bytes | int) -> int | str:
+    return reply if isinstance(reply, int) else reply.decode()
 
 
 def _text(reply: bytes | str) -> str:

@@ -89,7 +89,9 @@ class Run:
         self._quiet = False
         self._cascade = Cascade(means, rule)
         self._recorder = Recorder(means, rule.partition, wall=None if lenient else rule.max_already_gone)
-        self._attempts = Attempts(means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet)
+        self._attempts = Attempts(
+            means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet, left=self.left
+        )
 
     def recheck(self, judge: Judge) -> None:
         """Let every orphan be read just before its deletion, and live on if ``judge`` says why."""
@@ -143,8 +145,7 @@ class Run:
                     return claims
                 if claims.status != "ok":
                     await self._refused(claims.status)
-                elif not claims.parked:
-                    await crew.drain(self.left())
+                elif not claims.parked and not await crew.drain(self.left()):
                     return await self._suspect(crew)
         if self.report.result == "limited":
             await crew.drain(self.left())  # a limit ends the claiming; what was claimed within it is deleted
@@ -231,11 +232,11 @@ class Run:
         if self._attempts.halted:
             self.ends("halted", self._attempts.halted)
         report.seconds = time.monotonic() - self._began
-        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         if halt := await self._proof.conclude(report.outcomes, self.means.control):
             log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
+        counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self.means.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())

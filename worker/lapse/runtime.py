@@ -63,6 +63,11 @@ class Runtime:
         with self._host.stop.on_term():
             return self._run(self._work.sweep(partition, sent), **named(partition))
 
+    def freed(self) -> dict[Partition, int]:
+        """Return the partitions that the last sweeps made something due in, and when; each is told once."""
+        freed, self._work.freed = self._work.freed, {}
+        return freed
+
     def housekeep(self, sent: int | None) -> None:
         """Record that a tick of beat's arrived, publish what this worker knows, move audit records, clean up.
 

@@ -3,6 +3,9 @@
 import structlog
 
 from lapse import guard
+from lapse.blocked import free
+from lapse.cascade import Cascade
+from lapse.circles import Circles
 from lapse.clocks import doubt
 from lapse.control import plan_hash
 from lapse.ledger import Survey
@@ -32,6 +35,8 @@ async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Rep
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):
                 crew.hand(batch.claims)
+            if run.report.result == "completed":
+                await Circles(run).run()
     return await run.closed()
 
 
@@ -47,6 +52,7 @@ async def opened(run: Run) -> bool:
         return run.ends("paused", f"lapse pause on {scope}")
     await means.ledger.rename(rule)
     await recover(means, rule)
+    await free(Cascade(means, rule), rule)
     survey = await means.ledger.survey(rule)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)
@@ -85,7 +91,7 @@ async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = guard.baseline(survey) | {"enforced": rule.digest}
+    fields = guard.baseline(survey) | {"acted": rule.digest}
     if restart_ramp:
         log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
         fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}

@@ -12,6 +12,8 @@ def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | 
     """Sweep a partition for one slice of time; what is left then goes to the end of the queue."""
     if again := runtime.of(app.host).sweep(Partition(provider, kind, policy), sent):
         self.apply_async((provider, kind, policy), {"sent": again})
+    for other, at in runtime.of(app.host).freed().items():
+        self.apply_async((other.provider, other.kind, other.policy), {"sent": at})
 
 
 @app.task(name=SWEEP_ORPHANS, bind=True)  # type: ignore[untyped-decorator]

@@ -70,6 +70,8 @@ class Work:
         self._outbox = outbox_of(host)
         self._facts: tuple[float, preflight.Facts] | None = None
         self._shown = 0.0
+        self.freed: dict[Partition, int] = {}
+        """What a sweep made due in other partitions, and when, in registry milliseconds."""
 
     async def sweep(self, partition: Partition, sent: int | None) -> int | None:
         """Sweep one partition for one slice; see ``Runtime.sweep``."""
@@ -102,7 +104,14 @@ class Work:
             report = await act(means, rule, budget=seconds)
         if report.result == "divergence":
             return await self._step_aside(partition)
+        await self._free(config, means.ledger.freed - {partition})
         return await self._control.now() if _goes_on(rule, report, seconds) else None
+
+    async def _free(self, config: Config, partitions: set[Partition]) -> None:
+        """Note which partitions have to be swept at once: what they hold is used no more, and the next tick is far."""
+        known = {rule.partition for rule in config.rules if rule.enforce and rule.orphan is None}
+        if partitions & known:
+            self.freed |= dict.fromkeys(partitions & known, await self._control.now())
 
     async def _step_aside(self, partition: Partition) -> int:
         """Leave a wake-up to a worker with the rules in force: the broker serves first who has waited longest."""

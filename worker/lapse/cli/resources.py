@@ -147,17 +147,22 @@ def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, co
 
 @click.command()
 @resource_arguments
+@click.option("--release", is_flag=True, help="Let go of what it uses too: it needs none of that any more.")
 @provider_option
 @config_option
 @json_option
-def forget(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
+def forget(*, kind: str, id_: str, release: bool, provider: str | None, config: str | None, as_json: bool) -> int:
     """Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
+
+    What it uses stays protected, because the object lives on; --release ends that, also for an id forgotten before.
 
     Examples:
       lapse forget conversation conv_68a1
+      lapse forget thread thread_7d2e --release
 
     """
-    return _answered(Session(config, provider).registry.forget(kind, id_), id_, _FORGET, as_json=as_json)
+    registry = Session(config, provider).registry
+    return _answered(registry.forget(kind, id_, release=release), id_, _FORGET, as_json=as_json)
 
 
 _LATE = "a deletion of {id} is under way: what you said is recorded, and no further attempt ignores it"

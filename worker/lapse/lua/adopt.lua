@@ -21,7 +21,7 @@ if epoch ~= '' and stored[3] ~= epoch then redis.call('HSET', rules, 'epoch', ep
 if current == digest then return 'current' end
 if string.find(superseded, digest, 1, true) then
   -- The rules last enforced are never old while those in force wait for an approval: whoever brings them back puts the edit back.
-  local enforced = redis.call('HGET', rules, 'enforced')
+  local enforced = redis.call('HGET', rules, 'acted')
   local waiting = redis.call('HEXISTS', key('halts'), policy .. '|cutoff_jumped') == 1
   if before ~= current and not (waiting and enforced == digest) then return 'divergence' end
   superseded = string.gsub(superseded, digest .. ' ?', '')

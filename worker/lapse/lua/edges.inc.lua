@@ -32,7 +32,7 @@ local function protected(id, along)
   return any_source(id, function(source) return string.sub(source, 1, #going) ~= going end)
 end
 
--- Hands the edges of a settled or forgotten source to whoever removes them in the slots of their targets.
+-- Hands the edges of a settled or released source to whoever removes them in the slots of their targets.
 local function release_edges(id)
   local facts = redis.call('HGET', key('facts'), id)
   if not facts then return 0 end
@@ -53,4 +53,10 @@ local function release_edges(id)
   redis.call('HSET', key('released'), id, cjson.encode(uses))
   redis.call('HDEL', key('facts'), id) -- last: whatever ends the script before, the edges are still somebody's to remove
   return 1
+end
+
+-- Ends an id that was forgotten under a claim, or that only a purge knew of: what it uses stays protected unless released.
+local function untrack(id, record)
+  if record.g == 1 then return 0 end
+  return release_edges(id)
 end

@@ -1,19 +1,23 @@
 -- @include full
 -- @include edges
 -- @include protection
--- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id.
+-- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id, [4]: 'release' or nothing.
+-- What it uses stays protected, because the object lives on; 'release' says that it needs nothing of that any more, also
+-- of an id that was forgotten before.
 -- Returns {ok | unknown | too_late, 1 if edges wait in "released"}.
 
-local id = ARGV[3]
+local id, release = ARGV[3], ARGV[4] == 'release'
 local record = locate(id)
+local before = redis.call('ZSCORE', key('forgotten'), id)
 redis.call('ZADD', key('forgotten'), now, id)
 protect('forgotten')
-audit('forget', id, record and record.p or '')
+audit('forget', id, record and record.p or '', release and ',"release":true' or '')
 if record and record.s == 'claimed' then
-  record.g = 1
+  record.g = release and 2 or 1
   amend(id, record)
   return { 'too_late', 0 }
 end
-if not record or record.q then return { 'unknown', 0 } end
-take(id, record)
-return { 'ok', release_edges(id) }
+local tracked = record and not record.q
+if tracked then take(id, record) end
+local released = release and (tracked or before) and release_edges(id) or 0
+return { (tracked or released == 1) and 'ok' or 'unknown', released }

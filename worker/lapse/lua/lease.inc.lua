@@ -50,7 +50,7 @@ local function lapse(id, record)
   local foreign = record.z and record.q
   record.z = nil
   if record.g or foreign then
-    release_edges(id)
+    untrack(id, record)
   elseif (record.y or 0) >= 3 then
     quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
   elseif redis.call('HEXISTS', key('holds'), id) == 1 then

@@ -1,7 +1,7 @@
 -- @include lease
 -- What the registry says of a listed object: the same for a first look, for the count and for the claim.
 -- A sighting says how often listings showed it so: times, first and run (the last listing), n name, c creation (s),
--- m what its stamp says: ours | other_namespace | old_epoch | '', q not registered then, l settled once and still listed.
+-- m what its stamp says: ours | other_namespace | old_epoch | no_nonce | copied | '', q not registered then, l settled once and still listed.
 
 local policies = redis.call('SMEMBERS', key('policies'))
 

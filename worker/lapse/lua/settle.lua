@@ -116,7 +116,7 @@ local function later(own, one, record)
   if one.act == 'retry' and not record.z then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
   local event = ({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act]
   local foreign = record.z and record.q
-  if record.g or foreign then own.released = uses_something(one.id) end
+  if record.g == 2 or (foreign and not record.g) then own.released = uses_something(one.id) end
   remember(one, own, line(event, one, record, one.outcome))
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
@@ -126,7 +126,7 @@ local function later(own, one, record)
   end
   record.z = nil
   if record.g or foreign then
-    release_edges(one.id)
+    untrack(one.id, record)
     leave(one.id, own.p)
   elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
     record.r = 'held'

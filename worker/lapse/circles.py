@@ -1,0 +1,229 @@
+"""Due objects that use each other: none is free before the others, so they are due as a whole, with the last of them.
+
+No script sees more than one slot. So the worker finds the members, claims one after the other as going along with the
+rest, asks each once more when all are claimed, and only then deletes the first.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from lapse import codec, guard, keys
+from lapse.cascade import Cascade, Family
+from lapse.deadline import Deadline
+from lapse.deletion import delete
+from lapse.ledger import Claim
+from lapse.means import Means, named
+from lapse.model import Partition, Resource
+from lapse.outcomes import Limited, Outcome, Spend, Verdict
+from lapse.policy import Rule
+from lapse.run import Run
+from lapse.terms import follows
+
+log = structlog.get_logger("lapse")
+
+MOST = 100  # members
+NEW = 1000  # parked since the last look; one of them is the last of every circle that became due
+OLD = 100  # of the others, in turn
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How one id stands: its policy, whether it is due but for its users, and these."""
+
+    policy: str
+    due: bool
+    users: frozenset[Resource]
+
+
+class Circles:
+    """The circles that the ids of one sweep's partition are in."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._means: Means = run.means
+        self._partition = run.rule.partition
+        self._rules = {
+            rule.partition: rule for rule in (*run.means.rules, run.rule) if rule.enforce and not rule.orphan
+        }
+        self._looks: dict[Resource, Look | None] = {}
+
+    async def run(self) -> None:
+        """Delete every circle that is due and whose members nothing else uses."""
+        over = set[Resource]()
+        for one in await self._candidates():
+            if one not in over and self._run.left() > 0 and not self._means.stop.is_set():
+                circle = await self._circle(one)
+                over |= circle.keys()
+                if circle:
+                    await _Going(self._run, circle).run()
+
+    async def _candidates(self) -> list[Resource]:
+        """Return ids that were found used when they were due: those parked since the last look, and some others."""
+        at, carrier = self._partition, self._means.ledger.carrier
+        prefix = keys.partition(self._means.ledger.namespace, at.provider, at.kind, at.policy)
+        ((since, turn),) = await carrier.run([("HMGET", prefix + keys.RULES, "circles_at", "circles_from")])
+        now = await self._means.control.now()
+        new, old = await carrier.run(
+            [
+                ("ZRANGE", prefix + keys.PARKED, int(since or 0), "+inf", "BYSCORE", "LIMIT", 0, NEW),
+                ("ZRANGE", prefix + keys.PARKED, int(turn or 0), "+inf", "BYSCORE", "LIMIT", 0, OLD, "WITHSCORES"),
+            ]
+        )
+        further = int(float(old[-1])) + 1 if len(old) == 2 * OLD else 0
+        if new or old or int(turn or 0):
+            await self._means.ledger.note(at, circles_at=now, circles_from=further)
+        ids = dict.fromkeys(id_.decode() for id_ in (*new, *old[::2]))
+        found = [Resource(at.provider, at.kind, id_) for id_ in ids]
+        await self._look(found)
+        return [one for one in found if self._due(one)]
+
+    async def _circle(self, one: Resource) -> dict[Resource, Rule]:
+        """Return the members of the circle that an id is in, with their rules; none if it is in none that is due."""
+        members, edge = {one}, {one}
+        while edge:
+            await self._look([each for each in edge if each not in self._looks])
+            if not all(self._due(each) for each in edge):
+                return {}
+            edge = {user for each in edge for user in self._users(each)} - members
+            members |= edge
+            if len(members) > MOST:
+                return {}
+        return {each: self._rule(each) for each in members} if self._mutual(one, members) else {}
+
+    def _mutual(self, one: Resource, members: set[Resource]) -> bool:
+        """Return True if each member uses the first, by way of others: what only uses a circle goes before it."""
+        used, edge = set[Resource](), {one}
+        while edge:
+            edge = {each for each in members - used if self._users(each) & edge}
+            used |= edge
+        return used == members
+
+    async def _look(self, resources: Iterable[Resource]) -> None:
+        slots: defaultdict[tuple[str, str], list[Resource]] = defaultdict(list)
+        for one in resources:
+            slots[one.provider, one.kind].append(one)
+        for (provider, kind), ids in slots.items():
+            for at in range(0, len(ids), MOST):
+                part = ids[at : at + MOST]
+                call = self._means.ledger.on_slot("look_circle", provider, kind, codec.dump([one.id for one in part]))
+                said = json.loads((await self._means.ledger.carrier.carry([call]))[0])
+                self._looks.update({one: _look(each) for one, each in zip(part, said, strict=True)})
+
+    def _users(self, one: Resource) -> frozenset[Resource]:
+        seen = self._looks[one]
+        return seen.users if seen else frozenset()
+
+    def _due(self, one: Resource) -> bool:
+        seen = self._looks[one]
+        return bool(seen and seen.due and 0 < len(seen.users) <= MOST and self._at(one) in self._rules)
+
+    def _at(self, one: Resource) -> Partition:
+        seen = self._looks[one]
+        return Partition(one.provider, one.kind, seen.policy if seen else "")
+
+    def _rule(self, one: Resource) -> Rule:
+        return self._rules[self._at(one)]
+
+
+def _look(said: Mapping[str, object] | bool) -> Look | None:  # noqa: FBT001 - false where there is nothing to say
+    if not isinstance(said, Mapping):
+        return None
+    users = said.get("users") or ()
+    assert isinstance(users, Sequence)  # noqa: S101 - the script's own reply
+    return Look(str(said["p"]), said["due"] is True, frozenset(codec.edge(str(user)) for user in users))
+
+
+class _Going:
+    """One circle on its way out."""
+
+    def __init__(self, run: Run, members: Mapping[Resource, Rule]) -> None:
+        self._run = run
+        self._means: Means = run.means
+        # One whose children go along comes last: these may be members too.
+        self._members = dict(sorted(members.items(), key=lambda item: (bool(self._children(*item)), item[0])))
+        self._names = codec.dump([codec.edge_text(one) for one in self._members])
+        self._deadline = Deadline.of(run.means.settings.lease)
+
+    async def run(self) -> None:
+        """Claim all, ask all again, delete all; give back what is claimed wherever that ends."""
+        if await self._stopped():
+            return
+        claims: list[Claim] = []
+        done = 0
+        try:
+            for one, rule in self._members.items():
+                claim = await self._ask(one, rule)
+                if claim is None:
+                    return
+                claims.append(claim)
+            for claim in claims:
+                if await self._ask(claim.resource, self._members[claim.resource], claim.token) is None:
+                    return
+            log.info("circle.found", ids=[one.id for one in self._members], **named(self._run.rule.partition))
+            for claim in claims:
+                act = await self._deleted(claim)
+                done += 1
+                if act != "done":
+                    return
+        finally:
+            for claim in claims[done:]:
+                await self._family(claim).attempted(claim, _given_back)
+
+    async def _stopped(self) -> bool:
+        partitions = {rule.partition for rule in self._members.values()}
+        return any([await self._means.control.stopped(partition) for partition in sorted(partitions)])
+
+    async def _ask(self, one: Resource, rule: Rule, token: int | None = None) -> Claim | None:
+        means = self._means
+        asked = means.ledger.circle(
+            rule,
+            means.settings,
+            one.id,
+            self._names,
+            means.provider.place,
+            token=token,
+            expected=means.watch.expected(),
+        )
+        status, now, fence, due, by, attempts, unknown = (await means.ledger.carrier.carry([asked]))[0]
+        if status != b"granted":
+            return None
+        partition = rule.partition
+        return Claim(one, partition.policy, fence, due, by.decode(), attempts, unknown == 1, self._deadline, now)
+
+    async def _deleted(self, claim: Claim) -> str:
+        rule, spend = self._members[claim.resource], self._spend
+        family = self._family(claim)
+        kind = self._means.provider.kinds[claim.resource.kind]
+        terms = guard.terms(rule, kind, claim.by, claim.at)
+
+        async def work() -> Verdict:
+            await spend(1)  # the DELETE's own
+            chosen = family if self._children(claim.resource, rule) else None
+            return await delete(self._means.provider, kind, claim.resource.id, terms=terms, spend=spend, family=chosen)
+
+        verdict, act = await family.attempted(claim, work)
+        if rule.partition == self._run.rule.partition:
+            self._run.report.outcomes[str(verdict.outcome)] += act != "release"
+        return act
+
+    async def _spend(self, requests: int = 1) -> None:
+        if time.monotonic() > self._deadline.begin_by:
+            raise Limited("no further request is to be sent for this circle")
+        await self._run.spend(requests)
+
+    def _family(self, claim: Claim) -> Family:
+        spend: Spend = self._spend
+        kind = self._means.provider.kinds[claim.resource.kind]
+        return Family(Cascade(self._means, self._members[claim.resource]), kind, claim, spend)
+
+    def _children(self, one: Resource, rule: Rule) -> bool:
+        return bool(follows(rule, self._means.provider.kinds[one.kind]))
+
+
+async def _given_back() -> Verdict:
+    return Verdict(Outcome.LIMITED, detail="not begun", heeded=True)

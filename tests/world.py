@@ -153,6 +153,11 @@ class World:
         )
         return ids
 
+    def long_ago(self) -> None:
+        """Let the registry have begun before everything at the provider was created."""
+        self.raw.hsetnx("lapse:epoch", "id", "fedcba987654")
+        self.raw.hset("lapse:epoch", "created", 1)
+
     def slot(self, kind: str = "thread") -> str:
         return f"lapse:{{openai:{kind}}}:"
 

@@ -128,7 +128,7 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse purge conversations --confirm=openai": create_conversations,
     "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
-    "lapse approve 3f2a91c0d4e5": lambda desk: halt(desk, "3f2a91c0d4e5"),
+    "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }
 ASKS = {
     "lapse sweep": 8,

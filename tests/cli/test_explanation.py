@@ -92,7 +92,7 @@ def test_a_halted_policy(desk: Desk) -> None:
     (plan,) = [halt["plan"] for halt in desk.halts().values()]
     shown = explained(desk, id_)
     assert "but its policy is halted (cutoff_jumped)." in shown
-    assert f"\n  lapse approve {plan}\n" in shown
+    assert f"\n  lapse approve {plan} --confirm=PROVIDER\n" in shown
 
 
 def test_rules_that_workers_have_not_taken_up(desk: Desk) -> None:

@@ -73,7 +73,8 @@ def test_status_names_a_halt_and_the_command_that_answers_it(desk: Desk) -> None
     shown = desk.good("status").lines
     (at,) = [i for i, text in enumerate(shown) if text.startswith("openai/thread/chat: halted")]
     assert "no_touches" in shown[at]
-    assert "  it ends by itself once its cause has ended" == shown[at + 1]
+    assert ["  To check:", "  lapse doctor"] == shown[at + 1 : at + 3]
+    assert shown[at + 3].endswith("the halt ends by itself once its cause has ended.")
     assert "halted" == described(desk)["state"]
 
 
@@ -82,7 +83,7 @@ def test_status_names_an_approval_by_its_plan(desk: Desk) -> None:
     desk.seed(5)
     desk.worker()
     (plan,) = [halt["plan"] for halt in desk.halts().values()]
-    assert f"  lapse approve {plan}" in desk.good("status").lines
+    assert f"  lapse approve {plan} --confirm=PROVIDER" in desk.good("status").lines
 
 
 def test_status_says_who_paused_and_how_to_go_on(desk: Desk) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from lapse import keys
 from model.entries import Budget, Entry, Sighting
 
+MARKERS = {".", "~"}  # what counts a key that protects: lua/protection.inc.lua
 SLOT = "lapse:{openai:thread}:"
 POLICIES = ["chat", "archive", "stray"]
 

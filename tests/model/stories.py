@@ -17,7 +17,7 @@ from lapse.policy import Rule as Adopted
 from model.chosen import Chosen
 from model.clocked import Clocked
 from model.entries import ATTEMPTS, LEASE, Rule
-from model.stored import POLICIES, SLOT, budget, shown, sightings, stored
+from model.stored import MARKERS, POLICIES, SLOT, budget, shown, sightings, stored
 
 START = 1_700_000_000_000
 HOUR = 3_600_000
@@ -237,11 +237,11 @@ class Stories(RuleBasedStateMachine):
         if not hasattr(self, "model"):
             return
         client: Any = self.client
-        assert set(self.model.holds) == {id_.decode() for id_ in client.hkeys(SLOT + keys.HOLDS)}
+        assert set(self.model.holds) == {id_.decode() for id_ in client.hkeys(SLOT + keys.HOLDS)} - MARKERS
         edges = {f"{target}|openai|thread|{source}" for target, source in self.model.edges}
-        assert edges == {edge.decode() for edge in client.zrange(SLOT + keys.EDGES, 0, -1)}
+        assert edges == {edge.decode() for edge in client.zrange(SLOT + keys.EDGES, 0, -1)} - MARKERS
         for name, expected in ((keys.FORGOTTEN, self.model.forgotten), (keys.TOMBSTONES, set(self.model.tombstones))):
-            assert set(expected) == {id_.decode() for id_ in client.zrange(SLOT + name, 0, -1)}, name
+            assert set(expected) == {id_.decode() for id_ in client.zrange(SLOT + name, 0, -1)} - MARKERS, name
         assert set(self.model.graves) == {id_.decode() for id_ in client.hkeys(SLOT + keys.GRAVES)}
         assert self.model.sightings == sightings(client)
 

@@ -28,7 +28,8 @@ async def test_another_account_under_the_same_name_halts_before_any_request(
     assert ["*|identity_changed"] == list(world.halts())
     assert ids == world.sandbox.alive("thread")
     assert 1 == world.counters()["guard_trips|chat|identity_changed"]
-    assert "halted" == (await world.sweep()).result
+    assert 3 == (await world.sweep()).outcomes["deleted"], "the account that is put back ends its halt"
+    assert {} == world.halts()
 
 
 async def test_a_rotated_key_is_the_same_account(world: World) -> None:

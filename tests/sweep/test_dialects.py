@@ -73,7 +73,7 @@ async def test_orphans_go_and_nothing_that_is_not_ours(type_: str, kind: str, wo
     """Threads can be listed here: those that the registry knows and nothing uses are orphans like assistants."""
     at(world, type_, kind)
     world.rule = replace(world.rule, ttl=None, anchor=None, orphan=ORPHANS)
-    await world.means().control.epoch()
+    world.long_ago()
     (foreign,) = world.sandbox.seed(kind, dialect=type_)
     (stamped,) = world.sandbox.seed(kind, dialect=type_, metadata=world.registry.stamp("chat"))
     world.stamped.add(Resource("openai", kind, stamped))

@@ -77,6 +77,7 @@ async def test_no_container_is_ever_read(world: World) -> None:
     assert {"already_gone": 2} == dict(report.outcomes)
     assert {None} == {world.state(id_, "container") for id_ in gone}
 
+    world.long_ago()
     orphan = Orphan(min_age=0.001, seen=2, max_share=None, uses_stated=True)
     keep = (Keep("container", {}),)
     of(world, "container", ttl=None, anchor=None, orphan=orphan, keep=(Keep("prod-*", {}),))
@@ -94,6 +95,7 @@ async def test_no_container_is_ever_read(world: World) -> None:
 
 async def test_a_deleted_container_that_lingers_in_the_list_is_not_deleted_again(world: World) -> None:
     of(world, "container", ttl=None, anchor=None)
+    world.long_ago()
     orphan = Orphan(min_age=0.001, seen=2, max_share=None, uses_stated=True)
     (id_,) = world.seed(1, kind="container")
 

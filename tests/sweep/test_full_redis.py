@@ -59,5 +59,5 @@ async def test_an_operator_can_stop_everything(world: World, fill: Callable[[], 
     await control.pause("*", "out of memory")
     assert "paused" == (await world.sweep()).result
     await control.unpause("*")
-    assert await control.halt(world.rule.partition, "endpoint_missing", "by hand")
+    assert await control.halt(world.rule.partition, "unrecognised", "by hand")
     assert "halted" == (await world.sweep()).result

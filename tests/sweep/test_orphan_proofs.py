@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 from lapse.ledger import Settled
 from lapse.model import Partition
 from lapse.outcomes import Outcome
-from lapse.policy import Keep, Orphan
+from lapse.policy import Keep, Orphan, Share
+from lapse.shrinkage import take_as_it_is
 from oracle.history import Resource
 from world import KEY, World
 
@@ -24,6 +26,7 @@ IDLE = Partition("openai", "assistant", "idle")
 def idle(world: World) -> World:
     """Return a world whose rule collects orphaned assistants."""
     world.rule = replace(world.rule, partition=IDLE, ttl=None, anchor=None, orphan=ORPHANS, digest="digest00000a")
+    world.long_ago()
     return world
 
 
@@ -105,13 +108,13 @@ async def test_nothing_goes_before_the_registry_is_as_old_as_min_age(idle: World
     for id_ in ids:
         idle.registry.register("assistant", id_, "idle")
     idle.rule = replace(idle.rule, orphan=replace(ORPHANS, min_age=3600))
+    idle.raw.hset("lapse:epoch", "created", round(time.time() * 1000))
 
     report = [await idle.orphans() for _ in range(4)][-1]
 
     assert ("completed", []) == (report.result, idle.deletes())
     assert "no orphan is deleted for another" in report.detail
-    began = int(idle.raw.hget("lapse:epoch", "created"))
-    idle.raw.hset("lapse:epoch", "created", began - 3_600_000)
+    idle.long_ago()
     await runs(idle, 1)
     assert set(ids) == set(idle.deletes())
 
@@ -342,10 +345,38 @@ async def test_a_list_that_stays_shrunken_waits_for_an_operator_who_accepts_it(i
     assert ["idle|listing_shrunk"] == list(idle.halts("assistant"))
     control = idle.means().control
     (halt,) = await control.halts([("openai", "assistant")])
+    await take_as_it_is(idle.carrier, "lapse", IDLE)
     await control.lift(halt, "the project was emptied by hand")
 
     assert ["completed", "completed"] == await runs(idle, 2)
     assert [] == idle.deletes()
+
+
+async def test_a_list_that_is_long_again_ends_its_own_halt(idle: World) -> None:
+    idle.seed(150, kind="assistant", policy="idle")
+    await runs(idle, 2)
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "wrong_project"}])
+    await runs(idle, 4)
+    assert ["idle|listing_shrunk"] == list(idle.halts("assistant"))
+
+    idle.sandbox.faults()
+
+    assert ["halted", "completed"] == await runs(idle, 2)
+    assert {} == idle.halts("assistant")
+
+
+async def test_a_share_that_is_small_again_ends_its_own_halt(idle: World) -> None:
+    """The application says what uses them, late."""
+    ids = idle.seed(4, kind="assistant", policy="idle")
+    idle.rule = replace(idle.rule, orphan=replace(ORPHANS, max_share=Share(percent=20, at_least=1)))
+    await runs(idle, 4)
+    assert ["idle|orphan_share"] == list(idle.halts("assistant"))
+
+    for id_ in ids:
+        idle.registry.register("thread", f"thread_of_{id_}", "chat", uses=[("assistant", id_)])
+
+    assert ["halted", "completed"] == await runs(idle, 2)
+    assert ({}, set(ids)) == (idle.halts("assistant"), idle.sandbox.alive("assistant"))
 
 
 @pytest.mark.parametrize("policy", ["idle", "expiring"])

@@ -20,6 +20,7 @@ def idle(world: World) -> World:
     """Return a world whose rule collects orphaned assistants, with one assistant that a thread uses."""
     partition = Partition("openai", "assistant", "idle")
     world.rule = replace(world.rule, partition=partition, ttl=None, anchor=None, orphan=ORPHANS, digest="digest00000a")
+    world.long_ago()
     (used,) = world.seed(1, kind="assistant", policy="idle")
     (thread,) = world.seed(1, days=1)
     world.registry.register("thread", thread, "chat", uses=[("assistant", used)])
@@ -194,6 +195,7 @@ async def test_too_large_a_share_waits_for_an_operator(idle: World) -> None:
 
 
 async def test_without_any_uses_ever_recorded_nothing_is_an_orphan(world: World) -> None:
+    world.long_ago()
     world.rule = replace(
         world.rule,
         partition=Partition("openai", "assistant", "idle"),

@@ -9,6 +9,7 @@ from lapse.means import Means
 from lapse.plans import Doomed
 from lapse.policy import Rule
 from lapse.run import Report, Run
+from lapse.sweep import sound
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 
@@ -45,8 +46,8 @@ async def _hand_all(
 async def _opened(run: Run) -> bool:
     """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
     means, rule = run.means, run.rule
-    if trouble := await means.watch.look():
-        return run.ends("halted", trouble.detail)
+    if not await sound(run):
+        return False
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):

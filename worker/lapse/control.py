@@ -10,7 +10,7 @@ from typing import Any
 from lapse import codec, keys
 from lapse.aio import Carrier
 from lapse.commands import actor
-from lapse.memory import CLOCK, LOST, OF_ONE_WORKER, ROLLED_BACK
+from lapse.memory import BESIDE, CLOCK, DAMAGED, LOST, ROLLED_BACK
 from lapse.model import PURGED, Partition
 
 
@@ -32,6 +32,9 @@ class Halt:
     plan: str | None = None
     began: int | None = None
 
+
+_COPY = "paused|"
+"""Fields beside the epoch: each pause a second time, so that a ``control`` that is gone ends none."""
 
 REWIND = 1_000_000
 """By how much accepting an older state moves the sequence on: past whatever any process remembers."""
@@ -84,27 +87,64 @@ class Control:
         who = by or actor()
         stored = codec.dump({"actor": who, "reason": reason, "since": await self.now()})
         await self._carrier.write(("HSET", keys.control(self._namespace), scope, stored))
+        await self._carrier.write(("HSET", keys.epoch(self._namespace), _COPY + scope, stored))
         await self._audit_all(scope, slots, "paused", why=reason, actor=who)
 
     async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:
         """Take a pause back, with a record as ``pause`` writes; False if there was none on exactly this scope."""
-        key = keys.control(self._namespace)
-        stored, removed = await self._carrier.run([("HGET", key, scope), ("HDEL", key, scope)])
+        key, copy = keys.control(self._namespace), ("HDEL", keys.epoch(self._namespace), _COPY + scope)
+        # The copy goes before the pause, so that it never stands alone; and once more, if a worker made it meanwhile.
+        stored, _, removed, _ = await self._carrier.run([("HGET", key, scope), copy, ("HDEL", key, scope), copy])
         if removed:
             why = f"ends the pause: {json.loads(stored)['reason']}"
             await self._audit_all(scope, slots, "unpaused", why=why, actor=by or actor())
         return bool(removed)
 
+    async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
+        """Return the scopes of pauses that are gone and were not taken back; those of a partition, if given."""
+        there, copies = await self._switches()
+        return _lost(there, copies, partition)
+
+    async def copy_pauses(self) -> None:
+        """Let pauses of a version that wrote no copy have one."""
+        there, copies = await self._switches()
+        for scope in there - copies:
+            key, copy = keys.control(self._namespace), keys.epoch(self._namespace)
+            (stored,) = await self._carrier.run([("HGET", key, scope)])
+            if stored is not None:
+                await self._carrier.write(("HSET", copy, _COPY + scope, stored))
+                (still,) = await self._carrier.run([("HEXISTS", key, scope)])
+                await self._carrier.run([] if still else [("HDEL", copy, _COPY + scope)])
+
+    async def forget_pauses(self, scopes: Iterable[str]) -> None:
+        """Take pauses back that are gone: the answer of an operator."""
+        for scope in scopes:
+            await self._carrier.run([("HDEL", keys.epoch(self._namespace), _COPY + scope)])
+
+    async def _switches(self) -> tuple[set[str], set[str]]:
+        """Return the scopes that are paused, and those that have a copy."""
+        there, beside = await self._carrier.run(
+            [("HKEYS", keys.control(self._namespace)), ("HKEYS", keys.epoch(self._namespace))]
+        )
+        return {name.decode() for name in there}, _copies(beside)
+
     async def stopped(self, partition: Partition) -> tuple[str, str] | None:
         """Return what stands in the way of a partition as the result of a sweep and its text, or None."""
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
-        pauses, halts = await self._carrier.run(
-            [("HKEYS", keys.control(self._namespace)), ("HKEYS", slot + keys.HALTS)],
+        pauses, beside, halts = await self._carrier.run(
+            [
+                ("HKEYS", keys.control(self._namespace)),
+                ("HKEYS", keys.epoch(self._namespace)),
+                ("HKEYS", slot + keys.HALTS),
+            ]
         )
-        if scope := _covering(partition, {name.decode() for name in pauses}):
+        paused = {name.decode() for name in pauses}
+        if scope := _covering(partition, paused):
             return "paused", f"lapse pause on {scope}"
+        if _lost(paused, _copies(beside), partition):
+            return "halted", DAMAGED
         for policy, _, reason in (name.decode().partition("|") for name in halts):
-            if policy in {"*", partition.policy} and reason not in OF_ONE_WORKER:
+            if policy in {"*", partition.policy} and reason not in BESIDE:
                 return "halted", reason
         return None
 
@@ -244,6 +284,15 @@ def _covering(partition: Partition, scopes: Collection[str]) -> str | None:
     mine = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
     theirs = [scope for scope in scopes if policy == PURGED and scope.startswith(f"{provider}/{kind}/")]
     return next((scope for scope in (*mine, *theirs) if scope in scopes), None)
+
+
+def _copies(fields: Iterable[bytes]) -> set[str]:
+    return {name.decode().removeprefix(_COPY) for name in fields if name.startswith(_COPY.encode())}
+
+
+def _lost(there: Collection[str], copies: Collection[str], partition: Partition | None) -> tuple[str, ...]:
+    gone = sorted(set(copies) - set(there))
+    return tuple(scope for scope in gone if partition is None or _covering(partition, {scope}))
 
 
 def plan_hash(partition: Partition, digest: str, guard: str, since: int) -> str:

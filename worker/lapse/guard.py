@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from lapse import durations
 from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
-from lapse.memory import UNFIT
+from lapse.memory import DAMAGED, UNFIT
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
 from lapse.terms import Terms, follows, named_inside
@@ -248,6 +248,7 @@ def refused(status: str) -> tuple[str, str]:
         "lost": ("refused", "the registry is not the one that this was decided under"),
         "clock": ("refused", "the claim came too late"),
         "breaker": ("breaker", "all ids of this kind are answered alike: its breaker is open"),
+        "damaged": ("halted", DAMAGED),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]
 

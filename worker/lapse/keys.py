@@ -47,6 +47,7 @@ TOMBSTONES = "tombstones"  # sorted set: settled ids: when
 DELETED = "deleted"  # sorted set: ids whose deletion was confirmed: when, and under which claim
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
+PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 COUNTERS = "counters"  # hash: every counter of the slot
 MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
@@ -63,8 +64,8 @@ MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list 
 SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH, SETTLING, BLOCKED,
-    MEMBERS, SEEN,
+    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH, SETTLING,
+    BLOCKED, MEMBERS, SEEN,
 )  # fmt: skip
 
 

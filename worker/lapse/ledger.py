@@ -154,7 +154,7 @@ class Ledger:
         self.carrier = carrier
         self.namespace = namespace
         self.worker = worker
-        self._host = host or worker
+        self.host = host or worker
         self._max_pending = max_pending
         self.commands = Commands(namespace, None)
         self.freed: set[Partition] = set()
@@ -176,7 +176,7 @@ class Ledger:
             rule.partition,
             "adopt",
             rule.digest,
-            self._host,
+            self.host,
             codec.dump(published),
             codec.dump(rule.formerly),
             epoch,

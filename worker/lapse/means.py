@@ -1,7 +1,7 @@
 """What a sweep works with."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from lapse.control import Control
 from lapse.flow import Flow
@@ -10,8 +10,10 @@ from lapse.ledger import Ledger
 from lapse.model import Partition
 from lapse.outbox import Outbox
 from lapse.policy import Rule, SweepSection
-from lapse.providers import Provider
 from lapse.watch import Watch
+
+if TYPE_CHECKING:
+    from lapse.providers import Provider  # it loads the openai client; what only asks the registry needs none
 
 
 class Stop(Protocol):
@@ -33,7 +35,7 @@ class Means:
 
     ledger: Ledger
     control: Control
-    provider: Provider
+    provider: "Provider"
     flow: Flow
     settings: SweepSection
     stop: Stop

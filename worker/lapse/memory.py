@@ -28,6 +28,15 @@ UNFIT = "registry_unfit"
 
 OF_ALL = EVERYWHERE | {UNFIT}
 
+DAMAGED = "registry_damaged"
+"""A key that protects ids is gone: stands in the slot, or the policies, that it protected."""
+
+OLDER = "older_than_registry"
+"""What the provider created before the registry began waits for an operator; everything else goes on."""
+
+BESIDE = OF_ONE_WORKER | {OLDER}
+"""Halts that stop one worker, or some ids: claims of everything else go on. ``lua/lease.inc.lua`` has the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class Span:

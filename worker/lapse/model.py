@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+HOLDS_MARKER = "."
+"""The field of a slot's holds that counts them and is none: it can be no id."""
+
 PURGED = "(purge)"
 """Where a policy's name stands for what is registered: objects that only a purge deletes. No policy is called so."""
 

@@ -14,10 +14,13 @@ from lapse import codec, durations, keys
 from lapse.belonging import COPIED, Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
+from lapse.elders import Elders
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
+from lapse.memory import OLDER
 from lapse.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
+from lapse.recovery import by_listing, lift
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
@@ -44,6 +47,8 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)
             await _collect(Search(run, await _judge(means, rule)), crew)
+    elif await by_listing(means, rule):
+        await Search(run, await _judge(means, rule)).look_again()
     return await run.closed()
 
 
@@ -137,6 +142,7 @@ class Search:
     async def ripe(self, listing: Listing) -> dict[str, Ripe]:
         """Count the listing, and return every candidate seen often enough in a row."""
         carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
+        elders, waiting = await Elders.of(self.run.means, self._rule), 0
         await self._copies.end()
         for id_ in self._copies.ids & found.candidates.keys():
             found.candidates[id_]["m"] = COPIED
@@ -145,15 +151,27 @@ class Search:
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
-                found.counts["candidate" if times < self._orphan.seen else "ripe"] += 1
-                if times >= self._orphan.seen:
+                if times < self._orphan.seen:
+                    found.counts["candidate"] += 1
+                elif elders.waits(found.candidates[id_]):
+                    found.counts[OLDER] += 1
+                    waiting += 1
+                else:
+                    found.counts["ripe"] += 1
                     ripe[id_] = Ripe(int(first), crashed == 1)
+        await elders.tell(waiting)
         await self._forget_others(int(number))
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
             ripens=codec.dump([round(at) for at in found.ripens]), undecided="",
         )  # fmt: skip
         return ripe
+
+    async def look_again(self) -> None:
+        """Look whether the list still halts the policy; nothing is claimed while it does."""
+        if listing := await self.listing():
+            await lift(self.run.means, self._rule, "listing_shrunk", "the list is as long as was expected again")
+            await self.share_allows(await self.ripe(listing), listing)
 
     async def old_enough(self) -> bool:
         """Return True once the registry is as old as its orphans have to be: it may not know yet what uses them."""
@@ -171,6 +189,7 @@ class Search:
         rules = keys.partition(means.ledger.namespace, *self._parts()) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
             await means.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
+            await lift(means, self._rule, "orphan_share", "no more than max_share would go")
             return True
         (approved,) = await means.ledger.carrier.run([("HGET", rules, "share_ok")])
         if approved and len(ripe) <= int(approved):

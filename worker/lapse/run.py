@@ -22,6 +22,7 @@ from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
+from lapse.protection import damage
 from lapse.recorder import HALTED, Recorder
 from lapse.terms import Judge
 
@@ -260,6 +261,8 @@ class Run:
         """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
         if status in {"lost", "clock"}:
             await self._look()
+        if status == "damaged":
+            await damage(self.means, self.rule.partition)
         self.ends(*guard.refused(status))
 
     def left(self) -> float:

@@ -52,12 +52,14 @@ GUARDS = (
     "gone_wall",
     "principal_unproven",
     "unrecordable",
+    "older_than_registry",
+    "registry_damaged",
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",
     "registry_unfit",
 )
-ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk")
+ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk", "older_than_registry")
 """Guards that only an orphan rule meets."""
 
 SHARED_GUARDS = (
@@ -68,6 +70,7 @@ SHARED_GUARDS = (
     "gone_wall",
     "principal_unproven",
     "unrecordable",
+    "registry_damaged",
     "registry_lost",
     "registry_rolled_back",
     "clock_jumped",

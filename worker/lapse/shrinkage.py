@@ -3,6 +3,7 @@
 import structlog
 
 from lapse import keys
+from lapse.aio import Carrier
 from lapse.means import Means, named
 from lapse.model import PURGED, Partition
 
@@ -26,7 +27,7 @@ class Shrinkage:
         self._name, self._counters, self._policies = slot + keys.LISTING, slot + keys.COUNTERS, slot + keys.POLICIES
         self._tombstones = slot + keys.TOMBSTONES
         self._doubts = f"doubts|{partition.policy}"
-        self._accepted = f"accepted|{partition.policy}"
+        self._accepted, self._shown = f"accepted|{partition.policy}", f"shrunk|{partition.policy}"
         self._shrunken = False
 
     async def doubt(self, listed: int, registered: int) -> str | None:
@@ -40,7 +41,7 @@ class Shrinkage:
         ours = max(deleted - int(then or 0), await self._settled_since(int(at or now) - LAG))
         expected = registered if last is None else int(last) - ours
         short = listed < expected * SHRUNK_BELOW if last is not None else listed == 0 < registered
-        # An operator who answers the halt says that the list is as short as it was then.
+        # An operator who answers the halt says that the list is as short as it was then: take_as_it_is.
         if short and (accepted is None or listed < int(accepted) * SHRUNK_BELOW):
             self._shrunken = True
             return f"the listing has {listed} objects; at least half of {expected} were expected"
@@ -55,7 +56,7 @@ class Shrinkage:
         carrier = self._means.ledger.carrier
         if not self._shrunken or (await carrier.write(("HINCRBY", self._name, self._doubts, 1)))[0] < DOUBTS:
             return False
-        await carrier.write(("HSET", self._name, self._accepted, self._listed), ("HDEL", self._name, self._doubts))
+        await carrier.write(("HSET", self._name, self._shown, self._listed), ("HDEL", self._name, self._doubts))
         if await self._means.control.halt(self._partition, "listing_shrunk", why):
             log.error("guard.tripped", guard="listing_shrunk", detail=why, **named(self._partition))
         return True
@@ -72,3 +73,11 @@ class Shrinkage:
         fields = [f"deletions|{name}|{kind}" for name in (PURGED, *(name.decode() for name in policies))]
         (counts,) = await carrier.run([("HMGET", self._counters, *fields)])
         return sum(int(n or 0) for n in counts)
+
+
+async def take_as_it_is(carrier: Carrier, namespace: str, partition: Partition) -> None:
+    """Take the list for as short as it was when it halted: the answer of an operator."""
+    name = keys.slot(namespace, partition.provider, partition.kind) + keys.LISTING
+    (shown,) = await carrier.run([("HGET", name, f"shrunk|{partition.policy}")])
+    if shown is not None:
+        await carrier.write(("HSET", name, f"accepted|{partition.policy}", int(shown)))

@@ -6,10 +6,13 @@ from lapse import guard
 from lapse.blocked import free
 from lapse.cascade import Cascade
 from lapse.circles import Circles
+from lapse.clocks import doubt
 from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
+from lapse.protection import damage
+from lapse.recovery import diverged, recover
 from lapse.run import Report, Run
 
 log = structlog.get_logger("lapse")
@@ -40,16 +43,15 @@ async def sweep(means: Means, rule: Rule, *, budget: float | None = None) -> Rep
 async def opened(run: Run) -> bool:
     """Make the rule the partition's own, look at what is there, and let the guards decide whether to act."""
     means, rule = run.means, run.rule
-    if trouble := await means.watch.look():
-        return run.ends("halted", trouble.detail)
+    if not await sound(run, clocks=rule.enforce):
+        return False
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
-        await means.control.halt(
-            rule.partition, "config_divergence", f"rules {rule.digest} are older than those in force"
-        )
+        await means.control.halt(rule.partition, "config_divergence", diverged(rule, means.ledger.host))
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
     await means.ledger.rename(rule)
+    await recover(means, rule)
     await free(Cascade(means, rule), rule)
     survey = await means.ledger.survey(rule)
     run.report.due, run.report.registered = survey.due, survey.registered
@@ -67,6 +69,17 @@ async def opened(run: Run) -> bool:
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
     return True
+
+
+async def sound(run: Run, *, clocks: bool = True) -> bool:
+    """Return True if the registry is the one that is known, whole, and its clock right."""
+    means, at = run.means, run.rule.partition
+    if clocks and (why := await doubt(means, at)):
+        return run.ends(*why)
+    if trouble := await means.watch.look():
+        return run.ends("halted", trouble.detail)
+    detail = await damage(means, at)
+    return not detail or run.ends("halted", detail)
 
 
 async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:

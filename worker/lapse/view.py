@@ -13,8 +13,8 @@ import redis
 from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS
-from lapse.memory import OF_ONE_WORKER
-from lapse.model import Partition
+from lapse.memory import BESIDE
+from lapse.model import HOLDS_MARKER, Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
 from lapse.watch import local_clock
@@ -73,7 +73,7 @@ class PartitionView:
 
         What concerns one worker alone, with old rules or another credential, stands in nobody else's way.
         """
-        stopping = [halt for halt in self.halts if halt.reason not in OF_ONE_WORKER]
+        stopping = [halt for halt in self.halts if halt.reason not in BESIDE]
         return self.mode == "enforce" and not stopping and self.paused is None
 
 
@@ -135,13 +135,14 @@ class View:
                 prefix = keys.slot(self._namespace, provider, kind)
                 pipe.hgetall(prefix + keys.COUNTERS)
                 pipe.hlen(prefix + keys.HOLDS)
+                pipe.hexists(prefix + keys.HOLDS, HOLDS_MARKER)
                 pipe.xlen(prefix + keys.AUDIT)
                 pipe.hmget(prefix + keys.MARKS, "shut", "shut_detail", "shut_until")
             replies = iter(pipe.execute())
         return [
             SlotView(
-                provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies), next(replies),
-                _shut(*next(replies)),
+                provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies) - next(replies),
+                next(replies), _shut(*next(replies)),
             )
             for provider, kind in chosen
         ]  # fmt: skip

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -100,6 +101,13 @@ class Watch:
         for halt in await self._control.halts(sorted(slots)):
             if halt.reason == reason:
                 await self._control.lift(halt, why, "lapse")
+
+    async def trust_clock(self, why: str) -> None:
+        """Take Redis TIME for right from now on, whatever it was before, and end what halted because of it."""
+        if self.known:
+            self.known = replace(self.known, offset=None, before=None, behind=False)
+        await self._control.accept(CLOCK)
+        await self.lift(CLOCK, why)
 
     async def _save(self) -> None:
         epoch, when = self._saved

@@ -130,6 +130,7 @@ class Work:
         if self._outbox and not trouble:
             await replay(self._ledger(config), self._outbox, self._watch.epoch)
         slots = await self._publish(config, sent)
+        await self._control.copy_pauses()
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         now = await self._control.now()

@@ -36,6 +36,7 @@ MEANS = {
     "forgotten": "forgotten, and not registered since: left alone",
     "other_namespace": "with the stamp of another registry: left alone for ever",
     "old_epoch": "with the stamp of this registry before it was begun anew: left alone unless registered",
+    "older_than_registry": "unused, created before this registry began: left until lapse approve says so",
     "copied": "with the stamp of another object, copied with its metadata: left alone unless registered",
     "no_nonce": "with a stamp that anything may have been copied from: left alone unless registered",
     "referenced": "used by something live",

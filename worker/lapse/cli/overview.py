@@ -11,9 +11,9 @@ from rich.text import Text
 from lapse import durations, keys
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
-from lapse.cli.halts import answer, answers
 from lapse.cli.output import Column
 from lapse.cli.reasons import stopping, unpause
+from lapse.cli.remedies import answer, told
 from lapse.cli.session import Session
 from lapse.control import Halt
 from lapse.log import redact
@@ -217,7 +217,8 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
 
 def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
     yield f"{what}: {halt.reason}: {halt.detail} ({wording.distance((halt.since - now) / 1000)})", style
-    yield from ((f"  {one}", output.STRONG) for one in answers(halt))
+    for text in told(halt):
+        yield text if text.startswith(" ") else f"  {text}", output.STRONG if text.startswith(" ") else output.DIM
 
 
 def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:
@@ -284,7 +285,7 @@ def _described(session: Session, one: Standing) -> dict[str, Any]:
         "paused": view.paused,
         "halts": [
             {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,
-             "answer": answer(halt), "answers": list(answers(halt))}
+             "answer": answer(halt), "answers": list(told(halt))}
             for halt in view.halts
         ],
         "last_sweep": one.woken / 1000 if one.woken else None,

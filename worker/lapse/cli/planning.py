@@ -1,5 +1,6 @@
 """``lapse plan`` and ``approve``: what would be deleted, and saying yes to it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,16 +10,19 @@ import click
 
 from lapse import guard, keys
 from lapse.cli import output, wording
-from lapse.cli.arguments import KIND, config_option, json_option, provider_option
+from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
-from lapse.cli.halts import answers
+from lapse.cli.costs import given_up
 from lapse.cli.output import Tell
 from lapse.cli.planfile import write
 from lapse.cli.reasons import stopping
 from lapse.cli.records import Seen, due_first
-from lapse.cli.session import Hands, Session, one_provider
+from lapse.cli.remedies import remedy, told
+from lapse.cli.session import Hands, Session, confirmed, one_provider
 from lapse.control import Halt
+from lapse.elders import APPROVED, older, scope
 from lapse.guard import Stand
+from lapse.memory import OLDER
 from lapse.model import Partition
 from lapse.policy import Rule
 from lapse.view import PartitionView
@@ -128,7 +132,7 @@ def _obstacles(one: Planned) -> list[str]:
     if view.paused:
         said.append("paused: nothing is deleted")
     for halt in stopping(view):
-        said += [f"halted: {halt.reason}: {halt.detail}", *(f"  {one}" for one in answers(halt))]
+        said += [f"halted: {halt.reason}: {halt.detail}", *told(halt)]
     if one.stand and one.stand.halt and not stopping(view):
         said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
     if one.stand is None:
@@ -172,21 +176,31 @@ def _described(session: Session, one: Planned) -> dict[str, Any]:
 @click.command()
 @click.argument("hash_", metavar="HASH")
 @click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
+@confirm_option
 @config_option
-def approve(*, hash_: str, reason: str, config: str | None) -> int:
+def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None) -> int:
     """Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
 
-    `lapse status` shows HASH. A plan whose policy was changed since is not approved: the next sweep makes a new one.
+    `lapse status` shows HASH, and before it the answer that loses nothing. It says how many ids it gives up, and has to
+    be confirmed. A plan whose policy was changed since is not approved: the next sweep makes a new one.
 
     Examples:
-      lapse approve 3f2a91c0d4e5
+      lapse approve 3f2a91c0d4e5 --confirm=openai
 
     """
     session = Session(config)
-    return session.run(lambda hands: _approve(hands, session, hash_, reason))
+    return session.run(lambda hands: _approve(hands, session, hash_, Yes(reason, confirm)))
 
 
-async def _approve(hands: Hands, session: Session, wanted: str, reason: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """Why a plan is approved, and the provider it was confirmed for, if it was."""
+
+    reason: str
+    provider: str | None
+
+
+async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> int:
     halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if halt.plan]
     halt = next((halt for halt in halts if halt.plan == wanted), None)
     if halt is None:
@@ -198,17 +212,40 @@ async def _approve(hands: Hands, session: Session, wanted: str, reason: str) -> 
     if rule is None:
         raise Refused(Code.USAGE, f"{session.config.path} has no policy for {partition}: use the workers' file")
     await _still_the_same(hands, session, rule, halt)
-    if halt.reason == "orphan_share":
+    ids = await given_up(hands, session, halt)
+    await _name_elders(hands, session, halt)
+    what = f"give up {wording.count(ids, 'id')}: {remedy(halt.reason).gives_up}"
+    confirmed(halt.provider, said.provider, what)
+    if halt.reason == OLDER:
+        await hands.ledger.note(partition, **{APPROVED: scope(rule.digest, await hands.control.began())})
+    elif halt.reason == "orphan_share":
         key = session.key_of(partition, keys.RULES)
         (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
         await hands.ledger.note(partition, share_ok=int(asked or 0))
     else:
         await hands.ledger.note(partition, **guard.baseline(await hands.ledger.survey(rule)))
-    await hands.control.lift(halt, f"plan {wanted}: {reason}")
+    await hands.control.lift(halt, f"plan {wanted}: {said.reason}")
     output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:
         output.note(f'Policy {rule.partition.policy} observes: nothing is deleted until it says mode = "enforce".')
     return Code.OK
+
+
+async def _name_elders(hands: Hands, session: Session, halt: Halt) -> None:
+    """List what was created before the registry began: who approves it has seen it."""
+    if halt.reason != OLDER:
+        return
+    key = session.key_of(Partition(halt.provider, halt.kind, halt.policy), keys.SIGHTINGS)
+    began, cursor = await hands.control.began(), "0"
+    while True:
+        ((at, flat),) = await hands.carrier.run([("HSCAN", key, cursor, "COUNT", 1000)])
+        for id_, text in zip(flat[::2], flat[1::2], strict=True):
+            if older(one := json.loads(text), began):
+                name = f"  {one['n']}" if one.get("n") else ""
+                output.note(f"{id_.decode()}  created {wording.distance(one['c'] - began / 1000)}{name}", indent=2)
+        cursor = at.decode()
+        if cursor == "0":
+            return
 
 
 async def _still_the_same(hands: Hands, session: Session, rule: Rule, halt: Halt) -> None:

@@ -15,7 +15,7 @@ from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.commands import actor
 from lapse.guard import STANDING
-from lapse.memory import OF_ONE_WORKER, Known
+from lapse.memory import BESIDE, Known
 from lapse.model import PURGED, Partition
 from lapse.policy import Rule
 from lapse.purge import Incomplete, Thing, inventory, rule_of
@@ -94,7 +94,7 @@ async def _before(hands: Hands, session: Session, rule: Rule) -> Found:
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
             raise Refused(Code.HALTED, f"lapse pause on {scope}: {pause['reason']}")
     for halt in await hands.control.halts([(at.provider, at.kind)]):
-        if halt.reason not in STANDING | OF_ONE_WORKER:
+        if halt.reason not in STANDING | BESIDE:
             raise Refused(Code.HALTED, f"{at.provider}/{at.kind}/{halt.policy} is halted: {halt.reason}: {halt.detail}")
     return await _listed(hands, session, rule)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from lapse import durations
 from lapse.cli import wording
-from lapse.cli.halts import answers
 from lapse.cli.records import Seen
+from lapse.cli.remedies import told
 from lapse.codec import edge
 from lapse.control import Halt
-from lapse.memory import OF_ONE_WORKER
+from lapse.memory import BESIDE
 from lapse.model import Partition, from_millis
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
@@ -253,7 +253,7 @@ def standing(case: Case) -> Iterator[str]:
         since = _at(case.seen, halt.since)
         what = "is halted" if halt in stopping(view) else "is not swept by one of the workers"
         yield f"Policy {rule.partition.policy} {what} since {since}: {halt.reason}: {halt.detail}."
-        yield from (f"  {one}" for one in answers(halt))
+        yield from told(halt)
     if view.paused:
         pause = case.pauses.get(view.paused, {})
         yield f"It is paused by {pause.get('actor', 'somebody')}: {pause.get('reason')}."
@@ -269,8 +269,8 @@ def standing(case: Case) -> Iterator[str]:
 
 
 def stopping(view: PartitionView) -> list[Halt]:
-    """Return the halts that stop every worker, and not the one alone that has older rules or another credential."""
-    return [halt for halt in view.halts if halt.reason not in OF_ONE_WORKER]
+    """Return the halts that stop every worker and every id, and not one worker or some ids alone."""
+    return [halt for halt in view.halts if halt.reason not in BESIDE]
 
 
 def unpause(scope: str) -> str:

@@ -1,24 +1,26 @@
 """What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from lapse import durations, keys
+from lapse import clocks, durations, keys
 from lapse.blocks import Blocks
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
-from lapse.cli.halts import answer
+from lapse.cli.costs import given_up, needless
 from lapse.cli.reasons import unpause
-from lapse.cli.session import Hands, Session
+from lapse.cli.remedies import EVERYTHING, remedy, risky, told, where
+from lapse.cli.session import Hands, Session, confirmed
 from lapse.control import Halt
 from lapse.errors import ConfigError
 from lapse.expected import accept_refused, believe
 from lapse.guard import STANDING
-from lapse.memory import CLOCK, EVERYWHERE, LOST, ROLLED_BACK
+from lapse.memory import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
 from lapse.model import Partition
 from lapse.policy import Account
-
-EVERYTHING = "*"
+from lapse.protection import accept
+from lapse.shrinkage import take_as_it_is
 
 ACCEPTED = {
     LOST: "The registry that workers knew is given up: what was registered there and is not registered again is known"
@@ -32,21 +34,26 @@ ACCEPTED = {
 """What it means to go on after a halt of everything: what is lost, and what comes back."""
 
 
-async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -> int:
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operator said: why, and the providers that it was confirmed for."""
+
+    reason: str
+    confirmed: frozenset[str] = frozenset()
+
+
+async def lift(hands: Hands, session: Session, scope: str | None, said: Answer) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
     halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if _covers(scope, halt)]
-    left = {halt for halt in halts if _stays(halt, scope)}
-    for halt in left:
-        output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
-        output.note(f"  {answer(halt)}")
-    for cause in sorted({halt.reason for halt in halts if halt not in left} & EVERYWHERE):
+    left = {halt: Code.HALTED for halt in halts if await _stays(hands, session, halt, scope)}
+    left |= await _unconfirmed(hands, session, [halt for halt in halts if halt not in left], said)
+    answered = [halt for halt in halts if halt not in left]
+    for cause in sorted({halt.reason for halt in answered} & EVERYWHERE):
         await hands.control.accept(cause)
         output.note(ACCEPTED[cause])
-    for halt in halts:
-        if halt in left:
-            continue
+    for halt in answered:
         await _answer(hands, session, halt)
-        await hands.control.lift(halt, reason)
+        await hands.control.lift(halt, said.reason)
         output.say(f"resumed {where(halt)}: {halt.reason}")
     breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
     for name in breakers:
@@ -56,7 +63,7 @@ async def lift(hands: Hands, session: Session, scope: str | None, reason: str) -
         output.note("Nothing was halted.")
     for one in sorted(await hands.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
-    return Code.HALTED if left else Code.OK
+    return max(left.values(), default=Code.OK)
 
 
 async def release(hands: Hands, session: Session, provider: str, reason: str | None) -> int:
@@ -85,10 +92,67 @@ async def _kinds(hands: Hands, slots: Sequence[tuple[str, str]]) -> list[tuple[s
     return opened
 
 
-def _stays(halt: Halt, scope: str | None) -> bool:
-    """Return True if a halt has another answer, or is one of everything and only a part was named."""
+async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) -> bool:
+    """Return True, and say why, if this is not how a halt is answered, or it needs no answer any more."""
+    if why := await needless(hands, session, halt):
+        output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
+        return True
     part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
-    return bool(halt.plan) or halt.reason in STANDING or part
+    astray = await _astray(hands, session, halt) if halt.reason == CLOCK and not part else None
+    if not (halt.plan or halt.reason in STANDING or part or astray):
+        return False
+    output.note(f"{where(halt)} stays halted: {halt.reason}: {astray or halt.detail}", output.WARN)
+    for text in told(halt):
+        output.note(text)
+    return True
+
+
+async def _unconfirmed(
+    hands: Hands, session: Session, halts: Sequence[Halt], said: Answer
+) -> dict[Halt, Code]:  # fmt: skip
+    """Return the halts whose answer gives ids up and was not confirmed; where somebody can be asked, ask.
+
+    Raises:
+        Refused: asked, and another name was typed; nothing was done.
+
+    """
+    costs = {halt: await given_up(hands, session, halt) for halt in halts if risky(halt)}
+    unsure = {halt for halt in costs if halt.provider not in said.confirmed}
+    if unsure and output.can_ask():
+        for name in sorted({halt.provider for halt in unsure}):
+            ids = sum(costs[halt] for halt in unsure if halt.provider == name)
+            confirmed(name, None, f"go on there and give up {wording.count(ids, 'id')}")
+        return {}
+    # What halts everything is answered for everything, or not at all.
+    causes = {halt.reason for halt in unsure} & EVERYWHERE
+    unsure |= {halt for halt in costs if halt.reason in causes}
+    for halt in sorted(unsure, key=where):
+        what = remedy(halt.reason).gives_up
+        output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
+        for text in told(halt):
+            output.note(text)
+        cost = wording.count(costs[halt], "id")
+        output.note(f"Not confirmed: to go on gives up {cost}: {what}. Confirm by the provider's name.")
+    return dict.fromkeys(unsure, Code.CONFIRM)
+
+
+async def _astray(hands: Hands, session: Session, halt: Halt) -> str | None:
+    """Return why the clock of Redis cannot be taken for right: it is far from this host's and from the provider's."""
+    if clocks.right(await hands.control.now(), (clocks.wall(),)):
+        return None
+    account = session.config.accounts.get(halt.provider)
+    date = await _date(session, account, halt.kind) if account else None
+    if date is not None and clocks.right(await hands.control.now(), (date,)):
+        return None
+    says = "nor near the provider's" if date else "and the provider cannot be asked which of them is right"
+    return f"Redis TIME is not near this host's clock, {says}: put it right first"
+
+
+async def _date(session: Session, account: Account, kind: str) -> int | None:
+    from lapse.providers import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+
+    async with Provider(account, session.environ) as provider:
+        return await clocks.asked(provider, provider.kinds[kind]) if kind in provider.kinds else None
 
 
 async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
@@ -103,6 +167,11 @@ async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
         await _reconcile(hands, halt)
     if halt.reason == "identity_changed":
         await _settle(hands, session, halt)
+    at = Partition(halt.provider, halt.kind, halt.policy)
+    if halt.reason == DAMAGED:
+        await accept(hands.control, hands.carrier, session.namespace, at)
+    if halt.reason == "listing_shrunk":
+        await take_as_it_is(hands.carrier, session.namespace, at)
 
 
 async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
@@ -179,8 +248,3 @@ def _covers(scope: str | None, halt: Halt) -> bool:
 def called(scope: str) -> str:
     """Return a scope as a person says it."""
     return "everything" if scope == EVERYTHING else scope
-
-
-def where(halt: Halt) -> str:
-    """Return what a halt halts, as a scope."""
-    return f"{halt.provider}/{halt.kind}" + ("" if halt.policy == EVERYTHING else f"/{halt.policy}")

@@ -7,9 +7,9 @@ import click
 from lapse.cli import output
 from lapse.cli.arguments import config_option
 from lapse.cli.codes import Code, Refused
-from lapse.cli.halts import answer
 from lapse.cli.reasons import unpause
-from lapse.cli.resuming import EVERYTHING, called, lift, release, where
+from lapse.cli.remedies import EVERYTHING, told, where
+from lapse.cli.resuming import Answer, called, lift, release
 from lapse.cli.session import Hands, Session
 from lapse.kinds import singular
 
@@ -41,28 +41,32 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
 @click.command()
 @click.argument("scope", required=False)
 @click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
+@click.option(
+    "--confirm", metavar="PROVIDER", multiple=True, help="Confirm what gives ids up, by the name of each provider."
+)
 @click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
 @config_option
-def resume(*, scope: str | None, reason: str | None, provider: str | None, config: str | None) -> int:
+def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], **given: str | None) -> int:
     """Take pauses back; with --reason, answer halts that carry no plan; with --provider, end its Retry-After.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
-    halt answered. Halts that carry a plan are answered by `lapse approve`.
+    halt answered. Halts that carry a plan are answered by `lapse approve`. An answer that gives ids up says how many,
+    and has to be confirmed; `lapse status` shows the one that loses nothing first.
 
     Examples:
       lapse resume
       lapse resume openai/conversations
-      lapse resume --reason "the key was of another project; mended"
+      lapse resume openai --reason "the threads were deleted by hand" --confirm=openai
       lapse resume --provider openai
 
     """
-    session = Session(config)
-    if provider is not None:
+    session = Session(given["config"])
+    if (provider := given["provider"]) is not None:
         return session.run(lambda hands: release(hands, session, _account(session, scope, provider), reason))
     chosen = _scope(session, scope) if scope else None
     if reason is None:
         return session.run(lambda hands: _unpause(hands, session, chosen))
-    return session.run(lambda hands: lift(hands, session, chosen, reason))
+    return session.run(lambda hands: lift(hands, session, chosen, Answer(reason, frozenset(confirm))))
 
 
 async def _pause(hands: Hands, session: Session, scope: str, reason: str) -> None:
@@ -83,7 +87,9 @@ async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
     for one in sorted(set(pauses) - set(wanted)):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     for halt in await hands.control.halts(await session.slots(hands)):
-        output.note(f"{where(halt)} is still halted ({halt.reason}): {answer(halt)}", output.WARN)
+        output.note(f"{where(halt)} is still halted: {halt.reason}: {halt.detail}", output.WARN)
+        for text in told(halt):
+            output.note(text)
     return Code.OK
 
 

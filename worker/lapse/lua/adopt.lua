@@ -20,9 +20,13 @@ local current, superseded = stored[1], stored[2] or ''
 if epoch ~= '' and stored[3] ~= epoch then redis.call('HSET', rules, 'epoch', epoch) end
 if current == digest then return 'current' end
 if string.find(superseded, digest, 1, true) then
-  if before ~= current then return 'divergence' end
+  -- The rules last enforced are never old while those in force wait for an approval: whoever brings them back puts the edit back.
+  local enforced = redis.call('HGET', rules, 'acted')
+  local waiting = redis.call('HEXISTS', key('halts'), policy .. '|cutoff_jumped') == 1
+  if before ~= current and not (waiting and enforced == digest) then return 'divergence' end
   superseded = string.gsub(superseded, digest .. ' ?', '')
 end
+redis.call('SET', used, digest, 'PX', ARGV[9]) -- its change is made: the worker that still has what it replaced is old
 if current then superseded = string.sub(current .. ' ' .. superseded, 1, 800) end
 redis.call('HSET', rules, 'digest', digest, 'superseded', superseded, 'since', now)
 redis.call('HDEL', rules, 'ttl', 'anchor', 'max_age', 'orphan', 'along')

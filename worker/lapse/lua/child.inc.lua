@@ -31,6 +31,7 @@ local function delayed(record, rule, asked)
   if record.s == 'waiting' and record.d > now then return 'waiting' end
   if rule and rule.paused or asked.rules.paused then return 'paused' end
   if #halted(record.p) > 0 then return 'halted' end
+  if #damaged() > 0 then return 'damaged' end
   local place = redis.call('HGET', key('marks'), 'place')
   if place and place ~= asked.rules.place then return 'elsewhere' end
   local known = redis.call('HMGET', part(record.p, 'rules'), 'digest', 'epoch')
@@ -41,7 +42,7 @@ end
 
 -- Returns nil where nothing is in the way, or a status, and its record: gone (settled before); foreign, held, used,
 -- unnamed, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock,
--- elsewhere (ids of another account) (not now).
+-- elsewhere (ids of another account), damaged (not now).
 local function standing(id, asked)
   local record = locate(id, policies)
   if record and record.s == 'claimed' and record.d <= now then

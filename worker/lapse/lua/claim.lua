@@ -9,7 +9,8 @@
 -- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked,
 -- [16]: the name of this request.
 -- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
--- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's).
+-- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's) |
+-- damaged (a key that protects ids is not whole).
 
 local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
 

@@ -24,6 +24,7 @@ end
 if stopped(ARGV[3]) then return { 'halted', now, 0, 0, '{}' } end
 -- A registry that was emptied since knows of no hold.
 if redis.call('HGET', key('marks'), 'purge') ~= ARGV[9] then return { 'lost', now, 0, 0, '{}' } end
+if #damaged() > 0 then return { 'damaged', now, 0, 0, '{}' } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[7]) then return { 'audit', now, 0, 0, '{}' } end
 if tonumber(ARGV[10]) and (now < tonumber(ARGV[10]) or now > tonumber(ARGV[11])) then return { 'clock', now, 0, 0, '{}' } end
 if let_through() == 0 then return { 'breaker', now, 0, 0, '{}' } end

@@ -1,5 +1,6 @@
 -- @include full
 -- @include edges
+-- @include protection
 -- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id, [4]: 'release' or nothing.
 -- What it uses stays protected, because the object lives on; 'release' says that it needs nothing of that any more, also
 -- of an id that was forgotten before.
@@ -9,6 +10,7 @@ local id, release = ARGV[3], ARGV[4] == 'release'
 local record = locate(id)
 local before = redis.call('ZSCORE', key('forgotten'), id)
 redis.call('ZADD', key('forgotten'), now, id)
+protect('forgotten')
 audit('forget', id, record and record.p or '', release and ',"release":true' or '')
 if record and record.s == 'claimed' then
   record.g = release and 2 or 1

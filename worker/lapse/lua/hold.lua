@@ -1,10 +1,12 @@
 -- @include full
 -- @include record
+-- @include protection
 -- Stores a hold, whether or not the id is tracked, and parks a tracked id. ARGV[3]: id, [4]: hold (JSON), [5]: end (ms) or ''.
 -- Returns ok | unknown (held all the same) | too_late (a claim is out; no further attempt is made).
 
 local id, until_ms = ARGV[3], ARGV[5]
 redis.call('HSET', key('holds'), id, ARGV[4])
+protect('holds')
 redis.call('ZREM', key('hold_ends'), id)
 if until_ms ~= '' then redis.call('ZADD', key('hold_ends'), until_ms, id) end
 local record = locate(id)

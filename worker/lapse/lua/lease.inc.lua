@@ -1,4 +1,5 @@
 -- @include edges
+-- @include protection
 -- Claims: leasing an id to one worker, and what happens when the lease runs out.
 
 -- Parks an id that must not be deleted now; true if it was.
@@ -94,14 +95,15 @@ local function end_holds()
   end
 end
 
--- The reasons for which a partition is halted. A config_divergence or principal_unproven concerns the worker alone that has
--- the old rules, or the other credential.
+-- Halts that stop one worker or some ids, and no claim of the others: as memory.BESIDE.
+local beside = { config_divergence = true, older_than_registry = true, principal_unproven = true }
+
+-- The reasons for which a partition is halted.
 local function halted(policy)
   local reasons = {}
   for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
     local scope, reason = string.match(field, '^(.*)|(.*)$')
-    local own = reason == 'config_divergence' or reason == 'principal_unproven'
-    if (scope == policy or scope == '*') and not own then reasons[#reasons + 1] = reason end
+    if (scope == policy or scope == '*') and not beside[reason] then reasons[#reasons + 1] = reason end
   end
   return reasons
 end
@@ -113,6 +115,7 @@ local function barred(policy, digest, epoch, earliest, latest)
   local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')
   if epoch and epoch ~= '' and rules[2] ~= epoch then return 'lost' end
   if rules[1] ~= digest then return 'superseded' end
+  if #damaged() > 0 then return 'damaged' end
   if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
   if let_through() == 0 then return 'breaker' end
 end

@@ -1,5 +1,6 @@
 -- @include full
 -- @include edges
+-- @include protection
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
 -- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again.
 -- undo: what was settled already_gone is tracked again: touched since, with that time; held, parked; forgotten since stays
@@ -42,6 +43,7 @@ for i = 6, #ARGV do
         set_aside(id, record, 'waiting', now)
       else
         redis.call('ZADD', key('forgotten'), now, id)
+        protect('forgotten')
         release_edges(id)
       end
     else

@@ -1,4 +1,5 @@
 -- @include record
+-- @include protection
 -- Records that a source uses ids of this slot. ARGV[3]: "provider|kind|source", [4...]: target ids.
 -- Whoever is about to remove such an edge, for an earlier life of the source, finds that it may not.
 -- Returns how many targets.
@@ -10,4 +11,5 @@ for i = 4, #ARGV do
   redis.call('ZADD', key('edges'), 0, edge)
   redis.call('HDEL', key('leaving'), edge)
 end
+protect('edges')
 return #ARGV - 3

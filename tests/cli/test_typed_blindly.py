@@ -143,7 +143,7 @@ def test_without_the_edit_what_is_printed_gives_nothing_up(desk: Desk, case: Cas
 
     assert alive <= desk.sandbox.alive(case.kind)
     assert case.reason in reasons(desk, case.kind)
-    assert not alive & set(desk.raw.hkeys(f"lapse:{{openai:{case.kind}}}:graves"))  # type: ignore[arg-type]
+    assert not alive & set(desk.raw.hkeys(f"lapse:{{openai:{case.kind}}}:graves"))
 
 
 @pytest.mark.parametrize("case", [one for one in CASES if one.reason != "no_witness"], ids=lambda one: one.reason)

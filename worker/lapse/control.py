@@ -101,7 +101,7 @@ class Control:
         return bool(removed)
 
     async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
-        """Return the scopes of pauses that are gone, and were not taken back; those that cover a partition, if given."""
+        """Return the scopes of pauses that are gone and were not taken back; those of a partition, if given."""
         there, copies = await self._switches()
         return _lost(there, copies, partition)
 

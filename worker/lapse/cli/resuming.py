@@ -131,8 +131,8 @@ async def _unconfirmed(
         output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
         for text in told(halt):
             output.note(text)
-        ids = wording.count(costs[halt], "id")
-        output.note(f"Not confirmed: to go on gives up {ids}: {what}. Confirm by the provider's name.")
+        cost = wording.count(costs[halt], "id")
+        output.note(f"Not confirmed: to go on gives up {cost}: {what}. Confirm by the provider's name.")
     return dict.fromkeys(unsure, Code.CONFIRM)
 
 

@@ -33,7 +33,8 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert before == stored(desk)
     names = [line.split(":")[0].split(maxsplit=1)[1] for line in shown.lines if not line.startswith("  ")]
     assert [
-        "config", "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
+        "config", "outbox",
+        "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
         "beat", "wake_up", "workers", "provider openai",
     ] == names  # fmt: skip
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}
@@ -99,7 +100,7 @@ def test_an_account_without_its_key_is_found(desk: Desk) -> None:
 
 def test_a_redis_that_is_away_is_said_and_providers_are_asked_all_the_same(desk: Desk) -> None:
     found = findings(desk, 4, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert ["config", "server", "provider openai"] == list(found)
+    assert ["config", "outbox", "server", "provider openai"] == list(found)
     assert ("fail", "ok") == (found["server"]["level"], found["provider openai"]["level"])
 
 

@@ -32,7 +32,8 @@ def test_what_the_list_says_to_do_mends_it(desk: Desk, quarantined: list[str]) -
     (first, _second) = desk.good("quarantine", "list", "threads", "--json").records
     assert "providers.openai" == first["config"]["table"]
     desk.configure(ENFORCED, head=HEAD + first["config"]["line"] + "\n")
-    desk.seed(1)  # a witness that the provider still knows others
+    desk.seed(1)
+    desk.seed(1, days=1)  # a witness that the provider still knows others
     retried = desk.good("quarantine", "retry", "threads", "--all", "--reason", "recogniser added")
     assert quarantined == sorted(retried.lines)
     desk.sandbox.faults([{**STRANGE[0], "ids": quarantined}])

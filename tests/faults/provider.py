@@ -20,6 +20,7 @@ def misbehaving(
     rig.worker(children=2)
     if proof:
         rig.gone(rig.seed(1), 30)
+        rig.seed(1, expires_in="1d")  # it lives, and shows that this is the right place
     rig.provider.faults(faults, seed=ids)
     rig.gone(rig.seed(ids), within)
     assert rig.quarantined("chat") == set()

@@ -72,6 +72,9 @@ class Plain:
                 self.sightings.pop((policy, id_), None)
             if entry and entry.place == "waiting":
                 del self.entries[id_]
+            grave = None if entry else self.graves.get(id_)
+            if grave and grave.expiry is None:
+                grave.active = max(grave.active or grave.since, self.now)
             return "too_late" if entry and entry.place == "claimed" else "unknown"
         if entry.expiry is None:
             entry.active = max(entry.active or entry.since, self.now)

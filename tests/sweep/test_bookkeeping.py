@@ -40,7 +40,7 @@ async def test_what_was_settled_as_gone_can_be_brought_back(world: World) -> Non
     record = world.registry.get("thread", GONE)
     assert record
     assert ("tracked", {"env": "dev"}, LONG_AGO) == (record.state, record.labels, record.created_at.timestamp())  # type: ignore[union-attr]
-    assert [] == await operate(world, "undo", GONE)
+    assert [f"registered|{GONE}"] == await operate(world, "undo", GONE)
 
 
 async def test_gone_keeps_its_edges_until_its_tombstone_ends(world: World) -> None:

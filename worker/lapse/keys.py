@@ -55,12 +55,13 @@ AUDIT = "audit"  # stream: intents and outcomes
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
+CLAIM = "claim"  # then a request's name; text with a Redis TTL: the reply to it
 BATCH = "batch"  # then a batch's name; text with a Redis TTL: the reply to it
 SETTLING = "settling"  # then a batch's name; hash with a Redis TTL: how far recording it has come
 PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, BATCH, SETTLING,
+    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH, SETTLING,
 )  # fmt: skip
 
 

@@ -359,6 +359,7 @@ LIST_ANSWERS = [said for said in ANSWERS if said.name not in ONLY_DELETIONS]
 @pytest.mark.parametrize("said", LIST_ANSWERS, ids=lambda said: said.name)
 @pytest.mark.parametrize("scope", ["kind", "everything"])
 async def test_a_list_that_cannot_be_read_decides_nothing(world: World, said: Said, scope: str) -> None:
+    world.long_ago()
     ids = world.seed(3, kind="assistant", policy="chat", days=3)
     rule: dict[str, Any] = {
         "partition": Partition("openai", "assistant", "chat"), "ttl": None, "anchor": None,
@@ -462,6 +463,7 @@ async def test_an_activity_in_the_future_is_one_of_now(world: World) -> None:
 
 
 async def test_a_strange_id_in_a_list_hides_no_orphan(world: World) -> None:
+    world.long_ago()
     ids = world.seed(3, kind="assistant", policy="chat", days=3)
     objects = [{"id": id_, "created_at": 1_600_000_000} for id_ in ("s3://bucket/one", *ids)]
     text = json.dumps({"object": "list", "data": objects, "has_more": False})
@@ -480,6 +482,7 @@ async def test_a_strange_id_in_a_list_hides_no_orphan(world: World) -> None:
 
 async def test_a_list_that_lags_is_not_shrunken_by_our_own_deletions(world: World) -> None:
     """It shows what was deleted for a while, and then all of that goes from it at once."""
+    world.long_ago()
     rule: dict[str, Any] = {
         "partition": Partition("openai", "assistant", "chat"), "ttl": None, "anchor": None,
         "orphan": Orphan(min_age=0, seen=2, max_share=None, uses_stated=True),

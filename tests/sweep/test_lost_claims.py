@@ -75,6 +75,7 @@ async def swept(world: World) -> None:
 
 
 async def collected(world: World) -> None:
+    world.long_ago()
     world.seed(IDS, kind="assistant", policy="idle")
     partition = Partition("openai", "assistant", "idle")
     orphan = Orphan(min_age=0.001, seen=1, max_share=None, uses_stated=True)

@@ -214,9 +214,9 @@ async def test_a_pause_whose_key_is_gone_is_no_leave_to_delete(world: World, ass
     await control.pause(scope, "a complaint")
     world.raw.delete("lapse:control")
 
+    assert ("halted", "registry_damaged") == await control.stopped(world.rule.partition), "in mid-sweep too"
     assert "halted" == await swept(world)
     assert "the pause on" in world.halts("assistant")["bots|registry_damaged"]["detail"]
-    assert ("halted", "registry_damaged") == await control.stopped(world.rule.partition)
 
     await control.pause(scope, "a complaint, still")
     assert "paused" == await swept(world)

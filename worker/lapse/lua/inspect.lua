@@ -6,8 +6,8 @@
 
 local found, counts = damaged(), {}
 for _, name in ipairs(PROTECTING) do
-  counts[name] = counted(name) or marked(name) or 0
-  if not counted(name) and not marked(name) and redis.call('EXISTS', key(name)) == 1 then set_counts(name, 1) end
+  counts[name] = stored_count(name) or marked(name) or 0
+  if not stored_count(name) and not marked(name) and redis.call('EXISTS', key(name)) == 1 then set_counts(name, 1) end
 end
 if ARGV[3] == '1' then
   for _, name in ipairs(found) do set_counts(name, math.max(counts[name], marked(name) or 0) + 1) end

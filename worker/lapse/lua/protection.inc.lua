@@ -19,7 +19,7 @@ local function marked(name)
   return stored and tonumber(stored) - LAST or nil
 end
 
-local function counted(name)
+local function stored_count(name)
   local stored = redis.call('HGET', key('protected'), name)
   return stored and tonumber(stored) or nil
 end
@@ -36,7 +36,7 @@ end
 
 -- Counts what was just put into a key. One that is damaged stays so until an operator answers.
 local function protect(name)
-  local there, known = marked(name), counted(name)
+  local there, known = marked(name), stored_count(name)
   if there == known then set_counts(name, (known or 0) + 1) end
 end
 

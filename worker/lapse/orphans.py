@@ -20,6 +20,7 @@ from lapse.policy import Orphan, Rule
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
+from lapse.widening import Ripe, Widening
 
 T = TypeVar("T")
 
@@ -42,7 +43,7 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)
-            await _collect(Search(run, await _judge(means, rule)), crew)
+            await _collect(Search(run, await _judge(means, rule), await Widening.of(run)), crew)
     return await run.closed()
 
 
@@ -52,6 +53,8 @@ async def _collect(search: "Search", crew: Crew) -> None:
         return
     ripe = await search.ripe(listing)
     if not await search.old_enough() or not await search.share_allows(ripe, listing):
+        return
+    if not await search.widening.allows(ripe, listing.count):
         return
     search.run.recheck = search.changed
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
@@ -68,14 +71,6 @@ async def _judge(means: Means, rule: Rule) -> Judge:
     if rule.orphan is None:
         raise ValueError(f"{rule.partition} has no orphan rule")
     return Judge(rule, rule.orphan, means.ledger.namespace, means.watch.epoch)
-
-
-@dataclass(frozen=True, slots=True)
-class Ripe:
-    """An orphan on enough listings in a row: since when (ms), and whether a worker ended while deleting it."""
-
-    first: int
-    crashed: bool
 
 
 @dataclass(slots=True)
@@ -96,8 +91,9 @@ class Findings:
 class Search:
     """One look at everything of a kind that the provider lists."""
 
-    def __init__(self, run: Run, judge: Judge) -> None:
+    def __init__(self, run: Run, judge: Judge, widening: Widening) -> None:
         self.run = run
+        self.widening = widening
         self._judge = judge
         self._orphan: Orphan = judge.orphan
         self._rule = run.rule
@@ -136,7 +132,7 @@ class Search:
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
                 found.counts["candidate" if times < self._orphan.seen else "ripe"] += 1
                 if times >= self._orphan.seen:
-                    ripe[id_] = Ripe(int(first), crashed == 1)
+                    ripe[id_] = Ripe(int(first), crashed == 1, times)
         await self._forget_others(int(number))
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
@@ -182,6 +178,7 @@ class Search:
             why = self._judge.spared(item, found.now)
             if why is None:
                 left[item.id] = item
+                self.widening.see(item, found.now)
                 continue
             found.counts[why] += 1
             if why == "young":

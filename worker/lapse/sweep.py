@@ -2,8 +2,8 @@
 
 import structlog
 
-from lapse import guard
-from lapse.control import plan_hash
+from lapse import guard, newly
+from lapse.adoption import rename
 from lapse.ledger import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
@@ -44,13 +44,15 @@ async def opened(run: Run) -> bool:
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
-    await means.ledger.rename(rule)
+    await rename(means.ledger, rule)
     survey = await means.ledger.survey(rule)
+    if rule.enforce and not set(survey.halts) - guard.STANDING:
+        survey = await newly.look(means.ledger, rule, survey)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)
     await _lift(means, rule, stand)
     if stand.halt:
-        plan = plan_hash(rule.partition, rule.digest, stand.halt, survey.due) if stand.plan else None
+        plan = await newly.plan(means.ledger, rule, stand, survey) if stand.plan else None
         if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan, whole_kind=stand.whole_kind):
             log.error("guard.tripped", guard=stand.halt, detail=stand.detail, plan=plan, **named(rule.partition))
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
@@ -70,8 +72,9 @@ async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = guard.baseline(survey)
+    fields = newly.baseline(rule, survey)
     if restart_ramp:
-        log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
-        fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+        log.warning("ramp.restarted", newly_due=survey.edit.newly, **named(rule.partition))
+        begun = {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+        fields |= begun | {"ramp_fence": survey.fence}
     await means.ledger.note(rule.partition, **fields)

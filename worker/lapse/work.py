@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from lapse import __version__, keys, preflight
+from lapse.adoption import retire
 from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
@@ -117,6 +118,7 @@ class Work:
         slots = await self._publish(config, sent)
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
+        await retire(ledger, config.rules, slots)
         over = await self._control.now() - round(config.sweep.tombstones * 1000)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:

@@ -35,11 +35,15 @@ local function lag(policy, due)
   count('lag_ms|' .. policy, late)
 end
 
-local function refund(record)
-  if record.z then return end -- a purge has no pace
-  local policy = record.p
-  for _, field in ipairs({ 'pace_used', 'ramp_used' }) do
-    if redis.call('HINCRBY', part(policy, 'rules'), field, -1) < 0 then redis.call('HSET', part(policy, 'rules'), field, 0) end
+-- Gives back what a claim took of a pace and a ramp, if the window and the step that it took it of still last: in a
+-- later one it would let more go than was said.
+local function refund(one, record)
+  if record.z or one.policy ~= record.p then return end -- a purge has no pace; an id that was moved took from another's
+  local rules = part(record.p, 'rules')
+  local fences = redis.call('HMGET', rules, 'pace_fence', 'ramp_fence')
+  for i, field in ipairs({ 'pace_used', 'ramp_used' }) do
+    local lasts = fences[i] and one.token > tonumber(fences[i])
+    if lasts and redis.call('HINCRBY', rules, field, -1) < 0 then redis.call('HSET', rules, field, 0) end
   end
 end
 
@@ -56,14 +60,14 @@ local function bury(one, record)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
     redis.call('HSET', key('graves'), one.id, cjson.encode(record))
-    refund(record)
+    refund(one, record)
   end
   lag(record.p, one.due)
   write('settled', one, record, one.outcome)
 end
 
 local function again(one, record)
-  if one.act == 'release' or not one.unknown then refund(record) end
+  if one.act == 'release' or not one.unknown then refund(one, record) end
   if one.act == 'retry' and not record.z then redis.call('HSET', part(record.p, 'rules'), 'ramp_from', now) end
   write(({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act], one, record, one.outcome)
   take(one.id, record)
@@ -124,7 +128,7 @@ for _, one in ipairs(batch.settled) do
       bury(one, record)
     elseif one.act == 'quarantine' then
       write('quarantined', one, record, one.outcome)
-      if not one.unknown then refund(record) end
+      if not one.unknown then refund(one, record) end
       take(one.id, record)
       if not (record.z and record.q) then
         record.z = nil

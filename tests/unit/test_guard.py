@@ -22,8 +22,9 @@ SURVEY = Survey(
     now=NOW, bar=None, halts=(), registered=1000, due=50, oldest=NOW - 1, touched=True, edges=True, active=None,
     created=NOW - 60_000, base=Base(NOW - 60_000, created=NOW - 120_000),
 )  # fmt: skip
-JUMPED = replace(SURVEY, edit=Edit(newly=201, most=201, allowed=200, moved=True))
-FIRST = replace(SURVEY, edit=Edit(newly=201, most=201, allowed=200), base=None)
+LIMITS = (Share(percent=20, at_least=100),)
+JUMPED = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000, moved=True))
+FIRST = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000), base=None)
 PLACE = "place00000000001"
 CLAIM = Claim(
     resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
@@ -100,11 +101,11 @@ def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None
         (JUMPED, "201 of 1000 ids would become due at once: its cut-off moved further than the clock"),
         (FIRST, "201 of 1000 ids would become due at once: this policy was never enforced before"),
         (
-            replace(SURVEY, edit=Edit(newly=201, most=900, allowed=200, moved=True)),
+            replace(SURVEY, edit=Edit(newly=201, most=900, limits=LIMITS, population=1000, moved=True)),
             "up to 900 of 1000 ids would become due at once: its cut-off moved further than the clock",
         ),
         (
-            replace(SURVEY, edit=Edit(uncountable=("a", "b"))),
+            replace(SURVEY, edit=Edit(("a", "b"), limits=LIMITS, population=1000)),
             "a; b: how many of the 1000 ids may be deleted by that, only the provider knows, so nothing is until "
             "somebody says yes",
         ),
@@ -115,7 +116,7 @@ def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why
     stand = guard.stand(RULE, survey, PLACE)
 
     assert (False, "halted", "cutoff_jumped", True) == (stand.act, stand.result, stand.halt, stand.plan)
-    assert (why, survey.edit.most) == (stand.detail, stand.named)
+    assert (why, survey.edit.named) == (stand.detail, stand.named)
 
 
 @pytest.mark.parametrize(

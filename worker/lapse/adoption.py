@@ -17,20 +17,35 @@ TOGETHER = 500
 _STORED = ("base_at", "base_active", "base_created", "base_capped", "enforced", "ramp_step")
 
 
-async def rename(ledger: Ledger, rule: Rule) -> int:
-    """Move what was registered under the rule's old names to it; return how many ids."""
+async def rename(ledger: Ledger, rule: Rule, *, counted: bool = False) -> int:
+    """Move what was registered under the rule's old names to it; return how many ids.
+
+    ``counted``: an enforced sweep has counted what the move makes due. Else the ids keep the rules they stood under.
+    """
     moved = 0
     for old in rule.formerly:
-        there = await _move(ledger, rule.partition, old, 0)
+        there = await present(ledger, rule.partition, old)
         if there < 0:
             log.warning("policy.in_use", old=old, **named(rule.partition))
-        elif there:
+        if there > 0 and not counted:
             await _inherit(ledger, rule.partition, old)
-            while n := await _move(ledger, rule.partition, old, TOGETHER):
-                if n < 0:
-                    break
-                moved += n
+        while there > 0 and (n := await _move(ledger, rule.partition, old, TOGETHER)) > 0:
+            moved += n
     return moved
+
+
+async def present(ledger: Ledger, partition: Partition, old: str) -> int:
+    """Return how many ids stand under an old name of a policy; -1 if the name is another's by now."""
+    return await _move(ledger, partition, old, 0)
+
+
+async def stood_under(ledger: Ledger, partition: Partition, old: str) -> list[dict[str, Any] | None] | None:
+    """Return the stored rules of an old name, none before the first enforced sweep.
+
+    None: its ids were registered after the name was adopted, and stand under the policy's own rules.
+    """
+    there, here = await _rules(ledger, partition, old), await _rules(ledger, partition, partition.policy)
+    return None if _told(there, here) else _read(there)
 
 
 async def _move(ledger: Ledger, partition: Partition, old: str, limit: int) -> int:
@@ -45,16 +60,27 @@ async def _inherit(ledger: Ledger, partition: Partition, old: str) -> None:
     many steps the file was edited.
     """
     there, here = await _rules(ledger, partition, old), await _rules(ledger, partition, partition.policy)
-    at, since = here["base_at"], here["since"]
-    if there["inherited"] or (at and since and int(since) <= int(at)):
-        return  # what is registered under the old name since then was told these rules
-    if not at:
-        if fields := {name: there[name] for name in _STORED if there[name]}:
-            await ledger.note(partition, **fields)
+    if _told(there, here):
         return
-    known = _read(here)
-    if (both := enforced.merged(known, _read(there))) != known:
+    at, known, theirs = here["base_at"], _read(here), _read(there)
+    if not at and (fields := {name: there[name] for name in _STORED if there[name]}):
+        await ledger.note(partition, **fields)
+        at = there["base_at"]
+        known = theirs if await _empty(ledger, partition) else []
+    if at and (both := enforced.merged(known, theirs)) != known:
         await ledger.note(partition, enforced=enforced.text(int(at), both))
+
+
+def _told(there: dict[str, str], here: dict[str, str]) -> bool:
+    """Return True if what stands under an old name was registered under the new rules: they were enforced since."""
+    enforced_since = here["base_at"] and here["since"] and int(here["since"]) <= int(here["base_at"])
+    return bool(there["inherited"] or enforced_since)
+
+
+async def _empty(ledger: Ledger, partition: Partition) -> bool:
+    prefix = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy)
+    indexes = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
+    return not any(await ledger.carrier.run([("EXISTS", prefix + index) for index in indexes]))
 
 
 async def _rules(ledger: Ledger, partition: Partition, policy: str) -> dict[str, str]:

@@ -84,21 +84,58 @@ class Edit:
         uncountable: What of them cannot be counted without asking the provider, in words.
         newly: How many ids, as far as that had to be counted.
         most: How many at most, by range counts alone: what a plan names.
-        allowed: How many may become due without an approval; infinite: any number.
+        limits: How many may become due without an approval: each of these holds; none: any number may.
+        population: How many ids there are.
         moved: True if a cut-off moved further than the clock.
+        parts: The same of each old name whose ids are to be adopted.
 
     """
 
     uncountable: tuple[str, ...] = ()
     newly: int = 0
     most: int = 0
-    allowed: float = math.inf
+    limits: tuple[Share, ...] = ()
+    population: int = 0
     moved: bool = False
+    parts: tuple["Edit", ...] = ()
+
+    @property
+    def named(self) -> int:
+        """How many ids a plan names."""
+        return self.most + sum(part.most for part in self.parts)
+
+    @property
+    def exact(self) -> bool:
+        """Return True if that is no more than there are."""
+        return self.named == self.newly + sum(part.newly for part in self.parts)
+
+    @property
+    def total(self) -> int:
+        """How many ids there are, under old names too."""
+        return self.population + sum(part.population for part in self.parts)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What cannot be counted, of old names too."""
+        return tuple(dict.fromkeys(text for one in (self, *self.parts) for text in one.uncountable))
 
     @property
     def stops(self) -> bool:
-        """Return True if an operator has to say yes to it first."""
-        return bool(self.uncountable) or self.newly > self.allowed
+        """Return True if an operator has to say yes to it first; never where no edit was to wait, before it and now."""
+        everyone = (self, *self.parts)
+        # Ids of many old names, each within its limit, are many all the same.
+        together = sum(one.newly for one in everyone) > max(allows(one.limits, self.total) for one in everyone)
+        return together or any(one.exceeds for one in everyone)
+
+    @property
+    def exceeds(self) -> bool:
+        """Return True if its own ids alone need an approval."""
+        return bool(self.limits) and (bool(self.uncountable) or self.newly > allows(self.limits, self.population))
+
+
+def allows(limits: Iterable[Share], population: int) -> float:
+    """Return how many out of a population the strictest of some limits allows; infinite: any number."""
+    return min((limit.allows(population) for limit in limits), default=math.inf)
 
 
 NOTHING = Edit()
@@ -209,10 +246,9 @@ def ranges(new: Reach, old: Reach, now: int) -> list[Range]:
     return [one for one in found if one.until > one.after]
 
 
-def allowed(rule: Rule, before: Sequence[Past], population: int) -> float:
-    """Return how many may become newly due: by the limits they stood under and the file's, the strictest of these."""
-    shares = [rule.max_newly_due, *(one.limit for one in before)]
-    return min((share.allows(population) for share in shares if share), default=math.inf)
+def limits(rule: Rule, before: Sequence[Past]) -> tuple[Share, ...]:
+    """Return the limits that hold for an edit: those that the ids stood under, and the file's."""
+    return tuple(share for share in (rule.max_newly_due, *(one.limit for one in before)) if share)
 
 
 def covered(named: int) -> int:

@@ -92,22 +92,23 @@ def jump(survey: Survey) -> Stand:
     edit = survey.edit
     if not edit.stops:
         return Stand(act=True, result="completed", restart_ramp=survey.base is not None and edit.moved)
-    why = "; ".join(edit.uncountable)
+    why = "; ".join(edit.unknown)
     return Stand(
         act=False,
         result="halted",
         halt="cutoff_jumped",
-        detail=_UNCOUNTABLE.format(why=why, ids=survey.registered) if why else _newly_due(survey),
+        detail=_UNCOUNTABLE.format(why=why, ids=edit.total) if why else _newly_due(survey),
         plan=True,
-        named=edit.most,
+        named=edit.named,
     )
 
 
 def _newly_due(survey: Survey) -> str:
-    first = survey.base is None
-    how = "this policy was never enforced before" if first else "its cut-off moved further than the clock"
-    some = str(survey.edit.most) if survey.edit.newly == survey.edit.most else f"up to {survey.edit.most}"
-    return f"{some} of {survey.registered} ids would become due at once: {how}"
+    edit = survey.edit
+    how = "this policy was never enforced before" if survey.base is None else "its cut-off moved further than the clock"
+    if adopted := sum(part.newly for part in edit.parts):
+        how += f", or they come from an old name ({adopted} do)"
+    return f"{'' if edit.exact else 'up to '}{edit.named} of {edit.total} ids would become due at once: {how}"
 
 
 def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:

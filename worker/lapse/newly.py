@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse import codec, enforced, keys
+from lapse import adoption, codec, enforced, keys
 from lapse.control import plan_hash
 from lapse.enforced import Edit, Range
 from lapse.guard import Stand
@@ -30,19 +30,63 @@ class Counted:
 async def look(ledger: Ledger, rule: Rule, survey: Survey) -> Survey:
     """Return the survey with what the edits since the last enforced sweep make due at once.
 
-    Two index lookups decide in almost every case; else pages are counted until the limit is passed.
+    The ids of old names are counted where they stand, each by the rules that it stood under: they are moved only once
+    that is no reason to halt.
     """
-    before = enforced.past(rules_before(rule, survey))
-    wanted = enforced.ranges(enforced.reach(rule), enforced.common(before), survey.now)
-    counted = await _counted(ledger, rule.partition, wanted)
-    allowed = enforced.allowed(rule, before, survey.registered)
+    ours = rules_before(rule, survey)
+    edit = await _look(
+        ledger, rule, _Group(rule.partition, ours, survey.registered, survey.own_expiry, survey.kept), survey.now
+    )
+    parts = [
+        await _look(ledger, rule, group, survey.now)
+        for old in rule.formerly
+        if (group := await _former(ledger, rule.partition, old, ours))
+    ]
+    return replace(survey, edit=replace(edit, parts=tuple(parts)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Ids that stood under the same rules: where, how many, how many expire by themselves, how many are kept."""
+
+    at: Partition
+    rules: list[dict[str, Any] | None]
+    population: int
+    own_expiry: int
+    kept: int
+
+
+async def _former(ledger: Ledger, partition: Partition, old: str, ours: list[dict[str, Any] | None]) -> _Group | None:
+    there = await adoption.present(ledger, partition, old)
+    if there <= 0:
+        return None
+    at = replace(partition, policy=old)
+    rules = await adoption.stood_under(ledger, partition, old)
+    prefix = keys.partition(ledger.namespace, at.provider, at.kind, at.policy)
+    own, kept = await ledger.carrier.run([("ZCARD", prefix + keys.EXPLICIT), ("ZCARD", prefix + keys.KEPT)])
+    return _Group(at, ours if rules is None else rules, there, own, kept)
+
+
+async def _look(ledger: Ledger, rule: Rule, group: _Group, now: int) -> Edit:
+    """Count one group. Two index lookups decide in almost every case; else pages, until the limit is passed."""
+    before = enforced.past(group.rules)
+    wanted = enforced.ranges(enforced.reach(rule), enforced.common(before), now)
+    counted = await _counted(ledger, group.at, wanted)
+    limits = enforced.limits(rule, before)
+    allowed = enforced.allows(limits, group.population)
     newly = most = sum(one.most for one in counted)
     if sum(one.least for one in counted) <= allowed < most:
-        newly = await _paged(ledger, rule.partition, counted, allowed)
-    present = survey.registered or rule.orphan
-    unknown = enforced.uncountable(rule, before, own_expiry=survey.own_expiry, kept=survey.kept) if present else ()
-    edit = Edit(unknown, newly, most, allowed, moved=bool(wanted) and bool(before))
-    return replace(survey, edit=edit)
+        newly = await _paged(ledger, group.at, counted, allowed)
+    present = group.population or rule.orphan
+    unknown = enforced.uncountable(rule, before, own_expiry=group.own_expiry, kept=group.kept) if present else ()
+    return Edit(unknown, newly, most, limits, group.population, moved=bool(wanted) and bool(before))
+
+
+async def stand_under(ledger: Ledger, rule: Rule, survey: Survey) -> None:
+    """Make a rule the one that its ids stand under from now on, those of old names too."""
+    fields = baseline(rule, survey)
+    for name in (rule.partition.policy, *rule.formerly):
+        await ledger.note(replace(rule.partition, policy=name), **fields)
 
 
 def rules_before(rule: Rule, survey: Survey) -> list[dict[str, Any] | None]:

@@ -1,5 +1,7 @@
 """The story: claim what is due, guard, delete, settle; until nothing is due or the time is over."""
 
+from dataclasses import replace
+
 import structlog
 
 from lapse import guard, newly
@@ -44,10 +46,7 @@ async def opened(run: Run) -> bool:
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
-    await rename(means.ledger, rule)
-    survey = await means.ledger.survey(rule)
-    if rule.enforce and not set(survey.halts) - guard.STANDING:
-        survey = await newly.look(means.ledger, rule, survey)
+    survey = await _surveyed(means, rule)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)
     await _lift(means, rule, stand)
@@ -58,9 +57,22 @@ async def opened(run: Run) -> bool:
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
     if not stand.act:
         return run.ends(stand.result, stand.detail)
+    if await rename(means.ledger, rule, counted=True):
+        survey = replace(await means.ledger.survey(rule), edit=survey.edit)
+        run.report.due, run.report.registered = survey.due, survey.registered
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
     return True
+
+
+async def _surveyed(means: Means, rule: Rule) -> Survey:
+    """Look at a partition. What an enforcing one adopts from old names is moved only once the guards let it."""
+    if not rule.enforce:
+        await rename(means.ledger, rule)
+    survey = await means.ledger.survey(rule)
+    if not rule.enforce or set(survey.halts) - guard.STANDING:
+        return survey
+    return await newly.look(means.ledger, rule, survey)
 
 
 async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:

@@ -52,7 +52,7 @@ class Widening:
         approved, share = (await ledger.carrier.run([("HMGET", _rules(self.run), *fields)]))[0]
         digest, _, most = (approved or b" 0").decode().partition(" ")
         known = max(int(most) if digest == rule.digest else 0, int(share or 0))
-        if count <= max(enforced.allowed(rule, self.rules, listed), known):
+        if count <= max(enforced.allows(enforced.limits(rule, self.rules), listed), known):
             await self._enforced()
             return True
         detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"

@@ -25,11 +25,11 @@ async def counted_again(hands: Hands, rule: Rule, halt: Halt) -> None:
         await hands.ledger.note(partition, orphans_ok=f"{rule.digest} {enforced.covered(asked.named)}")
         return
     survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
-    if survey.edit.most > enforced.covered(asked.named):
+    if survey.edit.named > enforced.covered(asked.named):
         await anew(
-            hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.most} now"
+            hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
         )
-    await hands.ledger.note(partition, **newly.baseline(rule, survey))
+    await newly.stand_under(hands.ledger, rule, survey)
 
 
 async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:

@@ -1,6 +1,5 @@
 """Edits that would make much due at once, each in the order in which somebody makes them: nothing goes unasked."""
 
-import json
 from dataclasses import replace
 from typing import Any
 

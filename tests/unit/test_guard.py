@@ -101,16 +101,25 @@ def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None
         (JUMPED, "201 of 1000 ids would become due at once: its cut-off moved further than the clock"),
         (FIRST, "201 of 1000 ids would become due at once: this policy was never enforced before"),
         (
+            replace(JUMPED, edit=replace(JUMPED.edit, parts=(Edit(newly=5, most=5, population=10),))),
+            (
+                "206 of 1010 ids would become due at once: its cut-off moved further than the clock, or they come from "
+                "an old name (5 do)"
+            ),
+        ),
+        (
             replace(SURVEY, edit=Edit(newly=201, most=900, limits=LIMITS, population=1000, moved=True)),
             "up to 900 of 1000 ids would become due at once: its cut-off moved further than the clock",
         ),
         (
             replace(SURVEY, edit=Edit(("a", "b"), limits=LIMITS, population=1000)),
-            "a; b: how many of the 1000 ids may be deleted by that, only the provider knows, so nothing is until "
-            "somebody says yes",
+            (
+                "a; b: how many of the 1000 ids may be deleted by that, only the provider knows, so nothing is until "
+                "somebody says yes"
+            ),
         ),
     ],
-    ids=["jumped", "first", "as far as counted", "uncountable"],
+    ids=["jumped", "first", "adopted", "as far as counted", "uncountable"],
 )
 def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why: str) -> None:
     stand = guard.stand(RULE, survey, PLACE)

@@ -20,7 +20,7 @@ from lapse.policy import Orphan, Rule
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
-from lapse.widening import Ripe, Widening
+from lapse.widening import Widening
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ async def _collect(search: "Search", crew: Crew) -> None:
     ripe = await search.ripe(listing)
     if not await search.old_enough() or not await search.share_allows(ripe, listing):
         return
-    if not await search.widening.allows(ripe, listing.count):
+    if not await search.widening.allows(listing.count):
         return
     search.run.recheck = search.changed
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
@@ -71,6 +71,14 @@ async def _judge(means: Means, rule: Rule) -> Judge:
     if rule.orphan is None:
         raise ValueError(f"{rule.partition} has no orphan rule")
     return Judge(rule, rule.orphan, means.ledger.namespace, means.watch.epoch)
+
+
+@dataclass(frozen=True, slots=True)
+class Ripe:
+    """An orphan on enough listings in a row: since when (ms), and whether a worker ended while deleting it."""
+
+    first: int
+    crashed: bool
 
 
 @dataclass(slots=True)
@@ -130,9 +138,10 @@ class Search:
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
+                self.widening.times[id_] = int(times)
                 found.counts["candidate" if times < self._orphan.seen else "ripe"] += 1
                 if times >= self._orphan.seen:
-                    ripe[id_] = Ripe(int(first), crashed == 1, times)
+                    ripe[id_] = Ripe(int(first), crashed == 1)
         await self._forget_others(int(number))
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,

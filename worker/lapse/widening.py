@@ -1,6 +1,6 @@
 """Which orphans an edit of an orphan rule made so: the old rule and the new one over the same listing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -15,15 +15,6 @@ from lapse.run import Run
 log = structlog.get_logger("lapse")
 
 
-@dataclass(frozen=True, slots=True)
-class Ripe:
-    """An orphan on so many listings in a row: since when (ms), and whether a worker ended while deleting it."""
-
-    first: int
-    crashed: bool
-    times: int = 0
-
-
 @dataclass(slots=True)
 class Widening:
     """What a listing shows as an orphan now and not under the rules that were last enforced."""
@@ -31,6 +22,8 @@ class Widening:
     run: Run
     rules: Sequence[Past]
     new: set[str] = field(default_factory=set)
+    times: dict[str, int] = field(default_factory=dict)
+    """Candidates that the registry knows nothing against: on how many listings in a row."""
 
     @classmethod
     async def of(cls, run: Run) -> "Widening":
@@ -43,17 +36,29 @@ class Widening:
         if any(_spared(one, self.run.rule, item, now) for one in self.rules):
             self.new.add(item.id)
 
-    async def allows(self, ripe: Mapping[str, Ripe], listed: int) -> bool:
+    def _count(self) -> tuple[int, bool]:
+        """Return how many became orphans by an edit, and whether none of them is still to be seen again."""
+        seen = self.run.rule.orphan.seen if self.run.rule.orphan else 0
+        ripe = {id_ for id_, times in self.times.items() if times >= seen}
+        mine = self.new & self.times.keys()
+        before = [one.orphan.seen for one in self.rules if one.orphan]
+        if len(before) < len(self.rules):
+            # Enforced for the first time: what is ripe, as max_share has it.
+            return len(mine & ripe), mine <= ripe
+        sooner = {id_ for id_ in ripe if self.times[id_] < max(before, default=0)}
+        return len(mine | sooner), True
+
+    async def allows(self, listed: int) -> bool:
         """Return True if no more became orphans by an edit than it may make due without an approval."""
         rule, ledger = self.run.rule, self.run.means.ledger
-        seen = [one.orphan.seen for one in self.rules if one.orphan]
-        count = sum(id_ in self.new or one.times < max(seen, default=0) for id_, one in ripe.items())
+        count, whole = self._count()
         fields = ("orphans_ok", "share_ok")
         approved, share = (await ledger.carrier.run([("HMGET", _rules(self.run), *fields)]))[0]
         digest, _, most = (approved or b" 0").decode().partition(" ")
         known = max(int(most) if digest == rule.digest else 0, int(share or 0))
         if count <= max(enforced.allows(enforced.limits(rule, self.rules), listed), known):
-            await self._enforced()
+            if whole:
+                await self._enforced()
             return True
         detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"
         stand = guard.Stand(act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True, named=count)

@@ -132,6 +132,7 @@ class Id:
 def population(now: float) -> Iterator[Id]:
     """Yield ids of every age and idleness; some are due under the base already, some have an expiry of their own."""
     number = itertools.count()
+    created: float
     for created, idle in itertools.product((1, 5, 10, 20, 40, 92, 100, 400), (0.5, 3, 10, 20, 29.5, 35, 45, 100)):
         if idle <= created:
             yield Id(f"thread_{next(number)}", "chat", now - created * DAY, now - idle * DAY)

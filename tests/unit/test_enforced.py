@@ -103,7 +103,22 @@ def test_what_is_due_by_the_common_reach_is_due_by_each(reaches: list[Reach], cr
         assert due(common, created, idle) == all(due(reach, created, idle) for reach in reaches)
 
 
+@pytest.mark.parametrize(
+    ("rule", "reach"),
+    [
+        (RULE, Reach(30 * DAY, expiries=True)),
+        (replace(RULE, max_age=90 * 86400), Reach(30 * DAY, 90 * DAY, 90 * DAY, expiries=True)),
+        (replace(RULE, anchor="created_at"), Reach(aged=30 * DAY, expiries=True)),
+        (replace(RULE, ttl=None, anchor=None, orphan=ORPHAN), Reach(expiries=True)),
+    ],
+    ids=["idle", "capped", "aged", "orphans"],
+)
+def test_a_rule_reaches_as_far_as_its_ages(rule: Rule, reach: Reach) -> None:
+    assert reach == enforced.reach(rule) == past(rule).reach
+
+
 def test_without_rules_nothing_was_due() -> None:
+    assert (NEVER,) == enforced.past([None])
     assert NEVER.reach == enforced.common([])
     assert Reach(expiries=False) == enforced.common([past(RULE), NEVER])
 
@@ -139,7 +154,7 @@ UNCOUNTABLE: dict[str, tuple[Rule, Rule, str | None]] = {
     "nothing": (RULE, RULE, None),
     "a keep rule": (replace(RULE, keep=(PIN,)), RULE, 'the keep rule { metadata.pin = "true" } is taken away'),
     "a name kept": (replace(RULE, keep=(Keep("p*", {}),)), RULE, 'the keep rule { name = "p*" } is taken away'),
-    "one more kept": (RULE, replace(RULE, keep=(PIN,)), None),
+    "one more kept": (replace(RULE, keep=(PIN,)), replace(RULE, keep=(PIN, Keep("p*", {}))), None),
     "items": (
         replace(RULE, cascade={"conversation_item": "leave"}), RULE,
         'cascade: conversation_item was "leave" and is "delete"',

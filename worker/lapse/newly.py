@@ -1,5 +1,6 @@
 """Counts what an edit of the policy file makes due at once, and stores the rules of the last enforced sweep."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,11 +21,16 @@ TOGETHER = 8
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What range counts say: at least, and at most."""
+    """What range counts say: ids in the range, and how many at most of these the other index leaves out."""
 
     range: Range
-    least: int
     most: int
+    out: int
+
+    @property
+    def least(self) -> int:
+        """How many are left at least."""
+        return max(0, self.most - self.out)
 
 
 async def look(ledger: Ledger, rule: Rule, survey: Survey) -> Survey:
@@ -159,28 +165,31 @@ async def _counted(ledger: Ledger, partition: Partition, wanted: Sequence[Range]
     call = ledger.on(partition, "count_ranges", codec.dump(said), parse=list)
     (reply,) = await ledger.carrier.carry([call])
     sizes, excluded = reply[::2], reply[1::2]
-    return [Counted(one, max(0, size - out), size) for one, size, out in zip(wanted, sizes, excluded, strict=True)]
+    return [Counted(*one) for one in zip(wanted, sizes, excluded, strict=True)]
 
 
 async def _paged(ledger: Ledger, partition: Partition, counted: Sequence[Counted], allowed: float) -> int:
-    """Count what two indexes decide together, until it is more than allowed, or cannot be any more."""
-    found: int = sum(one.most for one in counted if one.least == one.most)
-    doubtful = [one for one in counted if one.least < one.most]
-    left = sum(one.most for one in doubtful)
-    for one in doubtful:
-        for offset in range(0, one.most, TOGETHER * PAGE):
-            calls = [_page(ledger, partition, one.range, offset + n * PAGE) for n in range(TOGETHER)]
-            pages = await ledger.carrier.carry(calls)
-            left -= sum(seen for seen, _ in pages)
-            found += sum(n for _, n in pages)
-            if found > allowed or found + left <= allowed:
-                return found
-    return found
+    """Count what two indexes decide together, from its smaller side, until it is known to be too many or few enough."""
+    least, most = sum(one.least for one in counted), sum(one.most for one in counted)
+    for one in counted:
+        side, inside = (one.out, False) if one.out < one.most else (one.most, True)
+        for offset in range(0, side if one.out else 0, TOGETHER * PAGE):
+            calls = [_page(ledger, partition, one.range, offset + n * PAGE, inside=inside) for n in range(TOGETHER)]
+            for looked, met in await ledger.carrier.carry(calls):
+                least += met if inside else looked - met
+                most -= looked - met if inside else met
+            if least > allowed or most <= allowed:
+                return least if least > allowed else most
+    return most
 
 
-def _page(ledger: Ledger, partition: Partition, wanted: Range, offset: int) -> Any:  # noqa: ANN401 - a call
-    scores = (_score(wanted.after), _score(wanted.until), wanted.other, _score(wanted.beyond))
-    return ledger.on(partition, "count_page", wanted.index, *scores, offset, PAGE, parse=list)
+def _page(ledger: Ledger, partition: Partition, wanted: Range, offset: int, *, inside: bool) -> Any:  # noqa: ANN401 - a call
+    """Return a look at one page of a range, or of what may not count of it: how many ids, and how many are in both."""
+    counts = (wanted.index, wanted.after, wanted.until)
+    left_out = (wanted.other, -math.inf, wanted.beyond)
+    sides = (counts, (wanted.other, wanted.beyond, math.inf)) if inside else (left_out, counts)
+    said = [part if isinstance(part, str) else _score(part) for side in sides for part in side]
+    return ledger.on(partition, "count_page", *said, offset, PAGE, parse=list)
 
 
 def _score(value: float) -> str:

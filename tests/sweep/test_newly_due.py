@@ -212,6 +212,21 @@ async def test_a_policy_known_by_an_old_name_is_not_retired(world: World) -> Non
     assert 0 == await retire(means.ledger, [renamed], [("openai", "thread")])
 
 
+async def test_a_child_under_a_policy_of_another_file_stays(world: World) -> None:
+    """What keeps it is said in the other file: this worker cannot know."""
+    (file,) = world.sandbox.seed("file", 1)
+    world.registry.register("file", file, "pinned")
+    kept = replace(world.rule, partition=Partition("openai", "file", "pinned"), digest="digestpinned")
+    await world.means(host="host-1").ledger.adopt(kept)
+    (thread,) = world.sandbox.seed("thread", 1, tool_resources={"code_interpreter": {"file_ids": [file]}})
+    world.registry.register("thread", thread, "chat", uses=[("file", file)], created_at=1_700_000_000)
+
+    await world.sweep(cascade={"file": "delete"})
+
+    assert [thread] == world.deletes()
+    assert 1 == world.counters()["left||observed"]
+
+
 # --- what earlier versions of lapse wrote
 
 

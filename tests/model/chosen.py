@@ -75,7 +75,7 @@ class Chosen(Plain):
 
     def claim_orphans(self, policy: str, wanted: Mapping[str, int], *, alone: bool) -> tuple[str, list[str]]:
         """Lease what listings showed unused, if nothing was said of it since."""
-        room = self.budgets[policy].room(self.rules[policy], self.now)
+        room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", []
         self.fence += 1
@@ -105,7 +105,7 @@ class Chosen(Plain):
         """Lease ids of a plan as they were, and say why the others are not."""
         self.lapsed(policy)
         self.end_holds()
-        room = self.budgets[policy].room(self.rules[policy], self.now)
+        room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", [], {}
         self.fence += 1
@@ -167,7 +167,7 @@ class Chosen(Plain):
         )
         if why := next((why for why, true in reasons if true), None):
             return why, None
-        if not self.budgets[entry.policy].paced(rule.pace if rule else None, self.now):
+        if not self.budgets[entry.policy].paced(rule.pace if rule else None, self.now, self.fence):
             return "limited", None
         self.fence += 1
         self.grant(id_, entry)

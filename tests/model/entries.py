@@ -35,27 +35,31 @@ class Budget:
     ramp_since: int | None = None
     ramp_used: int = 0
     cap: int = TENTH
+    before: int | None = None
+    """The last token given before the window began; None: there was no window yet."""
+    ramp_before: int | None = None
 
-    def room(self, rule: Rule, now: int) -> float:
+    def room(self, rule: Rule, now: int, fence: int) -> float:
         """Return how many more may be claimed now; a window or a step that is over ends here."""
-        return min(self.paced(rule.pace, now), self.ramped(now) if rule.ramp else math.inf)
+        return min(self.paced(rule.pace, now, fence), self.ramped(now, fence) if rule.ramp else math.inf)
 
-    def paced(self, pace: int | None, now: int) -> float:
+    def paced(self, pace: int | None, now: int, fence: int) -> float:
         """Return what the pace leaves."""
         if pace is None:
             return math.inf
         if self.since is None or now >= self.since + HOUR:
-            self.since, self.used = now, 0
+            self.since, self.used, self.before = now, 0, fence
         return max(0, pace - self.used)
 
-    def ramped(self, now: int) -> float:
+    def ramped(self, now: int, fence: int) -> float:
         """Return what the ramp leaves: few ids are there, so a tenth of what is due is the least that a step allows."""
         if self.step >= STEPS:
             return math.inf
         if self.ramp_since is None:
-            self.ramp_since, self.ramp_used, self.cap = now, 0, TENTH
+            self.ramp_since, self.ramp_used, self.cap, self.ramp_before = now, 0, TENTH, fence
         elif self.ramp_used > 0 and now >= self.ramp_since + HOUR:
             self.step, self.ramp_since, self.ramp_used, self.cap = self.step + 1, now, 0, TENTH
+            self.ramp_before = fence
             if self.step >= STEPS:
                 return math.inf
         return max(0, self.cap - self.ramp_used)
@@ -65,9 +69,12 @@ class Budget:
         self.used += n
         self.ramp_used += n
 
-    def refund(self) -> None:
-        """Give one back that deleted nothing."""
-        self.used, self.ramp_used = max(0, self.used - 1), max(0, self.ramp_used - 1)
+    def refund(self, token: int) -> None:
+        """Give one back that deleted nothing, to the window and the step that it was of."""
+        if self.before is not None and token > self.before:
+            self.used = max(0, self.used - 1)
+        if self.ramp_before is not None and token > self.ramp_before:
+            self.ramp_used = max(0, self.ramp_used - 1)
 
 
 @dataclass(slots=True)

@@ -222,7 +222,7 @@ class Plain:
         chosen = [id_ for id_ in chosen if id_ in self.entries and (self.due(self.entries[id_]) or NEVER) <= self.now]
         if not chosen:
             return "ok", []
-        room = self.budgets[policy].room(self.rules[policy], self.now)
+        room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", []
         self.fence += 1
@@ -263,20 +263,20 @@ class Plain:
         if outcome != "limited":
             self._count(f"settled|{entry.policy}|{outcome}")
         if act == "done":
-            self._bury(id_, entry, outcome)
+            self._bury(id_, entry, outcome, said["policy"])
         elif act == "quarantine":
             self._quarantined(id_, entry, said)
         else:
             self._again(id_, entry, act, said)
         return True
 
-    def _refund(self, entry: Entry) -> None:
-        if not entry.purged:
-            self.budgets[entry.policy].refund()
+    def _refund(self, entry: Entry, policy: str) -> None:
+        if not entry.purged and entry.policy == policy and entry.token:
+            self.budgets[policy].refund(entry.token)
 
     def _quarantined(self, id_: str, entry: Entry, said: dict[str, Any]) -> None:
         if not said.get("unknown"):
-            self._refund(entry)
+            self._refund(entry, said["policy"])
         foreign, entry.purged = entry.purged and entry.stamped, False
         if foreign:
             del self.entries[id_]
@@ -284,21 +284,21 @@ class Plain:
             self._quarantine(entry, said["reason"])
             self.budgets[entry.policy].ramp_since = self.now
 
-    def _bury(self, id_: str, entry: Entry, outcome: str) -> None:
+    def _bury(self, id_: str, entry: Entry, outcome: str, policy: str) -> None:
         self.sightings.pop((entry.policy, id_), None)
         if outcome == "deleted":
             self._count(f"deletions|{entry.policy}|thread")
             self.named.pop(id_, None)
             self._end(id_)
             return
-        self._refund(entry)
+        self._refund(entry, policy)
         self.tombstones[id_] = self.now
         self.graves[id_] = replace(entry, token=None, score=None, reason=None, place="tracked")
         del self.entries[id_]
 
     def _again(self, id_: str, entry: Entry, act: str, said: dict[str, Any]) -> None:
         if act == "release" or not said.get("unknown"):
-            self._refund(entry)
+            self._refund(entry, said["policy"])
         if act == "retry" and not entry.purged:
             self.budgets[entry.policy].ramp_since = self.now
         entry.token = None

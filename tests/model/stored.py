@@ -92,8 +92,8 @@ def sightings(client: Any) -> dict[tuple[str, str], Sighting]:
 
 def budget(client: Any, policy: str) -> Budget:
     """Return what a partition spent."""
-    names = ("pace_from", "pace_used", "ramp_step", "ramp_from", "ramp_used", "ramp_cap")
-    since, used, step, ramp_since, ramp_used, cap = (
+    names = ("pace_from", "pace_used", "ramp_step", "ramp_from", "ramp_used", "ramp_cap", "pace_fence", "ramp_fence")
+    since, used, step, ramp_since, ramp_used, cap, *before = (
         None if value is None else int(value) for value in client.hmget(f"{SLOT}{policy}:{keys.RULES}", names)
     )
-    return Budget(since, used or 0, step or 0, ramp_since, ramp_used or 0, cap or Budget().cap)
+    return Budget(since, used or 0, step or 0, ramp_since, ramp_used or 0, cap or Budget().cap, *before)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lapse import keys
+from lapse.adoption import rename
 from lapse.codec import dump
 from lapse.ledger import Claim, Settled
 from lapse.model import Partition
@@ -195,7 +196,8 @@ class Stories(RuleBasedStateMachine):
     @rule()
     def rename(self) -> None:
         self.model.rename("stray", "chat")
-        self.real.do(self.real.ledger.rename(self.adopted("chat", formerly=("stray",))))
+        self.client.hset("lapse:{openai:thread}:stray:rules", "renamed", "chat")  # as adopting it does
+        self.real.do(rename(self.real.ledger, self.adopted("chat", formerly=("stray",))))
 
     @rule(id_=ids, verb=st.sampled_from(["retry", "undo", "drop"]))
     def operate(self, id_: str, verb: str) -> None:

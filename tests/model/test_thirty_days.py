@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import redis
 
-from lapse import guard
+from lapse import guard, newly
 from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Claim, Ledger, Settled
@@ -120,13 +120,13 @@ class Month:
         if await ledger.adopt(rule) == "divergence":
             self.divergences += 1
             return
-        survey = await ledger.survey(rule)
+        survey = await newly.look(ledger, rule, await ledger.survey(rule))
         stand = guard.stand(rule, survey, self.provider.place)
         self.stands[stand.result, stand.halt] += 1
         if not stand.act:
             return
         await ledger.settle_at(rule.partition, self.provider.place)
-        await ledger.note(rule.partition, **guard.baseline(survey))
+        await ledger.note(rule.partition, **newly.baseline(rule, survey))
         proof = Proof(self.means(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
             settled = [await self.attempt(claim, proof) for claim in batch.claims]

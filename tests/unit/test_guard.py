@@ -6,6 +6,7 @@ import pytest
 
 from lapse import guard
 from lapse.deadline import Deadline
+from lapse.enforced import Base, Edit
 from lapse.ledger import Claim, Survey
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Verdict
@@ -20,11 +21,12 @@ RULE = Rule(
 )  # fmt: skip
 ORPHANS = replace(RULE, ttl=None, anchor=None, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=False))
 SURVEY = Survey(
-    now=NOW, bar=None, halts=(), registered=1000, due=50, newly_due=0, oldest=NOW - 1, baseline=True, touched=True,
-    edges=True, active=None, created=NOW - 60_000, old_active=None, old_created=NOW - 60_000,
+    now=NOW, bar=None, halts=(), registered=1000, due=50, oldest=NOW - 1, touched=True, edges=True, active=None,
+    created=NOW - 60_000, base=Base(NOW - 60_000, created=NOW - 120_000),
 )  # fmt: skip
-JUMPED = replace(SURVEY, newly_due=201, old_created=NOW - 120_000)
-FIRST = replace(SURVEY, newly_due=201, baseline=False, old_created=None)
+LIMITS = (Share(percent=20, at_least=100),)
+JUMPED = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000, moved=True))
+FIRST = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000), base=None)
 PLACE = "place00000000001"
 CLAIM = Claim(
     resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
@@ -98,73 +100,48 @@ def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None
 @pytest.mark.parametrize(
     ("survey", "why"),
     [
-        (JUMPED, "its cut-off moved further than the clock"),
+        (JUMPED, "201 of 1000 ids would become due at once: its cut-off moved further than the clock"),
+        (FIRST, "201 of 1000 ids would become due at once: this policy was never enforced before"),
         (
-            replace(JUMPED, created=None, active=NOW, old_active=NOW - 60_000),
-            "its cut-off moved further than the clock",
+            replace(JUMPED, edit=replace(JUMPED.edit, parts=(Edit(newly=5, most=5, population=10),))),
+            (
+                "206 of 1010 ids would become due at once: its cut-off moved further than the clock, or they come from "
+                "an old name (5 do)"
+            ),
         ),
-        (FIRST, "this policy was never enforced before"),
+        (
+            replace(SURVEY, edit=Edit(newly=201, most=900, limits=LIMITS, population=1000, moved=True)),
+            "up to 900 of 1000 ids would become due at once: its cut-off moved further than the clock",
+        ),
+        (
+            replace(SURVEY, edit=Edit(("a", "b"), limits=LIMITS, population=1000)),
+            (
+                "a; b: how many of the 1000 ids may be deleted by that, only the provider knows, so nothing is until "
+                "somebody says yes"
+            ),
+        ),
     ],
-    ids=["created", "active", "first"],
+    ids=["jumped", "first", "adopted", "as far as counted", "uncountable"],
 )
 def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why: str) -> None:
     stand = guard.stand(RULE, survey, PLACE)
 
     assert (False, "halted", "cutoff_jumped", True) == (stand.act, stand.result, stand.halt, stand.plan)
-    assert f"201 of 1000 ids would become due at once: {why}" == stand.detail
+    assert (why, survey.edit.named) == (stand.detail, stand.named)
 
 
 @pytest.mark.parametrize(
-    ("rule", "survey", "restart_ramp"),
+    ("survey", "restart_ramp"),
     [
-        (RULE, replace(JUMPED, newly_due=200), True),
-        (replace(RULE, max_newly_due=None), JUMPED, True),
-        (RULE, replace(FIRST, newly_due=200), False),
-        (replace(RULE, max_newly_due=None), FIRST, False),
+        (replace(JUMPED, edit=replace(JUMPED.edit, newly=200)), True),
+        (replace(FIRST, edit=replace(FIRST.edit, newly=200)), False),
+        (replace(SURVEY, due=1000), False),
     ],
-    ids=["jumped", "jumped unlimited", "first", "first unlimited"],
+    ids=["jumped", "first", "a backlog"],
 )
-def test_a_jump_below_the_limit_goes_on_slowly(rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
+def test_a_jump_below_the_limit_goes_on_slowly(survey: Survey, *, restart_ramp: bool) -> None:
     """A first enforcement has a new ramp anyway."""
-    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(rule, survey, PLACE)
-
-
-def test_a_backlog_is_no_jump() -> None:
-    """Passing time makes any number due: the cut-off moved with the clock."""
-    assert guard.stand(RULE, replace(SURVEY, due=1000, newly_due=1000), PLACE).act
-
-
-@pytest.mark.parametrize(
-    ("cut", "expected", "jumped"),
-    [
-        (None, None, False),
-        (None, NOW, False),
-        (NOW, None, True),
-        (NOW, NOW, False),
-        (NOW + guard.CLOCK_SLACK_MS, NOW, False),
-        (NOW + guard.CLOCK_SLACK_MS + 1, NOW, True),
-        (NOW - 1, NOW, False),
-    ],
-)
-def test_a_cut_off_jumps_only_forward_and_past_the_slack(
-    cut: int | None, expected: int | None, *, jumped: bool
-) -> None:
-    assert jumped == guard.jumped(cut, expected)
-
-
-def test_the_baseline_is_the_cut_offs_of_this_sweep() -> None:
-    """An empty text stands for no cut-off: the fields of the last baseline are overwritten."""
-    fields = guard.baseline(replace(SURVEY, active=None, created=5))
-
-    assert {"base_at": NOW, "base_active": "", "base_created": 5, "base_capped": ""} == fields
-
-
-def test_a_shorter_max_age_counts_for_ids_with_an_expiry_of_their_own() -> None:
-    """They stand in no index that a ttl reads: a max_age of a day in place of a year would make all of them due."""
-    survey = replace(SURVEY, newly_due=201, capped=NOW - 86_400_000, old_capped=NOW - 365 * 86_400_000)
-
-    assert "cutoff_jumped" == guard.stand(RULE, survey, PLACE).halt
-    assert guard.stand(RULE, replace(survey, capped=survey.old_capped), PLACE).act
+    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(RULE, survey, PLACE)
 
 
 def test_an_outage_is_no_attempt_of_the_id_that_met_it() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lapse import guard
+from lapse.adoption import rename
 from lapse.crew import Crew
 from lapse.means import Means
 from lapse.plans import Doomed
@@ -52,9 +53,9 @@ async def _opened(run: Run) -> bool:
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
-    await means.ledger.rename(rule)
+    await rename(means.ledger, rule)
     survey = await means.ledger.survey(rule)
-    stand = guard.stand(replace(rule, enforce=True, max_newly_due=None), survey, means.provider.place)
+    stand = guard.stand(replace(rule, enforce=True), survey, means.provider.place)
     return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
 
 

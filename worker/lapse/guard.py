@@ -22,7 +22,6 @@ ODD_AGAIN = 60.0
 OUTAGE_AGAIN = 10.0
 NO_ANSWER = frozenset({None, 502, 503, 504})
 """Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
-CLOCK_SLACK_MS = 5000  # cut-offs of two sweeps are computed by two scripts
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Stand:
     """What a sweep may do: ``act``; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
 
     ``whole_kind``: the halt concerns every policy of the kind. ``restart_ramp``: the cut-off jumped by an amount
-    small enough to go on, slowly.
+    small enough to go on, slowly. ``named``: how many ids a plan names.
     ``lift``: standing halts to look at again.
     """
 
@@ -39,6 +38,7 @@ class Stand:
     halt: str | None = None
     detail: str = ""
     plan: bool = False
+    named: int = 0
     whole_kind: bool = False
     restart_ramp: bool = False
     lift: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ def _enforced(rule: Rule, survey: Survey) -> Stand:
         )
     if rule.orphan and not survey.edges and not rule.orphan.uses_stated:
         return Stand(act=False, result="halted", halt="no_uses", detail=_NO_USES.format(kind=rule.partition.kind))
-    return _jump(rule, survey)
+    return jump(survey)
 
 
 _ELSEWHERE = (
@@ -85,41 +85,34 @@ _NO_USES = (
     "no {kind} was ever named in the uses of a registration, so all of them look unused: pass uses= where the "
     'application registers what uses them, or state uses = "none" in the orphan rule'
 )
+_UNCOUNTABLE = (
+    "{why}: how many of the {ids} ids may be deleted by that, only the provider knows, so nothing is until somebody "
+    "says yes"
+)
 
 
-def _jump(rule: Rule, survey: Survey) -> Stand:
-    moved = (
-        jumped(survey.active, survey.old_active)
-        or jumped(survey.created, survey.old_created)
-        or jumped(survey.capped, survey.old_capped)
+def jump(survey: Survey) -> Stand:
+    """Decide whether what edits made due at once may be deleted, or waits for an operator."""
+    edit = survey.edit
+    if not edit.stops:
+        return Stand(act=True, result="completed", restart_ramp=survey.base is not None and edit.moved)
+    why = "; ".join(edit.unknown)
+    return Stand(
+        act=False,
+        result="halted",
+        halt="cutoff_jumped",
+        detail=_UNCOUNTABLE.format(why=why, ids=edit.total) if why else _newly_due(survey),
+        plan=True,
+        named=edit.named,
     )
-    if survey.baseline and not moved:
-        return Stand(act=True, result="completed")
-    if rule.max_newly_due is None or not rule.max_newly_due.exceeded(survey.newly_due, survey.registered):
-        return Stand(act=True, result="completed", restart_ramp=survey.baseline)
-    how = "its cut-off moved further than the clock" if survey.baseline else "this policy was never enforced before"
-    detail = f"{survey.newly_due} of {survey.registered} ids would become due at once: {how}"
-    return Stand(act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True)
 
 
-def jumped(cut: int | None, expected: int | None) -> bool:
-    """Return True if a cut-off lies later than the last enforced sweep's, moved on by the clock."""
-    if cut is None:
-        return False
-    return expected is None or cut > expected + CLOCK_SLACK_MS
-
-
-def baseline(survey: Survey) -> dict[str, str | int]:
-    """Return the fields that make the cut-offs of this survey the baseline of the next."""
-    fields: dict[str, str | int] = {"base_at": survey.now}
-    return fields | {
-        name: "" if cut is None else cut
-        for name, cut in (
-            ("base_active", survey.active),
-            ("base_created", survey.created),
-            ("base_capped", survey.capped),
-        )
-    }
+def _newly_due(survey: Survey) -> str:
+    edit = survey.edit
+    how = "this policy was never enforced before" if survey.base is None else "its cut-off moved further than the clock"
+    if adopted := sum(part.newly for part in edit.parts):
+        how += f", or they come from an old name ({adopted} do)"
+    return f"{'' if edit.exact else 'up to '}{edit.named} of {edit.total} ids would become due at once: {how}"
 
 
 def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:

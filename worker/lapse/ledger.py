@@ -9,6 +9,7 @@ from lapse import codec, keys, leasing
 from lapse.aio import Carrier
 from lapse.commands import Commands
 from lapse.deadline import Deadline
+from lapse.enforced import NOTHING, Base, Edit
 from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
@@ -121,7 +122,9 @@ class Recorded:
 class Survey:
     """What a partition holds before a sweep acts; times in registry milliseconds.
 
-    ``place`` is that of the account whose ids these are, None before a first enforced sweep.
+    ``place`` is that of the account whose ids these are, None before a first enforced sweep. ``enforced`` and ``base``
+    are the rules and cut-offs of the last one, ``since`` is when the rules of now were adopted, ``fence`` the last
+    token. ``edit``: what edits since make due at once, where that was counted.
     """
 
     now: int
@@ -129,18 +132,20 @@ class Survey:
     halts: tuple[str, ...]
     registered: int
     due: int
-    newly_due: int
     oldest: int | None
-    baseline: bool
     touched: bool
     edges: bool
     active: int | None
     created: int | None
-    old_active: int | None
-    old_created: int | None
     capped: int | None = None
-    old_capped: int | None = None
     place: str | None = None
+    fence: int = 0
+    own_expiry: int = 0
+    kept: int = 0
+    since: int = 0
+    enforced: str | None = None
+    base: Base | None = None
+    edit: Edit = NOTHING
 
 
 class Ledger:
@@ -189,7 +194,9 @@ class Ledger:
         """Count a partition as its rule stands. Changes nothing."""
         seen = json.loads((await self.carrier.carry([self.on(rule.partition, "survey", rule.digest, parse=_text)]))[0])
         seen["halts"] = tuple(seen["halts"])
-        return Survey(**{name: seen.get(name) for name in Survey.__slots__})
+        base = seen.pop("base", None)
+        absent = dict.fromkeys(("bar", "oldest", "active", "created"))
+        return Survey(**{**absent, **seen, "base": base and Base(**base)})
 
     async def claim(
         self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False, expected: Expected = UNCHECKED
@@ -332,14 +339,6 @@ class Ledger:
         """Write down the account that the ids of a slot belong to, unless one is written down."""
         key = keys.slot(self.namespace, partition.provider, partition.kind) + keys.MARKS
         await self.carrier.write(("HSETNX", key, "place", place))
-
-    async def rename(self, rule: Rule) -> int:
-        """Move what was registered under the rule's old names to it; return how many ids."""
-        moved = 0
-        for old in rule.formerly:
-            while n := (await self.carrier.carry([self.on(rule.partition, "rename", old, 500, parse=int)]))[0]:
-                moved += n
-        return moved
 
     async def mark(self, provider: str, kind: str, field: str, value: int | None = None) -> int | None:
         """Read a once-only fact of a slot, or write it first."""

@@ -24,6 +24,7 @@ from lapse.recovery import by_listing, lift
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
+from lapse.widening import Widening
 
 T = TypeVar("T")
 
@@ -46,9 +47,9 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
         async with run.crew() as crew:
             while batch := await run.next_claims(crew):  # those with an expiry of their own
                 crew.hand(batch.claims)
-            await _collect(Search(run, await _judge(means, rule)), crew)
+            await _collect(Search(run, await _judge(means, rule), await Widening.of(run)), crew)
     elif await by_listing(means, rule):
-        await Search(run, await _judge(means, rule)).look_again()
+        await Search(run, await _judge(means, rule), await Widening.of(run)).look_again()
     return await run.closed()
 
 
@@ -58,6 +59,8 @@ async def _collect(search: "Search", crew: Crew) -> None:
         return
     ripe = await search.ripe(listing)
     if not await search.old_enough() or not await search.share_allows(ripe, listing):
+        return
+    if not await search.widening.allows(listing.count):
         return
     search.run.recheck(search.changed)
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
@@ -102,8 +105,9 @@ class Findings:
 class Search:
     """One look at everything of a kind that the provider lists."""
 
-    def __init__(self, run: Run, judge: Judge) -> None:
+    def __init__(self, run: Run, judge: Judge, widening: Widening) -> None:
         self.run = run
+        self.widening = widening
         self._judge = judge
         self._orphan: Orphan = judge.orphan
         self._rule = run.rule
@@ -151,6 +155,7 @@ class Search:
             counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
+                self.widening.times[id_] = int(times)
                 if times < self._orphan.seen:
                     found.counts["candidate"] += 1
                 elif elders.waits(found.candidates[id_]):
@@ -213,6 +218,7 @@ class Search:
             why = self._judge.spared(item, found.now)
             if why is None:
                 left[item.id] = item
+                self.widening.see(item, found.now)
                 continue
             found.counts[why] += 1
             if why == "young":

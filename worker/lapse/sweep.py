@@ -1,13 +1,15 @@
 """The story: claim what is due, guard, delete, settle; until nothing is due or the time is over."""
 
+from dataclasses import replace
+
 import structlog
 
-from lapse import guard
+from lapse import guard, newly
+from lapse.adoption import rename
 from lapse.blocked import free
 from lapse.cascade import Cascade
 from lapse.circles import Circles
 from lapse.clocks import doubt
-from lapse.control import plan_hash
 from lapse.ledger import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
@@ -50,15 +52,14 @@ async def opened(run: Run) -> bool:
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
-    await means.ledger.rename(rule)
     await recover(means, rule)
     await free(Cascade(means, rule), rule)
-    survey = await means.ledger.survey(rule)
+    survey = await _surveyed(means, rule)
     run.report.due, run.report.registered = survey.due, survey.registered
     stand = guard.stand(rule, survey, means.provider.place)
     await _lift(means, rule, stand)
     if stand.halt:
-        plan = plan_hash(rule.partition, rule.digest, stand.halt, survey.due) if stand.plan else None
+        plan = await newly.plan(means.ledger, rule, stand, survey) if stand.plan else None
         if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan, whole_kind=stand.whole_kind):
             log.error("guard.tripped", guard=stand.halt, detail=stand.detail, plan=plan, **named(rule.partition))
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
@@ -66,6 +67,9 @@ async def opened(run: Run) -> bool:
         return run.ends(stand.result, stand.detail)
     if not await run.admitted():
         return False
+    if await rename(means.ledger, rule, counted=True):
+        survey = replace(await means.ledger.survey(rule), edit=survey.edit)
+        run.report.due, run.report.registered = survey.due, survey.registered
     await means.ledger.settle_at(rule.partition, means.provider.place)
     await _set_baseline(means, rule, survey, restart_ramp=stand.restart_ramp)
     return True
@@ -82,6 +86,16 @@ async def sound(run: Run, *, clocks: bool = True) -> bool:
     return not detail or run.ends("halted", detail)
 
 
+async def _surveyed(means: Means, rule: Rule) -> Survey:
+    """Look at a partition. What an enforcing one adopts from old names is moved only once the guards let it."""
+    if not rule.enforce:
+        await rename(means.ledger, rule)
+    survey = await means.ledger.survey(rule)
+    if not rule.enforce or set(survey.halts) - guard.STANDING:
+        return survey
+    return await newly.look(means.ledger, rule, survey)
+
+
 async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
     """End the standing halts whose cause has ended."""
     ended = set(stand.lift) - ({stand.halt} if stand.halt else set())
@@ -91,8 +105,9 @@ async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = guard.baseline(survey) | {"acted": rule.digest}
+    fields = newly.baseline(rule, survey) | {"acted": rule.digest}
     if restart_ramp:
-        log.warning("ramp.restarted", newly_due=survey.newly_due, **named(rule.partition))
-        fields |= {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+        log.warning("ramp.restarted", newly_due=survey.edit.newly, **named(rule.partition))
+        begun = {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+        fields |= begun | {"ramp_fence": survey.fence}
     await means.ledger.note(rule.partition, **fields)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from lapse import __version__, keys, preflight
+from lapse.adoption import retire
 from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
@@ -133,6 +134,7 @@ class Work:
         await self._control.copy_pauses()
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
+        await retire(ledger, config.rules, slots)
         now = await self._control.now()
         over = now - round(config.sweep.tombstones * 1000)
         known = now - round(config.sweep.deleted_tombstones * 1000)

@@ -1,6 +1,6 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
-from lapse import keys
+from lapse import keys, newly
 from lapse.cli.remedies import EVERYTHING
 from lapse.cli.session import Hands, Session
 from lapse.control import Halt
@@ -21,7 +21,9 @@ async def given_up(hands: Hands, session: Session, halt: Halt) -> int:
     at = Partition(halt.provider, halt.kind, halt.policy)
     match halt.reason:
         case "cutoff_jumped" if rule := session.rule_for(at):
-            return (await hands.ledger.survey(rule)).newly_due
+            asked = await newly.asked(hands.ledger, at, halt.plan or "")
+            survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
+            return asked.named if asked and asked.listed else survey.edit.named
         case "orphan_share":
             return await _noted(hands, session, at, "share_asked")
         case reason if reason == OLDER:

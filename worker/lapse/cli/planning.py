@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from lapse import guard, keys
+from lapse import guard, keys, newly
 from lapse.cli import output, wording
+from lapse.cli.approving import anew, counted_again
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.costs import given_up
@@ -149,7 +150,8 @@ async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionVi
     ((digest, step),) = await hands.carrier.run(list(stored))
     known = digest is not None and digest.decode() == rule.digest
     place = session.config.accounts[rule.partition.provider].place
-    stand = guard.stand(replace(rule, enforce=True), await hands.ledger.survey(rule), place) if known else None
+    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule)) if known else None
+    stand = guard.stand(replace(rule, enforce=True), survey, place) if survey else None
     first = await due_first(hands, rule, limit) if limit else []
     ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
@@ -223,7 +225,7 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
         (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
         await hands.ledger.note(partition, share_ok=int(asked or 0))
     else:
-        await hands.ledger.note(partition, **guard.baseline(await hands.ledger.survey(rule)))
+        await counted_again(hands, rule, halt)
     await hands.control.lift(halt, f"plan {wanted}: {said.reason}")
     output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:
@@ -259,9 +261,4 @@ async def _still_the_same(hands: Hands, session: Session, rule: Rule, halt: Halt
             " until they have taken this one up",
         )
     if since is not None and int(since) > halt.since:
-        await hands.control.lift(halt, "the policy was changed after this plan was made")
-        raise Refused(
-            Code.HALTED,
-            f"{rule.partition} was changed after plan {halt.plan} was made: the next sweep looks again, and halts"
-            " with a new plan if it has to",
-        )
+        await anew(hands, rule, halt, f"the policy was changed after plan {halt.plan} was made")

@@ -23,6 +23,8 @@ local function spared(id, record, rule, asked)
   if record.s == 'quarantined' then return 'quarantined' end
   if record.s == 'kept' and record.d > now then return 'kept' end
   if rule and not rule.enforce then return 'observed' end
+  -- A policy of another worker's file, or of an earlier one: its rules are not known here.
+  if not rule and redis.call('HEXISTS', part(record.p, 'rules'), 'since') == 1 then return 'observed' end
 end
 
 -- Why it cannot be claimed at this moment.

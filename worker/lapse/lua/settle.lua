@@ -49,10 +49,15 @@ local function lag(own, policy, due)
   owe_count(own, 'lag_ms|' .. policy, late)
 end
 
-local function refund(own, record)
-  if record.z then return end -- a purge has no pace
-  owe(own, part(record.p, 'rules'), 'pace_used', -1)
-  owe(own, part(record.p, 'rules'), 'ramp_used', -1)
+-- Gives back what a claim took of a pace and a ramp, if the window and the step that it took it of still last: in a
+-- later one it would let more go than was said.
+local function refund(own, one, record)
+  if record.z or one.policy ~= record.p then return end -- a purge has no pace; an id that was moved took from another's
+  local rules = part(record.p, 'rules')
+  local fences = redis.call('HMGET', rules, 'pace_fence', 'ramp_fence')
+  for i, field in ipairs({ 'pace_used', 'ramp_used' }) do
+    if fences[i] and one.token > tonumber(fences[i]) then owe(own, rules, field, -1) end
+  end
 end
 
 -- An id that was not found and now is there: under one identity the provider contradicts itself; under another, that one
@@ -92,7 +97,7 @@ local function bury(own, one, record)
     owe_count(own, 'deletions|' .. record.p .. '|' .. kind)
     if batch.wall then wall_allows(own, record.p, 'd', batch.wall) end
   else
-    refund(own, record)
+    refund(own, one, record)
   end
   lag(own, record.p, one.due)
   if one.outcome == 'deleted' then own.released = uses_something(one.id) end
@@ -112,7 +117,7 @@ local function bury(own, one, record)
 end
 
 local function later(own, one, record)
-  if one.act == 'release' or not one.unknown then refund(own, record) end
+  if one.act == 'release' or not one.unknown then refund(own, one, record) end
   if one.act == 'retry' and not record.z then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
   local event = ({ release = 'released', keep = 'kept', retry = 'retried', touch = 'active' })[one.act]
   local foreign = record.z and record.q
@@ -162,7 +167,7 @@ local function later(own, one, record)
 end
 
 local function to_quarantine(own, one, record)
-  if not one.unknown then refund(own, record) end
+  if not one.unknown then refund(own, one, record) end
   local foreign = record.z and record.q
   if not foreign then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
   remember(one, own, line('quarantined', one, record, one.outcome))

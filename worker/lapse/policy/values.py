@@ -21,7 +21,11 @@ class Share:
 
     def exceeded(self, count: int, population: int) -> bool:
         """Return True if ``count`` out of ``population`` is more than this allows."""
-        return count > max(self.at_least, self.percent * population / 100)
+        return count > self.allows(population)
+
+    def allows(self, population: int) -> float:
+        """Return how many out of ``population`` it allows."""
+        return max(self.at_least, self.percent * population / 100)
 
 
 USUAL_WALL = Share(50, 20)

@@ -1,0 +1,53 @@
+"""What an approval checks before it says yes: that its plan is still what would happen."""
+
+from typing import NoReturn
+
+from lapse import enforced, guard, newly
+from lapse.cli.codes import Code, Refused
+from lapse.cli.remedies import CONFIRM
+from lapse.cli.session import Hands
+from lapse.control import Halt
+from lapse.policy import Rule
+
+
+async def counted_again(hands: Hands, rule: Rule, halt: Halt) -> None:
+    """Make the rules of a plan those that ids stand under, if they make no more due than it named.
+
+    Raises:
+        Refused: it would be more than a tenth, and 10, beyond that: nothing is approved, and there is a new plan.
+
+    """
+    partition = rule.partition
+    asked = await newly.asked(hands.ledger, partition, halt.plan or "")
+    if asked is None:
+        await anew(hands, rule, halt, f"plan {halt.plan} does not say how many ids it names")
+    if asked.listed:
+        # The next listing counts: nothing here knows what the provider has.
+        await hands.ledger.note(partition, orphans_ok=f"{rule.digest} {enforced.covered(asked.named)}")
+        return
+    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    if survey.edit.named > enforced.covered(asked.named):
+        await anew(
+            hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
+        )
+    await newly.stand_under(hands.ledger, rule, survey)
+
+
+async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:
+    """Put a new plan, or none where nothing stands in the way any more, in the place of one that is out of date.
+
+    Raises:
+        Refused: always; it names the new plan.
+
+    """
+    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    stand = guard.jump(survey)
+    await hands.control.lift(halt, why)
+    then = "nothing stands in the way any more: the next sweep goes on"
+    if halt.reason != "cutoff_jumped":
+        then = "the next sweep looks again, and halts with a new plan if it has to"
+    elif stand.halt:
+        plan = await newly.plan(hands.ledger, rule, stand, survey)
+        await hands.control.halt(rule.partition, stand.halt, stand.detail, plan=plan)
+        then = f"nothing is approved. The new plan: {stand.detail}\n  lapse approve {plan} {CONFIRM}"
+    raise Refused(Code.HALTED, f"{rule.partition}: {why}; {then}")

@@ -1,0 +1,90 @@
+"""Which orphans an edit of an orphan rule made so: the old rule and the new one over the same listing."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from lapse import belonging, enforced, guard, keys, newly
+from lapse.enforced import Past
+from lapse.listing import Listed
+from lapse.means import named
+from lapse.policy import Rule
+from lapse.run import Run
+
+log = structlog.get_logger("lapse")
+
+
+@dataclass(slots=True)
+class Widening:
+    """What a listing shows as an orphan now and not under the rules that were last enforced."""
+
+    run: Run
+    rules: Sequence[Past]
+    new: set[str] = field(default_factory=set)
+    times: dict[str, int] = field(default_factory=dict)
+    """Candidates that the registry knows nothing against: on how many listings in a row."""
+
+    @classmethod
+    async def of(cls, run: Run) -> "Widening":
+        """Return what compares a rule with those that were last enforced, as they are stored."""
+        (stored,) = await run.means.ledger.carrier.run([("HGET", _rules(run), "enforced")])
+        return cls(run, enforced.past(enforced.stored_in(stored)))
+
+    def see(self, item: Listed, now: int) -> None:
+        """Remember an object that could be an orphan, and could not before."""
+        if any(_spared(one, self.run.rule, item, now) for one in self.rules):
+            self.new.add(item.id)
+
+    def _count(self) -> tuple[int, bool]:
+        """Return how many became orphans by an edit, and whether none of them is still to be seen again."""
+        seen = self.run.rule.orphan.seen if self.run.rule.orphan else 0
+        ripe = {id_ for id_, times in self.times.items() if times >= seen}
+        mine = self.new & self.times.keys()
+        before = [one.orphan.seen for one in self.rules if one.orphan]
+        if len(before) < len(self.rules):
+            # Enforced for the first time: what is ripe, as max_share has it.
+            return len(mine & ripe), mine <= ripe
+        sooner = {id_ for id_ in ripe if self.times[id_] < max(before, default=0)}
+        return len(mine | sooner), True
+
+    async def allows(self, listed: int) -> bool:
+        """Return True if no more became orphans by an edit than it may make due without an approval."""
+        rule, ledger = self.run.rule, self.run.means.ledger
+        count, whole = self._count()
+        fields = ("orphans_ok", "share_ok")
+        approved, share = (await ledger.carrier.run([("HMGET", _rules(self.run), *fields)]))[0]
+        digest, _, most = (approved or b" 0").decode().partition(" ")
+        known = max(int(most) if digest == rule.digest else 0, int(share or 0))
+        if count <= max(enforced.allows(enforced.limits(rule, self.rules), listed), known):
+            if whole:
+                await self._enforced()
+            return True
+        detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"
+        stand = guard.Stand(act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True, named=count)
+        plan = await newly.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
+        if await self.run.means.control.halt(rule.partition, "cutoff_jumped", detail, plan=plan):
+            log.error("guard.tripped", guard="cutoff_jumped", detail=detail, plan=plan, **named(rule.partition))
+        return self.run.ends("halted", detail)
+
+    async def _enforced(self) -> None:
+        """Make the whole rule the one that objects stand under from now on."""
+        ledger, rule = self.run.means.ledger, self.run.rule
+        (at,) = await ledger.carrier.run([("HGET", _rules(self.run), "base_at")])
+        await ledger.note(rule.partition, enforced=enforced.text(int(at), [enforced.stored(rule)]))
+        await ledger.carrier.run([("HDEL", _rules(self.run), "orphans_ok")])
+
+
+def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
+    """Return True if a rule as it was made no orphan of an object."""
+    if past.orphan is None:
+        return True
+    before = belonging.Judge(rule, past.orphan, "", "")
+    if before.ripens(item) > now:
+        return True
+    return any(keep.matches(item.name, item.metadata) for keep in past.listed_keep)
+
+
+def _rules(run: Run) -> str:
+    at = run.rule.partition
+    return keys.partition(run.means.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES

@@ -6,6 +6,7 @@ suffixes here and those in ``lua/*.lua`` are compared by ``tests/unit/test_keys.
 """
 
 import re
+from functools import lru_cache
 
 from lapse.errors import InvalidResource
 
@@ -46,6 +47,7 @@ RELEASED = "released"  # hash: source id -> edges still to remove in other slots
 TOMBSTONES = "tombstones"  # sorted set: settled ids: when
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
+UNLISTED = "unlisted"  # hash: a forgotten id that a complete listing did not show -> when it was forgotten
 COUNTERS = "counters"  # hash: every counter of the slot
 MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
@@ -55,8 +57,13 @@ MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream no
 LISTING = "listing"  # hash: the last complete listing
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, GRAVES, FORGOTTEN,
-    COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
+    UNLISTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING,
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
 
 
 def name(value: object, what: str) -> str:
@@ -66,7 +73,7 @@ def name(value: object, what: str) -> str:
         InvalidResource: not 1 to 64 characters of ``[A-Za-z0-9_.-]`` that begin with a letter or digit.
 
     """
-    if isinstance(value, str) and NAME.fullmatch(value):
+    if isinstance(value, str) and _is_name(value):
         return value
     raise InvalidResource(
         f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit"
@@ -105,6 +112,11 @@ def flow(namespace: str, provider: str) -> str:
 def epoch(namespace: str) -> str:
     """Return the hash that holds the registry's epoch and sequence."""
     return f"{namespace}:epoch"
+
+
+def slots(namespace: str) -> str:
+    """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
+    return f"{namespace}:slots"
 
 
 def control(namespace: str) -> str:

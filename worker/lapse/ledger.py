@@ -345,6 +345,10 @@ class Ledger:
         """Return a call of a script on a partition."""
         return self._commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
 
+    def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+        """Return a call of a script on a slot."""
+        return self._commands.on_slot(name, provider, kind, *args, parse=parse)
+
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)
 

@@ -14,12 +14,14 @@ from lapse import codec, durations, keys
 from lapse.belonging import Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
+from lapse.forgotten import Unlisted
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.policy import Orphan, Rule
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
+from lapse.unsaid import halted
 
 T = TypeVar("T")
 
@@ -47,6 +49,9 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
 
 
 async def _collect(search: "Search", crew: Crew) -> None:
+    if why := await halted(search.run.means, search.run.rule.partition):
+        search.run.ends("halted", why)
+        return
     listing = await search.listing()
     if listing is None:
         return
@@ -105,12 +110,14 @@ class Search:
         self._slot = keys.slot(run.means.ledger.namespace, self._partition.provider, self._partition.kind)
         self._found = Findings(0)
         self._vetting: asyncio.Task[None] | None = None
+        self._unlisted = Unlisted(run.means.ledger, self._partition)
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
         means, shrinkage = self.run.means, Shrinkage(self.run.means, self._partition)
         # Age counts up to here: what is created while pages are read is young.
         self._found = Findings(await means.control.now())
+        await self._unlisted.begin(self._found.now)
         listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
         await self._vetted()
         if listing.verdict:
@@ -138,6 +145,7 @@ class Search:
                 if times >= self._orphan.seen:
                     ripe[id_] = Ripe(int(first), crashed == 1)
         await self._forget_others(int(number))
+        await self._unlisted.end()
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
             ripens=codec.dump([round(at) for at in found.ripens]), undecided="",
@@ -178,6 +186,7 @@ class Search:
     async def _take(self, page: Sequence[Listed]) -> None:
         """Keep of a page only what the registry may have to count."""
         found, left = self._found, dict[str, Listed]()
+        await self._unlisted.see([item.id for item in page])
         for item in page:
             why = self._judge.spared(item, found.now)
             if why is None:

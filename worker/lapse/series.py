@@ -43,6 +43,7 @@ GUARDS = (
     "sunset",
     "no_touches",
     "no_uses",
+    "uses_exceeded",
     "orphan_share",
     "listing_shrunk",
     "config_divergence",
@@ -52,7 +53,7 @@ GUARDS = (
     "clock_jumped",
     "registry_unfit",
 )
-ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk")
+ORPHAN_GUARDS = ("no_uses", "uses_exceeded", "orphan_share", "listing_shrunk")
 """Guards that only an orphan rule meets."""
 
 SHARED_GUARDS = (

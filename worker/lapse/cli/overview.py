@@ -164,6 +164,16 @@ def _remarks(
             until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
             yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
             yield '  lapse resume --reason "..."', output.STRONG
+    yield from _elsewhere(session)
+
+
+def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
+    """Say what is held of providers that the file does not have: misspelt, perhaps, and then it protects nothing."""
+    strange = [slot for slot in session.view.known_slots((), {}) if slot[0] not in session.config.accounts]
+    for slot in session.view.slots(strange):
+        if slot.held:
+            at = f"{slot.provider}/{slot.kind}"
+            yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
 
 
 def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:

@@ -8,6 +8,9 @@
 local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7] == '1'
 local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return { bar, now, 0, 0 } end
+-- An application could not say all that it uses, and no operator knows yet.
+local unsaid = redis.call('HGET', key('marks'), 'unsaid')
+if unsaid and redis.call('HGET', part(policy, 'rules'), 'unsaid_seen') ~= unsaid then return { 'halted', now, 0, 0 } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return { 'audit', now, 0, 0 } end
 
 -- Every claim rests on a sighting of the last listing: nothing that changed since is covered by it.

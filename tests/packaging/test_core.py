@@ -14,8 +14,8 @@ import pytest
 from distributions import Built, Environment
 
 PURE = (
-    "advice", "answers", "codec", "commands", "durations", "errors", "guard", "keys", "memory", "model", "outcomes",
-    "scripts", "tally", "terms",
+    "advice", "answers", "codec", "commands", "durations", "errors", "facts", "guard", "keys", "kind_names", "memory",
+    "model", "outcomes", "scripts", "tally", "terms",
 )  # fmt: skip
 PURE_FOLDERS = ("kinds", "policy")
 

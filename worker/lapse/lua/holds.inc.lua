@@ -1,5 +1,4 @@
 -- @include record
-
 -- What a hold says. Half of a character, which clients took before, is no JSON to cjson: it must hide no other record.
 local function hold_of(id)
   local stored = redis.call('HGET', key('holds'), id)

@@ -167,3 +167,13 @@ def test_a_reply_that_is_none(reply: object, error: type[Exception], said: str) 
     assert call.read(b"7") == 7
     with pytest.raises(error, match=said):
         call.read(reply)
+
+
+def test_a_registration_that_says_nothing_more(commands: Commands) -> None:
+    nothing = dict.fromkeys(("subject", "labels", "expires_in", "expires_at", "created_at", "last_active_at"))
+    registration = commands.registration("thread", "t", "chat", **nothing)
+
+    assert registration.facts == {}
+    operation = commands.register(registration)
+    (call,) = operation.calls
+    assert operation.finish([call.read(b"-1 unmanaged 1 0")]).new

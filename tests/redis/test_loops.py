@@ -172,8 +172,8 @@ def use(number):
     for n in range(20):
         said.append(registry.register("thread", f"thread_{{number}}_{{n}}", "chat").new)
 def tick():
-    for _ in range(20):
-        time.sleep(0.005)
+    while len(said) < 200:
+        time.sleep(0.002)
         ticks.append(len(said))
 threads = [threading.Thread(target=use, args=(number,)) for number in range(10)]
 threads.append(threading.Thread(target=tick))

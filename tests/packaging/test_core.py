@@ -14,8 +14,8 @@ import pytest
 from distributions import Built, Environment
 
 PURE = (
-    "absences", "advice", "answers", "codec", "commands", "durations", "enforced", "errors", "guard", "keys", "memory",
-    "model", "outcomes", "renaming", "scripts", "tally", "terms",
+    "absences", "advice", "answers", "codec", "commands", "durations", "enforced", "errors", "facts", "guard", "keys",
+    "kind_names", "memory", "model", "outcomes", "renaming", "scripts", "tally", "terms",
 )  # fmt: skip
 PURE_FOLDERS = ("kinds", "policy")
 

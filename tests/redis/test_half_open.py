@@ -50,7 +50,7 @@ async def test_an_asyncio_call_that_timed_out_does_so_too(between: Proxy) -> Non
             return await asyncio.gather(*(registry.touch("thread", f"thread_{n}") for n in range(CONNECTIONS)))
 
         await touches()
-        assert CONNECTIONS == between.freeze()
+        assert between.freeze() > 1
 
         with pytest.raises(RegistryUnavailable):
             await registry.touch("thread", "thread_0")

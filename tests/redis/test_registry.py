@@ -33,7 +33,7 @@ def age(registry: Any, id_: str) -> timedelta:
 def test_a_plain_registration_writes_one_entry(registry: Any, raw: redis.Redis) -> None:
     registry.register("thread", "thread_1", "chat")
 
-    assert {f"{SLOT}chat:fresh", f"{SLOT}policies"} == set(raw.keys())
+    assert {f"{SLOT}chat:fresh", f"{SLOT}policies", "lapse:slots"} == set(raw.keys())
     assert ["thread_1"] == raw.zrange(f"{SLOT}chat:fresh", 0, -1)
 
 
@@ -340,7 +340,8 @@ def test_a_redis_that_is_not_there_is_unavailable_within_the_timeout(make_regist
 
 def test_a_redis_that_never_answers_is_unavailable_within_the_timeout(make_registry: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        registry = make_registry(f"redis://127.0.0.1:{mute.getsockname()[1]}/0", timeout=0.2)
+        url = f"redis://127.0.0.1:{mute.getsockname()[1]}/0"
+        registry = make_registry(url, timeout=0.2, connect_timeout=0.4)
         began = time.monotonic()
 
         with pytest.raises(RegistryUnavailable):

@@ -12,7 +12,7 @@ from lapse import Registry, keys
 from lapse.embedded import EmbeddedRedis
 from lapse.scripts import script
 
-SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer")
+SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
 SLOT = "lapse:{openai:thread}:"
 
 
@@ -35,6 +35,8 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
             call("thread", "t1")
         assert registry.get("thread", "t1") is None
         assert registry.get("thread", "m1") is not None
+    with redis.Redis.from_url(guarded.url, decode_responses=True) as administrator:
+        assert "openai/thread" in administrator.smembers(keys.slots("lapse"))
 
 
 def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
@@ -53,7 +55,7 @@ REFUSED = [
     ("HGET", "session:1", "f"), ("HSET", keys.control("lapse"), "*", "{}"), ("HGET", keys.control("lapse"), "*"),
     ("HSET", keys.epoch("lapse"), "id", "x"), ("HSET", keys.published("lapse"), "policies", "[]"),
     ("HSET", keys.flow("lapse", "openai"), "tat", "0"), ("ZADD", "lapse:broker:lapse", "1", "x"),
-    ("HSET", "other:{openai:thread}:holds", "id", "{}"),
+    ("HSET", "other:{openai:thread}:holds", "id", "{}"), ("SADD", "lapse:broker", "x"),
 ]  # fmt: skip
 
 

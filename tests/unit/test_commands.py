@@ -123,9 +123,9 @@ def test_the_reply_to_a_registration(commands: Commands) -> None:
     operation = register(commands, uses=[("assistant", "asst_1")])
 
     assert Registered(datetime.fromtimestamp(CREATED, UTC), "ttl", new=True, managed=True) == operation.finish(
-        [1, [CREATED * 1000, b"ttl", 1, 1], 1]
+        [1, b"%d ttl 1 1" % (CREATED * 1000), 1]
     )
-    assert Registered(None, "unmanaged", new=False, managed=False) == operation.finish([1, [-1, "unmanaged", 0, 0], 1])
+    assert Registered(None, "unmanaged", new=False, managed=False) == operation.finish([1, "-1 unmanaged 0 0", 1])
 
 
 def test_what_a_lost_registration_leaves_is_enough_to_register_it_again(commands: Commands) -> None:
@@ -164,7 +164,7 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
         ),
         ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|conversation|conv_1", "asst_1"),
     ] == sent(operation)  # fmt: skip
-    replies = [1, [2, 1, 1], [5, b"ttl", 1, 1], 1]
+    replies = [1, [2, 1, 1], b"5 ttl 1 1", 1]
     assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
     assert Bulk() == operation.fallback
     told: list[dict[str, Any]] = operation.describe()

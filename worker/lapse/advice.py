@@ -1,6 +1,5 @@
 """What the application half says in the log: registrations that were lost, and names that no worker knows."""
 
-import difflib
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,8 @@ _said: set[tuple[str, str, str]] = set()
 def lost(error: Exception, calls: Iterable[Mapping[str, object]]) -> None:
     """Log failed calls as JSON, a line each; a failed registration carries what ``lapse register --from`` replays."""
     for facts in calls:
-        log.warning("lapse call failed: %s", json.dumps({"error": str(error), **facts}, separators=(",", ":")))
+        said = json.dumps({"error": str(error), **facts}, separators=(",", ":"), default=str, skipkeys=True)
+        log.warning("lapse call failed: %s", said)
 
 
 def first(facts: Mapping[str, object]) -> bool:
@@ -35,6 +35,8 @@ def unmanaged(facts: Mapping[str, object], known: list[str]) -> None:
     if not known:
         advice = "no worker has published its policies yet"
     else:
+        import difflib  # noqa: PLC0415 - only a wrong name needs it
+
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         advice = f"did you mean {near[0]}?" if near else f"workers know {', '.join(sorted(known)[:10])}"
     log.warning("lapse stored %s as unmanaged: no worker knows it, so nothing deletes it; %s", name, advice)

@@ -1,21 +1,21 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from weakref import WeakKeyDictionary
 
 import redis
-import redis.asyncio
 
 from lapse import advice, keys
-from lapse.client import check_mode, demoted, translated, url_of
-from lapse.codec import Span, When, nonce
-from lapse.commands import BULK, Bulk, Commands, Operation, names
-from lapse.errors import InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable
+from lapse.aiopool import LoopPools
+from lapse.client import check_mode, namespace_of, url_of
+from lapse.codec import Span, When
+from lapse.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
+from lapse.connection import CONNECT_TIMEOUT, MOST, translated
+from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
+from lapse.facts import Registration
 from lapse.model import Answer, Record, Registered
 from lapse.scripts import Call, packed, script
 
@@ -23,15 +23,25 @@ T = TypeVar("T")
 
 
 class Carrier:
-    """Runs commands on a pool of asyncio connections, every exchange within ``timeout`` seconds."""
+    """Runs commands on asyncio connections of the loop that it is used on, every exchange within ``timeout`` seconds.
 
-    def __init__(self, url: str, timeout: float, **options: Any) -> None:  # noqa: ANN401 - redis-py's own options
-        self._timeout = timeout
-        self._heard: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
-        self._in_doubt = 0.0
-        self._pool = redis.asyncio.ConnectionPool.from_url(
-            url, socket_connect_timeout=timeout, socket_timeout=timeout, protocol=2, **options
-        )
+    Args:
+        url: The registry's Redis.
+        timeout: Seconds an exchange may take, waiting for a connection included.
+        connect_timeout: Seconds an attempt to connect may take; only the first exchange on a loop waits for as long.
+        most: How many connections there may be; a worker needs one for each deletion in flight, and some more.
+        options: redis-py's own, for a connection.
+
+    """
+
+    def __init__(
+        self, url: str, timeout: float, *, connect_timeout: float = CONNECT_TIMEOUT, most: int = MOST, **options: Any  # noqa: ANN401 - redis-py's own options
+    ) -> None:  # fmt: skip
+        self._pools = LoopPools(url, timeout, connect_timeout, most, **options)
+
+    def allow(self, most: int) -> None:
+        """Allow so many connections from now on."""
+        self._pools.most = most
 
     async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
         """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
@@ -42,16 +52,17 @@ class Carrier:
 
         """
         chosen = list(calls)
-        replies = await self._send([call.command() for call in chosen])
+        replies = await self.send([call.command() for call in chosen])
+        return await self.read(chosen, replies)
+
+    async def read(self, calls: Sequence[Call[Any]], replies: list[Any]) -> list[Any]:
+        """Parse the replies of calls, once more sent where the server did not know a script yet."""
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if missing:
-            again = [step for i in missing for step in (chosen[i].load(), chosen[i].command())]
-            for i, reply in zip(missing, (await self._send(again))[1::2], strict=True):
+            again = [step for i in missing for step in (calls[i].load(), calls[i].command())]
+            for i, reply in zip(missing, (await self.send(again))[1::2], strict=True):
                 replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, redis.ResponseError):
-                raise translated(reply)
-        return [call.parse(reply) for call, reply in zip(chosen, replies, strict=True)]
+        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
@@ -65,7 +76,7 @@ class Carrier:
         """
         if any(isinstance(part, bytes) for command in commands for part in command):
             raise TypeError("bytes in a command: decode a reply before it is sent again")
-        return await self._send([packed(*command) for command in commands])
+        return await self.send([packed(*command) for command in commands])
 
     async def write(self, *commands: tuple[str | float, ...]) -> list[Any]:
         """Run plain writes in one round trip, each to the one key that its command names; a full Redis takes them too.
@@ -79,55 +90,21 @@ class Carrier:
             Call(script("write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
         )
 
-    async def _send(self, commands: list[bytes]) -> list[Any]:
+    async def send(self, commands: list[bytes]) -> list[Any]:
+        """Send packed commands and return a reply each; an error reply is returned in its place.
+
+        Raises:
+            RegistryUnavailable: no answer in time.
+
+        """
         try:
-            async with asyncio.timeout(self._timeout):
-                replies = await self._once(commands)
-                return await self._exchange(commands) if replies is None else replies
-        except (redis.RedisError, OSError, TimeoutError) as error:
-            if isinstance(error, redis.TimeoutError | TimeoutError):
-                self._in_doubt = time.monotonic()
+            return await self._pools.exchange(commands)
+        except (redis.RedisError, OSError) as error:
             raise translated(error) from None
-
-    async def _once(self, commands: list[bytes]) -> list[Any] | None:
-        """Return the replies, or None where a connection of the pool was of no use, and a new one may be."""
-        try:
-            replies = await self._exchange(commands)
-        except redis.ConnectionError:
-            self._in_doubt = time.monotonic()
-            return None
-        if demoted(replies):
-            self._in_doubt = time.monotonic()
-            return None
-        return replies
-
-    async def _exchange(self, commands: list[bytes]) -> list[Any]:
-        connection = await self._pool.get_connection()
-        try:
-            if self._heard.get(connection, self._in_doubt) < self._in_doubt:
-                # Half open like the one that timed out, perhaps, or with a server that is the primary no more.
-                await connection.disconnect(nowait=True)
-                await connection.connect()
-            await connection.send_packed_command(commands, check_health=False)
-            replies = [await self._reply(connection) for _ in commands]
-        except BaseException:  # cancelled or failed: what is still to come would be taken for another's reply
-            await connection.disconnect(nowait=True)
-            raise
-        else:
-            self._heard[connection] = time.monotonic()
-            return replies
-        finally:
-            await self._pool.release(connection)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pool.disconnect()
-
-    async def _reply(self, connection: Any) -> Any:  # noqa: ANN401 - redis-py types neither
-        try:
-            return await connection.read_response()
-        except redis.ResponseError as error:
-            return error
+        await self._pools.aclose()
 
 
 def _unread(reply: Any) -> Any:  # noqa: ANN401 - what the command says
@@ -135,21 +112,26 @@ def _unread(reply: Any) -> Any:  # noqa: ANN401 - what the command says
 
 
 class AsyncRegistry:
-    """The application's view of the registry for asyncio: the arguments, answers and errors of ``lapse.Registry``."""
+    """The application's view of the registry for asyncio: the arguments, answers and errors of ``lapse.Registry``.
+
+    One of them serves any number of event loops and threads. Each loop has its own connections, closed when it ends;
+    the first call on each waits for at most ``connect_timeout``.
+    """
 
     def __init__(
         self,
         url: str | None = None,
         *,
-        namespace: str = "lapse",
+        namespace: str | None = None,
         provider: str | None = None,
         timeout: float = 0.1,
+        connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
     ) -> None:
-        check_mode(timeout, on_error)
-        self._commands = Commands(namespace, provider)
+        check_mode(timeout, connect_timeout, on_error)
+        self._commands = Commands(namespace_of(namespace), provider)
         self._log_errors = on_error == "log"
-        self._carrier = Carrier(url_of(url), timeout)
+        self._carrier = Carrier(url_of(url), timeout, connect_timeout=connect_timeout)
 
     async def register(
         self,
@@ -174,6 +156,8 @@ class AsyncRegistry:
                     expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
                 )
             ),
+            FAILED,
+            lambda: {"call": "register", "provider": provider, "kind": kind, "id": id, "policy": policy},
             then=self._advise,
         )  # fmt: skip
 
@@ -181,14 +165,17 @@ class AsyncRegistry:
         """Register many resources; see ``Registry.register_many``."""
         done, waiting = Bulk(), iter(registrations)
         while chunk := list(islice(waiting, BULK)):
-            done += await self._guarded(
-                lambda chunk=chunk: self._commands.register_many([self._commands.registration(**one) for one in chunk])  # type: ignore[misc]
-            )
+            checked = [one for given in chunk for one in await self._checked(given)]
+            done += await self._guarded(lambda checked=checked: self._commands.register_many(checked), Bulk(), dict)  # type: ignore[misc]
         return done
 
     async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Move last activity to now; see ``Registry.touch``."""
-        return await self._guarded(lambda: self._commands.touch(self._commands.resource(kind, id, provider)))
+        return await self._guarded(
+            lambda: self._commands.touch(self._commands.resource(kind, id, provider)),
+            Answer.FAILED,
+            lambda: {"call": "touch", "provider": provider, "kind": kind, "id": id},
+        )
 
     async def hold(
         self,
@@ -202,34 +189,64 @@ class AsyncRegistry:
     ) -> Answer:
         """Forbid deletion; see ``Registry.hold``."""
         return await self._guarded(
-            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until)
+            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until),
+            Answer.FAILED,
+            lambda: {
+                "call": "hold",
+                "provider": provider,
+                "kind": kind,
+                "id": id,
+                "reason": reason,
+                "actor": actor,
+                "until": until,
+            },
         )
 
     async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Remove a hold; see ``Registry.unhold``."""
-        return await self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
+        return await self._guarded(
+            lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor),
+            Answer.FAILED,
+            lambda: {"call": "unhold", "provider": provider, "kind": kind, "id": id, "actor": actor},
+        )
 
     async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Stop tracking an id; see ``Registry.forget``."""
         return await self._guarded(
-            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release),
+            Answer.FAILED,
+            lambda: {"call": "forget", "provider": provider, "kind": kind, "id": id, "release": release or None},
         )
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time; see ``Registry.expire``."""
-        return await self._guarded(lambda: self._commands.expire(self._commands.resource(kind, id, provider), at))
+        return await self._guarded(
+            lambda: self._commands.expire(self._commands.resource(kind, id, provider), at),
+            Answer.FAILED,
+            lambda: {"call": "expire", "provider": provider, "kind": kind, "id": id, "at": at},
+        )
 
     async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:  # noqa: A002 - as register
         """Return all that the registry knows of an id; see ``Registry.get``."""
-        return await self._guarded(lambda: self._commands.get(self._commands.resource(kind, id, provider)))
+        return await self._guarded(
+            lambda: self._commands.get(self._commands.resource(kind, id, provider)),
+            None,
+            lambda: {"call": "get", "provider": provider, "kind": kind, "id": id},
+        )
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""
-        namespace = self._commands.namespace
-        (epoch,) = await self._carrier.run([("HGET", keys.epoch(namespace), "id")])
-        if epoch is None:
-            raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
+        try:
+            return stamped(
+                self._commands.namespace, policy, await self._ask("HGET", keys.epoch(self._commands.namespace), "id")
+            )
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if not self._log_errors:
+                raise
+            advice.lost(error, [{"call": "stamp", "policy": policy}])
+            return {}
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -244,21 +261,79 @@ class AsyncRegistry:
         await self.aclose()
 
     async def _guarded(
-        self, make: Callable[[], Operation[T]], then: Callable[[Operation[T], T], Awaitable[T]] | None = None
+        self,
+        make: Callable[[], Operation[T]],
+        fallback: T,
+        given: Callable[[], dict[str, object]],
+        then: Callable[[Operation[T], T], Awaitable[T]] | None = None,
     ) -> T:
         operation: Operation[T] | None = None
         try:
-            operation = make()
-            answer = operation.finish(await self._carrier.carry(operation.calls))
+            operation = await self._made(make)
+            answer = operation.finish(await self._carry(operation))
             return await then(operation, answer) if then else answer
-        except (RegistryUnavailable, RegistryRefused, InvalidResource) as error:
-            if not self._log_errors or operation is None:
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if isinstance(error, TooManyUses):
+                await self._say_unsaid(error.unsaid or (operation.unsaid() if operation else ()))
+            if not self._log_errors:
                 raise
-            advice.lost(error, operation.describe())
-            return operation.fallback
+            advice.lost(error, operation.describe() if operation else [given()])
+            return fallback
+
+    async def _made(self, make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except UnknownKind:  # unless a worker, newer than this client, knows it
+            self._commands.kinds = known_kinds(
+                *await self._ask("HMGET", keys.published(self._commands.namespace), "kinds", "policies")
+            )
+            return make()
+
+    async def _checked(self, given: object) -> list[Registration]:
+        """Return a registration, or none where it is one that cannot be stored, and only logged."""
+        try:
+            return [await self._made(lambda: self._commands.checked(given))]
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if isinstance(error, TooManyUses):
+                await self._say_unsaid(error.unsaid)
+            if not self._log_errors:
+                raise
+            advice.lost(error, [{"call": "register_many", **(given if isinstance(given, Mapping) else {})}])
+            return []
+
+    async def _carry(self, operation: Operation[Any]) -> list[Any]:
+        if operation.before and not all(await self._run(operation.before)):
+            raise TooManyUses("it would use more than 20000 others")
+        return await self._run(operation.calls, self._commands.news(operation))
+
+    async def _run(self, calls: tuple[Call[Any], ...], news: Iterable[Call[Any]] = ()) -> list[Any]:
+        commands = [call.command() for call in calls]
+        if news:
+            commands.append(self._commands.telling(news))
+        replies = await self._carrier.send(commands)
+        if news and not isinstance(replies.pop(), redis.ResponseError):
+            self._commands.told(news)
+        return await self._carrier.read(calls, replies)
+
+    async def _ask(self, *command: str) -> Any:  # noqa: ANN401 - a reply is what the command says
+        (reply,) = await self._carrier.send([packed(*command)])
+        if isinstance(reply, redis.ResponseError):
+            raise translated(reply)
+        return reply
+
+    async def _say_unsaid(self, calls: tuple[Call[Any], ...]) -> None:
+        try:
+            await self._run(calls)
+        except LapseError as error:
+            advice.lost(error, [{"call": "unsaid uses", "of": call.key} for call in calls])
 
     async def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
         if not answer.managed and advice.first(operation.describe()[0]):
-            (published,) = await self._carrier.run([("HGET", keys.published(self._commands.namespace), "policies")])
-            advice.unmanaged(operation.describe()[0], names(published))
+            with suppress(LapseError):  # it is registered all the same
+                published = await self._ask("HGET", keys.published(self._commands.namespace), "policies")
+                advice.unmanaged(operation.describe()[0], names(published))
         return answer

@@ -1,9 +1,8 @@
 """Registry: what a synchronous application calls. One round trip each."""
 
-import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -11,16 +10,18 @@ from typing import Any, Self, TypeVar
 import redis
 
 from lapse import advice, keys
-from lapse.codec import Span, When, nonce
-from lapse.commands import BULK, Bulk, Commands, Operation, names
-from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryRefused, RegistryUnavailable
+from lapse.codec import Span, When
+from lapse.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
+from lapse.connection import CONNECT_TIMEOUT, demoted, translated
+from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
+from lapse.facts import Registration
 from lapse.model import Answer, Record, Registered
+from lapse.pool import Pool
 from lapse.scripts import Call, packed
 
 T = TypeVar("T")
-log = logging.getLogger("lapse")
 
-MOST_OF = 0.8
+LONGEST = 3600.0
 
 
 def url_of(given: str | None) -> str:
@@ -36,40 +37,23 @@ def url_of(given: str | None) -> str:
     return url
 
 
-def check_mode(timeout: float, on_error: str) -> None:
+def namespace_of(given: str | None) -> str:
+    """Return the namespace: the argument, ``LAPSE_REGISTRY__NAMESPACE`` as workers read it, or ``lapse``."""
+    return given if given is not None else os.environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
+
+
+def check_mode(timeout: float, connect_timeout: float, on_error: str) -> None:
     """Refuse constructor arguments that could block a request or hide a typing error.
 
     Raises:
-        ConfigError: a timeout that is not above zero, or an ``on_error`` other than "raise" and "log".
+        ConfigError: a time that is not above zero, or an ``on_error`` other than "raise" and "log".
 
     """
-    if not timeout > 0:
-        raise ConfigError(f"timeout={timeout!r}: give seconds above zero, such as 0.1")
+    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST:
+            raise ConfigError(f"{name}={seconds!r}: give seconds above zero, such as 0.1")
     if on_error not in {"raise", "log"}:
         raise ConfigError(f'on_error={on_error!r}: use "raise" or "log"')
-
-
-def translated(error: redis.RedisError | OSError) -> LapseError:
-    """Return lapse's error for one of redis-py: unavailable where nothing was said, refused where Redis said no."""
-    if isinstance(error, redis.exceptions.AuthenticationError) or "NOAUTH" in str(error):
-        return RegistryUnavailable(f"the registry refused the user or password of its URL: {error}")
-    if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
-        return RegistryUnavailable(f"the registry did not answer: {error or type(error).__name__}")
-    if demoted([error]):
-        return RegistryUnavailable(f"the registry's server is a replica now: {error}")
-    return RegistryRefused(f"the registry refused: {error}")
-
-
-def demoted(replies: Iterable[object]) -> bool:
-    """Return True if a server said that it is a replica: its primary is elsewhere, behind the same address perhaps.
-
-    It may go on answering on every connection that it has. Redis 6.2 says it of a script within the text.
-    """
-    return any(
-        isinstance(reply, redis.exceptions.ReadOnlyError)
-        or (isinstance(reply, redis.ResponseError) and "-READONLY" in str(reply))
-        for reply in replies
-    )
 
 
 class Registry:
@@ -77,11 +61,13 @@ class Registry:
 
     Args:
         url: The registry's Redis; else ``LAPSE_REGISTRY__URL``, else ``REDIS_URL``.
-        namespace: The first part of every key.
+        namespace: The first part of every key; else ``LAPSE_REGISTRY__NAMESPACE``, else ``lapse``.
         provider: The provider of calls that name none; else ``LAPSE_PROVIDER``.
-        timeout: Seconds a call may take: connecting and replies together.
+        timeout: Seconds a call may take: waiting for a connection and replies together.
+        connect_timeout: Seconds an attempt to connect may take. It goes on without the calls that wait for it: only the
+            first call in a process waits for as long.
         on_error: ``"raise"``, or ``"log"``: one warning as JSON that ``lapse register --from`` can replay, and the call
-            answers falsy. A missing provider or URL is raised always.
+            answers falsy, whatever the reason. Only a wrong argument here, and a missing provider, is raised always.
 
     Raises:
         ConfigError: an argument is wrong, or there is no URL.
@@ -92,18 +78,16 @@ class Registry:
         self,
         url: str | None = None,
         *,
-        namespace: str = "lapse",
+        namespace: str | None = None,
         provider: str | None = None,
         timeout: float = 0.1,
+        connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
     ) -> None:
-        check_mode(timeout, on_error)
-        self._commands = Commands(namespace, provider)
-        self._timeout = timeout
+        check_mode(timeout, connect_timeout, on_error)
+        self._commands = Commands(namespace_of(namespace), provider)
         self._log_errors = on_error == "log"
-        self._pool = redis.ConnectionPool.from_url(
-            url_of(url), socket_connect_timeout=timeout, socket_timeout=timeout, protocol=2
-        )
+        self._pool = Pool(url_of(url), timeout, connect_timeout)
 
     def register(
         self,
@@ -127,7 +111,8 @@ class Registry:
             id: The provider's id.
             policy: The rule's name in the worker's ``retention.toml``.
             provider: The account that issued the id.
-            uses: (kind, id) of what this one refers to; those live as long as this one does. Added, never taken away.
+            uses: (kind, id) of what this one refers to; those live as long as this one does. Added, never taken away;
+                at most 1,000 a call and 20,000 an id.
             subject: Whose data it is.
             labels: At most 16 pairs of text.
             expires_in: Its own expiry from now: seconds, a timedelta, or ``"7d"``. Wins over the policy's ttl, not over
@@ -150,6 +135,8 @@ class Registry:
                     expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
                 )
             ),
+            FAILED,
+            lambda: {"call": "register", "provider": provider, "kind": kind, "id": id, "policy": policy},
             then=self._advise,
         )  # fmt: skip
 
@@ -165,14 +152,17 @@ class Registry:
         """
         done, waiting = Bulk(), iter(registrations)
         while chunk := list(islice(waiting, BULK)):
-            done += self._guarded(
-                lambda chunk=chunk: self._commands.register_many([self._commands.registration(**one) for one in chunk])  # type: ignore[misc]
-            )
+            checked = [one for given in chunk for one in self._checked(given)]
+            done += self._guarded(lambda checked=checked: self._commands.register_many(checked), Bulk(), dict)  # type: ignore[misc]
         return done
 
     def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Move last activity to now. Creates nothing; never moves an expiry of its own, a creation or a max_age."""
-        return self._guarded(lambda: self._commands.touch(self._commands.resource(kind, id, provider)))
+        return self._guarded(
+            lambda: self._commands.touch(self._commands.resource(kind, id, provider)),
+            Answer.FAILED,
+            lambda: {"call": "touch", "provider": provider, "kind": kind, "id": id},
+        )
 
     def hold(
         self,
@@ -186,12 +176,26 @@ class Registry:
     ) -> Answer:
         """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``."""
         return self._guarded(
-            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until)
+            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until),
+            Answer.FAILED,
+            lambda: {
+                "call": "hold",
+                "provider": provider,
+                "kind": kind,
+                "id": id,
+                "reason": reason,
+                "actor": actor,
+                "until": until,
+            },
         )
 
     def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Remove a hold: the id is due when it would have been without it."""
-        return self._guarded(lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor))
+        return self._guarded(
+            lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor),
+            Answer.FAILED,
+            lambda: {"call": "unhold", "provider": provider, "kind": kind, "id": id, "actor": actor},
+        )
 
     def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
@@ -199,16 +203,26 @@ class Registry:
         The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
         """
         return self._guarded(
-            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release)
+            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release),
+            Answer.FAILED,
+            lambda: {"call": "forget", "provider": provider, "kind": kind, "id": id, "release": release or None},
         )
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
         """Make an id due now, or at a time."""
-        return self._guarded(lambda: self._commands.expire(self._commands.resource(kind, id, provider), at))
+        return self._guarded(
+            lambda: self._commands.expire(self._commands.resource(kind, id, provider), at),
+            Answer.FAILED,
+            lambda: {"call": "expire", "provider": provider, "kind": kind, "id": id, "at": at},
+        )
 
     def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:  # noqa: A002 - as register
         """Return all that the registry knows of an id, or None if it is not tracked."""
-        return self._guarded(lambda: self._commands.get(self._commands.resource(kind, id, provider)))
+        return self._guarded(
+            lambda: self._commands.get(self._commands.resource(kind, id, provider)),
+            None,
+            lambda: {"call": "get", "provider": provider, "kind": kind, "id": id},
+        )
 
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
@@ -220,15 +234,21 @@ class Registry:
             RegistryUnavailable: no answer in time.
 
         """
-        namespace = self._commands.namespace
-        (epoch,) = self._run([packed("HGET", keys.epoch(namespace), "id")])
-        if epoch is None:
-            raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-        return {"lapse": f"{namespace}/{epoch.decode()}/{keys.name(policy, 'policy')}/{nonce()}"}
+        try:
+            return stamped(
+                self._commands.namespace, policy, self._ask("HGET", keys.epoch(self._commands.namespace), "id")
+            )
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if not self._log_errors:
+                raise
+            advice.lost(error, [{"call": "stamp", "policy": policy}])
+            return {}
 
     def close(self) -> None:
         """Close the connections. The registry opens new ones when it is used again."""
-        self._pool.disconnect()
+        self._pool.close()
 
     def __enter__(self) -> Self:
         return self
@@ -238,64 +258,94 @@ class Registry:
     ) -> None:
         self.close()
 
-    def _guarded(self, make: Callable[[], Operation[T]], then: Callable[[Operation[T], T], T] | None = None) -> T:
+    def _guarded(
+        self,
+        make: Callable[[], Operation[T]],
+        fallback: T,
+        given: Callable[[], dict[str, object]],
+        then: Callable[[Operation[T], T], T] | None = None,
+    ) -> T:
         operation: Operation[T] | None = None
         try:
-            operation = make()
-            answer = operation.finish(self._carry(operation.calls))
+            operation = self._made(make)
+            answer = operation.finish(self._carry(operation))
             return then(operation, answer) if then else answer
-        except (RegistryUnavailable, RegistryRefused, InvalidResource) as error:
-            if not self._log_errors or operation is None:
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if isinstance(error, TooManyUses):
+                self._say_unsaid(error.unsaid or (operation.unsaid() if operation else ()))
+            if not self._log_errors:
                 raise
-            advice.lost(error, operation.describe())
-            return operation.fallback
+            advice.lost(error, operation.describe() if operation else [given()])
+            return fallback
 
-    def _carry(self, calls: tuple[Call[Any], ...]) -> list[Any]:
-        replies = self._run([call.command() for call in calls])
+    def _made(self, make: Callable[[], T]) -> T:
+        try:
+            return make()
+        except UnknownKind:  # unless a worker, newer than this client, knows it
+            self._commands.kinds = known_kinds(
+                *self._ask("HMGET", keys.published(self._commands.namespace), "kinds", "policies")
+            )
+            return make()
+
+    def _checked(self, given: object) -> list[Registration]:
+        """Return a registration, or none where it is one that cannot be stored, and only logged."""
+        try:
+            return [self._made(lambda: self._commands.checked(given))]
+        except ConfigError:
+            raise
+        except LapseError as error:
+            if isinstance(error, TooManyUses):
+                self._say_unsaid(error.unsaid)
+            if not self._log_errors:
+                raise
+            advice.lost(error, [{"call": "register_many", **(given if isinstance(given, Mapping) else {})}])
+            return []
+
+    def _carry(self, operation: Operation[Any]) -> list[Any]:
+        if operation.before and not all(self._run(operation.before)):
+            raise TooManyUses("it would use more than 20000 others")
+        return self._run(operation.calls, self._commands.news(operation))
+
+    def _run(self, calls: tuple[Call[Any], ...], news: Iterable[Call[Any]] = ()) -> list[Any]:
+        commands = [call.command() for call in calls]
+        if news:
+            commands.append(self._commands.telling(news))
+        replies = self._exchange(commands)
+        if news and not isinstance(replies.pop(), redis.ResponseError):
+            self._commands.told(news)
         missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
         if missing:
             again = [step for i in missing for step in (calls[i].load(), calls[i].command())]
-            for i, reply in zip(missing, self._run(again)[1::2], strict=True):
+            for i, reply in zip(missing, self._exchange(again)[1::2], strict=True):
                 replies[i] = reply
-        for reply in replies:
-            if isinstance(reply, redis.ResponseError):
-                raise translated(reply)
-        return [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
+        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _run(self, commands: list[bytes]) -> list[Any]:
-        deadline = time.monotonic() + self._timeout
-        connection = None
+    def _ask(self, *command: str) -> Any:  # noqa: ANN401 - a reply is what the command says
+        (reply,) = self._exchange([packed(*command)])
+        if isinstance(reply, redis.ResponseError):
+            raise translated(reply)
+        return reply
+
+    def _exchange(self, commands: list[bytes]) -> list[Any]:
         try:
-            connection = self._pool.get_connection()
-            connection.send_packed_command(commands, check_health=False)
-            replies = [self._reply(connection, deadline) for _ in commands]
+            replies = self._pool.exchange(commands)
         except (redis.RedisError, OSError) as error:
-            if connection:
-                connection.disconnect()
-            # Those that wait in the pool may be of no use either: each of them would fail a call of its own.
-            self._pool.disconnect(inuse_connections=False)
             raise translated(error) from None
-        else:
-            if demoted(replies):
-                connection.disconnect()
-                self._pool.disconnect(inuse_connections=False)
-            return replies
-        finally:
-            if connection:
-                self._pool.release(connection)
+        if demoted(replies):
+            self._pool.doubt()
+        return replies
 
-    def _reply(self, connection: Any, deadline: float) -> Any:  # noqa: ANN401 - a reply is what the script returns
-        left = deadline - time.monotonic()
-        # A read waits for the whole timeout. It is asked before only if connecting has used some of that up.
-        if left < self._timeout * MOST_OF and not connection.can_read(timeout=max(0.0, left)):
-            raise redis.TimeoutError(f"no reply within {self._timeout} s")
+    def _say_unsaid(self, calls: tuple[Call[Any], ...]) -> None:
         try:
-            return connection.read_response()
-        except redis.ResponseError as error:
-            return error
+            self._run(calls)
+        except LapseError as error:
+            advice.lost(error, [{"call": "unsaid uses", "of": call.key} for call in calls])
 
     def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
         if not answer.managed and advice.first(operation.describe()[0]):
-            published = self._run([packed("HGET", keys.published(self._commands.namespace), "policies")])[0]
-            advice.unmanaged(operation.describe()[0], names(published))
+            with suppress(LapseError):  # it is registered all the same
+                published = self._ask("HGET", keys.published(self._commands.namespace), "policies")
+                advice.unmanaged(operation.describe()[0], names(published))
         return answer

@@ -3,12 +3,13 @@
 import json
 import secrets
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lapse import durations, keys
 from lapse.errors import InvalidResource
+from lapse.kind_names import singular
 from lapse.model import Hold, Record, Resource, from_millis
 
 EARLIEST = 1420070400.0  # 2015-01-01: nothing lapse deletes is older
@@ -76,7 +77,11 @@ def _seconds(value: When, what: str) -> float:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise InvalidResource(f"{what} {value.isoformat()} has no time zone: use datetime.now(UTC)")
-        value = value.timestamp()
+        try:
+            seconds = value.timestamp()
+        except (OverflowError, ValueError):
+            raise InvalidResource(f"{what} {value.isoformat()} is not between 2015 and 9999") from None
+        value = seconds
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidResource(f"{what} {value!r} is no time: give seconds since 1970 or a datetime with a time zone")
     if not EARLIEST <= value <= LATEST:
@@ -84,20 +89,51 @@ def _seconds(value: When, what: str) -> float:
     return float(value)
 
 
-def edges(uses: Iterable[tuple[str, ...]], provider: str) -> list[Resource]:
-    """Return what a ``uses`` list names: (kind, id) at the same provider, or (provider, kind, id).
+def text(value: object, what: str, most: int | None = None) -> str:
+    """Return text that every reader of the registry can read again.
+
+    Raises:
+        InvalidResource: empty, longer than ``most`` characters, no text, or half of a character: what is cut in the
+            middle of an emoji has no bytes in UTF-8.
+
+    """
+    if not isinstance(value, str) or not value or (most and len(value) > most):
+        length = f"text of 1 to {most} characters" if most else "text"
+        raise InvalidResource(f"{what} {str(value)[:80]!a}: give {length}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidResource(
+            f"{what} {ascii(value)[:80]}: character {error.start} is half of one, no UTF-8; cut between characters"
+        ) from None
+    return value
+
+
+def edges(
+    uses: Iterable[tuple[str, ...]], provider: str, kind_of: Callable[[object], str] = singular
+) -> list[Resource]:
+    """Return what a ``uses`` list names, each once: (kind, id) at the same provider, or (provider, kind, id).
+
+    Args:
+        uses: What the application gave.
+        provider: Whose they are where an entry does not say.
+        kind_of: Returns the name of a kind.
 
     Raises:
         InvalidResource: an entry is neither, or names what cannot be stored.
 
     """
-    found = []
+    if isinstance(uses, str | bytes) or not isinstance(uses, Iterable):
+        raise InvalidResource(f"uses {ascii(uses)[:80]}: give a list of (kind, id)")
+    found: dict[Resource, None] = {}
     for use in uses:
-        if isinstance(use, str) or len(use) not in {2, 3}:
-            raise InvalidResource(f"uses entry {use!r}: give (kind, id), or (provider, kind, id) for another provider")
+        if not isinstance(use, list | tuple) or len(use) not in {2, 3}:
+            raise InvalidResource(
+                f"uses entry {ascii(use)[:80]}: give (kind, id), or (provider, kind, id) for another provider"
+            )
         owner, kind, id_ = (provider, *use) if len(use) == 2 else use  # noqa: PLR2004 - the two documented shapes
-        found.append(Resource(keys.name(owner, "provider"), keys.name(kind, "kind"), keys.identifier(id_)))
-    return found
+        found[Resource(keys.name(owner, "provider"), kind_of(kind), keys.identifier(id_))] = None
+    return list(found)
 
 
 def nonce() -> str:

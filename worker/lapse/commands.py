@@ -4,30 +4,53 @@ import getpass
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
 from lapse import advice, codec, keys
 from lapse.codec import When
-from lapse.errors import ConfigError, InvalidResource
+from lapse.errors import ConfigError, InvalidResource, NoEpoch, TooManyUses
+from lapse.facts import Registration, facts, replayable
+from lapse.kind_names import singular
 from lapse.model import Answer, Record, Registered, Resource, from_millis
-from lapse.scripts import Call, script
+from lapse.scripts import Call, packed, script
 
 T = TypeVar("T")
 
 BULK = 500
+USES_A_CALL = 1000
+USES_AN_ID = 20_000  # as in lua/register.lua
+MANY = 100
+"""With more uses than these in one call, an id's own are counted before anything is written: one more round trip."""
+TOLD_FOR = 3600.0
+"""Seconds after which a slot is named anew in ``<ns>:slots``: the registry may have been emptied since."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each call, in a third of the time
 class Operation(Generic[T]):
-    """One round trip: the calls, what their replies mean together, and what is lost if they fail."""
+    """One round trip: the calls, what their replies mean together, and what is lost if they fail.
+
+    Attributes:
+        calls: What is sent.
+        finish: Makes one answer of the parsed replies.
+        fallback: The answer where the registry could not be used and nothing is raised.
+        describe: What was asked for, as facts to log.
+        stores: True if it may be the first to write into its slots.
+        before: What is asked first, each True or False: whether its id may use as much as the calls say.
+        unsaid: Said instead of the calls where an id may not: to the kinds that it would have named.
+
+    """
 
     calls: tuple[Call[Any], ...]
     finish: Callable[[list[Any]], T]
     fallback: T
     describe: Callable[[], list[dict[str, object]]]
+    stores: bool = False
+    before: tuple[Call[bool], ...] = ()
+    unsaid: Callable[[], tuple[Call[Any], ...]] = tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +63,6 @@ class Bulk:
 
     def __add__(self, other: "Bulk") -> "Bulk":
         return Bulk(self.registered + other.registered, self.new + other.new, self.unmanaged + other.unmanaged)
-
-
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """One checked registration: where it goes and what the script is told."""
-
-    resource: Resource
-    policy: str
-    facts: dict[str, Any]
-    uses: tuple[Resource, ...]
 
 
 FAILED = Registered(due=None, governed_by="unavailable", new=False, managed=False)
@@ -71,6 +84,9 @@ class Commands:
     def __init__(self, namespace: str, provider: str | None) -> None:
         self.namespace = keys.name(namespace, "namespace")
         self._provider = provider
+        self._told: dict[str, float] = {}
+        self.kinds: frozenset[str] = frozenset()
+        """Kinds that workers published."""
 
     def provider(self, given: str | None) -> str:
         """Return the provider of a call: its own, the constructor's, or ``LAPSE_PROVIDER``.
@@ -86,7 +102,24 @@ class Commands:
 
     def resource(self, kind: str, id_: str, provider: str | None) -> Resource:
         """Return the resource a call names."""
-        return Resource(self.provider(provider), keys.name(kind, "kind"), keys.identifier(id_))
+        return Resource(self.provider(provider), singular(kind, self.kinds), keys.identifier(id_))
+
+    def news(self, operation: Operation[Any]) -> list[Call[Any]]:
+        """Return the calls that name slots of which this process has not said yet that it writes there."""
+        if not operation.stores:
+            return []
+        now = time.monotonic()
+        return [call for call in operation.calls if self._told.get(call.key, -TOLD_FOR) <= now - TOLD_FOR]
+
+    def telling(self, calls: Iterable[Call[Any]]) -> bytes:
+        """Return the command that names the slots of calls in ``<ns>:slots``."""
+        slots = {f"{call.args[0]}/{call.args[1]}" for call in calls}
+        return packed("SADD", keys.slots(self.namespace), *sorted(slots))
+
+    def told(self, calls: Iterable[Call[Any]]) -> None:
+        """Remember that the slots of calls were named."""
+        now = time.monotonic()
+        self._told.update({call.key: now for call in calls})
 
     def call(self, name: str, resource: Resource, *args: str | float, parse: Callable[[Any], T]) -> Call[T]:
         """Return a call of a script on the slot of a resource."""
@@ -105,14 +138,11 @@ class Commands:
 
         """
         resource = self.resource(kind, id, given.pop("provider", None))
-        uses = tuple(codec.edges(given.pop("uses", None) or (), resource.provider))
-        if resource in uses:  # the use is refused, never the registration: the id would be lost
-            advice.itself(resource.kind, resource.id)
-            uses = tuple(use for use in uses if use != resource)
-        facts = _facts(given)
+        uses = self._uses(resource, given.pop("uses", None))
+        said = facts(given)
         if uses:
-            facts["uses"] = [codec.edge_text(use) for use in uses]
-        return Registration(resource, keys.name(policy, "policy"), facts, uses)
+            said["uses"] = [codec.edge_text(use) for use in uses]
+        return Registration(resource, keys.name(policy, "policy"), said, uses)
 
     def register(self, registration: Registration) -> Operation[Registered]:
         """Return the round trip that registers one resource.
@@ -120,13 +150,39 @@ class Commands:
         Its edges go first, so that a target is never unprotected, and last, so that whoever removes those of an
         earlier life just now never has the last word (``release.py``).
         """
+        if not registration.uses:  # most of them
+            return Operation(
+                (self._register([registration]),),
+                lambda replies: _registered(replies[0]),
+                FAILED,
+                lambda: [replayable(registration)],
+                stores=True,
+            )
         refers = self._refer([registration])
         return Operation(
             (*refers, self._register([registration]), *refers),
             lambda replies: _registered(replies[len(refers)]),
             FAILED,
-            lambda: [_replayable(registration)],
+            lambda: [replayable(registration)],
+            stores=True,
+            before=self._counted([registration]),
+            unsaid=lambda: self.unsaid([registration]),
         )
+
+    def checked(self, given: object) -> Registration:
+        """Return one of ``register_many``'s registrations: a mapping of ``register``'s own parameters.
+
+        Raises:
+            ConfigError: no provider.
+            InvalidResource: anything in it cannot be stored.
+
+        """
+        if not isinstance(given, Mapping):
+            raise InvalidResource(f"registration {ascii(given)[:80]}: give a mapping of register's parameters")
+        missing = [name for name in ("kind", "id", "policy") if name not in given]
+        if missing or not all(isinstance(name, str) for name in given):
+            raise InvalidResource(f"registration {ascii(dict(given))[:80]}: it has no {', '.join(missing) or 'names'}")
+        return self.registration(**given)
 
     def register_many(self, registrations: Iterable[Registration]) -> Operation[Bulk]:
         """Return the round trip that registers up to BULK resources."""
@@ -140,7 +196,15 @@ class Commands:
         def finish(replies: list[Any]) -> Bulk:
             return sum((_bulk(reply) for reply in replies[len(refers) :][: len(slots)]), Bulk())
 
-        return Operation(tuple(calls), finish, Bulk(), lambda: [_replayable(one) for one in chosen])
+        return Operation(
+            tuple(calls),
+            finish,
+            Bulk(),
+            lambda: [replayable(one) for one in chosen],
+            stores=True,
+            before=self._counted(chosen),
+            unsaid=lambda: self.unsaid(chosen),
+        )
 
     def touch(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that moves last activity to now."""
@@ -148,31 +212,35 @@ class Commands:
 
     def hold(self, resource: Resource, reason: str, by: str | None, until: When | None) -> Operation[Answer]:
         """Return the round trip that stores a hold."""
-        if not reason or not reason.strip():
+        if not codec.text(reason or " ", "reason").strip():
             raise InvalidResource(f"hold of {resource.id}: say why (reason=)")
         end = None if until is None else codec.moment(until, "until")
-        stored = {"reason": reason, "actor": by or actor(), "since": codec.now_millis()}
+        stored = {"reason": reason, "actor": _actor(by), "since": codec.now_millis()}
         if end:
             stored["until"] = end
-        return self._answer(
-            "hold",
-            resource,
-            codec.dump(stored),
-            end or "",
-            reason=reason,
-            actor=stored["actor"],
-            until=end and end / 1000,
+        return replace(
+            self._answer(
+                "hold",
+                resource,
+                codec.dump(stored),
+                end or "",
+                reason=reason,
+                actor=stored["actor"],
+                until=end and end / 1000,
+            ),
+            stores=True,
         )
 
     def unhold(self, resource: Resource, by: str | None) -> Operation[Answer]:
         """Return the round trip that removes a hold."""
-        return self._answer("unhold", resource, codec.dump(by or actor()))
+        return self._answer("unhold", resource, codec.dump(_actor(by)))
 
     def forget(self, resource: Resource, *, release: bool = False) -> Operation[Answer]:
         """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
         more = ("release",) if release else ()
         call = self.call("forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
-        return Operation((call,), _only, Answer.FAILED, _described("forget", resource, {"release": release or None}))
+        described = _described("forget", resource, {"release": release or None})
+        return Operation((call,), _only, Answer.FAILED, described, stores=True)
 
     def expire(self, resource: Resource, at: When | None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""
@@ -184,16 +252,45 @@ class Commands:
         call = self.call("get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
         return Operation((call,), _only, None, _described("get", resource, {}))
 
+    def unsaid(self, registrations: Iterable[Registration]) -> tuple[Call[Any], ...]:
+        """Return what says to the kinds used that not all uses are known: orphans of theirs are collected no more."""
+        used: dict[tuple[str, str], Resource] = {}
+        for one in registrations:
+            used.update({(use.provider, use.kind): one.resource for use in one.uses})
+        return tuple(self.on_slot("unsaid", *slot, codec.edge_text(source), parse=int) for slot, source in used.items())
+
+    def _uses(self, resource: Resource, given: Any) -> tuple[Resource, ...]:  # noqa: ANN401 - as register takes it
+        if not given:
+            return ()
+        uses = tuple(codec.edges(given, resource.provider, lambda kind: singular(kind, self.kinds)))
+        if resource in uses:  # the use is refused, never the registration: the id would be lost
+            advice.itself(resource.kind, resource.id)
+            uses = tuple(use for use in uses if use != resource)
+        if len(uses) > USES_A_CALL:
+            registration = Registration(resource, "", {}, uses)
+            raise TooManyUses(
+                f"{resource.id} uses {len(uses)} others: at most {USES_A_CALL} a call, so give them in several",
+                self.unsaid([registration]),
+            )
+        return uses
+
+    def _counted(self, registrations: Iterable[Registration]) -> tuple[Call[bool], ...]:
+        return tuple(
+            self.call("count_uses", one.resource, codec.dump(one.facts["uses"]), parse=bool)
+            for one in registrations
+            if len(one.uses) > MANY
+        )
+
     def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
         call = self.call(name, resource, *args, parse=lambda reply: Answer(_text(reply)))
         return Operation((call,), _only, Answer.FAILED, _described(name, resource, said))
 
-    def _register(self, group: list[Registration]) -> Call[list[Any]]:
+    def _register(self, group: list[Registration]) -> Call[Any]:
         resource = group[0].resource
         triples: list[str | float] = []
         for one in group:
             triples += (one.resource.id, one.policy, codec.dump(one.facts) if one.facts else "")
-        return self.on_slot("register", resource.provider, resource.kind, *triples, parse=list)
+        return self.on_slot("register", resource.provider, resource.kind, *triples, parse=_as_it_is)
 
     def _refer(self, registrations: list[Registration]) -> list[Call[Any]]:
         calls: list[Call[Any]] = []
@@ -206,52 +303,8 @@ class Commands:
         return calls
 
 
-def _facts(given: Mapping[str, Any]) -> dict[str, Any]:
-    facts: dict[str, Any] = {}
-    readers: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
-        "created_at": ("created", codec.past),
-        "last_active_at": ("active", codec.past),
-        "expires_at": ("at", codec.moment),
-        "expires_in": ("within", codec.span),
-        "subject": ("subject", _short_text),
-        "labels": ("labels", _labels),
-    }
-    for name, value in given.items():
-        if name not in readers:
-            raise InvalidResource(f"register takes no {name!r}: it takes provider, uses, {', '.join(readers)}")
-        if value is not None:
-            field, read = readers[name]
-            facts[field] = read(value, name)
-    if "at" in facts and "within" in facts:
-        raise InvalidResource("expires_in and expires_at: give one of them")
-    if facts.get("active", facts.get("created", 0)) < facts.get("created", 0):
-        raise InvalidResource("last_active_at lies before created_at")
-    return facts
-
-
-def _short_text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 512:  # noqa: PLR2004 - the providers' own limit for a metadata value
-        raise InvalidResource(f"{what} {str(value)[:80]!r}: give text of 1 to 512 characters")
-    return value
-
-
-def _labels(value: object, what: str) -> dict[str, str]:
-    if not isinstance(value, Mapping) or len(value) > 16:  # noqa: PLR2004 - as many as a provider's metadata
-        raise InvalidResource(f"{what}: give at most 16 pairs of text")
-    return {_short_text(key, f"{what} key"): _short_text(text, f"{what} value") for key, text in value.items()}
-
-
-def _replayable(registration: Registration) -> dict[str, object]:
-    facts, resource = registration.facts, registration.resource
-    seconds = {"created_at": "created", "last_active_at": "active", "expires_at": "at", "expires_in": "within"}
-    shown: dict[str, object] = {
-        "provider": resource.provider, "kind": resource.kind, "id": resource.id, "policy": registration.policy,
-    }  # fmt: skip
-    shown |= {name: facts[field] / 1000 for name, field in seconds.items() if field in facts}
-    shown |= {name: facts[name] for name in ("subject", "labels") if name in facts}
-    if registration.uses:
-        shown["uses"] = [[use.provider, use.kind, use.id] for use in registration.uses]
-    return shown
+def _actor(by: str | None) -> str:
+    return codec.text(by, "actor") if by else actor()
 
 
 def _described(name: str, resource: Resource, said: Mapping[str, object]) -> Callable[[], list[dict[str, object]]]:
@@ -263,20 +316,44 @@ def _only(replies: list[Any]) -> Any:  # noqa: ANN401 - the one call's own type
     return replies[0]
 
 
+def _as_it_is(reply: Any) -> Any:  # noqa: ANN401 - as above
+    return reply
+
+
 def _text(reply: bytes | str) -> str:
     return reply.decode() if isinstance(reply, bytes) else reply
 
 
-def _registered(reply: list[Any]) -> Registered:
-    due, by, new, managed = reply
-    return Registered(from_millis(due) if due >= 0 else None, _text(by), new == 1, managed == 1)
+def _registered(reply: bytes | str) -> Registered:
+    due, by, new, managed = _text(reply).split()
+    return Registered(from_millis(int(due)) if due != "-1" else None, by, new == "1", managed == "1")
 
 
-def _bulk(reply: list[Any]) -> Bulk:
-    if len(reply) == 4:  # noqa: PLR2004 - the answer to a single registration
-        return Bulk(1, reply[2], 1 - reply[3])
+def _bulk(reply: list[int] | bytes | str) -> Bulk:
+    if not isinstance(reply, list):  # the answer to a single registration
+        one = _registered(reply)
+        return Bulk(1, int(one.new), int(not one.managed))
     registered, new, managed = reply
     return Bulk(registered, new, registered - managed)
+
+
+def known_kinds(kinds: object, policies: object) -> frozenset[str]:
+    """Return the kinds that workers published: those that they know, and those of their policies."""
+    return frozenset([*names(kinds), *(name.split("/")[1] for name in names(policies))])
+
+
+def stamped(namespace: str, policy: str, epoch: bytes | None) -> dict[str, str]:
+    """Return the metadata that marks one object as a registry's.
+
+    Raises:
+        InvalidResource: no name of a policy.
+        NoEpoch: no worker has opened this registry yet.
+
+    """
+    name = keys.name(policy, "policy")
+    if epoch is None:
+        raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
+    return {"lapse": f"{namespace}/{_text(epoch)}/{name}/{codec.nonce()}"}
 
 
 def names(reply: object) -> list[str]:

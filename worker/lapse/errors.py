@@ -2,12 +2,16 @@
 
 LapseError
 ├── ConfigError         the policy file, the environment or a constructor argument is wrong
-├── InvalidResource     a provider, kind, id, policy or time that cannot be stored
+├── InvalidResource     a provider, kind, id, policy, text or time that cannot be stored
+│   ├── UnknownKind           a kind that neither this client nor a worker knows
+│   └── TooManyUses           more uses than a call, or an id, may have
 ├── RegistryError       the registry cannot be used
 │   ├── RegistryUnavailable   Redis did not answer within the time allowed
 │   └── RegistryRefused       Redis answered, and refused to write
 └── NoEpoch             the registry has not been opened by a worker yet
 """
+
+from typing import Any
 
 
 class LapseError(Exception):
@@ -19,7 +23,22 @@ class ConfigError(LapseError):
 
 
 class InvalidResource(LapseError, ValueError):  # noqa: N818 - reads as what it is about, as ValueError does
-    """A provider, kind, id, policy or time that cannot be stored; nothing was written."""
+    """A provider, kind, id, policy, text or time that cannot be stored; nothing was written."""
+
+
+class UnknownKind(InvalidResource):
+    """A kind that neither this client nor a worker knows: under it a hold would protect nothing."""
+
+
+class TooManyUses(InvalidResource):
+    """More uses than one call, or one id, may have. Orphans of the kinds that it names are collected no more.
+
+    ``unsaid``: what tells these kinds so.
+    """
+
+    def __init__(self, text: str, unsaid: tuple[Any, ...] = ()) -> None:
+        super().__init__(text)
+        self.unsaid = unsaid
 
 
 class RegistryError(LapseError):

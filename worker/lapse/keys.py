@@ -6,6 +6,7 @@ suffixes here and those in ``lua/*.lua`` are compared by ``tests/unit/test_keys.
 """
 
 import re
+from functools import lru_cache
 
 from lapse.errors import InvalidResource
 
@@ -48,6 +49,7 @@ DELETED = "deleted"  # sorted set: ids whose deletion was confirmed: when, and u
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
 PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
+UNLISTED = "unlisted"  # hash: a forgotten id that a complete listing did not show -> when it was forgotten
 COUNTERS = "counters"  # hash: every counter of the slot
 MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
@@ -64,9 +66,14 @@ MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list 
 SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH, SETTLING,
-    BLOCKED, MEMBERS, SEEN,
+    FORGOTTEN, UNLISTED, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH,
+    SETTLING, BLOCKED, MEMBERS, SEEN,
 )  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _is_name(text: str) -> bool:
+    return NAME.fullmatch(text) is not None
 
 
 def name(value: object, what: str) -> str:
@@ -76,7 +83,7 @@ def name(value: object, what: str) -> str:
         InvalidResource: not 1 to 64 characters of ``[A-Za-z0-9_.-]`` that begin with a letter or digit.
 
     """
-    if isinstance(value, str) and NAME.fullmatch(value):
+    if isinstance(value, str) and _is_name(value):
         return value
     raise InvalidResource(
         f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit"
@@ -120,6 +127,11 @@ def epoch(namespace: str) -> str:
 def nonces(namespace: str) -> str:
     """Return the hash of the nonces in stamps: each -> the first object seen with it, "provider|kind|id"."""
     return f"{namespace}:nonces"
+
+
+def slots(namespace: str) -> str:
+    """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
+    return f"{namespace}:slots"
 
 
 def control(namespace: str) -> str:

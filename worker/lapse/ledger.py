@@ -353,9 +353,9 @@ class Ledger:
         """Return a call of a script on a partition."""
         return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
 
-    def on_slot(self, name: str, provider: str, kind: str, *args: str | float) -> Call[str]:
-        """Return a call of a script on a slot that answers with text."""
-        return self.commands.on_slot(name, provider, kind, *args, parse=_text)
+    def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any = None) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+        """Return a call of a script on a slot, which answers with text unless ``parse`` says otherwise."""
+        return self.commands.on_slot(name, provider, kind, *args, parse=parse or _text)
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)

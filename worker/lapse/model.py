@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 HOLDS_MARKER = "."
-"""The field of a slot's holds that counts them and is none: it can be no id."""
+FORGOTTEN_MARKER = "."
+EDGES_MARKER = "~"
+"""What counts a slot's holds, forgotten ids and edges among them, and is none (``lua/protection.inc.lua``)."""
 
 PURGED = "(purge)"
 """Where a policy's name stands for what is registered: objects that only a purge deletes. No policy is called so."""

@@ -15,6 +15,7 @@ from lapse.belonging import COPIED, Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.elders import Elders
+from lapse.forgotten import Unlisted
 from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.memory import OLDER
@@ -24,6 +25,7 @@ from lapse.recovery import by_listing, lift
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
+from lapse.unsaid import halted
 from lapse.widening import Widening
 
 T = TypeVar("T")
@@ -54,6 +56,9 @@ async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = No
 
 
 async def _collect(search: "Search", crew: Crew) -> None:
+    if why := await halted(search.run.means, search.run.rule.partition):
+        search.run.ends("halted", why)
+        return
     listing = await search.listing()
     if listing is None:
         return
@@ -117,12 +122,14 @@ class Search:
         self._vetting: asyncio.Task[None] | None = None
         nonces = Nonces(run.means.ledger.carrier, run.means.ledger.namespace)
         self._copies = Copies(nonces, self._partition.provider, self._partition.kind, judge.copies)
+        self._unlisted = Unlisted(run.means.ledger, self._partition)
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
         means, shrinkage = self.run.means, Shrinkage(self.run.means, self._partition)
         # Age counts up to here: what is created while pages are read is young.
         self._found = Findings(await means.control.now())
+        await self._unlisted.begin(self._found.now)
         listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
         await self._vetted()
         if listing.strange:
@@ -166,6 +173,7 @@ class Search:
                     ripe[id_] = Ripe(int(first), crashed == 1)
         await elders.tell(waiting)
         await self._forget_others(int(number))
+        await self._unlisted.end()
         await self.run.means.ledger.note(
             self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
             ripens=codec.dump([round(at) for at in found.ripens]), undecided="",
@@ -214,6 +222,7 @@ class Search:
         """Keep of a page only what the registry may have to count."""
         found, left = self._found, dict[str, Listed]()
         await self._copies.page((item, nonce) for item in page if (nonce := self._judge.nonce(item)))
+        await self._unlisted.see([item.id for item in page])
         for item in page:
             why = self._judge.spared(item, found.now)
             if why is None:

@@ -44,6 +44,7 @@ GUARDS = (
     "sunset",
     "no_touches",
     "no_uses",
+    "uses_exceeded",
     "orphan_share",
     "listing_shrunk",
     "config_divergence",
@@ -59,7 +60,7 @@ GUARDS = (
     "clock_jumped",
     "registry_unfit",
 )
-ORPHAN_GUARDS = ("no_uses", "orphan_share", "listing_shrunk", "older_than_registry")
+ORPHAN_GUARDS = ("no_uses", "uses_exceeded", "orphan_share", "listing_shrunk", "older_than_registry")
 """Guards that only an orphan rule meets."""
 
 SHARED_GUARDS = (

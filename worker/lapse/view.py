@@ -33,6 +33,7 @@ _SCORES = {"f": keys.FRESH, "a": keys.ACTIVE, "c": keys.CREATED, "e": keys.EXPLI
 LOOKED_AT = 50  # ids at either end of what is backed off or claimed: the longest tried are the last of it
 RAMP_STEPS = 2  # as in lua/budget.inc.lua
 NEVER = float("-inf")
+MOST_TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +179,14 @@ class View:
     def known_slots(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[tuple[str, str]]:
         """Return every (provider, kind) that may hold something.
 
-        Those of the rules, those that workers have ever known, and every kind of the accounts: an application may use
-        any of them.
+        Those of the rules, those that workers have ever known, every kind of the accounts, and what applications said
+        that they write to: a provider that no worker knows is one of those.
         """
         published: Any = self._client.hget(keys.published(self._namespace), "slots")
+        told: Any = self._client.smembers(keys.slots(self._namespace))
         every = {(name, kind) for name, account in accounts.items() for kind in KINDS.get(account.type, {})}
         every |= {(rule.partition.provider, rule.partition.kind) for rule in rules}
+        every |= {(provider, kind) for provider, kind in (name.split("/") for name in sorted(told)[:MOST_TOLD])}
         return sorted(every | {(provider, kind) for provider, kind in json.loads(published or "[]")})
 
     def _surroundings(

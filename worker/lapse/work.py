@@ -18,10 +18,13 @@ from lapse.audit import Mover, open_sink
 from lapse.control import Control
 from lapse.errors import ConfigError, RegistryError
 from lapse.flow import Flow
+from lapse.forgotten import end_unlistable
 from lapse.host import Host
+from lapse.kinds import KINDS
 from lapse.ledger import Ledger
 from lapse.means import Means, named
 from lapse.memory import EVERYWHERE, UNFIT, Trouble
+from lapse.misnamed import Misnamed
 from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.outbox import Outbox, folder_of
@@ -35,6 +38,8 @@ from lapse.sweep import sweep
 from lapse.watch import Watch
 
 REGISTRY_TIMEOUT = 5.0
+TOLD = 1000  # slots that applications said they write to: a provider's name is no data
+BESIDES = 8  # connections for what goes on beside the deletions
 STEP_ASIDE = 1.0  # seconds
 FACTS_LAST = 30.0  # seconds; what preflight saw of the server
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
@@ -61,7 +66,7 @@ class Work:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._namespace = host.config.registry.namespace
-        self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT)
+        self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT, most=_connections(host.config))
         self._control = Control(self._carrier, self._namespace)
         self._watch = Watch(self._carrier, self._namespace, known=host.known, witness=host.witness)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -138,6 +143,9 @@ class Work:
         now = await self._control.now()
         over = now - round(config.sweep.tombstones * 1000)
         known = now - round(config.sweep.deleted_tombstones * 1000)
+        if not trouble:
+            providers = {*config.accounts, *(provider for provider, _ in slots)}
+            await Misnamed(self._carrier, self._namespace).run(providers, until)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:
                 return
@@ -145,6 +153,8 @@ class Work:
             if trouble or await self._astray(provider, kind):
                 continue  # a wrong clock must not end what "already gone" can be brought back by
             await ledger.end_tombstones(provider, kind, over, known)
+            if not _listable(config, provider, kind):
+                await end_unlistable(ledger, provider, kind, over)
             await ledger.release_edges(provider, kind)
 
     async def aclose(self) -> None:
@@ -158,6 +168,7 @@ class Work:
     def _current(self) -> Config:
         config = self._host.current()
         self._watch.partitions = [rule.partition for rule in config.rules]
+        self._carrier.allow(_connections(config))
         return config
 
     async def _permitted(self, config: Config) -> bool:
@@ -259,7 +270,12 @@ class Work:
         """Publish that a tick arrived and what this worker knows; return every (provider, kind) that was ever known."""
         slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
         before = json.loads((await self._control.published()).get("slots", "[]"))
+        (told,) = await self._carrier.run([("SMEMBERS", keys.slots(self._namespace))])
+        slots |= {
+            (provider, kind) for provider, _, kind in (name.decode().partition("/") for name in sorted(told)[:TOLD])
+        }
         known = sorted(slots | {(provider, kind) for provider, kind in before})
+        kinds = {kind for kinds in KINDS.values() for kind in kinds}
         about = {"hash": config.hash, "path": str(config.path), "ok": self._host.file.ok, "worker": self._worker}
         await self._control.publish(
             {
@@ -267,6 +283,7 @@ class Work:
                 "providers": json.dumps(sorted(config.accounts)),
                 "policies": json.dumps([str(rule.partition) for rule in config.rules]),
                 "slots": json.dumps(known),
+                "kinds": json.dumps(sorted(kinds)),
                 **({} if sent is None else {"tick": sent}),
             }
         )
@@ -282,6 +299,18 @@ def outbox_of(host: Host) -> Outbox | None:
     """Return this process' outbox, None where nothing says in which folder."""
     folder = folder_of(host.config.sweep.outbox, host.environ)
     return Outbox(folder) if folder else None
+
+
+def _connections(config: Config) -> int:
+    """Return how many connections to the registry a process needs: one for each deletion in flight, and some more."""
+    return max((account.concurrency for account in config.accounts.values()), default=0) + BESIDES
+
+
+def _listable(config: Config, provider: str, kind: str) -> bool:
+    """Return True unless it is known that no list shows this kind."""
+    account = config.accounts.get(provider)
+    known = KINDS[account.type].get(kind) if account else None
+    return known is None or known.listable
 
 
 def _goes_on(rule: Rule, report: Report, seconds: float) -> bool:

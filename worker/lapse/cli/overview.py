@@ -179,6 +179,7 @@ def _remarks(
     ):
         if slot.shut:
             yield from _shut(slot, slot.shut, now)
+    yield from _elsewhere(session)
 
 
 def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tuple[str, str]]:
@@ -186,6 +187,15 @@ def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tupl
     name, tried = f"{slot.provider}/{slot.kind}", wording.distance((until - now) / 1000)
     yield f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {tried}.", output.BAD
     yield f"  lapse resume --provider {slot.provider}", output.STRONG
+
+
+def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
+    """Say what is held of providers that the file does not have: misspelt, perhaps, and then it protects nothing."""
+    strange = [slot for slot in session.view.known_slots((), {}) if slot[0] not in session.config.accounts]
+    for slot in session.view.slots(strange):
+        if slot.held:
+            at = f"{slot.provider}/{slot.kind}"
+            yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
 
 
 def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from lapse import __version__
 from lapse.cli import output
 from lapse.cli.codes import Code, code_of
-from lapse.client import translated
+from lapse.connection import translated
 from lapse.errors import LapseError, RegistryUnavailable
 from lapse.log import redact
 

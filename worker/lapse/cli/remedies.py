@@ -12,6 +12,7 @@ from lapse.cli import wording
 from lapse.control import Halt
 from lapse.memory import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
 from lapse.model import from_millis
+from lapse.unsaid import REASON as UNSAID
 
 EVERYTHING = "*"
 CONFIRM = "--confirm=PROVIDER"
@@ -186,6 +187,16 @@ REMEDIES = {
     "no_uses": Remedy(
         "lapse doctor",
         (f"Let the application pass uses= where it registers: {BY_ITSELF} once its cause has ended.",),
+    ),
+    UNSAID: Remedy(
+        "lapse orphans --policy {policy}",
+        (
+            (
+                "Let the application say all that the named id uses, in several calls or for several ids: nothing"
+                " listed is deleted meanwhile."
+            ),
+        ),
+        "what the application could not say that it uses counts as unused",
     ),
     UNFIT: Remedy(
         "lapse doctor", (f"Give this Redis persistence and no eviction: {BY_ITSELF} once its cause has ended.",)

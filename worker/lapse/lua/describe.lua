@@ -1,4 +1,5 @@
 -- @include edges
+-- @include holds
 -- What a purge says of listed ids before somebody confirms it. Changes nothing. ARGV[3]: JSON {id: what its stamp says}.
 -- Returns JSON {foreign: [ids that are not provably ours], held: {id: why}}.
 
@@ -8,7 +9,7 @@ for id, stamp in pairs(cjson.decode(ARGV[3])) do
   if not known or stamp == 'other_namespace' or redis.call('ZSCORE', key('forgotten'), id) then
     found.foreign[#found.foreign + 1] = id
   end
-  local hold = redis.call('HGET', key('holds'), id)
-  if hold then found.held[id] = cjson.decode(hold).reason end
+  local hold = hold_of(id)
+  if hold then found.held[id] = hold.reason end
 end
 return cjson.encode(found)

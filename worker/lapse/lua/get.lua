@@ -1,15 +1,16 @@
 -- @include due
+-- @include holds
 -- All that the slot knows of one id. ARGV[3]: id. Reads only.
 -- Returns JSON: record, due, by, hold, facts, edges (at most 100), tombstone, digest.
 
 local id = ARGV[3]
 local record = locate(id)
-local hold = redis.call('HGET', key('holds'), id)
+local hold = hold_of(id)
 local facts = redis.call('HGET', key('facts'), id)
 local seen = { now = now, id = id, record = record }
 if record then seen.due, seen.by = due_of(record, rules_of(record.p)) end
 if record then seen.digest = rules_of(record.p).digest or nil end
-if hold then seen.hold = cjson.decode(hold) end
+if hold then seen.hold = hold end
 if facts then seen.facts = cjson.decode(facts) end
 seen.tombstone = tonumber(redis.call('ZSCORE', key('tombstones'), id) or nil)
 local edges = redis.call('ZRANGEBYLEX', key('edges'), '[' .. id .. '|', '(' .. id .. '}', 'LIMIT', 0, 100)

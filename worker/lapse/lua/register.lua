@@ -1,7 +1,8 @@
+-- @include plain
 -- @include due
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
--- Returns of a single one: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
+-- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
 -- of several: how many, how many new, how many managed.
 
 local policies = redis.call('SMEMBERS', key('policies'))
@@ -63,21 +64,45 @@ local function use_again(id, uses)
   if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
 end
 
-local function remember(id, facts)
-  if not (facts.uses or facts.subject or facts.labels) then return end
+-- Adds edges that are not named yet to a list, in the time of one look each.
+local function add(uses, edges)
+  local named = {}
+  for _, edge in ipairs(uses) do named[edge] = true end
+  for _, edge in ipairs(edges) do
+    if not named[edge] then
+      named[edge] = true
+      uses[#uses + 1] = edge
+    end
+  end
+  return uses
+end
+
+-- Returns an id's facts with those given, or nil where there is nothing to store.
+local function merged(id, facts)
+  if not (facts.uses or facts.subject or facts.labels) then return nil end
   local stored = redis.call('HGET', key('facts'), id)
   local kept = stored and cjson.decode(stored) or {}
   kept.subject = facts.subject or kept.subject
   kept.labels = facts.labels or kept.labels
-  if facts.uses then
-    use_again(id, facts.uses)
-    kept.uses = kept.uses or {}
-    for _, edge in ipairs(facts.uses) do
-      local known = false
-      for _, other in ipairs(kept.uses) do known = known or other == edge end
-      if not known then kept.uses[#kept.uses + 1] = edge end
-    end
+  if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
+  return kept
+end
+
+-- Hands the edges that were written for a registration that is refused to whoever removes them in their slots.
+local function take_back(id, edges)
+  local stored = redis.call('HGET', key('facts'), id)
+  local named, waiting = {}, redis.call('HGET', key('released'), id)
+  for _, edge in ipairs(stored and cjson.decode(stored).uses or {}) do named[edge] = true end
+  local left = {}
+  for _, edge in ipairs(edges) do
+    if not named[edge] then left[#left + 1] = edge end
   end
+  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(add(waiting and cjson.decode(waiting) or {}, left))) end
+end
+
+local function remember(id, facts, kept)
+  if not kept then return end
+  if facts.uses then use_again(id, facts.uses) end
   redis.call('HSET', key('facts'), id, cjson.encode(kept))
 end
 
@@ -97,7 +122,7 @@ local function track(id, policy, facts)
     return record
   end
   if redis.call('ZREM', key('tombstones'), id) == 1 then redis.call('HDEL', key('graves'), id) end
-  redis.call('ZREM', key('forgotten'), id)
+  if redis.call('ZREM', key('forgotten'), id) == 1 then redis.call('HDEL', key('unlisted'), id) end
   if redis.call('HEXISTS', key('holds'), id) == 1 then
     record.r = 'held'
     set_aside(id, record, 'parked', now)
@@ -123,6 +148,11 @@ local last
 for i = 3, #ARGV, 3 do
   local id, policy = ARGV[i], ARGV[i + 1]
   local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
+  local kept = merged(id, facts)
+  if kept and facts.uses and #kept.uses > 20000 then
+    take_back(id, facts.uses)
+    return redis.error_reply('LAPSE-USES ' .. id .. ' would use more than 20000 others')
+  end
   local refused = know(policy)
   if refused then return refused end
   if known(id) then
@@ -133,7 +163,7 @@ for i = 3, #ARGV, 3 do
     last = track(id, policy, facts)
     fresh = fresh + 1
   end
-  remember(id, facts)
+  remember(id, facts, kept)
   if rules_of(policy).digest then managed = managed + 1 end
 end
 
@@ -141,4 +171,4 @@ if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
 local due, by = due_of(last, rules_of(last.p))
 if last.r == 'held' then due, by = nil, 'hold' end
 if last.s == 'claimed' then by = 'claimed' end
-return { due or -1, by, fresh, managed }
+return string.format('%.0f %s %d %d', due or -1, by, fresh, managed)

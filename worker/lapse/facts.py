@@ -1,0 +1,78 @@
+"""What a registration says beyond its names: checked, as it is stored, and as it can be replayed. No I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lapse import codec
+from lapse.errors import InvalidResource
+from lapse.model import Resource
+
+
+@dataclass(slots=True)
+class Registration:
+    """One checked registration: where it goes and what the script is told."""
+
+    resource: Resource
+    policy: str
+    facts: dict[str, Any]
+    uses: tuple[Resource, ...]
+
+
+def facts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a registration says beyond its names, as the script stores it.
+
+    Raises:
+        InvalidResource: there is no such fact, or it cannot be stored.
+
+    """
+    read: dict[str, Any] = {}
+    if given == _NOTHING:  # most of them
+        return read
+    for name, value in given.items():
+        if name not in _READERS:
+            raise InvalidResource(f"register takes no {name!r}: it takes provider, uses, {', '.join(_READERS)}")
+        if value is not None:
+            field, reader = _READERS[name]
+            read[field] = reader(value, name)
+    if "at" in read and "within" in read:
+        raise InvalidResource("expires_in and expires_at: give one of them")
+    if read.get("active", read.get("created", 0)) < read.get("created", 0):
+        raise InvalidResource("last_active_at lies before created_at")
+    return read
+
+
+def _short_text(value: object, what: str) -> str:
+    return codec.text(value, what, 512)  # the providers' own limit for a metadata value
+
+
+def _labels(value: object, what: str) -> dict[str, str]:
+    if not isinstance(value, Mapping) or len(value) > 16:  # noqa: PLR2004 - as many as a provider's metadata
+        raise InvalidResource(f"{what}: give at most 16 pairs of text")
+    return {_short_text(key, f"{what} key"): _short_text(text, f"{what} value") for key, text in value.items()}
+
+
+_READERS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+    "created_at": ("created", codec.past),
+    "last_active_at": ("active", codec.past),
+    "expires_at": ("at", codec.moment),
+    "expires_in": ("within", codec.span),
+    "subject": ("subject", _short_text),
+    "labels": ("labels", _labels),
+}
+"""Parameter of register -> the field that stores it, and what reads it."""
+_NOTHING = dict.fromkeys(_READERS)
+
+
+def replayable(registration: Registration) -> dict[str, object]:
+    """Return a registration as ``register`` takes it, in types that JSON knows."""
+    facts, resource = registration.facts, registration.resource
+    seconds = {"created_at": "created", "last_active_at": "active", "expires_at": "at", "expires_in": "within"}
+    shown: dict[str, object] = {
+        "provider": resource.provider, "kind": resource.kind, "id": resource.id, "policy": registration.policy,
+    }  # fmt: skip
+    shown |= {name: facts[field] / 1000 for name, field in seconds.items() if field in facts}
+    shown |= {name: facts[name] for name in ("subject", "labels") if name in facts}
+    if registration.uses:
+        shown["uses"] = [[use.provider, use.kind, use.id] for use in registration.uses]
+    return shown

@@ -1,0 +1,38 @@
+"""Uses that an application could not say: until an operator knows, nothing of the kinds that they name is an orphan."""
+
+import structlog
+
+from lapse import keys
+from lapse.means import Means, named
+from lapse.model import Partition
+
+REASON = "uses_exceeded"
+
+log = structlog.get_logger("lapse")
+
+
+async def halted(means: Means, partition: Partition) -> str | None:
+    """Halt an orphan rule if an application could not say all that it uses since it was last resumed; return why.
+
+    The client noted that where it could not (``lua/unsaid.lua``). A rule remembers the note that it halted for:
+    resumed, it goes on until there is another one.
+    """
+    ledger = means.ledger
+    slot = keys.slot(ledger.namespace, partition.provider, partition.kind)
+    rules = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+    noted, seen = await ledger.carrier.run([("HGET", slot + keys.MARKS, "unsaid"), ("HGET", rules, "unsaid_seen")])
+    if not noted or noted == seen:
+        return None
+    detail = _detail(noted.decode(), partition)
+    if await means.control.halt(partition, REASON, detail):
+        log.error("guard.tripped", guard=REASON, detail=detail, **named(partition))
+    await ledger.note(partition, unsaid_seen=noted.decode())
+    return detail
+
+
+def _detail(noted: str, partition: Partition) -> str:
+    source = noted.partition(" ")[2].split("|")[-1]
+    return (
+        f"the application could not say all that {source} uses (1,000 a call, 20,000 an id): what is listed of"
+        f" {partition.kind} may be in use unseen"
+    )

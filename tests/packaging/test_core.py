@@ -13,6 +13,8 @@ import pytest
 
 from distributions import Built, Environment
 
+pytestmark = pytest.mark.timeout(600)  # the first to run takes every unit test, under coverage
+
 PURE = (
     "absences", "advice", "answers", "codec", "commands", "durations", "enforced", "errors", "facts", "guard", "keys",
     "kind_names", "memory", "model", "outcomes", "renaming", "scripts", "tally", "terms",
@@ -35,7 +37,7 @@ def unit_run(built: Built, full: Environment, tmp_path_factory: pytest.TempPathF
         sdist.extractall(folder, filter="data")
     (tree,) = folder.iterdir()
     shutil.rmtree(tree / "worker")
-    done = full.run("python", "-m", "coverage", "run", "-m", "pytest", "tests/unit", cwd=tree)
+    done = full.run("python", "-m", "coverage", "run", "-m", "pytest", "tests/unit", cwd=tree, seconds=400)
     full.run("python", "-m", "coverage", "json", "-o", "reached.json", cwd=tree)
     files = json.loads((tree / "reached.json").read_text())["files"]
     return UnitRun(done, {(tree / name).resolve(): report for name, report in files.items()})

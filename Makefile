@@ -1,4 +1,4 @@
-.PHONY: demo test test-faults promises lint bench format test-servers test-tools chaos picture wheel clean
+.PHONY: acl demo test test-faults promises lint bench format test-servers test-tools chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -18,6 +18,10 @@ lint: $(VENV)/.stamp
 	$(RUN)/ruff format --check
 	$(RUN)/mypy
 	$(RUN)/python tests/gates.py
+
+# The Redis users of applications, from the table in docs/stored-format.md.
+acl: $(VENV)/.stamp
+	@$(RUN)/python deploy/redis/acl.py
 
 format: $(VENV)/.stamp
 	$(RUN)/ruff check --fix-only --quiet

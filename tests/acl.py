@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lapse.embedded import server_binary
 
-SHIPPED = Path(__file__).parents[1] / "deploy" / "redis" / "lapse.conf"
+REDIS = Path(__file__).parents[1] / "deploy" / "redis"
+SHIPPED, SHIPPED_62 = REDIS / "lapse.conf", REDIS / "lapse-6.2.conf"
 APPLICATION, WORKER = "lapse-application", "lapse-worker"
 
 
@@ -15,9 +16,9 @@ def password(user: str) -> str:
     return f"pw-of-{user}-0123456789"
 
 
-def options(directory: Path) -> tuple[str, ...]:
+def options(directory: Path, shipped: Path = SHIPPED) -> tuple[str, ...]:
     """Return what makes a server know the users; the lines go into a file below ``directory``."""
-    text = SHIPPED.read_text(encoding="utf-8").replace("user default off\n", "")
+    text = shipped.read_text(encoding="utf-8").replace("user default off\n", "")
     for user in (APPLICATION, WORKER):
         text = text.replace(f">CHANGE-ME-{user.removeprefix('lapse-')}", f">{password(user)}")
     text = text.replace("appendonly yes\n", "")  # what a test asks for

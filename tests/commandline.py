@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import Registry
+from lapse import Registry, keys
 from lapse.embedded import die_with_parent
 from lapse.host import Host
 from lapse.model import Partition
@@ -179,8 +179,9 @@ class Desk:
 
     def audit(self, kind: str = "thread") -> list[dict[str, Any]]:
         """Return what waits in the registry to be moved to the sink."""
-        rows: Any = self.raw.xrange(f"lapse:{{openai:{kind}}}:audit")
-        return [json.loads(fields["e"]) for _id, fields in rows]
+        slot = keys.slot("lapse", "openai", kind)
+        streams: Any = [self.raw.xrange(slot + name) for name in (keys.AUDIT, keys.ACTS)]
+        return sorted((json.loads(entry["e"]) for rows in streams for _id, entry in rows), key=lambda one: one["at"])
 
     def close(self) -> None:
         self.registry.close()

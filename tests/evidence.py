@@ -33,7 +33,9 @@ def pending_audit(url: str) -> list[dict[str, Any]]:
     with redis.Redis.from_url(url, decode_responses=True) as client:
         streams: Any = client.scan_iter("*}:audit")
         rows: Any = [row for stream in streams for row in client.xrange(stream)]
-    return [{"seq": seq, **json.loads(fields["e"])} for seq, fields in rows]
+        others: Any = client.scan_iter("*}:acts")
+        acts: Any = [json.loads(fields["e"]) for stream in others for _, fields in client.xrange(stream)]
+    return [*({"seq": seq, **json.loads(fields["e"])} for seq, fields in rows), *acts]
 
 
 def altered(audit: Path) -> list[Violation]:

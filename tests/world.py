@@ -14,6 +14,7 @@ import redis
 
 import counted
 import evidence
+from lapse import keys
 from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.flow import Flow
@@ -165,7 +166,8 @@ class World:
         return {name: int(n) for name, n in self.raw.hgetall(f"{self.slot(kind)}counters").items()}
 
     def audit(self, kind: str = "thread") -> list[dict[str, Any]]:
-        return [json.loads(entry["e"]) for _id, entry in self.raw.xrange(f"{self.slot(kind)}audit")]
+        streams = [self.raw.xrange(f"{self.slot(kind)}{name}") for name in (keys.AUDIT, keys.ACTS)]
+        return sorted((json.loads(entry["e"]) for rows in streams for _id, entry in rows), key=lambda one: one["at"])
 
     def halts(self, kind: str = "thread") -> dict[str, Any]:
         return {name: json.loads(text) for name, text in self.raw.hgetall(f"{self.slot(kind)}halts").items()}

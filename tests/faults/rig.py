@@ -125,7 +125,10 @@ class Rig(Deployment):
 
         def quiet() -> bool:
             indexes = [name for index in BUSY for name in self.raw.scan_iter(f"{slot}*:{index}")]
-            return not any(self.raw.zcard(name) for name in indexes) and self.raw.xlen(f"{slot}audit") == 0
+            return (
+                not any(self.raw.zcard(name) for name in indexes)
+                and self.raw.exists(f"{slot}audit", f"{slot}acts") == 0
+            )
 
         self.wait_until(quiet, within, what="the last outcomes and audit records")
 

@@ -100,6 +100,12 @@ class Entry:
     """Not registered: it only carries our stamp, or a purge names it."""
     orphan: bool = False
     purged: bool = False
+    later: str | None = None
+    """Registered under another policy while claimed: it moves there when the claim ends."""
+
+    def move(self) -> None:
+        """Move to the policy that it was registered under meanwhile."""
+        self.policy, self.later = self.later or self.policy, None
 
     @property
     def since(self) -> int:

@@ -42,7 +42,11 @@ class Plain:
                 known.created, known.active = self.now, None
             elif known.expiry is None:
                 known.active = max(known.active or known.since, facts.get("active", self.now))
-            known.policy, known.forgotten, known.stamped, known.orphan = policy, False, False, False
+            known.forgotten, known.stamped, known.orphan = False, False, False
+            if known.place == "claimed":
+                known.later = policy if policy != known.policy else None
+            else:
+                known.policy = policy
             self.forgotten.discard(id_)
         self._expire(self.entries[id_], facts)
         if uses:
@@ -68,8 +72,8 @@ class Plain:
         """Move last activity."""
         entry = self.entries.get(id_)
         if entry is None or entry.stamped:
-            for policy in self.rules:
-                self.sightings.pop((policy, id_), None)
+            if any((policy, id_) in self.sightings for policy in self.rules):
+                self.named[id_] = self.now
             if entry and entry.place == "waiting":
                 del self.entries[id_]
             grave = None if entry else self.graves.get(id_)
@@ -133,7 +137,7 @@ class Plain:
 
     def due(self, entry: Entry) -> int | None:
         """Return when it is due, None if no rule says so."""
-        rule = self.rules.get(entry.policy)
+        rule = self.rules.get(entry.later or entry.policy)
         if entry.stamped:
             return None
         base = entry.since if rule and rule.anchor == "created_at" else entry.active or entry.since
@@ -199,6 +203,7 @@ class Plain:
         entry.crashes, entry.unknown, entry.token = entry.crashes + 1, True, None
         foreign, entry.orphan = entry.purged and entry.stamped, entry.orphan and not entry.purged
         entry.purged = False
+        entry.move()
         if entry.forgotten or foreign:
             self._untrack(id_, entry)
         elif entry.alone >= ALONE:
@@ -281,8 +286,9 @@ class Plain:
         if foreign:
             del self.entries[id_]
         else:
-            self._quarantine(entry, said["reason"])
             self.budgets[entry.policy].ramp_since = self.now
+            entry.move()
+            self._quarantine(entry, said["reason"])
 
     def _bury(self, id_: str, entry: Entry, outcome: str, policy: str) -> None:
         self.sightings.pop((entry.policy, id_), None)
@@ -293,6 +299,7 @@ class Plain:
             return
         self._refund(entry, policy)
         self.tombstones[id_] = self.now
+        entry.move()
         self.graves[id_] = replace(entry, token=None, score=None, reason=None, place="tracked")
         del self.entries[id_]
 
@@ -301,6 +308,9 @@ class Plain:
             self._refund(entry, said["policy"])
         if act == "retry" and not entry.purged:
             self.budgets[entry.policy].ramp_since = self.now
+        if (act == "keep" and entry.orphan) or (act == "touch" and entry.stamped):
+            self.sightings.pop((entry.policy, id_), None)
+        entry.move()
         entry.token = None
         entry.unknown = entry.unknown or said.get("unknown", False)
         entry.attempts += said.get("counted", False)
@@ -316,8 +326,6 @@ class Plain:
 
     def _stays(self, id_: str, entry: Entry, act: str, said: dict[str, Any]) -> None:
         seen_anew = act == "keep" and entry.orphan
-        if seen_anew or (act == "touch" and entry.stamped):
-            self.sightings.pop((entry.policy, id_), None)
         if entry.stamped and (seen_anew or act == "touch"):
             del self.entries[id_]
         elif act == "touch" or seen_anew:

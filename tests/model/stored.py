@@ -18,7 +18,7 @@ def shown(one: Entry) -> tuple[Any, ...]:
     if place == "waiting":
         place = "tried" if one.orphan else "suspects" if one.crashes else "waiting"
     tries: tuple[Any, ...] = (one.attempts, one.crashes, one.alone, one.unknown, one.token, one.reason)
-    tries = () if place == "tracked" else (*tries, one.stamped, one.orphan, one.purged)
+    tries = () if place == "tracked" else (*tries, one.stamped, one.orphan, one.purged, one.later)
     return (place, one.policy, one.created, one.active, one.expiry, one.score, *tries)
 
 
@@ -75,6 +75,7 @@ def _aside(place: str, policy: str, score: int, record: dict[str, Any]) -> tuple
     return (
         place, policy, created, record.get("a"), record.get("e"), score, *tries, record.get("t"), record.get("r"),
         bool(record.get("q")), bool(record.get("o")), bool(record.get("z")),
+        record.get("l"),
     )  # fmt: skip
 
 

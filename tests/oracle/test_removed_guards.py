@@ -63,7 +63,7 @@ async def test_without_touching(world: World, cut: Cut, reported: Reported) -> N
 
 
 async def test_without_moving_to_another_policy(world: World, cut: Cut, reported: Reported) -> None:
-    cut("register", "record.p, record.g, record.q, record.o, record.v, record.b = policy, nil, nil, nil, nil, nil", "")
+    cut("register", "  record.p = policy\n", "")
     (id_,) = world.seed(1)
     world.registry.register("thread", id_, "archive", created_at=time.time() - 30 * DAY)
     await world.sweep()

@@ -67,7 +67,7 @@ def left(raw: redis.Redis, wrong: str = WRONG) -> set[str]:
     """Return what stands under a wrong name still, but for the audit's record of it and for counts."""
     counts = {name for name, marker in MARKERS.items() if members(raw, wrong + name) == {marker}}
     names = {str(key).removeprefix(wrong) for key in raw.keys(f"{wrong}*")}
-    return names - counts - {"audit", "marks", "referenced", "protected"}
+    return names - counts - {"audit", "acts", "said", "referenced", "protected"}
 
 
 def members(raw: redis.Redis, key: str) -> set[str]:

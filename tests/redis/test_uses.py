@@ -32,7 +32,7 @@ def test_an_id_may_use_twenty_thousand_in_many_calls(full: Any, raw: redis.Redis
     assert raw.zcount(FILES + "edges", 0, 0) == 20_000
     assert len(full.get("thread", "thread_1").uses) == 20_000
     assert not full.register("thread", "thread_1", "chat", uses=files(0, 1000)).new
-    assert not raw.hexists(FILES + "marks", "unsaid")
+    assert not raw.hexists(FILES + "said", "unsaid")
 
 
 def test_beyond_that_nothing_is_written_and_the_kinds_are_told(full: Any, raw: redis.Redis) -> None:
@@ -43,7 +43,7 @@ def test_beyond_that_nothing_is_written_and_the_kinds_are_told(full: Any, raw: r
 
     assert raw.zcount(FILES + "edges", 0, 0) == 20_000
     assert raw.zscore(THREADS + "chat:active", "thread_1") == active
-    assert str(raw.hget(FILES + "marks", "unsaid")).endswith(" openai|thread|thread_1")
+    assert str(raw.hget(FILES + "said", "unsaid")).endswith(" openai|thread|thread_1")
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -58,7 +58,7 @@ def test_a_few_beyond_are_refused_and_given_back(full: Any, raw: redis.Redis, *,
     assert set(json.loads(str(raw.hget(THREADS + "released", "thread_1")))) == {
         f"openai|file|{id_}" for _, id_ in files(20_000, 10)
     }
-    assert raw.hexists(FILES + "marks", "unsaid")
+    assert raw.hexists(FILES + "said", "unsaid")
 
 
 @pytest.mark.parametrize("on_error", ["raise", "log"])
@@ -82,7 +82,7 @@ def test_more_than_a_thousand_a_call_are_refused(
         assert "at most 1000 a call" in caplog.text
 
     told = {key for key in raw.keys("lapse:{*") if raw.hexists(key, "unsaid")}
-    assert told == {FILES + "marks", "lapse:{openai:assistant}:marks"} == set(raw.keys("lapse:{*"))
+    assert told == {FILES + "said", "lapse:{openai:assistant}:said"} == set(raw.keys("lapse:{*"))
 
 
 def test_the_same_use_again_counts_once(registry: Any) -> None:

@@ -100,8 +100,8 @@ class Mover:
 
     async def pending(self, provider: str, kind: str) -> int:
         """Return how many lines of a slot wait to be moved."""
-        key = keys.slot(self._namespace, provider, kind) + keys.AUDIT
-        return int((await self._carrier.run([("XLEN", key)]))[0])
+        slot = keys.slot(self._namespace, provider, kind)
+        return sum(await self._carrier.run([("XLEN", slot + keys.AUDIT), ("XLEN", slot + keys.ACTS)]))
 
     async def move(self, provider: str, kind: str, *, at_most: int, halt: Callable[[], bool] = bool) -> int:
         """Move up to ``at_most`` of a slot's lines, oldest first; return how many. 0: another is at it.

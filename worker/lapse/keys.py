@@ -51,9 +51,11 @@ FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
 PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 UNLISTED = "unlisted"  # hash: a forgotten id that a complete listing did not show -> when it was forgotten
 COUNTERS = "counters"  # hash: every counter of the slot
-MARKS = "marks"  # hash: once-only facts: first touch, first edge, proofs
+SAID = "said"  # hash: what applications say once: the first touch under a policy, the first edge, uses left out
+MARKS = "marks"  # hash: what workers know once: the account, the last token, proofs
 HALTS = "halts"  # hash: "policy|reason" -> why, since, plan
 AUDIT = "audit"  # stream: intents and outcomes
+ACTS = "acts"  # stream: holds, their ends and forgotten ids as applications said them; they go to the audit from here
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
@@ -66,8 +68,8 @@ MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list 
 SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
     POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, UNLISTED, PROTECTED, COUNTERS, MARKS, HALTS, AUDIT, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM, BATCH,
-    SETTLING, BLOCKED, MEMBERS, SEEN,
+    FORGOTTEN, UNLISTED, PROTECTED, COUNTERS, SAID, MARKS, HALTS, AUDIT, ACTS, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM,
+    BATCH, SETTLING, BLOCKED, MEMBERS, SEEN,
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ async def halted(means: Means, partition: Partition) -> str | None:
     ledger = means.ledger
     slot = keys.slot(ledger.namespace, partition.provider, partition.kind)
     rules = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
-    noted, seen = await ledger.carrier.run([("HGET", slot + keys.MARKS, "unsaid"), ("HGET", rules, "unsaid_seen")])
+    noted, seen = await ledger.carrier.run([("HGET", slot + keys.SAID, "unsaid"), ("HGET", rules, "unsaid_seen")])
     if not noted or noted == seen:
         return None
     detail = _detail(noted.decode(), partition)

@@ -88,11 +88,20 @@ def _waiting(session: Session) -> Iterator[dict[str, Any]]:
     configured = {(rule.partition.provider, rule.partition.kind) for rule in session.config.rules}
     known = {(provider, kind) for provider, kind in json.loads(session.view.published().get("slots", "[]"))}
     for provider, kind in sorted(configured | known):
-        stream, after = keys.slot(session.namespace, provider, kind) + keys.AUDIT, "-"
-        while rows := _page(session, stream, after):
-            for seq, fields in rows:
-                yield {"seq": seq, **json.loads(fields["e"])}
-            after = f"({rows[-1][0]}"
+        slot = keys.slot(session.namespace, provider, kind)
+        # What applications did gets its number when it is taken to the audit; what is taken there meanwhile, now.
+        acts, taken = [fields["e"] for _, fields in _rows(session, slot + keys.ACTS)], set()
+        for seq, fields in _rows(session, slot + keys.AUDIT):
+            taken.add(fields["e"])
+            yield {"seq": seq, **json.loads(fields["e"])}
+        yield from (json.loads(text) for text in acts if text not in taken)
+
+
+def _rows(session: Session, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
+    after = "-"
+    while rows := _page(session, stream, after):
+        yield from rows
+        after = f"({rows[-1][0]}"
 
 
 def _page(session: Session, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
@@ -105,11 +114,12 @@ def _print(
 ) -> None:
     """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
     slot = (str(record.get("provider")), str(record.get("kind")))
-    millis, _, number = str(record.get("seq", "0-0")).partition("-")
-    seq = (int(millis), int(number or 0))
-    if seq <= printed.get(slot, (-1, -1)):
-        return
-    printed[slot] = seq
+    if "seq" in record:
+        millis, _, number = str(record["seq"]).partition("-")
+        seq = (int(millis), int(number or 0))
+        if seq <= printed.get(slot, (-1, -1)):
+            return
+        printed[slot] = seq
     if record.get("at", 0) >= start and all(
         value is None or record.get(name) == value for name, value in wanted.items()
     ):

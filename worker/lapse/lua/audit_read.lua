@@ -10,6 +10,20 @@
 local mover = KEYS[1] .. 'mover'
 local holder = redis.call('GET', mover)
 if holder and holder ~= ARGV[1] then return { -1, '', '', '' } end
+-- What applications did goes first. Their user can add anything to that stream: but for these events it is text.
+local events = { hold = true, unhold = true, forget = true }
+
+local function credible(e)
+  local readable, said = pcall(cjson.decode, e)
+  return readable and type(said) == 'table' and events[said.event]
+end
+
+local acts = redis.call('XRANGE', KEYS[1] .. 'acts', '-', '+', 'COUNT', ARGV[3])
+for _, row in ipairs(acts) do
+  local e = row[2][2]
+  redis.call('XADD', KEYS[1] .. 'audit', '*', 'e', credible(e) and e or '{"garbled":' .. cjson.encode(e) .. '}')
+  redis.call('XDEL', KEYS[1] .. 'acts', row[1])
+end
 local rows = redis.call('XRANGE', KEYS[1] .. 'audit', '-', '+', 'COUNT', ARGV[3])
 if #rows == 0 then
   redis.call('DEL', mover)

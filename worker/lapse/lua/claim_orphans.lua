@@ -12,7 +12,7 @@ if again then return again end
 local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
 if bar then return { bar, now, 0, 0 } end
 -- An application could not say all that it uses, and no operator knows yet.
-local unsaid = redis.call('HGET', key('marks'), 'unsaid')
+local unsaid = redis.call('HGET', key('said'), 'unsaid')
 if unsaid and redis.call('HGET', part(policy, 'rules'), 'unsaid_seen') ~= unsaid then return { 'halted', now, 0, 0 } end
 if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return { 'audit', now, 0, 0 } end
 

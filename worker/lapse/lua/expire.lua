@@ -8,12 +8,16 @@ local at = ARGV[4] ~= '' and tonumber(ARGV[4]) or now
 local record = locate(id)
 if not record or record.q then return 'unknown' end
 local state, score = record.s, record.d
-take(id, record)
+if state ~= 'claimed' then take(id, record) end
 record.k = creation(record)
 record.e, record.f, record.a, record.c = at, nil, nil, nil
 if state == 'tracked' then
   index(id, record)
   return 'ok'
 end
+if state == 'claimed' then
+  amend(id, record)
+  return 'too_late'
+end
 set_aside(id, record, state, score)
-return state == 'claimed' and 'too_late' or 'ok'
+return 'ok'

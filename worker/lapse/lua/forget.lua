@@ -11,7 +11,7 @@ local record = locate(id)
 local before = redis.call('ZSCORE', key('forgotten'), id)
 redis.call('ZADD', key('forgotten'), now, id)
 protect('forgotten')
-audit('forget', id, record and record.p or '', release and ',"release":true' or '')
+act('forget', id, record and record.p or '', release and ',"release":true' or '')
 if record and record.s == 'claimed' then
   record.g = release and 2 or 1
   amend(id, record)

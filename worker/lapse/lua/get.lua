@@ -8,6 +8,7 @@ local record = locate(id)
 local hold = hold_of(id)
 local facts = redis.call('HGET', key('facts'), id)
 local seen = { now = now, id = id, record = record }
+if record then record.p = record.l or record.p end
 if record then seen.due, seen.by = due_of(record, rules_of(record.p)) end
 if record then seen.digest = rules_of(record.p).digest or nil end
 if hold then seen.hold = hold end

@@ -10,7 +10,7 @@ protect('holds')
 redis.call('ZREM', key('hold_ends'), id)
 if until_ms ~= '' then redis.call('ZADD', key('hold_ends'), until_ms, id) end
 local record = locate(id)
-audit('hold', id, record and record.p or '', ',"hold":' .. ARGV[4])
+act('hold', id, record and record.p or '', ',"hold":' .. ARGV[4])
 if not record then return 'unknown' end
 if record.s == 'claimed' then return 'too_late' end
 if record.s ~= 'quarantined' and record.r ~= 'held' then

@@ -48,6 +48,7 @@ local function lapse(id, record)
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
   record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil
+  record.p, record.l = record.l or record.p, nil
   local foreign = record.z and record.q
   record.z = nil
   if record.g or foreign then

@@ -7,6 +7,7 @@
 --   h touched since it was settled as already gone
 --   v identities under which it was not found, and not proven gone   b the one under which an operator expects that
 --   w when it last got an answer that may be all of its kind's
+--   l registered under another policy while claimed: it moves there when the claim ends
 --   g forgotten while claimed: 1, or 2 if it needs nothing of what it uses   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }

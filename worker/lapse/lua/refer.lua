@@ -4,7 +4,7 @@
 -- Whoever is about to remove such an edge, for an earlier life of the source, finds that it may not.
 -- Returns how many targets.
 
-redis.call('HSETNX', key('marks'), 'edges', now)
+redis.call('HSETNX', key('said'), 'edges', now)
 for i = 4, #ARGV do
   local edge = ARGV[i] .. '|' .. ARGV[3]
   redis.call('HSET', key('referenced'), ARGV[i], now)

@@ -35,7 +35,7 @@ local function touched(record, facts)
   if record.e then return end
   if record.f then
     record.a, record.c, record.f = math.max(record.f, active), record.f, nil
-    redis.call('HSETNX', key('marks'), 'touched|' .. record.p, now)
+    redis.call('HSETNX', key('said'), 'touched|' .. record.p, now)
   else
     record.a = math.max(record.a, active)
   end
@@ -134,11 +134,16 @@ end
 
 local function update(id, record, policy, facts)
   local state, score = record.s, record.d
-  take(id, record)
+  if state ~= 'claimed' then take(id, record) end
   if record.q then record.f = now else touched(record, facts) end
   expiry(record, facts)
   if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
-  record.p, record.g, record.q, record.o, record.v, record.b = policy, nil, nil, nil, nil, nil
+  record.g, record.q, record.o, record.v, record.b = nil, nil, nil, nil, nil
+  if state == 'claimed' then -- where it stands is the worker's: it moves when the claim ends
+    record.l = policy ~= record.p and policy or nil
+    return amend(id, record)
+  end
+  record.p = policy
   if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
 end
 
@@ -168,7 +173,7 @@ for i = 3, #ARGV, 3 do
 end
 
 if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
-local due, by = due_of(last, rules_of(last.p))
+local due, by = due_of(last, rules_of(last.l or last.p))
 if last.r == 'held' then due, by = nil, 'hold' end
 if last.s == 'claimed' then by = 'claimed' end
 return string.format('%.0f %s %d %d', due or -1, by, fresh, managed)

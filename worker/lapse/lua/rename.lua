@@ -26,5 +26,7 @@ if moved >= there and (limit > 0 or there == 0) then
   redis.call('HDEL', part(old, 'rules'), 'base_at', 'base_active', 'base_created', 'base_capped', 'enforced', 'acted')
   redis.call('HSET', part(old, 'rules'), 'inherited', policy)
 end
-if redis.call('HEXISTS', key('marks'), 'touched|' .. old) == 1 then redis.call('HSETNX', key('marks'), 'touched|' .. policy, now) end
+for _, name in ipairs({ 'said', 'marks' }) do -- marks: by older clients
+  if redis.call('HEXISTS', key(name), 'touched|' .. old) == 1 then redis.call('HSETNX', key('said'), 'touched|' .. policy, now) end
+end
 return moved

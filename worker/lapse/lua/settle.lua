@@ -111,6 +111,7 @@ local function bury(own, one, record)
     release_edges(one.id)
   else
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
+    record.p, record.l = record.l or record.p, nil
     redis.call('HSET', key('graves'), one.id, cjson.encode(record))
   end
   leave(one.id, own.p)
@@ -123,6 +124,7 @@ local function later(own, one, record)
   local foreign = record.z and record.q
   if record.g == 2 or (foreign and not record.g) then own.released = uses_something(one.id) end
   remember(one, own, line(event, one, record, one.outcome))
+  record.p, record.l = record.l or record.p, nil
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.counted then record.n = (record.n or 0) + 1 end
   if one.act == 'touch' and not (record.e or record.q) then
@@ -138,14 +140,14 @@ local function later(own, one, record)
     move_aside(one.id, own.p, record, 'parked', now)
   elseif one.act == 'touch' and record.q then
     -- Nothing of it is in an index: listings have to show it unused anew.
-    redis.call('HDEL', part(record.p, 'sightings'), one.id)
+    redis.call('HDEL', part(own.p, 'sightings'), one.id)
     leave(one.id, own.p)
   elseif one.act == 'touch' then
     record.o = nil
     move_back(one.id, own.p, record)
   elseif one.act == 'keep' and record.o then
     -- What it says of itself is not what the listing said: listings have to show it as an orphan anew.
-    redis.call('HDEL', part(record.p, 'sightings'), one.id)
+    redis.call('HDEL', part(own.p, 'sightings'), one.id)
     if record.q then
       leave(one.id, own.p)
     else
@@ -171,6 +173,7 @@ local function to_quarantine(own, one, record)
   local foreign = record.z and record.q
   if not foreign then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
   remember(one, own, line('quarantined', one, record, one.outcome))
+  record.p, record.l = record.l or record.p, nil
   if foreign then
     leave(one.id, own.p)
   else

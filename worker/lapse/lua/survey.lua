@@ -22,10 +22,11 @@ local registered = 0
 for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'suspects', 'tried', 'parked', 'kept', 'quarantine' }) do
   registered = registered + size(name)
 end
-local marks = redis.call('HMGET', key('marks'), 'touched|' .. policy, 'edges', 'place', 'fence')
+local marks = redis.call('HMGET', key('marks'), 'touched|' .. policy, 'edges', 'place', 'fence') -- the first two by older clients
+local said = redis.call('HMGET', key('said'), 'touched|' .. policy, 'edges')
 return cjson.encode({
   now = now, bar = barred(policy, digest), halts = halted(policy), registered = registered, due = due_count(policy, rules), oldest = oldest(),
-  touched = marks[1] and true or false, edges = marks[2] and true or false, place = marks[3] or nil, fence = tonumber(marks[4]) or 0,
+  touched = (said[1] or marks[1]) and true or false, edges = (said[2] or marks[2]) and true or false, place = marks[3] or nil, fence = tonumber(marks[4]) or 0,
   active = cuts.active, created = cuts.created, capped = cuts.capped,
   own_expiry = size('explicit'), kept = size('kept'), since = tonumber(base[6]) or 0, enforced = base[5] or nil,
   base = tonumber(base[1]) and { at = tonumber(base[1]), active = tonumber(base[2]), created = tonumber(base[3]), capped = tonumber(base[4]) } or nil,

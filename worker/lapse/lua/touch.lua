@@ -7,7 +7,9 @@ local id = ARGV[3]
 local record = locate(id)
 if not record or record.q then
   -- One that only carries our stamp is in use all the same: listings have to show it unused anew.
-  for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do redis.call('HDEL', part(policy, 'sightings'), id) end
+  for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do
+    if redis.call('HEXISTS', part(policy, 'sightings'), id) == 1 then redis.call('HSET', key('referenced'), id, now) end
+  end
   if record and record.s == 'waiting' then take(id, record) end
   -- One that was settled as already gone is in use, if it comes back by an operator's undo.
   local grave = not record and redis.call('HGET', key('graves'), id)
@@ -20,7 +22,7 @@ if not record or record.q then
   return record and record.s == 'claimed' and 'too_late' or 'unknown'
 end
 if record.f then
-  redis.call('HSETNX', key('marks'), 'touched|' .. record.p, now)
+  redis.call('HSETNX', key('said'), 'touched|' .. record.p, now)
 end
 if record.s == 'tracked' then
   if record.f then
@@ -35,8 +37,12 @@ end
 if not record.e then
   record.a, record.c, record.f = math.max(now, record.a or record.f), creation(record), nil
 end
+record.o = nil
+if record.s == 'claimed' then
+  amend(id, record)
+  return 'too_late'
+end
 local state, score = record.s, record.d
 take(id, record)
-record.o = nil
 set_aside(id, record, state, score)
-return state == 'claimed' and 'too_late' or 'ok'
+return 'ok'

@@ -7,6 +7,6 @@ local id = ARGV[3]
 redis.call('ZREM', key('hold_ends'), id)
 if redis.call('HDEL', key('holds'), id) == 0 then return 'unknown' end
 local record = aside(id)
-audit('unhold', id, record and record.p or '', ',"actor":' .. ARGV[4])
+act('unhold', id, record and record.p or '', ',"actor":' .. ARGV[4])
 if record and record.s == 'parked' and record.r == 'held' then unpark(id, record) end
 return 'ok'

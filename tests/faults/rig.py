@@ -125,9 +125,8 @@ class Rig(Deployment):
 
         def quiet() -> bool:
             indexes = [name for index in BUSY for name in self.raw.scan_iter(f"{slot}*:{index}")]
-            return (
-                not any(self.raw.zcard(name) for name in indexes)
-                and self.raw.exists(f"{slot}audit", f"{slot}acts") == 0
+            return not any(self.raw.zcard(name) for name in indexes) and not sum(
+                self.raw.xlen(slot + name) for name in ("audit", "acts")
             )
 
         self.wait_until(quiet, within, what="the last outcomes and audit records")

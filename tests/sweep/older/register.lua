@@ -1,0 +1,144 @@
+-- @include due
+-- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
+-- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
+-- Returns of a single one: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
+-- of several: how many, how many new, how many managed.
+
+local policies = redis.call('SMEMBERS', key('policies'))
+-- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
+local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0
+
+local function known(id)
+  if not quiet and redis.call('HEXISTS', key('aside'), id) == 1 then return true end
+  for _, policy in ipairs(policies) do
+    if redis.call('ZSCORE', part(policy, 'fresh'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'active'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'explicit'), id) then return true end
+  end
+  return false
+end
+
+local function know(policy)
+  for _, name in ipairs(policies) do
+    if name == policy then return end
+  end
+  if #policies >= 64 then
+    return redis.error_reply('LAPSE-POLICIES 64 policy names are in use: a policy is a rule, not data')
+  end
+  redis.call('SADD', key('policies'), policy)
+  policies[#policies + 1] = policy
+end
+
+local function touched(record, facts)
+  local active = facts.active or now
+  if record.e then return end
+  if record.f then
+    record.a, record.c, record.f = math.max(record.f, active), record.f, nil
+    redis.call('HSETNX', key('marks'), 'touched|' .. record.p, now)
+  else
+    record.a = math.max(record.a, active)
+  end
+end
+
+local function created(policy, facts)
+  local record = { p = policy }
+  local creation_time, activity = facts.created or now, facts.active or now
+  if creation_time == activity then
+    record.f = creation_time
+  else
+    record.c, record.a = creation_time, math.max(creation_time, activity)
+  end
+  return record
+end
+
+-- What an earlier life let go of, and nobody has removed yet, is used again.
+local function use_again(id, uses)
+  local waiting = redis.call('HGET', key('released'), id)
+  if not waiting then return end
+  local again, left = {}, {}
+  for _, edge in ipairs(uses) do again[edge] = true end
+  for _, edge in ipairs(cjson.decode(waiting)) do
+    if not again[edge] then left[#left + 1] = edge end
+  end
+  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
+end
+
+local function remember(id, facts)
+  if not (facts.uses or facts.subject or facts.labels) then return end
+  local stored = redis.call('HGET', key('facts'), id)
+  local kept = stored and cjson.decode(stored) or {}
+  kept.subject = facts.subject or kept.subject
+  kept.labels = facts.labels or kept.labels
+  if facts.uses then
+    use_again(id, facts.uses)
+    kept.uses = kept.uses or {}
+    for _, edge in ipairs(facts.uses) do
+      local known = false
+      for _, other in ipairs(kept.uses) do known = known or other == edge end
+      if not known then kept.uses[#kept.uses + 1] = edge end
+    end
+  end
+  redis.call('HSET', key('facts'), id, cjson.encode(kept))
+end
+
+local function expiry(record, facts)
+  local at = facts.at or (facts.within and now + facts.within)
+  if at then
+    record.e, record.k = at, creation(record)
+    record.f, record.a, record.c = nil, nil, nil
+  end
+end
+
+local function track(id, policy, facts)
+  local record = created(policy, facts)
+  expiry(record, facts)
+  if quiet then
+    index(id, record)
+    return record
+  end
+  if redis.call('ZREM', key('tombstones'), id) == 1 then redis.call('HDEL', key('graves'), id) end
+  redis.call('ZREM', key('forgotten'), id)
+  if redis.call('HEXISTS', key('holds'), id) == 1 then
+    record.r = 'held'
+    set_aside(id, record, 'parked', now)
+  else
+    index(id, record)
+  end
+  return record
+end
+
+local function update(id, record, policy, facts)
+  local state, score = record.s, record.d
+  take(id, record)
+  if record.q then record.f = now else touched(record, facts) end
+  expiry(record, facts)
+  if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
+  record.p, record.g, record.q, record.o = policy, nil, nil, nil
+  if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
+end
+
+local nothing, fresh, managed = {}, 0, 0
+local last
+
+for i = 3, #ARGV, 3 do
+  local id, policy = ARGV[i], ARGV[i + 1]
+  local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
+  local refused = know(policy)
+  if refused then return refused end
+  if known(id) then
+    redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.inc.lua has it
+    last = locate(id, policies)
+    update(id, last, policy, facts)
+  else
+    last = track(id, policy, facts)
+    fresh = fresh + 1
+  end
+  remember(id, facts)
+  if rules_of(policy).digest then managed = managed + 1 end
+end
+
+if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
+local due, by = due_of(last, rules_of(last.p))
+if last.r == 'held' then due, by = nil, 'hold' end
+if last.s == 'claimed' then by = 'claimed' end
+return { due or -1, by, fresh, managed }

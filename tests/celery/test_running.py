@@ -236,6 +236,7 @@ def test_orphans_are_collected_and_what_is_used_stays(deployment: Deployment, wa
     orphan = 'orphan = { min_age = "1s", seen = 2, max_share = "unlimited" }'
     rule = f'[policies.idle]\nkind = "assistant"\nmode = "enforce"\nevery = "500ms"\n{orphan}\n'
     deployment.configure(policy(ttl="30d"), rule)
+    deployment.raw.hset("lapse:epoch", mapping={"id": "fedcba987654", "created": 1})
     used, *idle = deployment.seed(5, "idle", kind="assistant")
     deployment.seed(1, uses=[("assistant", used)])
     (foreign,) = deployment.provider.seed("assistant", 1)

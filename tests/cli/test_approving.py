@@ -27,12 +27,12 @@ def test_a_plan_that_grew_by_more_than_a_tenth_and_ten_is_shown_anew(desk: Desk)
 
     assert (6, "") == (shown.code, shown.out)
     assert f"plan {old} named 30 ids, and it would be 41 now; nothing is approved. The new plan: 41 of 41" in shown.err
-    assert f"lapse approve {plan(desk)}" in shown.err
+    assert f"lapse approve {plan(desk)} --confirm=PROVIDER" in shown.err
     assert old != plan(desk)
     assert "base_at" not in desk.rules(THREADS)
     desk.worker()
     assert 41 == len(desk.sandbox.alive("thread"))
-    desk.good("approve", plan(desk))
+    desk.good("approve", plan(desk), "--confirm=openai")
     desk.worker()
     assert set() == desk.sandbox.alive("thread")
 
@@ -43,7 +43,7 @@ def test_a_plan_that_grew_by_ten_is_the_same(desk: Desk) -> None:
     desk.worker()
     desk.seed(10)
 
-    desk.good("approve", plan(desk))
+    desk.good("approve", plan(desk), "--confirm=openai")
 
     desk.worker()
     assert set() == desk.sandbox.alive("thread")
@@ -60,9 +60,10 @@ def test_what_an_edit_since_makes_due_is_named_at_once(desk: Desk) -> None:
 
     shown = desk.run("approve", old)
 
-    assert 6 == shown.code
-    assert f"was changed after plan {old} was made; nothing is approved. The new plan: 7 of 7 ids" in shown.err
-    assert f"lapse approve {plan(desk)}" in shown.err
+    assert 2 == shown.code
+    assert f"no halt carries the plan {old}: there is {plan(desk)}" in shown.err
+    (halt,) = desk.halts().values()
+    assert "7 of 7 ids would become due at once" in halt["detail"]
 
 
 def test_an_edit_that_was_put_back_needs_no_plan(desk: Desk) -> None:
@@ -77,8 +78,8 @@ def test_an_edit_that_was_put_back_needs_no_plan(desk: Desk) -> None:
 
     shown = desk.run("approve", old)
 
-    assert 6 == shown.code
-    assert "nothing stands in the way any more: the next sweep goes on" in shown.err
+    assert 2 == shown.code
+    assert f"no halt carries the plan {old}: no policy waits for an approval" in shown.err
     assert {} == desk.halts()
     desk.worker()
     assert 5 == len(desk.sandbox.alive("thread"))
@@ -92,7 +93,7 @@ def test_a_plan_of_an_earlier_version_is_counted_anew(desk: Desk) -> None:
     shown = desk.run("approve", plan(desk))
     assert 6 == shown.code
     assert "does not say how many ids it names; nothing is approved. The new plan: 3 of 3" in shown.err
-    desk.good("approve", plan(desk))
+    desk.good("approve", plan(desk), "--confirm=openai")
 
 
 def test_a_keep_rule_taken_away_is_approved_by_name(desk: Desk) -> None:
@@ -103,7 +104,7 @@ def test_a_keep_rule_taken_away_is_approved_by_name(desk: Desk) -> None:
     desk.worker()
 
     assert 'the keep rule { metadata.pin = "true" } is taken away' in desk.good("status").out
-    desk.good("approve", plan(desk))
+    desk.good("approve", plan(desk), "--confirm=openai")
     desk.worker()
 
     assert {} == desk.halts()
@@ -119,7 +120,7 @@ def test_ids_of_an_old_name_are_approved_with_the_policy_that_adopts_them(desk: 
     shown = desk.run("plan")
     assert re.search(r"5 of 5 ids would become due at once", shown.out)
 
-    desk.good("approve", plan(desk))
+    desk.good("approve", plan(desk), "--confirm=openai")
     desk.worker()
 
     assert set() == desk.sandbox.alive("thread")

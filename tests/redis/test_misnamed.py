@@ -14,9 +14,10 @@ from lapse.commands import Commands, Operation
 from lapse.facts import Registration
 from lapse.ledger import Ledger
 from lapse.misnamed import Misnamed
-from lapse.model import Resource
+from lapse.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
 
 WRONG = "lapse:{openai:conversations}:"
+MARKERS = {"holds": HOLDS_MARKER, "forgotten": FORGOTTEN_MARKER, "edges": EDGES_MARKER}
 RIGHT = "lapse:{openai:conversation}:"
 DAY = 86400.0
 
@@ -63,8 +64,14 @@ async def move(carrier: Carrier, seconds: float = 30) -> int:
 
 
 def left(raw: redis.Redis, wrong: str = WRONG) -> set[str]:
-    """Return what stands under a wrong name still, but for the audit's record of it."""
-    return {str(key).removeprefix(wrong) for key in raw.keys(f"{wrong}*")} - {"audit", "marks", "referenced"}
+    """Return what stands under a wrong name still, but for the audit's record of it and for counts of what was there."""
+    counts = {name for name, marker in MARKERS.items() if members(raw, wrong + name) == {marker}}
+    names = {str(key).removeprefix(wrong) for key in raw.keys(f"{wrong}*")}
+    return names - counts - {"audit", "marks", "referenced", "protected"}
+
+
+def members(raw: redis.Redis, key: str) -> set[str]:
+    return set(raw.hkeys(key) if raw.type(key) == "hash" else raw.zrange(key, 0, -1))
 
 
 async def test_a_hold_is_moved_and_protects(
@@ -173,11 +180,11 @@ async def test_uses_of_a_plural_protect_and_end_with_their_source(
     carrier: Carrier, older: OlderClient, raw: redis.Redis, redis_url: str, source: str
 ) -> None:
     await older.register(source, "thread_1", (("assistants", "asst_1"),))
-    assert [] == raw.zrange("lapse:{openai:assistant}:edges", 0, -1)
+    assert 0 == raw.zcount("lapse:{openai:assistant}:edges", 0, 0)
 
     await move(carrier)
 
-    assert ["asst_1|openai|thread|thread_1"] == raw.zrange("lapse:{openai:assistant}:edges", 0, -1)
+    assert ["asst_1|openai|thread|thread_1"] == raw.zrange("lapse:{openai:assistant}:edges", 0, 0)
     assert set() == left(raw, "lapse:{openai:assistants}:") | left(raw, "lapse:{openai:threads}:")
     with Registry(redis_url, provider="openai", timeout=5) as registry:
         record = registry.get("thread", "thread_1")
@@ -187,7 +194,7 @@ async def test_uses_of_a_plural_protect_and_end_with_their_source(
         assert used is None
     raw.hset("lapse:{openai:thread}:released", "thread_1", json.dumps(["openai|assistant|asst_1"]))
     assert await Ledger(carrier, "lapse", "w", max_pending=1).release_edges("openai", "thread") == 1
-    assert [] == raw.zrange("lapse:{openai:assistant}:edges", 0, -1)
+    assert 0 == raw.zcount("lapse:{openai:assistant}:edges", 0, 0)
 
 
 async def test_what_was_forgotten_stays_forgotten_unless_it_was_used_since(
@@ -205,7 +212,7 @@ async def test_what_was_forgotten_stays_forgotten_unless_it_was_used_since(
     with Registry(redis_url, provider="openai", timeout=5) as registry:
         assert registry.get("conversation", "before") is None
         assert registry.get("conversation", "after")
-    assert set(raw.zrange(RIGHT + "forgotten", 0, -1)) == {"unknown", "before"}
+    assert members(raw, RIGHT + "forgotten") - {FORGOTTEN_MARKER} == {"unknown", "before"}
     assert set() == left(raw)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from lapse import InvalidResource
 from lapse.forgotten import end_unlistable
-from lapse.model import Partition
+from lapse.model import FORGOTTEN_MARKER, Partition
 from lapse.policy import Orphan
 from oracle.history import Resource
 from world import World
@@ -34,7 +34,7 @@ def vanished(world: World, n: int) -> list[str]:
 
 
 def remembered(world: World, kind: str = "assistant") -> set[str]:
-    return set(world.raw.zrange(f"{world.slot(kind)}forgotten", 0, -1))
+    return set(world.raw.zrange(f"{world.slot(kind)}forgotten", 0, -1)) - {FORGOTTEN_MARKER}
 
 
 async def test_it_ends_with_the_second_complete_listing_that_does_not_show_the_id(idle: World) -> None:

@@ -27,6 +27,7 @@ async def stamped(world: World) -> World:
     rule = replace(world.rule, partition=IDLE, ttl=None, anchor=None, digest="digest00000a")
     world.rule = replace(rule, orphan=replace(ORPHANS, uses_stated=True))
     await world.means().control.epoch()
+    world.long_ago()
     return world
 
 

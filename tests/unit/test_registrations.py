@@ -105,7 +105,9 @@ def test_the_kinds_that_workers_published() -> None:
 
 
 def test_a_stamp() -> None:
-    assert stamped("lapse", "chat", b"e1") == {"lapse": "lapse/e1/chat"}
+    one, other = (stamped("lapse", "chat", b"e1")["lapse"] for _ in range(2))
+    assert one.startswith("lapse/e1/chat/")
+    assert one != other
     with pytest.raises(NoEpoch):
         stamped("lapse", "chat", None)
     with pytest.raises(InvalidResource, match="policy"):

@@ -16,6 +16,7 @@ from lapse import codec, guard, keys
 from lapse.cascade import Cascade, Family
 from lapse.deadline import Deadline
 from lapse.deletion import delete
+from lapse.leasing import lease
 from lapse.ledger import Claim
 from lapse.means import Means, named
 from lapse.model import Partition, Resource
@@ -189,7 +190,7 @@ class _Going:
             token=token,
             expected=means.watch.expected(),
         )
-        status, now, fence, due, by, attempts, unknown = (await means.ledger.carrier.carry([asked]))[0]
+        status, now, fence, due, by, attempts, unknown = await lease(means.ledger.carrier, asked, self._deadline)
         if status != b"granted":
             return None
         partition = rule.partition

@@ -288,7 +288,7 @@ class Ledger:
         """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
         return self.on(
             rule.partition, "claim_circle", rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
-            *self._room(rule, sweep), *expected, members, place, parse=list,
+            *self._room(rule, sweep), *expected, members, place, leasing.name(), parse=list,
         )  # fmt: skip
 
     async def settle(

@@ -1,5 +1,6 @@
 """What an approval checks before it says yes: that its plan is still what would happen."""
 
+from dataclasses import dataclass
 from typing import NoReturn
 
 from lapse import enforced, guard, newly
@@ -7,11 +8,21 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.remedies import CONFIRM
 from lapse.cli.session import Hands
 from lapse.control import Halt
+from lapse.ledger import Survey
+from lapse.newly import Asked
 from lapse.policy import Rule
 
 
-async def counted_again(hands: Hands, rule: Rule, halt: Halt) -> None:
-    """Make the rules of a plan those that ids stand under, if they make no more due than it named.
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """A plan that is still what would happen: what it named, and the survey of now; None where a listing counts."""
+
+    asked: Asked
+    survey: Survey | None
+
+
+async def recount(hands: Hands, rule: Rule, halt: Halt) -> Recount:
+    """Return how a plan stands now, if its rules make no more due than it named.
 
     Raises:
         Refused: it would be more than a tenth, and 10, beyond that: nothing is approved, and there is a new plan.
@@ -22,15 +33,22 @@ async def counted_again(hands: Hands, rule: Rule, halt: Halt) -> None:
     if asked is None:
         await anew(hands, rule, halt, f"plan {halt.plan} does not say how many ids it names")
     if asked.listed:
-        # The next listing counts: nothing here knows what the provider has.
-        await hands.ledger.note(partition, orphans_ok=f"{rule.digest} {enforced.covered(asked.named)}")
-        return
+        return Recount(asked, None)
     survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
     if survey.edit.named > enforced.covered(asked.named):
         await anew(
             hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
         )
-    await newly.stand_under(hands.ledger, rule, survey)
+    return Recount(asked, survey)
+
+
+async def accept(hands: Hands, rule: Rule, count: Recount) -> None:
+    """Make the rules of a plan those that ids stand under."""
+    if count.survey:
+        await newly.stand_under(hands.ledger, rule, count.survey)
+    else:  # the next listing counts: nothing here knows what the provider has
+        covered = enforced.covered(count.asked.named)
+        await hands.ledger.note(rule.partition, orphans_ok=f"{rule.digest} {covered}")
 
 
 async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:

@@ -10,7 +10,7 @@ import click
 
 from lapse import guard, keys, newly
 from lapse.cli import output, wording
-from lapse.cli.approving import anew, counted_again
+from lapse.cli.approving import accept, anew, recount
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.costs import given_up
@@ -214,6 +214,7 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
     if rule is None:
         raise Refused(Code.USAGE, f"{session.config.path} has no policy for {partition}: use the workers' file")
     await _still_the_same(hands, session, rule, halt)
+    count = await recount(hands, rule, halt) if halt.reason == "cutoff_jumped" else None
     ids = await given_up(hands, session, halt)
     await _name_elders(hands, session, halt)
     what = f"give up {wording.count(ids, 'id')}: {remedy(halt.reason).gives_up}"
@@ -224,8 +225,8 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
         key = session.key_of(partition, keys.RULES)
         (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
         await hands.ledger.note(partition, share_ok=int(asked or 0))
-    else:
-        await counted_again(hands, rule, halt)
+    elif count:
+        await accept(hands, rule, count)
     await hands.control.lift(halt, f"plan {wanted}: {said.reason}")
     output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:

@@ -2,13 +2,17 @@
 -- @include candidates
 -- @include budget
 -- @include lease
+-- @include replay
 -- Leases one member of a circle: due, and used by nothing but the other members. Once all are leased each is asked again.
 -- ARGV as claim.lua's [3]: policy, [4]: digest, [5]: id, [6]: lease, [8]..[15]; [7]: its token where it is asked again, or '',
--- [16]: JSON list of the members ("provider|kind|id"), [17]: the account's place.
+-- [16]: JSON list of the members ("provider|kind|id"), [17]: the account's place, [18]: the name of this request.
 -- Returns {status, now, token, due, by, attempts, unknown}; status: granted | halted | lost | superseded | clock | audit |
--- limited | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
+-- limited | breaker | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
 
 local policy, digest, id, token = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[7])
+
+local again = replied()
+if again then return again end
 
 local function answer(status) return { status, now, 0, 0, '', 0, 0 } end
 
@@ -48,4 +52,4 @@ token = redis.call('HINCRBY', key('marks'), 'fence', 1)
 grant(id, record, token, tonumber(ARGV[6]), string.format(
   ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"circle":%s', due, by, digest, text(ARGV[11]), ARGV[16]))
 spend(policy, 1)
-return { 'granted', now, token, due, by, record.n or 0, record.u or 0 }
+return granting({ 'granted', now, token, due, by, record.n or 0, record.u or 0 })

@@ -125,15 +125,17 @@ class World:
         """Return what the oracle finds wrong with all that happened here."""
         path = directory / "scraped.toml"
         path.write_text(evidence.policy_file(self.policies, self.sandbox.url))
+        audit = tuple(evidence.pending_audit(self.url))
         history = History(
             tuple(self.registry.calls),
             evidence.traffic(self.sandbox.requests(), "openai"),
-            tuple(evidence.pending_audit(self.url)),
+            audit,
             tuple(self.policies),
             (Budget("openai", self.budget, max(1, math.ceil(self.budget))),) if self.budget else (),
             metrics=evidence.scrape(self.url, path, {"KEY": KEY}) if self.policies else None,
             ended=time.time(),
             began=self.began,
+            alive=evidence.living(self.sandbox, evidence.named(audit)),
             stamped=frozenset(self.stamped),
             secrets=(KEY,),
             quiet=tuple(self.quiet),

@@ -24,7 +24,7 @@ if record.f then
 end
 if record.s == 'tracked' then
   if record.f then
-    take(id, record)
+    lift(id, record)
     record.a, record.c, record.f = math.max(now, record.f), record.f, nil
     index(id, record)
   elseif record.a then
@@ -36,7 +36,7 @@ if not record.e then
   record.a, record.c, record.f = math.max(now, record.a or record.f), creation(record), nil
 end
 local state, score = record.s, record.d
-take(id, record)
+lift(id, record)
 record.o = nil
 set_aside(id, record, state, score)
 return state == 'claimed' and 'too_late' or 'ok'

@@ -27,6 +27,7 @@ from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
 from lapse.watch import Watch
+from oracle import reading
 from oracle.guards import HUSH
 from oracle.history import Account as Budget
 from oracle.history import History, Outage, Policy, Quiet, Resource, Violation
@@ -80,6 +81,8 @@ class World:
         self.budget: float | None = None
         self.quiet: list[Quiet] = []
         self.outages: list[Outage] = []
+        self.moved: Path | None = None
+        """Where audit records were moved to, if they were."""
         self.unpromised: set[str] = set()
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
@@ -125,7 +128,8 @@ class World:
         """Return what the oracle finds wrong with all that happened here."""
         path = directory / "scraped.toml"
         path.write_text(evidence.policy_file(self.policies, self.sandbox.url))
-        audit = tuple(evidence.pending_audit(self.url))
+        lines = self.moved.read_text().splitlines() if self.moved and self.moved.exists() else []
+        audit = (*reading.audit(lines), *evidence.pending_audit(self.url))
         history = History(
             tuple(self.registry.calls),
             evidence.traffic(self.sandbox.requests(), "openai"),

@@ -83,6 +83,8 @@ class World:
         self.outages: list[Outage] = []
         self.moved: Path | None = None
         """Where audit records were moved to, if they were."""
+        self.deaths: list[float] = []
+        """When processes that worked here were killed, seconds since 1970."""
         self.unpromised: set[str] = set()
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
@@ -142,6 +144,9 @@ class World:
             alive=evidence.living(self.sandbox, evidence.named(audit)),
             stamped=frozenset(self.stamped),
             secrets=(KEY,),
+            crashes=len(self.deaths),
+            in_flight=self.account.concurrency,
+            breaks=tuple(self.deaths),
             quiet=tuple(self.quiet),
             outages=tuple(self.outages),
             ramp=self.settings.ramp,

@@ -34,7 +34,7 @@ class Reached(World):
     def ripen(self) -> None:
         """Let time pass: what waits is due again, and breakers, Retry-After and another mover's lease are over."""
         now = int(self.raw.time()[0]) * 1000 - 1
-        for name in self.raw.scan_iter("lapse:*:waiting"):
+        for name in (*self.raw.scan_iter("lapse:*:waiting"), *self.raw.scan_iter("lapse:*:suspects")):
             slot = name[: name.index("}") + 2]
             for id_ in self.raw.zrange(name, 0, -1):
                 self.raw.zadd(name, {id_: now})
@@ -44,6 +44,15 @@ class Reached(World):
             self.raw.delete(name)
         for field in ("blocked_until", "breaker", "breaker_until", "breaker_since"):
             self.raw.hdel(FLOW, field)
+
+    def lapse(self) -> None:
+        """Let every lease run out."""
+        for name in self.raw.scan_iter("lapse:*:claims"):
+            slot = name[: name.index("}") + 2]
+            for id_ in self.raw.zrange(name, 0, -1):
+                self.raw.zadd(name, {id_: 1})
+                record = json.loads(self.raw.hget(f"{slot}aside", id_))
+                self.raw.hset(f"{slot}aside", id_, json.dumps(record | {"d": 1}))
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -18,6 +18,9 @@ from oracle.reading import Asked, asked, metrics
 RECORDED = 1.0
 """Seconds from an answer until Redis or the disk has it, at most: a batch waits for others, and then for its turn."""
 
+ON_THE_WAY = 0.5
+"""Seconds that bytes may be under way which a process had sent when it died."""
+
 DETACHED = frozenset({"vector_store_file"})
 """What a DELETE takes out of something, and does not delete."""
 
@@ -103,7 +106,7 @@ def _unexcused(history: History, audit: Audit, resource: Resource, confirmed: li
 
 def _in_flight(request: Request, breaks: tuple[float, ...]) -> bool:
     answered = float("inf") if request.ended is None else request.ended
-    return any(request.begun <= at + TICK and at <= answered + RECORDED for at in breaks)
+    return any(request.begun <= at + ON_THE_WAY and at <= answered + RECORDED for at in breaks)
 
 
 def _shows(claim: Claim) -> bool:

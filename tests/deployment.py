@@ -243,16 +243,18 @@ class Deployment:
         texts = {f"{one.name}.{end}": getattr(one, end) for one in self.processes for end in ("stdout", "stderr")}
         lines = [line for text in texts.values() for line in text.splitlines() if '"seq"' in line]
         lines += self.audit.read_text().splitlines() if self.audit.exists() else []
+        audit = (*reading.audit(lines), *evidence.pending_audit(self.url))
         history = History(
             tuple(self.registry.calls),
             evidence.traffic(self.provider.requests(), "openai"),
-            (*reading.audit(lines), *evidence.pending_audit(self.url)),
+            audit,
             tuple(policy for versions in self.policies.values() for policy in versions),
             tuple(reading.accounts(self.config.read_text())) if self.config.exists() else (),
             evidence.scrape(self.url, self.config, {"OPENAI_API_KEY": KEY}) if self.config.exists() else None,
             ended=time.time(),
             bound=self.bound,
             began=self.began,
+            alive=evidence.living(self.provider, evidence.named(audit)),
             texts=texts,
             secrets=(KEY,),
         )

@@ -1,5 +1,6 @@
 """What the oracle is given of a run: the stand-in's traffic, what is left in the registry, and the last scrape."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,11 +11,13 @@ import redis
 from lapse.errors import ConfigError
 from lapse.metrics import exposition
 from lapse.policy import Rule
+from lapse.sandbox import Sandbox
 from lapse.settings import ConfigFile
 from lapse.verification import Verification
-from oracle.history import Policy, Request, Violation
+from oracle.history import Policy, Request, Resource, Violation
 
 CONFIRMED = {200, 204}
+DIALECTS = ("openai", "foundry", "langgraph")
 
 
 def traffic(requests: Iterable[Mapping[str, Any]], provider: str) -> tuple[Request, ...]:
@@ -26,6 +29,23 @@ def traffic(requests: Iterable[Mapping[str, Any]], provider: str) -> tuple[Reque
         )
         for one in requests
     )  # fmt: skip
+
+
+def named(audit: Iterable[Mapping[str, Any]]) -> set[Resource]:
+    """Return what audit records are about."""
+    return {Resource(one["provider"], one["kind"], one.get("id") or "") for one in audit}
+
+
+def living(sandbox: Sandbox, resources: Iterable[Resource]) -> dict[tuple[str, str], frozenset[str]]:
+    """Return the ids that the stand-in has of the kinds of these resources, in any project and dialect."""
+    found: dict[tuple[str, str], frozenset[str]] = {}
+    for slot in {one[:2] for one in resources}:
+        ids: set[str] = set()
+        for dialect in DIALECTS:
+            with contextlib.suppress(ConfigError):  # a dialect that has no such kind
+                ids |= sandbox.alive(slot[1], dialect=dialect)
+        found[slot] = frozenset(ids)
+    return found
 
 
 def pending_audit(url: str) -> list[dict[str, Any]]:

@@ -28,6 +28,7 @@ from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
 from lapse.watch import Watch
+from oracle import reading
 from oracle.guards import HUSH
 from oracle.history import Account as Budget
 from oracle.history import History, Outage, Policy, Quiet, Resource, Violation
@@ -81,6 +82,10 @@ class World:
         self.budget: float | None = None
         self.quiet: list[Quiet] = []
         self.outages: list[Outage] = []
+        self.moved: Path | None = None
+        """Where audit records were moved to, if they were."""
+        self.deaths: list[float] = []
+        """When processes that worked here were killed, seconds since 1970."""
         self.unpromised: set[str] = set()
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
@@ -126,17 +131,23 @@ class World:
         """Return what the oracle finds wrong with all that happened here."""
         path = directory / "scraped.toml"
         path.write_text(evidence.policy_file(self.policies, self.sandbox.url))
+        lines = self.moved.read_text().splitlines() if self.moved and self.moved.exists() else []
+        audit = (*reading.audit(lines), *evidence.pending_audit(self.url))
         history = History(
             tuple(self.registry.calls),
             evidence.traffic(self.sandbox.requests(), "openai"),
-            tuple(evidence.pending_audit(self.url)),
+            audit,
             tuple(self.policies),
             (Budget("openai", self.budget, max(1, math.ceil(self.budget))),) if self.budget else (),
             metrics=evidence.scrape(self.url, path, {"KEY": KEY}) if self.policies else None,
             ended=time.time(),
             began=self.began,
+            alive=evidence.living(self.sandbox, evidence.named(audit)),
             stamped=frozenset(self.stamped),
             secrets=(KEY,),
+            crashes=len(self.deaths),
+            in_flight=self.account.concurrency,
+            breaks=tuple(self.deaths),
             quiet=tuple(self.quiet),
             outages=tuple(self.outages),
             ramp=self.settings.ramp,

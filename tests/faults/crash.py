@@ -101,5 +101,5 @@ class Failpoint:
         for child in self._worker.children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        self._rig.kills += 1
+        self._rig.killed.append(time.time())
         return True

@@ -51,7 +51,7 @@ def test_ids_that_kill_their_worker_end_in_quarantine_and_the_others_are_deleted
         if exchange.id in poison and exchange.method == "DELETE":
             for child in worker.children():
                 os.kill(child, signal.SIGKILL)
-                rig.kills += 1
+                rig.killed.append(time.time())
             raise Cut
 
     rig.traffic.on_request = kill

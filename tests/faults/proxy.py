@@ -85,6 +85,8 @@ class Proxy:
         """When connections came while the server was down, seconds since 1970."""
         self.broken = 0
         """How many connections were reset, frozen or cut so far."""
+        self.breaks: list[float] = []
+        """When that was, seconds since 1970."""
         self._target = port
         self._watch = watch
         self._tls = tls
@@ -176,12 +178,14 @@ class Proxy:
 
     async def _end(self, *, reset: bool) -> int:
         links = list(self._links)
+        self.breaks.append(time.time())
         for link in links:
             link.end(reset=reset)
         self.broken += len(links)
         return len(links)
 
     async def _freeze(self) -> int:
+        self.breaks.append(time.time())
         for link in self._links:
             link.thawed.clear()
         self.broken += len(self._links)

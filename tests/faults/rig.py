@@ -65,7 +65,7 @@ class Rig(Deployment):
         traffic: What went through it.
         application: Who registers.
         command: The command line.
-        kills: How many processes of workers were killed so far.
+        killed: When processes of workers were killed so far, seconds since 1970.
         server_kills: How often Redis was killed.
         stops: How often Redis was stopped.
 
@@ -84,15 +84,22 @@ class Rig(Deployment):
         self.to_provider = Proxy(int(provider.root.rpartition(":")[2]), watch=self.traffic.watcher)
         self.base_url = f"http://127.0.0.1:{self.to_provider.port}/v1"
         self.application = Application(self.registry)
-        self.kills = self.server_kills = self.stops = 0
+        self.killed: list[float] = []
+        self.server_kills = self.stops = 0
         self.command = (sys.executable, str(LAPSE))
         self._metrics = free_port()
         self._exporter: subprocess.Popen[bytes] | None = None
 
     @property
+    def kills(self) -> int:
+        """How many processes of workers were killed so far."""
+        return len(self.killed)
+
+    @property
     def environ(self) -> dict[str, str]:
         """The environment of workers and beats: they reach Redis through the proxy."""
-        return {**super().environ, "REDIS_URL": f"redis://127.0.0.1:{self.to_redis.port}/0"}
+        to_redis = f"redis://127.0.0.1:{self.to_redis.port}/0"
+        return {**super().environ, "REDIS_URL": to_redis, "LAPSE_STATE_DIR": str(self.directory / "state")}
 
     @property
     def beside(self) -> dict[str, str]:
@@ -140,12 +147,12 @@ class Rig(Deployment):
         if children := worker.children():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(choose(children), signal.SIGKILL)
-                self.kills += 1
+                self.killed.append(time.time())
 
     def kill_worker(self, worker: Process) -> None:
         """Kill a worker; its children die with it."""
         worker.kill()
-        self.kills += 1
+        self.killed.append(time.time())
 
     def scrape(self) -> str:
         """Return what the exporter shows; start it first, if it is not running."""
@@ -180,16 +187,19 @@ class Rig(Deployment):
         for process in self.processes:
             process.wait()
         lines = self.audit.read_text().splitlines() if self.audit.exists() else []
+        audit = (*reading.audit(lines), *evidence.pending_audit(self.url))
         return History(
             calls=tuple(self.registry.calls),
             requests=tuple(one.as_request("openai") for one in self.traffic.exchanges()),
-            audit=(*reading.audit(lines), *evidence.pending_audit(self.url)),
+            audit=audit,
             policies=tuple(policy for versions in self.policies.values() for policy in versions),
             metrics=metrics,
             ended=time.time(),
             bound=bound,
             crashes=crashes,
             in_flight=IN_FLIGHT,
+            breaks=(*self.killed, *self.to_provider.breaks),
+            alive=evidence.living(self.provider, evidence.named(audit)),
             began=self.began,
             texts={path.name: path.read_text() for path in self.directory.iterdir() if path.is_file()},
             secrets=(KEY,),

@@ -67,7 +67,7 @@ class Audit:
         resource = Resource(record["provider"], record["kind"], record.get("id") or "")
         event, at = record["event"], record["at"] / 1000
         if event == "intent":
-            due, parent = record["due"] / 1000, record.get("parent", "")
+            due, parent = record.get("due", record["at"]) / 1000, record.get("parent", "")
             circle = frozenset(Resource(*one.split("|")) for one in record.get("circle", ()))
             claim = Claim(resource, record["policy"], record["token"], at, record["by"], due, parent, circle)
             if (resource, claim.token) in self._open:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from oracle.audit import Audit
+from oracle.confirmations import is_deletion
 from oracle.history import History, Policy, Resource, Violation
 from oracle.lifetimes import Application
 from oracle.reading import asked, metrics
@@ -68,10 +69,13 @@ def _equal(name: str, shown: Mapping[Labels, int], expected: Mapping[Labels, int
 
 def _deletions(audit: Audit, names: _Names) -> Counter[Labels]:
     found: Counter[Labels] = Counter()
-    for claim in audit.claims:
-        provider, kind, policy = names(claim.resource, claim.policy)
-        found[provider, kind, policy] += claim.outcome == "deleted"
-        found[provider, f"{kind}_item", policy] += (claim.end or {}).get("items", 0)
+    for record in audit.records:
+        if not record.get("items") and not is_deletion(record):
+            continue
+        resource = Resource(record["provider"], record["kind"], record.get("id") or "")
+        provider, kind, policy = names(resource, record["policy"])
+        found[provider, kind, policy] += is_deletion(record)
+        found[provider, f"{kind}_item", policy] += record.get("items", 0)
     return +found
 
 
@@ -81,6 +85,8 @@ def _outcomes(audit: Audit, names: _Names) -> Counter[Labels]:
         resource = Resource(record["provider"], record["kind"], record.get("id") or "")
         if record["event"] in SETTLING and record["outcome"] not in OUTSIDE:
             found[*names(resource, record["policy"]), record["outcome"]] += 1
+        elif record["event"] == "corrected":
+            found[*names(resource, record["policy"]), "deleted"] += 1
         elif record["event"] == "refused":
             found[*names(resource, record["policy"]), "refused"] += 1
     return found

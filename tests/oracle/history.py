@@ -156,6 +156,9 @@ class History:
             promises nothing of the kind.
         crashes: How often a process that may have held claims was killed or stopped, or Redis lost for a lease.
         in_flight: How many requests one process may have in flight.
+        breaks: When processes died and connections to the provider broke: what was in flight then may have been lost.
+            None: nobody wrote that down.
+        alive: The ids that the provider has in the end, by (provider, kind); None: nobody looked.
         began: When the run began.
         tombstones: For how long an already_gone resource protects what it used.
         made: When objects were made at the provider, where known.
@@ -178,6 +181,8 @@ class History:
     bound: float | None = None
     crashes: int = 0
     in_flight: int = 1
+    breaks: tuple[float, ...] | None = None
+    alive: Mapping[tuple[str, str], frozenset[str]] | None = None
     began: float = 0.0
     tombstones: float = 30 * 86400.0
     made: Mapping[Resource, float] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,7 +111,32 @@ async def test_with_counters_that_skip(world: World, cut: Cut, reported: Reporte
     cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind)", "")
     world.seed(2)
     await world.sweep()
-    assert {"count"} == reported()
+    assert {"count", "uncounted"} == reported()
+
+
+async def test_with_a_metric_and_an_audit_that_skip_the_same(world: World, cut: Cut, reported: Reported) -> None:
+    """Both are written by one script: only the provider's log says what they lack."""
+    cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', one.items)", "")
+    cut("settle", "if (one.items or 0) > 0 then more = more .. string.format(',\"items\":%d', one.items) end", "")
+    (id_,) = world.sandbox.seed("conversation", 1, items=3)
+    world.registry.register("conversation", id_, "chat", created_at=time.time() - 30 * DAY)
+    await world.sweep(partition=replace(world.rule.partition, kind="conversation"))
+    assert {"uncounted"} == reported()
+
+
+async def test_with_a_child_that_is_counted_twice(world: World, cut: Cut, reported: Reported) -> None:
+    cut(
+        "settle",
+        "owe_count(own, 'deletions|' .. record.p .. '|' .. kind)",
+        "owe_count(own, 'deletions|' .. record.p .. '|' .. kind, kind == 'file' and 2 or 1)",
+    )
+    (file,) = world.sandbox.seed("file", 1)
+    world.registry.register("file", file, "chat")
+    (thread,) = world.sandbox.seed("thread", 1, tool_resources={"code_interpreter": {"file_ids": [file]}})
+    ago = time.time() - 30 * DAY
+    world.registry.register("thread", thread, "chat", uses=[("file", file)], created_at=ago, last_active_at=ago)
+    await world.sweep(cascade={"file": "delete"}, digest="digest00000c")
+    assert {"count", "uncounted"} == reported()
 
 
 async def test_with_a_release_that_loses_ids(world: World, cut: Cut, reported: Reported) -> None:
@@ -131,7 +157,7 @@ async def test_with_a_proof_that_always_says_yes(
     world.seed(5)
     world.sandbox.faults([{"effect": "wrong_project"}])
     await world.sweep()
-    assert {"unproven"} == reported()
+    assert {"unproven", "living"} == reported()
 
 
 async def test_with_an_answer_that_is_always_believed(

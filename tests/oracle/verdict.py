@@ -12,6 +12,8 @@ rate         more requests in some window [t, t + T] than rate x T + burst
 pace         more deletions than max_deletions in some window of the pace
 record       a DELETE without its intent, or not exactly one terminal record for a deletion
 unconfirmed  an outcome recorded that no answer bears out
+uncounted    a deletion that the provider confirmed, of an object, a child or an item, and the metric does not have once
+living       settled as deleted or already_gone, and the provider has it
 count        a counter that differs from the history
 lost         an id that was registered, not settled, and is not tracked
 secret       a key or password in anything that was written
@@ -26,7 +28,7 @@ breaker      an outage that was asked more than once in ten seconds after it was
 
 from collections.abc import Collection, Iterator
 
-from oracle import counts, guards, leaks, lifetimes, limits, wire
+from oracle import confirmations, counts, guards, leaks, lifetimes, limits, wire
 from oracle.audit import Audit
 from oracle.history import History, Violation
 
@@ -43,4 +45,5 @@ def _all(history: History) -> Iterator[Violation]:
     yield from limits.judge(history, audit)
     yield from guards.judge(history, audit)
     yield from counts.judge(history, audit)
+    yield from confirmations.judge(history, audit)
     yield from leaks.judge(history)

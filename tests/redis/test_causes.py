@@ -54,6 +54,7 @@ def garbled(server: EmbeddedRedis, client: redis.Redis) -> str:
     client.hset("lapse:{openai:thread}:aside", "thread_1", "{no json")
     client.set("lapse:epoch", "x")
     client.sadd("lapse:{openai:thread}:policies", "chat")
+    client.hset("lapse:{openai:thread}:holds", "thread_1", "{}")
     client.set("lapse:{openai:thread}:hold_ends", "x")
     return server.url
 

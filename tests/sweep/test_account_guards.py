@@ -168,6 +168,7 @@ async def test_another_provider_goes_on(world: World) -> None:
         "record",
         "unconfirmed",
         "count",
+        "uncounted",
     }  # both accounts are one stand-in, whose traffic counts as one's
     world.seed(2)
     other = world.sandbox.seed("thread", 2)

@@ -383,6 +383,7 @@ class TestTrouble:
 
     async def test_a_file_that_others_deleted_needs_its_proof(self, family: Family) -> None:
         world = family.world
+        world.unpromised.add("living")  # the answer is a fault's
         (gone,) = family.files()
         thread = family.parent(files=(gone,))
         world.sandbox.faults(

@@ -5,11 +5,11 @@ import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import redis
 
+from documented import rows, table
 from lapse import guard, newly
 from lapse.adoption import rename
 from lapse.aio import Carrier
@@ -58,61 +58,21 @@ class Edit:
         return keys | {"ttl", "anchor"} if "expires_after" in keys else keys
 
 
-def changed(key: str, before: str | None, after: str | None, unknown: str | None = None, **more: Any) -> Edit:
-    return Edit({key: before}, {key: after}, unknown, **more)
+def keys_of(text: str) -> dict[str, str | None]:
+    """Return the keys that a cell of the document names, None for one that is not there."""
+    said = [part.partition(" = ") for part in text.split("; ")]
+    return {key.removeprefix("no "): value or None for key, _, value in said}
 
 
-PASTED = '{ anchor = "last_active_at", days = 7 }'
-EDITS: dict[str, Edit] = {
-    "ttl shorter": changed("ttl", '"30d"', '"7d"'),
-    "ttl a little shorter": changed("ttl", '"30d"', '"29d"'),
-    "ttl longer": changed("ttl", '"30d"', '"60d"'),
-    "anchor to creation": changed("anchor", '"last_active_at"', '"created_at"'),
-    "anchor to activity": changed("anchor", '"created_at"', '"last_active_at"'),
-    "max_age added": changed("max_age", None, '"90d"'),
-    "max_age shorter": changed("max_age", '"390d"', '"95d"'),
-    "max_age taken away": changed("max_age", '"90d"', None),
-    "expires_after in place of a ttl": Edit(
-        {"ttl": '"30d"', "anchor": '"last_active_at"', "expires_after": None},
-        {"ttl": None, "anchor": None, "expires_after": PASTED},
-    ),
-    "keep added": changed("keep", None, '[{ metadata = { pin = "true" } }]'),
-    "keep taken away": changed("keep", '[{ metadata = { pin = "true" } }]', None, "the keep rule { metadata.pin"),
-    "keep mistyped": changed(
-        "keep", '[{ metadata = { pin = "true" } }]', '[{ metadata = { pin = "ture" } }]', "the keep rule { metadata.pin"
-    ),
-    "keep in another order": changed(
-        "keep",
-        '[{ metadata = { a = "1" } }, { metadata = { b = "2" } }]',
-        '[{ metadata = { b = "2" } }, { metadata = { a = "1" } }]',
-    ),
-    "cascade added": changed(
-        "cascade", None, '{ vector_store = "delete" }', 'cascade: vector_store was "leave"', usual=True
-    ),
-    "cascade protecting no more": changed(
-        "cascade", '{ file = "protect" }', '{ file = "leave" }', 'cascade: file was "protect" and is "leave"'
-    ),
-    "cascade protecting": changed("cascade", '{ file = "delete" }', '{ file = "protect" }'),
-    "cascade taken away": changed("cascade", '{ file = "delete" }', None),
-    "enforced for the first time": changed("mode", '"observe"', '"enforce"'),
-    "observed": changed("mode", '"enforce"', '"observe"'),
-    "max_deletions unlimited": changed("max_deletions", None, '"unlimited"'),
-    "max_deletions lower": changed("max_deletions", None, '{ amount = 1, window = "1h" }'),
-    "max_newly_due unlimited": changed("max_newly_due", "{ percent = 10, at_least = 5 }", '"unlimited"'),
-    "max_newly_due higher": changed(
-        "max_newly_due", "{ percent = 10, at_least = 5 }", "{ percent = 99, at_least = 5 }"
-    ),
-    "max_newly_due lower": changed("max_newly_due", '"unlimited"', "{ percent = 1, at_least = 1 }"),
-    "formerly": changed("formerly", None, '["old"]'),
-    "formerly no more": changed("formerly", '["other"]', None),
-    "touches stated": changed("touches", None, '"none"', 'touches = "none" is added', usual=True),
-    "touches stated no more": changed("touches", '"none"', None),
-    "expect_gone": changed("expect_gone", None, "true"),
-    "cancel": changed("cancel", None, "true"),
-    "max_already_gone": changed("max_already_gone", None, "{ percent = 99, at_least = 500 }"),
-    "every": changed("every", None, '"10m"'),
-    "another kind too": changed("kind", '"thread"', '["thread", "assistant"]'),
-    "another provider": changed("provider", '"openai"', '"other"'),
+HEADING = "Edits of the policy file"
+EDITS = {
+    name: Edit(
+        keys_of(table(HEADING)[name, "before"]),
+        keys_of(table(HEADING)[name, "after"]),
+        table(HEADING)[name, "unknown"] or None,
+        usual=table(HEADING)[name, "against"] == "the usual",
+    )
+    for name in rows(HEADING)
 }
 IN_LISTINGS = {"orphan"}
 """Keys whose edits only a listing can count: tests/sweep/test_widening.py."""

@@ -50,7 +50,7 @@ async def test_a_chat_completion_that_is_gone_waits_for_an_operator_unless_the_w
     of(world, "chat_completion")
     (id_,) = world.seed(1, kind="chat_completion")
     world.sandbox.reset()
-    world.unpromised = {"unconfirmed", "unproven", "count"}  # a reset forgets the traffic, too
+    world.unpromised = {"unconfirmed", "unproven", "count", "uncounted"}  # a reset forgets the traffic, too
     world.seed(1, kind="chat_completion")
     await world.sweep()
 

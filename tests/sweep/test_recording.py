@@ -101,7 +101,17 @@ async def batch_of(world: World) -> tuple[list[str], list[Any]]:
 
 
 async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_the_reply_of_once(world: World) -> None:
-    world.unpromised = {"count", "unconfirmed", "record", "lost", "unproven", "early", "overdue", "unasked"}
+    world.unpromised = {
+        "count",
+        "uncounted",
+        "unconfirmed",
+        "record",
+        "lost",
+        "unproven",
+        "early",
+        "overdue",
+        "unasked",
+    }
     text = script("settle").text
     keys, args = await batch_of(world)
     once = world.raw.eval(text, 1, *keys, *args)
@@ -229,7 +239,7 @@ async def taken_over(world: World) -> Any:
     (late,) = (await ledger.claim(world.rule, world.settings, 10)).claims
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
     await ledger.claim(world.rule, world.settings, 10)
-    world.unpromised = {"count", "unconfirmed", "record", "lost", "unproven", "duplicate"}
+    world.unpromised = {"count", "uncounted", "living", "unconfirmed", "record", "lost", "unproven", "duplicate"}
     return late, ledger
 
 
@@ -287,7 +297,7 @@ def files(folder: Path) -> Iterator[Path]:
 
 async def test_what_a_killed_process_left_is_recorded_by_the_next_and_once(world: World, tmp_path: Path) -> None:
     """It is killed after its line was on disk: before or after Redis took the batch, nobody can know."""
-    world.unpromised = {"count", "unconfirmed", "record", "lost", "duplicate"}
+    world.unpromised = {"count", "uncounted", "living", "unconfirmed", "record", "lost", "duplicate"}
     (first, second) = world.seed(2)
     ledger = world.means().ledger
     await world.watch.look()

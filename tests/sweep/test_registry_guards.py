@@ -24,7 +24,7 @@ from world import DAY, World
 
 HOUR = 3_600_000
 EPOCH = "lapse:epoch"
-WIPED = {"lost", "record", "count"}
+WIPED = {"lost", "record", "count", "uncounted"}
 """Promises that end with the registry: what was in it is gone, and with it the records of what was in flight."""
 
 

@@ -34,8 +34,12 @@ if alone then
     local due, by = due_of(record, rules)
     if due and due <= now then found[1] = { id = id, record = record, due = due, by = by } end
     if not found[1] then
-      take(id, record)
-      if not record.q then index(id, record) end
+      if record.q then
+        take(id, record)
+      else
+        lift(id, record)
+        index(id, record)
+      end
     end
   end
 else

@@ -38,7 +38,7 @@ local function uncharge(id, charged)
   local record = aside(id)
   if not record or charged == 0 then return end
   if record.s == 'quarantined' and (charged == 'q' or record.r == 'attempts') then
-    take(id, record)
+    lift(id, record)
     record.r, record.m, record.n = 'doubted', nil, less(record.n, charged)
     set_aside(id, record, 'waiting', now + AGAIN)
     audit('requeued', id, record.p, ',"actor":"lapse","reason":"all of its kind are answered so"')

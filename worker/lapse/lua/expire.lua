@@ -8,7 +8,7 @@ local at = ARGV[4] ~= '' and tonumber(ARGV[4]) or now
 local record = locate(id)
 if not record or record.q then return 'unknown' end
 local state, score = record.s, record.d
-if state ~= 'claimed' then take(id, record) end
+if state ~= 'claimed' then lift(id, record) end
 record.k = creation(record)
 record.e, record.f, record.a, record.c = at, nil, nil, nil
 if state == 'tracked' then

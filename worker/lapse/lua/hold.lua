@@ -14,8 +14,11 @@ act('hold', id, record and record.p or '', ',"hold":' .. ARGV[4])
 if not record then return 'unknown' end
 if record.s == 'claimed' then return 'too_late' end
 if record.s ~= 'quarantined' and record.r ~= 'held' then
-  take(id, record)
+  lift(id, record)
   record.r = 'held'
   set_aside(id, record, 'parked', now)
+elseif record.r == 'held' then
+  -- It was parked by a call that ended before it had left where it stood.
+  for _, name in ipairs({ 'fresh', 'active', 'created', 'explicit', 'capped' }) do redis.call('ZREM', part(record.p, name), id) end
 end
 return 'ok'

@@ -19,8 +19,9 @@ for _, policy in ipairs(redis.call('SMEMBERS', key('policies'))) do
 end
 local ended = redis.call('ZRANGE', key('tombstones'), '-inf', ARGV[3], 'BYSCORE', 'LIMIT', 0, tonumber(ARGV[4]))
 for _, id in ipairs(ended) do
-  redis.call('ZREM', key('tombstones'), id)
-  if redis.call('HDEL', key('graves'), id) == 1 then release_edges(id) end
+  if redis.call('HEXISTS', key('graves'), id) == 1 then release_edges(id) end
+  redis.call('HDEL', key('graves'), id)
+  redis.call('ZREM', key('tombstones'), id) -- last: what is left is found again
 end
 if ARGV[5] and ARGV[5] ~= '' then
   local last = math.floor(tonumber(ARGV[5]) / 1000) * 1048576

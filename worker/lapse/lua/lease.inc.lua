@@ -11,8 +11,10 @@ local function guarded(id, record)
     reason = 'referenced'
   end
   if not reason then return false end
-  take(id, record)
-  if not record.q then
+  if record.q then
+    take(id, record)
+  else
+    lift(id, record)
     record.r = reason
     set_aside(id, record, 'parked', now)
   end
@@ -43,13 +45,13 @@ end
 
 -- A lease that ran out counts a crash, not an attempt; ids with a crash are claimed one at a time from then on.
 local function lapse(id, record)
-  take(id, record)
+  local foreign = record.z and record.q
+  if record.g or foreign then take(id, record) else lift(id, record) end
   audit('lapsed', id, record.p, string.format(',"token":%.0f', record.t))
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
   record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil
   record.p, record.l = record.l or record.p, nil
-  local foreign = record.z and record.q
   record.z = nil
   if record.g or foreign then
     untrack(id, record)
@@ -80,7 +82,7 @@ end
 local function unlisted(policy)
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'tried'), 0, 99)) do
     local record = aside(id)
-    take(id, record)
+    lift(id, record)
     record.o = nil
     set_aside(id, record, 'waiting', record.d)
   end

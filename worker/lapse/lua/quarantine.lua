@@ -18,13 +18,11 @@ for i = 6, #ARGV do
     local what
     if grave and redis.call('ZSCORE', key('forgotten'), id) then
       what = 'forgotten'
-    elseif locate(id) then
+    elseif not grave and locate(id) then
       what = 'registered'
-    elseif grave then
+    elseif grave then -- and it may be back already, by a call that ended in the middle
       record = cjson.decode(grave)
       what = record.h and 'touched' or 'tracked'
-      redis.call('HDEL', key('graves'), id)
-      redis.call('ZREM', key('tombstones'), id)
       record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
       if redis.call('HEXISTS', key('holds'), id) == 1 then
         what, record.r = 'held', 'held'
@@ -32,12 +30,15 @@ for i = 6, #ARGV do
       elseif creation(record) then
         index(id, record)
       end
+      audit('undone', id, record.p, actor)
+      redis.call('HDEL', key('graves'), id) -- last: the id stands somewhere at every call
+      redis.call('ZREM', key('tombstones'), id)
     end
     if what then changed[#changed + 1] = what .. '|' .. id end
   else
     record = aside(id)
     if record and record.s == 'quarantined' then
-      take(id, record)
+      if verb == 'retry' then lift(id, record) else take(id, record) end
       record.n, record.x, record.y, record.r, record.m = nil, nil, nil, nil, nil
       if verb == 'retry' then
         set_aside(id, record, 'waiting', now)
@@ -50,9 +51,9 @@ for i = 6, #ARGV do
       record = nil
     end
   end
-  if record then
-    if verb ~= 'undo' then changed[#changed + 1] = id end
-    audit(verb == 'undo' and 'undone' or verb == 'retry' and 'requeued' or 'dropped', id, record.p, actor)
+  if record and verb ~= 'undo' then
+    changed[#changed + 1] = id
+    audit(verb == 'retry' and 'requeued' or 'dropped', id, record.p, actor)
   end
 end
 return changed

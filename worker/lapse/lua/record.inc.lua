@@ -66,17 +66,40 @@ local function take(id, record)
   remove(id, places(record))
 end
 
+-- The id goes from where it stands to another place. It leaves the one when it has come to the other, so that it stands
+-- somewhere at every call: a script that ends in the middle loses none.
+local lifted = {}
+
+local function lift(id, record)
+  lifted[id] = { places = places(record), aside = record.s and record.s ~= 'tracked' }
+end
+
+local function landed(id, indexed, ...)
+  local from = lifted[id]
+  if not from then return end
+  lifted[id] = nil
+  local here = {}
+  for _, place in ipairs({ ... }) do here[place] = true end
+  for _, place in ipairs(from.places) do
+    if not here[place] then redis.call('ZREM', place, id) end
+  end
+  if indexed and from.aside then redis.call('HDEL', key('aside'), id) end -- last: sent again, it is found there
+end
+
 -- Puts the id into the due indexes; attempts and reasons end here.
 local function index(id, record)
   local p = record.p
   if record.e then
     redis.call('ZADD', part(p, 'explicit'), record.e, id)
     redis.call('ZADD', part(p, 'capped'), record.k, id)
+    landed(id, true, part(p, 'explicit'), part(p, 'capped'))
   elseif record.a then
     redis.call('ZADD', part(p, 'active'), record.a, id)
     redis.call('ZADD', part(p, 'created'), record.c, id)
+    landed(id, true, part(p, 'active'), part(p, 'created'))
   else
     redis.call('ZADD', part(p, 'fresh'), record.f, id)
+    landed(id, true, part(p, 'fresh'))
   end
 end
 
@@ -91,6 +114,7 @@ local function set_aside(id, record, state, score)
   if state == 'waiting' and record.o then where = 'tried' end
   redis.call('ZADD', part(record.p, where), score, id)
   redis.call('HSET', key('aside'), id, cjson.encode(record))
+  landed(id, false, part(record.p, where))
 end
 
 -- Rewrites the record of an id that stays where it is, outside the due indexes.
@@ -100,9 +124,9 @@ end
 
 -- A parked id comes back: to the due indexes, or to its next attempt if it had one.
 local function unpark(id, record)
-  take(id, record)
+  if record.q then return take(id, record) end
+  lift(id, record)
   record.r, record.d = nil, nil
-  if record.q then return end
   if record.n or record.x or record.u then set_aside(id, record, 'waiting', now) else index(id, record) end
 end
 

@@ -134,7 +134,7 @@ end
 
 local function update(id, record, policy, facts)
   local state, score = record.s, record.d
-  if state ~= 'claimed' then take(id, record) end
+  if state ~= 'claimed' then lift(id, record) end
   if record.q then record.f = now else touched(record, facts) end
   expiry(record, facts)
   if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end

@@ -14,7 +14,7 @@ for _, name in ipairs(limit > 0 and indexes or {}) do
   for _, id in ipairs(redis.call('ZRANGE', part(old, name), 0, limit - moved - 1)) do
     local record = locate(id, { old })
     local state, score = record.s, record.d
-    take(id, record)
+    lift(id, record)
     record.p = policy
     if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
     moved = moved + 1

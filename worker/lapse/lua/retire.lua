@@ -9,10 +9,13 @@ local rules = part(policy, 'rules')
 local used = part(policy, 'used') .. ':' .. ARGV[4]
 local last = string.match(redis.call('GET', used) or '', '^(%S+)')
 if not last or last == '-' then return 0 end
-redis.call('SET', used, '- ' .. last, 'PX', ARGV[5])
 local stored = redis.call('HMGET', rules, 'digest', 'superseded', 'renamed')
-if stored[1] ~= last or stored[3] then return 0 end
+if stored[1] ~= last or stored[3] then
+  redis.call('SET', used, '- ' .. last, 'PX', ARGV[5])
+  return 0
+end
 redis.call('HSET', rules, 'superseded', string.sub(last .. ' ' .. (stored[2] or ''), 1, 800))
 redis.call('HDEL', rules, 'digest', 'acted', 'ttl', 'anchor', 'max_age', 'orphan', 'along')
 audit('rules', '', policy, ',"rules":"","before":' .. text(last))
+redis.call('SET', used, '- ' .. last, 'PX', ARGV[5]) -- last: until then it is asked again
 return 1

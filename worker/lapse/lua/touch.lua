@@ -26,7 +26,7 @@ if record.f then
 end
 if record.s == 'tracked' then
   if record.f then
-    take(id, record)
+    lift(id, record)
     record.a, record.c, record.f = math.max(now, record.f), record.f, nil
     index(id, record)
   elseif record.a then
@@ -43,6 +43,6 @@ if record.s == 'claimed' then
   return 'too_late'
 end
 local state, score = record.s, record.d
-take(id, record)
+lift(id, record)
 set_aside(id, record, state, score)
 return 'ok'

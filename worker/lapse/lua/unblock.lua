@@ -11,7 +11,7 @@ for i = 3, #ARGV do
     unpark(id, record)
     freed = freed + 1
   elseif record and record.s == 'waiting' and not record.o then
-    take(id, record)
+    lift(id, record)
     set_aside(id, record, 'waiting', now)
     freed = freed + 1
   end

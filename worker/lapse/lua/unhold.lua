@@ -4,9 +4,10 @@
 -- Returns ok | unknown (there was no hold).
 
 local id = ARGV[3]
-redis.call('ZREM', key('hold_ends'), id)
-if redis.call('HDEL', key('holds'), id) == 0 then return 'unknown' end
+if redis.call('HEXISTS', key('holds'), id) == 0 then return 'unknown' end
 local record = aside(id)
-act('unhold', id, record and record.p or '', ',"actor":' .. ARGV[4])
 if record and record.s == 'parked' and record.r == 'held' then unpark(id, record) end
+act('unhold', id, record and record.p or '', ',"actor":' .. ARGV[4])
+redis.call('ZREM', key('hold_ends'), id)
+redis.call('HDEL', key('holds'), id) -- last: sent again, it finds what is left to do
 return 'ok'

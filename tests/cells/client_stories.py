@@ -1,0 +1,143 @@
+"""One story for each script that an application's client calls."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cells.reached import Reached
+from cells.stories import LONG_AGO, STORIES, Story, Told
+from lapse.errors import TooManyUses
+from lapse.model import Partition
+from world import DAY
+
+
+def saying(say: Callable[[], Any]) -> Callable[[], Awaitable[None]]:
+    """Return an act: one call of the client."""
+
+    async def act() -> None:
+        say()
+
+    return act
+
+
+def then_swept(world: Reached, **rule: Any) -> Callable[[], Awaitable[object]]:
+    """Return an end: two sweeps, after which what has to be gone is gone."""
+
+    async def then() -> None:
+        await world.sweep(**rule)
+        await world.sweep()
+
+    return then
+
+
+async def registers(world: Reached) -> Told:
+    """Prepare: an id that uses a file is registered and due at once."""
+    (thread,), (file,) = world.sandbox.seed("thread", 1), world.seed(1, kind="file")
+    said = {"uses": [("file", file)], "created_at": LONG_AGO}
+    return Told(
+        saying(lambda: world.registry.register("thread", thread, "chat", **said)),
+        {"thread": [thread]},
+        {},
+        then_swept(world),
+    )
+
+
+async def refers(world: Reached) -> Told:
+    """Prepare: a file is used from now on."""
+    (file,) = world.seed(1, kind="file")
+    (thread,) = world.seed(1, days=1)
+    rule = {"partition": Partition("openai", "file", "chat"), "digest": "digest00000f"}
+    return Told(
+        saying(lambda: world.registry.register("thread", thread, "chat", uses=[("file", file)])),
+        {},
+        {"file": [file], "thread": [thread]},
+        then_swept(world, **rule),
+    )
+
+
+async def counts(world: Reached) -> Told:
+    """So many uses that they are counted before they are said."""
+    (file,) = world.seed(1, kind="file")
+    (thread,) = world.seed(1, days=1)
+    uses = [("file", file), *(("file", f"file-{number}") for number in range(150))]
+    rule = {"partition": Partition("openai", "file", "chat"), "digest": "digest00000f"}
+    say = saying(lambda: world.registry.register("thread", thread, "chat", uses=uses))
+    return Told(say, {}, {"file": [file], "thread": [thread]}, then_swept(world, **rule))
+
+
+async def uses_many(world: Reached) -> Told:
+    """More uses than one call may name are refused, and the orphan rules they concern halt."""
+    (file,) = world.seed(1, kind="file", policy="idle")
+    uses = [("file", f"file-{number}") for number in range(1001)]
+
+    def say() -> None:
+        with pytest.raises(TooManyUses):
+            world.registry.register("thread", "thread_with_many", "chat", uses=uses)
+
+    async def told() -> None:
+        assert world.raw.exists(f"{world.slot('file')}unsaid") or world.raw.hexists(f"{world.slot('file')}said", "unsaid")
+
+    return Told(saying(say), {}, {"file": [file]}, told)
+
+
+async def touches(world: Reached) -> Told:
+    """Prepare: a thread is used."""
+    ids = world.seed(1, days=30)
+    rule = {"anchor": "last_active_at", "touches_stated": True, "digest": "digest00000t"}
+    return Told(saying(lambda: world.registry.touch("thread", ids[0])), {}, {"thread": ids}, then_swept(world, **rule))
+
+
+async def holds(world: Reached) -> Told:
+    """Prepare: a due thread is held."""
+    ids = world.seed(1)
+    say = saying(lambda: world.registry.hold("thread", ids[0], reason="case 7"))
+    return Told(say, {}, {"thread": ids}, then_swept(world))
+
+
+async def unholds(world: Reached) -> Told:
+    """Prepare: a held thread is held no more."""
+    ids = world.seed(1)
+    world.registry.hold("thread", ids[0], reason="case 7")
+    return Told(saying(lambda: world.registry.unhold("thread", ids[0])), {"thread": ids}, {}, then_swept(world))
+
+
+async def forgets(world: Reached) -> Told:
+    """Prepare: a due thread is none of lapse's any more."""
+    ids = world.seed(1)
+    return Told(saying(lambda: world.registry.forget("thread", ids[0])), {}, {"thread": ids}, then_swept(world))
+
+
+async def expires(world: Reached) -> Told:
+    """Prepare: a young thread is to go at once."""
+    ids = world.seed(1, days=1)
+    return Told(saying(lambda: world.registry.expire("thread", ids[0])), {"thread": ids}, {}, then_swept(world))
+
+
+async def reads(world: Reached) -> Told:
+    """Somebody looks at an id."""
+    ids = world.seed(1, days=1)
+    at = world.began
+
+    def say() -> None:
+        record = world.registry.get("thread", ids[0])
+        assert record
+        assert record.created_at
+        assert abs(record.created_at.timestamp() - at + DAY) < 60
+
+    return Told(saying(say), {}, {"thread": ids})
+
+
+ALL: dict[str, Story] = STORIES | {
+    "register": registers,
+    "refer": refers,
+    "count_uses": counts,
+    "unsaid": uses_many,
+    "touch": touches,
+    "hold": holds,
+    "unhold": unholds,
+    "forget": forgets,
+    "expire": expires,
+    "get": reads,
+}
+"""Script -> the story that calls it."""

@@ -1,0 +1,24 @@
+"""What the cells of docs/testing.md are played on: a real Redis behind a line, and the stand-in on a real socket."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from cells.line import Line
+from cells.reached import Reached
+from lapse.sandbox import Sandbox
+from sandbox_fixture import sandbox, sandbox_server
+
+__all__ = ["sandbox", "sandbox_server"]
+
+
+@pytest.fixture
+async def reached(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[tuple[Reached, Line]]:
+    """Return a world and the line that it reaches Redis over; the oracle judges what happened there."""
+    with Line(redis_url) as line:
+        world = Reached(redis_url, line, sandbox, tmp_path)
+        yield world, line
+        found = world.judge(tmp_path)
+        await world.aclose()
+        assert found == [], "\n".join(map(str, found))

@@ -1,0 +1,423 @@
+"""One story for each script that a worker or an operator calls: what is there, what calls it, and how it ends."""
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cells.reached import Reached
+from lapse.adoption import retire
+from lapse.apply import apply
+from lapse.audit import File, Mover
+from lapse.codec import dump
+from lapse.commands import Commands, Operation
+from lapse.control import Control
+from lapse.expected import believe
+from lapse.facts import Registration
+from lapse.host import Host
+from lapse.misnamed import Misnamed
+from lapse.model import Partition, Resource
+from lapse.plans import Doomed
+from lapse.policy import Keep, Orphan, Share
+from lapse.purge import inventory, purge, rule_of
+from lapse.work import Work
+from world import DAY, KEY
+
+LONG_AGO = 1_600_000_000
+IDLE = Partition("openai", "assistant", "idle")
+
+
+@dataclass
+class Told:
+    """What a story is about: which ids have to be gone in the end, which have to live, and what else has to be so."""
+
+    act: Callable[[], Awaitable[str | None]]
+    gone: Mapping[str, list[str]] = field(default_factory=dict)
+    kept: Mapping[str, list[str]] = field(default_factory=dict)
+    then: Callable[[], Awaitable[object]] | None = None
+
+
+Story = Callable[[Reached], Awaitable[Told]]
+
+
+def result(world: Reached, **rule: Any) -> Callable[[], Awaitable[str]]:
+    """Return an act: one sweep, under a rule with these changes."""
+
+    async def act() -> str:
+        return (await world.sweep(**rule)).result
+
+    return act
+
+
+async def swept(world: Reached) -> Told:
+    """Three due threads that use a file, and one that is not due."""
+    (file,) = world.seed(1, kind="file", policy="files", days=1)
+    due = world.seed(3, uses=[("file", file)])
+    young = world.seed(1, days=1)
+
+    async def free() -> None:
+        await world.means().ledger.release_edges("openai", "thread")
+        record = world.record(file, "file")
+        assert record.used_by == ()
+
+    return Told(result(world), {"thread": due}, {"thread": young, "file": [file]}, free)
+
+
+async def failing(world: Reached) -> Told:
+    """Prepare: the provider fails once."""
+    told = await swept(world)
+    world.sandbox.faults([{"method": "DELETE", "first": 1, "effect": "error", "status": 500}])
+    return told
+
+
+async def collected(world: Reached) -> Told:
+    """Three assistants that nothing uses, one that is used, and one that was forgotten and is not listed any more."""
+    world.long_ago()
+    orphans = world.seed(3, kind="assistant", policy="idle")
+    (used,) = world.seed(1, kind="assistant", policy="idle")
+    world.registry.register("thread", "thread_that_uses", "chat", uses=[("assistant", used)])
+    world.registry.register("assistant", "asst_forgotten", "idle")
+    world.registry.forget("assistant", "asst_forgotten")
+    orphan = Orphan(min_age=0.001, seen=1, max_share=None, uses_stated=False)
+
+    async def act() -> str:
+        rule = {"partition": IDLE, "ttl": None, "anchor": None, "orphan": orphan, "digest": "digest00000a"}
+        done = [(await world.orphans(**rule)).result for _ in range(3)]
+        return next((one for one in done if one != "completed"), "completed")
+
+    async def ended() -> None:
+        await act()
+        assert "asst_forgotten" not in world.raw.zrange(f"{world.slot('assistant')}forgotten", 0, -1)
+
+    return Told(act, {"assistant": orphans}, {"assistant": [used]}, ended)
+
+
+async def used_again(world: Reached) -> Told:
+    """Prepare: an assistant that one listing found unused, and that is used since."""
+    world.long_ago()
+    (orphan,) = world.seed(1, kind="assistant", policy="idle")
+    rule = {"partition": IDLE, "ttl": None, "anchor": None, "digest": "digest00000a",
+            "orphan": Orphan(min_age=0.001, seen=2, max_share=None, uses_stated=True)}  # fmt: skip
+    await world.orphans(**rule)
+    world.registry.register("thread", "thread_that_uses", "chat", uses=[("assistant", orphan)])
+
+    async def act() -> str:
+        return (await world.orphans(**rule)).result
+
+    async def unseen() -> None:
+        assert {} == world.raw.hgetall(f"{world.slot('assistant')}idle:sightings")
+
+    return Told(act, {}, {"assistant": [orphan]}, unseen)
+
+
+async def with_children(world: Reached) -> Told:
+    """Prepare: a thread whose file and store go with it, and a file of its store."""
+    (inner,), (file,) = world.sandbox.seed("file", 1), world.sandbox.seed("file", 1)
+    (store,) = world.sandbox.seed("vector_store", 1, file_ids=[inner])
+    resources = {"code_interpreter": {"file_ids": [file]}, "file_search": {"vector_store_ids": [store]}}
+    (thread,) = world.sandbox.seed("thread", 1, tool_resources=resources)
+    for id_ in (inner, file):
+        world.registry.register("file", id_, "chat")
+    world.registry.register("vector_store", store, "chat", uses=[("file", inner)])
+    uses = [("file", file), ("vector_store", store)]
+    world.registry.register("thread", thread, "chat", uses=uses, created_at=LONG_AGO, last_active_at=LONG_AGO)
+    cascade = {"file": "delete", "vector_store": "delete"}
+    gone = {"thread": [thread], "file": [inner, file], "vector_store": [store]}
+    return Told(result(world, cascade=cascade, digest="digest00000c"), gone)
+
+
+async def with_users(world: Reached) -> Told:
+    """Prepare: a conversation whose response goes with it unless it is to be kept, so that it is read before."""
+    (conversation,), (response,) = world.sandbox.seed("conversation", 1, items=1), world.sandbox.seed("response", 1)
+    chat = Partition("openai", "conversation", "chat")
+    user = Partition("openai", "response", "chat")
+    world.others = (replace(world.rule, partition=user, keep=(Keep(None, {"pin": "true"}),), digest="digest00000k"),)
+    await world.means().ledger.adopt(world.others[0])
+    ago = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}
+    world.registry.register("conversation", conversation, "chat", **ago)
+    world.registry.register("response", response, "chat", uses=[("conversation", conversation)], **ago)
+    world.unpromised = {"referenced"}  # by what goes along with it
+    act = result(world, partition=chat, cascade={"response": "delete"}, digest="digest00000c")
+    return Told(act, {"conversation": [conversation], "response": [response]})
+
+
+async def in_the_way(world: Reached) -> Told:
+    """Prepare: a thread whose file stood under a halt, so that it waits, and does no more."""
+    (file,) = world.sandbox.seed("file", 1)
+    (thread,) = world.sandbox.seed("thread", 1, tool_resources={"code_interpreter": {"file_ids": [file]}})
+    world.registry.register("file", file, "chat")
+    world.registry.register(
+        "thread", thread, "chat", uses=[("file", file)], created_at=LONG_AGO, last_active_at=LONG_AGO
+    )
+    rule: dict[str, Any] = {"cascade": {"file": "delete"}, "digest": "digest00000c"}
+    await Control(world.carrier, "lapse").halt(Partition("openai", "file", "chat"), "listing_shrunk", "a test")
+    await world.sweep(**rule)
+    world.raw.delete(f"{world.slot('file')}halts")
+    return Told(result(world, **rule), {"thread": [thread], "file": [file]})
+
+
+async def circled(world: Reached) -> Told:
+    """Prepare: a store and a file that use each other, both due."""
+    stores = replace(
+        world.rule, partition=Partition("openai", "vector_store", "stores"), digest="digest00000s", touches_stated=True
+    )
+    files = replace(
+        world.rule, partition=Partition("openai", "file", "files"), digest="digest00000f", touches_stated=True
+    )
+    rules = (stores, files)
+
+    async def act() -> str:
+        done = []
+        for rule, other in (rules, rules[::-1]):
+            world.rule, world.others = rule, (other,)
+            done.append((await world.sweep()).result)
+        return next((one for one in done if one != "completed"), "completed")
+
+    await act()  # both have a baseline
+    (store,), (file,) = world.sandbox.seed("vector_store"), world.sandbox.seed("file")
+    for kind, id_, other in (("vector_store", store, ("file", file)), ("file", file, ("vector_store", store))):
+        policy = "files" if kind == "file" else "stores"
+        world.registry.register(kind, id_, policy, uses=[other], created_at=LONG_AGO, last_active_at=LONG_AGO)
+    return Told(act, {"vector_store": [store], "file": [file]})
+
+
+async def applied(world: Reached) -> Told:
+    """Prepare: a plan of three ids."""
+    ids = world.seed(3)
+    await world.means().ledger.adopt(world.rule)
+    dues = {id_: world.record(id_).due for id_ in ids}
+
+    async def act() -> str:
+        means = world.means()
+        left = [id_ for id_ in ids if world.state(id_)]
+        doomed = [Doomed(id_, round(due.timestamp() * 1000), "ttl") for id_ in left if (due := dues[id_])]
+        report, _left = await apply(means, world.rule, doomed, "plan")
+        return report.result
+
+    return Told(act, {"thread": ids})
+
+
+async def purged(world: Reached) -> Told:
+    """Prepare: a purge of all threads, one of them held."""
+    ids = world.seed(3)
+    (held,) = world.seed(1)
+    world.registry.hold("thread", held, reason="case 7")
+
+    async def act() -> str:
+        means = world.means()
+        await means.control.epoch()
+        await means.watch.look()
+        rule = rule_of(world.rule.partition, (), (world.rule,))
+        things = [thing.id for thing in await inventory(means, rule)]
+        report, _gone, _left = await purge(means, rule, things, "ann", lambda _gone: None)
+        return report.result
+
+    return Told(act, {"thread": ids}, {"thread": [held]})
+
+
+async def adopted(world: Reached) -> Told:
+    """Ids of an old name, under a policy that says that it was called so."""
+    ids = world.seed(3, policy="old")
+    return Told(result(world, formerly=("old",), digest="digest00000r"), {"thread": ids})
+
+
+async def edited(world: Reached) -> Told:
+    """Prepare: a ttl that an edit made shorter, by activity and age together."""
+    rule: dict[str, Any] = {"anchor": "last_active_at", "max_age": 90 * DAY, "touches_stated": True,
+                            "max_newly_due": Share(100, 100)}  # fmt: skip
+    await world.sweep(**rule, digest="digest00000m")
+    ids = world.seed(3, days=4)
+    world.unpromised = {"jump"}  # registered as older than the edit
+    return Told(result(world, **rule | {"ttl": 2 * DAY, "max_age": 3 * DAY, "digest": "digest00000n"}), {"thread": ids})
+
+
+async def counted(world: Reached) -> Told:
+    """Prepare: an edit that two indexes decide: what is idle by the new ttl is due by its age already, or not."""
+    rule: dict[str, Any] = {"anchor": "last_active_at", "max_age": 60 * DAY, "touches_stated": True,
+                            "max_newly_due": Share(60, 1)}  # fmt: skip
+    now = time.time()
+    old, idle, busy = ([f"thread_{name}{n}" for n in range(2)] for name in ("old", "idle", "busy"))
+    world.sandbox.seed("thread", ids=[*old, *idle, *busy])
+    await world.sweep(**rule, ttl=30 * DAY, digest="digest00000m")
+    for ids, created, active in ((old, 100, 20), (idle, 50, 20), (busy, 10, 1)):
+        for id_ in ids:
+            world.registry.register("thread", id_, "chat", created_at=now - created * DAY,
+                                    last_active_at=now - active * DAY)  # fmt: skip
+    world.unpromised = {"jump"}  # registered as older than the edit
+    act = result(world, **rule, ttl=10 * DAY, digest="digest00000n")
+    return Told(act, {"thread": [*old, *idle]}, {"thread": busy})
+
+
+async def retired(world: Reached) -> Told:
+    """Prepare: a policy that the file no longer has."""
+    ids = world.seed(3, days=1)
+    await world.sweep()
+    ledger = world.means().ledger
+
+    async def act() -> None:
+        await retire(ledger, (), [("openai", "thread")])
+
+    async def over() -> None:
+        assert "superseded" == (await ledger.claim(world.rule, world.settings, 10)).status
+
+    return Told(act, {}, {"thread": ids}, over)
+
+
+async def believed(world: Reached) -> Told:
+    """Prepare: an id that is not there, and that an operator says is gone."""
+    world.registry.register("thread", "thread_gone", "chat", created_at=LONG_AGO)
+    await world.sweep()
+    (identity,) = world.known("thread_gone")["v"]
+    world.unpromised = {"unproven"}  # an operator said so
+
+    async def act() -> str:
+        await believe(world.means().ledger, world.rule.partition, identity)
+        world.raw.delete(f"{world.slot()}halts")
+        world.ripen()
+        return (await world.sweep()).result
+
+    async def settled() -> None:
+        assert 1 == world.counters()["settled|chat|already_gone"]
+
+    return Told(act, {"thread": ["thread_gone"]}, {}, settled)
+
+
+async def undone(world: Reached) -> Told:
+    """Prepare: what was settled as gone, and an operator takes it back."""
+    world.registry.register("thread", "thread_gone", "chat", created_at=LONG_AGO)
+    living = world.seed(1, days=1)
+    await world.sweep()
+    means = world.means()
+
+    async def act() -> None:
+        call = means.ledger.commands.on_slot(
+            "quarantine", "openai", "thread", "undo", dump("ann"), dump("why"), "thread_gone", parse=list
+        )
+        await world.carrier.carry([call])
+
+    async def back() -> None:
+        assert "tracked" == world.state("thread_gone")
+
+    return Told(act, {}, {"thread": living}, back)
+
+
+async def misnamed(world: Reached) -> Told:
+    """Prepare: an older client's hold, id and use, all under the plural of the kind."""
+    commands = Commands("lapse", "openai")
+    held, used = world.sandbox.seed("conversation", 2)
+    wrong = Resource("openai", "conversations", held)
+    facts = {"created": LONG_AGO * 1000}
+    uses = {"uses": [f"openai|conversations|{used}"]}
+    said: list[Operation[Any]] = [
+        commands.hold(wrong, "case 7", None, None),
+        commands.register(Registration(wrong, "chat", facts, ())),
+        commands.register(
+            Registration(Resource("openai", "thread", "thread_t"), "chat", uses,
+                         (Resource("openai", "conversations", used),))
+        ),
+    ]  # fmt: skip
+    for one in said:
+        await world.carrier.carry(one.calls)
+    world.registry.register("conversation", used, "chat", created_at=LONG_AGO)
+
+    async def act() -> None:
+        await Misnamed(world.carrier, "lapse").run({"openai"}, time.monotonic() + 5)
+
+    async def protects() -> None:
+        world.unpromised |= {"lost", "unasked"}  # the older client's calls are not in the log
+        await world.sweep(partition=Partition("openai", "conversation", "chat"), digest="digest00000v")
+
+    return Told(act, {}, {"conversation": [held, used]}, protects)
+
+
+async def moved(world: Reached) -> Told:
+    """Prepare: records of an audit on their way to a file."""
+    ids = world.seed(3)
+    await world.sweep()
+    lines = world.raw.xlen(f"{world.slot()}audit")
+    world.moved = file = Path(world.directory / "audit.jsonl")
+
+    async def act() -> None:
+        await Mover(world.carrier, "lapse", File(file)).move("openai", "thread", at_most=1000)
+
+    async def there() -> None:
+        assert 0 == world.raw.xlen(f"{world.slot()}audit")
+        assert lines == len({json.loads(line)["seq"] for line in _lines(file)})
+
+    return Told(act, {"thread": ids}, {}, there)
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
+
+
+async def kept_house(world: Reached) -> Told:
+    """Tombstones that are old enough to end."""
+    world.registry.register("thread", "thread_gone", "chat", created_at=LONG_AGO)
+    living = world.seed(1, days=1)
+    await world.sweep()
+    assert 1 == world.raw.zcard(f"{world.slot()}tombstones")
+
+    async def act() -> None:
+        await world.means().ledger.end_tombstones("openai", "thread", int(time.time() * 1000) + 60_000)
+
+    async def ended() -> None:
+        assert 0 == world.raw.zcard(f"{world.slot()}tombstones")
+        assert {} == world.raw.hgetall(f"{world.slot()}graves")
+
+    return Told(act, {}, {"thread": living}, ended)
+
+
+async def woken(world: Reached) -> Told:
+    """Prepare: a tick's message reaches a worker."""
+    ids = world.seed(3)
+    config = world.directory / "retention.toml"
+    world.moved = world.directory / "audit.jsonl"
+    config.write_text(
+        f'[registry]\nallow_volatile = true\n[sweep]\nramp = "off"\n[audit]\nsink = "file:{world.moved}"\n'
+        f'[providers.openai]\ntype = "openai"\nbase_url = "{world.sandbox.url}"\napi_key_env = "KEY"\n'
+        'rate = "unlimited"\n'
+        '[policies.chat]\nkind = "thread"\nttl = "7d"\nanchor = "created_at"\nmode = "enforce"\n'
+        'max_newly_due = "unlimited"\n'
+    )
+
+    async def act() -> str:
+        host = Host({"KEY": KEY, "REDIS_URL": world.line, "LAPSE_CONFIG": str(config)}, world.directory)
+        work = Work(host)
+        try:
+            await work.sweep(world.rule.partition, int(time.time() * 1000))
+        finally:
+            await work.aclose()
+        return "completed"
+
+    return Told(act, {"thread": ids})
+
+
+STORIES: dict[str, Story] = {
+    **dict.fromkeys(
+        ("adopt", "survey", "claim", "settle", "take", "look", "inspect", "write", "principal", "leave", "unrefer",
+         "let_go"), swept,
+    ),
+    "block": failing,
+    **dict.fromkeys(("claim_orphans", "vet", "sight", "listed", "unlisted"), collected),
+    "unsight": used_again,
+    **dict.fromkeys(("check_children", "claim_child"), with_children),
+    "remember": with_users,
+    "unblock": in_the_way,
+    **dict.fromkeys(("look_circle", "claim_circle"), circled),
+    "claim_planned": applied,
+    **dict.fromkeys(("describe", "claim_purged"), purged),
+    "rename": adopted,
+    "count_ranges": edited,
+    "count_page": counted,
+    "retire": retired,
+    "believe": believed,
+    "quarantine": undone,
+    **dict.fromkeys(("misnamed", "resay"), misnamed),
+    **dict.fromkeys(("audit_read", "audit_trim"), moved),
+    "housekeep": kept_house,
+    "wake": woken,
+}  # fmt: skip
+"""Script -> the story that calls it."""

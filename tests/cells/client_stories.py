@@ -76,7 +76,9 @@ async def uses_many(world: Reached) -> Told:
             world.registry.register("thread", "thread_with_many", "chat", uses=uses)
 
     async def told() -> None:
-        assert world.raw.exists(f"{world.slot('file')}unsaid") or world.raw.hexists(f"{world.slot('file')}said", "unsaid")
+        assert world.raw.exists(f"{world.slot('file')}unsaid") or world.raw.hexists(
+            f"{world.slot('file')}said", "unsaid"
+        )
 
     return Told(saying(say), {}, {"file": [file]}, told)
 

@@ -95,7 +95,8 @@ class Line:
         self._thread.start()
         self._tasks: set[asyncio.Task[None]] = set()
         self._server = self._run(asyncio.start_server(self._accept, "127.0.0.1", 0))
-        self.url = url.replace(f":{self._target}", f":{self._server.sockets[0].getsockname()[1]}")
+        self.port = int(self._server.sockets[0].getsockname()[1])
+        self.url = url.replace(f":{self._target}", f":{self.port}")
 
     def break_(self, name: str, class_: str, *, writes: int = 1, times: int = 1) -> None:
         """Let the next calls of a script go wrong."""

@@ -61,6 +61,20 @@ def retried(rig: Rig) -> None:
         rig.settled()
 
 
+POINTS = {
+    "asking": "claimed",
+    "executed": "executed",
+    "answered": "answered",
+    "settling": "settling",
+    "settled": "settled",
+}
+
+
+def disarm(rig: Rig) -> None:
+    """Kill nobody any more."""
+    rig.traffic.on_request = rig.traffic.on_answer = rig.on_command = rig.on_reply = None
+
+
 class Failpoint:
     """Kills a worker's children once, at one point of one deletion."""
 

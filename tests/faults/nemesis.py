@@ -9,18 +9,28 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cells.answers import FAULTS
+from cells.line import Line
 from deployment import Process, policy
+from documented import rows, table
 from faults import operator
+from faults.crash import POINTS, Failpoint, disarm
 from faults.rig import Rig
 from oracle.history import Request
 
 TTL = 3
 LONGER = 1  # seconds that each reload adds
+EDITS = {"max_deletions lower", "max_already_gone", "every", "cancel", "keep added"}
+"""Those of the document that a file of threads can have, and that weaken no proof."""
+
 BETWEEN = (0.5, 3.0)
 LASTS = (0.5, 3.0)
 ANSWERS = (
-    {"effect": "error", "status": 500},
-    {"effect": "error", "status": 503},
+    *(
+        FAULTS[name]
+        for name in rows("Answers of a provider")
+        if table("Answers of a provider")[name, "delete, kind"] == "breaker"
+    ),
     {"effect": "error", "status": 409},
     {"effect": "error", "status": 429, "headers": {"Retry-After": "1"}},
     {"effect": "reset"},
@@ -43,6 +53,9 @@ WEIGHTS = {
     "freeze_redis": 1,
     "cut_redis": 1,
     "slow_redis": 1,
+    "refuse_redis": 3,
+    "die_at": 3,
+    "edit": 1,
     "reset_provider": 2,
     "freeze_provider": 1,
     "cut_provider": 1,
@@ -94,9 +107,9 @@ class Nemesis:
         self._quiet: list[tuple[float, float]] = []
         self.outages = 0
 
-    def configure(self) -> None:
-        """Write the policy file."""
-        chat = policy("chat", ttl=f"{self._ttl}s")
+    def configure(self, more: str = "") -> None:
+        """Write the policy file; ``more``: a key of the policy chat."""
+        chat = policy("chat", ttl=f"{self._ttl}s") + (f"{more}\n" if more else "")
         idle = policy("idle", ttl=f"{self._ttl}s").replace("created_at", "last_active_at")
         self._rig.configure(chat, idle)
 
@@ -143,6 +156,33 @@ class Nemesis:
             time.sleep(operator.QUIET + seconds)
             self._quiet.append((begun, time.time()))
             operator.lapse(self._rig, "resume")
+
+    def _refuse_redis(self, seconds: float) -> None:
+        """Let calls of one script meet one reply of Redis, both drawn from the document."""
+        cells = [at for at in table("Replies of Redis") if at[1] != "ok"]
+        name, class_ = cells[round(seconds * 1e6) % len(cells)]
+        with Line(self._rig.server.url) as line:
+            line.break_(name, class_, times=10)
+            self._rig.to_redis.lead_to(line.port)
+            self._rig.to_redis.reset()
+            time.sleep(seconds)
+            self._rig.to_redis.lead_to(self._rig.server.port)
+            self._rig.to_redis.reset()
+
+    def _die_at(self, seconds: float) -> None:
+        """Kill a worker's children at one point of the document's, if they come to it."""
+        points = [point for point in rows("Deaths of a process") if point in POINTS]
+        Failpoint(self._rig, self._workers[0], POINTS[points[round(seconds * 1e6) % len(points)]])
+        time.sleep(seconds)
+        disarm(self._rig)
+
+    def _edit(self, seconds: float) -> None:
+        """Make one edit of the document's, and put it back."""
+        edits = [name for name in rows("Edits of the policy file") if name in EDITS]
+        said = table("Edits of the policy file")[edits[round(seconds * 1e6) % len(edits)], "after"]
+        self.configure(said)
+        time.sleep(seconds)
+        self.configure()
 
     def _kill_redis(self, seconds: float) -> None:
         self._rig.stop_server(kill=True)

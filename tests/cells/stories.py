@@ -72,6 +72,19 @@ async def failing(world: Reached) -> Told:
     return told
 
 
+async def emptied(world: Reached) -> Told:
+    """Two conversations, of more items than are counted at a time."""
+    ids = world.sandbox.seed("conversation", 2, items=12)
+    for id_ in ids:
+        world.registry.register("conversation", id_, "chat", created_at=LONG_AGO, last_active_at=LONG_AGO)
+
+    async def counted() -> None:
+        assert 24 == world.counters("conversation")["deletions|chat|conversation_item"]
+
+    partition = Partition("openai", "conversation", "chat")
+    return Told(result(world, partition=partition), {"conversation": ids}, {}, counted)
+
+
 async def collected(world: Reached) -> Told:
     """Three assistants that nothing uses, one that is used, and one that was forgotten and is not listed any more."""
     world.long_ago()
@@ -401,6 +414,7 @@ STORIES: dict[str, Story] = {
          "let_go"), swept,
     ),
     "block": failing,
+    "progress": emptied,
     **dict.fromkeys(("claim_orphans", "vet", "sight", "listed", "unlisted"), collected),
     "unsight": used_again,
     **dict.fromkeys(("check_children", "claim_child"), with_children),

@@ -116,7 +116,7 @@ async def test_with_counters_that_skip(world: World, cut: Cut, reported: Reporte
 
 async def test_with_a_metric_and_an_audit_that_skip_the_same(world: World, cut: Cut, reported: Reported) -> None:
     """Both are written by one script: only the provider's log says what they lack."""
-    cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', one.items)", "")
+    cut("settle", "owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', items)", "")
     cut("settle", "if (one.items or 0) > 0 then more = more .. string.format(',\"items\":%d', one.items) end", "")
     (id_,) = world.sandbox.seed("conversation", 1, items=3)
     world.registry.register("conversation", id_, "chat", created_at=time.time() - 30 * DAY)

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 
@@ -20,6 +21,7 @@ from lapse.means import Means, named
 from lapse.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.policy import Rule
 from lapse.proof import Proof
+from lapse.recorder import progress
 from lapse.terms import Judge, Terms, active
 
 log = structlog.get_logger("lapse")
@@ -85,7 +87,7 @@ class Attempts:
 
     async def attempt(self, claim: Claim) -> Settled | Absent:
         """Delete one claimed resource and decide what becomes of it, or say that it was not found; never raises."""
-        with Requests(claim.deadline) as requests:
+        with Requests(claim.deadline, partial(self._told, claim)) as requests:
             try:
                 if self._over(claim) or self._means.flow.shut:
                     return self.unused(claim)
@@ -93,7 +95,7 @@ class Attempts:
                 if verdict.outcome is Outcome.ALREADY_GONE:
                     return Absent(claim, verdict)
                 if verdict.outcome is Outcome.DELETED:
-                    return await self._confirmed(claim, verdict)
+                    return replace(await self._confirmed(claim, verdict), told=requests.told)
                 verdict = await self._proof.probed(claim, verdict)
                 await self._heed(claim.resource.id, verdict)
             except Limited as reason:
@@ -105,7 +107,12 @@ class Attempts:
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
                 verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
-        return guard.settlement(claim, verdict, outage=self._means.flow.shut)
+        return replace(guard.settlement(claim, verdict, outage=self._means.flow.shut), told=requests.told)
+
+    async def _told(self, claim: Claim, items: int) -> bool:
+        with contextlib.suppress(RegistryError):
+            return await progress(self._means.ledger, claim, items)
+        return False
 
     async def _confirmed(self, claim: Claim, verdict: Verdict) -> Settled:
         """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""

@@ -1,6 +1,7 @@
 """Until when the requests of one claim may be sent: known wherever a request is written, whoever asked for it."""
 
 import time
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Self
@@ -10,6 +11,13 @@ from lapse.outcomes import Outcome, Verdict
 
 SOONER = 0.95
 """The part of a lease after which nothing leaves: clocks of two hosts drift, and a kernel's timers come late."""
+
+
+TELL_EVERY = 8
+"""Children: as many as are deleted at the same time, so that a worker that ends loses no more than twice of them."""
+
+Tell = Callable[[int], Awaitable[bool]]
+"""Counts that so many children of the claimed resource were deleted; False where that is not known to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +44,30 @@ class Requests:
         deadline: That of the claim.
         deleting: True once a byte of the claimed resource's own DELETE may have left.
         items: Children confirmed deleted so far: that stays true, however the attempt ends.
+        told: How many of them are known to be counted in the registry.
 
     """
 
-    __slots__ = ("_token", "deadline", "deleting", "items")
+    __slots__ = ("_asked", "_tell", "_token", "deadline", "deleting", "items", "told")
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, tell: Tell | None = None) -> None:
         self.deadline = deadline
         self.deleting = False
-        self.items = 0
+        self.items = self.told = self._asked = 0
+        self._tell = tell
         self._token: Token[Requests | None] | None = None
 
     def begun(self) -> None:
         """Note that the resource's own DELETE is being written."""
         self.deleting = True
+
+    async def confirmed(self) -> None:
+        """Take note of one more deleted child; every few are counted in the registry at once."""
+        self.items += 1
+        if self._tell and self.items >= self._asked + TELL_EVERY:
+            self._asked = total = self.items
+            if await self._tell(total):
+                self.told = max(self.told, total)
 
     def __enter__(self) -> Self:
         self._token = _current.set(self)

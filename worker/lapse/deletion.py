@@ -166,12 +166,12 @@ class _Emptying:
             # What ``spend`` raises means the same here as before a single request.
             raise errors.exceptions[0] from None
 
-    def _confirm(self, item_id: str, *, deleted: bool) -> None:
+    async def _confirm(self, item_id: str, *, deleted: bool) -> None:
         self._done.add(item_id)
         self._row = 0
         self.confirmed += deleted
-        if requests := current():
-            requests.items += deleted
+        if deleted and (requests := current()):
+            await requests.confirmed()
 
     async def _delete_each(self, rest: Iterator[str]) -> None:
         for item_id in rest:
@@ -185,7 +185,7 @@ class _Emptying:
             reply = await self.provider.delete_item(self.kind, self.object_id, item_id)
             verdict = classify_item(self.kind, self.object_id, item_id, reply, self.provider.recognisers)
             if verdict.outcome in {Outcome.DELETED, Outcome.ALREADY_GONE}:
-                self._confirm(item_id, deleted=verdict.outcome is Outcome.DELETED)
+                await self._confirm(item_id, deleted=verdict.outcome is Outcome.DELETED)
             elif verdict.outcome in _ITS_OWN:
                 self._failed[item_id] = verdict
                 self._row += 1

@@ -66,11 +66,11 @@ class Settled:
     """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
 
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
-    the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither. ``believed``:
-    an operator said that this id would not be found. ``at``: when it was claimed, in registry milliseconds. ``good``:
-    its DELETE was confirmed, or recognised as that of something absent. ``doubt``: ``answer``, ``failure`` or ``error``
-    where all of the kind may get the same, ``outage`` where everything does: it counts as this id's only by what others
-    get.
+    the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither.
+    ``believed``: an operator said that this id would not be found. ``told``: how many of ``items`` are counted
+    already. ``at``: when it was claimed, in registry milliseconds. ``good``: its DELETE was confirmed, or
+    recognised as that of something absent. ``doubt``: ``answer``, ``failure`` or ``error`` where all of the kind
+    may get the same, ``outage`` where everything does: it counts as this id's only by what others get.
     """
 
     id: str
@@ -91,6 +91,7 @@ class Settled:
     status: int | None = None
     request: str | None = None
     items: int = 0
+    told: int = 0
     active: int | None = None
     left: Mapping[str, int] = field(default_factory=dict)
     extra: int = 0

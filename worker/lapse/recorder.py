@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from lapse.errors import RegistryError, RegistryRefused
-from lapse.ledger import Recorded, Settled
+from lapse.ledger import Claim, Ledger, Recorded, Settled
 from lapse.means import Means, named
 from lapse.model import Partition
 from lapse.outbox import Unrecorded
@@ -172,3 +172,14 @@ def _confirmed(batch: _Batch) -> bool:
 
 def _for_good(error: RegistryError) -> bool:
     return isinstance(error, RegistryRefused) and not any(word in str(error) for word in _OF_THE_SERVER)
+
+
+async def progress(ledger: Ledger, claim: Claim, items: int) -> bool:
+    """Count items of a claimed id while it is being emptied; False where the lease is another's.
+
+    Raises:
+        RegistryError: they may be counted or not; the next call, or the outcome, says it again.
+
+    """
+    call = ledger.commands.call("progress", claim.resource, claim.token, items, parse=bool)
+    return bool((await ledger.carrier.carry([call]))[0])

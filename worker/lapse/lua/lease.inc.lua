@@ -47,7 +47,9 @@ end
 local function lapse(id, record)
   local foreign = record.z and record.q
   if record.g or foreign then take(id, record) else lift(id, record) end
-  audit('lapsed', id, record.p, string.format(',"token":%.0f', record.t))
+  local items, field = progress(id, record.t)
+  audit('lapsed', id, record.p, string.format(',"token":%.0f', record.t) .. (items > 0 and string.format(',"items":%.0f', items) or ''))
+  if items > 0 then redis.call('HDEL', key('counters'), field) end
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
   record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil

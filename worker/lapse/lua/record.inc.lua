@@ -130,4 +130,10 @@ local function unpark(id, record)
   if record.n or record.x or record.u then set_aside(id, record, 'waiting', now) else index(id, record) end
 end
 
+-- How many items of a claimed id progress.lua has counted under a token, and the field that says so.
+local function progress(id, token)
+  local field = string.format('progress|%.0f|%s', token, id)
+  return tonumber(redis.call('HGET', key('counters'), field) or nil) or 0, field
+end
+
 local function creation(record) return record.f or record.c or record.k end

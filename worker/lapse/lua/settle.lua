@@ -6,7 +6,7 @@
 -- @include doubt
 -- Records what became of claims: state, counters and audit in one step.
 -- ARGV[3]: JSON {batch, worker, attempts, listable, wall: {percent, at_least}, rolled_back, counters: {field: n}, settled: [{id,
---   token, policy, due, at, act, outcome, delay, counted, unknown, reason, detail, status, request, items, active,
+--   token, policy, due, at, act, outcome, delay, counted, unknown, reason, detail, status, request, items, told (those of them that progress.lua counted), active,
 --   left: {reason: n}, extra, identity, seen (present | absent), believed, good, doubt}]};
 --   good: an answer to its DELETE; doubt: answer | failure | error | outage, of what may be said to all (doubt.inc.lua).
 --   act: done | retry | keep | touch (the provider saw it used at "active") | quarantine | release.
@@ -191,7 +191,9 @@ local function settle(own, one, record)
   if one.identity and one.outcome == 'unproven' then missed(one, record) end
   -- What was given back unbegun met no answer.
   if one.outcome ~= 'limited' then owe_count(own, 'settled|' .. record.p .. '|' .. one.outcome) end
-  if (one.items or 0) > 0 then owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', one.items) end
+  local items = one.items or 0
+  if items > 0 then items = items - progress(one.id, one.token) end -- the others are counted
+  if items > 0 then owe_count(own, 'deletions|' .. record.p .. '|' .. kind .. '_item', items) end
   if one.good then vouch(one.identity or '', record.p) end
   if one.doubt and not doubted(one.identity or '', one, record) then
     one.counted = false
@@ -216,11 +218,13 @@ end
 local function late(own, one, record)
   local known = redis.call('ZSCORE', key('deleted'), one.id)
   if one.outcome == 'deleted' and known and token_of(tonumber(known)) == one.token % TOKENS then return end
-  if (one.items or 0) > 0 then owe_count(own, 'deletions|' .. own.p .. '|' .. kind .. '_item', one.items) end
+  one.items = (one.items or 0) - (one.told or 0)
+  if one.items > 0 then owe_count(own, 'deletions|' .. own.p .. '|' .. kind .. '_item', one.items) end
   if one.outcome ~= 'deleted' then
     own.refused = 1
     owe_count(own, 'settled|' .. one.policy .. '|refused')
-    remember(one, own, audit_line('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome)))
+    local more = one.items > 0 and string.format(',"items":%d', one.items) or ''
+    remember(one, own, audit_line('refused', one.id, one.policy, string.format(',"token":%.0f,"outcome":"%s"', one.token, one.outcome) .. more))
     return
   end
   owe_count(own, 'settled|' .. own.p .. '|deleted')
@@ -251,6 +255,7 @@ for _, one in ipairs(batch.settled) do
     own = owing(mine and record.p or one.policy)
     if mine then settle(own, one, record) else late(own, one, record or locate(one.id)) end
   end
+  if (one.items or 0) > 0 then redis.call('HDEL', key('counters'), select(2, progress(one.id, one.token))) end
   released = released + (own.released or 0)
   if own.walled then walled[#walled + 1] = one.id end
   if own.refused then refused[#refused + 1] = one.id end

@@ -6,8 +6,11 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
+from lapse.codec import dump
 from lapse.forgotten import end_unlistable
+from lapse.guard import settlement
 from lapse.model import FORGOTTEN_MARKER, Partition
+from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan
 from oracle.history import Resource
 from world import World
@@ -131,3 +134,100 @@ async def test_no_orphan_is_claimed_once_uses_could_not_be_said(idle: World) -> 
 
     assert claims.status == "halted"
     assert Resource("openai", "assistant", ids[0]).id in idle.sandbox.alive("assistant")
+
+
+UNDELETED = sorted(set(Outcome) - {Outcome.DELETED, Outcome.ALREADY_GONE})
+
+
+async def answer(world: World, verb: str, id_: str) -> list[str]:
+    """Answer a quarantine, or what was settled as already gone, as the command line does."""
+    at = world.rule.partition
+    said = (verb, dump("ann"), dump("test"), id_)
+    ledger = world.means().ledger
+    call = ledger.on_slot(
+        "quarantine", at.provider, at.kind, *said, parse=lambda reply: [one.decode() for one in reply]
+    )
+    changed: list[str] = (await ledger.carrier.carry([call]))[0]
+    return changed
+
+
+async def forgotten_under_a_claim(world: World, outcome: Outcome, *, attempts: int = 3) -> str:
+    """Return an id that was forgotten while a worker waited for the answer to its DELETE."""
+    (id_,) = world.seed(1)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    claims = await ledger.claim(world.rule, world.settings, 1)
+    assert "too_late" == world.registry.forget("thread", id_)
+    settled = [settlement(claims.claims[0], Verdict(outcome, active_at=time.time()))]
+    assert not (await ledger.settle(world.rule.partition, settled, {}, attempts, listable=False)).refused
+    return id_
+
+
+@pytest.mark.parametrize("outcome", UNDELETED, ids=str)
+async def test_what_was_forgotten_under_a_claim_is_tracked_no_more_whatever_its_answer(
+    world: World, outcome: Outcome
+) -> None:
+    id_ = await forgotten_under_a_claim(world, outcome, attempts=1)
+
+    assert world.registry.get("thread", id_) is None
+    assert [] == await answer(world, "retry", id_)
+    await world.sweep()
+    assert {id_} == world.sandbox.alive("thread")
+
+
+async def test_what_an_older_worker_put_into_quarantine_though_it_was_forgotten_is_dropped_by_a_retry(
+    world: World,
+) -> None:
+    world.unpromised = {"lost"}  # what an older worker left is made by hand
+    (used,) = world.seed(1, days=1)
+    (id_,) = world.seed(1, uses=[("thread", used)])
+    at = world.slot()
+    world.raw.zadd(f"{at}forgotten", {id_: 1})
+    world.raw.zrem(f"{at}chat:fresh", id_)
+    world.raw.zadd(f"{at}chat:quarantine", {id_: 1})
+    world.raw.hset(f"{at}aside", id_, '{"p":"chat","s":"quarantined","f":1000,"d":1,"g":1,"r":"unrecognised"}')
+
+    assert [] == await answer(world, "retry", id_)
+
+    assert world.registry.get("thread", id_) is None
+    assert "dropped" == world.audit()[-1]["event"]
+    assert [f"{used}|openai|thread|{id_}"] == world.raw.zrangebylex(f"{at}edges", "-", "(~")
+    await world.sweep()
+    assert {id_, used} == world.sandbox.alive("thread")
+
+
+async def test_what_an_older_worker_lets_wait_though_it_was_forgotten_is_never_claimed(world: World) -> None:
+    world.unpromised = {"lost"}
+    (id_,) = world.seed(1)
+    at = world.slot()
+    world.raw.zrem(f"{at}chat:fresh", id_)
+    world.raw.zadd(f"{at}chat:waiting", {id_: 1})
+    world.raw.hset(f"{at}aside", id_, '{"p":"chat","s":"waiting","f":1000,"d":1,"g":1}')
+
+    await world.sweep()
+
+    assert world.registry.get("thread", id_) is None
+    assert {id_} == world.sandbox.alive("thread")
+
+
+@pytest.mark.parametrize("when", ["under the claim", "since"])
+async def test_undo_never_brings_back_what_was_forgotten_also_when_no_list_needs_to_remember_it(
+    world: World, when: str
+) -> None:
+    world.unpromised = {"unconfirmed", "unproven"}  # nobody was asked
+    (id_,) = world.seed(1)
+    ledger = world.means().ledger
+    await ledger.adopt(world.rule)
+    claims = await ledger.claim(world.rule, world.settings, 1)
+    if when == "under the claim":
+        world.registry.forget("thread", id_)
+    gone = [settlement(claims.claims[0], Verdict(Outcome.ALREADY_GONE))]
+    await ledger.settle(world.rule.partition, gone, {}, 3, listable=False)
+    if when == "since":
+        world.registry.forget("thread", id_)
+    assert 1 == await end_unlistable(ledger, "openai", "thread", world.raw.time()[0] * 1000 + 60_000)
+
+    assert [f"forgotten|{id_}"] == await answer(world, "undo", id_)
+
+    await world.sweep()
+    assert {id_} == world.sandbox.alive("thread")

@@ -46,7 +46,7 @@ for _, one in ipairs(wanted) do
   if granted >= room then break end
   local record = locate(one.id)
   local why, by = changed(one, record)
-  if not why and guarded(one.id, record) then why = aside(one.id).r end
+  why = why or guarded(one.id, record)
   if why then
     left[one.id] = why
   else

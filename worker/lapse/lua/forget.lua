@@ -17,6 +17,13 @@ if record and record.s == 'claimed' then
   amend(id, record)
   return { 'too_late', 0 }
 end
+-- One that was settled as already gone stays forgotten, also when no list needs to remember that any more.
+local grave = not record and redis.call('HGET', key('graves'), id)
+if grave then
+  local buried = cjson.decode(grave)
+  buried.g = release and 2 or buried.g or 1
+  redis.call('HSET', key('graves'), id, cjson.encode(buried))
+end
 local tracked = record and not record.q
 if tracked then take(id, record) end
 local released = release and (tracked or before) and release_edges(id) or 0

@@ -2,15 +2,20 @@
 -- @include protection
 -- Claims: leasing an id to one worker, and what happens when the lease runs out.
 
--- Parks an id that must not be deleted now; true if it was.
+-- Parks an id that must not be deleted now, and lets one go that was forgotten under an earlier claim; returns why, or nil.
 local function guarded(id, record)
+  if record.g then
+    take(id, record)
+    untrack(id, record)
+    return 'forgotten'
+  end
   local reason
   if redis.call('HEXISTS', key('holds'), id) == 1 then
     reason = 'held'
   elseif protected(id, redis.call('HGET', part(record.p, 'rules'), 'along') or nil) then
     reason = 'referenced'
   end
-  if not reason then return false end
+  if not reason then return nil end
   if record.q then
     take(id, record)
   else
@@ -18,7 +23,7 @@ local function guarded(id, record)
     record.r = reason
     set_aside(id, record, 'parked', now)
   end
-  return true
+  return reason
 end
 
 -- How many ids may be claimed for the kind's breaker: any number, or one now and then while it is open.

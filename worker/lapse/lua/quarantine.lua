@@ -2,26 +2,28 @@
 -- @include edges
 -- @include protection
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
--- retry: tried again at once, attempts forgotten. drop: no longer tracked, edges removed, foreign until registered again.
+-- retry: tried again at once, attempts forgotten; what the application forgot meanwhile is dropped. drop: no longer tracked, edges removed, foreign until registered again.
 -- undo: what was settled already_gone is tracked again: touched since, with that time; held, parked; forgotten since stays
 -- out, and registered anew is left as it is.
 -- Returns the ids it changed; for undo "what|id" of every id that was settled so: tracked, touched,
 -- held, forgotten, registered.
 
 local verb, changed = ARGV[3], {}
+local event_of = { undo = 'undone', retry = 'requeued', drop = 'dropped' }
 local actor = ',"actor":' .. ARGV[4] .. ',"reason":' .. ARGV[5]
 for i = 6, #ARGV do
   local id = ARGV[i]
-  local record
+  local record, did = nil, event_of[verb]
   if verb == 'undo' then
     local grave = redis.call('HGET', key('graves'), id)
     local what
-    if grave and redis.call('ZSCORE', key('forgotten'), id) then
+    local buried = grave and cjson.decode(grave)
+    if buried and (buried.g or redis.call('ZSCORE', key('forgotten'), id)) then
       what = 'forgotten'
     elseif not grave and locate(id) then
       what = 'registered'
-    elseif grave then -- and it may be back already, by a call that ended in the middle
-      record = cjson.decode(grave)
+    elseif buried then -- and it may be back already, by a call that ended in the middle
+      record = buried
       what = record.h and 'touched' or 'tracked'
       record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
       if redis.call('HEXISTS', key('holds'), id) == 1 then
@@ -38,22 +40,23 @@ for i = 6, #ARGV do
   else
     record = aside(id)
     if record and record.s == 'quarantined' then
-      if verb == 'retry' then lift(id, record) else take(id, record) end
+      if verb == 'retry' and not record.g then lift(id, record) else take(id, record) end
       record.n, record.x, record.y, record.r, record.m = nil, nil, nil, nil, nil
-      if verb == 'retry' then
+      if verb == 'retry' and not record.g then
         set_aside(id, record, 'waiting', now)
       else
+        did = 'dropped'
         redis.call('ZADD', key('forgotten'), now, id)
         protect('forgotten')
-        release_edges(id)
+        untrack(id, record)
       end
     else
       record = nil
     end
   end
   if record and verb ~= 'undo' then
-    changed[#changed + 1] = id
-    audit(verb == 'retry' and 'requeued' or 'dropped', id, record.p, actor)
+    if did == event_of[verb] then changed[#changed + 1] = id end
+    audit(did, id, record.p, actor)
   end
 end
 return changed

@@ -199,6 +199,8 @@ local function settle(own, one, record)
     one.counted = false
     if one.act == 'quarantine' then one.act, one.reason, one.delay = 'retry', 'doubted', AGAIN end
   end
+  -- Forgotten under this claim: no operator is to answer for it, and it leaves as it does with every other failure.
+  if record.g and one.act == 'quarantine' then one.act = 'retry' end
   if one.act == 'done' then
     if (one.extra or 0) > 0 then
       owe(own, part(record.p, 'rules'), 'extra', one.extra)

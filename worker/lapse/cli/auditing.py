@@ -1,6 +1,7 @@
 """``lapse audit export``: the record of every intent and outcome, without taking anything out of it."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from lapse import keys
+from lapse import keys, strictjson
 from lapse.cli import output
 from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
 from lapse.cli.codes import Code
@@ -16,6 +17,7 @@ from lapse.cli.session import Session
 from lapse.cli.verifying import verify
 
 PAGE = 1000
+_SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 @click.group()
@@ -75,12 +77,22 @@ def _moved(session: Session) -> Iterator[dict[str, Any]]:
     if not path.exists():
         output.note(f"{path} does not exist here: nothing was moved to it, or it is on the workers' host.", output.WARN)
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                output.note(f"{path} has a line that is no JSON; it is left out.", output.WARN)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            record, why = _read(line)
+            if record is not None:
+                yield record
+            elif line.strip():
+                output.note(f"{path}:{number}: {why}; it is left out.", output.WARN)
+
+
+def _read(text: bytes | str) -> tuple[dict[str, Any] | None, str]:
+    """Return a record that is read one way, or None and why there is none."""
+    try:
+        value = strictjson.loads(text)
+    except ValueError as error:
+        return None, str(error)
+    return (value, "") if isinstance(value, dict) else (None, "it is no record")
 
 
 def _waiting(session: Session) -> Iterator[dict[str, Any]]:
@@ -90,11 +102,17 @@ def _waiting(session: Session) -> Iterator[dict[str, Any]]:
     for provider, kind in sorted(configured | known):
         slot = keys.slot(session.namespace, provider, kind)
         # What applications did gets its number when it is taken to the audit; what is taken there meanwhile, now.
-        acts, taken = [fields["e"] for _, fields in _rows(session, slot + keys.ACTS)], set()
+        acts, taken = [fields.get("e", "") for _, fields in _rows(session, slot + keys.ACTS)], set()
         for seq, fields in _rows(session, slot + keys.AUDIT):
-            taken.add(fields["e"])
-            yield {"seq": seq, **json.loads(fields["e"])}
-        yield from (json.loads(text) for text in acts if text not in taken)
+            text = fields.get("e", "")
+            taken.add(text)
+            yield _stored(text) | {"seq": seq}
+        yield from (_stored(text) for text in acts if text not in taken)
+
+
+def _stored(text: str) -> dict[str, Any]:
+    record, _why = _read(text)
+    return {"garbled": text} if record is None else record
 
 
 def _rows(session: Session, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -114,13 +132,12 @@ def _print(
 ) -> None:
     """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
     slot = (str(record.get("provider")), str(record.get("kind")))
-    if "seq" in record:
-        millis, _, number = str(record["seq"]).partition("-")
-        seq = (int(millis), int(number or 0))
+    if found := _SEQ.fullmatch(str(record.get("seq"))):
+        seq = (int(found[1]), int(found[2]))
         if seq <= printed.get(slot, (-1, -1)):
             return
         printed[slot] = seq
-    if record.get("at", 0) >= start and all(
-        value is None or record.get(name) == value for name, value in wanted.items()
-    ):
+    at = record.get("at")
+    late = not start or (isinstance(at, int | float) and at >= start)
+    if late and all(value is None or record.get(name) == value for name, value in wanted.items()):
         output.records([record])

@@ -168,4 +168,4 @@ def test_audit_export_leaves_out_a_line_that_was_cut_off(desk: Desk) -> None:
     (desk.directory / "audit.jsonl").write_text('{"seq":"1-0","at":1,"event":"hold","provider":"openai","kind":"thr\n')
     shown = desk.good("audit", "export")
     assert "" == shown.out
-    assert "has a line that is no JSON" in shown.err
+    assert "audit.jsonl:1: it is not one JSON value" in shown.err

@@ -214,7 +214,7 @@ async def test_what_an_older_worker_lets_wait_though_it_was_forgotten_is_never_c
 async def test_undo_never_brings_back_what_was_forgotten_also_when_no_list_needs_to_remember_it(
     world: World, when: str
 ) -> None:
-    world.unpromised = {"unconfirmed", "unproven"}  # nobody was asked
+    world.unpromised = {"unconfirmed", "unproven", "living"}  # nobody was asked
     (id_,) = world.seed(1)
     ledger = world.means().ledger
     await ledger.adopt(world.rule)

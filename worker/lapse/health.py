@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
+from lapse import moments
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition
@@ -93,11 +94,15 @@ def ticked(
         last: What to call it if there was one.
 
     """
-    if stamp is None:
+    at = int(stamp or 0)
+    if at <= 0:
         return False, f"no wake-up: {never}"
-    silence = (now - int(stamp)) / 1000
+    silence = (now - at) / 1000
     allowed = max(SHORTEST_SILENCE, SILENT * config.schedule.sweep)
-    return silence <= allowed, f"{last} was sent {silence:.0f} s ago"
+    if silence < -allowed:
+        detail = f"{last} is stamped {moments.both(at, now)}: the registry's clock has gone back"
+        return False, detail
+    return silence <= allowed, f"{last} was sent {moments.told(at, now)}"
 
 
 def came_back(config: Config, stamp: str | None, now: int) -> tuple[bool, str]:
@@ -127,7 +132,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET of four paths."""
+    """Answers GET and HEAD of four paths."""
 
     protocol_version = "HTTP/1.1"
     timeout = 120  # seconds without a request, after which a connection gives its thread back
@@ -135,6 +140,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
+        self.wfile.write(self._answered())
+
+    def do_HEAD(self) -> None:
+        """Answer with the status and the headers that GET would get."""
+        self._answered()
+
+    def _answered(self) -> bytes:
+        """Send the status and the headers of a page; return its body."""
         parts = urlsplit(self.path)
         page = self.pages.get(parts.path)
         try:
@@ -148,7 +161,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, *_: object) -> None:
         """Keep scrapes out of the log."""

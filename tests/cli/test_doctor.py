@@ -35,7 +35,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert [
         "config", "outbox",
         "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
-        "beat", "wake_up", "workers", "provider openai",
+        "beat", "wake_up", "workers", "sweeps", "provider openai",
     ] == names  # fmt: skip
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}
     assert "warn    persistence: the server persists nothing" in shown.out

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
-from lapse import moments
+from lapse import causes, failing, moments
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition
@@ -66,7 +66,7 @@ class Health:
         try:
             view = View(self._client, config.registry.namespace, self._onlooker)
             partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
-            pauses = view.pauses()
+            pauses, troubles = view.pauses(), self._troubles(view, config, now)
         except (redis.RedisError, OSError) as error:
             return found | {"registry": (False, f"did not answer: {error}")}
         self._answered = True
@@ -78,6 +78,25 @@ class Health:
             "paused": (True, "; ".join(paused) or "nothing is"),
             "beat": ticked(config, published.get("beat"), now, never="beat has never sent one"),
             "worker": came_back(config, published.get("tick"), now),
+            **troubles,
+        }
+
+    def _troubles(self, view: View, config: Config, now: int) -> dict[str, tuple[bool, str]]:
+        """Say what stands in the way of deletions that halts nothing: providers, sweeps, workers that are gone."""
+        flows = view.flows(config.accounts)
+        slots = view.slots(view.known_slots(config.rules, config.accounts))
+        held = [causes.breaker(name, flow, now) for name, flow in flows.items()]
+        held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots]
+        waiting = [causes.waits(name, flow, now) for name, flow in flows.items()]
+        rows = failing.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
+        workers = view.workers()
+        gone = causes.gone(workers, now)
+        present = not workers or any(now - int(one["at"]) <= causes.RECENT for one in workers.values())
+        said = "; ".join(gone) or ("none is gone" if workers else "none has shown itself within an hour")
+        return {
+            "providers": (not any(held), "; ".join(filter(None, [*held, *waiting])) or "none holds requests back"),
+            "sweeps": (not rows, "; ".join(row.told(now) for row in rows) or "none fails again and again"),
+            "workers": (present, said),
         }
 
 

@@ -9,7 +9,7 @@ import click
 from rich.text import Text
 
 from lapse import durations, keys, moments
-from lapse.cli import output, wording
+from lapse.cli import output, troubles, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
 from lapse.cli.output import Column
 from lapse.cli.reasons import stopping, unpause
@@ -20,7 +20,7 @@ from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.settings import registry_source
-from lapse.view import UNMANAGED, PartitionView, SlotView
+from lapse.view import UNMANAGED, PartitionView
 
 COLUMNS = (
     Column("policy"),
@@ -168,25 +168,8 @@ def _remarks(
         what = "Everything" if scope == "*" else scope
         yield f"{what} was paused {since} by {pause['actor']}: {pause['reason']}", output.WARN
         yield f"  {unpause(scope)}", output.STRONG
-    for name in sorted({one.view.partition.provider for one in standings}):
-        flow = session.view.flow(name)
-        if "breaker" in flow:
-            until = moments.next_try(int(flow.get("breaker_until", now)), now)
-            yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
-            yield '  lapse resume --reason "..."', output.STRONG
-    for slot in session.view.slots(
-        sorted({(one.view.partition.provider, one.view.partition.kind) for one in standings})
-    ):
-        if slot.shut:
-            yield from _shut(slot, slot.shut, now)
+    yield from troubles.told(session, [one.view.partition for one in standings], now)
     yield from _elsewhere(session)
-
-
-def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tuple[str, str]]:
-    why, detail, until = shut
-    name, tried = f"{slot.provider}/{slot.kind}", moments.next_try(until, now)
-    yield f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {tried}.", output.BAD
-    yield f"  lapse resume --provider {slot.provider}", output.STRONG
 
 
 def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
@@ -263,6 +246,7 @@ def _document(
         "beat": int(published["beat"]) / 1000 if "beat" in published else None,
         "paused": pauses,
         "partitions": [_described(session, one) for one in standings],
+        **troubles.described(session, [one.view.partition for one in standings], now),
     }
 
 

@@ -149,6 +149,20 @@ def test_workers_with_another_version_of_the_config_are_named(desk: Desk) -> Non
     assert "with another version of the config" in found["detail"]
 
 
+def test_an_observing_policy_with_due_ids_is_not_well(desk: Desk) -> None:
+    ticking(desk)
+    assert "policy openai/thread/chat" not in findings(desk, 0)
+    desk.seed(2)
+    desk.seed(1, days=1)
+    found = findings(desk, 0)["policy openai/thread/chat"]
+    assert ("warn", "2 of 3 ids are due, and it only observes: nothing deletes them") == (
+        found["level"],
+        found["detail"],
+    )
+    desk.configure(ENFORCED)
+    assert "policy openai/thread/chat" not in findings(desk, 0)
+
+
 def test_a_broker_of_its_own_is_looked_at(desk: Desk) -> None:
     away = f"redis://:hidden-word@127.0.0.1:{free_port()}/1"
     found = findings(desk, 4, CELERY_BROKER_URL=away)

@@ -142,6 +142,20 @@ def sweeps(client: redis.Redis, used: Config, now: int) -> Finding:
     return Finding("sweeps", Level.OK, "none fails again and again")
 
 
+def observing(view: View, used: Config) -> list[Finding]:
+    """Warn of each policy that only observes while ids of it are due: nothing deletes them."""
+    return [
+        Finding(
+            f"policy {one.partition}",
+            Level.WARNING,
+            f"{one.due:,} of {one.registered:,} ids are due, and it only observes: nothing deletes them",
+            'read lapse plan, then set mode = "enforce"',
+        )
+        for one in view.partitions(used.rules, used.accounts)
+        if one.mode == "observe" and one.due
+    ]
+
+
 def flows(view: View, used: Config, now: int) -> list[Finding]:
     """Say what holds requests back for now: breakers with their cause, and Retry-Afters."""
     found = []

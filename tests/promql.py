@@ -12,7 +12,7 @@ ONE_OF_MANY = {"max", "min"}
 
 def filled(expression: str) -> str:
     """Return a query as Grafana sends it, with everything chosen."""
-    expression = re.sub(r"\$(provider|kind|policy)\b", ".*", expression)
+    expression = re.sub(r"\$(deployment|provider|kind|policy)\b", ".*", expression)
     return expression.replace("$__rate_interval", "5m").replace("$__range", "1h")
 
 
@@ -47,6 +47,37 @@ def _shows_one(around: Any) -> bool:
     return by and not {"instance", "job"} & set(kept)
 
 
+def mixed(expression: str) -> list[str]:
+    """Return the operations that would show several deployments as one: they do not keep the label."""
+    return [str(node) for node in _nodes(promql_parser.parse(filled(expression))) if _mixes(node)]
+
+
+def _nodes(node: Any) -> Iterator[Any]:
+    if isinstance(node, promql_parser.Call) and node.func.name == "absent":
+        return
+    yield node
+    for name in ("lhs", "rhs", "expr"):
+        if hasattr(node, name):
+            yield from _nodes(getattr(node, name))
+    for argument in getattr(node, "args", []):
+        yield from _nodes(argument)
+
+
+def _mixes(node: Any) -> bool:
+    if isinstance(node, promql_parser.AggregateExpr):
+        return not node.modifier or "deployment" not in node.modifier.labels
+    if isinstance(node, promql_parser.BinaryExpr) and node.modifier and node.modifier.matching:
+        labels = node.modifier.matching.labels
+        return str(node.op) != "or" and "deployment" not in labels
+    return False
+
+
 def asked(expression: str) -> set[str]:
     """Return the metrics of lapse that an expression asks for, a histogram's by its own name."""
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name, _around in selectors(expression)}
+
+
+def anywhere(scrape: bytes | str) -> str:
+    """Return a scrape as it would be without the label that all series have."""
+    text = scrape.decode() if isinstance(scrape, bytes) else scrape
+    return re.sub(r'\{deployment="[^"]*",?', "{", text).replace("{} ", " ")

@@ -1,7 +1,7 @@
 """What both dashboards have: variables, annotations, links."""
 
 from panels import SOURCE, Json, link
-from queries import VARIABLES, gauge
+from queries import CONFIG_IN_USE, VARIABLES, gauge
 
 RUNBOOKS = "https://example.org/lapse/deploy/runbooks"
 
@@ -43,21 +43,25 @@ def annotation(name: str, expression: str, colour: str, title: str, text: str) -
 
 ANNOTATIONS = [
     annotation(
-        "Halts", gauge("lapse_halted"), "red", "halted: {{reason}}", "{{policy}} {{kind}} {{provider}}: lapse status"
+        "Halts",
+        gauge("lapse_halted"),
+        "red",
+        "halted: {{reason}}",
+        "{{policy}} {{kind}} {{provider}} {{deployment}}: lapse status",
     ),
     annotation(
         "Config reloads",
         f"{gauge('lapse_config_info')} unless {gauge('lapse_config_info')[:-1]} offset 2m)",
         "blue",
         "policy file in use",
-        "{{hash}}",
+        "{{hash}} {{deployment}}",
     ),
     annotation(
         "Config refused",
-        "1 + (min(lapse_config_last_reload_successful) == 0)",
+        f"1 + ({CONFIG_IN_USE} == 0)",
         "orange",
         "policy file refused",
-        "the last valid one is in use: lapse check-config",
+        "{{deployment}}: the last valid one is in use: lapse check-config",
     ),
 ]
 

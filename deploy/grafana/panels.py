@@ -78,9 +78,9 @@ def _panel(kind: str, title: str, says: str, queries: list[Target], *, instant: 
 def stat(
     title: str, says: str, query: str, *, unit: str = "short", thresholds: Json = NO_THRESHOLD, **more: object
 ) -> Json:
-    """Return one number, coloured by its thresholds."""
+    """Return one number, coloured by its thresholds; one for each deployment, named, where there are several."""
     return {
-        **_panel("stat", title, says, [(query, "")], instant=True),
+        **_panel("stat", title, says, [(query, "{{deployment}}")], instant=True),
         "fieldConfig": {
             "defaults": {"unit": unit, "thresholds": thresholds, "color": {"mode": "thresholds"}, **more},
             "overrides": [],
@@ -89,7 +89,7 @@ def stat(
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "colorMode": "background" if thresholds != NO_THRESHOLD else "none",
             "graphMode": "none",
-            "textMode": "value",
+            "textMode": "auto",
             "justifyMode": "center",
         },
     }

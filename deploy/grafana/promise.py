@@ -1,9 +1,9 @@
 """Is what is due gone? The first row of the overview, and most of a policy's own dashboard."""
 
 from panels import DAY, HOUR, NOTHING_YET, STATES, Json, graph, stat, steps, table, timeline
-from queries import POLICY, gauge, increase, quantile, rate, state, within_a_day
+from queries import POLICY, gauge, increase, quantile, rate, state, total, within_a_day, worst
 
-NAMED = "{{policy}} {{kind}} {{provider}}"
+NAMED = "{{policy}} {{kind}} {{provider}} {{deployment}}"
 NO_ITEMS = 'kind!~".*_item"'
 BAD = steps(1, colours=("green", "red"))
 WORTH_A_LOOK = steps(1, colours=("green", "orange"))
@@ -12,8 +12,8 @@ LATE = steps(HOUR, DAY)
 TO_POLICY = [
     {
         "title": "This policy",
-        "url": "/d/lapse-policy?var-provider=${__data.fields.provider}&var-kind=${__data.fields.kind}"
-        "&var-policy=${__data.fields.policy}&${__url_time_range}",
+        "url": "/d/lapse-policy?var-deployment=${__data.fields.deployment}&var-provider=${__data.fields.provider}"
+        "&var-kind=${__data.fields.kind}&var-policy=${__data.fields.policy}&${__url_time_range}",
     }
 ]
 
@@ -28,7 +28,7 @@ ANSWERS = [
         "Oldest overdue",
         "How late the oldest id is that should be gone, of all policies that enforce. 0 s: what is due is gone. "
         "Above a day the promise is broken: runbook LapsePromiseBroken.",
-        f"floor(max({gauge('lapse_oldest_overdue_seconds')}))",
+        f"floor({worst(gauge('lapse_oldest_overdue_seconds'))})",
         unit="s",
         thresholds=LATE,
     ),
@@ -45,7 +45,7 @@ ANSWERS = [
     stat(
         "Deleted, 30 days",
         "Deletions that the provider confirmed, items of conversations left out.",
-        f"sum({increase('lapse_deletions_total', '30d', NO_ITEMS)})",
+        total(increase("lapse_deletions_total", "30d", NO_ITEMS)),
         unit="locale",
         decimals=0,
     ),
@@ -53,7 +53,7 @@ ANSWERS = [
         "Due clears in",
         "How long what is due now takes at the provider's rate: the slowest provider. "
         "Nothing is shown where no provider has a rate.",
-        f"max({gauge('lapse_backlog_clear_seconds')})",
+        worst(gauge("lapse_backlog_clear_seconds")),
         unit="s",
         thresholds=LATE,
     ),
@@ -61,28 +61,28 @@ ANSWERS = [
         "Halted",
         "Policies that a guard has stopped; each waits for an operator. lapse status says why and what answers it. "
         "Runbook LapseHalted.",
-        f"sum(({state()}) == bool 3)",
+        total(f"({state()}) == bool 3"),
         thresholds=BAD,
     ),
     stat(
         "Not enforcing",
         "Policies that delete nothing because they observe or are paused. What they cover stays at the provider. "
         "Runbooks LapseObserving, LapsePaused.",
-        f"sum((({state()}) > bool 0) - (({state()}) == bool 3))",
+        total(f"(({state()}) > bool 0) - (({state()}) == bool 3)"),
         thresholds=WORTH_A_LOOK,
     ),
     stat(
         "Quarantined",
         "Ids that nobody tries to delete any more until an operator says so: lapse quarantine list. "
         "Runbook LapseQuarantineNotEmpty.",
-        f"sum({gauge('lapse_quarantined')})",
+        total(gauge("lapse_quarantined")),
         thresholds=WORTH_A_LOOK,
     ),
     stat(
         "Unmanaged",
         "Ids registered under names that the policy file does not know. They are never deleted. "
         "Runbook LapseUnmanaged.",
-        f"sum({gauge('lapse_unmanaged')})",
+        total(gauge("lapse_unmanaged")),
         thresholds=WORTH_A_LOOK,
     ),
 ]
@@ -117,9 +117,9 @@ LAG = graph(
     "How long ids had been due when they were settled: half of them, 95 of 100, 99 of 100. The bounds of the "
     "histogram are coarse above an hour.",
     [
-        (quantile(0.5, "lapse_deletion_lag_seconds", ""), "p50"),
-        (quantile(0.95, "lapse_deletion_lag_seconds", ""), "p95"),
-        (quantile(0.99, "lapse_deletion_lag_seconds", ""), "p99"),
+        (quantile(0.5, "lapse_deletion_lag_seconds", ""), "p50 {{deployment}}"),
+        (quantile(0.95, "lapse_deletion_lag_seconds", ""), "p95 {{deployment}}"),
+        (quantile(0.99, "lapse_deletion_lag_seconds", ""), "p99 {{deployment}}"),
     ],
     unit="s",
 )
@@ -142,7 +142,7 @@ DUE = graph(
 FORECAST = graph(
     "Time to clear what is due",
     "Requests that what is due takes, by the provider's rate. No line where the rate is unlimited.",
-    [(gauge("lapse_backlog_clear_seconds"), "{{provider}}")],
+    [(gauge("lapse_backlog_clear_seconds"), "{{provider}} {{deployment}}")],
     unit="s",
 )
 STATE = timeline(
@@ -162,8 +162,8 @@ OF_ONE = [
         "Guards and crashes",
         "Times a guard halted the policy, and leases that ran out because a worker ended, in the time shown.",
         [
-            (f"{increase('lapse_guard_trips_total', '$__range')} > 0", "{{guard}} {{policy}} {{kind}}"),
-            (increase("lapse_crashes_total", "$__range"), "crashes {{policy}} {{kind}}"),
+            (f"{increase('lapse_guard_trips_total', '$__range')} > 0", "{{guard}} {{policy}} {{kind}} {{deployment}}"),
+            (increase("lapse_crashes_total", "$__range"), "crashes {{policy}} {{kind}} {{deployment}}"),
         ],
     ),
     graph(

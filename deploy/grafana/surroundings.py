@@ -1,19 +1,26 @@
 """What deletions depend on: providers, the registry, beat and the workers."""
 
 from panels import graph, stat, steps, timeline
-from queries import gauge, quantile, rate
+from queries import CONFIG_IN_USE, chosen, gauge, quantile, rate, worst
 
-NAMED = "{{policy}} {{kind}} {{provider}}"
-BY_KIND = "{{kind}} {{provider}}"
+NAMED = "{{policy}} {{kind}} {{provider}} {{deployment}}"
+BY_KIND = "{{kind}} {{provider}} {{deployment}}"
 GOOD = rate("lapse_requests_total", 'status=~"2..|404|409"')
 RATE = gauge("lapse_rate_limit_requests_per_second")
-BUDGET = f"sum by (provider) ({rate('lapse_requests_total')}) / on (provider) {RATE}"
+PER_PROVIDER = "sum by (deployment, provider)"
+BUDGET = f"{PER_PROVIDER} ({rate('lapse_requests_total')}) / on (deployment, provider) {RATE}"
 
+CLOCK = f"lapse_registry_time_seconds{chosen('lapse_registry_time_seconds')}"
 PROVIDER = [
     graph(
         "Requests by answer",
         "Every request sent, by the provider's status or by the failure that took its place.",
-        [(f"sum by (provider, status) ({rate('lapse_requests_total')})", "{{status}} {{provider}}")],
+        [
+            (
+                f"sum by (deployment, provider, status) ({rate('lapse_requests_total')})",
+                "{{status}} {{provider}} {{deployment}}",
+            )
+        ],
         unit="reqps",
         stack=True,
     ),
@@ -23,8 +30,8 @@ PROVIDER = [
         "LapseProviderAuthFailed, LapseRateLimited, LapseBreakerOpen.",
         [
             (
-                f"1 - sum by (provider) ({GOOD}) / sum by (provider) ({rate('lapse_requests_total')})",
-                "{{provider}}",
+                f"1 - {PER_PROVIDER} ({GOOD}) / {PER_PROVIDER} ({rate('lapse_requests_total')})",
+                "{{provider}} {{deployment}}",
             )
         ],
         unit="percentunit",
@@ -33,8 +40,11 @@ PROVIDER = [
         "Latency",
         "Seconds until the provider answered: p50 and p95 of each operation.",
         [
-            (quantile(0.5, "lapse_request_duration_seconds", "provider, op"), "p50 {{op}} {{provider}}"),
-            (quantile(0.95, "lapse_request_duration_seconds", "provider, op"), "p95 {{op}} {{provider}}"),
+            (quantile(0.5, "lapse_request_duration_seconds", "provider, op"), "p50 {{op}} {{provider}} {{deployment}}"),
+            (
+                quantile(0.95, "lapse_request_duration_seconds", "provider, op"),
+                "p95 {{op}} {{provider}} {{deployment}}",
+            ),
         ],
         unit="s",
     ),
@@ -45,7 +55,7 @@ PROVIDER = [
         [
             (
                 BUDGET,
-                "{{provider}}",
+                "{{provider}} {{deployment}}",
             )
         ],
         unit="percentunit",
@@ -61,7 +71,7 @@ PROVIDER = [
         "Circuit breaker",
         "Open: requests are held back after refused credentials, an exhausted quota or an outage; one probe goes out "
         "at a time. Runbook LapseBreakerOpen.",
-        [(gauge("lapse_breaker_open"), "{{provider}}")],
+        [(gauge("lapse_breaker_open"), "{{provider}} {{deployment}}")],
         {
             "type": "value",
             "options": {
@@ -98,7 +108,7 @@ REGISTRY = [
     graph(
         "Orphans by what the last complete listing found",
         "Listed objects that no registration names: candidates become ripe after enough complete listings in a row.",
-        [(gauge("lapse_orphans"), "{{state}} {{policy}} {{kind}}")],
+        [(gauge("lapse_orphans"), "{{state}} {{policy}} {{kind}} {{deployment}}")],
         stack=True,
     ),
     graph(
@@ -125,7 +135,7 @@ SURROUNDINGS = [
     stat(
         "Clock",
         "How far the registry's clock, by which everything is due, is from Prometheus' own. Runbook LapseClockSkew.",
-        "max(abs(lapse_registry_time_seconds - timestamp(lapse_registry_time_seconds)))",
+        worst(f"abs({CLOCK} - timestamp({CLOCK}))"),
         unit="s",
         thresholds=steps(30, 60),
     ),
@@ -146,7 +156,7 @@ SURROUNDINGS = [
     stat(
         "Policy file",
         "Whether the file on disk is the one in use. Runbook LapseConfigReloadFailed.",
-        "min(lapse_config_last_reload_successful)",
+        CONFIG_IN_USE,
         thresholds=steps(1, colours=("red", "green")),
         mappings=[{"type": "value", "options": {"0": {"text": "REFUSED"}, "1": {"text": "in use"}}}],
     ),
@@ -156,7 +166,7 @@ SWEEPS = [
     graph(
         "Sweeps a minute by how they ended",
         "completed: nothing due was left. limited, budget_exhausted: goes on by itself. All others delete nothing.",
-        [(f"60 * sum by (result) ({rate('lapse_sweeps_total')})", "{{result}}")],
+        [(f"60 * sum by (deployment, result) ({rate('lapse_sweeps_total')})", "{{result}} {{deployment}}")],
         unit="opm",
         stack=True,
     ),
@@ -164,7 +174,7 @@ SWEEPS = [
         "Answers a minute by what they meant",
         "Every attempt to delete an id. already_gone: the provider does not know it, with proof that lapse looks at "
         "the right place. unproven: without one, so the id is kept.",
-        [(f"60 * sum by (outcome) ({rate('lapse_settled_total')})", "{{outcome}}")],
+        [(f"60 * sum by (deployment, outcome) ({rate('lapse_settled_total')})", "{{outcome}} {{deployment}}")],
         unit="opm",
         stack=True,
     ),
@@ -172,6 +182,6 @@ SWEEPS = [
         "Left behind by cascades",
         "Objects that were left when what they belonged to went, in all: held, used elsewhere, or not provably ours "
         "(foreign). Nothing deletes them unless a policy of their own does.",
-        [(gauge("lapse_children_left_total"), "{{reason}} {{kind}} {{provider}}")],
+        [(gauge("lapse_children_left_total"), "{{reason}} {{kind}} {{provider}} {{deployment}}")],
     ),
 ]

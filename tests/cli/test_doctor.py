@@ -35,7 +35,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert [
         "config", "outbox",
         "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
-        "beat", "wake_up", "workers", "provider openai",
+        "beat", "wake_up", "workers", "sweeps", "provider openai",
     ] == names  # fmt: skip
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}
     assert "warn    persistence: the server persists nothing" in shown.out
@@ -147,6 +147,20 @@ def test_workers_with_another_version_of_the_config_are_named(desk: Desk) -> Non
     found = findings(desk, 0)["workers"]
     assert "warn" == found["level"]
     assert "with another version of the config" in found["detail"]
+
+
+def test_an_observing_policy_with_due_ids_is_not_well(desk: Desk) -> None:
+    ticking(desk)
+    assert "policy openai/thread/chat" not in findings(desk, 0)
+    desk.seed(2)
+    desk.seed(1, days=1)
+    found = findings(desk, 0)["policy openai/thread/chat"]
+    assert ("warn", "2 of 3 ids are due, and it only observes: nothing deletes them") == (
+        found["level"],
+        found["detail"],
+    )
+    desk.configure(ENFORCED)
+    assert "policy openai/thread/chat" not in findings(desk, 0)
 
 
 def test_a_broker_of_its_own_is_looked_at(desk: Desk) -> None:

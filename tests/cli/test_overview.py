@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,55 @@ def test_status_shows_quarantine_and_an_open_breaker(desk: Desk) -> None:
         "lapse:{openai}:flow", mapping={"breaker": "auth", "breaker_until": str(round(time.time() * 1000) + 60_000)}
     )
     assert any(text.startswith("openai: breaker open (auth)") for text in desk.good("status").lines)
+
+
+def hinder(desk: Desk) -> None:
+    """Let a key be refused, a kind's breaker open, a host go and sweeps fail."""
+    now = round(time.time() * 1000)
+    open_: dict[Any, Any] = {"breaker": "auth", "breaker_since": now - 7_200_000, "breaker_until": now + 60_000}
+    cause: dict[Any, Any] = {
+        "cause_since": now - 7_200_000,
+        "cause_detail": "401: refused",
+        "cause_key": "environment variable KEY",
+    }
+    desk.raw.hset("lapse:{openai}:flow", mapping={**open_, **cause, "blocked_until": now + 3_600_000})
+    desk.raw.hset("lapse:{openai:thread}:marks", mapping={"shut": "forbidden", "shut_detail": "403", "shut_until": 0})
+    desk.raw.hset("lapse:workers", "far:1", json.dumps({"at": now - 1_200_000, "hash": "x", "version": "0"}))
+    row: dict[Any, Any] = {
+        "failing_since": now - 600_000,
+        "failing_times": 3,
+        "failing_result": "error",
+        "failing_detail": "a bug",
+    }
+    desk.raw.hset("lapse:{openai:thread}:chat:rules", mapping=row)
+
+
+def test_what_holds_requests_back_is_named_everywhere(desk: Desk) -> None:
+    """A refused key: since when and which; a kind's own breaker; a host that is gone; sweeps that fail."""
+    hinder(desk)
+    said = desk.good("status").out
+    told = (
+        "openai: breaker open (auth): refuses the credentials since ",
+        "(2h ", " ago): 401: refused", "; with the key of environment variable KEY; one request",
+        "openai: its Retry-After ends ", "openai/thread: breaker open (forbidden)", "tried again with the next request",
+        "openai/thread/chat: 3 sweeps in a row ended badly since ", "(10m ", " ago): error: a bug.",
+        "workers: far was last seen 20m ",
+    )  # fmt: skip
+    assert [] == [text for text in told if text not in said]
+    shown = desk.good("status", "--json").json
+    breaker = shown["providers"][0]["breaker"]
+    assert ("auth", "401: refused", "environment variable KEY") == tuple(
+        breaker[n] for n in ("reason", "detail", "key")
+    )
+    assert {"reason": "forbidden", "detail": "403", "until": 0} in [one["breaker"] for one in shown["kinds"]]
+    assert (3, 1) == (shown["failing"][0]["sweeps"], len(shown["workers_gone"]))
+    health = desk.run("health", "--json").json
+    assert {"providers": False, "sweeps": False, "workers": False} == {
+        name: health[name]["ok"] for name in ("providers", "sweeps", "workers")
+    }
+    doctor = {one["name"]: one for one in desk.run("doctor", "--json").json["findings"]}
+    assert {"fail"} == {doctor[name]["level"] for name in ("requests openai", "sweeps", "workers")}
+    assert "20785" not in said + json.dumps(doctor)
 
 
 def ids(desk: Desk, *arguments: str) -> list[str]:

@@ -13,7 +13,7 @@ import redis
 from lapse.metrics import exposition
 from lapse.series import TABLE
 from lapse.settings import ConfigFile
-from promql import asked, doubled, filled
+from promql import asked, doubled, filled, mixed
 from world import World
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -67,6 +67,7 @@ def test_a_query_parses_and_shows_what_one_exporter_says(where: str, expression:
     promql_parser.parse(filled(expression))
 
     assert [] == doubled(expression), where
+    assert [] == mixed(expression), where
     assert not re.search(r"\bor\s+vector\b", expression), where
 
 
@@ -76,7 +77,8 @@ def test_every_panel_says_what_it_shows_in_which_unit() -> None:
         defaults = panel["fieldConfig"]["defaults"]
         overrides = panel["fieldConfig"]["overrides"]
         assert defaults.get("unit") or defaults.get("mappings") or overrides, panel["title"]
-        assert panel["type"] == "stat" or all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+        if panel["type"] != "table":
+            assert all("{{deployment}}" in target["legendFormat"] for target in panel["targets"]), panel["title"]
 
 
 def test_every_runbook_that_a_panel_names_is_linked_and_there() -> None:

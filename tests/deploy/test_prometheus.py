@@ -15,7 +15,7 @@ from lapse.cli.program import lapse as program
 from lapse.durations import parse
 from lapse.health import TIMEOUT
 from lapse.series import GUARDS, TABLE
-from promql import asked, doubled
+from promql import asked, doubled, mixed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
@@ -44,6 +44,7 @@ def test_a_rule_parses_and_shows_what_one_exporter_says(rule: dict[str, Any]) ->
     promql_parser.parse(rule["expr"])
 
     assert [] == doubled(rule["expr"])
+    assert [] == mixed(rule["expr"])
     assert asked(rule["expr"]) <= METRICS | set(RECORDED)
     assert not re.search(r"\bor\s+vector\b", rule["expr"])
 
@@ -63,6 +64,19 @@ def test_what_two_exporters_would_double_is_seen(expression: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
+def test_an_alert_names_the_deployment(name: str) -> None:
+    assert ALERTS[name]["annotations"]["summary"].endswith("{{ with $labels.deployment }} ({{ . }}){{ end }}")
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["max(lapse_due)", "sum by (kind) (max by (deployment, kind) (lapse_due))", "x and on (kind) y", "x / on (kind) y"],
+)
+def test_what_would_show_several_deployments_as_one_is_seen(expression: str) -> None:
+    assert mixed(expression)
+
+
+@pytest.mark.parametrize("name", ALERTS)
 def test_an_alert_says_how_bad_it_is_what_it_means_and_where_its_runbook_is(name: str) -> None:
     alert = ALERTS[name]
 
@@ -78,7 +92,10 @@ def test_lag_and_success_matter_where_a_policy_enforces(name: str) -> None:
     assert (
         ALERTS[name]["expr"]
         .rstrip()
-        .endswith("and on (provider, kind, policy)\nmax by (provider, kind, policy) (lapse_enforcing) == 1")
+        .endswith(
+            "and on (deployment, provider, kind, policy)\n"
+            "max by (deployment, provider, kind, policy) (lapse_enforcing) == 1"
+        )
     )
 
 

@@ -211,7 +211,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "T33": (
-        "livez and readyz in twelve states",
+        "livez and readyz in fourteen states",
         ("sweep/test_health.py::test_there_are_twelve", "sweep/test_health.py::test_state"),
     ),
     "T34": (

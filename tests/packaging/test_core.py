@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(600)  # the first to run takes every unit test,
 
 PURE = (
     "absences", "advice", "answers", "codec", "commands", "durations", "enforced", "errors", "facts", "guard", "keys",
-    "kind_names", "memory", "model", "outcomes", "renaming", "scripts", "tally", "terms",
+    "kind_names", "memory", "model", "moments", "outcomes", "renaming", "scripts", "tally", "terms",
 )  # fmt: skip
 PURE_FOLDERS = ("kinds", "policy")
 

@@ -1,6 +1,7 @@
-"""What /livez, /startupz and /readyz answer in twelve states of a deployment."""
+"""What /livez, /startupz and /readyz answer in fourteen states of a deployment."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ every = "1h"
 """
 HALTS = "lapse:{openai:thread}:halts"
 HALT = json.dumps({"since": 1, "detail": "test"})
+NEVER = {"lapse:published": {"beat": "0", "tick": "0"}}
 PAUSE = json.dumps({"since": 1, "actor": "ann", "reason": "the move"})
 
 
@@ -65,6 +67,8 @@ STATES = [
     State("beat was never there", ready=503, failed="beat, worker", beat=None, tick=None),
     State("beat sends and no worker takes", ready=503, failed="worker", tick=200),
     State("beat sends and no worker ever took", ready=503, failed="worker", tick=None),
+    State("the registry's clock went back an hour", ready=503, failed="beat, worker", beat=-3600, tick=-3600),
+    State("what was never sent is stamped 1970", ready=503, failed="beat, worker", stored=NEVER),
     State("halted", ready=503, failed="halted", stored={HALTS: {"chat|no_witness": HALT}}),
     State("the policy file became invalid", ready=503, failed="config", config="[policies.chat]\n"),
     State("the registry went away", ready=503, failed="registry", answers=False),
@@ -85,17 +89,19 @@ class Server(health.Server):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), health.Handler)
-        self.release = threading.Event()
+        self.release, self.stands = threading.Event(), threading.Event()
         self.turned = time.monotonic()
 
     def service_actions(self) -> None:
         super().service_actions()
-        while self.held and not self.release.wait(1):
-            pass
+        while self.held and not self.release.is_set():
+            self.stands.set()
+            self.release.wait(1)
 
     def stand_still(self) -> None:
         """Bring the loop to a standstill, and let as much time pass as makes it one."""
         self.held = True
+        assert self.stands.wait(10)
         self.turned -= health.STANDSTILL + 1
 
 
@@ -110,8 +116,8 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
-def test_there_are_twelve() -> None:
-    assert 12 == len({state.name for state in STATES})
+def test_there_are_fourteen() -> None:
+    assert 14 == len({state.name for state in STATES})
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
@@ -132,11 +138,13 @@ def test_state(state: State, redis_url: str, away: redis.Redis, server: Server, 
 
         seen = {page: asked.get(page)[0] for page in ("/livez", "/startupz", "/readyz")}
         verbose = json.loads(asked.get("/readyz?verbose")[1])
+        assert {page: (status, "") for page, status in seen.items()} == {page: asked.get(page, "HEAD") for page in seen}
 
     assert {"/livez": state.live, "/startupz": state.started, "/readyz": state.ready} == seen
     assert state.failed == ", ".join(name for name, check in verbose["checks"].items() if not check["ok"])
     assert (state.ready == 200) is verbose["ready"]
     assert all(check["detail"] for check in verbose["checks"].values())
+    assert not re.search(r"\b\d{5,} ?[sd]\b|-\d+ ?s", " ".join(check["detail"] for check in verbose["checks"].values()))
 
 
 class Keeping:
@@ -146,8 +154,8 @@ class Keeping:
         self._connection = HTTPConnection("127.0.0.1", server.server_port, timeout=10)
         self._connection.connect()
 
-    def get(self, page: str) -> tuple[int, str]:
-        self._connection.request("GET", page)
+    def get(self, page: str, method: str = "GET") -> tuple[int, str]:
+        self._connection.request(method, page)
         reply = self._connection.getresponse()
         return reply.status, reply.read().decode()
 

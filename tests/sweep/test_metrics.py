@@ -21,9 +21,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.metrics import exposition
+from lapse.onlooker import Onlooker
 from lapse.policy import Pace
 from lapse.series import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE
 from lapse.settings import ConfigFile
+from promql import anywhere
 from world import World
 
 CONFIG = """
@@ -51,7 +53,7 @@ def scrape(world: World, tmp_path: Path) -> Iterator[Callable[..., dict[str, flo
         path = tmp_path / f"{mode}.toml"
         path.write_text(config.format(url=world.sandbox.url, mode=mode))
         _type, text = exposition(client, ConfigFile(path, {}))
-        lines = (line for line in text.decode().splitlines() if not line.startswith("#"))
+        lines = (line for line in anywhere(text).splitlines() if not line.startswith("#"))
         return {series: float(value) for series, value in (line.rsplit(" ", 1) for line in lines)}
 
     yield one
@@ -272,7 +274,7 @@ async def test_a_config_is_reloaded_when_everyone_could_read_it(
     world.raw.hset("lapse:published", "config", json.dumps({"ok": workers}))
 
     with redis.Redis.from_url(world.url, decode_responses=True) as client:
-        text = exposition(client, file)[1].decode()
+        text = anywhere(exposition(client, file)[1])
 
     assert f"\nlapse_config_last_reload_successful {shown}.0\n" in text
 
@@ -289,7 +291,7 @@ async def test_two_exporters_show_the_same(world: World, tmp_path: Path) -> None
     for _ in range(2):
         with redis.Redis.from_url(world.url, decode_responses=True) as client:
             text = exposition(client, ConfigFile(path, {}))[1]
-        texts.append(re.sub(rb"(?m)^lapse_registry_time_seconds .*$", b"", text))
+        texts.append(re.sub(rb"(?m)^lapse_registry_time_seconds.*$", b"", text))
 
     assert texts[0] == texts[1]
     assert b"lapse_deletions_total" in texts[0]
@@ -328,13 +330,51 @@ def test_a_registry_that_stands_still_is_down_in_time_and_up_again(world: World,
             server.url, decode_responses=True, socket_timeout=0.5, socket_connect_timeout=0.5
         ) as client,
     ):
-        assert b"lapse_registry_up 1.0" in exposition(client, file)[1]
+        assert "lapse_registry_up 1.0" in anywhere(exposition(client, file)[1])
         os.kill(server.pid, signal.SIGSTOP)
         began = time.monotonic()
-        assert b"lapse_registry_up 0.0" in exposition(client, file)[1]
+        assert "lapse_registry_up 0.0" in anywhere(exposition(client, file)[1])
         assert time.monotonic() - began < 3
         os.kill(server.pid, signal.SIGCONT)
-        assert b"lapse_registry_up 1.0" in exposition(client, file)[1]
+        assert "lapse_registry_up 1.0" in anywhere(exposition(client, file)[1])
+
+
+async def test_every_series_says_which_deployment_it_is_of(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, onlooker = tmp_path / "retention.toml", Onlooker()
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+    named = tmp_path / "named.toml"
+    named.write_text(f'[registry]\ndeployment = "production"\n{path.read_text()}')
+
+    def deployments(file: Path = path, client: redis.Redis = world.raw) -> set[str | None]:
+        shown = exposition(client, ConfigFile(file, dict(os.environ)), onlooker)[1].decode()
+        series = [one for family in text_string_to_metric_families(shown) for one in family.samples]
+        return {one.labels.get("deployment") for one in series}
+
+    away = redis.Redis(port=free_port(), decode_responses=True, socket_connect_timeout=0.5)
+    assert ({"unknown"}, {"new"}) == (deployments(client=away), deployments())
+    await world.watch.look()
+    epoch = world.raw.hget("lapse:epoch", "id")
+    assert epoch
+    assert {epoch} == deployments() == deployments(client=away)
+    assert {"production"} == deployments(named) == deployments(named, away)
+    monkeypatch.setenv("LAPSE_REGISTRY__DEPLOYMENT", "staging")
+    assert {"staging"} == deployments(named)
+
+
+async def test_a_lost_registry_keeps_the_name_by_which_alerts_compare(world: World, tmp_path: Path) -> None:
+    world.unpromised = {"lost", "record", "count"}
+    path, onlooker = tmp_path / "retention.toml", Onlooker()
+    path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
+    file = ConfigFile(path, {})
+    await world.watch.look()
+    epoch = world.raw.hget("lapse:epoch", "id")
+    exposition(world.raw, file, onlooker)
+
+    world.raw.flushall()
+
+    assert f'lapse_registry_up{{deployment="{epoch}"}} 1.0' in exposition(world.raw, file, onlooker)[1].decode()
 
 
 def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) -> None:
@@ -343,7 +383,7 @@ def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) 
     with redis.Redis(port=free_port(), decode_responses=True, socket_connect_timeout=0.5) as client:
         _type, text = exposition(client, ConfigFile(path, {}))
 
-    assert b"lapse_registry_up 0.0" in text
+    assert "lapse_registry_up 0.0" in anywhere(text)
     assert b"lapse_due" not in text
 
 
@@ -390,7 +430,7 @@ def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any,
 
 def test_the_server_answers_four_paths_and_ends_on_term(world: World, served: Any) -> None:
     get, process = served
-    assert "lapse_registry_up 1.0" in get("/metrics")[1]
+    assert "lapse_registry_up 1.0" in anywhere(get("/metrics")[1])
     assert 404 == get("/")[0]
     status, body = get("/readyz?verbose")
     checks = json.loads(body)["checks"]

@@ -19,6 +19,7 @@ from lapse.protection import accept, inspect
 from lapse.purge import inventory, purge, rule_of
 from lapse.scripts import FOLDER
 from lapse.settings import ConfigFile
+from promql import anywhere
 from world import DAY, World
 
 Do = Callable[[World], Awaitable[Any]]
@@ -259,7 +260,7 @@ def test_the_marker_is_no_hold(world: World, tmp_path: Path) -> None:
     world.registry.hold("thread", "t1", reason="a case")
     path = tmp_path / "p.toml"
     path.write_text(POLICY)
-    shown = exposition(world.raw, ConfigFile(path, {}))[1].decode()
+    shown = anywhere(exposition(world.raw, ConfigFile(path, {}))[1])
 
     assert 'lapse_held{kind="thread",provider="openai"} 1.0' in shown
 

@@ -20,6 +20,7 @@ from lapse.purge import inventory, purge, rule_of
 from lapse.settings import ConfigFile
 from lapse.watch import Watch
 from lapse.witness import Witness
+from promql import anywhere
 from world import DAY, World
 
 HOUR = 3_600_000
@@ -309,14 +310,14 @@ async def test_the_exporter_shows_a_loss_though_no_worker_is_alive(world: World,
     path = tmp_path / "retention.toml"
     path.write_text(evidence.policy_file(world.policies, world.sandbox.url))
     file, onlooker = ConfigFile(path, {}), Onlooker()
-    halted = b'lapse_halted{kind="thread",policy="chat",provider="openai",reason="registry_lost"} 1.0'
+    halted = 'lapse_halted{kind="thread",policy="chat",provider="openai",reason="registry_lost"} 1.0'
     health = Health(world.raw, file, onlooker)
-    assert halted not in exposition(world.raw, file, onlooker)[1]
+    assert halted not in anywhere(exposition(world.raw, file, onlooker)[1])
     assert health.checks()["halted"][0]
 
     world.raw.flushall()
 
-    assert halted in exposition(world.raw, file, onlooker)[1]
+    assert halted in anywhere(exposition(world.raw, file, onlooker)[1])
     assert (False, "openai/thread/chat: registry_lost") == health.checks()["halted"]
     assert not world.raw.exists(EPOCH)
     await world.watch.look()

@@ -249,7 +249,10 @@ def test_halts_and_reloads_are_marked(stage: Stage) -> None:
     wait(lambda: shows(stage, filled(marks["Config refused"]), {}, 1), what="a refused file is marked")
     wait(lambda: _alerts(stage, "LapseConfigReloadFailed", {}), what="LapseConfigReloadFailed")
     stage.configure()
-    wait(lambda: shows(stage, "min(lapse_config_last_reload_successful)", {}, 1), what="the file is in use again")
+    wait(
+        lambda: shows(stage, "min by (deployment) (lapse_config_last_reload_successful)", {}, 1),
+        what="the file is in use again",
+    )
 
 
 @pytest.mark.parametrize("name", ["alerts_test.yaml", "alerts_days_test.yaml"])

@@ -28,6 +28,7 @@ FULL = """
 [registry]
 url = "redis://:hunter2@127.0.0.1:6379/0"
 namespace = "team-a"
+deployment = "production"
 allow_volatile = true
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false
@@ -122,7 +123,7 @@ def test_every_default_is_the_documented_one() -> None:
     )
     idle, chat = config.rules
 
-    assert (None, "lapse", None, False, None, True) == astuple(config.registry)
+    assert (None, "lapse", None, False, None, True, None) == astuple(config.registry)
     assert (None,) == astuple(config.celery)
     assert (60.0, 3600.0) == astuple(config.schedule)
     assert (50.0, 120.0, 100, 8, 30 * 86400.0, 900.0, 7 * 86400.0, None) == astuple(config.sweep)

@@ -12,6 +12,7 @@ FULL = """\
 [registry]
 url = "redis://:hunter2@127.0.0.1:6379/0"
 namespace = "team-a"
+deployment = "production"
 allow_volatile = true
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false

@@ -6,6 +6,15 @@ from pathlib import Path
 from lapse.policy import Account
 
 
+def origin(account: Account) -> str:
+    """Return what an account's credential is called where it is set, and nothing of its content."""
+    if account.auth:
+        return f"auth = {account.auth!r}"
+    if account.api_key_env:
+        return f"environment variable {account.api_key_env}"
+    return f"file {account.api_key_file}" if account.api_key_file else "nobody: this account has none"
+
+
 class NoCredential(Exception):  # noqa: N818 - the name says the state
     """There is no usable key now; the text says where one was looked for."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lapse import keys
 from lapse.aio import Carrier
+from lapse.credentials import origin
 from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Account
 from lapse.scripts import Call, script
@@ -19,6 +20,7 @@ themselves ("Missing scopes", openai.com, April 2026), and a key that is rotated
 NO_RETRY_AFTER = 5.0
 ODD_RETRY_AFTER = 1.0  # less than any slice: what one id is told in earnest of nothing must stop no other
 SHORT_WAIT = 1.0
+LONGEST_DETAIL = 300  # characters of an answer that are kept
 ROOM_FOR_WHEN_UNLIMITED = 1_000_000
 
 
@@ -42,6 +44,7 @@ class Flow:
         self._carrier = carrier
         self._key = keys.flow(namespace, account.name)
         self._rate = account.rate
+        self._origin = origin(account)
         self._failing = False
         self._probing = False
         self._shut_until = 0.0
@@ -105,11 +108,11 @@ class Flow:
             unsaid = ODD_RETRY_AFTER if verdict.odd else NO_RETRY_AFTER
             await self._block(verdict.retry_after or unsaid, "")
         if verdict.outcome in {Outcome.AUTH, Outcome.QUOTA}:
-            return await self._block(CREDENTIALS_PAUSE, str(verdict.outcome))
+            return await self._block(CREDENTIALS_PAUSE, str(verdict.outcome), 0, self._cause(verdict))
         if verdict.outcome is Outcome.ERROR:
             self._failing = True
             weight = 1 if verdict.status in {None, 502, 503, 504} else ID_ERROR_WEIGHT
-            return await self._block(OUTAGE_PAUSE, "failed", weight)
+            return await self._block(OUTAGE_PAUSE, "failed", weight, self._cause(verdict))
         if verdict.outcome in _SAYS_NOTHING:
             self._probing = False
             return None
@@ -121,9 +124,18 @@ class Flow:
         self._probing = self._failing = False
         return await self._block(0, "mend" if probing else "good") if probing or failing else None
 
-    async def _block(self, seconds: float, reason: str, weight: float = 0) -> str | None:
+    def _cause(self, verdict: Verdict) -> tuple[str, str]:
+        """Return the answer, and by what name and fingerprint the key is known that got it."""
+        said = ": ".join(str(part) for part in (verdict.status, verdict.detail) if part)
+        key = f"{self._origin}, fingerprint {verdict.identity}" if verdict.identity else self._origin
+        return said[:LONGEST_DETAIL], key
+
+    async def _block(
+        self, seconds: float, reason: str, weight: float = 0, cause: tuple[str, str] = ("", "")
+    ) -> str | None:
         self._probing = False
-        changed = int((await self._carrier.carry([self._call("block", round(seconds * 1000), reason, weight)]))[0])
+        call = self._call("block", round(seconds * 1000), reason, weight, *cause)
+        changed = int((await self._carrier.carry([call]))[0])
         if seconds and (changed > 0 or not reason):
             self._shut_until = time.monotonic() + seconds
         return {1: "opened", -1: "mended"}.get(changed)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
+from lapse import causes, failing, moments
 from lapse.errors import ConfigError
 from lapse.log import register_url
 from lapse.metrics import exposition
@@ -65,7 +66,7 @@ class Health:
         try:
             view = View(self._client, config.registry.namespace, self._onlooker)
             partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
-            pauses = view.pauses()
+            pauses, troubles = view.pauses(), self._troubles(view, config, now)
         except (redis.RedisError, OSError) as error:
             return found | {"registry": (False, f"did not answer: {error}")}
         self._answered = True
@@ -77,6 +78,25 @@ class Health:
             "paused": (True, "; ".join(paused) or "nothing is"),
             "beat": ticked(config, published.get("beat"), now, never="beat has never sent one"),
             "worker": came_back(config, published.get("tick"), now),
+            **troubles,
+        }
+
+    def _troubles(self, view: View, config: Config, now: int) -> dict[str, tuple[bool, str]]:
+        """Say what stands in the way of deletions that halts nothing: providers, sweeps, workers that are gone."""
+        flows = view.flows(config.accounts)
+        slots = view.slots(view.known_slots(config.rules, config.accounts))
+        held = [causes.breaker(name, flow, now) for name, flow in flows.items()]
+        held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots]
+        waiting = [causes.waits(name, flow, now) for name, flow in flows.items()]
+        rows = failing.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
+        workers = view.workers()
+        gone = causes.gone(workers, now)
+        present = not workers or any(now - int(one["at"]) <= causes.RECENT for one in workers.values())
+        said = "; ".join(gone) or ("none is gone" if workers else "none has shown itself within an hour")
+        return {
+            "providers": (not any(held), "; ".join(filter(None, [*held, *waiting])) or "none holds requests back"),
+            "sweeps": (not rows, "; ".join(row.told(now) for row in rows) or "none fails again and again"),
+            "workers": (present, said),
         }
 
 
@@ -93,11 +113,15 @@ def ticked(
         last: What to call it if there was one.
 
     """
-    if stamp is None:
+    at = int(stamp or 0)
+    if at <= 0:
         return False, f"no wake-up: {never}"
-    silence = (now - int(stamp)) / 1000
+    silence = (now - at) / 1000
     allowed = max(SHORTEST_SILENCE, SILENT * config.schedule.sweep)
-    return silence <= allowed, f"{last} was sent {silence:.0f} s ago"
+    if silence < -allowed:
+        detail = f"{last} is stamped {moments.both(at, now)}: the registry's clock has gone back"
+        return False, detail
+    return silence <= allowed, f"{last} was sent {moments.told(at, now)}"
 
 
 def came_back(config: Config, stamp: str | None, now: int) -> tuple[bool, str]:
@@ -127,7 +151,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET of four paths."""
+    """Answers GET and HEAD of four paths."""
 
     protocol_version = "HTTP/1.1"
     timeout = 120  # seconds without a request, after which a connection gives its thread back
@@ -135,6 +159,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer one request."""
+        self.wfile.write(self._answered())
+
+    def do_HEAD(self) -> None:
+        """Answer with the status and the headers that GET would get."""
+        self._answered()
+
+    def _answered(self) -> bytes:
+        """Send the status and the headers of a page; return its body."""
         parts = urlsplit(self.path)
         page = self.pages.get(parts.path)
         try:
@@ -148,7 +180,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        return body
 
     def log_message(self, *_: object) -> None:
         """Keep scrapes out of the log."""

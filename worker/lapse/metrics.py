@@ -22,6 +22,9 @@ from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BO
 from lapse.settings import ConfigFile
 from lapse.view import UNMANAGED, PartitionView, SlotView, View
 
+UNKNOWN, NEW = "unknown", "new"
+"""The label ``deployment`` of a registry that has not answered this process yet, and of one that no worker began."""
+
 _BY_NAME = {described.name: described for described in TABLE}
 
 Labels = tuple[str, ...]
@@ -34,25 +37,35 @@ class Exporter(Collector):
     def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> None:
         self._client = client
         self._file = file
-        self._onlooker = onlooker
+        self._onlooker = onlooker or Onlooker()
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not ask Redis."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric; with the registry away, only what this process knows by itself."""
+        """Yield every metric; with the registry away, only what this process knows by itself.
+
+        All have the label ``deployment``: that of ``[registry]``, else the registry's epoch.
+        """
         config = self._file.current()
+        try:
+            view = View(self._client, config.registry.namespace, self._onlooker)
+            scrape, without = Scrape(view, config), NEW
+        except (redis.RedisError, OSError):
+            scrape, without = None, UNKNOWN
+        deployment = config.registry.deployment or self._onlooker.epoch(scrape.epoch if scrape else {}) or without
+        for metric in self._all(config, scrape):
+            metric.samples = [one._replace(labels={"deployment": deployment, **one.labels}) for one in metric.samples]
+            yield metric
+
+    def _all(self, config: Config, scrape: "Scrape | None") -> Iterator[Metric]:
         yield _gauge("lapse_build_info", {(__version__,): 1})
         yield _gauge("lapse_config_info", {(config.hash,): 1})
-        try:
-            scrape = Scrape(View(self._client, config.registry.namespace, self._onlooker), config)
-        except (redis.RedisError, OSError):
-            yield _gauge("lapse_registry_up", {(): 0})
-            yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok)})
-        else:
-            yield _gauge("lapse_registry_up", {(): 1})
-            yield _gauge("lapse_config_last_reload_successful", {(): float(self._file.ok and scrape.workers_read_it)})
+        yield _gauge("lapse_registry_up", {(): float(scrape is not None)})
+        in_use = self._file.ok and (scrape is None or scrape.workers_read_it)
+        yield _gauge("lapse_config_last_reload_successful", {(): float(in_use)})
+        if scrape:
             yield from scrape.metrics()
 
 
@@ -74,7 +87,7 @@ class Scrape:
         self._slots = [one for one in slots if (one.provider, one.kind) in found or one.counters or one.held]
         self._published = view.published()
         self._now = view.now()
-        self._epoch = view.epoch()
+        self.epoch = view.epoch()
         shut = {one.provider for one in slots if one.shut}
         self._breakers = {name: "breaker" in flow or name in shut for name, flow in view.flows(config.accounts).items()}
         self._names = {
@@ -101,7 +114,7 @@ class Scrape:
         yield _gauge("lapse_beat_interval_seconds", {(): self._config.schedule.sweep})
         yield _moment("lapse_beat_last_tick_timestamp_seconds", self._published.get("beat"))
         yield _moment("lapse_worker_last_tick_timestamp_seconds", self._published.get("tick"))
-        yield _moment("lapse_registry_epoch_timestamp_seconds", self._epoch.get("created"))
+        yield _moment("lapse_registry_epoch_timestamp_seconds", self.epoch.get("created"))
 
     def _of_partitions(self) -> Iterator[Metric]:
         managed = [one for one in self._partitions if one.configured]

@@ -12,6 +12,15 @@ class Onlooker:
     def __init__(self, known: Known | None = None) -> None:
         self._known = known
 
+    def epoch(self, stored: Mapping[str, str]) -> str | None:
+        """Return the id of the registry that this process watches: the one it knew first, until another is accepted.
+
+        Args:
+            stored: The registry's epoch hash; empty while it does not answer.
+
+        """
+        return self._known.epoch if self._known else stored.get("id")
+
     def halts(
         self, stored: Mapping[str, str], slots: Iterable[tuple[str, str]], *, now: int, asked: int, answered: int
     ) -> list[Halt]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from lapse import guard
+from lapse import failing, guard
 from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
@@ -236,6 +236,7 @@ class Run:
             log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
+        await failing.note(self.means.ledger, partition, report.result, report.detail, await self.means.control.now())
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self.means.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()

@@ -79,7 +79,8 @@ class Runtime:
             self._run(self._work.housekeep(sent))
 
     def close(self) -> None:
-        """Close every connection and end the thread."""
+        """Say that this process ends, close every connection, and end the thread."""
+        self._run(self._work.farewell())
         self._run(self._work.aclose())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)

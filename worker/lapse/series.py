@@ -1,7 +1,7 @@
 """What is exported: every metric with its labels and meaning, and the words that its labels take. No I/O.
 
-The README shows the same table. A partition has at most 60 series, so what grows with kinds or providers names no
-policy, and no label holds an id.
+The README shows the same table. Every series has the label ``deployment`` too. A partition has at most 60 series, so
+what grows with kinds or providers names no policy, and no label holds an id.
 """
 
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import __version__, keys, preflight
+from lapse import __version__, failing, keys, preflight
 from lapse.adoption import retire
 from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
@@ -45,6 +45,7 @@ FACTS_LAST = 30.0  # seconds; what preflight saw of the server
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
 SHOWN_EVERY = 30.0  # seconds between two signs of life of one process
+FAREWELL = 1.0  # seconds for the registry to hear that a process ends
 SHOWN_FOR = 3600.0  # seconds; an older sign of life is taken away
 
 log = structlog.get_logger("lapse")
@@ -106,12 +107,22 @@ class Work:
             self._outbox,
         )
         async with self._working(), self._auditing(config, partition):
-            act = collect_orphans if rule.orphan else sweep
-            report = await act(means, rule, budget=seconds)
+            report = await self._swept(means, rule, seconds)
         if report.result == "divergence":
             return await self._step_aside(partition)
         await self._free(config, means.ledger.freed - {partition})
         return await self._control.now() if _goes_on(rule, report, seconds) else None
+
+    async def _swept(self, means: Means, rule: Rule, seconds: float) -> Report:
+        """Sweep; of a sweep that is cut short its cause is noted, if the registry takes it."""
+        act = collect_orphans if rule.orphan else sweep
+        try:
+            return await act(means, rule, budget=seconds)
+        except Exception as error:
+            with contextlib.suppress(RegistryError):
+                now = await self._control.now()
+                await failing.note(means.ledger, rule.partition, "error", str(error) or repr(error), now)
+            raise
 
     async def _free(self, config: Config, partitions: set[Partition]) -> None:
         """Note which partitions have to be swept at once: what they hold is used no more, and the next tick is far."""
@@ -156,6 +167,12 @@ class Work:
             if not _listable(config, provider, kind):
                 await end_unlistable(ledger, provider, kind, over)
             await ledger.release_edges(provider, kind)
+
+    async def farewell(self) -> None:
+        """Take this process' sign of life away, if the registry hears it: it ends, and is not missed."""
+        with contextlib.suppress(RegistryError, TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await self._carrier.run([("HDEL", keys.workers(self._namespace), self._worker)])
 
     async def aclose(self) -> None:
         """Close every connection."""

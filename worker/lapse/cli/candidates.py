@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lapse import durations, keys
+from lapse import durations, keys, moments
 from lapse.belonging import OURS
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
@@ -191,7 +191,7 @@ class Last:
 
     def distance(self, at: float) -> str:
         """Say how far away a time is."""
-        return wording.distance((at - self.now) / 1000)
+        return moments.told(at, self.now)
 
 
 async def _most_seen(hands: Hands, key: str, number: int, limit: int) -> list[tuple[str, dict[str, Any]]]:

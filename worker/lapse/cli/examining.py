@@ -78,6 +78,11 @@ async def _registry(hands: Hands, session: Session) -> list[Finding]:
         published, now = view.published(), view.now()
         findings += checks.broker(used, broker_source(used, session.environ))
         findings += [checks.beat(used, published, now), *checks.workers(used, view, published, now)]
+        findings += [
+            checks.sweeps(session.client, used, now),
+            *checks.flows(view, used, now),
+            *checks.observing(view, used),
+        ]
     return findings + list(await asyncio.gather(*(_account(hands, session, one, up=up) for one in _accounts(session))))
 
 

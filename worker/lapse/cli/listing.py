@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from lapse import keys
+from lapse import keys, moments
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
@@ -120,7 +120,7 @@ def _when(one: Seen, millis: int | None) -> str:
     """Return a time as who reads it wants it: a person how far away, a program when."""
     if millis is None or not output.on_terminal():
         return _moment(millis)
-    return wording.distance((millis - one.now) / 1000)
+    return moments.told(millis, one.now)
 
 
 def _moment(millis: int | None) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import click
 from rich.text import Text
 
-from lapse import durations, keys
-from lapse.cli import output, wording
+from lapse import durations, keys, moments
+from lapse.cli import output, troubles, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
 from lapse.cli.output import Column
 from lapse.cli.reasons import stopping, unpause
@@ -20,7 +20,7 @@ from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.settings import registry_source
-from lapse.view import UNMANAGED, PartitionView, SlotView
+from lapse.view import UNMANAGED, PartitionView
 
 COLUMNS = (
     Column("policy"),
@@ -132,7 +132,7 @@ def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
         f"{view.waiting:,}",
         Text(f"{view.quarantined:,}", style=output.BAD if view.quarantined else ""),
         f"{one.already_gone:,}",
-        wording.distance((one.woken - now) / 1000) if one.woken else "never",
+        moments.told(one.woken, now) if one.woken else "never",
     )
 
 
@@ -164,29 +164,12 @@ def _remarks(
     for one in standings:
         yield from _remark(session, one, now)
     for scope, pause in pauses.items():
-        since = wording.distance((pause["since"] - now) / 1000)
+        since = moments.told(pause["since"], now)
         what = "Everything" if scope == "*" else scope
         yield f"{what} was paused {since} by {pause['actor']}: {pause['reason']}", output.WARN
         yield f"  {unpause(scope)}", output.STRONG
-    for name in sorted({one.view.partition.provider for one in standings}):
-        flow = session.view.flow(name)
-        if "breaker" in flow:
-            until = wording.distance((int(flow.get("breaker_until", now)) - now) / 1000)
-            yield f"{name}: breaker open ({flow['breaker']}); one request tries again {until}.", output.BAD
-            yield '  lapse resume --reason "..."', output.STRONG
-    for slot in session.view.slots(
-        sorted({(one.view.partition.provider, one.view.partition.kind) for one in standings})
-    ):
-        if slot.shut:
-            yield from _shut(slot, slot.shut, now)
+    yield from troubles.told(session, [one.view.partition for one in standings], now)
     yield from _elsewhere(session)
-
-
-def _shut(slot: SlotView, shut: tuple[str, str, int], now: int) -> Iterator[tuple[str, str]]:
-    why, detail, until = shut
-    name, tried = f"{slot.provider}/{slot.kind}", wording.distance((until - now) / 1000)
-    yield f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {tried}.", output.BAD
-    yield f"  lapse resume --provider {slot.provider}", output.STRONG
 
 
 def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
@@ -226,7 +209,7 @@ def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, st
 
 
 def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
-    yield f"{what}: {halt.reason}: {halt.detail} ({wording.distance((halt.since - now) / 1000)})", style
+    yield f"{what}: {halt.reason}: {halt.detail} ({moments.told(halt.since, now)})", style
     for text in told(halt):
         yield text if text.startswith(" ") else f"  {text}", output.STRONG if text.startswith(" ") else output.DIM
 
@@ -235,13 +218,13 @@ def _machinery(session: Session, standings: list[Standing], now: int, published:
     source = registry_source(session.config, session.environ)
     yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
     beat = published.get("beat")
-    yield f"beat: last tick {wording.distance((int(beat) - now) / 1000)}" if beat else "beat: never seen"
+    yield f"beat: last tick {moments.told(int(beat), now)}" if beat else "beat: never seen"
     swept = max((one.woken for one in standings if one.woken), default=None)
     about = json.loads(published.get("config", "{}"))
     if not about:
         yield "workers: never seen; start one with `celery -A lapse.app worker --beat`"
         return
-    when = f"last sweep {wording.distance((swept - now) / 1000)}" if swept else "no sweep yet"
+    when = f"last sweep {moments.told(swept, now)}" if swept else "no sweep yet"
     same = about["hash"] == session.config.hash
     uses = f"this policy file, version {about['hash']}" if same else f"version {about['hash']} of {about['path']}"
     yield f"workers: {when}; {about['worker']} uses {uses}" + (
@@ -263,6 +246,7 @@ def _document(
         "beat": int(published["beat"]) / 1000 if "beat" in published else None,
         "paused": pauses,
         "partitions": [_described(session, one) for one in standings],
+        **troubles.described(session, [one.view.partition for one in standings], now),
     }
 
 

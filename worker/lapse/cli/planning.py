@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lapse import guard, keys, newly
+from lapse import guard, keys, moments, newly
 from lapse.cli import output, wording
 from lapse.cli.approving import accept, anew, recount
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
@@ -113,7 +113,8 @@ def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
         effort = wording.effort(rule, session.config.accounts[rule.partition.provider], view)
         tell(f"{name} ({mode}): {view.due:,} of {view.registered:,} due; {effort}", output.STRONG)
     for seen in one.first:
-        tell(f"{seen.id}  due {wording.distance(((seen.due or 0) - seen.now) / 1000)} ({seen.by})", indent=2)
+        due = moments.told(seen.due, seen.now) if seen.due is not None else "as nothing uses it"
+        tell(f"{seen.id}  due {due} ({seen.by})", indent=2)
     if view.due > len(one.first) > 0:
         tell(f"... and {view.due - len(one.first):,} more", output.DIM, indent=2)
     for text in _obstacles(one):
@@ -245,7 +246,7 @@ async def _name_elders(hands: Hands, session: Session, halt: Halt) -> None:
         for id_, text in zip(flat[::2], flat[1::2], strict=True):
             if older(one := json.loads(text), began):
                 name = f"  {one['n']}" if one.get("n") else ""
-                output.note(f"{id_.decode()}  created {wording.distance(one['c'] - began / 1000)}{name}", indent=2)
+                output.note(f"{id_.decode()}  created {moments.told(one['c'] * 1000, began)}{name}", indent=2)
         cursor = at.decode()
         if cursor == "0":
             return

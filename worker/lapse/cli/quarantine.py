@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lapse import keys
+from lapse import keys, moments
 from lapse.cli import output, wording
 from lapse.cli.arguments import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
@@ -272,7 +272,7 @@ def _since(seen: Seen) -> str:
     if moment is None:
         return "-"
     if output.on_terminal():
-        return wording.distance((seen.record["d"] - seen.now) / 1000)
+        return moments.told(seen.record["d"], seen.now)
     return moment.isoformat(timespec="seconds")
 
 

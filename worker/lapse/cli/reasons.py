@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapse import durations
+from lapse import durations, moments
 from lapse.cli import wording
 from lapse.cli.records import Seen
 from lapse.cli.remedies import told
 from lapse.codec import edge
 from lapse.control import Halt
 from lapse.memory import BESIDE
-from lapse.model import Partition, from_millis
+from lapse.model import Partition
 from lapse.policy import Config, Rule
 from lapse.view import PartitionView
 
@@ -294,5 +294,4 @@ def _several(edges: Any) -> str:  # noqa: ANN401 - a stored list
 
 
 def _at(seen: Seen, millis: float) -> str:
-    moment = from_millis(millis)
-    return f"{wording.clock(moment)} ({wording.distance((millis - seen.now) / 1000)})" if moment else "never"
+    return moments.both(millis, seen.now)

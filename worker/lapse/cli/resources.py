@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lapse import Answer, Registered
+from lapse import Answer, Registered, moments
 from lapse.cli import output, wording
 from lapse.cli.arguments import (
     FUTURE,
@@ -204,7 +204,7 @@ _GOVERNED = {
 
 
 def _registered(session: Session, id_: str, policy: str, registered: Registered, *, as_json: bool) -> None:
-    due = wording.clock(registered.due) if registered.due else "never"
+    due = moments.clock(registered.due) if registered.due else "never"
     if as_json:
         stored = asdict(registered) | {"due": registered.due.isoformat() if registered.due else None}
         output.document({"id": id_, "policy": policy, **stored})

@@ -1,7 +1,6 @@
 """Policies, times and counts in words. No I/O."""
 
 from collections.abc import Iterable
-from datetime import datetime
 
 from lapse import durations, guard
 from lapse.kinds import KINDS
@@ -72,18 +71,6 @@ def either(parts: Iterable[str]) -> str:
     """Join alternatives: ``a, b or c``."""
     *most, last = parts
     return f"{', '.join(most)} or {last}" if most else last
-
-
-def clock(moment: datetime) -> str:
-    """Return a time as a person reads it, in UTC to the second."""
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def distance(seconds: float) -> str:
-    """Say how far away a time is: ``in 3d``, ``2h ago``, ``now``."""
-    if abs(seconds) < 1:
-        return "now"
-    return f"in {durations.show(seconds)}" if seconds > 0 else f"{durations.show(-seconds)} ago"
 
 
 def _kept(keep: Keep) -> str:

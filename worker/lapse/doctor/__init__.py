@@ -5,7 +5,19 @@ Nothing is changed, and a provider is sent one harmless request each.
 
 from lapse.doctor.accounts import account
 from lapse.doctor.canary import canary
-from lapse.doctor.running import beat, broker, config, outbox, workers
+from lapse.doctor.running import beat, broker, config, flows, observing, outbox, sweeps, workers
 from lapse.doctor.server import server
 
-__all__ = ["account", "beat", "broker", "canary", "config", "outbox", "server", "workers"]
+__all__ = [
+    "account",
+    "beat",
+    "broker",
+    "canary",
+    "config",
+    "flows",
+    "observing",
+    "outbox",
+    "server",
+    "sweeps",
+    "workers",
+]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import redis
 
-from lapse import health
+from lapse import causes, failing, health
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.log import redact
@@ -15,7 +15,6 @@ from lapse.settings import ConfigFile, Source, for_redis
 from lapse.view import View
 
 TIMEOUT = 5.0
-RECENT = 600.0  # seconds; a process with something to do has shown itself by then
 BRPOP = 2.0  # seconds; kombu waits for a message for one, and must not take that for a lost connection
 
 
@@ -104,9 +103,11 @@ def workers(used: Config, view: View, published: Mapping[str, str], now: int) ->
     lives, detail = health.came_back(used, published.get("tick"), now)
     fix = "" if lives else "start a worker (celery -A lapse.app worker), or look at its log"
     first = Finding("wake_up", Level.OK if lives else Level.FATAL, detail, fix)
-    recent = {name: one for name, one in view.workers().items() if now - one["at"] <= RECENT * 1000}
+    recent = {name: one for name, one in view.workers().items() if now - one["at"] <= causes.RECENT}
     if not recent:
-        return [first, Finding("workers", Level.FATAL, "no worker has shown itself in ten minutes", "start one")]
+        said = "; ".join(["no worker has shown itself in ten minutes", *causes.gone(view.workers(), now)])
+        return [first, Finding("workers", Level.FATAL, said, "start one")]
+    gone = causes.gone(view.workers(), now)
     hosts = sorted({name.rpartition(":")[0] for name in recent})
     count = f"in the last ten minutes {len(recent)} on {', '.join(hosts)}"
     other = sorted({f"{name} ({one['hash']})" for name, one in recent.items() if one["hash"] != used.hash})
@@ -116,4 +117,44 @@ def workers(used: Config, view: View, published: Mapping[str, str], now: int) ->
             first,
             Finding("workers", Level.WARNING, detail, "give all hosts the same file; workers take it up alone"),
         ]
+    if gone:
+        fix = "look at these hosts; who took a worker down for good is told so for an hour"
+        return [first, Finding("workers", Level.WARNING, f"{count}; {'; '.join(gone)}", fix)]
     return [first, Finding("workers", Level.OK, f"{count}, all with this version of the config")]
+
+
+def sweeps(client: redis.Redis, used: Config, now: int) -> Finding:
+    """Say which policies' sweeps end badly again and again."""
+    rows = failing.look(client, used.registry.namespace, [rule.partition for rule in used.rules])
+    if rows:
+        return Finding("sweeps", Level.FATAL, "; ".join(row.told(now) for row in rows), "mend what the last one says")
+    return Finding("sweeps", Level.OK, "none fails again and again")
+
+
+def observing(view: View, used: Config) -> list[Finding]:
+    """Warn of each policy that only observes while ids of it are due: nothing deletes them."""
+    return [
+        Finding(
+            f"policy {one.partition}",
+            Level.WARNING,
+            f"{one.due:,} of {one.registered:,} ids are due, and it only observes: nothing deletes them",
+            'read lapse plan, then set mode = "enforce"',
+        )
+        for one in view.partitions(used.rules, used.accounts)
+        if one.mode == "observe" and one.due
+    ]
+
+
+def flows(view: View, used: Config, now: int) -> list[Finding]:
+    """Say what holds requests back for now: breakers with their cause, and Retry-Afters."""
+    found = []
+    slots = view.slots(view.known_slots(used.rules, used.accounts))
+    for name, flow in view.flows(used.accounts).items():
+        shut = [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots if one.provider == name]
+        held = list(filter(None, [causes.breaker(name, flow, now), *shut]))
+        if held:
+            fix = "mend the key, the account or the network; then it goes on by itself"
+            found.append(Finding(f"requests {name}", Level.FATAL, "; ".join(held), fix))
+        elif waits := causes.waits(name, flow, now):
+            found.append(Finding(f"requests {name}", Level.WARNING, waits, f"wait, or lapse resume --provider {name}"))
+    return found

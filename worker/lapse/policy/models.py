@@ -53,6 +53,8 @@ class Registry(Model):
     """Redis that holds the registry: redis://, rediss:// or unix://. Else the environment variable REDIS_URL."""
     namespace: Name = "lapse"
     """First part of every key name. Two deployments on one Redis need two."""
+    deployment: Name | None = None
+    """Label of all metrics, such as "production", where one Prometheus scrapes several. Else the registry's epoch."""
     witness_file: Text | None = None
     """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too."""
     allow_volatile: bool = False

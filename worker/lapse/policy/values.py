@@ -173,7 +173,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class RegistrySection:
-    """``[registry]``. ``url`` may hold a password: it is not shown in the representation."""
+    """``[registry]``. ``url`` may hold a password: it is not shown in the representation.
+
+    ``deployment``: what metrics call this one, or None.
+    """
 
     url: str | None = field(repr=False)
     namespace: str
@@ -181,6 +184,7 @@ class RegistrySection:
     allow_volatile: bool
     tls_ca: str | None
     tls_verify: bool
+    deployment: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

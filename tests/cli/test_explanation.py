@@ -267,6 +267,37 @@ def test_one_that_was_already_gone_can_be_brought_back(desk: Desk) -> None:
     assert "lapse quarantine undo threads thread_gone" in shown
 
 
+def test_a_deleted_id_says_when_and_by_which_answer(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    (id_,) = desk.seed(1)
+    desk.worker()
+    shown = explained(desk, id_)
+    assert "It was deleted 20" in shown
+    assert "; the provider confirmed it." in shown
+    by = re.search(r"The answer was 200, request [^;]+; attempt 1, by [^ ]+:\d+\.", shown)
+    assert by or "By which answer, says the audit: lapse audit export" in shown
+    told = desk.good("explain", "thread", id_, "--json").json
+    assert told["deleted_at"].startswith("20")
+    assert bool(by) == bool(told["answer"])
+
+
+def test_the_answer_is_read_from_the_sinks_file_when_nothing_else_remembers_it(desk: Desk) -> None:
+    file = desk.directory / "audit.jsonl"
+    desk.configure(f'{ENFORCED}[audit]\nsink = "file:{file}"\n')
+    (id_,) = desk.seed(1)
+    desk.worker(sweeps=2)
+    desk.worker()
+    desk.raw.delete("lapse:{openai:thread}:tombstones", "lapse:{openai:thread}:deleted")
+    shown = explained(desk, id_)
+    assert re.search(r"It was deleted 20.*; the provider confirmed it\.\nThe answer was 200", shown)
+
+
+def test_the_breaker_of_its_kind_is_said(desk: Desk) -> None:
+    (id_,) = desk.seed(1)
+    desk.raw.hset("lapse:{openai:thread}:marks", mapping={"shut": "forbidden", "shut_detail": "403", "shut_until": "0"})
+    assert "openai/thread: breaker open (forbidden): all ids are answered so: 403" in explained(desk, id_)
+
+
 def test_a_pace_that_is_used_up_and_an_open_breaker_are_said(desk: Desk) -> None:
     desk.configure(ENFORCED + 'max_deletions = { amount = 1, window = "1h" }\n')
     desk.seed(2)

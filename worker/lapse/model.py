@@ -106,6 +106,15 @@ class Record:
     retry_at: datetime | None = None
 
 
+DELETION_TOKENS = 1_048_576
+"""How many claims the score of a confirmed deletion tells apart, as ``lua/once.inc.lua`` writes it."""
+
+
+def deleted_at(score: float) -> int:
+    """Return when a deletion was confirmed, in registry milliseconds to the second, from its score in ``deleted``."""
+    return int(score) // DELETION_TOKENS * 1000
+
+
 def from_millis(value: float | None) -> datetime | None:
     """Registry time, milliseconds since 1970 on Redis' clock, as an aware datetime."""
     return None if value is None else datetime.fromtimestamp(value / 1000, UTC)

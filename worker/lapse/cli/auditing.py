@@ -1,8 +1,9 @@
 """``lapse audit export``: the record of every intent and outcome, without taking anything out of it."""
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lapse.cli.verifying import verify
 
 PAGE = 1000
 _SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+SETTLING = {"settled", "corrected"}
 
 
 @click.group()
@@ -66,6 +68,31 @@ def export(
     if session.config.audit.sink == "stdout":
         output.note('[audit] sink = "stdout": what workers have moved stands in their own output.', output.DIM)
     return Code.OK
+
+
+def answer_of(session: Session, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
+    """Return the last record of an id that says it left the registry, of the sink's file or of what waits, or None.
+
+    With ``[audit] sink = "stdout"`` only what waits in the registry can be read here.
+    """
+    last: dict[str, Any] | None = None
+    scheme, _, name = session.config.audit.sink.partition(":")
+    if scheme == "file" and Path(name).is_file():
+        with Path(name).open(encoding="utf-8", errors="replace") as lines:
+            last = _last((line for line in lines if id_ in line), provider, kind, id_)
+    rows = _rows(session, keys.slot(session.namespace, provider, kind) + keys.AUDIT)
+    return _last((fields["e"] for _, fields in rows if id_ in fields["e"]), provider, kind, id_) or last
+
+
+def _last(lines: Iterable[str], provider: str, kind: str, id_: str) -> dict[str, Any] | None:
+    last = None
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            record: Any = json.loads(line)
+            if isinstance(record, dict) and record.get("event") in SETTLING:
+                at = (record.get("provider"), record.get("kind"), record.get("id"))
+                last = record if at == (provider, kind, id_) else last
+    return last
 
 
 def _moved(session: Session) -> Iterator[dict[str, Any]]:

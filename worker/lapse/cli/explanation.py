@@ -8,10 +8,11 @@ import click
 from lapse import keys
 from lapse.cli import output, reasons
 from lapse.cli.arguments import config_option, json_option, provider_option, resource_arguments
+from lapse.cli.auditing import answer_of
 from lapse.cli.reasons import Case
 from lapse.cli.records import Seen, look
 from lapse.cli.session import Hands, Session
-from lapse.model import Partition, from_millis
+from lapse.model import Partition, deleted_at, from_millis
 
 
 @click.command()
@@ -48,10 +49,11 @@ async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
     policy = str(seen.record.get("p", ""))
     orphan = [rule.partition.policy for rule in rules if rule.partition.kind == kind and rule.orphan]
     sighted_in = keys.partition(session.namespace, provider, kind, policy or next(iter(orphan), ""))
-    forgotten, grave, digest, sighting = await hands.carrier.run(
+    forgotten, grave, deleted, digest, sighting = await hands.carrier.run(
         [
             ("ZSCORE", slot + keys.FORGOTTEN, id_),
             ("HEXISTS", slot + keys.GRAVES, id_),
+            ("ZSCORE", slot + keys.DELETED, id_),
             ("HGET", keys.partition(session.namespace, provider, kind, policy) + keys.RULES, "digest"),
             ("HGET", sighted_in + keys.SIGHTINGS, id_),
         ]
@@ -68,6 +70,9 @@ async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
         digest=digest.decode() if digest else "",
         forgotten=int(float(forgotten)) if forgotten else None,
         grave=bool(grave),
+        deleted=deleted_at(float(deleted)) if deleted else None,
+        answer=None if seen.tracked else answer_of(session, provider, kind, id_),
+        shut=session.view.slots([(provider, kind)])[0].shut,
         sighting=json.loads(sighting) if sighting else None,
     )
 
@@ -90,10 +95,19 @@ def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
         "used_by": list(seen.used_by),
         "attempts": seen.record.get("n", 0),
         "reason": seen.record.get("r"),
+        "deleted_at": _moment(reasons.gone_at(case)) if not seen.tracked and not case.grave else None,
+        "answer": dict(case.answer) if case.answer else None,
+        "breaker": {"reason": case.shut[0], "detail": case.shut[1], "until": case.shut[2] / 1000}
+        if case.shut
+        else None,
         "sentences": [sentence.strip() for sentence in sentences],
     }
 
 
 def _time(seen: Seen, millis: int | None) -> str | None:
-    moment = from_millis(millis) if seen.tracked else None
+    return _moment(millis) if seen.tracked else None
+
+
+def _moment(millis: int | None) -> str | None:
+    moment = from_millis(millis)
     return moment.isoformat(timespec="milliseconds") if moment else None

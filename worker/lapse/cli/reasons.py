@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapse import durations, moments
+from lapse import causes, durations, moments
 from lapse.cli import wording
 from lapse.cli.records import Seen
 from lapse.cli.remedies import told
@@ -35,6 +35,9 @@ class Case:
         digest: The rules that workers sweep the partition with; empty before the first sweep.
         forgotten: When an application forgot it, or None.
         grave: True if it was settled as already gone, and can be brought back.
+        deleted: When the provider confirmed its deletion, or None.
+        answer: The audit's record of how it left the registry, or None.
+        shut: What opened the breaker of its kind, with that answer, and until when; None while it is closed.
         sighting: How often listings showed it unused, or None.
 
     """
@@ -49,6 +52,9 @@ class Case:
     forgotten: int | None = None
     grave: bool = False
     sighting: Mapping[str, int] | None = None
+    deleted: int | None = None
+    answer: Mapping[str, Any] | None = None
+    shut: tuple[str, str, int] | None = None
 
     @property
     def kinds(self) -> str:
@@ -140,8 +146,10 @@ def _untracked(case: Case) -> Iterator[str]:
             " wrong, bring it back:"
         )
         yield f"  lapse quarantine undo {case.kinds} {seen.id}"
-    elif seen.tombstone:
-        yield f"It was deleted {_at(seen, seen.tombstone)}; the provider confirmed it."
+        yield from _answered(case)
+    elif gone := gone_at(case):
+        yield f"It was deleted {_at(seen, gone)}; the provider confirmed it."
+        yield from _answered(case)
     elif not case.forgotten:
         yield "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"
         yield f"  lapse register {case.partition.kind} {seen.id} --policy NAME"
@@ -149,6 +157,26 @@ def _untracked(case: Case) -> Iterator[str]:
         yield f"It carries this registry's stamp: {_sighted(case)}"
     if seen.used_by:
         yield f"It is used by {_several(seen.used_by)}."
+
+
+def gone_at(case: Case) -> int | None:
+    """Return when an id that is not tracked was deleted, in registry milliseconds; None if nothing remembers it."""
+    said = case.answer or {}
+    confirmed = int(said["at"]) if said.get("outcome") == "deleted" else None
+    return confirmed or case.seen.tombstone or case.deleted
+
+
+def _answered(case: Case) -> Iterator[str]:
+    """Say by which answer the id was settled, if the audit can be read here."""
+    said = case.answer
+    if said is None:
+        yield "By which answer, says the audit: lapse audit export, or the workers' own output."
+        return
+    parts = [str(said["status"])] if said.get("status") else []
+    parts += [f"request {said['request_id']}"] if said.get("request_id") else []
+    parts += [str(said["detail"])] if said.get("detail") else []
+    answer = ", ".join(parts) or str(said.get("outcome"))
+    yield f"The answer was {answer}; attempt {said.get('attempt', 1)}, by {said.get('worker', 'a worker')}."
 
 
 def _story(case: Case, config: Config) -> Iterator[str]:
@@ -264,6 +292,8 @@ def standing(case: Case) -> Iterator[str]:
         yield f"Policy {rule.partition.policy} has used up its pace, {wording.pace(rule)}, and goes on by itself."
     if "breaker" in case.flow:
         yield f"The provider's breaker is open ({case.flow['breaker']}): requests wait."
+    if shut := causes.shut(f"{case.partition.provider}/{case.partition.kind}", case.shut, case.seen.now):
+        yield f"{shut}."
     if case.digest and case.digest != rule.digest:
         yield "Workers sweep with other rules than this policy file: they have not taken it up, or have another one."
 

@@ -8,7 +8,7 @@ from redis import Redis
 
 from deployment import HEAD, Deployment, policy
 from lapse import heartbeat
-from lapse.embedded import EmbeddedRedis
+from lapse.embedded import EmbeddedRedis, free_port
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
 
@@ -142,3 +142,72 @@ def test_no_program_shows_a_secret(deployment: Deployment, wait_until: Callable[
         for secret in ("hunter2", "zz-opaque"):
             assert secret not in program.stderr
             assert secret not in program.stdout
+
+
+PARAMETERS = [
+    "db=x", "db=1&db=2", "health_check_interval=30", "socket_timeout=5", "max_connections=10", "protocol=3",
+    "decode_responses=True", "family=0", "ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "virtual_host=3",
+    "transport=x", "credential_provider=os.path:join",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("query", PARAMETERS)
+def test_a_parameter_that_not_every_process_takes_is_refused(deployment: Deployment, query: str) -> None:
+    deployment.configure(policy())
+
+    said = refusal(deployment, "worker", "--beat", REDIS_URL=f"{deployment.url}?{query}")
+
+    assert "REDIS_URL: " in said
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://guest@127.0.0.1//", "sqs://", "memory://", "redis://a;redis://b", "sentinel://h"]
+)
+def test_a_broker_that_is_no_redis_is_refused(deployment: Deployment, url: str) -> None:
+    deployment.configure(policy())
+
+    for program in ("worker", "beat"):
+        assert "CELERY_BROKER_URL: " in refusal(deployment, program, CELERY_BROKER_URL=url)
+
+
+@pytest.mark.parametrize("where", ["REDIS_URL", "CELERY_BROKER_URL"])
+def test_a_node_of_a_cluster_is_refused(deployment: Deployment, where: str) -> None:
+    deployment.configure(policy())
+    with EmbeddedRedis("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        said = refusal(deployment, "worker", **{where: server.url})
+
+    assert "Redis Cluster" in said
+    assert ("broker" if where == "CELERY_BROKER_URL" else "registry") in said
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
+def test_without_a_directory_for_temporary_files_it_is_said_what_to_set(
+    deployment: Deployment, tmp_path: Path, program: tuple[str, ...]
+) -> None:
+    """In Pythons that find none."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import tempfile; tempfile._candidate_tempdir_list = list")
+    deployment.configure(policy())
+
+    without = dict.fromkeys(("LAPSE_RUNTIME_DIR", "RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR", "TMPDIR"), "")
+    said = refusal(deployment, *program, PYTHONPATH=str(hidden), **without)
+
+    assert "set LAPSE_RUNTIME_DIR" in said
+
+
+def test_the_database_of_a_url_may_stand_behind_its_question_mark(
+    deployment: Deployment, wait_until: Callable[..., None]
+) -> None:
+    deployment.configure(policy())
+    host = deployment.url.rpartition("/")[0]
+
+    worker = deployment.worker("--beat", environ={"REDIS_URL": f"{host}?db=3"})
+    wait_until(lambda: worker.events("sweep.finished"), what="a sweep")
+
+    with Redis.from_url(f"{host}/3") as there:
+        assert there.exists("lapse:epoch")
+    assert deployment.raw.keys("*") == []
+    worker.stop()
+    with Redis.from_url(f"{host}/3") as there:
+        there.flushdb()

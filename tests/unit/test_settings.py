@@ -15,7 +15,7 @@ from kombu import connection
 from lapse.embedded import EmbeddedRedis
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.settings import PATIENCE, SETTLED, ConfigFile, broker_source, find, registry_source
+from lapse.settings import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, registry_source
 
 Connection: Any = connection.Connection  # kombu has no annotations
 GOOD = """
@@ -96,6 +96,48 @@ def test_what_is_no_redis_url_is_refused_by_its_variables_name(url: str) -> None
         config(LAPSE_REGISTRY__URL=url)
 
 
+REFUSED = {
+    "redis://h/0?socket_timeout=5": "socket_timeout", "redis://h/0?ssl_cert_reqs=required": "ssl_cert_reqs",
+    "rediss://h/0?ssl_cert_reqs=none": "tls_verify = false", "rediss://h?ssl_cert_reqs=CERT_OPTIONAL": "tls_verify",
+    "redis://h?db=1&db=1": "twice", "redis://h?&": "or none", "redis://h?db=x": "not a number",
+    "redis://h/2?db=3": "two databases", "unix:///s?password=secret-word": "password", "redis://:a;b@h/0": "%3B",
+    "redis://h/0#b": "%23", "unix:///s?db=": "not a number",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "said"), REFUSED.items())
+def test_what_not_every_process_would_take_is_refused_without_repeating_it(url: str, said: str) -> None:
+    for make in (
+        lambda: registry_source(config(), {"REDIS_URL": url}),
+        lambda: broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"}),
+        lambda: config(LAPSE_REGISTRY__URL=url),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            make()
+        assert said in str(refused.value)
+        assert "secret-word" not in str(refused.value)
+        assert ":a" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("redis://h?db=3", "redis://h/3"), ("redis://h/3?db=3", "redis://h/3"), ("redis://u:p@h:1/?db=0", "redis://u:p@h:1/0"),
+        ("unix:///s?db=2", "unix:///s?db=2"), ("redis://h/0", "redis://h/0"),
+    ],
+)  # fmt: skip
+def test_the_database_is_where_every_process_reads_it(url: str, plain: str) -> None:
+    assert plain == registry_source(config(), {"REDIS_URL": url}).url
+    broker = broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"}).url
+    assert plain == for_redis(broker)
+
+
+def test_tls_files_may_stand_in_the_url_and_verification_cannot_be_lost_there() -> None:
+    url = "rediss://h/0?ssl_cert_reqs=CERT_REQUIRED&ssl_certfile=/c.pem&db=0"
+    found = registry_source(config("[registry]\ntls_verify = false\n"), {"REDIS_URL": url}).url
+    assert "rediss://h/0?ssl_cert_reqs=required&ssl_certfile=%2Fc.pem" == found
+
+
 def test_a_blank_redis_url_is_none() -> None:
     with pytest.raises(ConfigError, match=r"Set LAPSE_REGISTRY__URL, .* or REDIS_URL"):
         registry_source(config(), {"REDIS_URL": ""})
@@ -110,11 +152,11 @@ def test_an_origin_is_the_variable_or_the_files_key() -> None:
 
 
 def test_what_a_url_says_of_tls_holds() -> None:
-    environ = {"REDIS_URL": "rediss://:p%40ss@h:6380/0?ssl_cert_reqs=optional&socket_timeout=3"}
+    environ = {"REDIS_URL": "rediss://:p%40ss@h:6380/0?ssl_cert_reqs=required&ssl_keyfile=/k.pem"}
     source = broker_source(config('[registry]\ntls_ca = "/ca.pem"\n'), environ)
 
     assert source.url.startswith("rediss://:p%40ss@h:6380/0?")
-    assert {"ssl_cert_reqs": ["optional"], "socket_timeout": ["3"], "ssl_ca_certs": ["/ca.pem"]} == parse_qs(
+    assert {"ssl_cert_reqs": ["required"], "ssl_keyfile": ["/k.pem"], "ssl_ca_certs": ["/ca.pem"]} == parse_qs(
         urlsplit(source.url).query
     )
 

@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, MutableMapping
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -33,18 +33,16 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-from lapse import keys, log, runtime, wire
+from lapse import broker, celery_environment, keys, log, runtime, wire
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
-from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat
+from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
 from lapse.host import Host
+from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.policy import Config
 from lapse.scripts import script
 from lapse.work import REGISTRY_TIMEOUT
 
-SWEEP_EXPIRED = "lapse.sweep_expired"
-SWEEP_ORPHANS = "lapse.sweep_orphans"
-HOUSEKEEPING = "lapse.housekeeping"
 STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most
 
 events = structlog.get_logger("lapse")
@@ -194,9 +192,12 @@ class Lapse(Celery):  # type: ignore[misc]
     """A Celery application that knows its host, and whose workers are ours."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__("lapse", set_as_current=False)
+        # No fixups: one of them would set up another application's Django.
+        super().__init__("lapse", set_as_current=False, loader="celery.loaders.app:AppLoader", fixups=())
         self.host = host
         self.heartbeat: Heartbeat | None = None
+        self.ignored: list[str] = []
+        """Variables of other Celery applications, which change nothing."""
         self.steps["consumer"].add(Turning)
         self.conf.update(settings(host.config, host.broker.url))
 
@@ -212,12 +213,22 @@ def refuse(error: ConfigError) -> NoReturn:
     raise SystemExit(2)
 
 
-def start(environ: Mapping[str, str], cwd: Path) -> Lapse:
-    """Read the config and make the application; a wrong config ends the process."""
+def start(environ: MutableMapping[str, str], cwd: Path) -> Lapse:
+    """Read the config and make the application; a wrong config ends the process.
+
+    What other Celery applications left in the environment is taken out of it, before Celery looks.
+    """
     try:
-        return Lapse(Host(environ, cwd))
+        mine, ignored = celery_environment.take(environ)
+        made = Lapse(Host(mine, cwd))
+        folder(mine)
     except ConfigError as error:
         refuse(error)
+    except FileNotFoundError as error:
+        refuse(ConfigError(str(error.strerror)))
+    made.ignored = ignored
+    broker.use()
+    return made
 
 
 app = start(os.environ, Path.cwd())
@@ -226,6 +237,8 @@ app = start(os.environ, Path.cwd())
 def _check(role: str) -> None:
     try:
         app.host.check(role, broker=True)
+        if app.ignored:
+            events.warning("environment.ignored", role=role, variables=app.ignored)
         if role == "worker":
             wire.demand()
     except ConfigError as error:

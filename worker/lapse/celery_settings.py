@@ -20,23 +20,9 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
     # A sweep ends by itself after its budget; what is in flight then, and its outcomes, may take half a lease.
     soft_limit = config.sweep.budget + config.sweep.lease / 2 + 15
     return {
-        # All three: Celery would take an unset one from the environment, past [celery] broker_url.
-        "broker_url": broker_url,
-        "broker_read_url": broker_url,
-        "broker_write_url": broker_url,
-        "broker_connection_retry_on_startup": True,
-        "broker_connection_max_retries": None,
-        # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
-        "broker_transport_options": {
-            "global_keyprefix": f"{config.registry.namespace}:broker:",
-            "visibility_timeout": round(2 * (soft_limit + 15)),
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "retry_on_timeout": True,
-        },
+        **_broker(config, broker_url, 2 * (soft_limit + 15)),
         **JSON_ONLY,
+        "result_backend": None,
         "include": ["lapse.tasks"],
         "task_default_queue": QUEUE,
         "task_ignore_result": True,
@@ -55,4 +41,26 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         "beat_scheduler": "lapse.app:Scheduler",
         "beat_max_loop_interval": FOLLOWS_WITHIN,
+    }
+
+
+def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any]:
+    return {
+        # All three: Celery takes one that is not set for another.
+        "broker_url": broker_url,
+        "broker_read_url": broker_url,
+        "broker_write_url": broker_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
+        "broker_transport_options": {
+            "global_keyprefix": f"{config.registry.namespace}:broker:",
+            "visibility_timeout": round(visibility),
+            "socket_timeout": 10,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "retry_on_timeout": True,
+        },
     }

@@ -33,12 +33,22 @@ def folder(environ: Mapping[str, str]) -> Path:
 
     ``LAPSE_RUNTIME_DIR``, else what systemd gives a unit (``RUNTIME_DIRECTORY``), else ``lapse`` below
     ``XDG_RUNTIME_DIR``, else a directory of this user's below the one for temporary files.
+
+    Raises:
+        FileNotFoundError: there is none of these; the text says what to set.
+
     """
     if given := environ.get("LAPSE_RUNTIME_DIR") or environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     if session := environ.get("XDG_RUNTIME_DIR"):
         return Path(session) / "lapse"
-    return Path(environ.get("TMPDIR") or tempfile.gettempdir()) / f"lapse-{os.getuid()}"
+    try:
+        temporary = environ.get("TMPDIR") or tempfile.gettempdir()
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            2, "there is no directory that temporary files can be written to: set LAPSE_RUNTIME_DIR"
+        ) from None
+    return Path(temporary) / f"lapse-{os.getuid()}"
 
 
 class Heartbeat:
@@ -84,7 +94,10 @@ class Heartbeat:
 
 def read(role: str, environ: Mapping[str, str]) -> Pulse:
     """Return what a process of this machine last showed."""
-    path = folder(environ) / f"{role}.json"
+    try:
+        path = folder(environ) / f"{role}.json"
+    except FileNotFoundError as error:
+        return Pulse(ok=False, detail=str(error.strerror))
     try:
         seen = json.loads(path.read_text())
         age, stale = time.monotonic() - seen["at"], float(seen["stale_after"])

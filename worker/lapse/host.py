@@ -16,7 +16,7 @@ from lapse import entra, outbox, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.seal import open_seal
-from lapse.settings import ConfigFile, broker_source, find, registry_source
+from lapse.settings import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.witness import witness_of
 
 SHORTEST_SLICE = 1.0
@@ -90,7 +90,7 @@ class Host:
             ConfigError: no file, an invalid one, or no registry URL.
 
         """
-        self.environ = environ
+        self.environ = dict(environ)
         self.file = ConfigFile(find(environ, cwd), environ)
         self.config = self.file.current()
         self.registry = registry_source(self.config, environ)
@@ -152,6 +152,8 @@ class Host:
             entra.demand(self.config.accounts.values())
             open_seal(self.config.audit.key_file)
             self._check_outbox()
+        if broker and for_redis(self.broker.url) != self.registry.url:
+            preflight.start_broker(for_redis(self.broker.url))
         preflight.start(self.registry.url, self.config)
         self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True

@@ -35,7 +35,7 @@ class Finding:
     """One check's result.
 
     Attributes:
-        name: The check: ``server``, ``version``, ``eviction`` or ``persistence``.
+        name: The check: ``server``, ``version``, ``cluster``, ``eviction`` or ``persistence``.
         level: What follows from it.
         detail: What was found.
         fix: What to do about it; empty where there is nothing to do.
@@ -100,6 +100,18 @@ def start(url: str, config: Config) -> None:
         raise ConfigError(reason)
 
 
+def start_broker(url: str) -> None:
+    """Check Celery's Redis once when a process starts; one that is away is waited for later.
+
+    Raises:
+        ConfigError: it cannot be a broker; the text says why and what to do.
+
+    """
+    facts = asyncio.run(_look_once(url))
+    if facts.error is None and (reason := refusal(_alone(facts.info))):
+        raise ConfigError(reason.replace("as the registry", "as Celery's broker"))
+
+
 async def _look_once(url: str) -> Facts:
     carrier = Carrier(url, TIMEOUT)
     try:
@@ -120,6 +132,7 @@ def _judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Find
         return (Finding("server", Level.UNKNOWN, detail, "start Redis, or correct the registry URL"),)
     return (
         _version(facts.info),
+        *_alone(facts.info),
         _eviction(facts.info),
         _persistence(facts, enforcing=enforcing, allow_volatile=allow_volatile),
     )
@@ -141,6 +154,13 @@ def _version(info: Mapping[str, str]) -> Finding:
     if numbers < OLDEST:
         return Finding("version", Level.FATAL, f"the server is Redis {text}", "Use Redis 6.2 or newer, or Valkey")
     return Finding("version", Level.OK, f"the server is compatible with Redis {text}")
+
+
+def _alone(info: Mapping[str, str]) -> tuple[Finding, ...]:
+    if info.get("cluster_enabled") != "1":
+        return ()
+    detail = "the server is a node of a Redis Cluster: what belongs together would be spread over many"
+    return (Finding("cluster", Level.FATAL, detail, "Use a server with cluster-enabled no, alone or with replicas"),)
 
 
 def _eviction(info: Mapping[str, str]) -> Finding:

@@ -89,18 +89,33 @@ def _origin(config: Config, section: str, key: str) -> str:
 
 def _secured(config: Config, url: str, origin: str) -> Source:
     """Return the source with TLS settings spelled out: kombu does not verify a bare rediss:// by itself."""
-    try:
-        redis_url(url)
-    except ValueError as error:
-        raise ConfigError(f"{origin}: {error}") from None
+    url = plain(url, origin)
     parts = urlsplit(url)
     if parts.scheme != "rediss":
         return Source(url, origin)
     query = dict(parse_qsl(parts.query))
-    query.setdefault("ssl_cert_reqs", "required" if config.registry.tls_verify else "none")
+    stated = "ssl_cert_reqs" in query
+    query["ssl_cert_reqs"] = "required" if stated or config.registry.tls_verify else "none"
     if config.registry.tls_ca:
         query.setdefault("ssl_ca_certs", config.registry.tls_ca)
     return Source(urlunsplit(parts._replace(query=urlencode(query))), origin)
+
+
+def plain(url: str, origin: str) -> str:
+    """Return a Redis URL in the one spelling that redis-py and kombu read alike: the database of a host in the path.
+
+    Raises:
+        ConfigError: it is none, or has parameters that not every process would take; the text begins with ``origin``.
+
+    """
+    try:
+        parts = urlsplit(redis_url(url))
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme == "unix" or "db" not in query:
+        return url
+    return urlunsplit(parts._replace(path=f"/{query.pop('db')}", query=urlencode(query)))
 
 
 def _for_kombu(url: str) -> str:
@@ -111,6 +126,14 @@ def _for_kombu(url: str) -> str:
     query = dict(parse_qsl(parts.query))
     query["virtual_host"] = query.pop("db", "0")
     return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
+
+
+def for_redis(url: str) -> str:
+    """Return kombu's spelling of a URL as redis-py has it."""
+    parts = urlsplit(url)
+    if parts.scheme != "redis+socket":
+        return url
+    return f"unix://{parts.netloc}{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
 
 
 _Stamp = tuple[int, int, int, int] | None

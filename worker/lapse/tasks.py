@@ -3,7 +3,8 @@
 from typing import Any
 
 from lapse import runtime
-from lapse.app import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS, app
+from lapse.app import app
+from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.model import Partition
 
 

@@ -284,7 +284,7 @@ class Work:
                 "policies": json.dumps([str(rule.partition) for rule in config.rules]),
                 "slots": json.dumps(known),
                 "kinds": json.dumps(sorted(kinds)),
-                **({} if sent is None else {"tick": sent}),
+                **({} if sent is None else {"tick": min(sent, await self._control.now())}),
             }
         )
         return known

@@ -28,7 +28,7 @@ from lapse.memory import Known
 from lapse.model import Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule, load
-from lapse.settings import DEFAULT, find, registry_source
+from lapse.settings import DEFAULT, find, plain, registry_source
 from lapse.view import View
 from lapse.witness import witness_of
 
@@ -80,7 +80,10 @@ class Session:
             ConfigError: none is configured.
 
         """
-        url = registry_source(self.config, self.environ).url if self.configured else url_of(None)
+        if self.configured:
+            url = registry_source(self.config, self.environ).url
+        else:
+            url = plain(url_of(None), "the registry's URL")
         register_url(url)
         return url
 

@@ -1,7 +1,6 @@
 """What runs around the registry: the broker and how Celery talks to it, beat, the workers, and the config they use."""
 
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
 
 import redis
 
@@ -12,7 +11,7 @@ from lapse.log import redact
 from lapse.outbox import FIX, SUFFIX, check, folder_of
 from lapse.policy import Config
 from lapse.preflight import Finding, Level
-from lapse.settings import ConfigFile, Source
+from lapse.settings import ConfigFile, Source, for_redis
 from lapse.view import View
 
 TIMEOUT = 5.0
@@ -62,7 +61,7 @@ def broker(used: Config, source: Source) -> list[Finding]:
 
 def _broker_answers(source: Source) -> Finding:
     where = f"{redact(source.url)} (from {source.origin})"
-    client = redis.Redis.from_url(_for_redis(source.url), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    client = redis.Redis.from_url(for_redis(source.url), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         with client:
             client.ping()
@@ -78,8 +77,6 @@ def _broker_answers(source: Source) -> Finding:
 def _transport(used: Config, source: Source) -> Finding:
     made = settings(used, source.url)
     options = dict(made["broker_transport_options"])
-    said = dict(parse_qsl(urlsplit(source.url).query))
-    options |= {name: float(said[name]) for name in ("socket_timeout", "health_check_interval") if name in said}
     detail = ", ".join(
         f"{name} {options[name]}"
         for name in ("socket_timeout", "health_check_interval", "socket_keepalive", "visibility_timeout")
@@ -91,16 +88,8 @@ def _transport(used: Config, source: Source) -> Finding:
     ]
     for holds, why in wrong:
         if holds:
-            return Finding("celery_transport", Level.FATAL, f"{detail}: {why}", "take it out of the broker's URL")
+            return Finding("celery_transport", Level.FATAL, f"{detail}: {why}", "report it: lapse sets it")
     return Finding("celery_transport", Level.OK, detail)
-
-
-def _for_redis(url: str) -> str:
-    """Return kombu's spelling of a URL as redis-py has it."""
-    parts = urlsplit(url)
-    if parts.scheme != "redis+socket":
-        return url
-    return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
 
 
 def beat(used: Config, published: Mapping[str, str], now: int) -> Finding:

@@ -10,6 +10,9 @@ local part = KEYS[1] .. ARGV[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local woken, sent = tonumber(redis.call('HGET', part .. ':rules', 'woken')), tonumber(ARGV[2])
-if woken and sent and woken <= now and woken >= sent - tonumber(ARGV[3]) then return 0 end
+local apart = tonumber(ARGV[3])
+-- Nothing was sent later than now. What nobody could stamp was sent at any time: it runs, but never within the interval.
+if sent and sent > now or apart > 0 and not sent then sent = now end
+if woken and sent and woken <= now and woken >= sent - apart then return 0 end
 redis.call('HSET', part .. ':rules', 'woken', now)
 return 1

@@ -6,7 +6,7 @@ No I/O. Every check here raises ValueError with a text that follows ``key: ``; n
 import ipaddress
 import re
 from typing import Annotated, Any, Final
-from urllib.parse import SplitResult, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator
 from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
@@ -22,6 +22,7 @@ UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
 _PER = {"s": 1, "m": 60, "h": 3600}
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TLS_PARAMETERS = ("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 def _rate(value: object) -> float | None:
@@ -146,10 +147,14 @@ def redis_url(value: str) -> str:
     """Return a Redis URL unchanged.
 
     Raises:
-        ValueError: redis-py would not take it, or would silently take another database; it is not repeated.
+        ValueError: not every process of lapse would take it, or they would silently take another database; it is not
+            repeated.
 
     """
     parts = split_url(value, ("redis", "rediss", "unix"))
+    if ";" in value or parts.fragment:
+        raise ValueError("holds a ';' or a '#', which ends an address: in a password write it as %3B or %23")
+    _redis_parameters(parts)
     if parts.scheme == "unix":
         if not parts.path.strip("/"):
             raise ValueError("names no socket: write it as unix:///PATH?db=0")
@@ -159,6 +164,28 @@ def redis_url(value: str) -> str:
     if not re.fullmatch(r"/?[0-9]*", parts.path):
         raise ValueError(f"names a database that is not a number: write it as {parts.scheme}://HOST:6379/0")
     return value
+
+
+def _redis_parameters(parts: SplitResult) -> None:
+    """Refuse what stands behind the ``?`` and is not read alike by redis-py, by Celery and by lapse."""
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    taken = {"db", *_TLS_PARAMETERS} if parts.scheme == "rediss" else {"db"}
+    said = dict(pairs)
+    if len(said) < len(pairs) or (parts.query and not pairs):
+        raise ValueError("has a parameter twice behind its '?', or none")
+    if other := sorted(said.keys() - taken):
+        raise ValueError(f"has {shown(other[0])} behind its '?': leave it out; lapse takes {', '.join(sorted(taken))}")
+    if said.get("ssl_cert_reqs", "required").lower().removeprefix("cert_") != "required":
+        raise ValueError(
+            "has ssl_cert_reqs, which switches off that the server is verified: leave it out, or write"
+            " tls_verify = false below [registry]"
+        )
+    if "db" not in said:
+        return
+    if not re.fullmatch(r"[0-9]{1,5}", said["db"]):
+        raise ValueError("has a db that is not a number")
+    if parts.scheme != "unix" and parts.path.strip("/") not in {"", said["db"]}:
+        raise ValueError("names two databases: leave ?db= out")
 
 
 def _sink(value: str) -> str:

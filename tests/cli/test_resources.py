@@ -142,13 +142,14 @@ def test_an_applications_host_needs_no_policy_file(desk: Desk) -> None:
 
 
 def lost(caplog: pytest.LogCaptureFixture, *calls: tuple[Any, ...], **facts: object) -> list[str]:
-    """Let an application log what it could not register, and return the log's messages."""
+    """Let an application log what it could not register, and return the log's lines."""
     caplog.set_level(logging.WARNING, "lapse")
     url = f"redis://127.0.0.1:{free_port()}/0"
     with Registry(url, provider="openai", timeout=0.05, on_error="log") as registry:
         for name, *arguments in calls:
             getattr(registry, name)(*arguments, **(facts if name == "register" else {}))
-    return [message for message in caplog.messages if "lapse call failed" in message]
+    format_ = logging.Formatter(logging.BASIC_FORMAT)
+    return [format_.format(record) for record in caplog.records if "lapse call failed" in record.getMessage()]
 
 
 def test_lost_registrations_are_replayed_from_any_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,10 +157,11 @@ def test_lost_registrations_are_replayed_from_any_log(desk: Desk, caplog: pytest
         caplog, ("register", "thread", "thread_1", "chat"), uses=[("assistant", "asst_1")], subject="user:42",
         expires_in="2d", created_at=1_790_000_000,
     )  # fmt: skip
+    said = plain.removeprefix("WARNING:lapse:")
     other = plain.replace("thread_1", "thread_2")
-    structured = json.dumps({"level": "warning", "event": plain.replace("thread_1", "thread_3"), "id": None})
+    structured = json.dumps({"level": "warning", "logger": "lapse", "event": said.replace("thread_1", "thread_3")})
     (desk.directory / "app.log").write_text(
-        f"2026-11-23 10:00:00 INFO started\n2026-11-23 10:00:01 WARNING lapse {plain}\n{other}\n\n{structured}\n"
+        f"2026-11-23 10:00:00 INFO started\n2026-11-23 10:00:01,123 WARNING lapse {said}\n{other}\n\n{structured}\n"
         '{"event": "request.done", "id": 7}\n'
     )
 

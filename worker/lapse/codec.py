@@ -1,6 +1,7 @@
 """What is stored, as values: times, facts, holds, records. No I/O."""
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +16,8 @@ from lapse.model import Hold, Record, Resource, from_millis
 EARLIEST = 1420070400.0  # 2015-01-01: nothing lapse deletes is older
 LATEST = 253402300799.0  # 9999-12-31: later is a unit error
 AHEAD = 60.0  # how far an application's clock may run ahead
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 When = datetime | float
 Span = timedelta | float | str
@@ -93,13 +96,15 @@ def text(value: object, what: str, most: int | None = None) -> str:
     """Return text that every reader of the registry can read again.
 
     Raises:
-        InvalidResource: empty, longer than ``most`` characters, no text, or half of a character: what is cut in the
-            middle of an emoji has no bytes in UTF-8.
+        InvalidResource: empty, longer than ``most`` characters, no text, with control characters, which a terminal or a
+            log would obey, or with half of a character: what is cut in the middle of an emoji has no bytes in UTF-8.
 
     """
     if not isinstance(value, str) or not value or (most and len(value) > most):
         length = f"text of 1 to {most} characters" if most else "text"
         raise InvalidResource(f"{what} {str(value)[:80]!a}: give {length}")
+    if _CONTROL.search(value):
+        raise InvalidResource(f"{what} {ascii(value)[:80]}: leave line breaks and other control characters out")
     try:
         value.encode()
     except UnicodeEncodeError as error:

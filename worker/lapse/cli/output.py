@@ -1,6 +1,7 @@
 """What commands print: data on stdout, everything else on stderr; tables, colour and bars only on a terminal."""
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from rich.text import Text
 from lapse.log import redact
 
 BOUNDLESS = 100_000
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal would do instead of showing it; line breaks and tabs are our own."""
 GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
 
 
@@ -121,10 +124,15 @@ class ReaderGone(Exception):  # noqa: N818 - the name says the state
     """Whoever read what is printed has gone, as ``head`` does: there is no more to do, and nothing is wrong."""
 
 
+def visible(text: str) -> str:
+    """Return a text with its control characters written out, as JSON and Python write them."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def _write(text: str, stream: TextIO | None = None) -> None:
     stream = stream or sys.stdout
     try:
-        stream.write(text + "\n")
+        stream.write(visible(text) + "\n")
     except BrokenPipeError:
         raise ReaderGone from None
 
@@ -141,7 +149,7 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
     if not console.is_terminal:
         _write(" " * indent + text, stream)
         return
-    margin = " " * indent
+    margin, text = " " * indent, visible(text)
     wrapped = wrap(
         text, console.width, initial_indent=margin, subsequent_indent=margin + "  ",
         break_long_words=False, break_on_hyphens=False,
@@ -172,5 +180,9 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], show
         column = columns[index]
         made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(row[index] for index in shown))
+        made.add_row(*(_cell(row[index]) for index in shown))
     return made
+
+
+def _cell(cell: str | Text) -> str | Text:
+    return visible(cell) if isinstance(cell, str) else cell

@@ -1,18 +1,17 @@
-"""Registrations from a file: JSON objects, and the warnings an application logged while the registry was away."""
+"""Registrations from a file: JSON objects alone, or the log of an application with the registrations that were lost."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lapse import Registry
-from lapse.cli import output
+from lapse.cli import lost, output
+from lapse.cli.lost import NAMES, NotSaid
 from lapse.commands import BULK, Commands
 from lapse.errors import ConfigError, InvalidResource
 from lapse.kinds import singular
 
-LOST = "lapse call failed: "
 SHOWN = 20
 FIELDS = frozenset(
     {
@@ -20,7 +19,6 @@ FIELDS = frozenset(
         "expires_in", "expires_at", "created_at", "last_active_at",
     }
 )  # fmt: skip
-NAMES = frozenset({"kind", "id", "policy"})
 NO_REGISTRATION = "not a registration"
 
 
@@ -61,8 +59,10 @@ class Told:
         return {**asdict(self), "skipped": dict(self.skipped)}
 
 
-def replay(registry: Registry, checker: Commands, lines: Iterable[str], size: int, policy: str | None) -> Told:
+def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], size: int, policy: str | None) -> Told:
     """Register every line that says what to register; report the others.
+
+    The first line that is not blank decides what the file is: of registrations alone, if it is one, else a log.
 
     Args:
         registry: Where to.
@@ -76,11 +76,16 @@ def replay(registry: Registry, checker: Commands, lines: Iterable[str], size: in
 
     """
     told, waiting = Told(), list[dict[str, Any]]()
+    alone: bool | None = None
     with output.progress("registering", size) as advance:
         read = 0
         for number, line in enumerate(lines, 1):
             read += len(line)
-            given = _registration(line, told)
+            if not line.strip():
+                continue
+            if alone is None:
+                alone = _is_registration(line)
+            given = _said(line, told, number, alone=alone)
             if given is None:
                 continue
             if policy is not None:
@@ -102,40 +107,41 @@ def _register(registry: Registry, waiting: list[dict[str, Any]], told: Told) -> 
     waiting.clear()
 
 
-def _registration(line: str, told: Told) -> dict[str, Any] | None:
-    """Return what a line registers, or None: a blank line, another log line, or another call's warning."""
-    if not line.strip():
+def _is_registration(line: bytes) -> bool:
+    try:
+        return lost.registration(lost.read(line)) is not None
+    except NotSaid:
+        return False
+
+
+def _said(line: bytes, told: Told, number: int, *, alone: bool) -> dict[str, Any] | None:
+    """Return what a line registers, or None: another log line, another call's warning, or one that is refused."""
+    try:
+        text = lost.read(line)
+        facts = lost.registration(text) if alone else lost.warning(text)
+    except NotSaid as error:
+        if alone or _may_say(line):
+            told.refuse(number, str(error))
+        else:
+            told.skipped[NO_REGISTRATION] += 1
         return None
-    facts = _facts(line)
     if facts is None:
-        told.skipped[NO_REGISTRATION] += 1
+        if alone:
+            told.refuse(number, "no registration, in a file that begins with one")
+        else:
+            told.skipped[NO_REGISTRATION] += 1
         return None
     if "call" in facts:
-        told.skipped[f"the warning of a {facts['call']}, which this command does not repeat"] += 1
+        call = str(facts["call"])[:20]
+        name = call if call.isidentifier() and call.isascii() else "call"
+        told.skipped[f"the warning of a {name}, which this command does not repeat"] += 1
         return None
     return {name: value for name, value in facts.items() if name != "error"}
 
 
-def _facts(line: str) -> dict[str, Any] | None:
-    """Return the JSON object of a warning in a line of any log format, else the line itself if it is a registration."""
-    before, lost, rest = line.partition(LOST)
-    if lost and not before.lstrip().startswith("{"):
-        return _object(rest)
-    value = _object(line)
-    if value is None:
-        return None
-    warning = next((text for text in value.values() if isinstance(text, str) and LOST in text), None)
-    if warning is not None:
-        return _facts(warning)
-    return value if len(NAMES & value.keys()) > 1 else None
-
-
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        value, _end = json.JSONDecoder().raw_decode(text.strip())
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
+def _may_say(line: bytes) -> bool:
+    """Return True if a line that cannot be read may be meant as a registration."""
+    return lost.LOST.strip().encode() in line or all(f'"{name}"'.encode() in line for name in ("kind", "id"))
 
 
 def _acceptable(checker: Commands, given: dict[str, Any], told: Told, number: int) -> bool:

@@ -50,9 +50,11 @@ from lapse.commands import Commands
 def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
     """Track an id under a policy; a tracked one is touched, and moved if the policy is another.
 
-    FILE holds one JSON object a line with the fields of a registration, or log lines with the warnings that
-    an application wrote with on_error="log" while the registry was away: both can stand in one file, and
-    registering twice does no harm.
+    FILE holds one JSON object a line with the fields of a registration, and nothing else; or it is the log in which
+    lapse's logger wrote what an application could not register with on_error="log": JSON lines with the logger's
+    name, or text lines that begin with time, level and logger. What anybody could have put into a log is refused.
+    A text log into whose messages others can put line breaks is not to be registered from. Registering twice does
+    no harm.
 
     Examples:
       lapse register conversation conv_68a1 --policy chat
@@ -216,7 +218,7 @@ def _registered(session: Session, id_: str, policy: str, registered: Registered,
 def _replayed(session: Session, file: str, policy: str | None, *, as_json: bool) -> int:
     size = 0 if file == "-" else Path(file).stat().st_size
     provider = session.default_provider
-    with click.open_file(file, encoding="utf-8", errors="replace") as lines:
+    with click.open_file(file, "rb") as lines:
         told = replay(session.registry_of(provider), Commands(session.namespace, provider), lines, size, policy)
     if as_json:
         output.document(told.as_json())

@@ -55,6 +55,11 @@ FORGED = [
 ]
 
 
+def _say(record: logging.LogRecord) -> bool:
+    record.said = json.dumps(record.getMessage())[1:-1]
+    return True
+
+
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_the_logger_wrote_is_read_in_every_usual_format(form: str) -> None:
     url, stream = f"redis://127.0.0.1:{free_port()}/0", StringIO()
@@ -63,7 +68,7 @@ def test_what_the_logger_wrote_is_read_in_every_usual_format(form: str) -> None:
         logging.Formatter(form.replace("%(message)r", '"%(said)s"') if "%(message)r" in form else form)
     )
     if "said" in str(getattr(handler.formatter, "_fmt", "")):
-        handler.addFilter(lambda record: setattr(record, "said", json.dumps(record.getMessage())[1:-1]) or True)
+        handler.addFilter(_say)
     logger = logging.getLogger("lapse")
     logger.addHandler(handler)
     try:

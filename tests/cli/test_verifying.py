@@ -138,3 +138,29 @@ def test_records_wait_while_the_key_cannot_be_used_and_are_sealed_afterwards(des
     assert [] == desk.audit()
     assert 25 == json.loads(file.read_bytes().splitlines()[-1])["n"]
     desk.good("audit", "verify", "audit.jsonl")
+
+
+def test_what_no_chain_vouches_for_is_5_and_other_output_is_named(desk: Desk, file: Path) -> None:
+    file.write_bytes(b'a word\n{"event":"settled","seq":"1-0","id":"forged"}\n' + file.read_bytes())
+
+    told = desk.run("audit", "verify", "audit.jsonl")
+    assert 5 == told.code
+    assert "audit.jsonl:2: belongs to no chain" in told.out
+    assert "1 line of other output, the first at audit.jsonl:1" in told.err
+    found = desk.run("audit", "verify", "audit.jsonl", "--json").json
+    assert (1, 1, "audit.jsonl:1") == (found["unsealed"], found["other"], found["first_other"])
+
+
+def test_an_export_reads_each_line_one_way_and_says_what_it_leaves_out(desk: Desk, file: Path) -> None:
+    count = len(desk.good("audit", "export").lines)
+    file.write_bytes(b'{"seq":"1-0","id":"a","id":"b"}\n\xff\n[1]\n{"seq":7,"at":"x"}\n' + file.read_bytes())
+    texts: list[str | bytes] = ["{", "[1]", '{"id":"a","id":"b"}', b"\xff\x1b"]
+    for text in texts:
+        desk.raw.xadd("lapse:{openai:thread}:audit", {"e": text})
+
+    shown = desk.good("audit", "export")
+
+    assert count + 5 == len(shown.records)
+    assert texts[:3] == [record["garbled"] for record in shown.records if "garbled" in record][:3]
+    for number in (1, 2, 3):
+        assert f"audit.jsonl:{number}: " in shown.err

@@ -1,13 +1,20 @@
 """The mover: no line is lost, and only what the sink confirmed is trimmed."""
 
+import array
 import asyncio
 import errno
+import fcntl
+import itertools
 import json
 import multiprocessing
 import os
 import resource
+import socket
+import subprocess
+import sys
+import termios
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +24,7 @@ import redis
 from lapse import audit, keys
 from lapse.aio import Carrier
 from lapse.audit import File, Mover, Stdout
+from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
 from lapse.seal import Seal
 from lapse.verification import Verification
@@ -179,13 +187,21 @@ async def test_a_chain_belongs_to_its_registrys_epoch_and_key(
 async def test_what_is_no_record_stays_one_line(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
     """An application's Redis user may add to the stream whatever it likes."""
     path = tmp_path / "audit.jsonl"
-    for text in ("", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]"):
+    texts: list[str | bytes] = ["", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]"]
+    inner: list[str | bytes] = [
+        '{"id":"a","id":"b"}', '{"seq":"1-0"}', '{"chain":"x","n":1}', '{"mac":"x"}', '{"x":NaN}', '{"a":1}{"b":2}',
+        b'{"a":"\xff"}', '{"a":"\\ud800"}', '{"a":1,}', "{}", '{"a":"b\rc"}',
+    ]  # fmt: skip
+    for text in texts + inner:
         raw.xadd(STREAM, {"e": text})
     write(raw, 1)
 
-    assert await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100) == 6
+    assert await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100) == 17
 
-    assert ["", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]", None] == [line.get("garbled") for line in read(path)]
+    garbled = [line.get("garbled") for line in read(path)]
+    assert [*texts, *(str(text)[1:-1] for text in inner[:6])] == garbled[:11]
+    assert all(text is not None for text in garbled[11:-1])
+    assert garbled[-1] is None
     assert [] == Verification([KEY]).verify([path]).wrong
 
 
@@ -288,10 +304,88 @@ def test_a_file_that_was_renamed_away_is_made_again_for_the_owner_alone(tmp_path
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_stdout_gets_whole_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    Stdout().write(b'{"seq":"1-0"}\n')
+WRITERS = """
+import os, sys
+from lapse.audit import Stdout
+for writer in range(int(sys.argv[1])):
+    if not os.fork():
+        for batch in range(10):
+            line = b'{"writer":%d,"batch":%d,"is":"%b"}\\n' % (writer, batch, b"x" * 900)
+            Stdout().write(line * 100)
+        os._exit(0)
+for writer in range(int(sys.argv[1])):
+    os.wait()
+"""
 
-    assert capfd.readouterr().out == '{"seq":"1-0"}\n'
+
+@pytest.mark.parametrize("programs", [1, 3])
+@pytest.mark.parametrize("waits", [True, False])
+def test_stdout_gets_whole_lines_from_any_number_of_processes(programs: int, *, waits: bool) -> None:
+    """Each of several programs forks four that write at once into one pipe, of which 4 KiB is all that is one piece."""
+    ours, theirs = os.pipe()
+    os.set_blocking(theirs, waits)
+    running = [
+        subprocess.Popen(die_with_parent(sys.executable, "-c", WRITERS, "4"), stdout=theirs) for _ in range(programs)
+    ]
+    os.close(theirs)
+    with open(ours, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+        lines = pipe.read().splitlines()
+    assert [0] * programs == [program.wait() for program in running]
+
+    assert programs * 4000 == len(lines)
+    whole = [json.loads(line) for line in lines]
+    assert all(len(line["is"]) == 900 for line in whole)
+    batches = [(line["writer"], line["batch"]) for line in whole]
+    runs = sum(1 for one, other in itertools.pairwise(batches) if one != other) + 1
+    assert runs <= programs * 40
+
+
+KILLED = """
+import os, signal
+from lapse.audit import Stdout
+child = os.fork()
+if not child:
+    Stdout().write(b'{"seq":"1-0","is":"%b"}\\n' % (b"x" * 100_000))
+os.read(0, 1)
+os.kill(child, signal.SIGKILL)
+os.wait()
+os.write(2, b".")
+Stdout().write(b'{"seq":"2-0"}\\n')
+"""
+
+
+def test_a_line_that_a_killed_process_left_half_written_spoils_no_other(wait_until: Callable[..., None]) -> None:
+    with subprocess.Popen(
+        die_with_parent(sys.executable, "-c", KILLED),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as program:  # fmt: skip
+        assert program.stdin
+        assert program.stdout
+        assert program.stderr
+        waiting, full = program.stdout.fileno(), fcntl.fcntl(program.stdout, fcntl.F_GETPIPE_SZ)
+
+        def filled() -> bool:
+            size = array.array("i", [0])
+            fcntl.ioctl(waiting, termios.FIONREAD, size)
+            return size[0] == full
+
+        wait_until(filled, what="a pipe that takes no more")
+        program.stdin.write(b".")
+        program.stdin.flush()
+        assert b"." == program.stderr.read(1)  # it is gone
+        torn, second = program.stdout.read().splitlines()
+
+    assert torn.startswith(b'{"seq":"1-0"')
+    assert b'{"seq":"2-0"}' == second
+
+
+def test_a_descriptor_that_takes_no_locks_is_written_to_all_the_same() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        code = "from lapse.audit import Stdout; Stdout().write(b'{}\\n')"
+        subprocess.run([sys.executable, "-c", code], stdout=theirs.fileno(), check=True)
+        theirs.close()
+        assert b"{}\n" == ours.recv(100)
 
 
 def test_sinks_are_named_as_in_the_config() -> None:

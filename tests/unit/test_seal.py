@@ -301,13 +301,61 @@ def test_a_line_that_a_crash_cut_off_stands_in_whole_elsewhere_or_is_wrong(log: 
     assert ([], 1) == (verdict(first, log.path).wrong, verdict(first, log.path).cut)
 
 
-def test_what_was_written_before_there_was_a_chain_is_counted(log: Log) -> None:
-    bare = b'{"seq":"1764310000000-0","at":1,"event":"hold"}\n'
-    log.put([b"a word of celery\n", bare, bare, *log.lines])
+UNSEALED = [
+    b'{"seq":"1764310000000-0","at":1,"event":"hold"}\n', b' {"seq":"1-0","event":"settled"}\n',
+    b'{"event":"settled","seq":"1-0"}\n', b'{ "seq":"1-0"}\n', b'{"\\u0073eq":"1-0","event":"settled"}\n',
+    b'a word of celery {"seq":"1-0"}\n', b'[{"seq":"1-0"}]\n', b'\xef\xbb\xbf{"seq":"1-0"}\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", UNSEALED, ids=range(len(UNSEALED)))
+@pytest.mark.parametrize("at", [0, 7, 20])
+def test_a_line_that_could_be_taken_for_an_audit_line_and_belongs_to_no_chain_is_named(
+    log: Log, line: bytes, at: int
+) -> None:
+    log.put([*log.lines[:at], line, *log.lines[at:]])
 
     found = verdict(log.path)
 
-    assert ([], 2, 1) == (found.wrong, found.unsealed, found.other)
+    assert [Place(0, at + 1)] == [wrong.place for wrong in found.wrong]
+    assert (1, 0) == (found.unsealed, found.other)
+
+
+def test_a_whole_file_that_no_chain_vouches_for_is_named_line_by_line(log: Log, tmp_path: Path) -> None:
+    other = tmp_path / "other.jsonl"
+    other.write_bytes(UNSEALED[0] * 3)
+
+    assert [Place(1, 1), Place(1, 2), Place(1, 3)] == [wrong.place for wrong in verdict(log.path, other).wrong]
+
+
+def test_other_output_is_counted_and_its_first_line_named(log: Log) -> None:
+    log.put([*log.lines[:3], b"\n", b"a word of celery\n", b'{"event":"sweep.finished","id":"x"}\n', *log.lines[3:]])
+
+    found = verdict(log.path)
+
+    assert ([], 0, 2, Place(0, 5)) == (found.wrong, found.unsealed, found.other, found.first_other)
+
+
+TWO_WAYS = [
+    b'{"seq":"%d-0","id":"a","id":"b"}\n', b'{"seq":"%d-0","seq":"1-0"}\n', b'{"seq":"%d-0","x":NaN}\n',
+    b'{"seq":"%d-0","id":"a"}{"id":"b"}\n', b'{"seq":"%d-0","chain":"x"}\n', b'{"seq":"%d-0","id":"\xff"}\n',
+    b'{"seq":"%d-0","id":"\\ud800"}\n', b'{"seq":"%d-0","id":"a\rb"}\n', b'{"seq":"%d-0","x":1e999}\n',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", TWO_WAYS, ids=range(len(TWO_WAYS)))
+def test_a_sealed_line_that_two_readers_read_in_two_ways_is_named(log: Log, line: bytes) -> None:
+    """The seal says that it was written so, and not what it says."""
+    sealed, log.tail = log.seal.lines(line % log.at, log.tail, log.place)
+    with log.path.open("ab") as file:
+        file.write(sealed)
+    log.at += 1
+    log.move()
+
+    (wrong,) = verdict(log.path).wrong
+
+    assert Place(0, 21) == wrong.place
+    assert "not read in one way" in wrong.what
 
 
 def test_nothing_is_not_taken_for_all_is_well(tmp_path: Path) -> None:
@@ -400,7 +448,8 @@ def test_what_an_application_writes_into_a_line_decides_nothing(tmp_path: Path) 
 
     (chain,) = verdict(log.path).chains
     assert (1, 1) == (chain.first, chain.last)
-    assert [] == verdict(log.path).wrong
+    (wrong,) = verdict(log.path).wrong
+    assert "not read in one way by everybody: it has 'chain' twice" in wrong.what
 
 
 def test_tails_are_text_and_back() -> None:

@@ -7,20 +7,27 @@ the same to the last byte.
 """
 
 import asyncio
+import contextlib
 import fcntl
+import json
+import mmap
 import os
 import secrets
-from collections.abc import Callable
+import select
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lapse import keys
+from lapse import keys, strictjson
 from lapse.aio import Carrier
 from lapse.errors import ConfigError
 from lapse.scripts import Call, script
 from lapse.seal import Seal, Tail
 
+CHAINED = frozenset({"chain", "n", "after", "mac"})
+"""What a chain adds to a line: no record has it."""
 LEASE = 30.0  # seconds; what a mover takes longer to write, another may write again
 BATCH = 1000
 
@@ -37,14 +44,42 @@ class Sink(Protocol):
         """
 
 
+_writing = threading.Lock()
+_midway = mmap.mmap(-1, 1)
+"""Shared by the processes of a worker's pool: not zero while one writes, and after one that ended in the middle."""
+
+
 class Stdout:
-    """Standard output: safe means handed to the operating system."""
+    """Standard output, which any number of processes share: safe means handed to the operating system.
+
+    A pipe takes no more than 4 KiB in one piece: each batch is written under a lock of what file descriptor 1 leads to.
+    """
 
     def write(self, lines: bytes) -> None:
-        """Write whole lines to file descriptor 1."""
-        rest = memoryview(lines)
-        while rest:
-            rest = rest[os.write(1, rest) :]
+        """Write whole lines to file descriptor 1; what another process left of one stays on a line of its own."""
+        with _writing, _alone(1):
+            rest = memoryview(b"\n" + lines if _midway[0] else lines)
+            _midway[0] = 1
+            while rest:
+                try:
+                    rest = rest[os.write(1, rest) :]
+                except BlockingIOError:  # another program has made it so that it never waits
+                    select.select([], [1], [])
+            _midway[0] = 0
+
+
+@contextlib.contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
+    """Keep every other process from writing audit lines there: a record lock, as forked processes share all others."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
+    except OSError:  # what it leads to takes no locks
+        yield
+        return
+    try:
+        yield
+    finally:
+        fcntl.lockf(descriptor, fcntl.LOCK_UN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +165,8 @@ class Mover:
         return moved
 
     def _deliver(self, lines: bytes, tail: Tail | None, place: str) -> Tail:
-        sealed, tail = self._seal.lines(lines, tail, place)
+        whole = b"".join(_one_way(line) for line in lines.removesuffix(b"\n").split(b"\n"))
+        sealed, tail = self._seal.lines(whole, tail, place)
         self._sink.write(sealed)
         return tail
 
@@ -141,6 +177,18 @@ class Mover:
     async def _call(self, name: str, slot: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
         call = Call(script(name), slot, (self._token, *args), lambda reply: reply)
         return (await self._carrier.carry([call]))[0]
+
+
+def _one_way(line: bytes) -> bytes:
+    """Return a line that every reader reads the same way; what was added to the stream and is none becomes its text."""
+    try:
+        value = strictjson.loads(line)
+    except ValueError:
+        value = None
+    if isinstance(value, dict) and not value.keys() & CHAINED:
+        return line + b"\n"
+    seq, _, rest = line.partition(b",")
+    return b'%b,"garbled":%b}\n' % (seq, json.dumps(rest[:-1].decode("utf-8", "backslashreplace")).encode())
 
 
 def _following(entry: str) -> str:

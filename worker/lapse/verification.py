@@ -6,6 +6,7 @@ took its place. Memory: 32 bytes for each line, and the line itself where the on
 
 import fcntl
 import gzip
+import json
 import os
 import sys
 from collections import Counter
@@ -15,12 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from lapse import strictjson
 from lapse.seal import BEGINNING, UNKEYED, Seal, Sealed, Tail, moment, read
 
 MOST = 1000
 """So many findings are told, and so many lines a crash may repeat under the next chain: what one move takes at most."""
 TORN = 100
 """So many lines that are cut off are looked for in whole."""
+BEGINS = b'{"seq":"'
 NOT_WHOLE = "is cut off or was altered, and its whole is nowhere"
 
 _BLOCK = 256  # macs
@@ -128,9 +131,10 @@ class Verdict:
     Attributes:
         chains: In the order they were met.
         wrong: The first ``MOST``, in the order of files and lines.
-        unsealed: Audit lines of before there was a chain, at the beginning of files: nothing vouches for them.
+        unsealed: Audit lines that belong to no chain; each is wrong, too.
         cut: Lines that a crash cut off, and that stand elsewhere in whole.
         other: Lines that are no audit lines, such as a log's.
+        first_other: Where the first of those stands.
 
     """
 
@@ -139,6 +143,7 @@ class Verdict:
     unsealed: int
     cut: int
     other: int
+    first_other: Place | None
 
 
 class Verification:
@@ -151,6 +156,7 @@ class Verification:
         self._wrong: list[Wrong] = []
         self._torn: list[tuple[Place, bytes]] = []
         self._counted: Counter[str] = Counter()
+        self._other: Place | None = None
 
     def verify(self, files: Sequence[Path]) -> Verdict:
         """Return what the files show.
@@ -168,8 +174,9 @@ class Verification:
         if late or self._torn:
             self._read_again(files, late)
         self._judge_keys()
-        counts = (self._counted[what] for what in ("unsealed", "cut", "other"))
-        return Verdict(list(self._chains.values()), sorted(self._wrong)[:MOST], *counts)
+        unsealed, cut, other = (self._counted[what] for what in ("unsealed", "cut", "other"))
+        wrong = sorted(self._wrong)[:MOST]
+        return Verdict(list(self._chains.values()), wrong, unsealed, cut, other, self._other)
 
     def _blame(self, place: Place, what: str) -> None:
         self._wrong.append(Wrong(place, what))
@@ -177,21 +184,27 @@ class Verification:
             self._wrong = sorted(self._wrong)[:MOST]
 
     def _read(self, number: int, path: Path) -> None:
-        sealed = False
         for count, line in enumerate(_lines(path), 1):
-            place = Place(number, count)
-            found = read(line.rstrip(b"\n"))
+            place, text = Place(number, count), line.rstrip(b"\n")
+            found = read(text)
             if found:
-                sealed = True
                 self._take(place, found)
-            elif not line.startswith(b'{"seq":"'):
-                self._counted["other"] += 1
-            elif b',"mac":"' in line or not line.endswith(b"}\n"):
-                self._tear(place, line.rstrip(b"\n"))
-            elif sealed:
-                self._blame(place, "belongs to no chain, and stands behind lines that do: it was added, or altered")
-            else:
+                self._judge_text(place, text)
+            elif line.startswith(BEGINS) and (b',"mac":"' in line or not line.endswith(b"}\n")):
+                self._tear(place, text)
+            elif _claims(text):
                 self._counted["unsealed"] += 1
+                self._blame(place, "belongs to no chain, and nothing vouches for it: it was added, or altered")
+            elif text.strip():
+                self._counted["other"] += 1
+                self._other = self._other or place
+
+    def _judge_text(self, place: Place, text: bytes) -> None:
+        """Blame a line that is sealed as it was written, and in which two readers read two things all the same."""
+        try:
+            strictjson.loads(text)
+        except ValueError as error:
+            self._blame(place, f"is not read in one way by everybody: {error}")
 
     def _tear(self, place: Place, text: bytes) -> None:
         if len(self._torn) < TORN:
@@ -315,6 +328,17 @@ class Verification:
                 vouched.add(one.after.chain)
                 one = self._chains.get(one.after.chain)
         return vouched
+
+
+def _claims(text: bytes) -> bool:
+    """Return True if a reader of audit lines could take a line for one, also one that reads only a part of it."""
+    if b'"seq"' in text:
+        return True
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and "seq" in value
 
 
 def key_of(chain: str) -> str:

@@ -1,6 +1,7 @@
 """``lapse audit export``: the record of every intent and outcome, without taking anything out of it."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import click
 
-from lapse import keys
+from lapse import keys, strictjson
 from lapse.cli import output
 from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
 from lapse.cli.codes import Code
@@ -16,6 +17,7 @@ from lapse.cli.session import Session
 from lapse.cli.verifying import verify
 
 PAGE = 1000
+_SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 
 
 @click.group()
@@ -75,12 +77,22 @@ def _moved(session: Session) -> Iterator[dict[str, Any]]:
     if not path.exists():
         output.note(f"{path} does not exist here: nothing was moved to it, or it is on the workers' host.", output.WARN)
         return
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                output.note(f"{path} has a line that is no JSON; it is left out.", output.WARN)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            record, why = _read(line)
+            if record is not None:
+                yield record
+            elif line.strip():
+                output.note(f"{path}:{number}: {why}; it is left out.", output.WARN)
+
+
+def _read(text: bytes | str) -> tuple[dict[str, Any] | None, str]:
+    """Return a record that is read one way, or None and why there is none."""
+    try:
+        value = strictjson.loads(text)
+    except ValueError as error:
+        return None, str(error)
+    return (value, "") if isinstance(value, dict) else (None, "it is no record")
 
 
 def _waiting(session: Session) -> Iterator[dict[str, Any]]:
@@ -91,7 +103,9 @@ def _waiting(session: Session) -> Iterator[dict[str, Any]]:
         stream, after = keys.slot(session.namespace, provider, kind) + keys.AUDIT, "-"
         while rows := _page(session, stream, after):
             for seq, fields in rows:
-                yield {"seq": seq, **json.loads(fields["e"])}
+                text = fields.get("e", "")
+                record, _why = _read(text)
+                yield {"seq": seq} | ({"garbled": text} if record is None else record) | {"seq": seq}
             after = f"({rows[-1][0]}"
 
 
@@ -105,12 +119,12 @@ def _print(
 ) -> None:
     """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
     slot = (str(record.get("provider")), str(record.get("kind")))
-    millis, _, number = str(record.get("seq", "0-0")).partition("-")
-    seq = (int(millis), int(number or 0))
-    if seq <= printed.get(slot, (-1, -1)):
-        return
-    printed[slot] = seq
-    if record.get("at", 0) >= start and all(
-        value is None or record.get(name) == value for name, value in wanted.items()
-    ):
+    if found := _SEQ.fullmatch(str(record.get("seq"))):
+        seq = (int(found[1]), int(found[2]))
+        if seq <= printed.get(slot, (-1, -1)):
+            return
+        printed[slot] = seq
+    at = record.get("at")
+    late = not start or (isinstance(at, int | float) and at >= start)
+    if late and all(value is None or record.get(name) == value for name, value in wanted.items()):
         output.records([record])

@@ -2,8 +2,8 @@
 
 Whoever can have a log tell a message can have it tell anything. So a line of a log counts only if it is wholly of the
 form in which that logger's warnings are written, with its name where no message can stand. Either JSON: one object, in
-one reading, whose ``logger`` or ``name`` is ``lapse`` and whose ``event`` or ``message`` is the warning. Or text: a time, a
-level and the logger's name in front, as in ``WARNING:lapse:lapse call failed: {...}``, and nothing behind.
+one reading, whose ``logger`` or ``name`` is ``lapse`` and whose ``event`` or ``message`` is the warning. Or text: a
+time, a level and the logger's name in front, as in ``WARNING:lapse:lapse call failed: {...}``, and nothing behind.
 """
 
 import re

@@ -178,7 +178,11 @@ class Session:
     def client(self) -> redis.Redis:
         """A plain client for reading; it decodes replies."""
         return redis.Redis.from_url(
-            self.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
+            self.url,
+            decode_responses=True,
+            encoding_errors="backslashreplace",
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
         )
 
     @cached_property

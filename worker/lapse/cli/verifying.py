@@ -13,7 +13,7 @@ from lapse.cli.codes import Code
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
 from lapse.seal import Seal, Tail, open_seal
-from lapse.verification import MOST, NOWHERE, Chain, Verdict, Verification, Wrong
+from lapse.verification import MOST, NOWHERE, Chain, Place, Verdict, Verification, Wrong
 
 SHOWN = 10
 
@@ -48,7 +48,8 @@ def verify(
     """Verify that audit files are what workers wrote: nothing altered, taken out, put in or cut off.
 
     Give all files of all hosts, rotated ones too (.gz as well), in any order. It exits with 5 and names the first
-    line that is wrong, and needs neither Redis nor a policy file. Lines cut off the end show only where they are
+    line that is wrong: also one that belongs to no chain, and one in which two readers of JSON could read two things.
+    It needs neither Redis nor a policy file. Lines cut off the end show only where they are
     expected: keep the end that is printed for each chain somewhere else, and give it with --expect the next time.
 
     Examples:
@@ -86,9 +87,9 @@ def _say(verdict: Verdict, files: Sequence[Path]) -> None:
         )
         output.say(f"  --expect {chain.tail}", output.DIM)
     for count, what in (
-        (verdict.unsealed, "of before there was a chain: nothing vouches for them"),
+        (verdict.unsealed, "that no chain vouches for"),
         (verdict.cut, "cut off by a crash, with their whole elsewhere"),
-        (verdict.other, "of other output"),
+        (verdict.other, f"of other output, the first at {_at(verdict.first_other, files)}"),
     ):
         if count:
             output.note(f"{wording.count(count, 'line')} {what}.", output.DIM)
@@ -103,7 +104,11 @@ def _say(verdict: Verdict, files: Sequence[Path]) -> None:
 
 
 def _where(wrong: Wrong, files: Sequence[Path]) -> str:
-    return "the end" if wrong.place == NOWHERE else f"{files[wrong.place.file]}:{wrong.place.line}"
+    return "the end" if wrong.place == NOWHERE else _at(wrong.place, files)
+
+
+def _at(place: Place | None, files: Sequence[Path]) -> str:
+    return f"{files[place.file]}:{place.line}" if place else ""
 
 
 def _time(millis: int) -> str:
@@ -117,6 +122,7 @@ def _described(verdict: Verdict, files: Sequence[Path]) -> dict[str, Any]:
         "unsealed": verdict.unsealed,
         "cut": verdict.cut,
         "other": verdict.other,
+        "first_other": _at(verdict.first_other, files) or None,
         "wrong": [
             {
                 "file": None if one.place == NOWHERE else str(files[one.place.file]),

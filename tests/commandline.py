@@ -154,7 +154,10 @@ class Desk:
             await work.housekeep()
             for _ in range(sweeps):
                 for rule in host.config.rules:
-                    await work.sweep(rule.partition, None)
+                    at = rule.partition
+                    # Its interval is over: a wake-up that nobody stamped makes no rule run oftener than that.
+                    self.raw.hdel(keys.partition("lapse", at.provider, at.kind, at.policy) + keys.RULES, "woken")
+                    await work.sweep(at, None)
         finally:
             await work.aclose()
 

@@ -172,7 +172,7 @@ def test_a_broker_of_its_own_is_looked_at(desk: Desk) -> None:
         found = findings(desk, 5, CELERY_BROKER_URL=server.url)
         refused = desk.run("doctor", CELERY_BROKER_URL=f"{server.url}?socket_timeout=1")
     assert ("ok", "ok") == (found["broker"]["level"], found["celery_transport"]["level"])
-    assert "CELERY_BROKER_URL: has 'socket_timeout' behind its '?'" in refused.out + refused.err
+    assert 'CELERY_BROKER_URL: has "socket_timeout" behind its' in refused.out + refused.err
     assert "Traceback" not in refused.err
 
 

@@ -282,8 +282,7 @@ def test_a_deleted_id_says_when_and_by_which_answer(desk: Desk) -> None:
 
 
 def test_the_answer_is_read_from_the_sinks_file_when_nothing_else_remembers_it(desk: Desk) -> None:
-    file = desk.directory / "audit.jsonl"
-    desk.configure(f'{ENFORCED}[audit]\nsink = "file:{file}"\n')
+    desk.configure(ENFORCED)
     (id_,) = desk.seed(1)
     desk.worker(sweeps=2)
     desk.worker()

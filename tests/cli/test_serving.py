@@ -98,7 +98,7 @@ def ticking(desk: Desk) -> None:
 def test_health_is_0_while_all_is_well(desk: Desk) -> None:
     ticking(desk)
     shown = desk.good("health")
-    assert ["config", "registry", "halted", "paused", "beat", "worker"] == [
+    assert ["config", "registry", "halted", "paused", "beat", "worker", "providers", "sweeps", "workers"] == [
         line.split()[1].rstrip(":") for line in shown.lines
     ]
     assert all(line.startswith("ok ") for line in shown.lines)

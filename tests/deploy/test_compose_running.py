@@ -65,7 +65,7 @@ def fetched(url: str) -> str:
 
 
 def value(metrics: str, name: str, policy: str) -> float:
-    found = re.search(rf'^{name}{{kind="conversation",policy="{policy}",.*}} (\S+)$', metrics, re.MULTILINE)
+    found = re.search(rf'^{name}{{(?:.*,)?kind="conversation",policy="{policy}",.*}} (\S+)$', metrics, re.MULTILINE)
     return float(found[1]) if found else 0.0
 
 

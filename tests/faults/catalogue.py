@@ -212,7 +212,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T33": (
         "livez and readyz in fourteen states",
-        ("sweep/test_health.py::test_there_are_twelve", "sweep/test_health.py::test_state"),
+        ("sweep/test_health.py::test_there_are_fourteen", "sweep/test_health.py::test_state"),
     ),
     "T34": (
         "a policy file replaced while it is read",

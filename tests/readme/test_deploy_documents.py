@@ -17,7 +17,7 @@ OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lap
 
 VARIABLES = {
     "LAPSE_RUNTIME_DIR", "LAPSE_REGISTRY__URL", "LAPSE_CONFIG", "LAPSE_PROVIDER", "OPENAI_API_KEY", "SSL_CERT_FILE",
-    "RUNTIME_DIRECTORY", "CELERY_BROKER_URL",
+    "RUNTIME_DIRECTORY", "CELERY_BROKER_URL", "LAPSE_REGISTRY__DEPLOYMENT",
 }  # fmt: skip
 SMALLEST = """
 [providers.openai]

@@ -25,7 +25,7 @@ def read(text: str) -> Config:
 
 
 def test_a_password_is_neither_shown_nor_hashed() -> None:
-    for form in ("redis://user:{}@h:6379/0", "rediss://:{}@h/0", "unix://:{}@/redis.sock", "redis://h/0?password={}"):
+    for form in ("redis://user:{}@h:6379/0", "rediss://:{}@h/0", "unix://:{}@/redis.sock"):
         one, other = (
             read(f'{SMALLEST}[registry]\nurl = "{form}"\n[celery]\nbroker_url = "{form}"\n'.replace("{}", password))
             for password in ("hunter2", "changed")

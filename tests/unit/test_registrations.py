@@ -17,6 +17,7 @@ from lapse.errors import (
     TooManyUses,
     UnknownKind,
 )
+from lapse.model import DELETION_TOKENS, deleted_at
 from lapse.scripts import Call, script
 
 FILES = [("file", f"file-{n}") for n in range(1001)]
@@ -116,7 +117,13 @@ def test_a_stamp() -> None:
 
 @pytest.mark.parametrize(
     ("value", "why"),
-    [("", "give text$"), (7, "give text$"), ("xxxx", None), ("a\ud83d", "character 1 is half of one, no UTF-8")],
+    [
+        ("", "give text$"),
+        (7, "give text$"),
+        ("xxxx", None),
+        ("a\ud83d", "character 1 is half of one, no UTF-8"),
+        ("a\nb", "control characters"),
+    ],
 )
 def test_text(value: object, why: str | None) -> None:
     if why is None:
@@ -130,6 +137,10 @@ def test_text(value: object, why: str | None) -> None:
 def test_uses_that_are_no_list(uses: Any) -> None:
     with pytest.raises(InvalidResource, match=r"give a list of \(kind, id\)"):
         codec.edges(uses, "openai")
+
+
+def test_the_score_of_a_deletion_says_when_it_was_confirmed_to_the_second() -> None:
+    assert deleted_at(1_700_000_000 * DELETION_TOKENS + 4711) == 1_700_000_000_000
 
 
 def test_a_time_before_the_calendar() -> None:

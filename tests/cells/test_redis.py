@@ -53,7 +53,10 @@ async def test_a_call_that_redis_answers_so_loses_and_miscounts_nothing(
 
     seen = await outcome(told)
 
-    assert (1, table(HEADING)[name, class_]) == (line.hits, seen)
+    # What ended in the middle may have done what it was called for: then nobody meets a refusal.
+    said = {table(HEADING)[name, class_]} | ({GOES_ON} if class_ == "ends in the middle" else set())
+    assert line.hits == 1
+    assert seen in said
     await world.until(lambda: not line.late)
     for writes in range(2, WRITES) if class_ == MIDDLE and name not in STORIES else ():
         world.ripen()

@@ -315,6 +315,12 @@ def test_a_name_is_said_once() -> None:
     assert [True, False] == [advice.first(facts), advice.first(facts)]
 
 
+def test_a_name_that_a_worker_has_published_and_not_swept_yet_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
+    advice.unmanaged(FACTS, ["openai/thread/caht"])
+
+    assert [] == caplog.records
+
+
 @pytest.mark.parametrize(
     ("known", "said"),
     [

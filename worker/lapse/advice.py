@@ -30,8 +30,13 @@ def itself(kind: str, id_: str) -> None:
 
 
 def unmanaged(facts: Mapping[str, object], known: list[str]) -> None:
-    """Log that an id was stored under a name that no worker knows, with the nearest name that one does know."""
+    """Log that an id was stored under a name that no worker knows, with the nearest name that one does know.
+
+    One that a worker has published and not swept yet is known: nothing is to be corrected, so nothing is said.
+    """
     name = f"{facts['provider']}/{facts['kind']}/{facts['policy']}"
+    if name in known:
+        return
     if not known:
         advice = "no worker has published its policies yet"
     else:

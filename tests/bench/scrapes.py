@@ -29,7 +29,7 @@ ACCOUNT = """
 [providers.{name}]
 type = "openai"
 base_url = "http://127.0.0.1:9"
-api_key_env = "KEY"
+api_key_env = "{key}"
 """
 POLICY = """
 [policies.{provider}-{kind}-{number}]
@@ -62,7 +62,7 @@ def measure(rounds: int) -> list[Figure]:
 
 def _config(folder: Path) -> ConfigFile:
     path = folder / "retention.toml"
-    text = "".join(ACCOUNT.format(name=name) for name in PROVIDERS)
+    text = "".join(ACCOUNT.format(name=name, key=f"{name.upper()}_KEY") for name in PROVIDERS)
     for provider, kind, number in product(PROVIDERS, KINDS, range(POLICIES)):
         text += POLICY.format(provider=provider, kind=kind, number=number)
     path.write_text(text)

@@ -147,18 +147,22 @@ def test_calls_wait_for_a_connection_within_their_time(between: Proxy, raw: redi
     pool.close()
 
 
-def test_a_call_that_finds_no_connection_free_in_time_says_so(between: Proxy) -> None:
+def test_a_call_that_finds_no_connection_free_in_time_says_so(redis_url: str) -> None:
+    pool = Pool(redis_url, 0.3, 2, most=1)
+    pool._take()  # as a call whose reply takes longer than another may wait
+
+    with pytest.raises(redis.TimeoutError, match=r"all connections were in use for 0.3 s \(timeout=\)"):
+        pool.exchange([packed("PING")])
+    pool.close()
+
+
+def test_a_call_whose_reply_does_not_come_in_time_says_so(between: Proxy) -> None:
     pool = Pool(through(between), 0.3, 2, most=1)
     pool.exchange([packed("PING")])
     between.latency = 0.5
 
-    with ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(pool.exchange, [packed("PING")]) for _ in range(2)]
-        said = sorted(str(one.exception()) for one in asked)
-
-    # By then the other's connection may have been given up.
-    assert said[0].startswith(("all connections were in use for 0.3 s (timeout=)", "no connection within 0.3 s"))
-    assert said[1] == "no reply within timeout=0.3 s"
+    with pytest.raises(redis.TimeoutError, match=r"no reply within timeout=0.3 s"):
+        pool.exchange([packed("PING")])
     pool.close()
 
 
@@ -202,7 +206,7 @@ def test_nothing_answers_and_only_the_first_call_waits_longer(where: str, reques
     with ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda _: call(registry), range(640)))
 
-    assert p99(taken) - TIMEOUT <= 2 * max(0, p99(waited) - TIMEOUT) + SLACK
+    assert p99(taken) - TIMEOUT <= 2 * max(0, max(waited) - TIMEOUT) + SLACK
     registry.close()
 
 

@@ -95,7 +95,7 @@ class Attempts:
                 if verdict.outcome is Outcome.ALREADY_GONE:
                     return Absent(claim, verdict)
                 if verdict.outcome is Outcome.DELETED:
-                    return replace(await self._confirmed(claim, verdict), told=requests.told)
+                    return await self._confirmed(claim, verdict, requests.told)
                 verdict = await self._proof.probed(claim, verdict)
                 await self._heed(claim.resource.id, verdict)
             except Limited as reason:
@@ -107,16 +107,16 @@ class Attempts:
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
                 verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
-        return replace(guard.settlement(claim, verdict, outage=self._means.flow.shut), told=requests.told)
+        return guard.settlement(claim, verdict, outage=self._means.flow.shut, told=requests.told)
 
     async def _told(self, claim: Claim, items: int) -> bool:
         with contextlib.suppress(RegistryError):
             return await progress(self._means.ledger, claim, items)
         return False
 
-    async def _confirmed(self, claim: Claim, verdict: Verdict) -> Settled:
+    async def _confirmed(self, claim: Claim, verdict: Verdict, told: int) -> Settled:
         """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
-        settled = guard.settlement(claim, verdict)
+        settled = guard.settlement(claim, verdict, told=told)
         try:
             await self._proof.probed(claim, verdict)
             await self._heed(claim.resource.id, verdict)
@@ -161,7 +161,8 @@ class Attempts:
             self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family,
             invented=self._means.invented,
         )  # fmt: skip
-        return replace(verdict, left=dict(family.left) if family else {}, extra=spend.spent)
+        left = dict(family.left) if family else {}
+        return replace(verdict, left=left, extra=spend.spent) if left or spend.spent else verdict
 
     async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
         """Ask the list for the last activity of what a read would keep alive."""

@@ -75,7 +75,7 @@ async def delete(
     verdict = classify(kind, object_id, reply, provider.recognisers)
     if provider.opaque and confirms_another(kind, object_id, reply):
         verdict = await _believed(verdict, kind, object_id, invented, spend)
-    return replace(verdict, items=confirmed)
+    return replace(verdict, items=confirmed) if confirmed else verdict
 
 
 async def _believed(verdict: Verdict, kind: Kind, object_id: str, invented: Invented | None, spend: Spend) -> Verdict:

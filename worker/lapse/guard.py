@@ -135,10 +135,11 @@ def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:
     )
 
 
-def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settled:
+def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False, told: int = 0) -> Settled:
     """Decide what becomes of a claim: ids are kept unless the provider said that they are gone.
 
-    ``outage``: the provider fails everybody; that is no attempt of this id.
+    ``outage``: the provider fails everybody; that is no attempt of this id. ``told``: of how many of its items the
+    registry knows already.
     """
     act, delay, counted, reason = _consequence(claim, verdict)
     if outage and verdict.outcome is Outcome.ERROR:
@@ -167,6 +168,7 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False) -> Settl
         at=claim.at,
         good=verdict.outcome in _GOOD and not verdict.by_read,
         doubt=_doubt(verdict, outage=outage),
+        told=told,
     )
 
 

@@ -273,11 +273,10 @@ class Provider:
         until = claimed.deadline if claimed else None
         if not await (self._slot(until) if until and self._slots.locked() else self._slots.acquire()):
             return _never_sent("late", "every connection was taken until the time of its claim was over")
-        sent_at = time.monotonic()
         try:
             reply = await self._wire.request(
                 method, url, headers, limit, body=content, deadline=until,
-                begun=claimed.begun if claimed and op == "delete" else None,
+                begun=claimed.begun if claimed and op == "delete" else None, identity=identity,
             )  # fmt: skip
         except asyncio.CancelledError:
             self._tally.add(kind.name, op, Reply(failure="cancelled"))
@@ -286,7 +285,7 @@ class Provider:
             self._slots.release()
         if reply.failure != "late":
             self._tally.add(kind.name, op, reply)
-        return replace(reply, identity=identity, sent_at=sent_at)
+        return reply
 
     async def _slot(self, until: Deadline) -> bool:
         """Wait for a slot of the account's concurrency; False if none came free while a request could begin."""

@@ -3,6 +3,9 @@
 import json
 from typing import Any, NoReturn
 
+DIGITS = 1000
+"""Of a number, at most; Python itself would refuse 4,300, in other words."""
+
 
 def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
     """Return the one value that a text holds.
@@ -14,10 +17,10 @@ def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
 
     """
     try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int
-        )
-        half = _half(value)
+        text = text if isinstance(text, str) else text.decode()
+        value = (_SHORT if len(text) <= DIGITS else _LONG).decode(text)
+        # Bytes that are UTF-8 hold no half: only an escape says one.
+        half = ("\\u" in text or not text.isascii()) and _half(value)
     except RecursionError:
         raise ValueError("it holds values too deep in one another") from None
     except UnicodeDecodeError:
@@ -59,6 +62,12 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int:
-    if len(text) > 1000:  # noqa: PLR2004 - Python itself would refuse 4,300 digits, in other words
+    if len(text) > DIGITS:
         raise ValueError(f"a number of {len(text):,} digits is beyond every number that readers agree on")
     return int(text)
+
+
+# Made once: json.loads() with hooks makes a new one each time, which takes longer than to read a line. In a short text
+# no number is too long, and Python need not be asked about each.
+_SHORT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_LONG = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, parse_int=_int)

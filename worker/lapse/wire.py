@@ -19,6 +19,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -73,6 +74,7 @@ class Wire:
         body: bytes | None = None,
         deadline: Deadline | None = None,
         begun: Callable[[], None] | None = None,
+        identity: str = "",
     ) -> Reply:
         """Send one request and return what became of it.
 
@@ -84,9 +86,10 @@ class Wire:
             body: What is sent along; the headers say what it is.
             deadline: That of the claim it is for; None: it is for none, and its timeout alone holds.
             begun: Told when its first byte is about to be written.
+            identity: Of whom the answer will be: it is handed back with it.
 
         """
-        sending = _Sending(self._total, deadline, begun)
+        sending = _Sending(self._total, deadline, begun, identity)
         token = _sending.set(sending)
         try:
             async with self._session.request(
@@ -136,9 +139,10 @@ class _Sending:
     timeout: float
     deadline: Deadline | None
     begun: Callable[[], None] | None
+    identity: str
     transport: asyncio.Transport | None = None
     connection: Any = None
-    started: float = field(default_factory=time.perf_counter)
+    sent_at: float = field(default_factory=time.monotonic)
 
     def begin(self, transport: asyncio.Transport) -> None:
         """Let the first byte be written to a connection that is open; nothing may wait between this and that.
@@ -159,8 +163,12 @@ class _Sending:
         if _USER_TIMEOUT is not None:
             # This process may be stopped with the request in the kernel's buffer: the kernel gives up in time all the
             # same. It counts from the first retransmission or window probe, and anew when a part was acknowledged, so
-            # it is given half. Said for each request, as a connection has had others; 0 would mean 15 minutes.
-            self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, max(1, int(rest * 500)))
+            # it is given half, in whole seconds as most requests of a connection then need no new one; 0 would mean
+            # 15 minutes.
+            half = int(rest / 2) * 1000 or max(1, int(rest * 500))
+            if _given_up_after.get(transport) != half:
+                self.connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, half)
+                _given_up_after[transport] = half
 
     async def answered(self, response: aiohttp.ClientResponse, limit: int) -> Reply:
         """Return the answer, once all that is read of it is there."""
@@ -169,7 +177,9 @@ class _Sending:
             status=response.status,
             headers={name.lower(): value for name, value in response.headers.items()},
             body=body,
-            seconds=time.perf_counter() - self.started,
+            seconds=time.monotonic() - self.sent_at,
+            identity=self.identity,
+            sent_at=self.sent_at,
         )
 
     def failed(self, error: Exception) -> Reply:
@@ -180,8 +190,10 @@ class _Sending:
             if self.deadline and time.monotonic() >= self.deadline.begin_by:
                 failure = "late"
         text = str(error) or type(error).__name__
-        seconds = time.perf_counter() - self.started
-        return Reply(body=text.encode(errors="replace"), failure=failure, sent=sent, seconds=seconds)
+        return Reply(
+            body=text.encode(errors="replace"), failure=failure, sent=sent, seconds=time.monotonic() - self.sent_at,
+            identity=self.identity, sent_at=self.sent_at,
+        )  # fmt: skip
 
     def reset(self) -> None:
         """Let no further byte leave: closing alone would go on sending what waits, long after the lease."""
@@ -191,6 +203,8 @@ class _Sending:
             self.transport.abort()
 
 
+_given_up_after: "WeakKeyDictionary[asyncio.Transport, int]" = WeakKeyDictionary()
+"""Milliseconds, by connection: as the kernel was told last."""
 _sending: ContextVar[_Sending] = ContextVar("sending")
 
 

@@ -60,6 +60,8 @@ local function refund(own, one, record)
   end
 end
 
+local worked = {}
+
 -- An id that was not found and now is there: under one identity the provider contradicts itself; under another, that one
 -- looks at another place. Registering it anew ends what was missed before.
 local function contradicted(one, record)
@@ -71,7 +73,10 @@ local function contradicted(one, record)
     end
   end
   record.v, record.b = nil, nil
-  if not record.q then redis.call('HSETNX', key('marks'), 'worked|' .. one.identity, now) end
+  if not record.q and not worked[one.identity] then
+    worked[one.identity] = true
+    redis.call('HSETNX', key('marks'), 'worked|' .. one.identity, now)
+  end
 end
 
 local function missed(one, record)

@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import Registry, keys
+from lapse import Registry
 from lapse.embedded import die_with_parent
 from lapse.host import Host
-from lapse.model import Partition
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from lapse.work import Work
 

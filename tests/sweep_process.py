@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from lapse.aio import Carrier
+from lapse.registry.aio import Carrier
 from world import World
 
 LEASE = 1.0

@@ -14,16 +14,16 @@ import redis
 
 import counted
 import evidence
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Ledger
 from lapse.means import Means
-from lapse.model import Partition, Record
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
 from lapse.providers import Provider
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition, Record
 from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep

@@ -16,8 +16,9 @@ from celery.app.base import Celery  # type: ignore[import-untyped]
 
 from bench.baselines import KEY
 from bench.figures import Figure, ratio
-from lapse import Registry, keys
+from lapse import Registry
 from lapse.embedded import EmbeddedRedis, die_with_parent
+from lapse.registry import keys
 from lapse.sandbox import SandboxProcess
 
 BASELINES = Path(__file__).with_name("baselines.py")

@@ -14,17 +14,17 @@ import redis
 from bench.baselines import KEY
 from bench.figures import Figure
 from lapse import Registry
-from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.embedded import EmbeddedRedis
 from lapse.flow import Flow
 from lapse.ledger import Ledger
 from lapse.listing import Listed
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Orphan, Rule, SweepSection
 from lapse.providers import Provider
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess
 from lapse.watch import Watch
 

@@ -12,13 +12,14 @@ import redis
 
 from bench import baselines
 from bench.figures import Figure, ratio
-from lapse import Registry, keys
-from lapse.aio import Carrier
+from lapse import Registry
 from lapse.embedded import EmbeddedRedis
 from lapse.ledger import Ledger, Settled
-from lapse.model import Partition
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
 
 LONG_AGO = 1_600_000_000
 SMALL, LARGE = 10_000, 1_000_000

@@ -9,11 +9,12 @@ from pathlib import Path
 import redis
 
 from bench.figures import Figure
-from lapse import Registry, keys
+from lapse import Registry
 from lapse.embedded import EmbeddedRedis
 from lapse.metrics import exposition
-from lapse.model import Partition
 from lapse.policy import Config
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS
 from lapse.settings import ConfigFile
 

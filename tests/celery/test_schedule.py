@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from deployment import HEAD, Deployment, policy
-from lapse.aio import Carrier
 from lapse.embedded import free_port
 from lapse.host import Host, Stop
-from lapse.model import Partition
-from lapse.scripts import Call, script
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call, script
 
 ORPHANS = """
 [policies.idle]

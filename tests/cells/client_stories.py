@@ -8,7 +8,7 @@ import pytest
 from cells.reached import Reached
 from cells.stories import LONG_AGO, STORIES, Story, Told
 from lapse.errors import TooManyUses
-from lapse.model import Partition
+from lapse.registry.model import Partition
 from world import DAY
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from faults.proxy import Proxy
 from faults.traffic import Cut, Exchange, Traffic
 from lapse.embedded import die_with_parent
-from lapse.scripts import script
+from lapse.registry.scripts import script
 
 POINTS = ("claimed", "asking", "executed", "answered", "settling", "settled")
 CLAIMS = ("claim", "claim_child", "claim_orphans")

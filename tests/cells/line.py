@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import redis
 
-from lapse.scripts import packed, script
+from lapse.registry.scripts import packed, script
 
 REFUSALS = {
     "BUSY": "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",

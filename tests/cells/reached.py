@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cells.line import Line
-from lapse.aio import Carrier
+from lapse.registry.aio import Carrier
 from lapse.sandbox import Sandbox
 from recording import RecordingRegistry
 from world import World

@@ -11,17 +11,17 @@ from cells.reached import Reached
 from lapse.adoption import retire
 from lapse.apply import apply
 from lapse.audit import File, Mover
-from lapse.codec import dump
-from lapse.commands import Commands, Operation
 from lapse.control import Control
 from lapse.expected import believe
-from lapse.facts import Registration
 from lapse.host import Host
 from lapse.misnamed import Misnamed
-from lapse.model import Partition, Resource
 from lapse.plans import Doomed
 from lapse.policy import Keep, Orphan, Share
 from lapse.purge import inventory, purge, rule_of
+from lapse.registry.codec import dump
+from lapse.registry.commands import Commands, Operation
+from lapse.registry.facts import Registration
+from lapse.registry.model import Partition, Resource
 from lapse.work import Work
 from world import DAY, KEY
 

@@ -8,7 +8,7 @@ from cells.reached import Reached
 from cells.stories import STORIES, Told
 from documented import cells, columns, rows, table
 from lapse.errors import LapseError
-from lapse.scripts import FOLDER
+from lapse.registry.scripts import FOLDER
 
 HEADING = "Replies of Redis"
 GOES_ON, REFUSED = "goes on", "refused"

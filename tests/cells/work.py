@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapse.model import Partition
 from lapse.policy import Orphan
+from lapse.registry.model import Partition
 from world import World
 
 LONG_AGO = 1_600_000_000

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cells.work import WORK
-from lapse.aio import Carrier
+from lapse.registry.aio import Carrier
 from world import World
 
 

@@ -3,7 +3,7 @@
 import re
 
 from commandline import ENFORCED, Desk
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 THREADS = Partition("openai", "thread", "chat")
 JUMPING = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"

@@ -10,11 +10,11 @@ import click
 import pytest
 
 from commandline import Desk
-from lapse.aio import Carrier
 from lapse.cli.program import SECTIONS, lapse
 from lapse.control import Control
 from lapse.embedded import free_port
-from lapse.model import Partition
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
 
 POLICIES = """
 [policies.chat]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from commandline import CHAT, DAY, ENFORCED, HEAD, Desk
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 THREADS = Partition("openai", "thread", "chat")
 CONFIRM = "--confirm=openai"

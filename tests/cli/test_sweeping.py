@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from commandline import CHAT, ENFORCED, HEAD, Desk
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 THREADS = Partition("openai", "thread", "chat")
 IDLE = Partition("openai", "assistant", "idle")

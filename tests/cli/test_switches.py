@@ -6,8 +6,8 @@ import json
 import pytest
 
 from commandline import CHAT, ENFORCED, KEY, Desk
-from lapse.model import Partition
 from lapse.providers import Provider
+from lapse.registry.model import Partition
 from lapse.settings import ConfigFile
 
 THREADS = Partition("openai", "thread", "chat")

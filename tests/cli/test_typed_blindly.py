@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pytest
 
 from commandline import ENFORCED, Desk
-from lapse.aio import Carrier
 from lapse.cli.remedies import CONFIRM, REMEDIES, told
 from lapse.control import Control, Halt
 from lapse.guard import STANDING
-from lapse.model import Partition
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
 
 THREADS = Partition("openai", "thread", "chat")
 GUARDED = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"

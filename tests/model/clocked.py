@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 
-from lapse.commands import Commands, Operation
 from lapse.ledger import Ledger
-from lapse.scripts import Call
+from lapse.registry.commands import Commands, Operation
+from lapse.registry.scripts import Call
 
 if TYPE_CHECKING:
-    from lapse.aio import Carrier
+    from lapse.registry.aio import Carrier
 
 T = TypeVar("T")
 

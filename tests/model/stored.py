@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from typing import Any
 
-from lapse import keys
+from lapse.registry import keys
 from model.entries import Budget, Entry, Sighting
 
 MARKERS = {".", "~"}  # what counts a key that protects: lua/protection.inc.lua

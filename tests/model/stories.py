@@ -7,14 +7,14 @@ import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lapse import keys
 from lapse.adoption import rename
-from lapse.codec import dump
 from lapse.ledger import Claim, Settled
-from lapse.model import Partition
 from lapse.outcomes import Outcome
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted
+from lapse.registry import keys
+from lapse.registry.codec import dump
+from lapse.registry.model import Partition
 from model.chosen import Chosen
 from model.clocked import Clocked
 from model.entries import ATTEMPTS, LEASE, Rule

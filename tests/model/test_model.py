@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from lapse import keys
-from lapse.codec import dump
 from lapse.deadline import Deadline
 from lapse.ledger import Claims
-from lapse.model import Partition, Resource
+from lapse.registry import keys
+from lapse.registry.codec import dump
+from lapse.registry.model import Partition, Resource
 from model.chosen import OURS
 from model.entries import HOUR, LEASE, STEPS, Rule
 from model.stored import SLOT

@@ -20,18 +20,18 @@ from lapse.control import Control
 from lapse.flow import Flow
 from lapse.ledger import Claim, Ledger, Settled
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import classify
 from lapse.policy import Account, Pace, Rule, Share, SweepSection
 from lapse.proof import Proof
 from lapse.providers import Provider
+from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from lapse.watch import Watch
 from model.clocked import Clocked
 from sandbox_fixture import sandbox, sandbox_server
 
 if TYPE_CHECKING:
-    from lapse.aio import Carrier
+    from lapse.registry.aio import Carrier
 
 __all__ = ["sandbox", "sandbox_server"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commandline import desk
-from lapse import scripts
+from lapse.registry import scripts
 from sandbox_fixture import sandbox, sandbox_server
 from world import World, world
 
@@ -28,7 +28,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
                 text = text.replace(old, new)
         return scripts.Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    for user in ("lapse.commands", "lapse.flow", "lapse.work", "lapse.watch"):
+    for user in ("lapse.registry.commands", "lapse.flow", "lapse.work", "lapse.watch"):
         monkeypatch.setattr(f"{user}.script", script)
     return lambda name, old, new: changes.append((name, old, new))
 

@@ -8,12 +8,12 @@ import pytest
 
 from lapse.deletion import delete
 from lapse.invented import Invented, invented
-from lapse.keys import identifier
 from lapse.kinds import KINDS
 from lapse.listing import USUAL_MOST, less, read_object
 from lapse.outcomes import Outcome, Reply, Verdict
 from lapse.policy import Keep
 from lapse.providers import Provider
+from lapse.registry.keys import identifier
 from lapse.terms import Terms
 from providers.actions import Budget, deletions
 from providers.conftest import MakeProvider

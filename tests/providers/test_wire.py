@@ -9,9 +9,9 @@ import pytest
 from lapse import __version__
 from lapse.answers import Reply
 from lapse.embedded import free_port
-from lapse.keys import ID
 from lapse.outcomes import Outcome, classify
 from lapse.providers import Provider
+from lapse.registry.keys import ID
 from lapse.wire import BODY_BYTES
 from providers.conftest import KEY, MakeProvider
 from providers.rows import THREAD, gone

@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import audit, keys
-from lapse.aio import Carrier
+from lapse import audit
 from lapse.audit import File, Mover, Stdout
 from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
 from lapse.seal import Seal
 from lapse.verification import Verification
 

@@ -19,8 +19,8 @@ import redis
 from faults.proxy import Proxy
 from lapse import Answer, ConfigError, Registry, RegistryUnavailable
 from lapse.embedded import EmbeddedRedis
-from lapse.pool import Pool
-from lapse.scripts import packed
+from lapse.registry.pool import Pool
+from lapse.registry.scripts import packed
 from tls import Authority
 
 TIMEOUT = 0.1

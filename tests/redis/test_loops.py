@@ -16,7 +16,7 @@ import uvloop
 
 from faults.proxy import Proxy
 from lapse import AsyncRegistry, RegistryUnavailable
-from lapse.aio import Carrier
+from lapse.registry.aio import Carrier
 
 LOOPS = pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import Registry, keys
-from lapse.aio import Carrier
-from lapse.commands import Commands, Operation
-from lapse.facts import Registration
+from lapse import Registry
 from lapse.ledger import Ledger
 from lapse.misnamed import Misnamed
-from lapse.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import Commands, Operation
+from lapse.registry.facts import Registration
+from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
 
 WRONG = "lapse:{openai:conversations}:"
 MARKERS = {"holds": HOLDS_MARKER, "forgotten": FORGOTTEN_MARKER, "edges": EDGES_MARKER}

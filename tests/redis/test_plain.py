@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lapse.commands import Commands
-from lapse.scripts import FOLDER, script
+from lapse.registry.commands import Commands
+from lapse.registry.scripts import FOLDER, script
 
 LONG_AGO = 1e12
 NOW = re.compile(r"\d{13}")

@@ -7,9 +7,9 @@ import pytest
 from redis import Redis
 
 from lapse import preflight
-from lapse.aio import Carrier
 from lapse.embedded import EmbeddedRedis, free_port
 from lapse.preflight import Facts, Finding, Level
+from lapse.registry.aio import Carrier
 
 Start = Callable[..., EmbeddedRedis]
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource, advice
+from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource
 from lapse.embedded import EmbeddedRedis, free_port
+from lapse.registry import notices
 
 SLOT = "lapse:{openai:thread}:"
 DAY = 86400.0
@@ -309,7 +310,7 @@ def test_constructor_arguments_that_would_hide_errors_are_refused(make_registry:
 def test_an_unmanaged_registration_is_stored_and_warned_about_once(
     registry: Any, raw: redis.Redis, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(advice, "_said", set())
+    monkeypatch.setattr(notices, "_said", set())
     raw.hset("lapse:published", "policies", json.dumps(["openai/thread/chat"]))
 
     with caplog.at_level(logging.WARNING, "lapse"):

@@ -8,9 +8,10 @@ import pytest
 import redis
 
 import acl
-from lapse import Registry, keys
+from lapse import Registry
 from lapse.embedded import EmbeddedRedis
-from lapse.scripts import script
+from lapse.registry import keys
+from lapse.registry.scripts import script
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
 SLOT = "lapse:{openai:thread}:"

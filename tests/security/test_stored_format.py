@@ -8,8 +8,9 @@ import pytest
 import redis
 
 import acl
-from lapse import Registry, keys
+from lapse import Registry
 from lapse.embedded import EmbeddedRedis
+from lapse.registry import keys
 
 TOOL = runpy.run_path(str(acl.REDIS / "acl.py"))
 ROWS = tuple(TOOL["rows"]())

@@ -13,8 +13,8 @@ import pytest
 
 from cells.answers import FAULTS
 from documented import columns, rows, table
-from lapse.model import Partition
 from lapse.policy import Keep, Orphan
+from lapse.registry.model import Partition
 from lapse.run import Report
 from world import World
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lapse.codec import dump
 from lapse.guard import settlement
 from lapse.outcomes import Limited, Outcome, Verdict
+from lapse.registry.codec import dump
 from world import World
 
 GONE = "thread_AAAAAAAAAAAAAAAAAAAAAAAA"

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lapse import model
 from lapse.cli.wording import effort
 from lapse.deadline import Deadline
-from lapse.model import Partition
 from lapse.policy import Keep, Pace
+from lapse.registry import model
+from lapse.registry.model import Partition
 from lapse.view import View
 from oracle.history import Resource
 from world import World

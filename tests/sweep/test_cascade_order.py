@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from lapse.members import PAGE, Members, Unreadable
-from lapse.model import Partition
-from lapse.model import Resource as Named
 from lapse.outcomes import Limited, Reply
 from lapse.policy import Keep
+from lapse.registry.model import Partition
+from lapse.registry.model import Resource as Named
 from sweep.test_cascade import LONG_AGO, Family
 from world import World
 

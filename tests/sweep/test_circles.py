@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lapse.circles import MOST
-from lapse.model import Partition
-from lapse.scripts import Call, script
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call, script
 from world import DAY, World
 
 STORE = Partition("openai", "vector_store", "stores")

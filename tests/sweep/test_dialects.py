@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.model import Partition
 from lapse.policy import Orphan
+from lapse.registry.model import Partition
 from oracle.history import Resource
 from world import DAY, World
 

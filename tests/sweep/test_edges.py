@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
-from lapse.commands import Commands
-from lapse.model import Resource
+from lapse.registry.commands import Commands
+from lapse.registry.model import Resource
+from lapse.registry.scripts import Call
 from lapse.release import Release
-from lapse.scripts import Call
 from lapse.standing import users
 from world import World
 
 if TYPE_CHECKING:
-    from lapse.aio import Carrier
+    from lapse.registry.aio import Carrier
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ import redis
 from documented import rows, table
 from lapse import guard, newly
 from lapse.adoption import rename
-from lapse.aio import Carrier
-from lapse.client import Registry
 from lapse.ledger import Ledger, Survey
 from lapse.policy import Rule, parse
 from lapse.policy.models import Policy
+from lapse.registry.aio import Carrier
+from lapse.registry.client import Registry
 
 DAY = 86400.0
 PLACE = "place00000000001"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lapse.elders import APPROVED, scope
-from lapse.model import Partition
 from lapse.policy import Orphan
+from lapse.registry.model import Partition
 from lapse.watch import Watch
 from world import World
 

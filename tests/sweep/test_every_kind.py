@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from lapse.model import Partition
 from lapse.policy import Keep, Orphan
+from lapse.registry.model import Partition
 from world import DAY, World
 
 KINDS = ["file", "vector_store", "response", "container", "chat_completion"]

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.codec import dump
 from lapse.forgotten import end_unlistable
 from lapse.guard import settlement
-from lapse.model import FORGOTTEN_MARKER, Partition
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan
+from lapse.registry.codec import dump
+from lapse.registry.model import FORGOTTEN_MARKER, Partition
 from oracle.history import Resource
 from world import World
 

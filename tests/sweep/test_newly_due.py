@@ -9,9 +9,9 @@ from lapse import enforced, newly
 from lapse.adoption import retire
 from lapse.guard import settlement
 from lapse.ledger import Claim, Settled
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Pace, Rule, Share
+from lapse.registry.model import Partition
 from world import DAY, World
 
 LIMIT = Share(percent=20, at_least=10)

@@ -11,9 +11,9 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lapse.ledger import Settled
-from lapse.model import Partition
 from lapse.outcomes import Outcome
 from lapse.policy import Keep, Orphan, Share
+from lapse.registry.model import Partition
 from lapse.shrinkage import take_as_it_is
 from oracle.history import Resource
 from world import KEY, World

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from lapse.guard import settlement
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Orphan, Share
+from lapse.registry.model import Partition
 from oracle.history import Resource
 from world import World
 

@@ -8,9 +8,9 @@ import pytest
 from lapse.deadline import TELL_EVERY
 from lapse.guard import settlement
 from lapse.ledger import Claim
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Verdict
 from lapse.recorder import progress
+from lapse.registry.model import Partition
 from world import World
 
 AT = Partition("openai", "conversation", "chat")

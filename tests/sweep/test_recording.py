@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 import redis
 
-from lapse.codec import dump
 from lapse.errors import ConfigError, RegistryRefused
 from lapse.guard import settlement
 from lapse.ledger import Claim, Ledger, Settled
-from lapse.model import Partition
 from lapse.outbox import Outbox, Unrecorded, abandoned, check
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Share
+from lapse.registry.codec import dump
+from lapse.registry.model import Partition
+from lapse.registry.scripts import script
 from lapse.replay import replay
-from lapse.scripts import script
 from lapse.settling import said
 from world import World
 

@@ -13,10 +13,10 @@ from lapse.control import Control
 from lapse.errors import ConfigError
 from lapse.health import Health
 from lapse.metrics import exposition
-from lapse.model import PURGED, Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Orphan
 from lapse.purge import inventory, purge, rule_of
+from lapse.registry.model import PURGED, Partition
 from lapse.settings import ConfigFile
 from lapse.watch import Watch
 from lapse.witness import Witness

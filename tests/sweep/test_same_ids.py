@@ -15,9 +15,9 @@ import pytest
 from lapse.apply import apply
 from lapse.cli.records import due_first, suspect
 from lapse.cli.session import Hands
-from lapse.commands import Commands
 from lapse.plans import Doomed
 from lapse.policy import Rule
+from lapse.registry.commands import Commands
 from world import DAY, World
 
 REGISTRIES = int(os.environ.get("LAPSE_TEST_REGISTRIES", "30"))

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from lapse import keys
 from lapse.belonging import Stamp, stamp
 from lapse.listing import Listed
-from lapse.model import Partition
-from lapse.model import Resource as Named
 from lapse.nonces import Nonces
 from lapse.policy import Keep
 from lapse.purge import inventory, rule_of
+from lapse.registry import keys
+from lapse.registry.model import Partition
+from lapse.registry.model import Resource as Named
 from oracle.history import Resource
 from sweep.test_orphans import ORPHANS
 from world import World

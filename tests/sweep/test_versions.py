@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lapse import keys
 from lapse.audit import Mover
+from lapse.registry import keys
 from world import DAY, World
 
 if TYPE_CHECKING:

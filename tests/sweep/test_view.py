@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import keys
-from lapse.model import Partition
 from lapse.policy import Pace
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.view import LOOKED_AT, PartitionView, View
 from world import DAY, World
 

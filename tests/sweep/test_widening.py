@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from lapse.model import Partition
 from lapse.policy import Keep, Orphan, Share
+from lapse.registry.model import Partition
 from world import DAY, World
 
 LIMIT = Share(percent=5, at_least=2)

@@ -7,7 +7,7 @@ import lapse
 
 PACKAGE = Path(lapse.__file__).parent
 NO_DECISION = {
-    "codec.py": "refuses times that an application gives in milliseconds",
+    "registry/codec.py": "refuses times that an application gives in milliseconds",
     "settings.py": "whether a policy file has been left alone long enough to be whole; a clock ahead says nothing",
     "policy/loading.py": "which sunsets are over: a request more or less, never a deletion",
     "providers.py": "as policy/loading.py",

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lapse import codec
 from lapse.errors import InvalidResource
-from lapse.model import Hold, Resource
+from lapse.registry import codec
+from lapse.registry.model import Hold, Resource
 
 CREATED = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CREATED_MS = 1_772_366_400_000

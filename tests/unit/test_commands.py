@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lapse import advice
-from lapse.commands import FAILED, Bulk, Commands, Operation, actor, names
 from lapse.errors import ConfigError, InvalidResource
-from lapse.model import Answer, Partition, Registered, Resource
+from lapse.registry import notices
+from lapse.registry.commands import FAILED, Bulk, Commands, Operation, actor, names
+from lapse.registry.model import Answer, Partition, Registered, Resource
 
 CREATED = 1_772_366_400
 THREAD = Resource("openai", "thread", "thread_1")
@@ -304,7 +304,7 @@ FACTS = {"provider": "openai", "kind": "thread", "policy": "caht"}
 
 
 def test_a_lost_call_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:
-    advice.lost(OSError("away"), [{"call": "touch", "id": "thread_1"}])
+    notices.lost(OSError("away"), [{"call": "touch", "id": "thread_1"}])
 
     assert ['lapse call failed: {"error":"away","call":"touch","id":"thread_1"}'] == caplog.messages
 
@@ -312,11 +312,11 @@ def test_a_lost_call_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> No
 def test_a_name_is_said_once() -> None:
     facts = {**FACTS, "policy": "said-once"}
 
-    assert [True, False] == [advice.first(facts), advice.first(facts)]
+    assert [True, False] == [notices.first(facts), notices.first(facts)]
 
 
 def test_a_name_that_a_worker_has_published_and_not_swept_yet_is_no_mistake(caplog: pytest.LogCaptureFixture) -> None:
-    advice.unmanaged(FACTS, ["openai/thread/caht"])
+    notices.unmanaged(FACTS, ["openai/thread/caht"])
 
     assert [] == caplog.records
 
@@ -332,7 +332,7 @@ def test_a_name_that_a_worker_has_published_and_not_swept_yet_is_no_mistake(capl
 def test_an_unmanaged_name_is_answered_with_what_there_is(
     caplog: pytest.LogCaptureFixture, known: list[str], said: str
 ) -> None:
-    advice.unmanaged(FACTS, known)
+    notices.unmanaged(FACTS, known)
 
     assert caplog.messages == [
         f"lapse stored openai/thread/caht as unmanaged: no worker knows it, so nothing deletes it; {said}"

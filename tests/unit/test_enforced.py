@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lapse import enforced
 from lapse.enforced import DEFAULT, NEVER, Base, Edit, Past, Reach
-from lapse.model import Partition
 from lapse.policy import Keep, Orphan, Rule, Share
+from lapse.registry.model import Partition
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000

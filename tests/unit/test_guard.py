@@ -8,9 +8,9 @@ from lapse import guard
 from lapse.deadline import Deadline
 from lapse.enforced import Base, Edit
 from lapse.ledger import Claim, Survey
-from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan, Rule, Share
+from lapse.registry.model import Partition, Resource
 from lapse.series import RESULTS
 
 NOW = 1_800_000_000_000

@@ -5,9 +5,9 @@ import re
 import pytest
 from redis.crc import key_slot
 
-from lapse import keys
 from lapse.errors import InvalidResource
-from lapse.scripts import FOLDER
+from lapse.registry import keys
+from lapse.registry.scripts import FOLDER
 
 SOURCES = {path.name: re.sub(r"--.*", "", path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.lua")}
 ALL_SOURCE = "\n".join(SOURCES.values())

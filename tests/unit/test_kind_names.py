@@ -3,8 +3,8 @@
 import pytest
 
 from lapse.errors import InvalidResource, UnknownKind
-from lapse.kind_names import PLURALS, singular
 from lapse.kinds import KINDS
+from lapse.registry.kind_names import PLURALS, singular
 
 
 def test_the_table_is_that_of_the_kinds() -> None:

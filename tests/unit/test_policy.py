@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.model import Partition
 from lapse.policy import Account, Config, Orphan, Pace, Rule, Share, load, parse, schema
 from lapse.policy.models import INNER, NAMED, SECTIONS
+from lapse.registry.model import Partition
 
 SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"
 SMALLEST = """

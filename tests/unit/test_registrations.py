@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import codec, keys
-from lapse.commands import TOLD_FOR, Bulk, Commands, known_kinds, stamped
 from lapse.errors import (
     ConfigError,
     InvalidResource,
@@ -17,8 +15,10 @@ from lapse.errors import (
     TooManyUses,
     UnknownKind,
 )
-from lapse.model import DELETION_TOKENS, deleted_at
-from lapse.scripts import Call, script
+from lapse.registry import codec, keys
+from lapse.registry.commands import TOLD_FOR, Bulk, Commands, known_kinds, stamped
+from lapse.registry.model import DELETION_TOKENS, deleted_at
+from lapse.registry.scripts import Call, script
 
 FILES = [("file", f"file-{n}") for n in range(1001)]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lapse.scripts import FOLDER, Call, Script, packed, script
+from lapse.registry.scripts import FOLDER, Call, Script, packed, script
 
 WHOLE = sorted(path.stem for path in FOLDER.glob("*.lua") if not path.name.endswith(".inc.lua"))
 PARTS = sorted(path.name.removesuffix(".inc.lua") for path in FOLDER.glob("*.inc.lua"))

@@ -8,9 +8,9 @@ from lapse import guard
 from lapse.deadline import Deadline
 from lapse.kinds import KINDS, Kind
 from lapse.ledger import Claim
-from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Keep, Rule
+from lapse.registry.model import Partition, Resource
 from lapse.terms import Terms, active
 
 HOUR = 3600.0

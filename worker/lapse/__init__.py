@@ -5,9 +5,6 @@ This is the application's half; it needs redis and nothing else.
 
 from importlib.metadata import version as _version
 
-from lapse.aio import AsyncRegistry
-from lapse.client import Registry
-from lapse.commands import Bulk
 from lapse.errors import (
     ConfigError,
     InvalidResource,
@@ -17,7 +14,10 @@ from lapse.errors import (
     RegistryRefused,
     RegistryUnavailable,
 )
-from lapse.model import Answer, Hold, Record, Registered, Resource
+from lapse.registry.aio import AsyncRegistry
+from lapse.registry.client import Registry
+from lapse.registry.commands import Bulk
+from lapse.registry.model import Answer, Hold, Record, Registered, Resource
 
 __version__ = _version("lapse")
 

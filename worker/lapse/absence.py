@@ -15,11 +15,11 @@ from lapse.kinds import Kind
 from lapse.known import histories
 from lapse.ledger import Claim
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, Verdict, classify, classify_read, exists, unnamed
 from lapse.policy import Rule
 from lapse.positives import Positives
 from lapse.principals import Principals
+from lapse.registry.model import Partition
 
 _BY_CREATION = frozenset({"ttl", "max_age", "expires_at"})
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import structlog
 
-from lapse import enforced, keys
+from lapse import enforced
 from lapse.ledger import RULES_LAST, Ledger
 from lapse.means import named
-from lapse.model import Partition
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")
 

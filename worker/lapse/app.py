@@ -33,14 +33,15 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-from lapse import broker, celery_environment, keys, log, runtime, wire
+from lapse import broker, celery_environment, log, runtime, wire
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
 from lapse.host import Host
 from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.policy import Config
-from lapse.scripts import script
+from lapse.registry import keys
+from lapse.registry.scripts import script
 from lapse.work import REGISTRY_TIMEOUT
 
 STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most

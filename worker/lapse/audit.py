@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lapse import keys, strictjson
-from lapse.aio import Carrier
+from lapse import strictjson
 from lapse.errors import ConfigError
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.scripts import Call, script
 from lapse.seal import Seal, Tail
 
 CHAINED = frozenset({"chain", "n", "after", "mac"})

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lapse.keys import NAME
 from lapse.listing import Listed
 from lapse.policy import Orphan, Rule
+from lapse.registry.keys import NAME
 
 OURS = "ours"
 COPIED = "copied"

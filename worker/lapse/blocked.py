@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lapse import codec, keys
 from lapse.ledger import Ledger
-from lapse.model import Resource
 from lapse.policy import Rule
+from lapse.registry import codec, keys
+from lapse.registry.model import Resource
 from lapse.standing import NOT_NOW, STAYS, Asked, Standing, standings
 
 if TYPE_CHECKING:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.control import Control
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
 
 
 class Blocks:

@@ -9,12 +9,12 @@ import secrets
 
 from lapse import guard
 from lapse.answers import Reply, document
-from lapse.commands import Commands
 from lapse.kinds import Kind
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Spend, Verdict, classify
 from lapse.policy import Rule
+from lapse.registry.commands import Commands
+from lapse.registry.model import Partition
 
 _CREATED = range(200, 300)
 

@@ -26,12 +26,12 @@ from lapse.listing import read_object
 from lapse.looks import Looks
 from lapse.means import Means
 from lapse.members import Unreadable
-from lapse.model import Partition, Resource
 from lapse.nonces import Nonces
 from lapse.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
 from lapse.recorder import Recorder
+from lapse.registry.model import Partition, Resource
 from lapse.relatives import Relative, Relatives
 from lapse.standing import NOT_NOW, STAYS, claimed_among
 from lapse.terms import Terms, follows

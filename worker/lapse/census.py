@@ -2,8 +2,8 @@
 
 from collections.abc import AsyncIterator
 
-from lapse import keys
-from lapse.aio import Carrier
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
 
 PAGE = 500
 INDEXES = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)

@@ -15,8 +15,8 @@ from lapse.answers import Reply
 from lapse.kinds import Kind
 from lapse.means import Means
 from lapse.memory import CLOCK, Trouble
-from lapse.model import Partition
 from lapse.outcomes import Limited
+from lapse.registry.model import Partition
 
 if TYPE_CHECKING:
     from lapse.providers import Provider

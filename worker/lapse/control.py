@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapse import codec, keys
-from lapse.aio import Carrier
-from lapse.commands import actor
 from lapse.memory import BESIDE, CLOCK, DAMAGED, LOST, ROLLED_BACK
-from lapse.model import PURGED, Partition
+from lapse.registry import codec, keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import actor
+from lapse.registry.model import PURGED, Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 import structlog
 
-from lapse import keys
 from lapse.control import plan_hash
 from lapse.means import Means, named
 from lapse.memory import OLDER
-from lapse.model import Partition
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 APPROVED = "older_ok"
 """Field of a partition's rules: what ``scope`` returned when an operator said yes."""

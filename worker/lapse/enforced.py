@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lapse import codec
 from lapse.policy import Keep, Orphan, Rule, Share
+from lapse.registry import codec
 
 STALE = 10
 """How many more than a plan named, or a tenth of it, an approval still covers."""

@@ -2,10 +2,10 @@
 
 import json
 
-from lapse import keys
 from lapse.ledger import Ledger
-from lapse.model import Partition
 from lapse.principals import IN_USE
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 PAGE = 500
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import redis
 
-from lapse import keys
 from lapse.ledger import Ledger
-from lapse.model import Partition
 from lapse.moments import both
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 WELL = frozenset({"completed", "budget_exhausted", "limited", "observed"})
 BADLY = frozenset({"refused", "divergence", "principal_unproven", "unproven", "undecided", "breaker", "error"})

@@ -5,12 +5,12 @@ import math
 import time
 from dataclasses import dataclass
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.credentials import origin
 from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Account
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.scripts import Call, script
 
 ID_ERROR_WEIGHT = 0.2  # of an answer that was none, or a gateway's: a plain 500 may be one id's own
 OUTAGE_PAUSE = 10.0

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lapse import keys
 from lapse.ledger import Ledger
-from lapse.model import Partition
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 CHUNK = 500
 

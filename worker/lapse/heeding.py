@@ -3,9 +3,9 @@
 import structlog
 
 from lapse.means import Means, named
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Verdict
 from lapse.proof import Proof
+from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")
 

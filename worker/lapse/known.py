@@ -4,9 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lapse import keys
-from lapse.aio import Carrier
-from lapse.model import Partition
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
 
 NEWEST = 5
 SPREAD = 6

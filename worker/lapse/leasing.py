@@ -5,10 +5,10 @@ import secrets
 import time
 from typing import TypeVar
 
-from lapse.aio import Carrier
 from lapse.deadline import Deadline
 from lapse.errors import RegistryUnavailable
-from lapse.scripts import Call
+from lapse.registry.aio import Carrier
+from lapse.registry.scripts import Call
 
 T = TypeVar("T")
 

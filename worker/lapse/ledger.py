@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse import codec, keys, leasing
-from lapse.aio import Carrier
-from lapse.commands import Commands
+from lapse import leasing
 from lapse.deadline import Deadline
 from lapse.enforced import NOTHING, Base, Edit
-from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
+from lapse.registry import codec, keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import Commands
+from lapse.registry.model import Partition, Resource
+from lapse.registry.scripts import Call
 from lapse.release import Release
-from lapse.scripts import Call
 from lapse.settling import said
 
 UNLIMITED = -1

@@ -12,9 +12,9 @@ from typing import Any
 
 from lapse.answers import Reply, complaint, line
 from lapse.errors import InvalidResource
-from lapse.keys import identifier
 from lapse.kinds import Kind
 from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, listed
+from lapse.registry.keys import identifier
 
 PAGE_BYTES = 16 * 1024 * 1024
 """The longest page that is read. One that does not fit is asked for again with a tenth of the objects."""

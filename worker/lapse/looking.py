@@ -8,7 +8,6 @@ from urllib.parse import quote
 from lapse.absences import absent
 from lapse.answers import Reply, document
 from lapse.errors import InvalidResource
-from lapse.keys import identifier
 from lapse.kinds import Kind
 from lapse.listing import Listed, read_object
 from lapse.outcomes import (
@@ -26,6 +25,7 @@ from lapse.outcomes import (
 )
 from lapse.policy import Keep
 from lapse.providers import Provider
+from lapse.registry.keys import identifier
 from lapse.renaming import renamed
 from lapse.terms import Terms, active
 

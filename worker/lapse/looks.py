@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from lapse import keys
 from lapse.looking import look
-from lapse.model import Resource
 from lapse.outcomes import Outcome, Spend, Verdict
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.model import Resource
+from lapse.registry.scripts import Call, script
 from lapse.terms import Terms
 
 if TYPE_CHECKING:

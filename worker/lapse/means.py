@@ -7,9 +7,9 @@ from lapse.control import Control
 from lapse.flow import Flow
 from lapse.invented import Invented
 from lapse.ledger import Ledger
-from lapse.model import Partition
 from lapse.outbox import Outbox
 from lapse.policy import Rule, SweepSection
+from lapse.registry.model import Partition
 from lapse.watch import Watch
 
 if TYPE_CHECKING:

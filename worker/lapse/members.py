@@ -8,15 +8,15 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.answers import Reply
 from lapse.kinds import Kind
 from lapse.listing import MAX_PAGES, read_page
-from lapse.model import Resource
 from lapse.outcomes import Limited, Outcome, Verdict, classify_read, unconfirmed
 from lapse.providers import Provider
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Resource
+from lapse.registry.scripts import Call, script
 
 PAGE = 100
 LASTS = 6 * 3600 * 1000  # ms

@@ -10,7 +10,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from lapse import keys, strictjson
+from lapse import strictjson
+from lapse.registry import keys
 
 SWEEP_EXPIRED = "lapse.sweep_expired"
 SWEEP_ORPHANS = "lapse.sweep_orphans"

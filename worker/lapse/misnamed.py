@@ -11,13 +11,13 @@ from typing import Any
 
 import structlog
 
-from lapse import codec, keys
-from lapse.aio import Carrier
-from lapse.commands import Commands
 from lapse.errors import InvalidResource
-from lapse.kind_names import PLURALS, singular
-from lapse.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
-from lapse.scripts import Call
+from lapse.registry import codec, keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import Commands
+from lapse.registry.kind_names import PLURALS, singular
+from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
+from lapse.registry.scripts import Call
 
 CHUNK = 100
 _HOLDING = (keys.HOLDS, keys.POLICIES, keys.FORGOTTEN, keys.EDGES, keys.ASIDE, keys.FACTS)

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from lapse import durations
-from lapse.model import from_millis
+from lapse.registry.model import from_millis
 
 ABSURD = 10 * 365 * 86_400
 """Seconds. Nothing here is so far away: such a distance says that a clock was wrong, and the date says which."""

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse import adoption, codec, enforced, keys
+from lapse import adoption, enforced
 from lapse.control import plan_hash
 from lapse.enforced import Edit, Range
 from lapse.guard import Stand
 from lapse.ledger import Ledger, Survey
-from lapse.model import Partition
 from lapse.policy import Rule
+from lapse.registry import codec, keys
+from lapse.registry.model import Partition
 
 PAGE = 1000
 """Ids that one script looks at: about a millisecond."""

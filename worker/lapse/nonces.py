@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from lapse import codec, keys
-from lapse.aio import Carrier
 from lapse.listing import Listed
-from lapse.model import Resource
+from lapse.registry import codec, keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Resource
 
 NOBODY = ""
 """Whose a nonce is that two objects of one moment were first seen with: none of them is provably ours."""

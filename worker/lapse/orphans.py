@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import structlog
 
-from lapse import codec, durations, keys
+from lapse import durations
 from lapse.belonging import COPIED, Judge
 from lapse.control import plan_hash
 from lapse.crew import Crew
@@ -22,6 +22,7 @@ from lapse.memory import OLDER
 from lapse.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
 from lapse.recovery import by_listing, lift
+from lapse.registry import codec, keys
 from lapse.run import Report, Run
 from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lapse import keys
 from lapse.errors import ConfigError, InvalidResource
+from lapse.registry import keys
 
 FORMAT = 1
 

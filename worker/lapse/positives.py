@@ -9,14 +9,14 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
-from lapse import codec, keys
 from lapse.canaries import prove
 from lapse.kinds import Kind
 from lapse.known import known_before, tracked_before
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Spend, classify_read, exists
 from lapse.policy import Rule
+from lapse.registry import codec, keys
+from lapse.registry.model import Partition
 
 ASKED = 10
 """Ids that a sweep asks about before it gives up. With 6 requests a minute that takes less than two minutes."""

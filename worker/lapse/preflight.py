@@ -11,9 +11,9 @@ from enum import StrEnum
 
 import structlog
 
-from lapse.aio import Carrier
 from lapse.errors import ConfigError, RegistryUnavailable
 from lapse.policy import Config
+from lapse.registry.aio import Carrier
 
 OLDEST = (6, 2)
 TIMEOUT = 5.0

@@ -17,8 +17,8 @@ import structlog
 from lapse.kinds import Kind
 from lapse.known import spread_before
 from lapse.means import Means, named
-from lapse.model import Partition, Resource
 from lapse.outcomes import Outcome, Spend, classify_read, exists
+from lapse.registry.model import Partition, Resource
 
 IN_USE = 10 * 60 * 1000
 """Milliseconds after which a credential that nobody sweeps with any more has no say."""

@@ -7,10 +7,10 @@ from lapse.control import Control
 from lapse.kinds import Kind
 from lapse.ledger import Claim
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Verdict, after_probe
 from lapse.policy import Rule
 from lapse.principals import Principals
+from lapse.registry.model import Partition
 
 TRIES = 3  # sweeps without a proof
 STRANGERS = 3

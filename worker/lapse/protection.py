@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.means import Means, named
 from lapse.memory import DAMAGED
-from lapse.model import Partition
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call, script
 
 PLACES = {"holds": "hold", "edges": "use", "forgotten": "forgotten id"}
 

@@ -26,11 +26,11 @@ from lapse.answers import Reply
 from lapse.credentials import Credential, NoCredential
 from lapse.deadline import Deadline
 from lapse.errors import ConfigError, InvalidResource
-from lapse.keys import identifier
 from lapse.kinds import DIALECTS, Kind
 from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
 from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
+from lapse.registry.keys import identifier
 from lapse.tally import Tally
 from lapse.wire import BODY_BYTES, Wire
 

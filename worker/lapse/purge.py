@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from lapse import codec, keys
 from lapse.belonging import COPIED, OURS, Stamp, stamp
 from lapse.census import registered
 from lapse.crew import Crew
@@ -13,11 +12,12 @@ from lapse.errors import LapseError
 from lapse.ledger import Settled
 from lapse.listing import Listed
 from lapse.means import Means
-from lapse.model import PURGED, Partition, Resource
 from lapse.nonces import Nonces
 from lapse.policy import Keep, Rule
+from lapse.registry import codec, keys
+from lapse.registry.model import PURGED, Partition, Resource
+from lapse.registry.scripts import Call, script
 from lapse.run import Report, Run
-from lapse.scripts import Call, script
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 CHUNK = 100

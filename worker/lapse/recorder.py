@@ -17,10 +17,10 @@ import structlog
 from lapse.errors import RegistryError, RegistryRefused
 from lapse.ledger import Claim, Ledger, Recorded, Settled
 from lapse.means import Means, named
-from lapse.model import Partition
 from lapse.outbox import Unrecorded
 from lapse.outcomes import Outcome
 from lapse.policy import Share
+from lapse.registry.model import Partition
 from lapse.settling import said
 
 TRY_AGAIN = 0.5  # seconds between two tries

@@ -4,15 +4,15 @@ What cannot be seen to be right again waits for an operator. A halt that is ende
 again by the guard that set it, before anything is claimed.
 """
 
-from lapse import keys
 from lapse.control import Halt
 from lapse.known import known_before
 from lapse.ledger import Ledger
 from lapse.means import Means
 from lapse.memory import BESIDE
-from lapse.model import Partition
 from lapse.outcomes import Limited, exists, probe_ok
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 PLANNED = frozenset({"cutoff_jumped", "orphan_share"})
 """Halts that a rule brought about: a rule that was changed since is looked at anew."""

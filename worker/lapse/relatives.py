@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lapse.answers import Reply
-from lapse.keys import ID
 from lapse.kinds import Child, Kind
 from lapse.members import PAGE, Members
-from lapse.model import Resource
 from lapse.outcomes import Spend
+from lapse.registry.keys import ID
+from lapse.registry.model import Resource
 from lapse.standing import FREE, Asked, Standing, last_active, standings, users
 from lapse.terms import follows
 

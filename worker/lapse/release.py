@@ -11,11 +11,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lapse import codec, keys
-from lapse.aio import Carrier
-from lapse.commands import BULK, Commands
-from lapse.model import Partition, Resource
-from lapse.scripts import Call
+from lapse.registry import codec, keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import BULK, Commands
+from lapse.registry.model import Partition, Resource
+from lapse.registry.scripts import Call
 
 SOURCES = 500
 

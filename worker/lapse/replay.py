@@ -3,8 +3,8 @@
 import structlog
 
 from lapse.ledger import Ledger
-from lapse.model import Partition
 from lapse.outbox import Abandoned, Outbox, Unrecorded, abandoned
+from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")
 

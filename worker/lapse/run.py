@@ -18,12 +18,12 @@ from lapse.errors import ConfigError, RegistryError
 from lapse.invented import Invented
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
-from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
 from lapse.protection import damage
 from lapse.recorder import HALTED, Recorder
+from lapse.registry.model import Partition
 from lapse.terms import Judge
 
 log = structlog.get_logger("lapse")

@@ -12,7 +12,7 @@ import structlog
 from lapse.errors import LapseError
 from lapse.host import Host
 from lapse.means import named
-from lapse.model import Partition
+from lapse.registry.model import Partition
 from lapse.work import Work
 
 T = TypeVar("T")

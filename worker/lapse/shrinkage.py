@@ -2,10 +2,10 @@
 
 import structlog
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.means import Means, named
-from lapse.model import PURGED, Partition
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import PURGED, Partition
 
 SHRUNK_BELOW = 0.5
 LAG = 3_600_000

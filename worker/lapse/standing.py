@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse import codec, keys
 from lapse.ledger import Expected, Ledger
-from lapse.model import Resource
+from lapse.registry import codec, keys
+from lapse.registry.model import Resource
 
 SLICE = 1000
 MOST_USERS = 100

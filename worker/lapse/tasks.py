@@ -5,7 +5,7 @@ from typing import Any
 from lapse import runtime
 from lapse.app import app
 from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 
 @app.task(name=SWEEP_EXPIRED, bind=True)  # type: ignore[untyped-decorator]

@@ -2,9 +2,9 @@
 
 import structlog
 
-from lapse import keys
 from lapse.means import Means, named
-from lapse.model import Partition
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 REASON = "uses_exceeded"
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import redis
 
-from lapse import keys
 from lapse.control import Halt
 from lapse.kinds import KINDS
 from lapse.memory import BESIDE
-from lapse.model import HOLDS_MARKER, Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
+from lapse.registry import keys
+from lapse.registry.model import HOLDS_MARKER, Partition
 from lapse.watch import local_clock
 
 UNMANAGED = "(unmanaged)"

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import structlog
 
-from lapse import keys
-from lapse.aio import Carrier
 from lapse.control import Control
 from lapse.errors import RegistryError
 from lapse.ledger import UNCHECKED, Expected
 from lapse.memory import CLOCK, JUMP, Known, Sight, Trouble, judge, mended, remember
-from lapse.model import Partition
-from lapse.scripts import Call, script
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call, script
 from lapse.witness import Witness
 
 SAVE_EVERY = 10.0  # seconds; what a host forgets at most when all its processes are killed

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lapse import belonging, enforced, guard, keys, newly
+from lapse import belonging, enforced, guard, newly
 from lapse.enforced import Past
 from lapse.listing import Listed
 from lapse.means import named
 from lapse.policy import Rule
+from lapse.registry import keys
 from lapse.run import Run
 
 log = structlog.get_logger("lapse")

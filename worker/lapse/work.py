@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import __version__, failing, keys, preflight
+from lapse import __version__, failing, preflight
 from lapse.adoption import retire
-from lapse.aio import Carrier
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
 from lapse.errors import ConfigError, RegistryError
@@ -25,14 +24,16 @@ from lapse.ledger import Ledger
 from lapse.means import Means, named
 from lapse.memory import EVERYWHERE, UNFIT, Trouble
 from lapse.misnamed import Misnamed
-from lapse.model import Partition
 from lapse.orphans import collect_orphans
 from lapse.outbox import Outbox, folder_of
 from lapse.policy import Account, Config, Rule
 from lapse.providers import TIMEOUT, Provider
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call, script
 from lapse.replay import replay
 from lapse.run import Report
-from lapse.scripts import Call, script
 from lapse.seal import open_seal
 from lapse.sweep import sweep
 from lapse.watch import Watch

@@ -13,9 +13,9 @@ from lapse.cli.arguments import config_option, confirm_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of, refuse_other_rules, told, watched
 from lapse.cli.session import Hands, Session, confirmed
-from lapse.model import Partition
 from lapse.plans import Plan
 from lapse.policy import Rule
+from lapse.registry.model import Partition
 from lapse.run import Report
 
 SHOWN = 20

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from lapse import durations, keys
+from lapse import durations
 from lapse.errors import ConfigError, InvalidResource
 from lapse.kinds import KINDS, singular
+from lapse.registry import keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 

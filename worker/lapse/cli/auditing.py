@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from lapse import keys, strictjson
+from lapse import strictjson
 from lapse.cli import output
 from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
 from lapse.cli.codes import Code
 from lapse.cli.session import Session
 from lapse.cli.verifying import verify
+from lapse.registry import keys
 
 PAGE = 1000
 _SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")

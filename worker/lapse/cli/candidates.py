@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lapse import durations, keys, moments
+from lapse import durations, moments
 from lapse.belonging import OURS
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
@@ -17,8 +17,9 @@ from lapse.cli.missing import missing
 from lapse.cli.output import Column
 from lapse.cli.performing import checked_plan, perform
 from lapse.cli.session import Hands, Session, confirmed, one_provider
-from lapse.model import from_millis
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import from_millis
 
 INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
 CANDIDATES = (

@@ -1,14 +1,15 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
-from lapse import keys, newly
+from lapse import newly
 from lapse.cli.remedies import EVERYTHING
 from lapse.cli.session import Hands, Session
 from lapse.control import Halt
 from lapse.elders import COUNTED
 from lapse.memory import DAMAGED, OLDER
-from lapse.model import Partition
 from lapse.protection import inspect
 from lapse.recovery import place
+from lapse.registry import keys
+from lapse.registry.model import Partition
 
 _HELD = (
     keys.FRESH, keys.ACTIVE, keys.EXPLICIT, keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED,

@@ -6,14 +6,15 @@ from typing import Any
 import click
 from rich.text import Text
 
-from lapse import keys, moments
+from lapse import moments
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Column
 from lapse.cli.records import STATES, Seen, due_first, page
 from lapse.cli.session import Hands, Session
-from lapse.model import Partition, from_millis
+from lapse.registry import keys
+from lapse.registry.model import Partition, from_millis
 
 COLUMNS = (
     Column("id"),

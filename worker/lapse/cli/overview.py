@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from lapse import durations, keys, moments
+from lapse import durations, moments
 from lapse.cli import output, troubles, wording
 from lapse.cli.arguments import config_option, json_option, provider_option
 from lapse.cli.output import Column
@@ -19,6 +19,7 @@ from lapse.control import Halt
 from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
+from lapse.registry import keys
 from lapse.settings import registry_source
 from lapse.view import UNMANAGED, PartitionView
 

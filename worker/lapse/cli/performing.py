@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
 
-from lapse import keys, log, preflight
+from lapse import log, preflight
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
 from lapse.cli.planning import Planned, plan_of
@@ -19,6 +19,7 @@ from lapse.orphans import collect_orphans
 from lapse.outbox import Outbox, folder_of
 from lapse.policy import Rule
 from lapse.providers import TIMEOUT, Provider
+from lapse.registry import keys
 from lapse.run import Report
 from lapse.sweep import sweep
 from lapse.watch import Watch

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lapse import guard, keys, moments, newly
+from lapse import guard, moments, newly
 from lapse.cli import output, wording
 from lapse.cli.approving import accept, anew, recount
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
@@ -24,8 +24,9 @@ from lapse.control import Halt
 from lapse.elders import APPROVED, older, scope
 from lapse.guard import Stand
 from lapse.memory import OLDER
-from lapse.model import Partition
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.view import PartitionView
 
 FIRST_STEP = 10  # as lua/budget.inc.lua

@@ -15,9 +15,9 @@ from click.shell_completion import CompletionItem
 from lapse import __version__
 from lapse.cli import output
 from lapse.cli.codes import Code, code_of
-from lapse.connection import translated
 from lapse.errors import LapseError, RegistryUnavailable
 from lapse.log import redact
+from lapse.registry.connection import translated
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Begin": {

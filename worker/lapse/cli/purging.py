@@ -13,13 +13,13 @@ from lapse.cli.arguments import KIND, config_option, confirm_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
-from lapse.commands import actor
 from lapse.guard import STANDING
 from lapse.memory import BESIDE, Known
-from lapse.model import PURGED, Partition
 from lapse.policy import Rule
 from lapse.purge import Incomplete, Thing, inventory, rule_of
 from lapse.purge import purge as purge_all
+from lapse.registry.commands import actor
+from lapse.registry.model import PURGED, Partition
 from lapse.run import Report
 
 LOOKS, APART = 3, 2.0

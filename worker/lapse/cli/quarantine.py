@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from lapse import keys, moments
+from lapse import moments
 from lapse.cli import output, wording
 from lapse.cli.arguments import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
@@ -14,9 +14,10 @@ from lapse.cli.output import Column
 from lapse.cli.reasons import HINT, not_found
 from lapse.cli.records import Seen, page
 from lapse.cli.session import Hands, Session, confirmed
-from lapse.codec import dump
-from lapse.commands import actor
-from lapse.model import Partition, from_millis
+from lapse.registry import keys
+from lapse.registry.codec import dump
+from lapse.registry.commands import actor
+from lapse.registry.model import Partition, from_millis
 
 COLUMNS = (
     Column("id"),

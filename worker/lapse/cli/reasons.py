@@ -9,11 +9,11 @@ from lapse import causes, durations, moments
 from lapse.cli import wording
 from lapse.cli.records import Seen
 from lapse.cli.remedies import told
-from lapse.codec import edge
 from lapse.control import Halt
 from lapse.memory import BESIDE
-from lapse.model import Partition
 from lapse.policy import Config, Rule
+from lapse.registry.codec import edge
+from lapse.registry.model import Partition
 from lapse.view import PartitionView
 
 SHOWN = 5

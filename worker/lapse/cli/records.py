@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse import keys
 from lapse.cli.session import Hands
 from lapse.errors import InvalidResource
-from lapse.model import Partition
 from lapse.policy import Rule
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.view import cutoffs
 
 INDEXES = {

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lapse.cli import wording
 from lapse.control import Halt
 from lapse.memory import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
-from lapse.model import from_millis
+from lapse.registry.model import from_millis
 from lapse.unsaid import REASON as UNSAID
 
 EVERYTHING = "*"

@@ -8,9 +8,9 @@ from typing import Any
 from lapse import Registry
 from lapse.cli import lost, output
 from lapse.cli.lost import NAMES, NotSaid
-from lapse.commands import BULK, Commands
 from lapse.errors import ConfigError, InvalidResource
 from lapse.kinds import singular
+from lapse.registry.commands import BULK, Commands
 
 SHOWN = 20
 FIELDS = frozenset(

@@ -23,7 +23,7 @@ from lapse.cli.arguments import (
 from lapse.cli.codes import Code, Refused
 from lapse.cli.replay import replay
 from lapse.cli.session import Session
-from lapse.commands import Commands
+from lapse.registry.commands import Commands
 
 
 @click.command()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapse import clocks, durations, keys
+from lapse import clocks, durations
 from lapse.blocks import Blocks
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
@@ -17,9 +17,10 @@ from lapse.errors import ConfigError
 from lapse.expected import accept_refused, believe
 from lapse.guard import STANDING
 from lapse.memory import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
-from lapse.model import Partition
 from lapse.policy import Account
 from lapse.protection import accept
+from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.shrinkage import take_as_it_is
 
 ACCEPTED = {

@@ -14,20 +14,21 @@ from typing import TypeVar
 import click
 import redis
 
-from lapse import Registry, keys
-from lapse.aio import Carrier
+from lapse import Registry
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
-from lapse.client import url_of
-from lapse.commands import Commands
 from lapse.control import Control
 from lapse.errors import ConfigError
 from lapse.ledger import Ledger
 from lapse.log import register_url
 from lapse.memory import Known
-from lapse.model import Partition
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule, load
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.client import url_of
+from lapse.registry.commands import Commands
+from lapse.registry.model import Partition
 from lapse.settings import DEFAULT, find, plain, registry_source
 from lapse.view import View
 from lapse.witness import witness_of

@@ -6,7 +6,7 @@ from typing import Any
 from lapse import causes, failing
 from lapse.cli import output
 from lapse.cli.session import Session
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 
 def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:

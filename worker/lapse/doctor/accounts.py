@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 
-from lapse import codec
 from lapse.answers import say
 from lapse.errors import LapseError
 from lapse.flow import Flow
 from lapse.kinds import Kind
 from lapse.known import known_before
 from lapse.ledger import Ledger
-from lapse.model import Partition
 from lapse.outcomes import Outcome, Reply, classify_read, exists, probe_ok
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
 from lapse.providers import Provider
+from lapse.registry import codec
+from lapse.registry.model import Partition
 
 NOBODY = "lapse-doctor-asks-for-nothing"
 """An id that nothing has: of a kind that can neither be listed nor probed, one that is not there is asked for."""

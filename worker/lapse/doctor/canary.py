@@ -16,10 +16,10 @@ from lapse.answers import say
 from lapse.errors import LapseError
 from lapse.kinds import Kind
 from lapse.means import Means
-from lapse.model import Partition
 from lapse.outcomes import Limited, Outcome, classify
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
+from lapse.registry.model import Partition
 from lapse.run import Report
 from lapse.sweep import sweep
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 
 from lapse import preflight
-from lapse.aio import Carrier
 from lapse.policy import Config
 from lapse.preflight import Finding, Level
+from lapse.registry.aio import Carrier
 
 APART = 0.25  # seconds between two looks at the clock
 BEHIND = 2.0  # seconds that this host's clock may differ without a word

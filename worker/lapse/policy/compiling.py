@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from lapse.kinds import KINDS
-from lapse.model import Partition
 from lapse.policy import models
 from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
@@ -28,6 +27,7 @@ from lapse.policy.values import (
     Share,
     SweepSection,
 )
+from lapse.registry.model import Partition
 
 
 def compiled(file: models.File, path: Path | None, variables: tuple[str, ...]) -> Config:

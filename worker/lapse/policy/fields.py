@@ -12,11 +12,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetCoreSchemaHandle
 from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
-from lapse import durations, keys
+from lapse import durations
 from lapse.absences import nondescript
 from lapse.errors import ConfigError, InvalidResource
 from lapse.kinds import KINDS, singular
 from lapse.policy.problems import did_you_mean, shown
+from lapse.registry import keys
 
 UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")

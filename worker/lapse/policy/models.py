@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lapse import keys
 from lapse.policy.fields import (
     BaseUrl,
     ChildName,
@@ -27,6 +26,7 @@ from lapse.policy.fields import (
     Variable,
 )
 from lapse.policy.positions import Path
+from lapse.registry import keys
 
 Anchor = Literal["created_at", "last_active_at"]
 SECONDS_PER = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}

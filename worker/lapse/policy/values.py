@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from lapse.model import Partition
+from lapse.registry.model import Partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapse import codec
 from lapse.errors import InvalidResource
-from lapse.model import Resource
+from lapse.registry import codec
+from lapse.registry.model import Resource
 
 
 @dataclass(slots=True)

@@ -8,16 +8,16 @@ from typing import Any, Self, TypeVar
 
 import redis
 
-from lapse import advice, keys
-from lapse.aiopool import LoopPools
-from lapse.client import check_mode, namespace_of, url_of
-from lapse.codec import Span, When
-from lapse.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
-from lapse.connection import CONNECT_TIMEOUT, MOST, translated
 from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
-from lapse.facts import Registration
-from lapse.model import Answer, Record, Registered
-from lapse.scripts import Call, packed, script
+from lapse.registry import keys, notices
+from lapse.registry.aiopool import LoopPools
+from lapse.registry.client import check_mode, namespace_of, url_of
+from lapse.registry.codec import Span, When
+from lapse.registry.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
+from lapse.registry.facts import Registration
+from lapse.registry.model import Answer, Record, Registered
+from lapse.registry.scripts import Call, packed, script
 
 T = TypeVar("T")
 
@@ -245,7 +245,7 @@ class AsyncRegistry:
         except LapseError as error:
             if not self._log_errors:
                 raise
-            advice.lost(error, [{"call": "stamp", "policy": policy}])
+            notices.lost(error, [{"call": "stamp", "policy": policy}])
             return {}
 
     async def aclose(self) -> None:
@@ -279,7 +279,7 @@ class AsyncRegistry:
                 await self._say_unsaid(error.unsaid or (operation.unsaid() if operation else ()))
             if not self._log_errors:
                 raise
-            advice.lost(error, operation.describe() if operation else [given()])
+            notices.lost(error, operation.describe() if operation else [given()])
             return fallback
 
     async def _made(self, make: Callable[[], T]) -> T:
@@ -302,7 +302,7 @@ class AsyncRegistry:
                 await self._say_unsaid(error.unsaid)
             if not self._log_errors:
                 raise
-            advice.lost(error, [{"call": "register_many", **(given if isinstance(given, Mapping) else {})}])
+            notices.lost(error, [{"call": "register_many", **(given if isinstance(given, Mapping) else {})}])
             return []
 
     async def _carry(self, operation: Operation[Any]) -> list[Any]:
@@ -329,11 +329,11 @@ class AsyncRegistry:
         try:
             await self._run(calls)
         except LapseError as error:
-            advice.lost(error, [{"call": "unsaid uses", "of": call.key} for call in calls])
+            notices.lost(error, [{"call": "unsaid uses", "of": call.key} for call in calls])
 
     async def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and advice.first(operation.describe()[0]):
+        if not answer.managed and notices.first(operation.describe()[0]):
             with suppress(LapseError):  # it is registered all the same
                 published = await self._ask("HGET", keys.published(self._commands.namespace), "policies")
-                advice.unmanaged(operation.describe()[0], names(published))
+                notices.unmanaged(operation.describe()[0], names(published))
         return answer

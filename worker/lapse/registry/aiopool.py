@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import redis
 import redis.asyncio
 
-from lapse.connection import CONNECT_TIMEOUT, MOST, demoted, failure, late, options, silent, unconnected
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST, demoted, failure, late, options, silent, unconnected
 
 
 class LoopPools:

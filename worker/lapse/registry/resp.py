@@ -11,7 +11,7 @@ from typing import Any
 
 import redis
 
-from lapse.connection import late
+from lapse.registry.connection import late
 
 _AT_ONCE = 65536
 _ENOUGH = 0.8  # of a timeout: with less left, the socket is told

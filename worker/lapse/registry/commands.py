@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Generic, TypeVar
 
-from lapse import advice, codec, keys
-from lapse.codec import When
 from lapse.errors import ConfigError, InvalidResource, NoEpoch, TooManyUses
-from lapse.facts import Registration, facts, replayable
-from lapse.kind_names import singular
-from lapse.model import Answer, Record, Registered, Resource, from_millis
-from lapse.scripts import Call, packed, script
+from lapse.registry import codec, keys, notices
+from lapse.registry.codec import When
+from lapse.registry.facts import Registration, facts, replayable
+from lapse.registry.kind_names import singular
+from lapse.registry.model import Answer, Record, Registered, Resource, from_millis
+from lapse.registry.scripts import Call, packed, script
 
 T = TypeVar("T")
 
@@ -264,7 +264,7 @@ class Commands:
             return ()
         uses = tuple(codec.edges(given, resource.provider, lambda kind: singular(kind, self.kinds)))
         if resource in uses:  # the use is refused, never the registration: the id would be lost
-            advice.itself(resource.kind, resource.id)
+            notices.itself(resource.kind, resource.id)
             uses = tuple(use for use in uses if use != resource)
         if len(uses) > USES_A_CALL:
             registration = Registration(resource, "", {}, uses)

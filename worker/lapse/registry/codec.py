@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lapse import durations, keys
+from lapse import durations
 from lapse.errors import InvalidResource
-from lapse.kind_names import singular
-from lapse.model import Hold, Record, Resource, from_millis
+from lapse.registry import keys
+from lapse.registry.kind_names import singular
+from lapse.registry.model import Hold, Record, Resource, from_millis
 
 EARLIEST = 1420070400.0  # 2015-01-01: nothing lapse deletes is older
 LATEST = 253402300799.0  # 9999-12-31: later is a unit error

@@ -10,12 +10,12 @@ from typing import Any, Generic, TypeVar
 
 import redis
 
-from lapse.connection import translated
 from lapse.errors import RegistryRefused
+from lapse.registry.connection import translated
 
 T = TypeVar("T")
 
-FOLDER = Path(__file__).parent / "lua"
+FOLDER = Path(__file__).parents[1] / "lua"
 _INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection
 
-from lapse import keys
 from lapse.errors import UnknownKind
+from lapse.registry import keys
 
 PLURALS = {
     "assistant": "assistants",

@@ -9,8 +9,8 @@ from weakref import WeakSet
 
 import redis
 
-from lapse.connection import MOST, failure, late, options, silent, unconnected
-from lapse.resp import Reader
+from lapse.registry.connection import MOST, failure, late, options, silent, unconnected
+from lapse.registry.resp import Reader
 
 try:
     from select import poll

@@ -15,12 +15,12 @@ import redis
 import counted
 import evidence
 from lapse.control import Control
-from lapse.flow import Flow
 from lapse.ledger import Ledger
 from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
-from lapse.providers import Provider
+from lapse.providers.provider import Provider
+from lapse.providers.throttle import Flow
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition, Record

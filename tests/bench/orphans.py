@@ -16,13 +16,13 @@ from bench.figures import Figure
 from lapse import Registry
 from lapse.control import Control
 from lapse.embedded import EmbeddedRedis
-from lapse.flow import Flow
 from lapse.ledger import Ledger
-from lapse.listing import Listed
 from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Orphan, Rule, SweepSection
-from lapse.providers import Provider
+from lapse.providers.pagination import Listed
+from lapse.providers.provider import Provider
+from lapse.providers.throttle import Flow
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess

@@ -15,8 +15,8 @@ from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.embedded import EmbeddedRedis
 from lapse.ledger import Ledger, Settled
-from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
+from lapse.providers.outcomes import Outcome
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition

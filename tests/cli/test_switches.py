@@ -6,7 +6,7 @@ import json
 import pytest
 
 from commandline import CHAT, ENFORCED, KEY, Desk
-from lapse.providers import Provider
+from lapse.providers.provider import Provider
 from lapse.registry.model import Partition
 from lapse.settings import ConfigFile
 

@@ -9,9 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lapse.adoption import rename
 from lapse.ledger import Claim, Settled
-from lapse.outcomes import Outcome
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted
+from lapse.providers.outcomes import Outcome
 from lapse.registry import keys
 from lapse.registry.codec import dump
 from lapse.registry.model import Partition

@@ -17,13 +17,13 @@ import redis
 
 from lapse import guard, newly
 from lapse.control import Control
-from lapse.flow import Flow
 from lapse.ledger import Claim, Ledger, Settled
 from lapse.means import Means
-from lapse.outcomes import classify
 from lapse.policy import Account, Pace, Rule, Share, SweepSection
 from lapse.proof import Proof
-from lapse.providers import Provider
+from lapse.providers.outcomes import classify
+from lapse.providers.provider import Provider
+from lapse.providers.throttle import Flow
 from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from lapse.watch import Watch

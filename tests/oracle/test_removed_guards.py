@@ -10,8 +10,8 @@ import pytest
 from lapse import deletion, guard
 from lapse.absence import Absences
 from lapse.guard import Stand, settlement
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Pace, Share
+from lapse.providers.outcomes import Outcome, Verdict
 from world import DAY, World
 
 Cut = Callable[[str, str, str], None]

@@ -13,12 +13,12 @@ from commandline import ENFORCED, Desk
 from lapse import guard, preflight
 from lapse import watch as watching
 from lapse.control import Control
-from lapse.flow import Flow
 from lapse.guard import Stand
 from lapse.ledger import UNCHECKED
-from lapse.outcomes import Verdict
 from lapse.policy import Orphan
 from lapse.proof import Proof
+from lapse.providers.outcomes import Verdict
+from lapse.providers.throttle import Flow
 from lapse.watch import Watch
 from oracle.guards import HUSH
 from oracle.history import History, Outage, Quiet

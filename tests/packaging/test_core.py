@@ -16,9 +16,9 @@ from distributions import Built, Environment
 pytestmark = pytest.mark.timeout(600)  # the first to run takes every unit test, under coverage
 
 PURE = (
-    "absences",
+    "providers/not_found",
     "registry/notices",
-    "answers",
+    "providers/response",
     "registry/codec",
     "registry/commands",
     "durations",
@@ -31,13 +31,13 @@ PURE = (
     "memory",
     "registry/model",
     "moments",
-    "outcomes",
-    "renaming",
+    "providers/outcomes",
+    "providers/renaming",
     "registry/scripts",
-    "tally",
+    "providers/tally",
     "terms",
 )
-PURE_FOLDERS = ("kinds", "policy")
+PURE_FOLDERS = ("providers/kinds", "policy")
 
 
 @dataclass(frozen=True, slots=True)

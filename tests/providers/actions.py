@@ -1,9 +1,9 @@
 """What the tests of deletions share: a budget, the deletion itself, and a look at what was sent."""
 
 from lapse.deletion import delete
-from lapse.outcomes import Limited, Verdict
 from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.outcomes import Limited, Verdict
+from lapse.providers.provider import Provider
 from lapse.terms import Terms
 from providers.scripted import Server
 

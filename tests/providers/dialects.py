@@ -4,8 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from lapse.kinds import KINDS
-from lapse.outcomes import Outcome
+from lapse.providers.kinds import KINDS
+from lapse.providers.outcomes import Outcome
 from providers.rows import DELETED, GONE, REFUSED, ROWS, UNCONFIRMED, UNRECOGNISED, UUID, Row, error
 
 ASSISTANT_UUID = "8ff6b072-3b31-4b41-a01f-32e155d015a1"

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 
-from lapse.outcomes import Outcome
+from lapse.providers.outcomes import Outcome
 
 THREAD = "thread_VSLQYOG6Wot7l03QzJKIet2d"
 ASSISTANT = "asst_8fVY45hU3IM6creFkVi5MBKB"

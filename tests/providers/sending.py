@@ -7,8 +7,8 @@ import asyncio
 import sys
 import time
 
-from lapse.deadline import Deadline, Requests
-from lapse.providers import Provider
+from lapse.providers.deadline import Deadline, Requests
+from lapse.providers.provider import Provider
 from providers.conftest import KEY, account
 
 

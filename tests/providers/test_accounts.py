@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from lapse.answers import Reply
 from lapse.errors import ConfigError
-from lapse.outcomes import Outcome, classify
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome, classify
+from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
 from providers.conftest import KEY, MakeProvider, account
 from providers.rows import THREAD, gone
 from providers.scripted import Answer, Asked, Server, answer

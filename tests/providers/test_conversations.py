@@ -9,10 +9,10 @@ import pytest
 
 from lapse.deletion import FAILURES, ITEMS_AT_ONCE
 from lapse.errors import RegistryUnavailable
-from lapse.listing import PAGE_BYTES
-from lapse.outcomes import Outcome
 from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome
+from lapse.providers.pagination import PAGE_BYTES
+from lapse.providers.provider import Provider
 from providers.actions import Budget, deletions, remove
 from providers.conftest import MakeProvider
 from providers.rows import CONVERSATION, error, gone

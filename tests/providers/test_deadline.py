@@ -13,13 +13,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from lapse import wire
-from lapse.answers import Reply
-from lapse.deadline import Deadline, Requests, current
 from lapse.errors import ConfigError
-from lapse.outcomes import Outcome, classify, classify_item
-from lapse.providers import Provider
-from lapse.wire import Wire
+from lapse.providers import transport
+from lapse.providers.deadline import Deadline, Requests, current
+from lapse.providers.outcomes import Outcome, classify, classify_item
+from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
+from lapse.providers.transport import Wire
 from providers.actions import Budget
 from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
@@ -306,7 +306,7 @@ class TestSeam:
     """What of aiohttp is not public is looked at before anything is sent."""
 
     def test_the_one_installed_is_as_lapse_knows_it(self) -> None:
-        wire.demand.__wrapped__()
+        transport.demand.__wrapped__()
 
     @pytest.mark.parametrize("moved", ["gone", "not async", "other parameters", "no retry switch"])
     async def test_another_is_refused(self, moved: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -316,7 +316,7 @@ class TestSeam:
         async def send(_self: Any, _writer: Any) -> None:
             pass
 
-        wire.demand.cache_clear()
+        transport.demand.cache_clear()
         match moved:
             case "gone":
                 monkeypatch.delattr(aiohttp.ClientRequest, "send")
@@ -330,4 +330,4 @@ class TestSeam:
         with pytest.raises(ConfigError, match=r"aiohttp .* install the release"):
             Wire(concurrency=1, timeout=1)
         monkeypatch.undo()
-        wire.demand.cache_clear()
+        transport.demand.cache_clear()

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from lapse.outcomes import Outcome
 from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from providers.actions import Budget, deletions, remove
 from providers.conftest import MakeProvider

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lapse.kinds import KINDS, Sunset
-from lapse.outcomes import Outcome, Verdict, after_probe, classify
 from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.kinds import KINDS, Sunset
+from lapse.providers.outcomes import Outcome, Verdict, after_probe, classify
+from lapse.providers.provider import Provider
 from providers.actions import Budget, deletions, remove
 from providers.conftest import KEY, MakeProvider
 from providers.dialects import ASSISTANT_UUID, detail, idle, made_by

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from lapse import entra
-from lapse.answers import Reply
-from lapse.deadline import Deadline, Requests
 from lapse.errors import ConfigError
-from lapse.outcomes import Outcome, classify
-from lapse.providers import Provider
+from lapse.providers import entra
+from lapse.providers.deadline import Deadline, Requests
+from lapse.providers.outcomes import Outcome, classify
+from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
 from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
 from providers.scripted import Asked, Server, answer
@@ -328,7 +328,7 @@ def test_a_missing_extra_is_told_with_the_line_that_installs_it() -> None:
     program = (
         "import sys; sys.modules['azure.identity.aio'] = None\n"
         "from providers.conftest import account\n"
-        "from lapse.providers import Provider\n"
+        "from lapse.providers.provider import Provider\n"
         "Provider(account('https://h', type='foundry', api_key_env=None, auth='entra'), {})\n"
     )
 

@@ -6,10 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from lapse.kinds import CONVERSATION_ITEM, KINDS
-from lapse.listing import PAGE_BYTES, Listed, read_page
-from lapse.outcomes import Outcome, Reply
-from lapse.providers import Provider
+from lapse.providers.kinds import CONVERSATION_ITEM, KINDS
+from lapse.providers.outcomes import Outcome, Reply
+from lapse.providers.pagination import PAGE_BYTES, Listed, read_page
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from providers.actions import Budget
 from providers.conftest import MakeProvider

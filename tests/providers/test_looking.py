@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.deadline import Deadline, Requests
 from lapse.deletion import delete
-from lapse.outcomes import Outcome, Verdict
-from lapse.providers import Provider
+from lapse.providers.deadline import Deadline, Requests
+from lapse.providers.outcomes import Outcome, Verdict
+from lapse.providers.provider import Provider
 from lapse.terms import Terms
 from providers.actions import Budget, deletions
 from providers.rows import RESPONSE, STORE, THREAD, error, gone

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from lapse.deletion import delete
-from lapse.invented import Invented, invented
-from lapse.kinds import KINDS
-from lapse.listing import USUAL_MOST, less, read_object
-from lapse.outcomes import Outcome, Reply, Verdict
 from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.invented import Invented, invented
+from lapse.providers.kinds import KINDS
+from lapse.providers.outcomes import Outcome, Reply, Verdict
+from lapse.providers.pagination import USUAL_MOST, less, read_object
+from lapse.providers.provider import Provider
 from lapse.registry.keys import identifier
 from lapse.terms import Terms
 from providers.actions import Budget, deletions

@@ -3,7 +3,7 @@
 import pytest
 
 from lapse.deletion import delete
-from lapse.outcomes import Outcome
+from lapse.providers.outcomes import Outcome
 from lapse.terms import Terms
 from providers.conftest import MakeProvider
 from providers.dialects import API_VERSIONS, DIALECT_ROWS, idle

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from lapse.outcomes import Outcome
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from providers.actions import Budget, remove
 from providers.conftest import KEY, MakeProvider

@@ -12,8 +12,8 @@ import pytest
 
 from lapse.deletion import delete
 from lapse.embedded import free_port
-from lapse.outcomes import Outcome, after_probe
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome, after_probe
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from servers.others import SERVERS, Client, account, free, program, running
 

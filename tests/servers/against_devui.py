@@ -19,8 +19,8 @@ import redis
 from lapse import Registry
 from lapse.deletion import delete
 from lapse.embedded import free_port
-from lapse.outcomes import Outcome
-from lapse.providers import Provider
+from lapse.providers.outcomes import Outcome
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from servers.others import BIN, Client, account, free, program, running, worker
 

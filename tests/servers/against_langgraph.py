@@ -17,9 +17,9 @@ import redis
 from lapse import Registry
 from lapse.deletion import delete
 from lapse.embedded import free_port
-from lapse.kinds import KINDS
-from lapse.outcomes import Outcome
-from lapse.providers import Provider
+from lapse.providers.kinds import KINDS
+from lapse.providers.outcomes import Outcome
+from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from servers.others import SERVERS, Client, account, free, program, running, worker
 

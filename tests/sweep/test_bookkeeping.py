@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lapse.guard import settlement
-from lapse.outcomes import Limited, Outcome, Verdict
+from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry.codec import dump
 from world import World
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from lapse.cli.wording import effort
-from lapse.deadline import Deadline
 from lapse.policy import Keep, Pace
+from lapse.providers.deadline import Deadline
 from lapse.registry import model
 from lapse.registry.model import Partition
 from lapse.view import View

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from lapse.members import PAGE, Members, Unreadable
-from lapse.outcomes import Limited, Reply
 from lapse.policy import Keep
+from lapse.providers.outcomes import Limited, Reply
 from lapse.registry.model import Partition
 from lapse.registry.model import Resource as Named
 from sweep.test_cascade import LONG_AGO, Family

@@ -8,8 +8,8 @@ import pytest
 from lapse import InvalidResource
 from lapse.forgotten import end_unlistable
 from lapse.guard import settlement
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
 from lapse.registry.model import FORGOTTEN_MARKER, Partition
 from oracle.history import Resource

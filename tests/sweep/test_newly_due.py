@@ -9,8 +9,8 @@ from lapse import enforced, newly
 from lapse.adoption import retire
 from lapse.guard import settlement
 from lapse.ledger import Claim, Settled
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Pace, Rule, Share
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 from world import DAY, World
 

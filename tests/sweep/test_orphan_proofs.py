@@ -11,8 +11,8 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lapse.ledger import Settled
-from lapse.outcomes import Outcome
 from lapse.policy import Keep, Orphan, Share
+from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
 from lapse.shrinkage import take_as_it_is
 from oracle.history import Resource

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lapse.guard import settlement
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Orphan, Share
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 from oracle.history import Resource
 from world import World

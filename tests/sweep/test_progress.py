@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.deadline import TELL_EVERY
 from lapse.guard import settlement
 from lapse.ledger import Claim
-from lapse.outcomes import Outcome, Verdict
+from lapse.providers.deadline import TELL_EVERY
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.recorder import progress
 from lapse.registry.model import Partition
 from world import World

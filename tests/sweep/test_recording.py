@@ -17,8 +17,8 @@ from lapse.errors import ConfigError, RegistryRefused
 from lapse.guard import settlement
 from lapse.ledger import Claim, Ledger, Settled
 from lapse.outbox import Outbox, Unrecorded, abandoned, check
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Share
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
 from lapse.registry.model import Partition
 from lapse.registry.scripts import script

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from lapse.belonging import Stamp, stamp
-from lapse.listing import Listed
 from lapse.nonces import Nonces
 from lapse.policy import Keep
+from lapse.providers.pagination import Listed
 from lapse.purge import inventory, rule_of
 from lapse.registry import keys
 from lapse.registry.model import Partition

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from lapse.guard import settlement
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Pace, Share
+from lapse.providers.outcomes import Outcome, Verdict
 from world import DAY, World
 
 

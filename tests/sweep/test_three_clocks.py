@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from lapse import clocks
-from lapse.answers import Reply
 from lapse.apply import apply
 from lapse.control import Control
 from lapse.plans import Doomed
+from lapse.providers.response import Reply
 from lapse.watch import Watch
 from world import DAY, World
 

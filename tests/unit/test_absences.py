@@ -5,12 +5,12 @@ import tomllib
 
 import pytest
 
-from lapse.absences import absent, nondescript, recogniser
-from lapse.answers import Reply
 from lapse.errors import ConfigError
-from lapse.kinds import KINDS
-from lapse.outcomes import HINT, Outcome, classify
 from lapse.policy.loading import parse
+from lapse.providers.kinds import KINDS
+from lapse.providers.not_found import absent, nondescript, recogniser
+from lapse.providers.outcomes import HINT, Outcome, classify
+from lapse.providers.response import Reply
 
 KIND = KINDS["openai"]["vector_store"]
 ID = "vs_68870b8868b88191894165101435eef6"

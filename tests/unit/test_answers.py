@@ -2,7 +2,7 @@
 
 import pytest
 
-from lapse.answers import LONGEST_WAIT, Complaint, Reply, complaint, line, odd_wait, retry_after, say, shape
+from lapse.providers.response import LONGEST_WAIT, Complaint, Reply, complaint, line, odd_wait, retry_after, say, shape
 
 NOW = 1795428000.0  # 2026-11-23T10:00:00Z
 

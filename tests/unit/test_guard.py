@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.deadline import Deadline
 from lapse.enforced import Base, Edit
 from lapse.ledger import Claim, Survey
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Orphan, Rule, Share
+from lapse.providers.deadline import Deadline
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition, Resource
 from lapse.series import RESULTS
 

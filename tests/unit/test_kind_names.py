@@ -3,7 +3,7 @@
 import pytest
 
 from lapse.errors import InvalidResource, UnknownKind
-from lapse.kinds import KINDS
+from lapse.providers.kinds import KINDS
 from lapse.registry.kind_names import PLURALS, singular
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.kinds import CONVERSATION_ITEM, DIALECTS, KINDS, Kind, singular
+from lapse.providers.kinds import CONVERSATION_ITEM, DIALECTS, KINDS, Kind, singular
 
 OPENAI = KINDS["openai"]
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.deadline import Deadline, Requests, cut_short
-from lapse.kinds import CONVERSATION_ITEM, KINDS
-from lapse.outcomes import (
+from lapse.providers.deadline import Deadline, Requests, cut_short
+from lapse.providers.kinds import CONVERSATION_ITEM, KINDS
+from lapse.providers.outcomes import (
     Limited,
     Outcome,
     Reply,

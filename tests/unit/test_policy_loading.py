@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.kinds import DIALECTS, KINDS, Dialect, Kind
 from lapse.policy import Config, load, parse
+from lapse.providers.kinds import DIALECTS, KINDS, Dialect, Kind
 
 
 def read(text: str, **environ: str) -> Config:

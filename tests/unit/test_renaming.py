@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from lapse.answers import Reply
-from lapse.kinds import KINDS
-from lapse.outcomes import Outcome, classify, classify_read
-from lapse.renaming import confirms_another, renamed
+from lapse.providers.kinds import KINDS
+from lapse.providers.outcomes import Outcome, classify, classify_read
+from lapse.providers.renaming import confirms_another, renamed
+from lapse.providers.response import Reply
 
 KIND = KINDS["openai"]["response"]
 ASKED, OTHER = "resp_asked", "resp_bGl0ZWxsbTpjdXN0b20"

@@ -1,7 +1,7 @@
 """Counting requests."""
 
-from lapse.answers import Reply
-from lapse.tally import Tally
+from lapse.providers.response import Reply
+from lapse.providers.tally import Tally
 
 
 def test_requests_are_counted_by_kind_operation_and_result() -> None:

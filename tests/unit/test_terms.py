@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.deadline import Deadline
-from lapse.kinds import KINDS, Kind
 from lapse.ledger import Claim
-from lapse.outcomes import Outcome
 from lapse.policy import Keep, Rule
+from lapse.providers.deadline import Deadline
+from lapse.providers.kinds import KINDS, Kind
+from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition, Resource
 from lapse.terms import Terms, active
 

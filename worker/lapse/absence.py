@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lapse.deadline import Deadline, Requests
-from lapse.kinds import Kind
 from lapse.known import histories
 from lapse.ledger import Claim
 from lapse.means import Means
-from lapse.outcomes import Limited, Outcome, Verdict, classify, classify_read, exists, unnamed
 from lapse.policy import Rule
 from lapse.positives import Positives
 from lapse.principals import Principals
+from lapse.providers.deadline import Deadline, Requests
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited, Outcome, Verdict, classify, classify_read, exists, unnamed
 from lapse.registry.model import Partition
 
 _BY_CREATION = frozenset({"ttl", "max_age", "expires_at"})

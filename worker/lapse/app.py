@@ -33,13 +33,14 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-from lapse import broker, celery_environment, log, runtime, wire
+from lapse import broker, celery_environment, log, runtime
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
 from lapse.host import Host
 from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.policy import Config
+from lapse.providers import transport
 from lapse.registry import keys
 from lapse.registry.scripts import script
 from lapse.work import REGISTRY_TIMEOUT
@@ -241,7 +242,7 @@ def _check(role: str) -> None:
         if app.ignored:
             events.warning("environment.ignored", role=role, variables=app.ignored)
         if role == "worker":
-            wire.demand()
+            transport.demand()
     except ConfigError as error:
         refuse(error)
     except Exception:  # noqa: BLE001 - nothing may start unchecked

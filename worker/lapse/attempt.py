@@ -12,15 +12,15 @@ import structlog
 from lapse import guard
 from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
-from lapse.deadline import Requests, cut_short
 from lapse.deletion import delete
 from lapse.errors import RegistryError
 from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.policy import Rule
 from lapse.proof import Proof
+from lapse.providers.deadline import Requests, cut_short
+from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.recorder import progress
 from lapse.terms import Judge, Terms, active
 

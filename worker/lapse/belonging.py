@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lapse.listing import Listed
 from lapse.policy import Orphan, Rule
+from lapse.providers.pagination import Listed
 from lapse.registry.keys import NAME
 
 OURS = "ours"

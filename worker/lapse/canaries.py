@@ -8,11 +8,11 @@ empty, and says in its metadata what it is.
 import secrets
 
 from lapse import guard
-from lapse.answers import Reply, document
-from lapse.kinds import Kind
 from lapse.means import Means
-from lapse.outcomes import Outcome, Spend, Verdict, classify
 from lapse.policy import Rule
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Spend, Verdict, classify
+from lapse.providers.response import Reply, document
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 

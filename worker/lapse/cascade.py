@@ -15,21 +15,21 @@ from typing import Any
 from urllib.parse import quote
 
 from lapse import belonging, guard
-from lapse.answers import Reply, document
 from lapse.blocked import block
-from lapse.deadline import Requests, cut_short
 from lapse.deletion import delete
 from lapse.heeding import heed
-from lapse.kinds import Kind
 from lapse.ledger import Claim
-from lapse.listing import read_object
 from lapse.looks import Looks
 from lapse.means import Means
 from lapse.members import Unreadable
 from lapse.nonces import Nonces
-from lapse.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
 from lapse.policy import Pace, Rule
 from lapse.proof import Proof
+from lapse.providers.deadline import Requests, cut_short
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
+from lapse.providers.pagination import read_object
+from lapse.providers.response import Reply, document
 from lapse.recorder import Recorder
 from lapse.registry.model import Partition, Resource
 from lapse.relatives import Relative, Relatives

@@ -14,13 +14,13 @@ import structlog
 
 from lapse import guard
 from lapse.cascade import Cascade, Family
-from lapse.deadline import Deadline
 from lapse.deletion import delete
 from lapse.leasing import lease
 from lapse.ledger import Claim
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.policy import Rule
+from lapse.providers.deadline import Deadline
+from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
 from lapse.run import Run

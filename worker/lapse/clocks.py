@@ -11,15 +11,15 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from lapse import durations
-from lapse.answers import Reply
-from lapse.kinds import Kind
 from lapse.means import Means
 from lapse.memory import CLOCK, Trouble
-from lapse.outcomes import Limited
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited
+from lapse.providers.response import Reply
 from lapse.registry.model import Partition
 
 if TYPE_CHECKING:
-    from lapse.providers import Provider
+    from lapse.providers.provider import Provider
 
 APART = 300_000
 """How many milliseconds Redis TIME may be from another clock."""

@@ -5,14 +5,12 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.absences import ABSENT
-from lapse.answers import Reply, line
-from lapse.deadline import current
-from lapse.invented import Invented
-from lapse.kinds import Kind
-from lapse.listing import MAX_PAGES, Page, less, read_page
 from lapse.looking import look
-from lapse.outcomes import (
+from lapse.providers.deadline import current
+from lapse.providers.invented import Invented
+from lapse.providers.kinds import Kind
+from lapse.providers.not_found import ABSENT
+from lapse.providers.outcomes import (
     Limited,
     Outcome,
     Spend,
@@ -24,8 +22,10 @@ from lapse.outcomes import (
     unconfirmed,
     unreadable,
 )
-from lapse.providers import Provider
-from lapse.renaming import confirms_another
+from lapse.providers.pagination import MAX_PAGES, Page, less, read_page
+from lapse.providers.provider import Provider
+from lapse.providers.renaming import confirms_another
+from lapse.providers.response import Reply, line
 from lapse.terms import Terms
 
 Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]

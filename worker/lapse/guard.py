@@ -5,11 +5,11 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
-from lapse.kinds import Kind
 from lapse.ledger import Claim, Settled, Survey
 from lapse.memory import DAMAGED, UNFIT
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Rule
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.terms import Terms, follows, named_inside
 
 BACKOFF_FIRST = 5.0

@@ -3,8 +3,8 @@
 import structlog
 
 from lapse.means import Means, named
-from lapse.outcomes import Outcome, Verdict
 from lapse.proof import Proof
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")

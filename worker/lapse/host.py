@@ -12,9 +12,10 @@ from types import FrameType
 
 import structlog
 
-from lapse import entra, outbox, preflight, watch
+from lapse import outbox, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
+from lapse.providers import entra
 from lapse.seal import open_seal
 from lapse.settings import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.witness import witness_of

@@ -5,8 +5,8 @@ import secrets
 import time
 from typing import TypeVar
 
-from lapse.deadline import Deadline
 from lapse.errors import RegistryUnavailable
+from lapse.providers.deadline import Deadline
 from lapse.registry.aio import Carrier
 from lapse.registry.scripts import Call
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse import leasing
-from lapse.deadline import Deadline
 from lapse.enforced import NOTHING, Base, Edit
-from lapse.outcomes import Outcome
 from lapse.policy import Rule, SweepSection
+from lapse.providers.deadline import Deadline
+from lapse.providers.outcomes import Outcome
 from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands

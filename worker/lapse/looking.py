@@ -5,12 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from lapse.absences import absent
-from lapse.answers import Reply, document
 from lapse.errors import InvalidResource
-from lapse.kinds import Kind
-from lapse.listing import Listed, read_object
-from lapse.outcomes import (
+from lapse.policy import Keep
+from lapse.providers.kinds import Kind
+from lapse.providers.not_found import absent
+from lapse.providers.outcomes import (
     Limited,
     Outcome,
     Spend,
@@ -23,10 +22,11 @@ from lapse.outcomes import (
     unnamed,
     unreadable,
 )
-from lapse.policy import Keep
-from lapse.providers import Provider
+from lapse.providers.pagination import Listed, read_object
+from lapse.providers.provider import Provider
+from lapse.providers.renaming import renamed
+from lapse.providers.response import Reply, document
 from lapse.registry.keys import identifier
-from lapse.renaming import renamed
 from lapse.terms import Terms, active
 
 

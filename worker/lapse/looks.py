@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from lapse.looking import look
-from lapse.outcomes import Outcome, Spend, Verdict
+from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script

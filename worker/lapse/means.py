@@ -4,16 +4,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lapse.control import Control
-from lapse.flow import Flow
-from lapse.invented import Invented
 from lapse.ledger import Ledger
 from lapse.outbox import Outbox
 from lapse.policy import Rule, SweepSection
+from lapse.providers.invented import Invented
+from lapse.providers.throttle import Flow
 from lapse.registry.model import Partition
 from lapse.watch import Watch
 
 if TYPE_CHECKING:
-    from lapse.providers import Provider  # it loads the openai client; what only asks the registry needs none
+    from lapse.providers.provider import Provider  # it loads the openai client; what only asks the registry needs none
 
 
 class Stop(Protocol):

@@ -8,11 +8,11 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
-from lapse.answers import Reply
-from lapse.kinds import Kind
-from lapse.listing import MAX_PAGES, read_page
-from lapse.outcomes import Limited, Outcome, Verdict, classify_read, unconfirmed
-from lapse.providers import Provider
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited, Outcome, Verdict, classify_read, unconfirmed
+from lapse.providers.pagination import MAX_PAGES, read_page
+from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Resource

@@ -14,9 +14,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lapse import __version__, guard
-from lapse.kinds import KINDS
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule
+from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
 from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS, TABLE
 from lapse.settings import ConfigFile

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from lapse.listing import Listed
+from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Resource

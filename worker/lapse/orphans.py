@@ -16,11 +16,11 @@ from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.elders import Elders
 from lapse.forgotten import Unlisted
-from lapse.listing import Listed, Listing
 from lapse.means import Means, named
 from lapse.memory import OLDER
 from lapse.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
+from lapse.providers.pagination import Listed, Listing
 from lapse.recovery import by_listing, lift
 from lapse.registry import codec, keys
 from lapse.run import Report, Run

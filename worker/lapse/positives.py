@@ -10,11 +10,11 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
 from lapse.canaries import prove
-from lapse.kinds import Kind
 from lapse.known import known_before, tracked_before
 from lapse.means import Means
-from lapse.outcomes import Outcome, Spend, classify_read, exists
 from lapse.policy import Rule
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Spend, classify_read, exists
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition
 

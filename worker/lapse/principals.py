@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.kinds import Kind
 from lapse.known import spread_before
 from lapse.means import Means, named
-from lapse.outcomes import Outcome, Spend, classify_read, exists
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Spend, classify_read, exists
 from lapse.registry.model import Partition, Resource
 
 IN_USE = 10 * 60 * 1000

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 from lapse.absence import Absences, Absent
 from lapse.control import Control
-from lapse.kinds import Kind
 from lapse.ledger import Claim
 from lapse.means import Means
-from lapse.outcomes import Outcome, Verdict, after_probe
 from lapse.policy import Rule
 from lapse.principals import Principals
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Verdict, after_probe
 from lapse.registry.model import Partition
 
 TRIES = 3  # sweeps without a proof

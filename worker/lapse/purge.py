@@ -10,10 +10,10 @@ from lapse.census import registered
 from lapse.crew import Crew
 from lapse.errors import LapseError
 from lapse.ledger import Settled
-from lapse.listing import Listed
 from lapse.means import Means
 from lapse.nonces import Nonces
 from lapse.policy import Keep, Rule
+from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys
 from lapse.registry.model import PURGED, Partition, Resource
 from lapse.registry.scripts import Call, script

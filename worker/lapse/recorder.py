@@ -18,8 +18,8 @@ from lapse.errors import RegistryError, RegistryRefused
 from lapse.ledger import Claim, Ledger, Recorded, Settled
 from lapse.means import Means, named
 from lapse.outbox import Unrecorded
-from lapse.outcomes import Outcome
 from lapse.policy import Share
+from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
 from lapse.settling import said
 

@@ -9,8 +9,8 @@ from lapse.known import known_before
 from lapse.ledger import Ledger
 from lapse.means import Means
 from lapse.memory import BESIDE
-from lapse.outcomes import Limited, exists, probe_ok
 from lapse.policy import Rule
+from lapse.providers.outcomes import Limited, exists, probe_ok
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

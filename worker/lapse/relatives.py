@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lapse.answers import Reply
-from lapse.kinds import Child, Kind
 from lapse.members import PAGE, Members
-from lapse.outcomes import Spend
+from lapse.providers.kinds import Child, Kind
+from lapse.providers.outcomes import Spend
+from lapse.providers.response import Reply
 from lapse.registry.keys import ID
 from lapse.registry.model import Resource
 from lapse.standing import FREE, Asked, Standing, last_active, standings, users

@@ -15,13 +15,13 @@ from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.errors import ConfigError, RegistryError
-from lapse.invented import Invented
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
-from lapse.outcomes import Limited, Outcome
 from lapse.policy import Rule, SweepSection
 from lapse.proof import Proof
 from lapse.protection import damage
+from lapse.providers.invented import Invented
+from lapse.providers.outcomes import Limited, Outcome
 from lapse.recorder import HALTED, Recorder
 from lapse.registry.model import Partition
 from lapse.terms import Judge

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lapse.kinds import Child, Kind
-from lapse.listing import Listed
-from lapse.outcomes import Outcome, Verdict
 from lapse.policy import Keep, Rule
+from lapse.providers.kinds import Child, Kind
+from lapse.providers.outcomes import Outcome, Verdict
+from lapse.providers.pagination import Listed
 
 Judge = Callable[[Listed], str | None]
 

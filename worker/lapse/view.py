@@ -11,10 +11,10 @@ from typing import Any
 import redis
 
 from lapse.control import Halt
-from lapse.kinds import KINDS
 from lapse.memory import BESIDE
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
+from lapse.providers.kinds import KINDS
 from lapse.registry import keys
 from lapse.registry.model import HOLDS_MARKER, Partition
 from lapse.watch import local_clock

@@ -7,9 +7,9 @@ import structlog
 
 from lapse import belonging, enforced, guard, newly
 from lapse.enforced import Past
-from lapse.listing import Listed
 from lapse.means import named
 from lapse.policy import Rule
+from lapse.providers.pagination import Listed
 from lapse.registry import keys
 from lapse.run import Run
 

@@ -16,10 +16,8 @@ from lapse.adoption import retire
 from lapse.audit import Mover, open_sink
 from lapse.control import Control
 from lapse.errors import ConfigError, RegistryError
-from lapse.flow import Flow
 from lapse.forgotten import end_unlistable
 from lapse.host import Host
-from lapse.kinds import KINDS
 from lapse.ledger import Ledger
 from lapse.means import Means, named
 from lapse.memory import EVERYWHERE, UNFIT, Trouble
@@ -27,7 +25,9 @@ from lapse.misnamed import Misnamed
 from lapse.orphans import collect_orphans
 from lapse.outbox import Outbox, folder_of
 from lapse.policy import Account, Config, Rule
-from lapse.providers import TIMEOUT, Provider
+from lapse.providers.kinds import KINDS
+from lapse.providers.provider import TIMEOUT, Provider
+from lapse.providers.throttle import Flow
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition

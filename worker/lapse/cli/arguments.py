@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 
 from lapse import durations
 from lapse.errors import ConfigError, InvalidResource
-from lapse.kinds import KINDS, singular
+from lapse.providers.kinds import KINDS, singular
 from lapse.registry import keys
 
 F = TypeVar("F", bound=Callable[..., Any])

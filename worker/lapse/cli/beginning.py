@@ -9,16 +9,17 @@ from urllib.parse import urlsplit
 
 import click
 
-from lapse import entra, policy
+from lapse import policy
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
 from lapse.guard import forecast
-from lapse.kinds import KINDS
 from lapse.log import redact
 from lapse.policy import Account, Config
+from lapse.providers import entra
+from lapse.providers.kinds import KINDS
 from lapse.seal import open_seal
 from lapse.settings import DEFAULT, registry_source
 

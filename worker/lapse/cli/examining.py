@@ -14,10 +14,10 @@ from lapse.cli.codes import Code
 from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.errors import ConfigError, LapseError
-from lapse.flow import Flow
 from lapse.policy import Account
 from lapse.preflight import Finding, Level
-from lapse.providers import Provider
+from lapse.providers.provider import Provider
+from lapse.providers.throttle import Flow
 from lapse.settings import ConfigFile, broker_source, find
 
 WORDS = {Level.OK: "ok", Level.WARNING: "warn", Level.FATAL: "fail", Level.UNKNOWN: "unknown"}

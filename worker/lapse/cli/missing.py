@@ -10,7 +10,7 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of
 from lapse.cli.records import look
 from lapse.cli.session import Hands, Session
-from lapse.listing import Listed
+from lapse.providers.pagination import Listed
 
 LAG = 60_000
 """Milliseconds within which a list may not show yet what was created."""

@@ -9,7 +9,7 @@ from lapse import Registry
 from lapse.cli import lost, output
 from lapse.cli.lost import NAMES, NotSaid
 from lapse.errors import ConfigError, InvalidResource
-from lapse.kinds import singular
+from lapse.providers.kinds import singular
 from lapse.registry.commands import BULK, Commands
 
 SHOWN = 20

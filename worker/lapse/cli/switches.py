@@ -11,7 +11,7 @@ from lapse.cli.reasons import unpause
 from lapse.cli.remedies import EVERYTHING, told, where
 from lapse.cli.resuming import Answer, called, lift, release
 from lapse.cli.session import Hands, Session
-from lapse.kinds import singular
+from lapse.providers.kinds import singular
 
 SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from lapse import durations, guard
-from lapse.kinds import KINDS
 from lapse.policy import Account, Keep, Rule
+from lapse.providers.kinds import KINDS
 from lapse.view import PartitionView
 
 SINCE = {"created_at": "creation", "last_active_at": "last activity"}

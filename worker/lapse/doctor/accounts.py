@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from lapse.answers import say
 from lapse.errors import LapseError
-from lapse.flow import Flow
-from lapse.kinds import Kind
 from lapse.known import known_before
 from lapse.ledger import Ledger
-from lapse.outcomes import Outcome, Reply, classify_read, exists, probe_ok
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
-from lapse.providers import Provider
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Outcome, Reply, classify_read, exists, probe_ok
+from lapse.providers.provider import Provider
+from lapse.providers.response import say
+from lapse.providers.throttle import Flow
 from lapse.registry import codec
 from lapse.registry.model import Partition
 

@@ -12,13 +12,13 @@ lost there is empty, and says in its metadata what it is; the audit says when it
 import secrets
 
 from lapse import canaries
-from lapse.answers import say
 from lapse.errors import LapseError
-from lapse.kinds import Kind
 from lapse.means import Means
-from lapse.outcomes import Limited, Outcome, classify
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited, Outcome, classify
+from lapse.providers.response import say
 from lapse.registry.model import Partition
 from lapse.run import Report
 from lapse.sweep import sweep

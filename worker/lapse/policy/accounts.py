@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lapse.kinds import DIALECTS, KINDS, Dialect
-from lapse.kinds.kind import is_below
 from lapse.policy.fields import is_loopback
 from lapse.policy.models import Policy, Provider
 from lapse.policy.problems import Problem
+from lapse.providers.kinds import DIALECTS, KINDS, Dialect
+from lapse.providers.kinds.kind import is_below
 
 _CREDENTIALS = ("api_key_env", "api_key_file", "auth")
 

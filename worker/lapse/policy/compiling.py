@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lapse.kinds import KINDS
 from lapse.policy import models
 from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
@@ -27,6 +26,7 @@ from lapse.policy.values import (
     Share,
     SweepSection,
 )
+from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
 
 

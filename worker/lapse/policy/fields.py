@@ -13,10 +13,10 @@ from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from lapse import durations
-from lapse.absences import nondescript
 from lapse.errors import ConfigError, InvalidResource
-from lapse.kinds import KINDS, singular
 from lapse.policy.problems import did_you_mean, shown
+from lapse.providers.kinds import KINDS, singular
+from lapse.providers.not_found import nondescript
 from lapse.registry import keys
 
 UNLIMITED: Final = "unlimited"

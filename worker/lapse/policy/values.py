@@ -128,7 +128,7 @@ class Account:
 
     Attributes:
         name: As policies and applications call it.
-        type: The row of ``lapse.kinds.KINDS``.
+        type: The row of ``lapse.providers.kinds.KINDS``.
         base_url: Without a trailing slash.
         api_key_env: The environment variable with the key; or None.
         api_key_file: The file with the key, read again when it changes; or None.

@@ -1,4 +1,4 @@
-"""The kinds an application may name, in singular and plural: ``lapse.kinds`` is the worker's. No I/O."""
+"""The kinds an application may name, in singular and plural: ``lapse.providers.kinds`` is the worker's. No I/O."""
 
 from collections.abc import Collection
 

@@ -8,10 +8,10 @@ import asyncio
 import re
 import secrets
 
-from lapse.absences import ABSENT
-from lapse.kinds import Kind
-from lapse.outcomes import Spend
-from lapse.providers import Provider
+from lapse.providers.kinds import Kind
+from lapse.providers.not_found import ABSENT
+from lapse.providers.outcomes import Spend
+from lapse.providers.provider import Provider
 
 _PREFIX = re.compile(r"[A-Za-z]+[_-]")
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from lapse.answers import Reply, complaint, line
 from lapse.errors import InvalidResource
-from lapse.kinds import Kind
-from lapse.outcomes import Limited, Spend, Verdict, classify_read, limited, listed
+from lapse.providers.kinds import Kind
+from lapse.providers.outcomes import Limited, Spend, Verdict, classify_read, limited, listed
+from lapse.providers.response import Reply, complaint, line
 from lapse.registry.keys import identifier
 
 PAGE_BYTES = 16 * 1024 * 1024

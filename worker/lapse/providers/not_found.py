@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from lapse.answers import Reply, complaint, line
+from lapse.providers.response import Reply, complaint, line
 
 ABSENT = frozenset({404, 410})
 """Statuses of an object that is not there."""

@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import date
 from typing import Any
 
-from lapse.kinds.azure import at_azure
-from lapse.kinds.dialect import Dialect, by_name
-from lapse.kinds.kind import Kind, Sunset
-from lapse.kinds.openai import OPENAI
+from lapse.providers.kinds.azure import at_azure
+from lapse.providers.kinds.dialect import Dialect, by_name
+from lapse.providers.kinds.kind import Kind, Sunset
+from lapse.providers.kinds.openai import OPENAI
 
 # https://learn.microsoft.com/azure/foundry-classic/agents/concepts/threads-runs-messages
 _SUNSET = date(2027, 3, 31)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lapse.kinds.kind import Kind
+from lapse.providers.kinds.kind import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

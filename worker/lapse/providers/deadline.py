@@ -6,8 +6,8 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Self
 
-from lapse.answers import line
-from lapse.outcomes import Outcome, Verdict
+from lapse.providers.outcomes import Outcome, Verdict
+from lapse.providers.response import line
 
 SOONER = 0.95
 """The part of a lease after which nothing leaves: clocks of two hosts drift, and a kernel's timers come late."""

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from lapse.errors import ConfigError
-from lapse.kinds.azure import AZURE_DIALECT
-from lapse.kinds.dialect import Dialect
-from lapse.kinds.foundry import FOUNDRY_DIALECT
-from lapse.kinds.kind import Child, Kind, Sunset
-from lapse.kinds.langgraph import LANGGRAPH_DIALECT
-from lapse.kinds.openai import CONVERSATION_ITEM, OPENAI_DIALECT
+from lapse.providers.kinds.azure import AZURE_DIALECT
+from lapse.providers.kinds.dialect import Dialect
+from lapse.providers.kinds.foundry import FOUNDRY_DIALECT
+from lapse.providers.kinds.kind import Child, Kind, Sunset
+from lapse.providers.kinds.langgraph import LANGGRAPH_DIALECT
+from lapse.providers.kinds.openai import CONVERSATION_ITEM, OPENAI_DIALECT
 
 __all__ = ["CONVERSATION_ITEM", "DIALECTS", "KINDS", "Child", "Dialect", "Kind", "Sunset", "singular"]
 

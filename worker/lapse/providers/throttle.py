@@ -5,9 +5,9 @@ import math
 import time
 from dataclasses import dataclass
 
-from lapse.credentials import origin
-from lapse.outcomes import Limited, Outcome, Verdict
 from lapse.policy import Account
+from lapse.providers.credentials import origin
+from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.scripts import Call, script

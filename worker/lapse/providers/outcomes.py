@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
-from lapse.absences import ABSENT, absent, recogniser
-from lapse.answers import DETAIL, Reply, array, complaint, document, line, odd_wait, retry_after, say, shape
 from lapse.errors import LapseError
-from lapse.kinds import Kind
-from lapse.renaming import ENCRYPTS, confirms_another, renamed
+from lapse.providers.kinds import Kind
+from lapse.providers.not_found import ABSENT, absent, recogniser
+from lapse.providers.renaming import ENCRYPTS, confirms_another, renamed
+from lapse.providers.response import DETAIL, Reply, array, complaint, document, line, odd_wait, retry_after, say, shape
 
 __all__ = [
     "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",

@@ -21,18 +21,19 @@ from urllib.parse import quote, urlsplit
 
 from openai import AsyncOpenAI
 
-from lapse import __version__, deadline, entra, log
-from lapse.answers import Reply
-from lapse.credentials import Credential, NoCredential
-from lapse.deadline import Deadline
+from lapse import __version__, log
 from lapse.errors import ConfigError, InvalidResource
-from lapse.kinds import DIALECTS, Kind
-from lapse.listing import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
-from lapse.outcomes import Spend, unauthorised
 from lapse.policy import Account
+from lapse.providers import deadline, entra
+from lapse.providers.credentials import Credential, NoCredential
+from lapse.providers.deadline import Deadline
+from lapse.providers.kinds import DIALECTS, Kind
+from lapse.providers.outcomes import Spend, unauthorised
+from lapse.providers.pagination import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
+from lapse.providers.response import Reply
+from lapse.providers.tally import Tally
+from lapse.providers.transport import BODY_BYTES, Wire
 from lapse.registry.keys import identifier
-from lapse.tally import Tally
-from lapse.wire import BODY_BYTES, Wire
 
 TIMEOUT = 30.0
 """Seconds for one request from connecting to the last byte. It has to stay below half a lease."""
@@ -49,7 +50,7 @@ class Provider:
     Attributes:
         name: As policies call it.
         place: What tells this account from others: see ``Account.place``.
-        type: The row of ``lapse.kinds.KINDS``.
+        type: The row of ``lapse.providers.kinds.KINDS``.
         kinds: What it can delete, by name.
         recognisers: Its further not-found texts, for ``outcomes.classify``.
         canary: True if an object that lapse makes and deletes itself may prove an absence.

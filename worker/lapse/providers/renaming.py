@@ -3,8 +3,8 @@
 LiteLLM does so for responses: what a read returns is not the id that was asked for, and no two answers agree.
 """
 
-from lapse.answers import Reply, document
-from lapse.kinds import Kind
+from lapse.providers.kinds import Kind
+from lapse.providers.response import Reply, document
 
 ENCRYPTS = 'as a proxy does that encrypts ids anew in each answer: if this is one, state ids = "opaque"'
 """What to say of such an answer where the account's ids are not stated to be opaque."""

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Protocol
 
-from lapse.credentials import NoCredential
 from lapse.errors import ConfigError
 from lapse.policy import Account
+from lapse.providers.credentials import NoCredential
 
 INSTALL = "pip install 'lapse[worker,entra]'"
 RENEW_BEFORE = 300.0

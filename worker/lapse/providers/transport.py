@@ -25,9 +25,9 @@ import aiohttp
 from aiohttp.connector import Connection
 from yarl import URL
 
-from lapse.answers import Reply
-from lapse.deadline import Deadline
 from lapse.errors import ConfigError
+from lapse.providers.deadline import Deadline
+from lapse.providers.response import Reply
 
 BODY_BYTES = 64 * 1024
 """How much of an answer is read unless the caller asks for more."""

@@ -11,8 +11,8 @@ import redis
 from lapse.errors import ConfigError
 from lapse.metrics import exposition
 from lapse.policy import Rule
+from lapse.policy.reload import ConfigFile
 from lapse.sandbox import Sandbox
-from lapse.settings import ConfigFile
 from lapse.verification import Verification
 from oracle.history import Policy, Request, Resource, Violation
 

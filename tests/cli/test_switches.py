@@ -6,9 +6,9 @@ import json
 import pytest
 
 from commandline import CHAT, ENFORCED, KEY, Desk
+from lapse.policy.reload import ConfigFile
 from lapse.providers.provider import Provider
 from lapse.registry.model import Partition
-from lapse.settings import ConfigFile
 
 THREADS = Partition("openai", "thread", "chat")
 JUMPING = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"

@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from lapse.metrics import exposition
+from lapse.policy.reload import ConfigFile
 from lapse.series import TABLE
-from lapse.settings import ConfigFile
 from promql import asked, doubled, filled, mixed
 from world import World
 

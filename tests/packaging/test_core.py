@@ -22,7 +22,7 @@ PURE = (
     "registry/codec",
     "registry/commands",
     "durations",
-    "enforced",
+    "policy/enforced",
     "errors",
     "registry/facts",
     "guard",
@@ -35,7 +35,7 @@ PURE = (
     "providers/renaming",
     "registry/scripts",
     "providers/tally",
-    "terms",
+    "policy/preconditions",
 )
 PURE_FOLDERS = ("providers/kinds", "policy")
 

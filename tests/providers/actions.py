@@ -2,9 +2,9 @@
 
 from lapse.deletion import delete
 from lapse.policy import Keep
+from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Limited, Verdict
 from lapse.providers.provider import Provider
-from lapse.terms import Terms
 from providers.scripted import Server
 
 

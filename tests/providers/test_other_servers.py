@@ -8,13 +8,13 @@ import pytest
 
 from lapse.deletion import delete
 from lapse.policy import Keep
+from lapse.policy.preconditions import Terms
 from lapse.providers.invented import Invented, invented
 from lapse.providers.kinds import KINDS
 from lapse.providers.outcomes import Outcome, Reply, Verdict
 from lapse.providers.pagination import USUAL_MOST, less, read_object
 from lapse.providers.provider import Provider
 from lapse.registry.keys import identifier
-from lapse.terms import Terms
 from providers.actions import Budget, deletions
 from providers.conftest import MakeProvider
 from providers.dialects import idle

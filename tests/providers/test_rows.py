@@ -3,8 +3,8 @@
 import pytest
 
 from lapse.deletion import delete
+from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Outcome
-from lapse.terms import Terms
 from providers.conftest import MakeProvider
 from providers.dialects import API_VERSIONS, DIALECT_ROWS, idle
 from providers.rows import ROWS, Row

@@ -11,7 +11,7 @@ import pytest
 
 import shown
 from lapse.embedded import die_with_parent
-from lapse.policy.models import Policy
+from lapse.policy.schema import Policy
 from lapse.sandbox import Sandbox
 from lapse.series import TABLE
 

@@ -14,7 +14,7 @@ from lapse import guard, newly
 from lapse.adoption import rename
 from lapse.ledger import Ledger, Survey
 from lapse.policy import Rule, parse
-from lapse.policy.models import Policy
+from lapse.policy.schema import Policy
 from lapse.registry.aio import Carrier
 from lapse.registry.client import Registry
 

@@ -17,7 +17,7 @@ import redis
 from lapse import health
 from lapse.embedded import EmbeddedRedis, free_port
 from lapse.health import Health
-from lapse.settings import ConfigFile
+from lapse.policy.reload import ConfigFile
 
 CONFIG = """
 [schedule]

@@ -23,8 +23,8 @@ from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.metrics import exposition
 from lapse.onlooker import Onlooker
 from lapse.policy import Pace
+from lapse.policy.reload import ConfigFile
 from lapse.series import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE
-from lapse.settings import ConfigFile
 from promql import anywhere
 from world import World
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lapse import enforced, newly
+from lapse import newly
 from lapse.adoption import retire
 from lapse.guard import settlement
 from lapse.ledger import Claim, Settled
-from lapse.policy import Keep, Pace, Rule, Share
+from lapse.policy import Keep, Pace, Rule, Share, enforced
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 from world import DAY, World

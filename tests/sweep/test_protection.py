@@ -14,11 +14,11 @@ import redis
 from lapse.control import Control
 from lapse.metrics import exposition
 from lapse.policy import Orphan
+from lapse.policy.reload import ConfigFile
 from lapse.protection import accept, inspect
 from lapse.purge import inventory, purge, rule_of
 from lapse.registry.model import Partition
 from lapse.registry.scripts import FOLDER
-from lapse.settings import ConfigFile
 from promql import anywhere
 from world import DAY, World
 

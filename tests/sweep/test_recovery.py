@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lapse.policy.values import Share
+from lapse.policy.rules import Share
 from lapse.recovery import diverged
 from lapse.watch import Watch
 from world import DAY, World

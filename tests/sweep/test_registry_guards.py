@@ -15,9 +15,9 @@ from lapse.health import Health
 from lapse.metrics import exposition
 from lapse.onlooker import Onlooker
 from lapse.policy import Orphan
+from lapse.policy.reload import ConfigFile
 from lapse.purge import inventory, purge, rule_of
 from lapse.registry.model import PURGED, Partition
-from lapse.settings import ConfigFile
 from lapse.watch import Watch
 from lapse.witness import Witness
 from promql import anywhere

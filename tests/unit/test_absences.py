@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.policy.loading import parse
+from lapse.policy.loader import parse
 from lapse.providers.kinds import KINDS
 from lapse.providers.not_found import absent, nondescript, recogniser
 from lapse.providers.outcomes import HINT, Outcome, classify

@@ -8,8 +8,8 @@ import lapse
 PACKAGE = Path(lapse.__file__).parent
 NO_DECISION = {
     "registry/codec.py": "refuses times that an application gives in milliseconds",
-    "settings.py": "whether a policy file has been left alone long enough to be whole; a clock ahead says nothing",
-    "policy/loading.py": "which sunsets are over: a request more or less, never a deletion",
+    "policy/reload.py": "whether a policy file has been left alone long enough to be whole; a clock ahead says nothing",
+    "policy/loader.py": "which sunsets are over: a request more or less, never a deletion",
     "providers/provider.py": "as policy/loading.py",
     "clocks.py": "whether Redis TIME is far from every other clock: it halts, and makes nothing due",
     "health.py": "a stamp on a page",

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapse import enforced
-from lapse.enforced import DEFAULT, NEVER, Base, Edit, Past, Reach
-from lapse.policy import Keep, Orphan, Rule, Share
+from lapse.policy import Keep, Orphan, Rule, Share, enforced
+from lapse.policy.enforced import DEFAULT, NEVER, Base, Edit, Past, Reach
 from lapse.registry.model import Partition
 
 NOW = 1_800_000_000_000

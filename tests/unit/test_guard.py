@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.enforced import Base, Edit
 from lapse.ledger import Claim, Survey
 from lapse.policy import Orphan, Rule, Share
+from lapse.policy.enforced import Base, Edit
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition, Resource

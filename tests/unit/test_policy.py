@@ -10,7 +10,7 @@ import pytest
 
 from lapse.errors import ConfigError
 from lapse.policy import Account, Config, Orphan, Pace, Rule, Share, load, parse, schema
-from lapse.policy.models import INNER, NAMED, SECTIONS
+from lapse.policy.schema import INNER, NAMED, SECTIONS
 from lapse.registry.model import Partition
 
 SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"

@@ -8,7 +8,7 @@ import pytest
 
 from lapse.errors import ConfigError
 from lapse.policy import Config, Pace, Share, parse
-from lapse.policy.models import NAMED, SECTIONS
+from lapse.policy.schema import NAMED, SECTIONS
 
 TEXT = """
 [providers.main]

@@ -15,7 +15,7 @@ from kombu import connection
 from lapse.embedded import EmbeddedRedis
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.settings import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, registry_source
+from lapse.policy.reload import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, registry_source
 
 Connection: Any = connection.Connection  # kombu has no annotations
 GOOD = """

@@ -7,11 +7,11 @@ import pytest
 from lapse import guard
 from lapse.ledger import Claim
 from lapse.policy import Keep, Rule
+from lapse.policy.preconditions import Terms, active
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import KINDS, Kind
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition, Resource
-from lapse.terms import Terms, active
 
 HOUR = 3600.0
 NOW = 1_800_000_000_000

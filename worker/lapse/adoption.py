@@ -5,10 +5,9 @@ from typing import Any
 
 import structlog
 
-from lapse import enforced
 from lapse.ledger import RULES_LAST, Ledger
 from lapse.means import named
-from lapse.policy import Rule
+from lapse.policy import Rule, enforced
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

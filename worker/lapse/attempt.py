@@ -18,11 +18,11 @@ from lapse.heeding import heed
 from lapse.ledger import Claim, Settled
 from lapse.means import Means, named
 from lapse.policy import Rule
+from lapse.policy.preconditions import Judge, Terms, active
 from lapse.proof import Proof
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.recorder import progress
-from lapse.terms import Judge, Terms, active
 
 log = structlog.get_logger("lapse")
 

@@ -24,6 +24,7 @@ from lapse.means import Means
 from lapse.members import Unreadable
 from lapse.nonces import Nonces
 from lapse.policy import Pace, Rule
+from lapse.policy.preconditions import Terms, follows
 from lapse.proof import Proof
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.kinds import Kind
@@ -34,7 +35,6 @@ from lapse.recorder import Recorder
 from lapse.registry.model import Partition, Resource
 from lapse.relatives import Relative, Relatives
 from lapse.standing import NOT_NOW, STAYS, claimed_among
-from lapse.terms import Terms, follows
 
 UNLIMITED = -1
 FAILURES = 100  # in a row; then the others of this attempt would fail too

@@ -19,12 +19,12 @@ from lapse.leasing import lease
 from lapse.ledger import Claim
 from lapse.means import Means, named
 from lapse.policy import Rule
+from lapse.policy.preconditions import follows
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
 from lapse.run import Run
-from lapse.terms import follows
 
 log = structlog.get_logger("lapse")
 

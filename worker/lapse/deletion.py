@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse.looking import look
+from lapse.policy.preconditions import Terms
 from lapse.providers.deadline import current
 from lapse.providers.invented import Invented
 from lapse.providers.kinds import Kind
@@ -26,7 +27,6 @@ from lapse.providers.pagination import MAX_PAGES, Page, less, read_page
 from lapse.providers.provider import Provider
 from lapse.providers.renaming import confirms_another
 from lapse.providers.response import Reply, line
-from lapse.terms import Terms
 
 Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
 """Deletes the children of the object with this id and body; returns why the parent has to stay, or None."""

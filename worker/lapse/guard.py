@@ -8,9 +8,9 @@ from lapse import durations
 from lapse.ledger import Claim, Settled, Survey
 from lapse.memory import DAMAGED, UNFIT
 from lapse.policy import Rule
+from lapse.policy.preconditions import Terms, follows, named_inside
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Verdict
-from lapse.terms import Terms, follows, named_inside
 
 BACKOFF_FIRST = 5.0
 BACKOFF_LONGEST = 3600.0

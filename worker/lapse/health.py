@@ -25,7 +25,7 @@ from lapse.log import register_url
 from lapse.metrics import exposition
 from lapse.onlooker import Onlooker
 from lapse.policy import Config
-from lapse.settings import ConfigFile, find, registry_source
+from lapse.policy.reload import ConfigFile, find, registry_source
 from lapse.view import View
 from lapse.witness import witness_of
 

@@ -15,9 +15,9 @@ import structlog
 from lapse import outbox, preflight, watch
 from lapse.log import register_url
 from lapse.policy import Account, Config
+from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.providers import entra
 from lapse.seal import open_seal
-from lapse.settings import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.witness import witness_of
 
 SHORTEST_SLICE = 1.0

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lapse import leasing
-from lapse.enforced import NOTHING, Base, Edit
 from lapse.policy import Rule, SweepSection
+from lapse.policy.enforced import NOTHING, Base, Edit
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Outcome
 from lapse.registry import codec, keys

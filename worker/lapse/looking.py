@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 from lapse.errors import InvalidResource
 from lapse.policy import Keep
+from lapse.policy.preconditions import Terms, active
 from lapse.providers.kinds import Kind
 from lapse.providers.not_found import absent
 from lapse.providers.outcomes import (
@@ -27,7 +28,6 @@ from lapse.providers.provider import Provider
 from lapse.providers.renaming import renamed
 from lapse.providers.response import Reply, document
 from lapse.registry.keys import identifier
-from lapse.terms import Terms, active
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
 from lapse.looking import look
+from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script
-from lapse.terms import Terms
 
 if TYPE_CHECKING:
     from lapse.cascade import Cascade

@@ -16,10 +16,10 @@ from prometheus_client.registry import Collector
 from lapse import __version__, guard
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule
+from lapse.policy.reload import ConfigFile
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
 from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS, TABLE
-from lapse.settings import ConfigFile
 from lapse.view import UNMANAGED, PartitionView, SlotView, View
 
 UNKNOWN, NEW = "unknown", "new"

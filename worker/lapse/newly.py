@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse import adoption, enforced
+from lapse import adoption
 from lapse.control import plan_hash
-from lapse.enforced import Edit, Range
 from lapse.guard import Stand
 from lapse.ledger import Ledger, Survey
-from lapse.policy import Rule
+from lapse.policy import Rule, enforced
+from lapse.policy.enforced import Edit, Range
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition
 

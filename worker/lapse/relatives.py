@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lapse.members import PAGE, Members
+from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
 from lapse.providers.outcomes import Spend
 from lapse.providers.response import Reply
 from lapse.registry.keys import ID
 from lapse.registry.model import Resource
 from lapse.standing import FREE, Asked, Standing, last_active, standings, users
-from lapse.terms import follows
 
 if TYPE_CHECKING:
     from lapse.cascade import Cascade

@@ -18,13 +18,13 @@ from lapse.errors import ConfigError, RegistryError
 from lapse.ledger import Claims, Settled
 from lapse.means import Means, named
 from lapse.policy import Rule, SweepSection
+from lapse.policy.preconditions import Judge
 from lapse.proof import Proof
 from lapse.protection import damage
 from lapse.providers.invented import Invented
 from lapse.providers.outcomes import Limited, Outcome
 from lapse.recorder import HALTED, Recorder
 from lapse.registry.model import Partition
-from lapse.terms import Judge
 
 log = structlog.get_logger("lapse")
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lapse import belonging, enforced, guard, newly
-from lapse.enforced import Past
+from lapse import belonging, guard, newly
 from lapse.means import named
-from lapse.policy import Rule
+from lapse.policy import Rule, enforced
+from lapse.policy.enforced import Past
 from lapse.providers.pagination import Listed
 from lapse.registry import keys
 from lapse.run import Run

@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lapse import enforced, guard, newly
+from lapse import guard, newly
 from lapse.cli.codes import Code, Refused
 from lapse.cli.remedies import CONFIRM
 from lapse.cli.session import Hands
 from lapse.control import Halt
 from lapse.ledger import Survey
 from lapse.newly import Asked
-from lapse.policy import Rule
+from lapse.policy import Rule, enforced
 
 
 @dataclass(frozen=True, slots=True)

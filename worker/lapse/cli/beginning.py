@@ -18,10 +18,10 @@ from lapse.errors import ConfigError
 from lapse.guard import forecast
 from lapse.log import redact
 from lapse.policy import Account, Config
+from lapse.policy.reload import DEFAULT, registry_source
 from lapse.providers import entra
 from lapse.providers.kinds import KINDS
 from lapse.seal import open_seal
-from lapse.settings import DEFAULT, registry_source
 
 
 @click.command()

@@ -15,10 +15,10 @@ from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.errors import ConfigError, LapseError
 from lapse.policy import Account
+from lapse.policy.reload import ConfigFile, broker_source, find
 from lapse.preflight import Finding, Level
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
-from lapse.settings import ConfigFile, broker_source, find
 
 WORDS = {Level.OK: "ok", Level.WARNING: "warn", Level.FATAL: "fail", Level.UNKNOWN: "unknown"}
 STYLES = {Level.OK: output.GOOD, Level.WARNING: output.WARN, Level.FATAL: output.BAD, Level.UNKNOWN: output.WARN}

@@ -19,8 +19,8 @@ from lapse.control import Halt
 from lapse.log import redact
 from lapse.memory import OF_ALL
 from lapse.policy import Rule
+from lapse.policy.reload import registry_source
 from lapse.registry import keys
-from lapse.settings import registry_source
 from lapse.view import UNMANAGED, PartitionView
 
 COLUMNS = (

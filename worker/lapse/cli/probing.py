@@ -37,7 +37,7 @@ def health(*, role: str | None, config: str | None, as_json: bool) -> int:
     # A probe of one process pays for none of these.
     from lapse.cli.session import Session  # noqa: PLC0415 - as above
     from lapse.health import Health  # noqa: PLC0415 - as above
-    from lapse.settings import ConfigFile, find  # noqa: PLC0415 - as above
+    from lapse.policy.reload import ConfigFile, find  # noqa: PLC0415 - as above
 
     session = Session(config)
     file = ConfigFile(find(session.environ, Path.cwd()), session.environ)

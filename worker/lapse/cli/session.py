@@ -24,12 +24,12 @@ from lapse.log import register_url
 from lapse.memory import Known
 from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule, load
+from lapse.policy.reload import DEFAULT, find, plain, registry_source
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.client import url_of
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
-from lapse.settings import DEFAULT, find, plain, registry_source
 from lapse.view import View
 from lapse.witness import witness_of
 

@@ -10,8 +10,8 @@ from lapse.errors import ConfigError
 from lapse.log import redact
 from lapse.outbox import FIX, SUFFIX, check, folder_of
 from lapse.policy import Config
+from lapse.policy.reload import ConfigFile, Source, for_redis
 from lapse.preflight import Finding, Level
-from lapse.settings import ConfigFile, Source, for_redis
 from lapse.view import View
 
 TIMEOUT = 5.0

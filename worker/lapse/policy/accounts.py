@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lapse.policy.fields import is_loopback
-from lapse.policy.models import Policy, Provider
 from lapse.policy.problems import Problem
+from lapse.policy.schema import Policy, Provider
 from lapse.providers.kinds import DIALECTS, KINDS, Dialect
 from lapse.providers.kinds.kind import is_below
 

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from lapse import durations
 from lapse.policy.accounts import Given, base_url, check_provider, check_twins
-from lapse.policy.models import SECONDS_PER, File, Policy
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
+from lapse.policy.schema import SECONDS_PER, File, Policy
 from lapse.providers.kinds import KINDS, Kind
 
 SHORTEST_LEASE = 2.0

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from lapse.policy.models import NAMED, SECTIONS, Model
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem
+from lapse.policy.schema import NAMED, SECTIONS, Model
 
 PREFIX = "LAPSE_"
 STEP = "__"

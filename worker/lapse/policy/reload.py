@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from lapse.errors import ConfigError
 from lapse.policy import Config
 from lapse.policy.fields import redis_url
-from lapse.policy.loading import called, parse, read
+from lapse.policy.loader import called, parse, read
 
 DEFAULT = Path("config/retention.toml")
 SETTLED = 0.1

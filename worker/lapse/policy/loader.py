@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from lapse.errors import ConfigError
 from lapse.policy import positions
 from lapse.policy.checks import check
-from lapse.policy.compiling import compiled
+from lapse.policy.compile import compiled
 from lapse.policy.environment import overridden
-from lapse.policy.models import ELSEWHERE, SECTIONS, File, keys_at
 from lapse.policy.positions import Positions
 from lapse.policy.problems import Problem, dotted, explain, report
-from lapse.policy.values import Config
+from lapse.policy.rules import Config
+from lapse.policy.schema import ELSEWHERE, SECTIONS, File, keys_at
 
 LARGEST = 1_000_000
 """Bytes. Whatever is larger is some other file."""

@@ -14,8 +14,8 @@ import redis
 
 import counted
 import evidence
-from lapse.control import Control
-from lapse.ledger import Ledger
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Ledger
 from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection

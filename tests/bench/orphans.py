@@ -14,9 +14,9 @@ import redis
 from bench.baselines import KEY
 from bench.figures import Figure
 from lapse import Registry
-from lapse.control import Control
 from lapse.embedded import EmbeddedRedis
-from lapse.ledger import Ledger
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Ledger
 from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Orphan, Rule, SweepSection

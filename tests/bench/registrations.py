@@ -14,7 +14,7 @@ from bench import baselines
 from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.embedded import EmbeddedRedis
-from lapse.ledger import Ledger, Settled
+from lapse.ledger.partition import Ledger, Settled
 from lapse.policy import Rule, SweepSection
 from lapse.providers.outcomes import Outcome
 from lapse.registry import keys

@@ -11,10 +11,10 @@ from cells.reached import Reached
 from lapse.adoption import retire
 from lapse.apply import apply
 from lapse.audit import File, Mover
-from lapse.control import Control
 from lapse.expected import believe
 from lapse.host import Host
-from lapse.misnamed import Misnamed
+from lapse.ledger.halts import Control
+from lapse.ledger.misnamed import Misnamed
 from lapse.plans import Doomed
 from lapse.policy import Keep, Orphan, Share
 from lapse.purge import inventory, purge, rule_of

@@ -11,8 +11,8 @@ import pytest
 
 from commandline import Desk
 from lapse.cli.program import SECTIONS, lapse
-from lapse.control import Control
 from lapse.embedded import free_port
+from lapse.ledger.halts import Control
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 

@@ -9,8 +9,8 @@ import pytest
 
 from commandline import ENFORCED, Desk
 from lapse.cli.remedies import CONFIRM, REMEDIES, told
-from lapse.control import Control, Halt
 from lapse.guard import STANDING
+from lapse.ledger.halts import Control, Halt
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 

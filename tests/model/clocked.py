@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import redis
 
-from lapse.ledger import Ledger
+from lapse.ledger.partition import Ledger
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.scripts import Call
 

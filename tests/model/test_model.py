@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from lapse.ledger import Claims
+from lapse.ledger.partition import Claims
 from lapse.providers.deadline import Deadline
 from lapse.registry import keys
 from lapse.registry.codec import dump

@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from lapse import guard, newly
-from lapse.control import Control
-from lapse.ledger import Claim, Ledger, Settled
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Claim, Ledger, Settled
 from lapse.means import Means
 from lapse.policy import Account, Pace, Rule, Share, SweepSection
 from lapse.proof import Proof

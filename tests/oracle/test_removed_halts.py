@@ -12,9 +12,9 @@ import evidence
 from commandline import ENFORCED, Desk
 from lapse import guard, preflight
 from lapse import watch as watching
-from lapse.control import Control
 from lapse.guard import Stand
-from lapse.ledger import UNCHECKED
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import UNCHECKED
 from lapse.policy import Orphan
 from lapse.proof import Proof
 from lapse.providers.outcomes import Verdict

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.ledger import Ledger
-from lapse.misnamed import Misnamed
+from lapse.ledger.misnamed import Misnamed
+from lapse.ledger.partition import Ledger
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands, Operation

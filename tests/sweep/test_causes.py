@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lapse import causes, failing
+from lapse import causes
+from lapse.ledger import failures
 from lapse.view import View
 from world import World
 
@@ -39,16 +40,16 @@ async def test_a_refused_key_is_named_with_the_first_time_of_its_row(world: Worl
 async def test_a_row_of_bad_sweeps_has_its_first_time_and_a_good_one_ends_it(world: World) -> None:
     ledger, at = world.means().ledger, world.rule.partition
     for i, result in enumerate(("unproven", "stopped", "breaker", "error")):
-        assert [] == failing.look(world.raw, "lapse", [at])
-        await failing.note(ledger, at, result, f"number {i}", 1000 + i)
-    (row,) = failing.look(world.raw, "lapse", [at])
+        assert [] == failures.look(world.raw, "lapse", [at])
+        await failures.note(ledger, at, result, f"number {i}", 1000 + i)
+    (row,) = failures.look(world.raw, "lapse", [at])
     assert (1000, 3, "error", "number 3") == (row.since, row.times, row.result, row.detail)
-    await failing.note(ledger, at, "halted", "", 2000)
-    assert failing.look(world.raw, "lapse", [at])
+    await failures.note(ledger, at, "halted", "", 2000)
+    assert failures.look(world.raw, "lapse", [at])
 
     await world.sweep()
 
-    assert [] == failing.look(world.raw, "lapse", [at])
+    assert [] == failures.look(world.raw, "lapse", [at])
 
 
 def test_hosts_are_gone_when_none_of_their_processes_is_there() -> None:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pytest
 
+from lapse.ledger.children import users
+from lapse.ledger.edges import Release
 from lapse.registry.commands import Commands
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call
-from lapse.release import Release
-from lapse.standing import users
 from world import World
 
 if TYPE_CHECKING:

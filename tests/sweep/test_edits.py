@@ -12,7 +12,7 @@ import redis
 from documented import rows, table
 from lapse import guard, newly
 from lapse.adoption import rename
-from lapse.ledger import Ledger, Survey
+from lapse.ledger.partition import Ledger, Survey
 from lapse.policy import Rule, parse
 from lapse.policy.schema import Policy
 from lapse.registry.aio import Carrier

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lapse import Answer, RegistryRefused
-from lapse.control import Control
+from lapse.ledger.halts import Control
 from world import World
 
 

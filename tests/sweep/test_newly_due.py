@@ -8,7 +8,7 @@ import pytest
 from lapse import newly
 from lapse.adoption import retire
 from lapse.guard import settlement
-from lapse.ledger import Claim, Settled
+from lapse.ledger.partition import Claim, Settled
 from lapse.policy import Keep, Pace, Rule, Share, enforced
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition

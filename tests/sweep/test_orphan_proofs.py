@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from lapse.ledger import Settled
+from lapse.ledger.partition import Settled
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse.guard import settlement
-from lapse.ledger import Claim
+from lapse.ledger.partition import Claim
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.recorder import progress

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from lapse.control import Control
+from lapse.ledger.halts import Control
 from lapse.metrics import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile

@@ -15,15 +15,15 @@ import redis
 
 from lapse.errors import ConfigError, RegistryRefused
 from lapse.guard import settlement
-from lapse.ledger import Claim, Ledger, Settled
-from lapse.outbox import Outbox, Unrecorded, abandoned, check
+from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check
+from lapse.ledger.partition import Claim, Ledger, Settled
+from lapse.ledger.replay import replay
+from lapse.ledger.settling import said
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
 from lapse.registry.model import Partition
 from lapse.registry.scripts import script
-from lapse.replay import replay
-from lapse.settling import said
 from world import World
 
 USED = [("thread", "thread_used_by_it")]

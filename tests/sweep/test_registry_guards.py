@@ -9,9 +9,9 @@ import pytest
 
 import evidence
 from lapse import watch as watching
-from lapse.control import Control
 from lapse.errors import ConfigError
 from lapse.health import Health
+from lapse.ledger.halts import Control
 from lapse.metrics import exposition
 from lapse.onlooker import Onlooker
 from lapse.policy import Orphan

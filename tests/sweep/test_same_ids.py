@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from lapse.apply import apply
-from lapse.cli.records import due_first, suspect
 from lapse.cli.session import Hands
+from lapse.ledger.records import due_first, suspect
 from lapse.plans import Doomed
 from lapse.policy import Rule
 from lapse.registry.commands import Commands

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from lapse.belonging import Stamp, stamp
-from lapse.nonces import Nonces
+from lapse.ledger.nonces import Nonces
 from lapse.policy import Keep
 from lapse.providers.pagination import Listed
 from lapse.purge import inventory, rule_of

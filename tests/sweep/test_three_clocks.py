@@ -7,7 +7,7 @@ import pytest
 
 from lapse import clocks
 from lapse.apply import apply
-from lapse.control import Control
+from lapse.ledger.halts import Control
 from lapse.plans import Doomed
 from lapse.providers.response import Reply
 from lapse.watch import Watch

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.ledger import Claim, Survey
+from lapse.ledger.partition import Claim, Survey
 from lapse.policy import Orphan, Rule, Share
 from lapse.policy.enforced import Base, Edit
 from lapse.providers.deadline import Deadline

@@ -106,5 +106,14 @@ def test_the_probe_loads_nothing_of_the_job(environ: dict[str, str]) -> None:
     said, modules = done.stdout.splitlines()
     assert said.startswith("ok   worker: its loop turned")
     assert "0" == modules.split()[0]
-    heavy = {"celery", "kombu", "openai", "pydantic", "aiohttp", "prometheus_client", "lapse.policy", "lapse.ledger"}
+    heavy = {
+        "celery",
+        "kombu",
+        "openai",
+        "pydantic",
+        "aiohttp",
+        "prometheus_client",
+        "lapse.policy",
+        "lapse.ledger.partition",
+    }
     assert set() == heavy & set(modules.split())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import guard
-from lapse.ledger import Claim
+from lapse.ledger.partition import Claim
 from lapse.policy import Keep, Rule
 from lapse.policy.preconditions import Terms, active
 from lapse.providers.deadline import Deadline

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lapse.known import histories
-from lapse.ledger import Claim
+from lapse.ledger.known import histories
+from lapse.ledger.partition import Claim
 from lapse.means import Means
 from lapse.policy import Rule
 from lapse.positives import Positives

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from lapse.ledger import RULES_LAST, Ledger
+from lapse.ledger.partition import RULES_LAST, Ledger
 from lapse.means import named
 from lapse.policy import Rule, enforced
 from lapse.registry import keys

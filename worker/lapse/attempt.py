@@ -15,7 +15,7 @@ from lapse.cascade import Cascade
 from lapse.deletion import delete
 from lapse.errors import RegistryError
 from lapse.heeding import heed
-from lapse.ledger import Claim, Settled
+from lapse.ledger.partition import Claim, Settled
 from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Terms, active

@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lapse.ledger import Ledger
+from lapse.ledger.children import NOT_NOW, STAYS, Asked, Standing, standings
+from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import codec, keys
 from lapse.registry.model import Resource
-from lapse.standing import NOT_NOW, STAYS, Asked, Standing, standings
 
 if TYPE_CHECKING:
     from lapse.cascade import Cascade

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lapse.control import Control
+from lapse.ledger.halts import Control
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 

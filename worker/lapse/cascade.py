@@ -18,11 +18,12 @@ from lapse import belonging, guard
 from lapse.blocked import block
 from lapse.deletion import delete
 from lapse.heeding import heed
-from lapse.ledger import Claim
+from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
+from lapse.ledger.nonces import Nonces
+from lapse.ledger.partition import Claim
 from lapse.looks import Looks
 from lapse.means import Means
 from lapse.members import Unreadable
-from lapse.nonces import Nonces
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Terms, follows
 from lapse.proof import Proof
@@ -34,7 +35,6 @@ from lapse.providers.response import Reply, document
 from lapse.recorder import Recorder
 from lapse.registry.model import Partition, Resource
 from lapse.relatives import Relative, Relatives
-from lapse.standing import NOT_NOW, STAYS, claimed_among
 
 UNLIMITED = -1
 FAILURES = 100  # in a row; then the others of this attempt would fail too

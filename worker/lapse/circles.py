@@ -15,8 +15,8 @@ import structlog
 from lapse import guard
 from lapse.cascade import Cascade, Family
 from lapse.deletion import delete
-from lapse.leasing import lease
-from lapse.ledger import Claim
+from lapse.ledger.leasing import lease
+from lapse.ledger.partition import Claim
 from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows

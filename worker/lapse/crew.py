@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from lapse.absence import Absent
-from lapse.ledger import Claim, Settled
+from lapse.ledger.partition import Claim, Settled
 
 BATCH = 50
 LINGER = 0.05

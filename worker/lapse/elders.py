@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from lapse.control import plan_hash
+from lapse.ledger.halts import plan_hash
 from lapse.means import Means, named
 from lapse.memory import OLDER
 from lapse.policy import Rule

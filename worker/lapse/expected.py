@@ -2,7 +2,7 @@
 
 import json
 
-from lapse.ledger import Ledger
+from lapse.ledger.partition import Ledger
 from lapse.principals import IN_USE
 from lapse.registry import keys
 from lapse.registry.model import Partition

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
-from lapse.ledger import Claim, Settled, Survey
+from lapse.ledger.partition import Claim, Settled, Survey
 from lapse.memory import DAMAGED, UNFIT
 from lapse.policy import Rule
 from lapse.policy.preconditions import Terms, follows, named_inside

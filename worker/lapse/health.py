@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
-from lapse import causes, failing, moments
+from lapse import causes, moments
 from lapse.errors import ConfigError
+from lapse.ledger import failures
 from lapse.log import register_url
 from lapse.metrics import exposition
 from lapse.onlooker import Onlooker
@@ -88,7 +89,7 @@ class Health:
         held = [causes.breaker(name, flow, now) for name, flow in flows.items()]
         held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots]
         waiting = [causes.waits(name, flow, now) for name, flow in flows.items()]
-        rows = failing.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
+        rows = failures.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
         workers = view.workers()
         gone = causes.gone(workers, now)
         present = not workers or any(now - int(one["at"]) <= causes.RECENT for one in workers.values())

@@ -12,7 +12,8 @@ from types import FrameType
 
 import structlog
 
-from lapse import outbox, preflight, watch
+from lapse import preflight, watch
+from lapse.ledger import outbox
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source

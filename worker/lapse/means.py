@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from lapse.control import Control
-from lapse.ledger import Ledger
-from lapse.outbox import Outbox
+from lapse.ledger.halts import Control
+from lapse.ledger.outbox import Outbox
+from lapse.ledger.partition import Ledger
 from lapse.policy import Rule, SweepSection
 from lapse.providers.invented import Invented
 from lapse.providers.throttle import Flow

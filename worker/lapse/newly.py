@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lapse import adoption
-from lapse.control import plan_hash
 from lapse.guard import Stand
-from lapse.ledger import Ledger, Survey
+from lapse.ledger.halts import plan_hash
+from lapse.ledger.partition import Ledger, Survey
 from lapse.policy import Rule, enforced
 from lapse.policy.enforced import Edit, Range
 from lapse.registry import codec, keys

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from lapse.control import Halt
+from lapse.ledger.halts import Halt
 from lapse.memory import Known, judge, remember, sighted
 
 

@@ -12,13 +12,13 @@ import structlog
 
 from lapse import durations
 from lapse.belonging import COPIED, Judge
-from lapse.control import plan_hash
 from lapse.crew import Crew
 from lapse.elders import Elders
-from lapse.forgotten import Unlisted
+from lapse.ledger.forgotten import Unlisted
+from lapse.ledger.halts import plan_hash
+from lapse.ledger.nonces import Copies, Nonces
 from lapse.means import Means, named
 from lapse.memory import OLDER
-from lapse.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.recovery import by_listing, lift

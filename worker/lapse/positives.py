@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
 from lapse.canaries import prove
-from lapse.known import known_before, tracked_before
+from lapse.ledger.known import known_before, tracked_before
 from lapse.means import Means
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.known import spread_before
+from lapse.ledger.known import spread_before
 from lapse.means import Means, named
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, classify_read, exists

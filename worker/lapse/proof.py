@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from lapse.absence import Absences, Absent
-from lapse.control import Control
-from lapse.ledger import Claim
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Claim
 from lapse.means import Means
 from lapse.policy import Rule
 from lapse.principals import Principals

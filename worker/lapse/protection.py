@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.control import Control
+from lapse.ledger.halts import Control
 from lapse.means import Means, named
 from lapse.memory import DAMAGED
 from lapse.registry import keys

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from lapse.belonging import COPIED, OURS, Stamp, stamp
-from lapse.census import registered
 from lapse.crew import Crew
 from lapse.errors import LapseError
-from lapse.ledger import Settled
+from lapse.ledger.census import registered
+from lapse.ledger.nonces import Nonces
+from lapse.ledger.partition import Settled
 from lapse.means import Means
-from lapse.nonces import Nonces
 from lapse.policy import Keep, Rule
 from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys

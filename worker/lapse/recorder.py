@@ -15,13 +15,13 @@ from typing import Any
 import structlog
 
 from lapse.errors import RegistryError, RegistryRefused
-from lapse.ledger import Claim, Ledger, Recorded, Settled
+from lapse.ledger.outbox import Unrecorded
+from lapse.ledger.partition import Claim, Ledger, Recorded, Settled
+from lapse.ledger.settling import said
 from lapse.means import Means, named
-from lapse.outbox import Unrecorded
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
-from lapse.settling import said
 
 TRY_AGAIN = 0.5  # seconds between two tries
 FOR_GOOD = 4  # refusals in a row that speak of no state of the server, after which a batch is halved

@@ -4,9 +4,9 @@ What cannot be seen to be right again waits for an operator. A halt that is ende
 again by the guard that set it, before anything is claimed.
 """
 
-from lapse.control import Halt
-from lapse.known import known_before
-from lapse.ledger import Ledger
+from lapse.ledger.halts import Halt
+from lapse.ledger.known import known_before
+from lapse.ledger.partition import Ledger
 from lapse.means import Means
 from lapse.memory import BESIDE
 from lapse.policy import Rule

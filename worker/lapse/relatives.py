@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from lapse.ledger.children import FREE, Asked, Standing, last_active, standings, users
 from lapse.members import PAGE, Members
 from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
@@ -13,11 +14,10 @@ from lapse.providers.outcomes import Spend
 from lapse.providers.response import Reply
 from lapse.registry.keys import ID
 from lapse.registry.model import Resource
-from lapse.standing import FREE, Asked, Standing, last_active, standings, users
 
 if TYPE_CHECKING:
     from lapse.cascade import Cascade
-    from lapse.ledger import Claim
+    from lapse.ledger.partition import Claim
 
 
 @dataclass(slots=True)

@@ -10,12 +10,13 @@ from typing import Any
 
 import structlog
 
-from lapse import failing, guard
+from lapse import guard
 from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.errors import ConfigError, RegistryError
-from lapse.ledger import Claims, Settled
+from lapse.ledger import failures
+from lapse.ledger.partition import Claims, Settled
 from lapse.means import Means, named
 from lapse.policy import Rule, SweepSection
 from lapse.policy.preconditions import Judge
@@ -236,7 +237,7 @@ class Run:
             log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
             await self.means.ledger.note(partition, success=await self.means.control.now())
-        await failing.note(self.means.ledger, partition, report.result, report.detail, await self.means.control.now())
+        await failures.note(self.means.ledger, partition, report.result, report.detail, await self.means.control.now())
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await self.means.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()

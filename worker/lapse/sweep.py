@@ -10,7 +10,7 @@ from lapse.blocked import free
 from lapse.cascade import Cascade
 from lapse.circles import Circles
 from lapse.clocks import doubt
-from lapse.ledger import Survey
+from lapse.ledger.partition import Survey
 from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.protection import damage

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from lapse.control import Halt
+from lapse.ledger.halts import Halt
 from lapse.memory import BESIDE
 from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule

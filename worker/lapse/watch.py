@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import structlog
 
-from lapse.control import Control
 from lapse.errors import RegistryError
-from lapse.ledger import UNCHECKED, Expected
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import UNCHECKED, Expected
 from lapse.memory import CLOCK, JUMP, Known, Sight, Trouble, judge, mended, remember
 from lapse.registry import keys
 from lapse.registry.aio import Carrier

@@ -11,19 +11,21 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import __version__, failing, preflight
+from lapse import __version__, preflight
 from lapse.adoption import retire
 from lapse.audit import Mover, open_sink
-from lapse.control import Control
 from lapse.errors import ConfigError, RegistryError
-from lapse.forgotten import end_unlistable
 from lapse.host import Host
-from lapse.ledger import Ledger
+from lapse.ledger import failures
+from lapse.ledger.forgotten import end_unlistable
+from lapse.ledger.halts import Control
+from lapse.ledger.misnamed import Misnamed
+from lapse.ledger.outbox import Outbox, folder_of
+from lapse.ledger.partition import Ledger
+from lapse.ledger.replay import replay
 from lapse.means import Means, named
 from lapse.memory import EVERYWHERE, UNFIT, Trouble
-from lapse.misnamed import Misnamed
 from lapse.orphans import collect_orphans
-from lapse.outbox import Outbox, folder_of
 from lapse.policy import Account, Config, Rule
 from lapse.providers.kinds import KINDS
 from lapse.providers.provider import TIMEOUT, Provider
@@ -32,7 +34,6 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
-from lapse.replay import replay
 from lapse.run import Report
 from lapse.seal import open_seal
 from lapse.sweep import sweep
@@ -122,7 +123,7 @@ class Work:
         except Exception as error:
             with contextlib.suppress(RegistryError):
                 now = await self._control.now()
-                await failing.note(means.ledger, rule.partition, "error", str(error) or repr(error), now)
+                await failures.note(means.ledger, rule.partition, "error", str(error) or repr(error), now)
             raise
 
     async def _free(self, config: Config, partitions: set[Partition]) -> None:

@@ -7,8 +7,8 @@ from lapse import guard, newly
 from lapse.cli.codes import Code, Refused
 from lapse.cli.remedies import CONFIRM
 from lapse.cli.session import Hands
-from lapse.control import Halt
-from lapse.ledger import Survey
+from lapse.ledger.halts import Halt
+from lapse.ledger.partition import Survey
 from lapse.newly import Asked
 from lapse.policy import Rule, enforced
 

@@ -3,8 +3,8 @@
 from lapse import newly
 from lapse.cli.remedies import EVERYTHING
 from lapse.cli.session import Hands, Session
-from lapse.control import Halt
 from lapse.elders import COUNTED
+from lapse.ledger.halts import Halt
 from lapse.memory import DAMAGED, OLDER
 from lapse.protection import inspect
 from lapse.recovery import place

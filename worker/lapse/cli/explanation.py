@@ -9,8 +9,8 @@ from lapse.cli import output, reasons
 from lapse.cli.arguments import config_option, json_option, provider_option, resource_arguments
 from lapse.cli.auditing import answer_of
 from lapse.cli.reasons import Case
-from lapse.cli.records import Seen, look
 from lapse.cli.session import Hands, Session
+from lapse.ledger.records import Seen, look
 from lapse.registry import keys
 from lapse.registry.model import Partition, deleted_at, from_millis
 

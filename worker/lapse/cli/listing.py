@@ -11,8 +11,8 @@ from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Column
-from lapse.cli.records import STATES, Seen, due_first, page
 from lapse.cli.session import Hands, Session
+from lapse.ledger.records import STATES, Seen, due_first, page
 from lapse.registry import keys
 from lapse.registry.model import Partition, from_millis
 

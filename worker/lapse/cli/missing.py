@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lapse import log
-from lapse.census import registered
 from lapse.cli import output, wording
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of
-from lapse.cli.records import look
 from lapse.cli.session import Hands, Session
+from lapse.ledger.census import registered
+from lapse.ledger.records import look
 from lapse.providers.pagination import Listed
 
 LAG = 60_000

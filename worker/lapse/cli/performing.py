@@ -12,10 +12,10 @@ from lapse.cli.codes import Code, Refused
 from lapse.cli.planning import Planned, plan_of
 from lapse.cli.session import Hands, Session
 from lapse.errors import RegistryError
+from lapse.ledger.outbox import Outbox, folder_of
 from lapse.means import Means
 from lapse.memory import Known
 from lapse.orphans import collect_orphans
-from lapse.outbox import Outbox, folder_of
 from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Flow

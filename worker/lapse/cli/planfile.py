@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lapse.cli import output, wording
 from lapse.cli.codes import Code, Refused
-from lapse.cli.records import due_first, suspect
 from lapse.cli.session import Hands, Session, one_provider
+from lapse.ledger.records import due_first, suspect
 from lapse.plans import Doomed, Part, Plan
 from lapse.policy import Rule
 from lapse.registry.commands import actor

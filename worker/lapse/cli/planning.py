@@ -17,12 +17,12 @@ from lapse.cli.costs import given_up
 from lapse.cli.output import Tell
 from lapse.cli.planfile import write
 from lapse.cli.reasons import stopping
-from lapse.cli.records import Seen, due_first
 from lapse.cli.remedies import remedy, told
 from lapse.cli.session import Hands, Session, confirmed, one_provider
-from lapse.control import Halt
 from lapse.elders import APPROVED, older, scope
 from lapse.guard import Stand
+from lapse.ledger.halts import Halt
+from lapse.ledger.records import Seen, due_first
 from lapse.memory import OLDER
 from lapse.policy import Rule
 from lapse.registry import keys

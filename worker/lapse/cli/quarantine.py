@@ -12,8 +12,8 @@ from lapse.cli.arguments import ID, KIND, PAST, config_option, confirm_option, j
 from lapse.cli.codes import Code, Refused
 from lapse.cli.output import Column
 from lapse.cli.reasons import HINT, not_found
-from lapse.cli.records import Seen, page
 from lapse.cli.session import Hands, Session, confirmed
+from lapse.ledger.records import Seen, page
 from lapse.registry import keys
 from lapse.registry.codec import dump
 from lapse.registry.commands import actor

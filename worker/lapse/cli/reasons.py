@@ -7,9 +7,9 @@ from typing import Any
 
 from lapse import causes, durations, moments
 from lapse.cli import wording
-from lapse.cli.records import Seen
 from lapse.cli.remedies import told
-from lapse.control import Halt
+from lapse.ledger.halts import Halt
+from lapse.ledger.records import Seen
 from lapse.memory import BESIDE
 from lapse.policy import Config, Rule
 from lapse.registry.codec import edge

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapse.cli import wording
-from lapse.control import Halt
+from lapse.ledger.halts import Halt
 from lapse.memory import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
 from lapse.registry.model import from_millis
 from lapse.unsaid import REASON as UNSAID

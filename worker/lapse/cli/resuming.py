@@ -12,10 +12,10 @@ from lapse.cli.costs import given_up, needless
 from lapse.cli.reasons import unpause
 from lapse.cli.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.cli.session import Hands, Session, confirmed
-from lapse.control import Halt
 from lapse.errors import ConfigError
 from lapse.expected import accept_refused, believe
 from lapse.guard import STANDING
+from lapse.ledger.halts import Halt
 from lapse.memory import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
 from lapse.policy import Account
 from lapse.protection import accept

@@ -17,9 +17,9 @@ import redis
 from lapse import Registry
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
-from lapse.control import Control
 from lapse.errors import ConfigError
-from lapse.ledger import Ledger
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Ledger
 from lapse.log import register_url
 from lapse.memory import Known
 from lapse.onlooker import Onlooker

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lapse import causes, failing
+from lapse import causes
 from lapse.cli import output
 from lapse.cli.session import Session
+from lapse.ledger import failures
 from lapse.registry.model import Partition
 
 
@@ -30,7 +31,7 @@ def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterato
         if shut := causes.shut(f"{slot.provider}/{slot.kind}", slot.shut, now):
             yield f"{shut}.", output.BAD
             yield f"  lapse resume --provider {slot.provider}", output.STRONG
-    for row in failing.look(session.client, session.namespace, partitions):
+    for row in failures.look(session.client, session.namespace, partitions):
         yield f"{row.told(now)}.", output.BAD
     for host in causes.gone(session.view.workers(), now):
         yield f"workers: {host}.", output.WARN
@@ -49,7 +50,7 @@ def described(session: Session, partitions: Sequence[Partition], now: int) -> di
         "failing": [
             {"provider": row.partition.provider, "kind": row.partition.kind, "policy": row.partition.policy,
              "since": row.since / 1000, "sweeps": row.times, "result": row.result, "detail": row.detail}
-            for row in failing.look(session.client, session.namespace, partitions)
+            for row in failures.look(session.client, session.namespace, partitions)
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
     }  # fmt: skip

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from lapse.errors import LapseError
-from lapse.known import known_before
-from lapse.ledger import Ledger
+from lapse.ledger.known import known_before
+from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.preflight import Finding, Level
 from lapse.providers.kinds import Kind

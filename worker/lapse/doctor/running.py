@@ -4,11 +4,12 @@ from collections.abc import Mapping
 
 import redis
 
-from lapse import causes, failing, health
+from lapse import causes, health
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
+from lapse.ledger import failures
+from lapse.ledger.outbox import FIX, SUFFIX, check, folder_of
 from lapse.log import redact
-from lapse.outbox import FIX, SUFFIX, check, folder_of
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis
 from lapse.preflight import Finding, Level
@@ -125,7 +126,7 @@ def workers(used: Config, view: View, published: Mapping[str, str], now: int) ->
 
 def sweeps(client: redis.Redis, used: Config, now: int) -> Finding:
     """Say which policies' sweeps end badly again and again."""
-    rows = failing.look(client, used.registry.namespace, [rule.partition for rule in used.rules])
+    rows = failures.look(client, used.registry.namespace, [rule.partition for rule in used.rules])
     if rows:
         return Finding("sweeps", Level.FATAL, "; ".join(row.told(now) for row in rows), "mend what the last one says")
     return Finding("sweeps", Level.OK, "none fails again and again")

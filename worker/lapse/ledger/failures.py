@@ -6,7 +6,7 @@ from typing import Any
 
 import redis
 
-from lapse.ledger import Ledger
+from lapse.ledger.partition import Ledger
 from lapse.moments import both
 from lapse.registry import keys
 from lapse.registry.model import Partition

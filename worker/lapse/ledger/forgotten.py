@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lapse.ledger import Ledger
+from lapse.ledger.partition import Ledger
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

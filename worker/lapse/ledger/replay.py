@@ -2,8 +2,8 @@
 
 import structlog
 
-from lapse.ledger import Ledger
-from lapse.outbox import Abandoned, Outbox, Unrecorded, abandoned
+from lapse.ledger.outbox import Abandoned, Outbox, Unrecorded, abandoned
+from lapse.ledger.partition import Ledger
 from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse.ledger import Expected, Ledger
+from lapse.ledger.partition import Expected, Ledger
 from lapse.registry import codec, keys
 from lapse.registry.model import Resource
 

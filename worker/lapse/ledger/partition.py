@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse import leasing
+from lapse.ledger import leasing
+from lapse.ledger.edges import Release
+from lapse.ledger.settling import said
 from lapse.policy import Rule, SweepSection
 from lapse.policy.enforced import NOTHING, Base, Edit
 from lapse.providers.deadline import Deadline
@@ -15,8 +17,6 @@ from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition, Resource
 from lapse.registry.scripts import Call
-from lapse.release import Release
-from lapse.settling import said
 
 UNLIMITED = -1
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before

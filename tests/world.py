@@ -14,9 +14,10 @@ import redis
 
 import counted
 import evidence
+from lapse.guards.context import Means
+from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
-from lapse.means import Means
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
 from lapse.providers.provider import Provider
@@ -27,7 +28,6 @@ from lapse.registry.model import Partition, Record
 from lapse.run import Report
 from lapse.sandbox import Sandbox
 from lapse.sweep import sweep
-from lapse.watch import Watch
 from oracle import reading
 from oracle.guards import HUSH
 from oracle.history import Account as Budget

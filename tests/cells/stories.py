@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cells.reached import Reached
-from lapse.adoption import retire
 from lapse.apply import apply
 from lapse.audit import File, Mover
-from lapse.expected import believe
+from lapse.guards.edits.adoption import retire
+from lapse.guards.operator_proof import believe
 from lapse.host import Host
 from lapse.ledger.halts import Control
 from lapse.ledger.misnamed import Misnamed

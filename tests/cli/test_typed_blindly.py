@@ -9,7 +9,7 @@ import pytest
 
 from commandline import ENFORCED, Desk
 from lapse.cli.remedies import CONFIRM, REMEDIES, told
-from lapse.guard import STANDING
+from lapse.guards.enforcement import STANDING
 from lapse.ledger.halts import Control, Halt
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition

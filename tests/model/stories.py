@@ -7,7 +7,7 @@ import redis
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from lapse.adoption import rename
+from lapse.guards.edits.adoption import rename
 from lapse.ledger.partition import Claim, Settled
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted

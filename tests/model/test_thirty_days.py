@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, cast
 import pytest
 import redis
 
-from lapse import guard, newly
+from lapse.guards import enforcement
+from lapse.guards.absence.proof import Proof
+from lapse.guards.context import Means
+from lapse.guards.edits import newly_due
+from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Claim, Ledger, Settled
-from lapse.means import Means
 from lapse.policy import Account, Pace, Rule, Share, SweepSection
-from lapse.proof import Proof
 from lapse.providers.outcomes import classify
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
 from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
-from lapse.watch import Watch
 from model.clocked import Clocked
 from sandbox_fixture import sandbox, sandbox_server
 
@@ -120,13 +121,13 @@ class Month:
         if await ledger.adopt(rule) == "divergence":
             self.divergences += 1
             return
-        survey = await newly.look(ledger, rule, await ledger.survey(rule))
-        stand = guard.stand(rule, survey, self.provider.place)
+        survey = await newly_due.look(ledger, rule, await ledger.survey(rule))
+        stand = enforcement.stand(rule, survey, self.provider.place)
         self.stands[stand.result, stand.halt] += 1
         if not stand.act:
             return
         await ledger.settle_at(rule.partition, self.provider.place)
-        await ledger.note(rule.partition, **newly.baseline(rule, survey))
+        await ledger.note(rule.partition, **newly_due.baseline(rule, survey))
         proof = Proof(self.means(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
             settled = [await self.attempt(claim, proof) for claim in batch.claims]
@@ -142,7 +143,7 @@ class Month:
         reply = await self.provider.delete(self.kind, claim.resource.id)
         verdict = await proof.judge(claim, classify(self.kind, claim.resource.id, reply))
         self.outcomes[str(verdict.outcome)] += 1
-        return guard.settlement(claim, verdict)
+        return enforcement.settlement(claim, verdict)
 
     async def live(self) -> None:
         """Live thirty days."""

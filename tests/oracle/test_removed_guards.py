@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from lapse import deletion, guard
-from lapse.absence import Absences
-from lapse.guard import Stand, settlement
+from lapse import deletion
+from lapse.guards import enforcement
+from lapse.guards.absence.absences import Absences
+from lapse.guards.enforcement import Stand, settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from world import DAY, World
@@ -190,6 +191,6 @@ async def test_with_a_guard_that_lets_everything_pass(
     else:
         world.policies.clear()
         world.seed(50)
-    monkeypatch.setattr(guard, "stand", lambda *_: Stand(act=True, result="completed"))
+    monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
     await world.sweep(**rule)
     assert {promise} == reported()

@@ -10,16 +10,17 @@ import redis
 
 import evidence
 from commandline import ENFORCED, Desk
-from lapse import guard, preflight
-from lapse import watch as watching
-from lapse.guard import Stand
+from lapse.guards import enforcement
+from lapse.guards.absence.proof import Proof
+from lapse.guards.enforcement import Stand
+from lapse.guards.integrity import monitor as watching
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import UNCHECKED
 from lapse.policy import Orphan
-from lapse.proof import Proof
 from lapse.providers.outcomes import Verdict
 from lapse.providers.throttle import Flow
-from lapse.watch import Watch
 from oracle.guards import HUSH
 from oracle.history import History, Outage, Quiet
 from oracle.verdict import violations
@@ -67,7 +68,7 @@ async def test_a_halt(
     world.hush("halted")
     if without:
         monkeypatch.setattr(Control, "stopped", nothing)
-        monkeypatch.setattr(guard, "stand", lambda *_: Stand(act=True, result="completed"))
+        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
         cut("claim", "if #halted(policy) > 0 then return 'halted' end", "")
 
     await world.sweep()
@@ -145,8 +146,8 @@ async def test_another_account(
     world.seed(3)
     world.hush("another project is configured")
     if without:
-        real = guard.stand
-        monkeypatch.setattr(guard, "stand", lambda rule, survey, _place: real(rule, survey, survey.place))
+        real = enforcement.stand
+        monkeypatch.setattr(enforcement, "stand", lambda rule, survey, _place: real(rule, survey, survey.place))
 
     await world.sweep(means=world.means(project="proj_other"))
 
@@ -207,7 +208,7 @@ async def test_an_application_that_never_says_what_uses_its_assistants(
     orphan = Orphan(min_age=0.01, seen=1, max_share=None, uses_stated=False)
     partition = replace(world.rule.partition, kind="assistant", policy="idle")
     if without:
-        monkeypatch.setattr(guard, "stand", lambda *_: Stand(act=True, result="completed"))
+        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
 
     for _ in range(3):
         await world.orphans(partition=partition, ttl=None, anchor=None, orphan=orphan)

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from lapse import preflight
 from lapse.embedded import EmbeddedRedis, free_port
-from lapse.preflight import Facts, Finding, Level
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.preflight import Facts, Finding, Level
 from lapse.registry.aio import Carrier
 
 Start = Callable[..., EmbeddedRedis]

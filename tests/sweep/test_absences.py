@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lapse.expected import believe
+from lapse.guards.absence.positives import ASKED
+from lapse.guards.operator_proof import believe
 from lapse.policy import Keep, Share
-from lapse.positives import ASKED
 from world import World
 
 GONE = [f"file-{n:024d}" for n in range(400)]

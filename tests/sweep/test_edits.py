@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from documented import rows, table
-from lapse import guard, newly
-from lapse.adoption import rename
+from lapse.guards import enforcement
+from lapse.guards.edits import newly_due
+from lapse.guards.edits.adoption import rename
 from lapse.ledger.partition import Ledger, Survey
 from lapse.policy import Rule, parse
 from lapse.policy.schema import Policy
@@ -130,15 +131,15 @@ class Registered:
         """Let a rule be the last that was enforced."""
         await self.ledger.adopt(rule)
         await rename(self.ledger, rule)
-        survey = await newly.look(self.ledger, rule, await self.ledger.survey(rule))
-        await self.ledger.note(rule.partition, **newly.baseline(rule, survey))
+        survey = await newly_due.look(self.ledger, rule, await self.ledger.survey(rule))
+        await self.ledger.note(rule.partition, **newly_due.baseline(rule, survey))
 
-    async def edited(self, rule: Rule) -> tuple[guard.Stand, Survey]:
+    async def edited(self, rule: Rule) -> tuple[enforcement.Stand, Survey]:
         """Return what a sweep by a new rule decides."""
         assert "divergence" != await self.ledger.adopt(rule)
         survey = await self.ledger.survey(rule)
-        survey = await newly.look(self.ledger, rule, survey) if rule.enforce else survey
-        return guard.stand(rule, survey, PLACE), survey
+        survey = await newly_due.look(self.ledger, rule, survey) if rule.enforce else survey
+        return enforcement.stand(rule, survey, PLACE), survey
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ class Group:
 
 
 def checked(
-    rule: Rule, stand: guard.Stand, survey: Survey, groups: list[Group], now: float, unknown: list[str]
+    rule: Rule, stand: enforcement.Stand, survey: Survey, groups: list[Group], now: float, unknown: list[str]
 ) -> None:  # fmt: skip
     if not rule.enforce:
         assert (stand.act, stand.result) == (False, "observed")

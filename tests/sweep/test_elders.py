@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from lapse.elders import APPROVED, scope
+from lapse.guards.integrity.monitor import Watch
+from lapse.guards.preexisting import APPROVED, scope
 from lapse.policy import Orphan
 from lapse.registry.model import Partition
-from lapse.watch import Watch
 from world import World
 
 IDLE = Partition("openai", "assistant", "idle")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.guard import settlement
+from lapse.guards.enforcement import settlement
 from lapse.ledger.forgotten import end_unlistable
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict

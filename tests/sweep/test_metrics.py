@@ -20,8 +20,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
+from lapse.guards.integrity.onlooker import Onlooker
 from lapse.metrics import exposition
-from lapse.onlooker import Onlooker
 from lapse.policy import Pace
 from lapse.policy.reload import ConfigFile
 from lapse.series import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from lapse import newly
-from lapse.adoption import retire
-from lapse.guard import settlement
+from lapse.guards.edits import newly_due
+from lapse.guards.edits.adoption import retire
+from lapse.guards.enforcement import settlement
 from lapse.ledger.partition import Claim, Settled
 from lapse.policy import Keep, Pace, Rule, Share, enforced
 from lapse.providers.outcomes import Outcome, Verdict
@@ -297,11 +297,11 @@ async def test_pages_decide_where_two_indexes_do_together(
     said = policy(SHORT, 30, "d1", anchor="last_active_at", max_age=60 * DAY, max_newly_due=limit)
     rule, ledger = replace(world.rule, **said), world.means().ledger
     await ledger.adopt(rule)
-    await ledger.note(SHORT, **newly.baseline(rule, await ledger.survey(rule)))
+    await ledger.note(SHORT, **newly_due.baseline(rule, await ledger.survey(rule)))
     shorter = replace(rule, ttl=10 * DAY, digest="d2")
     await ledger.adopt(shorter)
 
-    edit = (await newly.look(ledger, shorter, await ledger.survey(shorter))).edit
+    edit = (await newly_due.look(ledger, shorter, await ledger.survey(shorter))).edit
 
     assert (5000, stops) == (edit.most, edit.stops)
     # Counting ends as soon as it decides.

@@ -10,11 +10,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from lapse.guards.listing import take_as_it_is
 from lapse.ledger.partition import Settled
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
-from lapse.shrinkage import take_as_it_is
 from oracle.history import Resource
 from world import KEY, World
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.guard import settlement
+from lapse.guards.enforcement import settlement
 from lapse.ledger.partition import Claim
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import redis
 
+from lapse.guards.integrity.protection import accept, inspect
 from lapse.ledger.halts import Control
 from lapse.metrics import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
-from lapse.protection import accept, inspect
 from lapse.purge import inventory, purge, rule_of
 from lapse.registry.model import Partition
 from lapse.registry.scripts import FOLDER

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from lapse.errors import ConfigError, RegistryRefused
-from lapse.guard import settlement
+from lapse.guards.enforcement import settlement
 from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check
 from lapse.ledger.partition import Claim, Ledger, Settled
 from lapse.ledger.replay import replay

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from lapse.guards.integrity.monitor import Watch
+from lapse.guards.recovery import diverged
 from lapse.policy.rules import Share
-from lapse.recovery import diverged
-from lapse.watch import Watch
 from world import DAY, World
 
 LIMIT = Share(percent=20, at_least=2)

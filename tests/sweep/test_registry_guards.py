@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 import evidence
-from lapse import watch as watching
 from lapse.errors import ConfigError
+from lapse.guards.integrity import monitor as watching
+from lapse.guards.integrity.monitor import Watch
+from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.statefile import Witness
 from lapse.health import Health
 from lapse.ledger.halts import Control
 from lapse.metrics import exposition
-from lapse.onlooker import Onlooker
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
 from lapse.purge import inventory, purge, rule_of
 from lapse.registry.model import PURGED, Partition
-from lapse.watch import Watch
-from lapse.witness import Witness
 from promql import anywhere
 from world import DAY, World
 

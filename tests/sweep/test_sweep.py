@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lapse.guard import settlement
+from lapse.guards.enforcement import settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from world import DAY, World

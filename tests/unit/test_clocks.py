@@ -11,7 +11,7 @@ NO_DECISION = {
     "policy/reload.py": "whether a policy file has been left alone long enough to be whole; a clock ahead says nothing",
     "policy/loader.py": "which sunsets are over: a request more or less, never a deletion",
     "providers/provider.py": "as policy/loading.py",
-    "clocks.py": "whether Redis TIME is far from every other clock: it halts, and makes nothing due",
+    "guards/integrity/clocks.py": "whether Redis TIME is far from every other clock: it halts, and makes nothing due",
     "health.py": "a stamp on a page",
     "app.py": "whether beat's clock was set back: it sends more messages, and decides nothing",
 }

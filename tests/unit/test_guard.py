@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse import guard
+from lapse.guards import enforcement
 from lapse.ledger.partition import Claim, Survey
 from lapse.policy import Orphan, Rule, Share
 from lapse.policy.enforced import Base, Edit
@@ -35,35 +35,39 @@ CLAIM = Claim(
 
 
 def test_a_partition_in_order_is_swept() -> None:
-    assert guard.Stand(act=True, result="completed") == guard.stand(RULE, SURVEY, PLACE)
+    assert enforcement.Stand(act=True, result="completed") == enforcement.stand(RULE, SURVEY, PLACE)
 
 
 def test_superseded_rules_do_nothing() -> None:
-    assert guard.Stand(act=False, result="refused") == guard.stand(RULE, replace(SURVEY, bar="superseded"), PLACE)
+    assert enforcement.Stand(act=False, result="refused") == enforcement.stand(
+        RULE, replace(SURVEY, bar="superseded"), PLACE
+    )
 
 
 @pytest.mark.parametrize("halts", [("no_witness",), ("no_touches", "cutoff_jumped")])
 def test_a_halt_stops_everything_until_an_operator_lifts_it(halts: tuple[str, ...]) -> None:
-    assert guard.Stand(act=False, result="halted") == guard.stand(RULE, replace(SURVEY, halts=halts), PLACE)
+    assert enforcement.Stand(act=False, result="halted") == enforcement.stand(RULE, replace(SURVEY, halts=halts), PLACE)
 
 
 def test_a_standing_halt_ends_with_its_cause() -> None:
-    stand = guard.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")), PLACE)
+    stand = enforcement.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")), PLACE)
 
-    assert guard.Stand(act=True, result="completed", lift=("no_touches", "no_uses")) == stand
+    assert enforcement.Stand(act=True, result="completed", lift=("no_touches", "no_uses")) == stand
 
 
 def test_observing_does_nothing_and_trips_nothing() -> None:
     rule = replace(RULE, enforce=False, anchor="last_active_at")
 
-    assert guard.Stand(act=False, result="observed") == guard.stand(rule, replace(JUMPED, touched=False), PLACE)
+    assert enforcement.Stand(act=False, result="observed") == enforcement.stand(
+        rule, replace(JUMPED, touched=False), PLACE
+    )
 
 
 IDLE = replace(RULE, anchor="last_active_at")
 
 
 def test_an_idle_policy_that_never_saw_a_touch_is_halted() -> None:
-    stand = guard.stand(IDLE, replace(SURVEY, touched=False), PLACE)
+    stand = enforcement.stand(IDLE, replace(SURVEY, touched=False), PLACE)
 
     assert (False, "halted", "no_touches") == (stand.act, stand.result, stand.halt)
     assert 'anchor "chat" on created_at, or state touches = "none"' in stand.detail
@@ -80,11 +84,11 @@ def test_an_idle_policy_that_never_saw_a_touch_is_halted() -> None:
     ids=["touched", "stated", "empty", "created_at"],
 )
 def test_other_policies_need_no_touch(rule: Rule, survey: Survey) -> None:
-    assert guard.stand(rule, survey, PLACE).act
+    assert enforcement.stand(rule, survey, PLACE).act
 
 
 def test_an_orphan_rule_without_any_uses_is_halted() -> None:
-    stand = guard.stand(ORPHANS, replace(SURVEY, edges=False), PLACE)
+    stand = enforcement.stand(ORPHANS, replace(SURVEY, edges=False), PLACE)
 
     assert (False, "halted", "no_uses") == (stand.act, stand.result, stand.halt)
     assert "no thread was ever named in the uses" in stand.detail
@@ -93,8 +97,8 @@ def test_an_orphan_rule_without_any_uses_is_halted() -> None:
 def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None:
     stated = replace(ORPHANS, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=True))
 
-    assert guard.stand(ORPHANS, SURVEY, PLACE).act
-    assert guard.stand(stated, replace(SURVEY, edges=False), PLACE).act
+    assert enforcement.stand(ORPHANS, SURVEY, PLACE).act
+    assert enforcement.stand(stated, replace(SURVEY, edges=False), PLACE).act
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_an_orphan_rule_acts_where_uses_are_known_or_stated_to_be_none() -> None
     ids=["jumped", "first", "adopted", "as far as counted", "uncountable"],
 )
 def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why: str) -> None:
-    stand = guard.stand(RULE, survey, PLACE)
+    stand = enforcement.stand(RULE, survey, PLACE)
 
     assert (False, "halted", "cutoff_jumped", True) == (stand.act, stand.result, stand.halt, stand.plan)
     assert (why, survey.edit.named) == (stand.detail, stand.named)
@@ -141,26 +145,28 @@ def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why
 )
 def test_a_jump_below_the_limit_goes_on_slowly(survey: Survey, *, restart_ramp: bool) -> None:
     """A first enforcement has a new ramp anyway."""
-    assert guard.Stand(act=True, result="completed", restart_ramp=restart_ramp) == guard.stand(RULE, survey, PLACE)
+    assert enforcement.Stand(act=True, result="completed", restart_ramp=restart_ramp) == enforcement.stand(
+        RULE, survey, PLACE
+    )
 
 
 def test_an_outage_is_no_attempt_of_the_id_that_met_it() -> None:
     failed = Verdict(Outcome.ERROR, unknown=True, status=503)
 
-    settled = guard.settlement(CLAIM, failed, outage=True)
+    settled = enforcement.settlement(CLAIM, failed, outage=True)
 
     assert ("retry", False, 10_000, True) == (settled.act, settled.counted, settled.delay, settled.unknown)
-    assert guard.settlement(CLAIM, failed).counted
-    assert "done" == guard.settlement(CLAIM, Verdict(Outcome.DELETED), outage=True).act
+    assert enforcement.settlement(CLAIM, failed).counted
+    assert "done" == enforcement.settlement(CLAIM, Verdict(Outcome.DELETED), outage=True).act
 
 
 def test_the_account_whose_ids_are_registered_is_no_other() -> None:
-    assert guard.stand(RULE, replace(SURVEY, place=PLACE), PLACE).act
+    assert enforcement.stand(RULE, replace(SURVEY, place=PLACE), PLACE).act
 
-    stand = guard.stand(RULE, replace(SURVEY, place="place00000000002"), PLACE)
+    stand = enforcement.stand(RULE, replace(SURVEY, place="place00000000002"), PLACE)
 
     assert (False, "identity_changed", True) == (stand.act, stand.halt, stand.whole_kind)
-    observing = guard.stand(replace(RULE, enforce=False), replace(SURVEY, place="place00000000002"), PLACE)
+    observing = enforcement.stand(replace(RULE, enforce=False), replace(SURVEY, place="place00000000002"), PLACE)
     assert "observed" == observing.result
 
 
@@ -187,13 +193,13 @@ ENDS = {
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_id_leaves_the_registry_only_where_the_provider_said_that_it_is_gone(outcome: Outcome) -> None:
-    settled = guard.settlement(CLAIM, Verdict(outcome, status=200))
+    settled = enforcement.settlement(CLAIM, Verdict(outcome, status=200))
 
     assert ENDS[outcome] == (settled.act, settled.reason)
 
 
 def test_an_id_that_is_told_to_wait_for_ever_lets_others_go_first() -> None:
-    settled = guard.settlement(CLAIM, Verdict(Outcome.RATE_LIMITED, status=429, odd=True))
+    settled = enforcement.settlement(CLAIM, Verdict(Outcome.RATE_LIMITED, status=429, odd=True))
 
     assert ("retry", "rate_limited", 60_000) == (settled.act, settled.reason, settled.delay)
 
@@ -201,7 +207,7 @@ def test_an_id_that_is_told_to_wait_for_ever_lets_others_go_first() -> None:
 def test_a_settlement_carries_the_claim_and_the_answer() -> None:
     verdict = Verdict(Outcome.ERROR, unknown=True, detail="500 x", status=500, request_id="req_1", items=3)
 
-    settled = guard.settlement(CLAIM, verdict)
+    settled = enforcement.settlement(CLAIM, verdict)
 
     assert ("thread_1", 7, "chat", NOW - 1) == (settled.id, settled.token, settled.policy, settled.due)
     assert (Outcome.ERROR, True, "500 x", 500, "req_1", 3) == (
@@ -210,7 +216,7 @@ def test_a_settlement_carries_the_claim_and_the_answer() -> None:
 
 
 def test_a_plain_success_says_no_more_than_that() -> None:
-    settled = guard.settlement(CLAIM, Verdict(Outcome.DELETED))
+    settled = enforcement.settlement(CLAIM, Verdict(Outcome.DELETED))
 
     assert {
         "id": "thread_1",
@@ -241,7 +247,7 @@ def test_a_plain_success_says_no_more_than_that() -> None:
     ids=str,
 )
 def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdict, *, counted: bool) -> None:
-    assert counted == guard.settlement(CLAIM, verdict).counted
+    assert counted == enforcement.settlement(CLAIM, verdict).counted
 
 
 @pytest.mark.parametrize(
@@ -261,15 +267,15 @@ def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdi
     ids=str,
 )
 def test_what_all_ids_of_a_kind_may_be_told_is_doubtful(verdict: Verdict, doubt: str | None) -> None:
-    assert doubt == guard.settlement(CLAIM, verdict).doubt
+    assert doubt == enforcement.settlement(CLAIM, verdict).doubt
     everybody = "outage" if verdict.outcome is Outcome.ERROR else None
-    assert everybody == guard.settlement(CLAIM, verdict, outage=True).doubt
+    assert everybody == enforcement.settlement(CLAIM, verdict, outage=True).doubt
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.ALREADY_GONE])
 def test_only_the_answer_to_a_deletion_shows_that_deletions_are_answered(outcome: Outcome) -> None:
-    assert guard.settlement(CLAIM, Verdict(outcome)).good
-    assert not guard.settlement(CLAIM, Verdict(outcome, by_read=True)).good
+    assert enforcement.settlement(CLAIM, Verdict(outcome)).good
+    assert not enforcement.settlement(CLAIM, Verdict(outcome, by_read=True)).good
 
 
 @pytest.mark.parametrize(
@@ -285,14 +291,14 @@ def test_only_the_answer_to_a_deletion_shows_that_deletions_are_answered(outcome
     ],
 )
 def test_the_delay_of_a_settlement_is_in_milliseconds(outcome: Outcome, least: int, most: int) -> None:
-    delays = [guard.settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
+    delays = [enforcement.settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
 
     assert least <= min(delays) <= max(delays) <= most
 
 
 @pytest.mark.parametrize("status", ["limited", "halted", "superseded", "lost", "clock", "breaker", "audit"])
 def test_a_refused_claim_ends_a_sweep_by_a_known_result(status: str) -> None:
-    result, why = guard.refused(status)
+    result, why = enforcement.refused(status)
 
     assert result in RESULTS
     assert bool(why) == (status != "halted")
@@ -302,7 +308,7 @@ def test_a_refused_claim_ends_a_sweep_by_a_known_result(status: str) -> None:
     ("attempts", "seconds"), [(0, 5), (1, 10), (2, 20), (9, 2560), (10, 3600), (16, 3600), (10_000, 3600)]
 )
 def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
-    waits = [guard.backoff(attempts) for _ in range(200)]
+    waits = [enforcement.backoff(attempts) for _ in range(200)]
 
     assert 0.8 * seconds <= min(waits) < max(waits) <= 1.2 * seconds
 
@@ -321,13 +327,13 @@ def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
     ],
 )
 def test_a_forecast_reads_as_a_person_writes_it(requests: int, rate: float | None, said: str) -> None:
-    assert said == guard.forecast(requests, rate)
+    assert said == enforcement.forecast(requests, rate)
 
 
 def test_an_absence_that_was_one_too_many_is_recorded_as_unproven() -> None:
-    gone = guard.settlement(CLAIM, Verdict(Outcome.ALREADY_GONE, status=404, identity="one"))
+    gone = enforcement.settlement(CLAIM, Verdict(Outcome.ALREADY_GONE, status=404, identity="one"))
 
-    waits = guard.unbelieved(gone)
+    waits = enforcement.unbelieved(gone)
 
     assert ("done", "absent") == (gone.act, gone.seen)
     assert ("retry", Outcome.UNPROVEN, "unproven", gone.id, gone.token) == (

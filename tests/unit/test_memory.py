@@ -5,7 +5,19 @@ from typing import Any
 
 import pytest
 
-from lapse.memory import CLOCK, DRIFT, LOST, ROLLED_BACK, Known, Sight, Span, judge, mended, remember, sighted
+from lapse.guards.integrity.continuity import (
+    CLOCK,
+    DRIFT,
+    LOST,
+    ROLLED_BACK,
+    Known,
+    Sight,
+    Span,
+    judge,
+    mended,
+    remember,
+    sighted,
+)
 
 NOW = 1_800_000_000_000
 HERE = 5_000_000

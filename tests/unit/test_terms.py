@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse import guard
+from lapse.guards import enforcement
 from lapse.ledger.partition import Claim
 from lapse.policy import Keep, Rule
 from lapse.policy.preconditions import Terms, active
@@ -50,7 +50,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
     by: str,
     resting: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    assert resting is guard.terms(rule, OPENAI[kind], by, NOW).resting
+    assert resting is enforcement.terms(rule, OPENAI[kind], by, NOW).resting
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
 def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
     kind: str, rule: Rule, by: str, since: float | None
 ) -> None:
-    assert since == guard.terms(rule, OPENAI[kind], by, NOW).idle_since
+    assert since == enforcement.terms(rule, OPENAI[kind], by, NOW).idle_since
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
     seen = active(1.0, 2.5)
     assert seen is not None
 
-    settled = guard.settlement(claim("ttl"), seen)
+    settled = enforcement.settlement(claim("ttl"), seen)
     assert (2500, "touch") == (settled.active, settled.act)
 
 
@@ -123,7 +123,7 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
     ],
 )
 def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: float | None, expected: int) -> None:
-    assert expected == guard.requests(rule, OPENAI[kind], 5, extra)
+    assert expected == enforcement.requests(rule, OPENAI[kind], 5, extra)
 
 
 @pytest.mark.parametrize(

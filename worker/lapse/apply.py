@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lapse import guard
-from lapse.adoption import rename
 from lapse.crew import Crew
-from lapse.means import Means
+from lapse.guards import enforcement
+from lapse.guards.context import Means
+from lapse.guards.edits.adoption import rename
 from lapse.plans import Doomed
 from lapse.policy import Rule
 from lapse.run import Report, Run
@@ -55,7 +55,7 @@ async def _opened(run: Run) -> bool:
         return run.ends("paused", f"lapse pause on {scope}")
     await rename(means.ledger, rule)
     survey = await means.ledger.survey(rule)
-    stand = guard.stand(replace(rule, enforce=True), survey, means.provider.place)
+    stand = enforcement.stand(replace(rule, enforce=True), survey, means.provider.place)
     return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
 
 

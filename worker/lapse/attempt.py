@@ -9,17 +9,17 @@ from functools import partial
 
 import structlog
 
-from lapse import guard
-from lapse.absence import Absent, unproven
 from lapse.cascade import Cascade
 from lapse.deletion import delete
 from lapse.errors import RegistryError
+from lapse.guards import enforcement
+from lapse.guards.absence.absences import Absent, unproven
+from lapse.guards.absence.proof import Proof
+from lapse.guards.context import Means, named
 from lapse.heeding import heed
 from lapse.ledger.partition import Claim, Settled
-from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Terms, active
-from lapse.proof import Proof
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.recorder import progress
@@ -107,7 +107,7 @@ class Attempts:
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
                 verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
-        return guard.settlement(claim, verdict, outage=self._means.flow.shut, told=requests.told)
+        return enforcement.settlement(claim, verdict, outage=self._means.flow.shut, told=requests.told)
 
     async def _told(self, claim: Claim, items: int) -> bool:
         with contextlib.suppress(RegistryError):
@@ -116,7 +116,7 @@ class Attempts:
 
     async def _confirmed(self, claim: Claim, verdict: Verdict, told: int) -> Settled:
         """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
-        settled = guard.settlement(claim, verdict, told=told)
+        settled = enforcement.settlement(claim, verdict, told=told)
         try:
             await self._proof.probed(claim, verdict)
             await self._heed(claim.resource.id, verdict)
@@ -140,7 +140,7 @@ class Attempts:
                 await self._heed(one.claim.resource.id, verdict)
         if self._proof.absences.inconsistent:
             self.halted = self.halted or "inconsistent_absence"
-        return [guard.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
+        return [enforcement.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
 
     def _over(self, claim: Claim) -> bool:
         """Return True if no further request for a claim is to begin."""
@@ -149,12 +149,12 @@ class Attempts:
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""
-        return guard.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
+        return enforcement.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
 
     async def _deleted(self, claim: Claim) -> Verdict:
         spend = self._spender(claim)
         family = self._cascade.family(claim, spend)
-        terms = guard.terms(self._rule, self._kind, claim.by, claim.at)
+        terms = enforcement.terms(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
             terms = replace(terms, judge=self.recheck)
         verdict = await self._seen_active(claim.resource.id, terms) or await delete(

@@ -14,19 +14,20 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from lapse import belonging, guard
+from lapse import belonging
 from lapse.blocked import block
 from lapse.deletion import delete
+from lapse.guards import enforcement
+from lapse.guards.absence.proof import Proof
+from lapse.guards.context import Means
 from lapse.heeding import heed
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Claim
 from lapse.looks import Looks
-from lapse.means import Means
 from lapse.members import Unreadable
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Terms, follows
-from lapse.proof import Proof
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
@@ -273,7 +274,7 @@ class Family:
                 verdict = limited(reason, requests.items)
             except asyncio.CancelledError as error:
                 verdict, ended = cut_short("the worker ended before an answer came", requests), error
-        settled = guard.settlement(claim, verdict, outage=means.flow.shut)
+        settled = enforcement.settlement(claim, verdict, outage=means.flow.shut)
         recorded = await Recorder(means, partition, None).record([settled])
         if ended:
             raise ended

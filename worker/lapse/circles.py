@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import guard
 from lapse.cascade import Cascade, Family
 from lapse.deletion import delete
+from lapse.guards import enforcement
+from lapse.guards.context import Means, named
 from lapse.ledger.leasing import lease
 from lapse.ledger.partition import Claim
-from lapse.means import Means, named
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows
 from lapse.providers.deadline import Deadline
@@ -201,7 +201,7 @@ class _Going:
         rule, spend = self._members[claim.resource], self._spend
         family = self._family(claim)
         kind = self._means.provider.kinds[claim.resource.kind]
-        terms = guard.terms(rule, kind, claim.by, claim.at)
+        terms = enforcement.terms(rule, kind, claim.by, claim.at)
 
         async def work() -> Verdict:
             await spend(1)  # the DELETE's own

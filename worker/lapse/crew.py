@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
-from lapse.absence import Absent
+from lapse.guards.absence.absences import Absent
 from lapse.ledger.partition import Claim, Settled
 
 BATCH = 50

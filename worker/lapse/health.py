@@ -21,14 +21,14 @@ import structlog
 
 from lapse import causes, moments
 from lapse.errors import ConfigError
+from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger import failures
 from lapse.log import register_url
 from lapse.metrics import exposition
-from lapse.onlooker import Onlooker
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
 from lapse.view import View
-from lapse.witness import witness_of
 
 log = structlog.get_logger("lapse")
 

@@ -2,8 +2,8 @@
 
 import structlog
 
-from lapse.means import Means, named
-from lapse.proof import Proof
+from lapse.guards.absence.proof import Proof
+from lapse.guards.context import Means, named
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 

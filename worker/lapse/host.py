@@ -12,14 +12,14 @@ from types import FrameType
 
 import structlog
 
-from lapse import preflight, watch
+from lapse.guards.integrity import monitor, preflight
+from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger import outbox
 from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.providers import entra
 from lapse.seal import open_seal
-from lapse.witness import witness_of
 
 SHORTEST_SLICE = 1.0
 
@@ -157,7 +157,7 @@ class Host:
         if broker and for_redis(self.broker.url) != self.registry.url:
             preflight.start_broker(for_redis(self.broker.url))
         preflight.start(self.registry.url, self.config)
-        self.known = watch.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
+        self.known = monitor.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
         self.checked = True
 
     def _check_outbox(self) -> None:

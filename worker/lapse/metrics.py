@@ -13,8 +13,9 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, gener
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from lapse import __version__, guard
-from lapse.onlooker import Onlooker
+from lapse import __version__
+from lapse.guards import enforcement
+from lapse.guards.integrity.onlooker import Onlooker
 from lapse.policy import Config, Rule
 from lapse.policy.reload import ConfigFile
 from lapse.providers.kinds import KINDS
@@ -213,7 +214,7 @@ class Scrape:
         for one in self._partitions:
             if one.configured:
                 kind = KINDS[self._config.accounts[one.partition.provider].type][one.partition.kind]
-                needed[one.partition.provider] += guard.requests(rules[one.partition], kind, one.due, one.extra)
+                needed[one.partition.provider] += enforcement.requests(rules[one.partition], kind, one.due, one.extra)
         rates = {name: account.rate for name, account in self._config.accounts.items()}
         return {(name,): n / rate for name, n in needed.items() if (rate := rates[name])}
 

@@ -13,20 +13,20 @@ import structlog
 from lapse import durations
 from lapse.belonging import COPIED, Judge
 from lapse.crew import Crew
-from lapse.elders import Elders
+from lapse.guards.context import Means, named
+from lapse.guards.integrity.continuity import OLDER
+from lapse.guards.listing import Shrinkage
+from lapse.guards.preexisting import Elders
+from lapse.guards.recovery import by_listing, lift
+from lapse.guards.undeclared_uses import halted
 from lapse.ledger.forgotten import Unlisted
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.nonces import Copies, Nonces
-from lapse.means import Means, named
-from lapse.memory import OLDER
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
-from lapse.recovery import by_listing, lift
 from lapse.registry import codec, keys
 from lapse.run import Report, Run
-from lapse.shrinkage import Shrinkage
 from lapse.sweep import opened
-from lapse.unsaid import halted
 from lapse.widening import Widening
 
 T = TypeVar("T")

@@ -8,10 +8,10 @@ from itertools import islice
 from lapse.belonging import COPIED, OURS, Stamp, stamp
 from lapse.crew import Crew
 from lapse.errors import LapseError
+from lapse.guards.context import Means
 from lapse.ledger.census import registered
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Settled
-from lapse.means import Means
 from lapse.policy import Keep, Rule
 from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 
 from lapse.errors import RegistryError, RegistryRefused
+from lapse.guards.context import Means, named
 from lapse.ledger.outbox import Unrecorded
 from lapse.ledger.partition import Claim, Ledger, Recorded, Settled
 from lapse.ledger.settling import said
-from lapse.means import Means, named
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition

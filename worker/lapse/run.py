@@ -10,18 +10,18 @@ from typing import Any
 
 import structlog
 
-from lapse import guard
 from lapse.attempt import Attempts
 from lapse.cascade import Cascade
 from lapse.crew import Crew
 from lapse.errors import ConfigError, RegistryError
+from lapse.guards import enforcement
+from lapse.guards.absence.proof import Proof
+from lapse.guards.context import Means, named
+from lapse.guards.integrity.protection import damage
 from lapse.ledger import failures
 from lapse.ledger.partition import Claims, Settled
-from lapse.means import Means, named
 from lapse.policy import Rule, SweepSection
 from lapse.policy.preconditions import Judge
-from lapse.proof import Proof
-from lapse.protection import damage
 from lapse.providers.invented import Invented
 from lapse.providers.outcomes import Limited, Outcome
 from lapse.recorder import HALTED, Recorder
@@ -265,7 +265,7 @@ class Run:
             await self._look()
         if status == "damaged":
             await damage(self.means, self.rule.partition)
-        self.ends(*guard.refused(status))
+        self.ends(*enforcement.refused(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
@@ -326,7 +326,7 @@ class Run:
     async def _settle(self, settled: list[Settled]) -> None:
         recorded = await self._recorder.record(settled)
         if recorded.unbelieved:
-            settled = [guard.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
+            settled = [enforcement.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
             log.error("guard.tripped", guard="gone_wall", **named(self.rule.partition))
             self.ends("halted", "gone_wall")
         if recorded.unrecordable:

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import structlog
 
 from lapse.errors import LapseError
+from lapse.guards.context import named
 from lapse.host import Host
-from lapse.means import named
 from lapse.registry.model import Partition
 from lapse.work import Work
 

@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import structlog
 
-from lapse import guard, newly
-from lapse.adoption import rename
 from lapse.blocked import free
 from lapse.cascade import Cascade
 from lapse.circles import Circles
-from lapse.clocks import doubt
+from lapse.guards import enforcement
+from lapse.guards.context import Means, named
+from lapse.guards.edits import newly_due
+from lapse.guards.edits.adoption import rename
+from lapse.guards.integrity.clocks import doubt
+from lapse.guards.integrity.protection import damage
+from lapse.guards.recovery import diverged, recover
 from lapse.ledger.partition import Survey
-from lapse.means import Means, named
 from lapse.policy import Rule
-from lapse.protection import damage
-from lapse.recovery import diverged, recover
 from lapse.run import Report, Run
 
 log = structlog.get_logger("lapse")
@@ -56,10 +57,10 @@ async def opened(run: Run) -> bool:
     await free(Cascade(means, rule), rule)
     survey = await _surveyed(means, rule)
     run.report.due, run.report.registered = survey.due, survey.registered
-    stand = guard.stand(rule, survey, means.provider.place)
+    stand = enforcement.stand(rule, survey, means.provider.place)
     await _lift(means, rule, stand)
     if stand.halt:
-        plan = await newly.plan(means.ledger, rule, stand, survey) if stand.plan else None
+        plan = await newly_due.plan(means.ledger, rule, stand, survey) if stand.plan else None
         if await means.control.halt(rule.partition, stand.halt, stand.detail, plan=plan, whole_kind=stand.whole_kind):
             log.error("guard.tripped", guard=stand.halt, detail=stand.detail, plan=plan, **named(rule.partition))
     await means.ledger.note(rule.partition, would=0 if stand.act else survey.due)
@@ -91,21 +92,21 @@ async def _surveyed(means: Means, rule: Rule) -> Survey:
     if not rule.enforce:
         await rename(means.ledger, rule)
     survey = await means.ledger.survey(rule)
-    if not rule.enforce or set(survey.halts) - guard.STANDING:
+    if not rule.enforce or set(survey.halts) - enforcement.STANDING:
         return survey
-    return await newly.look(means.ledger, rule, survey)
+    return await newly_due.look(means.ledger, rule, survey)
 
 
-async def _lift(means: Means, rule: Rule, stand: guard.Stand) -> None:
+async def _lift(means: Means, rule: Rule, stand: enforcement.Stand) -> None:
     """End the standing halts whose cause has ended."""
     ended = set(stand.lift) - ({stand.halt} if stand.halt else set())
     for halt in await means.control.halts([(rule.partition.provider, rule.partition.kind)]) if ended else []:
-        if halt.policy == rule.partition.policy and halt.reason in ended & guard.STANDING:
+        if halt.policy == rule.partition.policy and halt.reason in ended & enforcement.STANDING:
             await means.control.lift(halt, "its cause has ended", "lapse")
 
 
 async def _set_baseline(means: Means, rule: Rule, survey: Survey, *, restart_ramp: bool) -> None:
-    fields = newly.baseline(rule, survey) | {"acted": rule.digest}
+    fields = newly_due.baseline(rule, survey) | {"acted": rule.digest}
     if restart_ramp:
         log.warning("ramp.restarted", newly_due=survey.edit.newly, **named(rule.partition))
         begun = {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}

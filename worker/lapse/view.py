@@ -10,14 +10,14 @@ from typing import Any
 
 import redis
 
+from lapse.guards.integrity.continuity import BESIDE
+from lapse.guards.integrity.monitor import local_clock
+from lapse.guards.integrity.onlooker import Onlooker
 from lapse.ledger.halts import Halt
-from lapse.memory import BESIDE
-from lapse.onlooker import Onlooker
 from lapse.policy import Account, Rule
 from lapse.providers.kinds import KINDS
 from lapse.registry import keys
 from lapse.registry.model import HOLDS_MARKER, Partition
-from lapse.watch import local_clock
 
 UNMANAGED = "(unmanaged)"
 _SIZES = (

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lapse import belonging, guard, newly
-from lapse.means import named
+from lapse import belonging
+from lapse.guards import enforcement
+from lapse.guards.context import named
+from lapse.guards.edits import newly_due
 from lapse.policy import Rule, enforced
 from lapse.policy.enforced import Past
 from lapse.providers.pagination import Listed
@@ -62,8 +64,10 @@ class Widening:
                 await self._enforced()
             return True
         detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"
-        stand = guard.Stand(act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True, named=count)
-        plan = await newly.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
+        stand = enforcement.Stand(
+            act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True, named=count
+        )
+        plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
         if await self.run.means.control.halt(rule.partition, "cutoff_jumped", detail, plan=plan):
             log.error("guard.tripped", guard="cutoff_jumped", detail=detail, plan=plan, **named(rule.partition))
         return self.run.ends("halted", detail)

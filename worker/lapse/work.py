@@ -11,10 +11,14 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse import __version__, preflight
-from lapse.adoption import retire
+from lapse import __version__
 from lapse.audit import Mover, open_sink
 from lapse.errors import ConfigError, RegistryError
+from lapse.guards.context import Means, named
+from lapse.guards.edits.adoption import retire
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.continuity import EVERYWHERE, UNFIT, Trouble
+from lapse.guards.integrity.monitor import Watch
 from lapse.host import Host
 from lapse.ledger import failures
 from lapse.ledger.forgotten import end_unlistable
@@ -23,8 +27,6 @@ from lapse.ledger.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of
 from lapse.ledger.partition import Ledger
 from lapse.ledger.replay import replay
-from lapse.means import Means, named
-from lapse.memory import EVERYWHERE, UNFIT, Trouble
 from lapse.orphans import collect_orphans
 from lapse.policy import Account, Config, Rule
 from lapse.providers.kinds import KINDS
@@ -37,7 +39,6 @@ from lapse.registry.scripts import Call, script
 from lapse.run import Report
 from lapse.seal import open_seal
 from lapse.sweep import sweep
-from lapse.watch import Watch
 
 REGISTRY_TIMEOUT = 5.0
 TOLD = 1000  # slots that applications said they write to: a provider's name is no data

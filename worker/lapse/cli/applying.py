@@ -6,13 +6,14 @@ from pathlib import Path
 
 import click
 
-from lapse import log, plans, preflight
+from lapse import log, plans
 from lapse.apply import apply as apply_part
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, confirm_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of, refuse_other_rules, told, watched
 from lapse.cli.session import Hands, Session, confirmed
+from lapse.guards.integrity import preflight
 from lapse.plans import Plan
 from lapse.policy import Rule
 from lapse.registry.model import Partition

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lapse import guard, newly
 from lapse.cli.codes import Code, Refused
 from lapse.cli.remedies import CONFIRM
 from lapse.cli.session import Hands
+from lapse.guards import enforcement
+from lapse.guards.edits import newly_due
+from lapse.guards.edits.newly_due import Asked
 from lapse.ledger.halts import Halt
 from lapse.ledger.partition import Survey
-from lapse.newly import Asked
 from lapse.policy import Rule, enforced
 
 
@@ -29,12 +30,12 @@ async def recount(hands: Hands, rule: Rule, halt: Halt) -> Recount:
 
     """
     partition = rule.partition
-    asked = await newly.asked(hands.ledger, partition, halt.plan or "")
+    asked = await newly_due.asked(hands.ledger, partition, halt.plan or "")
     if asked is None:
         await anew(hands, rule, halt, f"plan {halt.plan} does not say how many ids it names")
     if asked.listed:
         return Recount(asked, None)
-    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
     if survey.edit.named > enforced.covered(asked.named):
         await anew(
             hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
@@ -45,7 +46,7 @@ async def recount(hands: Hands, rule: Rule, halt: Halt) -> Recount:
 async def accept(hands: Hands, rule: Rule, count: Recount) -> None:
     """Make the rules of a plan those that ids stand under."""
     if count.survey:
-        await newly.stand_under(hands.ledger, rule, count.survey)
+        await newly_due.stand_under(hands.ledger, rule, count.survey)
     else:  # the next listing counts: nothing here knows what the provider has
         covered = enforced.covered(count.asked.named)
         await hands.ledger.note(rule.partition, orphans_ok=f"{rule.digest} {covered}")
@@ -58,14 +59,14 @@ async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:
         Refused: always; it names the new plan.
 
     """
-    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
-    stand = guard.jump(survey)
+    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    stand = enforcement.jump(survey)
     await hands.control.lift(halt, why)
     then = "nothing stands in the way any more: the next sweep goes on"
     if halt.reason != "cutoff_jumped":
         then = "the next sweep looks again, and halts with a new plan if it has to"
     elif stand.halt:
-        plan = await newly.plan(hands.ledger, rule, stand, survey)
+        plan = await newly_due.plan(hands.ledger, rule, stand, survey)
         await hands.control.halt(rule.partition, stand.halt, stand.detail, plan=plan)
         then = f"nothing is approved. The new plan: {stand.detail}\n  lapse approve {plan} {CONFIRM}"
     raise Refused(Code.HALTED, f"{rule.partition}: {why}; {then}")

@@ -15,7 +15,7 @@ from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
-from lapse.guard import forecast
+from lapse.guards.enforcement import forecast
 from lapse.log import redact
 from lapse.policy import Account, Config
 from lapse.policy.reload import DEFAULT, registry_source

@@ -1,13 +1,13 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
-from lapse import newly
 from lapse.cli.remedies import EVERYTHING
 from lapse.cli.session import Hands, Session
-from lapse.elders import COUNTED
+from lapse.guards.edits import newly_due
+from lapse.guards.integrity.continuity import DAMAGED, OLDER
+from lapse.guards.integrity.protection import inspect
+from lapse.guards.preexisting import COUNTED
+from lapse.guards.recovery import place
 from lapse.ledger.halts import Halt
-from lapse.memory import DAMAGED, OLDER
-from lapse.protection import inspect
-from lapse.recovery import place
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -22,8 +22,8 @@ async def given_up(hands: Hands, session: Session, halt: Halt) -> int:
     at = Partition(halt.provider, halt.kind, halt.policy)
     match halt.reason:
         case "cutoff_jumped" if rule := session.rule_for(at):
-            asked = await newly.asked(hands.ledger, at, halt.plan or "")
-            survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule))
+            asked = await newly_due.asked(hands.ledger, at, halt.plan or "")
+            survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
             return asked.named if asked and asked.listed else survey.edit.named
         case "orphan_share":
             return await _noted(hands, session, at, "share_asked")

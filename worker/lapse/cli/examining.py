@@ -14,9 +14,9 @@ from lapse.cli.codes import Code
 from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.errors import ConfigError, LapseError
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import Account
 from lapse.policy.reload import ConfigFile, broker_source, find
-from lapse.preflight import Finding, Level
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
 

@@ -15,9 +15,9 @@ from lapse.cli.output import Column
 from lapse.cli.reasons import stopping, unpause
 from lapse.cli.remedies import answer, told
 from lapse.cli.session import Session
+from lapse.guards.integrity.continuity import OF_ALL
 from lapse.ledger.halts import Halt
 from lapse.log import redact
-from lapse.memory import OF_ALL
 from lapse.policy import Rule
 from lapse.policy.reload import registry_source
 from lapse.registry import keys

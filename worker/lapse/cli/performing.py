@@ -6,15 +6,17 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Sequence
 
-from lapse import log, preflight
+from lapse import log
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
 from lapse.cli.planning import Planned, plan_of
 from lapse.cli.session import Hands, Session
 from lapse.errors import RegistryError
+from lapse.guards.context import Means
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.continuity import Known
+from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.outbox import Outbox, folder_of
-from lapse.means import Means
-from lapse.memory import Known
 from lapse.orphans import collect_orphans
 from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
@@ -22,7 +24,6 @@ from lapse.providers.throttle import Flow
 from lapse.registry import keys
 from lapse.run import Report
 from lapse.sweep import sweep
-from lapse.watch import Watch
 
 WORKERS_LIVE = 300.0
 """Seconds since beat's last tick within which workers will sweep by themselves."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lapse import guard, moments, newly
+from lapse import moments
 from lapse.cli import output, wording
 from lapse.cli.approving import accept, anew, recount
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
@@ -19,11 +19,13 @@ from lapse.cli.planfile import write
 from lapse.cli.reasons import stopping
 from lapse.cli.remedies import remedy, told
 from lapse.cli.session import Hands, Session, confirmed, one_provider
-from lapse.elders import APPROVED, older, scope
-from lapse.guard import Stand
+from lapse.guards import enforcement
+from lapse.guards.edits import newly_due
+from lapse.guards.enforcement import Stand
+from lapse.guards.integrity.continuity import OLDER
+from lapse.guards.preexisting import APPROVED, older, scope
 from lapse.ledger.halts import Halt
 from lapse.ledger.records import Seen, due_first
-from lapse.memory import OLDER
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
@@ -152,8 +154,8 @@ async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionVi
     ((digest, step),) = await hands.carrier.run(list(stored))
     known = digest is not None and digest.decode() == rule.digest
     place = session.config.accounts[rule.partition.provider].place
-    survey = await newly.look(hands.ledger, rule, await hands.ledger.survey(rule)) if known else None
-    stand = guard.stand(replace(rule, enforce=True), survey, place) if survey else None
+    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule)) if known else None
+    stand = enforcement.stand(replace(rule, enforce=True), survey, place) if survey else None
     first = await due_first(hands, rule, limit) if limit else []
     ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)

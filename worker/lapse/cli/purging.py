@@ -7,14 +7,15 @@ from typing import Any
 
 import click
 
-from lapse import log, preflight
+from lapse import log
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of
 from lapse.cli.session import Hands, Session, confirmed
-from lapse.guard import STANDING
-from lapse.memory import BESIDE, Known
+from lapse.guards.enforcement import STANDING
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.continuity import BESIDE, Known
 from lapse.policy import Rule
 from lapse.purge import Incomplete, Thing, inventory, rule_of
 from lapse.purge import purge as purge_all

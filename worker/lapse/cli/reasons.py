@@ -8,9 +8,9 @@ from typing import Any
 from lapse import causes, durations, moments
 from lapse.cli import wording
 from lapse.cli.remedies import told
+from lapse.guards.integrity.continuity import BESIDE
 from lapse.ledger.halts import Halt
 from lapse.ledger.records import Seen
-from lapse.memory import BESIDE
 from lapse.policy import Config, Rule
 from lapse.registry.codec import edge
 from lapse.registry.model import Partition

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapse.cli import wording
+from lapse.guards.integrity.continuity import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
+from lapse.guards.undeclared_uses import REASON as UNSAID
 from lapse.ledger.halts import Halt
-from lapse.memory import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
 from lapse.registry.model import from_millis
-from lapse.unsaid import REASON as UNSAID
 
 EVERYTHING = "*"
 CONFIRM = "--confirm=PROVIDER"

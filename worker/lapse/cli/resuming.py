@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapse import clocks, durations
+from lapse import durations
 from lapse.blocks import Blocks
 from lapse.cli import output, wording
 from lapse.cli.codes import Code
@@ -13,15 +13,16 @@ from lapse.cli.reasons import unpause
 from lapse.cli.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.errors import ConfigError
-from lapse.expected import accept_refused, believe
-from lapse.guard import STANDING
+from lapse.guards.enforcement import STANDING
+from lapse.guards.integrity import clocks
+from lapse.guards.integrity.continuity import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
+from lapse.guards.integrity.protection import accept
+from lapse.guards.listing import take_as_it_is
+from lapse.guards.operator_proof import accept_refused, believe
 from lapse.ledger.halts import Halt
-from lapse.memory import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
 from lapse.policy import Account
-from lapse.protection import accept
 from lapse.registry import keys
 from lapse.registry.model import Partition
-from lapse.shrinkage import take_as_it_is
 
 ACCEPTED = {
     LOST: "The registry that workers knew is given up: what was registered there and is not registered again is known"

@@ -18,11 +18,12 @@ from lapse import Registry
 from lapse.cli import output
 from lapse.cli.codes import Code, Refused
 from lapse.errors import ConfigError
+from lapse.guards.integrity.continuity import Known
+from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
 from lapse.log import register_url
-from lapse.memory import Known
-from lapse.onlooker import Onlooker
 from lapse.policy import Config, Rule, load
 from lapse.policy.reload import DEFAULT, find, plain, registry_source
 from lapse.registry import keys
@@ -31,7 +32,6 @@ from lapse.registry.client import url_of
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from lapse.view import View
-from lapse.witness import witness_of
 
 T = TypeVar("T")
 

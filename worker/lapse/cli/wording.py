@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from lapse import durations, guard
+from lapse import durations
+from lapse.guards import enforcement
 from lapse.policy import Account, Keep, Rule
 from lapse.providers.kinds import KINDS
 from lapse.view import PartitionView
@@ -57,14 +58,14 @@ def pace(rule: Rule) -> str:
 
 def requests(rule: Rule, account: Account, view: PartitionView) -> int:
     """Return how many requests deleting what is due takes, as far as that is known."""
-    return guard.requests(rule, KINDS[account.type][rule.partition.kind], view.due, view.extra)
+    return enforcement.requests(rule, KINDS[account.type][rule.partition.kind], view.due, view.extra)
 
 
 def effort(rule: Rule, account: Account, view: PartitionView) -> str:
     """Say what deleting what is due takes: ``1,284 requests, 21m 24s at 60/m``; an estimate says that it is one."""
     needed = requests(rule, account, view)
     estimate = ("at least " if view.extra is None else "about ") if needed > view.due else ""
-    return f"{estimate}{count(needed, 'request')}, {guard.forecast(needed, account.rate)}"
+    return f"{estimate}{count(needed, 'request')}, {enforcement.forecast(needed, account.rate)}"
 
 
 def either(parts: Iterable[str]) -> str:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from lapse.errors import LapseError
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
-from lapse.preflight import Finding, Level
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Reply, classify_read, exists, probe_ok
 from lapse.providers.provider import Provider

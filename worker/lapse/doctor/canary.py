@@ -11,11 +11,11 @@ lost there is empty, and says in its metadata what it is; the audit says when it
 
 import secrets
 
-from lapse import canaries
 from lapse.errors import LapseError
-from lapse.means import Means
+from lapse.guards.absence import canaries
+from lapse.guards.context import Means
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import Rule
-from lapse.preflight import Finding, Level
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, classify
 from lapse.providers.response import say

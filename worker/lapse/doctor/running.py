@@ -7,12 +7,12 @@ import redis
 from lapse import causes, health
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger import failures
 from lapse.ledger.outbox import FIX, SUFFIX, check, folder_of
 from lapse.log import redact
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis
-from lapse.preflight import Finding, Level
 from lapse.view import View
 
 TIMEOUT = 5.0

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-from lapse import preflight
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import Config
-from lapse.preflight import Finding, Level
 from lapse.registry.aio import Carrier
 
 APART = 0.25  # seconds between two looks at the clock

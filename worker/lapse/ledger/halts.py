@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapse.memory import BESIDE, CLOCK, DAMAGED, LOST, ROLLED_BACK
+from lapse.guards.integrity.continuity import BESIDE, CLOCK, DAMAGED, LOST, ROLLED_BACK
 from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import actor

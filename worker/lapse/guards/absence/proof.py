@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping
 
-from lapse.absence import Absences, Absent
+from lapse.guards.absence.absences import Absences, Absent
+from lapse.guards.absence.principals import Principals
+from lapse.guards.context import Means
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Claim
-from lapse.means import Means
 from lapse.policy import Rule
-from lapse.principals import Principals
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Verdict, after_probe
 from lapse.registry.model import Partition

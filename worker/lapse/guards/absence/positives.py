@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
-from lapse.canaries import prove
+from lapse.guards.absence.canaries import prove
+from lapse.guards.context import Means
 from lapse.ledger.known import known_before, tracked_before
-from lapse.means import Means
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, classify_read, exists

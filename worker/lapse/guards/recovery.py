@@ -4,11 +4,11 @@ What cannot be seen to be right again waits for an operator. A halt that is ende
 again by the guard that set it, before anything is claimed.
 """
 
+from lapse.guards.context import Means
+from lapse.guards.integrity.continuity import BESIDE
 from lapse.ledger.halts import Halt
 from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
-from lapse.means import Means
-from lapse.memory import BESIDE
 from lapse.policy import Rule
 from lapse.providers.outcomes import Limited, exists, probe_ok
 from lapse.registry import keys

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lapse.errors import ConfigError
-from lapse.memory import Known, Span
+from lapse.guards.integrity.continuity import Known, Span
 from lapse.policy import Config
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")

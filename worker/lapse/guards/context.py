@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.outbox import Outbox
 from lapse.ledger.partition import Ledger
@@ -10,7 +11,6 @@ from lapse.policy import Rule, SweepSection
 from lapse.providers.invented import Invented
 from lapse.providers.throttle import Flow
 from lapse.registry.model import Partition
-from lapse.watch import Watch
 
 if TYPE_CHECKING:
     from lapse.providers.provider import Provider  # it loads the openai client; what only asks the registry needs none

@@ -9,14 +9,14 @@ from dataclasses import replace
 import structlog
 
 from lapse.errors import RegistryError
+from lapse.guards.integrity.continuity import CLOCK, JUMP, Known, Sight, Trouble, judge, mended, remember
+from lapse.guards.integrity.statefile import Witness
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import UNCHECKED, Expected
-from lapse.memory import CLOCK, JUMP, Known, Sight, Trouble, judge, mended, remember
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
-from lapse.witness import Witness
 
 SAVE_EVERY = 10.0  # seconds; what a host forgets at most when all its processes are killed
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)

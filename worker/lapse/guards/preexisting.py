@@ -10,9 +10,9 @@ from typing import Any
 
 import structlog
 
+from lapse.guards.context import Means, named
+from lapse.guards.integrity.continuity import OLDER
 from lapse.ledger.halts import plan_hash
-from lapse.means import Means, named
-from lapse.memory import OLDER
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition

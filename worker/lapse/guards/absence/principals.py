@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from lapse.guards.context import Means, named
 from lapse.ledger.known import spread_before
-from lapse.means import Means, named
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, classify_read, exists
 from lapse.registry.model import Partition, Resource

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from lapse.guards.context import Means, named
+from lapse.guards.integrity.continuity import DAMAGED
 from lapse.ledger.halts import Control
-from lapse.means import Means, named
-from lapse.memory import DAMAGED
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition

@@ -5,8 +5,8 @@ from typing import Any
 
 import structlog
 
+from lapse.guards.context import named
 from lapse.ledger.partition import RULES_LAST, Ledger
-from lapse.means import named
 from lapse.policy import Rule, enforced
 from lapse.registry import keys
 from lapse.registry.model import Partition

@@ -2,7 +2,7 @@
 
 import structlog
 
-from lapse.means import Means, named
+from lapse.guards.context import Means, named
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
+from lapse.guards.integrity.continuity import Known, judge, remember, sighted
 from lapse.ledger.halts import Halt
-from lapse.memory import Known, judge, remember, sighted
 
 
 class Onlooker:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse import adoption
-from lapse.guard import Stand
+from lapse.guards.edits import adoption
+from lapse.guards.enforcement import Stand
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.partition import Ledger, Survey
 from lapse.policy import Rule, enforced

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from lapse.guards.absence.positives import Positives
+from lapse.guards.absence.principals import Principals
+from lapse.guards.context import Means
 from lapse.ledger.known import histories
 from lapse.ledger.partition import Claim
-from lapse.means import Means
 from lapse.policy import Rule
-from lapse.positives import Positives
-from lapse.principals import Principals
 from lapse.providers.deadline import Deadline, Requests
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, Verdict, classify, classify_read, exists, unnamed

@@ -7,8 +7,8 @@ empty, and says in its metadata what it is.
 
 import secrets
 
-from lapse import guard
-from lapse.means import Means
+from lapse.guards import enforcement
+from lapse.guards.context import Means
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, Verdict, classify
@@ -62,6 +62,6 @@ async def prove(means: Means, rule: Rule, kind: Kind, spend: Spend) -> Verdict |
         return None
     reply = await means.provider.delete(kind, made)
     verdict = classify(kind, made, reply, means.provider.recognisers)
-    settled = guard.settlement(claims.claims[0], verdict)
+    settled = enforcement.settlement(claims.claims[0], verdict)
     await means.ledger.settle(rule.partition, [settled], {}, means.settings.max_attempts, listable=kind.listable)
     return verdict if verdict.outcome is Outcome.DELETED else None

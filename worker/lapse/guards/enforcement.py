@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
+from lapse.guards.integrity.continuity import DAMAGED, UNFIT
 from lapse.ledger.partition import Claim, Settled, Survey
-from lapse.memory import DAMAGED, UNFIT
 from lapse.policy import Rule
 from lapse.policy.preconditions import Terms, follows, named_inside
 from lapse.providers.kinds import Kind

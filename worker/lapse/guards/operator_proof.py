@@ -2,8 +2,8 @@
 
 import json
 
+from lapse.guards.absence.principals import IN_USE
 from lapse.ledger.partition import Ledger
-from lapse.principals import IN_USE
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

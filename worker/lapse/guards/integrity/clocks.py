@@ -11,8 +11,8 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from lapse import durations
-from lapse.means import Means
-from lapse.memory import CLOCK, Trouble
+from lapse.guards.context import Means
+from lapse.guards.integrity.continuity import CLOCK, Trouble
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited
 from lapse.providers.response import Reply

@@ -18,16 +18,16 @@ from lapse.guards.context import Means
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
-from lapse.orphans import collect_orphans
 from lapse.policy import Account, Rule, SweepSection
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition, Record
-from lapse.run import Report
 from lapse.sandbox import Sandbox
-from lapse.sweep import sweep
+from lapse.sweep.orphans import collect_orphans
+from lapse.sweep.session import Report
+from lapse.sweep.sweep import sweep
 from oracle import reading
 from oracle.guards import HUSH
 from oracle.history import Account as Budget

@@ -19,7 +19,6 @@ from lapse.guards.context import Means
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
-from lapse.orphans import collect_orphans
 from lapse.policy import Account, Orphan, Rule, SweepSection
 from lapse.providers.pagination import Listed
 from lapse.providers.provider import Provider
@@ -27,6 +26,7 @@ from lapse.providers.throttle import Flow
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess
+from lapse.sweep.orphans import collect_orphans
 
 MANY, THREADS, FEW = 100_000, 1_000_000, 10_000
 LONG_AGO = 1_600_000_000

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from cells.reached import Reached
-from lapse.apply import apply
 from lapse.audit import File, Mover
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
 from lapse.host import Host
 from lapse.ledger.halts import Control
 from lapse.ledger.misnamed import Misnamed
-from lapse.plans import Doomed
 from lapse.policy import Keep, Orphan, Share
-from lapse.purge import inventory, purge, rule_of
 from lapse.registry.codec import dump
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.facts import Registration
 from lapse.registry.model import Partition, Resource
+from lapse.sweep.apply import apply
+from lapse.sweep.plan import Doomed
+from lapse.sweep.purge import inventory, purge, rule_of
 from lapse.work import Work
 from world import DAY, KEY
 

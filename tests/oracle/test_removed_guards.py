@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from lapse import deletion
 from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absences
 from lapse.guards.enforcement import Stand, settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
+from lapse.sweep.deletion import delete
 from world import DAY, World
 
 Cut = Callable[[str, str, str], None]
@@ -164,7 +164,7 @@ async def test_with_a_proof_that_always_says_yes(
 async def test_with_an_answer_that_is_always_believed(
     world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported
 ) -> None:
-    monkeypatch.setattr(deletion, "classify", lambda *_, **__: Verdict(Outcome.DELETED, status=200))
+    monkeypatch.setattr(delete, "classify", lambda *_, **__: Verdict(Outcome.DELETED, status=200))
     world.seed(1)
     world.sandbox.faults([{"method": "DELETE", "effect": "deleted_false"}])
     await world.sweep()

@@ -1,10 +1,10 @@
 """What the tests of deletions share: a budget, the deletion itself, and a look at what was sent."""
 
-from lapse.deletion import delete
 from lapse.policy import Keep
 from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Limited, Verdict
 from lapse.providers.provider import Provider
+from lapse.sweep.deletion.delete import delete
 from providers.scripted import Server
 
 

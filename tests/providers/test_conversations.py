@@ -7,12 +7,12 @@ from itertools import count
 
 import pytest
 
-from lapse.deletion import FAILURES, ITEMS_AT_ONCE
 from lapse.errors import RegistryUnavailable
 from lapse.policy import Keep
 from lapse.providers.outcomes import Outcome
 from lapse.providers.pagination import PAGE_BYTES
 from lapse.providers.provider import Provider
+from lapse.sweep.deletion.delete import FAILURES, ITEMS_AT_ONCE
 from providers.actions import Budget, deletions, remove
 from providers.conftest import MakeProvider
 from providers.rows import CONVERSATION, error, gone
@@ -297,7 +297,7 @@ class TestConversation:
         self, server: Server, provider: Provider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A server that makes up new items for every page must not hold a worker for ever."""
-        monkeypatch.setattr("lapse.deletion.MAX_PAGES", 3)
+        monkeypatch.setattr("lapse.sweep.deletion.delete.MAX_PAGES", 3)
         numbers = count()
 
         def respond(asked: Asked) -> Answer:

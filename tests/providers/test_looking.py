@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.deletion import delete
 from lapse.policy.preconditions import Terms
 from lapse.providers.deadline import Deadline, Requests
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.providers.provider import Provider
+from lapse.sweep.deletion.delete import delete
 from providers.actions import Budget, deletions
 from providers.rows import RESPONSE, STORE, THREAD, error, gone
 from providers.scripted import Answer, Server, answer

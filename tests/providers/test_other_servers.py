@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from lapse.deletion import delete
 from lapse.policy import Keep
 from lapse.policy.preconditions import Terms
 from lapse.providers.invented import Invented, invented
@@ -15,6 +14,7 @@ from lapse.providers.outcomes import Outcome, Reply, Verdict
 from lapse.providers.pagination import USUAL_MOST, less, read_object
 from lapse.providers.provider import Provider
 from lapse.registry.keys import identifier
+from lapse.sweep.deletion.delete import delete
 from providers.actions import Budget, deletions
 from providers.conftest import MakeProvider
 from providers.dialects import idle

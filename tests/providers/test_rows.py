@@ -2,9 +2,9 @@
 
 import pytest
 
-from lapse.deletion import delete
 from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Outcome
+from lapse.sweep.deletion.delete import delete
 from providers.conftest import MakeProvider
 from providers.dialects import API_VERSIONS, DIALECT_ROWS, idle
 from providers.rows import ROWS, Row

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from lapse.deletion import delete
 from lapse.embedded import free_port
 from lapse.providers.outcomes import Outcome, after_probe
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
+from lapse.sweep.deletion.delete import delete
 from servers.others import SERVERS, Client, account, free, program, running
 
 INSTALL = f"npm install --prefix {SERVERS} @copilotkit/aimock@1.43.0"

@@ -17,11 +17,11 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.deletion import delete
 from lapse.embedded import free_port
 from lapse.providers.outcomes import Outcome
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
+from lapse.sweep.deletion.delete import delete
 from servers.others import BIN, Client, account, free, program, running, worker
 
 INSTALL = f"{Path(sys.executable).parent}/python -m pip install agent-framework-devui==1.0.0b261022"

@@ -15,12 +15,12 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.deletion import delete
 from lapse.embedded import free_port
 from lapse.providers.kinds import KINDS
 from lapse.providers.outcomes import Outcome
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
+from lapse.sweep.deletion.delete import delete
 from servers.others import SERVERS, Client, account, free, program, running, worker
 
 INSTALL = f"python3 -m venv {SERVERS}/langgraph && {SERVERS}/langgraph/bin/pip install 'langgraph-cli[inmem]==0.4.40'"

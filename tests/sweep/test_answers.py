@@ -15,7 +15,7 @@ from cells.answers import FAULTS
 from documented import columns, rows, table
 from lapse.policy import Keep, Orphan
 from lapse.registry.model import Partition
-from lapse.run import Report
+from lapse.sweep.session import Report
 from world import World
 
 IDS = 6

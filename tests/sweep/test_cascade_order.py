@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from lapse.members import PAGE, Members, Unreadable
 from lapse.policy import Keep
 from lapse.providers.outcomes import Limited, Reply
 from lapse.registry.model import Partition
 from lapse.registry.model import Resource as Named
+from lapse.sweep.deletion.members import PAGE, Members, Unreadable
 from sweep.test_cascade import LONG_AGO, Family
 from world import World
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lapse.circles import MOST
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
+from lapse.sweep.circles import MOST
 from world import DAY, World
 
 STORE = Partition("openai", "vector_store", "stores")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lapse import Answer, crew
+from lapse import Answer
 from lapse.policy import Keep
+from lapse.sweep import executor
 from providers.stalled import StalledPeer
 from sweep_stalled import LEASE, LONGER
 from world import DAY, World
@@ -55,7 +56,7 @@ class TestSliceEnd:
 
     @pytest.fixture(autouse=True)
     def impatient(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(crew, "PATIENCE", 0.2)
+        monkeypatch.setattr(executor, "PATIENCE", 0.2)
 
     async def swept(self, world: World, method: str) -> str:
         (id_,) = world.seed(1)

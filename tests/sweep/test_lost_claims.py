@@ -8,14 +8,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from faults.proxy import Proxy
-from lapse.apply import apply
-from lapse.plans import Doomed
 from lapse.policy import Orphan
-from lapse.purge import inventory, purge, rule_of
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import FOLDER, script
 from lapse.sandbox import Sandbox
+from lapse.sweep.apply import apply
+from lapse.sweep.plan import Doomed
+from lapse.sweep.purge import inventory, purge, rule_of
 from world import World
 
 IDS = 3

@@ -9,8 +9,8 @@ from lapse.guards.enforcement import settlement
 from lapse.ledger.partition import Claim
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict
-from lapse.recorder import progress
 from lapse.registry.model import Partition
+from lapse.sweep.deletion.recorder import progress
 from world import World
 
 AT = Partition("openai", "conversation", "chat")

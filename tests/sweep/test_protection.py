@@ -16,9 +16,9 @@ from lapse.ledger.halts import Control
 from lapse.metrics import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
-from lapse.purge import inventory, purge, rule_of
 from lapse.registry.model import Partition
 from lapse.registry.scripts import FOLDER
+from lapse.sweep.purge import inventory, purge, rule_of
 from promql import anywhere
 from world import DAY, World
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from lapse.apply import apply
 from lapse.cli.session import Hands
 from lapse.ledger.records import due_first, suspect
-from lapse.plans import Doomed
 from lapse.policy import Rule
 from lapse.registry.commands import Commands
+from lapse.sweep.apply import apply
+from lapse.sweep.plan import Doomed
 from world import DAY, World
 
 REGISTRIES = int(os.environ.get("LAPSE_TEST_REGISTRIES", "30"))

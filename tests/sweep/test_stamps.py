@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from lapse.belonging import Stamp, stamp
 from lapse.ledger.nonces import Nonces
 from lapse.policy import Keep
 from lapse.providers.pagination import Listed
-from lapse.purge import inventory, rule_of
 from lapse.registry import keys
 from lapse.registry.model import Partition
 from lapse.registry.model import Resource as Named
+from lapse.sweep.deletion.ownership import Stamp, stamp
+from lapse.sweep.purge import inventory, rule_of
 from oracle.history import Resource
 from sweep.test_orphans import ORPHANS
 from world import World

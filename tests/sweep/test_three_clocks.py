@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from lapse.apply import apply
 from lapse.guards.integrity import clocks
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
-from lapse.plans import Doomed
 from lapse.providers.response import Reply
+from lapse.sweep.apply import apply
+from lapse.sweep.plan import Doomed
 from world import DAY, World
 
 MONTH = 30 * 86_400_000

@@ -51,13 +51,13 @@ def lines(stream: StringIO) -> Lines:
 
 
 def test_an_event_is_one_json_line_with_time_level_and_fields(lines: Lines) -> None:
-    structlog.get_logger("lapse.sweep").info("sweep.finished", deleted=3, policy="chat", share=0.5, last=None)
+    structlog.get_logger("lapse.sweep.sweep").info("sweep.finished", deleted=3, policy="chat", share=0.5, last=None)
 
     (line,) = lines()
 
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "sweep.finished", "level": "info", "logger": "lapse.sweep", "pid": os.getpid(),
+        "event": "sweep.finished", "level": "info", "logger": "lapse.sweep.sweep", "pid": os.getpid(),
         "deleted": 3, "policy": "chat", "share": 0.5, "last": None,
     }  # fmt: skip
 

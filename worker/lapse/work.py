@@ -27,7 +27,6 @@ from lapse.ledger.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of
 from lapse.ledger.partition import Ledger
 from lapse.ledger.replay import replay
-from lapse.orphans import collect_orphans
 from lapse.policy import Account, Config, Rule
 from lapse.providers.kinds import KINDS
 from lapse.providers.provider import TIMEOUT, Provider
@@ -36,9 +35,10 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
-from lapse.run import Report
 from lapse.seal import open_seal
-from lapse.sweep import sweep
+from lapse.sweep.orphans import collect_orphans
+from lapse.sweep.session import Report
+from lapse.sweep.sweep import sweep
 
 REGISTRY_TIMEOUT = 5.0
 TOLD = 1000  # slots that applications said they write to: a provider's name is no data

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import click
 
-from lapse import log, plans
-from lapse.apply import apply as apply_part
+from lapse import log
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, confirm_option, json_option
 from lapse.cli.codes import Code, Refused
 from lapse.cli.performing import means_of, refuse_other_rules, told, watched
 from lapse.cli.session import Hands, Session, confirmed
 from lapse.guards.integrity import preflight
-from lapse.plans import Plan
 from lapse.policy import Rule
 from lapse.registry.model import Partition
-from lapse.run import Report
+from lapse.sweep import plan
+from lapse.sweep.apply import apply as apply_part
+from lapse.sweep.plan import Plan
+from lapse.sweep.session import Report
 
 SHOWN = 20
 
@@ -38,7 +39,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
       lapse apply plan.json --confirm=openai
 
     """
-    plan = plans.read(file)
+    plan = plan.read(file)
     session = Session(config, plan.provider)
     rules = session.run(lambda hands: _still_valid(hands, session, plan, file))
     for part in plan.parts:

@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from lapse import durations, moments
-from lapse.belonging import OURS
 from lapse.cli import output, wording
 from lapse.cli.arguments import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.codes import Code, Refused
@@ -20,6 +19,7 @@ from lapse.cli.session import Hands, Session, confirmed, one_provider
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import from_millis
+from lapse.sweep.deletion.ownership import OURS
 
 INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
 CANDIDATES = (

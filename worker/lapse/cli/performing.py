@@ -17,13 +17,13 @@ from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Known
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.outbox import Outbox, folder_of
-from lapse.orphans import collect_orphans
 from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Flow
 from lapse.registry import keys
-from lapse.run import Report
-from lapse.sweep import sweep
+from lapse.sweep.orphans import collect_orphans
+from lapse.sweep.session import Report
+from lapse.sweep.sweep import sweep
 
 WORKERS_LIVE = 300.0
 """Seconds since beat's last tick within which workers will sweep by themselves."""

@@ -7,9 +7,9 @@ from lapse.cli import output, wording
 from lapse.cli.codes import Code, Refused
 from lapse.cli.session import Hands, Session, one_provider
 from lapse.ledger.records import due_first, suspect
-from lapse.plans import Doomed, Part, Plan
 from lapse.policy import Rule
 from lapse.registry.commands import actor
+from lapse.sweep.plan import Doomed, Part, Plan
 
 
 def write(session: Session, rules: Sequence[Rule], file: Path) -> None:

@@ -17,11 +17,11 @@ from lapse.guards.enforcement import STANDING
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import BESIDE, Known
 from lapse.policy import Rule
-from lapse.purge import Incomplete, Thing, inventory, rule_of
-from lapse.purge import purge as purge_all
 from lapse.registry.commands import actor
 from lapse.registry.model import PURGED, Partition
-from lapse.run import Report
+from lapse.sweep.purge import Incomplete, Thing, inventory, rule_of
+from lapse.sweep.purge import purge as purge_all
+from lapse.sweep.session import Report
 
 LOOKS, APART = 3, 2.0
 """How often, and how many seconds apart, the list is read afterwards while it shows what was deleted."""

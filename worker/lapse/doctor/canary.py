@@ -20,8 +20,8 @@ from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, classify
 from lapse.providers.response import say
 from lapse.registry.model import Partition
-from lapse.run import Report
-from lapse.sweep import sweep
+from lapse.sweep.session import Report
+from lapse.sweep.sweep import sweep
 
 POLICY = "lapse-canary"
 """The partition in which canaries stand: no policy of any file, so that nothing but a canary deletes there."""

@@ -14,18 +14,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from lapse import belonging
-from lapse.blocked import block
-from lapse.deletion import delete
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import Means
-from lapse.heeding import heed
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Claim
-from lapse.looks import Looks
-from lapse.members import Unreadable
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Terms, follows
 from lapse.providers.deadline import Requests, cut_short
@@ -33,9 +27,15 @@ from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
 from lapse.providers.pagination import read_object
 from lapse.providers.response import Reply, document
-from lapse.recorder import Recorder
 from lapse.registry.model import Partition, Resource
-from lapse.relatives import Relative, Relatives
+from lapse.sweep.deletion import ownership
+from lapse.sweep.deletion.blocked import block
+from lapse.sweep.deletion.child_reads import Looks
+from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.descendants import Relative, Relatives
+from lapse.sweep.deletion.members import Unreadable
+from lapse.sweep.deletion.recorder import Recorder
+from lapse.sweep.deletion.settlement import heed
 
 UNLIMITED = -1
 FAILURES = 100  # in a row; then the others of this attempt would fail too
@@ -252,8 +252,8 @@ class Family:
         await self.spend(1)
         reply = await means.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        said = belonging.stamp(found, means.ledger.namespace, epoch) if found else belonging.Stamp()
-        if said.says != belonging.OURS:
+        said = ownership.stamp(found, means.ledger.namespace, epoch) if found else ownership.Stamp()
+        if said.says != ownership.OURS:
             return None
         nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
         child = replace(self.claim.resource, kind=kind.name, id=object_id)

@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lapse.crew import Crew
 from lapse.guards import enforcement
 from lapse.guards.context import Means
 from lapse.guards.edits.adoption import rename
-from lapse.plans import Doomed
 from lapse.policy import Rule
-from lapse.run import Report, Run
-from lapse.sweep import sound
+from lapse.sweep.executor import Crew
+from lapse.sweep.plan import Doomed
+from lapse.sweep.session import Report, Run
+from lapse.sweep.sweep import sound
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 

@@ -4,9 +4,6 @@ from dataclasses import replace
 
 import structlog
 
-from lapse.blocked import free
-from lapse.cascade import Cascade
-from lapse.circles import Circles
 from lapse.guards import enforcement
 from lapse.guards.context import Means, named
 from lapse.guards.edits import newly_due
@@ -16,7 +13,10 @@ from lapse.guards.integrity.protection import damage
 from lapse.guards.recovery import diverged, recover
 from lapse.ledger.partition import Survey
 from lapse.policy import Rule
-from lapse.run import Report, Run
+from lapse.sweep.circles import Circles
+from lapse.sweep.deletion.blocked import free
+from lapse.sweep.deletion.cascade import Cascade
+from lapse.sweep.session import Report, Run
 
 log = structlog.get_logger("lapse")
 

@@ -3,16 +3,16 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from lapse.looking import look
 from lapse.policy.preconditions import Terms
 from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script
+from lapse.sweep.deletion.precheck import look
 
 if TYPE_CHECKING:
-    from lapse.cascade import Cascade
-    from lapse.relatives import Relative
+    from lapse.sweep.deletion.cascade import Cascade
+    from lapse.sweep.deletion.descendants import Relative
 
 LASTS = 6 * 3600 * 1000  # ms; each is read once more just before its own deletion
 

@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from lapse.belonging import COPIED, OURS, Stamp, stamp
-from lapse.crew import Crew
 from lapse.errors import LapseError
 from lapse.guards.context import Means
 from lapse.ledger.census import registered
@@ -17,7 +15,9 @@ from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys
 from lapse.registry.model import PURGED, Partition, Resource
 from lapse.registry.scripts import Call, script
-from lapse.run import Report, Run
+from lapse.sweep.deletion.ownership import COPIED, OURS, Stamp, stamp
+from lapse.sweep.executor import Crew
+from lapse.sweep.session import Report, Run
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 CHUNK = 100

@@ -9,20 +9,20 @@ from functools import partial
 
 import structlog
 
-from lapse.cascade import Cascade
-from lapse.deletion import delete
 from lapse.errors import RegistryError
 from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absent, unproven
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import Means, named
-from lapse.heeding import heed
 from lapse.ledger.partition import Claim, Settled
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Terms, active
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
-from lapse.recorder import progress
+from lapse.sweep.deletion.cascade import Cascade
+from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.recorder import progress
+from lapse.sweep.deletion.settlement import heed
 
 log = structlog.get_logger("lapse")
 

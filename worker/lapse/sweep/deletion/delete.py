@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.looking import look
 from lapse.policy.preconditions import Terms
 from lapse.providers.deadline import current
 from lapse.providers.invented import Invented
@@ -27,6 +26,7 @@ from lapse.providers.pagination import MAX_PAGES, Page, less, read_page
 from lapse.providers.provider import Provider
 from lapse.providers.renaming import confirms_another
 from lapse.providers.response import Reply, line
+from lapse.sweep.deletion.precheck import look
 
 Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
 """Deletes the children of the object with this id and body; returns why the parent has to stay, or None."""

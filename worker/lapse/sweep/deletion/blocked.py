@@ -14,8 +14,8 @@ from lapse.registry import codec, keys
 from lapse.registry.model import Resource
 
 if TYPE_CHECKING:
-    from lapse.cascade import Cascade
-    from lapse.relatives import Relative
+    from lapse.sweep.deletion.cascade import Cascade
+    from lapse.sweep.deletion.descendants import Relative
 
 MOST = 20_000  # looked at by one sweep
 SCAN = 1000

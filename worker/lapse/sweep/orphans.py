@@ -11,8 +11,6 @@ from typing import Any, TypeVar
 import structlog
 
 from lapse import durations
-from lapse.belonging import COPIED, Judge
-from lapse.crew import Crew
 from lapse.guards.context import Means, named
 from lapse.guards.integrity.continuity import OLDER
 from lapse.guards.listing import Shrinkage
@@ -25,9 +23,11 @@ from lapse.ledger.nonces import Copies, Nonces
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
-from lapse.run import Report, Run
-from lapse.sweep import opened
-from lapse.widening import Widening
+from lapse.sweep.deletion.ownership import COPIED, Judge
+from lapse.sweep.executor import Crew
+from lapse.sweep.session import Report, Run
+from lapse.sweep.sweep import opened
+from lapse.sweep.widening import Widening
 
 T = TypeVar("T")
 

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lapse.ledger.children import FREE, Asked, Standing, last_active, standings, users
-from lapse.members import PAGE, Members
 from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
 from lapse.providers.outcomes import Spend
 from lapse.providers.response import Reply
 from lapse.registry.keys import ID
 from lapse.registry.model import Resource
+from lapse.sweep.deletion.members import PAGE, Members
 
 if TYPE_CHECKING:
-    from lapse.cascade import Cascade
     from lapse.ledger.partition import Claim
+    from lapse.sweep.deletion.cascade import Cascade
 
 
 @dataclass(slots=True)

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.cascade import Cascade, Family
-from lapse.deletion import delete
 from lapse.guards import enforcement
 from lapse.guards.context import Means, named
 from lapse.ledger.leasing import lease
@@ -24,7 +22,9 @@ from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
-from lapse.run import Run
+from lapse.sweep.deletion.cascade import Cascade, Family
+from lapse.sweep.deletion.delete import delete
+from lapse.sweep.session import Run
 
 log = structlog.get_logger("lapse")
 

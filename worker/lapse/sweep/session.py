@@ -10,9 +10,6 @@ from typing import Any
 
 import structlog
 
-from lapse.attempt import Attempts
-from lapse.cascade import Cascade
-from lapse.crew import Crew
 from lapse.errors import ConfigError, RegistryError
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
@@ -24,8 +21,11 @@ from lapse.policy import Rule, SweepSection
 from lapse.policy.preconditions import Judge
 from lapse.providers.invented import Invented
 from lapse.providers.outcomes import Limited, Outcome
-from lapse.recorder import HALTED, Recorder
 from lapse.registry.model import Partition
+from lapse.sweep.deletion.attempt import Attempts
+from lapse.sweep.deletion.cascade import Cascade
+from lapse.sweep.deletion.recorder import HALTED, Recorder
+from lapse.sweep.executor import Crew
 
 log = structlog.get_logger("lapse")
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lapse import belonging
 from lapse.guards import enforcement
 from lapse.guards.context import named
 from lapse.guards.edits import newly_due
@@ -13,7 +12,8 @@ from lapse.policy import Rule, enforced
 from lapse.policy.enforced import Past
 from lapse.providers.pagination import Listed
 from lapse.registry import keys
-from lapse.run import Run
+from lapse.sweep.deletion import ownership
+from lapse.sweep.session import Run
 
 log = structlog.get_logger("lapse")
 
@@ -84,7 +84,7 @@ def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
     """Return True if a rule as it was made no orphan of an object."""
     if past.orphan is None:
         return True
-    before = belonging.Judge(rule, past.orphan, "", "")
+    before = ownership.Judge(rule, past.orphan, "", "")
     if before.ripens(item) > now:
         return True
     return any(keep.matches(item.name, item.metadata) for keep in past.listed_keep)

@@ -8,12 +8,12 @@ from typing import Any
 
 import redis
 
+from lapse.audit.verify import Verification
 from lapse.errors import ConfigError
 from lapse.metrics import exposition
 from lapse.policy import Rule
 from lapse.policy.reload import ConfigFile
 from lapse.sandbox import Sandbox
-from lapse.verification import Verification
 from oracle.history import Policy, Request, Resource, Violation
 
 CONFIRMED = {200, 204}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cells.reached import Reached
-from lapse.audit import File, Mover
+from lapse.audit.shipper import File, Mover
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
 from lapse.host import Host

@@ -21,14 +21,14 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import audit
-from lapse.audit import File, Mover, Stdout
+from lapse.audit import shipper
+from lapse.audit.chain import Seal
+from lapse.audit.shipper import File, Mover, Stdout
+from lapse.audit.verify import Verification
 from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
-from lapse.seal import Seal
-from lapse.verification import Verification
 
 SLOT = keys.slot("lapse", "openai", "thread")
 STREAM = SLOT + keys.AUDIT
@@ -102,7 +102,7 @@ async def test_what_the_sink_did_not_confirm_stays(carrier: Carrier, raw: redis.
     with pytest.raises(OSError, match="No space left"):
         await Mover(carrier, "lapse", Failing(path, 1)).move("openai", "thread", at_most=10_000)
 
-    assert raw.xlen(STREAM) == 2500 - audit.BATCH
+    assert raw.xlen(STREAM) == 2500 - shipper.BATCH
     assert await Mover(carrier, "lapse", File(path)).move("openai", "thread", at_most=10_000) == 1500
     assert ids(path) == [f"thread_{number}" for number in range(2500)]
 
@@ -307,7 +307,7 @@ def test_a_file_that_was_renamed_away_is_made_again_for_the_owner_alone(tmp_path
 
 WRITERS = """
 import os, sys
-from lapse.audit import Stdout
+from lapse.audit.shipper import Stdout
 for writer in range(int(sys.argv[1])):
     if not os.fork():
         for batch in range(10):
@@ -343,7 +343,7 @@ def test_stdout_gets_whole_lines_from_any_number_of_processes(programs: int, *, 
 
 KILLED = """
 import os, signal
-from lapse.audit import Stdout
+from lapse.audit.shipper import Stdout
 child = os.fork()
 if not child:
     Stdout().write(b'{"seq":"1-0","is":"%b"}\\n' % (b"x" * 100_000))
@@ -383,18 +383,18 @@ def test_a_line_that_a_killed_process_left_half_written_spoils_no_other(wait_unt
 def test_a_descriptor_that_takes_no_locks_is_written_to_all_the_same() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        code = "from lapse.audit import Stdout; Stdout().write(b'{}\\n')"
+        code = "from lapse.audit.shipper import Stdout; Stdout().write(b'{}\\n')"
         subprocess.run([sys.executable, "-c", code], stdout=theirs.fileno(), check=True)
         theirs.close()
         assert b"{}\n" == ours.recv(100)
 
 
 def test_sinks_are_named_as_in_the_config() -> None:
-    assert isinstance(audit.open_sink("stdout"), Stdout)
-    assert audit.open_sink("file:/var/log/audit.jsonl") == File(Path("/var/log/audit.jsonl"))
+    assert isinstance(shipper.open_sink("stdout"), Stdout)
+    assert shipper.open_sink("file:/var/log/audit.jsonl") == File(Path("/var/log/audit.jsonl"))
     for wrong in ("", "file:", "syslog", "/var/log/audit"):
         with pytest.raises(ConfigError, match=r"\[audit\] sink"):
-            audit.open_sink(wrong)
+            shipper.open_sink(wrong)
 
 
 async def test_thousands_of_lines_a_second(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from lapse.audit import Mover
+from lapse.audit.shipper import Mover
 from lapse.registry import keys
 from world import DAY, World
 

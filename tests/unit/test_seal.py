@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from lapse.audit.chain import Seal, Tail, open_seal, read
+from lapse.audit.verify import NOWHERE, Place, Verdict, Verification, _lines
 from lapse.errors import ConfigError
-from lapse.seal import Seal, Tail, open_seal, read
-from lapse.verification import NOWHERE, Place, Verdict, Verification, _lines
 
 KEY, OTHER = Seal(b"k" * 32), Seal(b"o" * 32)
 PLACE = "openai/thread/3f2a91c0d4e5"

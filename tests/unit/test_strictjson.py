@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lapse import strictjson
+from lapse.audit import strictjson
 
 TWO_WAYS = [
     '{"id": "a", "id": "b"}', '{"x": {"id": 1, "\\u0069d": 2}}', "NaN", "[Infinity]", '{"x": -Infinity}', "1 2", "{}{}",

@@ -12,6 +12,7 @@ from types import FrameType
 
 import structlog
 
+from lapse.audit.chain import open_seal
 from lapse.guards.integrity import monitor, preflight
 from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger import outbox
@@ -19,7 +20,6 @@ from lapse.log import register_url
 from lapse.policy import Account, Config
 from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.providers import entra
-from lapse.seal import open_seal
 
 SHORTEST_SLICE = 1.0
 

@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from lapse import strictjson
+from lapse.audit import strictjson
 from lapse.registry import keys
 
 SWEEP_EXPIRED = "lapse.sweep_expired"

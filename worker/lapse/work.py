@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from lapse import __version__
-from lapse.audit import Mover, open_sink
+from lapse.audit.chain import open_seal
+from lapse.audit.shipper import Mover, open_sink
 from lapse.errors import ConfigError, RegistryError
 from lapse.guards.context import Means, named
 from lapse.guards.edits.adoption import retire
@@ -35,7 +36,6 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
-from lapse.seal import open_seal
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.session import Report
 from lapse.sweep.sweep import sweep

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from lapse import strictjson
+from lapse.audit import strictjson
 from lapse.cli import output
 from lapse.cli.arguments import ID, KIND, PAST, config_option, provider_option
 from lapse.cli.codes import Code

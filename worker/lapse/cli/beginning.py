@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from lapse import policy
+from lapse.audit.chain import open_seal
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code, Refused
@@ -21,7 +22,6 @@ from lapse.policy import Account, Config
 from lapse.policy.reload import DEFAULT, registry_source
 from lapse.providers import entra
 from lapse.providers.kinds import KINDS
-from lapse.seal import open_seal
 
 
 @click.command()

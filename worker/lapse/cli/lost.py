@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from lapse import strictjson
+from lapse.audit import strictjson
 
 LOST = "lapse call failed: "
 LOGGER = "lapse"

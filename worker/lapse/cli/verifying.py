@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
+from lapse.audit.chain import Seal, Tail, open_seal
+from lapse.audit.verify import MOST, NOWHERE, Chain, Place, Verdict, Verification, Wrong
 from lapse.cli import output, wording
 from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code
 from lapse.cli.session import Session
 from lapse.errors import ConfigError
-from lapse.seal import Seal, Tail, open_seal
-from lapse.verification import MOST, NOWHERE, Chain, Place, Verdict, Verification, Wrong
 
 SHOWN = 10
 

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lapse import strictjson
+from lapse.audit import strictjson
+from lapse.audit.chain import Seal, Tail
 from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.scripts import Call, script
-from lapse.seal import Seal, Tail
 
 CHAINED = frozenset({"chain", "n", "after", "mac"})
 """What a chain adds to a line: no record has it."""

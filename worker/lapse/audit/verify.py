@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from lapse import strictjson
-from lapse.seal import BEGINNING, UNKEYED, Seal, Sealed, Tail, moment, read
+from lapse.audit import strictjson
+from lapse.audit.chain import BEGINNING, UNKEYED, Seal, Sealed, Tail, moment, read
 
 MOST = 1000
 """So many findings are told, and so many lines a crash may repeat under the next chain: what one move takes at most."""

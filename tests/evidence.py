@@ -10,7 +10,7 @@ import redis
 
 from lapse.audit.verify import Verification
 from lapse.errors import ConfigError
-from lapse.metrics import exposition
+from lapse.metrics.collector import exposition
 from lapse.policy import Rule
 from lapse.policy.reload import ConfigFile
 from lapse.sandbox import Sandbox

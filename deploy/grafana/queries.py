@@ -4,7 +4,7 @@ Two exporters show the same counters, so each query takes the largest of what th
 is aggregated away, and nothing is doubled. The deployment is kept: a healthy one hides nothing of another.
 """
 
-from lapse.series import TABLE
+from lapse.metrics.catalog import TABLE
 
 VARIABLES = ("deployment", "provider", "kind", "policy")
 LABELS = {one.name: ("deployment", *one.labels) for one in TABLE}

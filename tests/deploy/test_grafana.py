@@ -10,9 +10,9 @@ import promql_parser
 import pytest
 import redis
 
-from lapse.metrics import exposition
+from lapse.metrics.catalog import TABLE
+from lapse.metrics.collector import exposition
 from lapse.policy.reload import ConfigFile
-from lapse.series import TABLE
 from promql import asked, doubled, filled, mixed
 from world import World
 

@@ -13,8 +13,8 @@ import yaml
 
 from lapse.cli.program import lapse as program
 from lapse.durations import parse
-from lapse.health import TIMEOUT
-from lapse.series import GUARDS, TABLE
+from lapse.metrics.catalog import GUARDS, TABLE
+from lapse.metrics.server import TIMEOUT
 from promql import asked, doubled, mixed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -11,9 +11,9 @@ import pytest
 
 import shown
 from lapse.embedded import die_with_parent
+from lapse.metrics.catalog import TABLE
 from lapse.policy.schema import Policy
 from lapse.sandbox import Sandbox
-from lapse.series import TABLE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from lapse.cli.wording import effort
+from lapse.metrics.snapshot import View
 from lapse.policy import Keep, Pace
 from lapse.providers.deadline import Deadline
 from lapse.registry import model
 from lapse.registry.model import Partition
-from lapse.view import View
 from oracle.history import Resource
 from world import World
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from lapse import causes
 from lapse.ledger import failures
-from lapse.view import View
+from lapse.metrics import causes
+from lapse.metrics.snapshot import View
 from world import World
 
 FLOW = "lapse:{openai}:flow"

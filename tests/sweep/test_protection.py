@@ -13,7 +13,7 @@ import redis
 
 from lapse.guards.integrity.protection import accept, inspect
 from lapse.ledger.halts import Control
-from lapse.metrics import exposition
+from lapse.metrics.collector import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
 from lapse.registry.model import Partition

@@ -13,9 +13,9 @@ from lapse.guards.integrity import monitor as watching
 from lapse.guards.integrity.monitor import Watch
 from lapse.guards.integrity.onlooker import Onlooker
 from lapse.guards.integrity.statefile import Witness
-from lapse.health import Health
 from lapse.ledger.halts import Control
-from lapse.metrics import exposition
+from lapse.metrics.collector import exposition
+from lapse.metrics.server import Health
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
 from lapse.registry.model import PURGED, Partition

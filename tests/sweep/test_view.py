@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import redis
 
+from lapse.metrics.snapshot import LOOKED_AT, PartitionView, View
 from lapse.policy import Pace
 from lapse.registry import keys
 from lapse.registry.model import Partition
-from lapse.view import LOOKED_AT, PartitionView, View
 from world import DAY, World
 
 BUSY = {"method": "DELETE", "effect": "error", "status": 409}

@@ -6,12 +6,12 @@ import pytest
 
 from lapse.guards import enforcement
 from lapse.ledger.partition import Claim, Survey
+from lapse.metrics.catalog import RESULTS
 from lapse.policy import Orphan, Rule, Share
 from lapse.policy.enforced import Base, Edit
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition, Resource
-from lapse.series import RESULTS
 
 NOW = 1_800_000_000_000
 RULE = Rule(

@@ -18,10 +18,10 @@ from lapse.cli.session import Session
 from lapse.guards.integrity.continuity import OF_ALL
 from lapse.ledger.halts import Halt
 from lapse.log import redact
+from lapse.metrics.snapshot import UNMANAGED, PartitionView
 from lapse.policy import Rule
 from lapse.policy.reload import registry_source
 from lapse.registry import keys
-from lapse.view import UNMANAGED, PartitionView
 
 COLUMNS = (
     Column("policy"),

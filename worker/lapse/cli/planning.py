@@ -26,10 +26,10 @@ from lapse.guards.integrity.continuity import OLDER
 from lapse.guards.preexisting import APPROVED, older, scope
 from lapse.ledger.halts import Halt
 from lapse.ledger.records import Seen, due_first
+from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
-from lapse.view import PartitionView
 
 FIRST_STEP = 10  # as lua/budget.inc.lua
 STEPS = 2  # of the ramp, before all that is due may go

@@ -36,7 +36,7 @@ def health(*, role: str | None, config: str | None, as_json: bool) -> int:
         return _told({role: (found.ok, found.detail)}, as_json=as_json)
     # A probe of one process pays for none of these.
     from lapse.cli.session import Session  # noqa: PLC0415 - as above
-    from lapse.health import Health  # noqa: PLC0415 - as above
+    from lapse.metrics.server import Health  # noqa: PLC0415 - as above
     from lapse.policy.reload import ConfigFile, find  # noqa: PLC0415 - as above
 
     session = Session(config)

@@ -5,16 +5,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lapse import causes, durations, moments
+from lapse import durations, moments
 from lapse.cli import wording
 from lapse.cli.remedies import told
 from lapse.guards.integrity.continuity import BESIDE
 from lapse.ledger.halts import Halt
 from lapse.ledger.records import Seen
+from lapse.metrics import causes
+from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Config, Rule
 from lapse.registry.codec import edge
 from lapse.registry.model import Partition
-from lapse.view import PartitionView
 
 SHOWN = 5
 HINT = "; if that means gone, add "

@@ -25,10 +25,10 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
       lapse metrics --host 0.0.0.0 --port 9108
 
     """
-    from lapse import health  # noqa: PLC0415 - it loads the Prometheus client
+    from lapse.metrics import server  # noqa: PLC0415 - it loads the Prometheus client
 
     configure()
-    health.serve(Session(config).environ, Path.cwd(), host, port)
+    server.serve(Session(config).environ, Path.cwd(), host, port)
 
 
 @click.command()

@@ -24,6 +24,7 @@ from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
 from lapse.log import register_url
+from lapse.metrics.snapshot import View
 from lapse.policy import Config, Rule, load
 from lapse.policy.reload import DEFAULT, find, plain, registry_source
 from lapse.registry import keys
@@ -31,7 +32,6 @@ from lapse.registry.aio import Carrier
 from lapse.registry.client import url_of
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
-from lapse.view import View
 
 T = TypeVar("T")
 

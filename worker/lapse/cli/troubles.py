@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lapse import causes
 from lapse.cli import output
 from lapse.cli.session import Session
 from lapse.ledger import failures
+from lapse.metrics import causes
 from lapse.registry.model import Partition
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from lapse import durations
 from lapse.guards import enforcement
+from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Account, Keep, Rule
 from lapse.providers.kinds import KINDS
-from lapse.view import PartitionView
 
 SINCE = {"created_at": "creation", "last_active_at": "last activity"}
 

@@ -4,16 +4,16 @@ from collections.abc import Mapping
 
 import redis
 
-from lapse import causes, health
 from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger import failures
 from lapse.ledger.outbox import FIX, SUFFIX, check, folder_of
 from lapse.log import redact
+from lapse.metrics import causes, server
+from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis
-from lapse.view import View
 
 TIMEOUT = 5.0
 BRPOP = 2.0  # seconds; kombu waits for a message for one, and must not take that for a lost connection
@@ -94,14 +94,14 @@ def _transport(used: Config, source: Source) -> Finding:
 
 def beat(used: Config, published: Mapping[str, str], now: int) -> Finding:
     """Say whether beat has sent a wake-up lately."""
-    lives, detail = health.ticked(used, published.get("beat"), now, never="beat has never sent one")
+    lives, detail = server.ticked(used, published.get("beat"), now, never="beat has never sent one")
     fix = "" if lives else "start one: celery -A lapse.app beat, or worker --beat"
     return Finding("beat", Level.OK if lives else Level.FATAL, detail, fix)
 
 
 def workers(used: Config, view: View, published: Mapping[str, str], now: int) -> list[Finding]:
     """Say whether wake-ups come through, and which processes use which version of the config."""
-    lives, detail = health.came_back(used, published.get("tick"), now)
+    lives, detail = server.came_back(used, published.get("tick"), now)
     fix = "" if lives else "start a worker (celery -A lapse.app worker), or look at its log"
     first = Finding("wake_up", Level.OK if lives else Level.FATAL, detail, fix)
     recent = {name: one for name, one in view.workers().items() if now - one["at"] <= causes.RECENT}

@@ -7,10 +7,10 @@ from typing import Any
 
 from lapse.cli.session import Hands
 from lapse.errors import InvalidResource
+from lapse.metrics.snapshot import cutoffs
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
-from lapse.view import cutoffs
 
 INDEXES = {
     keys.FRESH: "tracked",

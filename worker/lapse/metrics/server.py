@@ -19,16 +19,17 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
-from lapse import causes, moments
+from lapse import moments
 from lapse.errors import ConfigError
 from lapse.guards.integrity.onlooker import Onlooker
 from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger import failures
 from lapse.log import register_url
-from lapse.metrics import exposition
+from lapse.metrics import causes
+from lapse.metrics.collector import exposition
+from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
-from lapse.view import View
 
 log = structlog.get_logger("lapse")
 

@@ -16,12 +16,21 @@ from prometheus_client.registry import Collector
 from lapse import __version__
 from lapse.guards import enforcement
 from lapse.guards.integrity.onlooker import Onlooker
+from lapse.metrics.catalog import (
+    GUARDS,
+    LAG_BOUNDS,
+    ORPHAN_GUARDS,
+    OUTCOMES,
+    REQUEST_BOUNDS,
+    RESULTS,
+    SHARED_GUARDS,
+    TABLE,
+)
+from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
 from lapse.policy import Config, Rule
 from lapse.policy.reload import ConfigFile
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
-from lapse.series import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS, TABLE
-from lapse.view import UNMANAGED, PartitionView, SlotView, View
 
 UNKNOWN, NEW = "unknown", "new"
 """The label ``deployment`` of a registry that has not answered this process yet, and of one that no worker began."""

@@ -22,11 +22,11 @@ import redis
 
 from lapse import Registry
 from lapse.embedded import die_with_parent
-from lapse.host import Host
 from lapse.registry import keys
 from lapse.registry.model import Partition
+from lapse.runtime.host import Host
+from lapse.runtime.jobs import Work
 from lapse.sandbox import Sandbox
-from lapse.work import Work
 
 KEY = "sk-test-0123456789abcdefghij"
 DAY = 86400.0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deployment import HEAD, SLOT, Deployment, policy
-from lapse import messages
+from lapse.runtime import messages
 
 Wait = Callable[..., None]
 QUEUE = "lapse:broker:lapse"

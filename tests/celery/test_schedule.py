@@ -16,10 +16,10 @@ import redis
 
 from deployment import HEAD, Deployment, policy
 from lapse.embedded import free_port
-from lapse.host import Host, Stop
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
+from lapse.runtime.host import Host, Stop
 
 ORPHANS = """
 [policies.idle]
@@ -246,13 +246,13 @@ def test_a_term_to_a_pool_process_ends_its_work_and_not_the_process() -> None:
 def test_an_unknown_partition_and_a_changed_registry_are_logged(
     host: Host, deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lapse import runtime  # noqa: PLC0415 - beside its use
+    from lapse.runtime import loop  # noqa: PLC0415 - beside its use
 
-    made = runtime.of(host)
+    made = loop.of(host)
     assert made.sweep(Partition("openai", "thread", "gone"), None) is None
     deployment.configure(policy(), head=HEAD.replace("[registry]", '[registry]\nnamespace = "other"'))
     host.current()
-    runtime.close()
+    loop.close()
 
     said = capsys.readouterr().out
     assert "partition.unknown" in said

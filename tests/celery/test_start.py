@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from deployment import HEAD, Deployment, policy
-from lapse import heartbeat
 from lapse.embedded import EmbeddedRedis, free_port
+from lapse.runtime import heartbeat
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
 

@@ -11,7 +11,6 @@ from cells.reached import Reached
 from lapse.audit.shipper import File, Mover
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
-from lapse.host import Host
 from lapse.ledger.halts import Control
 from lapse.ledger.misnamed import Misnamed
 from lapse.policy import Keep, Orphan, Share
@@ -19,10 +18,11 @@ from lapse.registry.codec import dump
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.facts import Registration
 from lapse.registry.model import Partition, Resource
+from lapse.runtime.host import Host
+from lapse.runtime.jobs import Work
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
 from lapse.sweep.purge import inventory, purge, rule_of
-from lapse.work import Work
 from world import DAY, KEY
 
 LONG_AGO = 1_600_000_000

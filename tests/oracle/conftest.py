@@ -28,7 +28,12 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
                 text = text.replace(old, new)
         return scripts.Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
-    for user in ("lapse.registry.commands", "lapse.providers.throttle", "lapse.work", "lapse.guards.integrity.monitor"):
+    for user in (
+        "lapse.registry.commands",
+        "lapse.providers.throttle",
+        "lapse.runtime.jobs",
+        "lapse.guards.integrity.monitor",
+    ):
         monkeypatch.setattr(f"{user}.script", script)
     return lambda name, old, new: changes.append((name, old, new))
 

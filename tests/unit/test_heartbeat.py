@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lapse import heartbeat
-from lapse.heartbeat import Heartbeat
+from lapse.runtime import heartbeat
+from lapse.runtime.heartbeat import Heartbeat
 
 
 @pytest.fixture

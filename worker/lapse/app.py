@@ -33,17 +33,18 @@ from celery.signals import (  # type: ignore[import-untyped]
     worker_shutting_down,
 )
 
-from lapse import broker, celery_environment, log, runtime
-from lapse.celery_settings import settings
+from lapse import log
 from lapse.errors import ConfigError
-from lapse.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
-from lapse.host import Host
-from lapse.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.policy import Config
 from lapse.providers import transport
 from lapse.registry import keys
 from lapse.registry.scripts import script
-from lapse.work import REGISTRY_TIMEOUT
+from lapse.runtime import broker, environment, loop
+from lapse.runtime.celery_config import settings
+from lapse.runtime.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
+from lapse.runtime.host import Host
+from lapse.runtime.jobs import REGISTRY_TIMEOUT
+from lapse.runtime.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 
 STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most
 
@@ -221,7 +222,7 @@ def start(environ: MutableMapping[str, str], cwd: Path) -> Lapse:
     What other Celery applications left in the environment is taken out of it, before Celery looks.
     """
     try:
-        mine, ignored = celery_environment.take(environ)
+        mine, ignored = environment.take(environ)
         made = Lapse(Host(mine, cwd))
         folder(mine)
     except ConfigError as error:
@@ -276,13 +277,13 @@ def _worker_ends(**_: object) -> None:
 
 
 def _worker_ended(**_: object) -> None:
-    runtime.close()
+    loop.close()
     if app.heartbeat:
         app.heartbeat.ended()
 
 
 def _process_ends(**_: object) -> None:
-    runtime.close()
+    loop.close()
 
 
 setup_logging.connect(_log)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from lapse import heartbeat
 from lapse.cli import output
 from lapse.cli.arguments import config_option, json_option
 from lapse.cli.codes import Code
+from lapse.runtime import heartbeat
 
 
 @click.command()

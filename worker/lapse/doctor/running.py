@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import redis
 
-from lapse.celery_settings import settings
 from lapse.errors import ConfigError
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger import failures
@@ -14,6 +13,7 @@ from lapse.metrics import causes, server
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis
+from lapse.runtime.celery_config import settings
 
 TIMEOUT = 5.0
 BRPOP = 2.0  # seconds; kombu waits for a message for one, and must not take that for a lost connection

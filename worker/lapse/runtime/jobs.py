@@ -20,7 +20,6 @@ from lapse.guards.edits.adoption import retire
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import EVERYWHERE, UNFIT, Trouble
 from lapse.guards.integrity.monitor import Watch
-from lapse.host import Host
 from lapse.ledger import failures
 from lapse.ledger.forgotten import end_unlistable
 from lapse.ledger.halts import Control
@@ -36,6 +35,7 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
+from lapse.runtime.host import Host
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.session import Report
 from lapse.sweep.sweep import sweep

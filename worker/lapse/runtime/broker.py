@@ -13,7 +13,7 @@ from kombu import transport
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
-from lapse import messages
+from lapse.runtime import messages
 
 PROBE = "writable"
 """What is deleted, and never there: whether Redis takes writes."""
@@ -100,7 +100,7 @@ class Transport(kombu_redis.Transport):
 def use() -> None:
     """Have Celery use this way for every URL of a Redis, in this process."""
     for scheme in ("redis", "rediss"):
-        transport.TRANSPORT_ALIASES[scheme] = "lapse.broker:Transport"
+        transport.TRANSPORT_ALIASES[scheme] = "lapse.runtime.broker:Transport"
 
 
 def _refuse(message: object, why: str) -> None:

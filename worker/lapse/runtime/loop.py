@@ -11,9 +11,9 @@ import structlog
 
 from lapse.errors import LapseError
 from lapse.guards.context import named
-from lapse.host import Host
 from lapse.registry.model import Partition
-from lapse.work import Work
+from lapse.runtime.host import Host
+from lapse.runtime.jobs import Work
 
 T = TypeVar("T")
 

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from lapse.embedded import EmbeddedRedis, free_port
-from lapse.metrics import server
+from lapse.metrics import server as health
 from lapse.metrics.server import Health
 from lapse.policy.reload import ConfigFile
 
@@ -82,13 +82,13 @@ def away() -> redis.Redis:
     return redis.Redis(port=free_port(), decode_responses=True, socket_connect_timeout=0.5)
 
 
-class Server(server.Server):
+class Server(health.Server):
     """The exporter's server, whose loop can be brought to a standstill."""
 
     held = False
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), server.Handler)
+        super().__init__(("127.0.0.1", 0), health.Handler)
         self.release, self.stands = threading.Event(), threading.Event()
         self.turned = time.monotonic()
 
@@ -102,7 +102,7 @@ class Server(server.Server):
         """Bring the loop to a standstill, and let as much time pass as makes it one."""
         self.held = True
         assert self.stands.wait(10)
-        self.turned -= server.STANDSTILL + 1
+        self.turned -= health.STANDSTILL + 1
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def test_state(state: State, redis_url: str, away: redis.Redis, server: Server, 
         made.started()
         made._client = client if state.answers else away
         furnish(client, state)
-        server.Handler.pages = server.pages(server, made)
+        health.Handler.pages = health.pages(server, made)
         asked.get("/livez")
         if not state.turns:
             server.stand_still()

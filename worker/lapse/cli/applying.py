@@ -15,9 +15,8 @@ from lapse.cli.session import Hands, Session, confirmed
 from lapse.guards.integrity import preflight
 from lapse.policy import Rule
 from lapse.registry.model import Partition
-from lapse.sweep import plan
 from lapse.sweep.apply import apply as apply_part
-from lapse.sweep.plan import Plan
+from lapse.sweep.plan import Plan, read
 from lapse.sweep.session import Report
 
 SHOWN = 20
@@ -39,7 +38,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
       lapse apply plan.json --confirm=openai
 
     """
-    plan = plan.read(file)
+    plan = read(file)
     session = Session(config, plan.provider)
     rules = session.run(lambda hands: _still_valid(hands, session, plan, file))
     for part in plan.parts:

@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from lapse.embedded import server_binary
+from lapse.sandbox.redis_server import server_binary
 
 REDIS = Path(__file__).parents[1] / "deploy" / "redis"
 SHIPPED, SHIPPED_62 = REDIS / "lapse.conf", REDIS / "lapse-6.2.conf"

@@ -21,12 +21,12 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.embedded import die_with_parent
 from lapse.registry import keys
 from lapse.registry.model import Partition
 from lapse.runtime.host import Host
 from lapse.runtime.jobs import Work
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import die_with_parent
 
 KEY = "sk-test-0123456789abcdefghij"
 DAY = 86400.0

@@ -9,7 +9,7 @@ import redis
 
 import acl
 import counted
-from lapse.embedded import EmbeddedRedis
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
 

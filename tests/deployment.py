@@ -16,10 +16,10 @@ import redis
 
 import counted
 import evidence
-from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
 from lapse.policy.reload import ConfigFile
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import die_with_parent
 from oracle import reading
 from oracle.history import History, Policy, Violation
 from oracle.verdict import violations

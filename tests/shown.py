@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from lapse.cli.program import lapse
+from lapse.cli.main import lapse
 
 CELERY = {
     "worker": {"--loglevel", "--concurrency", "--pool", "--beat", "-l", "-c", "-P", "-B"},

@@ -17,9 +17,9 @@ from celery.app.base import Celery  # type: ignore[import-untyped]
 from bench.baselines import KEY
 from bench.figures import Figure, ratio
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis, die_with_parent
 from lapse.registry import keys
 from lapse.sandbox import SandboxProcess
+from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent
 
 BASELINES = Path(__file__).with_name("baselines.py")
 CONCURRENCY = 64

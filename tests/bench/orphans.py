@@ -14,7 +14,6 @@ import redis
 from bench.baselines import KEY
 from bench.figures import Figure
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.guards.context import Means
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
@@ -26,6 +25,7 @@ from lapse.providers.throttle import Flow
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess
+from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.sweep.orphans import collect_orphans
 
 MANY, THREADS, FEW = 100_000, 1_000_000, 10_000

@@ -13,13 +13,13 @@ import redis
 from bench import baselines
 from bench.figures import Figure, ratio
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.ledger.partition import Ledger, Settled
 from lapse.policy import Rule, SweepSection
 from lapse.providers.outcomes import Outcome
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 LONG_AGO = 1_600_000_000
 SMALL, LARGE = 10_000, 1_000_000

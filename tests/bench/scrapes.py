@@ -10,13 +10,13 @@ import redis
 
 from bench.figures import Figure
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS
 from lapse.metrics.collector import exposition
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile
 from lapse.registry import keys
 from lapse.registry.model import Partition
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 RECORDS = 1_000_000
 DAY = 86400

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from deployment import Deployment, policy
-from lapse.embedded import EmbeddedRedis, free_port
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 Wait = Callable[..., None]
 AWAY = f"redis://127.0.0.1:{free_port()}/0"

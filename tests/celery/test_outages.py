@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from deployment import Deployment, Process, policy
-from lapse.embedded import EmbeddedRedis, server_binary
+from lapse.sandbox.redis_server import EmbeddedRedis, server_binary
 
 Wait = Callable[..., None]
 

@@ -12,7 +12,7 @@ import pytest
 from celery.app.base import Celery  # type: ignore[import-untyped]
 
 from deployment import HEAD, SLOT, Deployment, policy
-from lapse.embedded import EmbeddedRedis
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 Wait = Callable[..., None]
 

@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from deployment import HEAD, Deployment, policy
-from lapse.embedded import free_port
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
 from lapse.runtime.host import Host, Stop
+from lapse.sandbox.redis_server import free_port
 
 ORPHANS = """
 [policies.idle]

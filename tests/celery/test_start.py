@@ -7,8 +7,8 @@ import pytest
 from redis import Redis
 
 from deployment import HEAD, Deployment, policy
-from lapse.embedded import EmbeddedRedis, free_port
 from lapse.runtime import heartbeat
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from faults.proxy import Proxy
 from faults.traffic import Cut, Exchange, Traffic
-from lapse.embedded import die_with_parent
 from lapse.registry.scripts import script
+from lapse.sandbox.redis_server import die_with_parent
 
 POINTS = ("claimed", "asking", "executed", "answered", "settling", "settled")
 CLAIMS = ("claim", "claim_child", "claim_orphans")

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from commandline import ENFORCED, Desk
-from lapse.cli import performing
-from lapse.cli.session import Hands, Session
+from lapse.cli import inprocess
+from lapse.cli.context import Hands, Session
 
 ENOUGH = 60  # seconds for all of them; a bar that went on would never let one end
 
@@ -22,11 +22,11 @@ def session_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Session:
 def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancellation that came with a reply was lost with it: the bar went on, and the command for ever."""
     session = session_of(desk, monkeypatch)
-    monkeypatch.setattr(performing, "SHOW_EVERY", 0.0)
+    monkeypatch.setattr(inprocess, "SHOW_EVERY", 0.0)
 
     async def work(hands: Hands) -> None:
         for turns in range(300):
-            async with performing.watched(hands, session.rules("thread"), lambda _n: None):
+            async with inprocess.watched(hands, session.rules("thread"), lambda _n: None):
                 for _ in range(turns % 30):
                     await asyncio.sleep(0)
 
@@ -38,11 +38,11 @@ def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_bar_without_a_registry_ends_no_sweep(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_of(desk, monkeypatch)
-    monkeypatch.setattr(performing, "SHOW_EVERY", 0.01)
+    monkeypatch.setattr(inprocess, "SHOW_EVERY", 0.01)
 
     async def work(hands: Hands) -> str:
         moved = asyncio.Event()
-        async with performing.watched(hands, session.rules("thread"), lambda _n: moved.set()):
+        async with inprocess.watched(hands, session.rules("thread"), lambda _n: moved.set()):
             await moved.wait()
             desk.raw.config_set("maxclients", 1)
             desk.raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

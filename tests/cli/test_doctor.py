@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from commandline import CHAT, ENFORCED, HEAD, Desk
-from lapse.embedded import EmbeddedRedis, free_port
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 CONVERSATIONS = CHAT.replace('["conversation", "thread"]', '"conversation"')
 

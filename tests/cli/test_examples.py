@@ -10,11 +10,11 @@ import click
 import pytest
 
 from commandline import Desk
-from lapse.cli.program import SECTIONS, lapse
-from lapse.embedded import free_port
+from lapse.cli.main import SECTIONS, lapse
 from lapse.ledger.halts import Control
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
+from lapse.sandbox.redis_server import free_port
 
 POLICIES = """
 [policies.chat]

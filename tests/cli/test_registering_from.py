@@ -8,8 +8,8 @@ import pytest
 
 from commandline import Desk
 from lapse import Registry
-from lapse.cli.lost import NotSaid, read, registration, warning
-from lapse.embedded import free_port
+from lapse.cli.operate.lost import NotSaid, read, registration, warning
+from lapse.sandbox.redis_server import free_port
 
 SAID = {"error": "away", "provider": "openai", "kind": "thread", "id": "thread_1", "policy": "chat"}
 PAYLOAD = json.dumps(SAID)

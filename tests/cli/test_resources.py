@@ -10,7 +10,7 @@ import pytest
 
 from commandline import Desk
 from lapse import Record, Registry
-from lapse.embedded import free_port
+from lapse.sandbox.redis_server import free_port
 
 
 def record(desk: Desk, id_: str, kind: str = "thread") -> Record:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commandline import SCRIPT, Desk
-from lapse.cli.program import SECTIONS
+from lapse.cli.main import SECTIONS
 
 
 def test_importing_the_entry_point_loads_nothing_of_the_worker_half() -> None:

@@ -11,7 +11,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
 from commandline import ENFORCED, HEAD, Desk
-from lapse.embedded import free_port
+from lapse.sandbox.redis_server import free_port
 from promql import anywhere
 
 

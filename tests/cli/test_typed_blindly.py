@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from commandline import ENFORCED, Desk
-from lapse.cli.remedies import CONFIRM, REMEDIES, told
+from lapse.cli.operate.remedies import CONFIRM, REMEDIES, told
 from lapse.guards.enforcement import STANDING
 from lapse.ledger.halts import Control, Halt
 from lapse.registry.aio import Carrier

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from commandline import ENFORCED, HEAD, Desk
-from lapse.embedded import free_port
+from lapse.sandbox.redis_server import free_port
 
 KEYED = HEAD.replace("[audit]", '[audit]\nkey_file = "{directory}/audit.key"')
 

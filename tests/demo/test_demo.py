@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lapse.demo.application import Expectation
-from lapse.demo.verdict import judge
+from lapse.sandbox.demo.application import Expectation
+from lapse.sandbox.demo.verdict import judge
 
 LAPSE = Path(sys.executable).parent / "lapse"
 LINE = re.compile(

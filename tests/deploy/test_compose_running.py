@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploykit import DEPLOY, compose
-from lapse.embedded import die_with_parent, free_port
+from lapse.sandbox.redis_server import die_with_parent, free_port
 
 NAMES = ("provider", "worker", "beat", "metrics", "application")
 FASTER = {

@@ -11,7 +11,7 @@ import promql_parser
 import pytest
 import yaml
 
-from lapse.cli.program import lapse as program
+from lapse.cli.main import lapse as program
 from lapse.durations import parse
 from lapse.metrics.catalog import GUARDS, TABLE
 from lapse.metrics.server import TIMEOUT

@@ -12,8 +12,8 @@ from deployment import Process, policy
 from faults import operator, registry
 from faults.clock import Clock
 from faults.rig import Rig, rig_on
-from lapse.embedded import server_binary
 from lapse.sandbox.process import SandboxProcess
+from lapse.sandbox.redis_server import server_binary
 from oracle.history import Violation
 
 pytestmark = pytest.mark.timeout(300)

@@ -11,8 +11,8 @@ import redis
 from deployment import policy
 from faults.application import Application
 from faults.rig import Rig
-from lapse.embedded import EmbeddedRedis
 from lapse.errors import RegistryUnavailable
+from lapse.sandbox.redis_server import EmbeddedRedis
 from recording import RecordingRegistry
 
 pytestmark = pytest.mark.timeout(300)

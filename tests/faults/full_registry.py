@@ -11,8 +11,8 @@ import pytest
 from deployment import Process, policy
 from faults import registry
 from faults.rig import RIG, Rig
-from lapse.embedded import EmbeddedRedis
 from lapse.errors import RegistryRefused
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 pytestmark = pytest.mark.timeout(900)
 HALF_OPEN = 45.0

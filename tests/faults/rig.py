@@ -19,8 +19,8 @@ from deployment import HEAD, KEY, Deployment, Process
 from faults.application import Application
 from faults.proxy import Proxy
 from faults.traffic import Traffic
-from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.sandbox.process import SandboxProcess
+from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from oracle import reading
 from oracle.history import History, Violation
 from oracle.verdict import violations

@@ -36,14 +36,14 @@ def test_the_wheel_holds_the_whole_package_and_no_more(built: Built, names: set[
     assert built.source == {name for name in names if name.startswith("lapse/")}
 
 
-@pytest.mark.parametrize("name", ["py.typed", "retention.toml", "lua/claim.lua", "lua/settle.lua", "lua/slot.inc.lua"])
+@pytest.mark.parametrize("name", ["py.typed", "policy/retention.toml", "lua/claim.lua", "lua/settle.lua", "lua/slot.inc.lua"])
 def test_what_is_no_python_is_there_too(names: set[str], name: str) -> None:
     assert f"lapse/{name}" in names
 
 
 def test_the_shipped_policy_file_is_the_one_of_the_repository() -> None:
     """``lapse init`` writes what config/ shows."""
-    assert (ROOT / "config" / "retention.toml").read_text() == (PACKAGE / "retention.toml").read_text()
+    assert (ROOT / "config" / "retention.toml").read_text() == (PACKAGE / "policy" / "retention.toml").read_text()
 
 
 def test_the_licence_is_in_the_wheel(built: Built) -> None:

@@ -7,12 +7,12 @@ import socket
 import pytest
 
 from lapse import __version__
-from lapse.embedded import free_port
 from lapse.providers.outcomes import Outcome, classify
 from lapse.providers.provider import Provider
 from lapse.providers.response import Reply
 from lapse.providers.transport import BODY_BYTES
 from lapse.registry.keys import ID
+from lapse.sandbox.redis_server import free_port
 from providers.conftest import KEY, MakeProvider
 from providers.rows import THREAD, gone
 from providers.scripted import CLOSE, HANG, RESET, Answer, Server, answer

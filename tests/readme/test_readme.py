@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import shown
-from lapse.embedded import die_with_parent
 from lapse.metrics.catalog import TABLE
 from lapse.policy.schema import Policy
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

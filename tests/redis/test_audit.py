@@ -25,10 +25,10 @@ from lapse.audit import shipper
 from lapse.audit.chain import Seal
 from lapse.audit.shipper import File, Mover, Stdout
 from lapse.audit.verify import Verification
-from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
+from lapse.sandbox.redis_server import die_with_parent
 
 SLOT = keys.slot("lapse", "openai", "thread")
 STREAM = SLOT + keys.AUDIT

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from lapse import Answer, ConfigError, InvalidResource, LapseError, NoEpoch, RegistryError, RegistryRefused
-from lapse.embedded import EmbeddedRedis, free_port
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 HALF = "trip \ud83d"
 LATIN = "Verl\udce4ngert"

@@ -18,9 +18,9 @@ import redis
 
 from faults.proxy import Proxy
 from lapse import Answer, ConfigError, Registry, RegistryUnavailable
-from lapse.embedded import EmbeddedRedis
 from lapse.registry.pool import Pool
 from lapse.registry.scripts import packed
+from lapse.sandbox.redis_server import EmbeddedRedis
 from tls import Authority
 
 TIMEOUT = 0.1

@@ -10,7 +10,7 @@ import redis
 
 from faults.proxy import Proxy
 from lapse import Answer, AsyncRegistry, Registry, RegistryUnavailable
-from lapse.embedded import EmbeddedRedis
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 CONNECTIONS = 8
 TIMEOUT = 0.5

@@ -6,10 +6,10 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from lapse.embedded import EmbeddedRedis, free_port
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.preflight import Facts, Finding, Level
 from lapse.registry.aio import Carrier
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 Start = Callable[..., EmbeddedRedis]
 

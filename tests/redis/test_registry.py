@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from lapse import Answer, ConfigError, InvalidResource, NoEpoch, RegistryRefused, RegistryUnavailable, Resource
-from lapse.embedded import EmbeddedRedis, free_port
 from lapse.registry import notices
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 SLOT = "lapse:{openai:thread}:"
 DAY = 86400.0

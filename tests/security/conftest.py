@@ -8,8 +8,8 @@ import pytest
 import acl
 from deployment import Deployment
 from faults.proxy import Proxy
-from lapse.embedded import EmbeddedRedis
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import EmbeddedRedis
 from recording import RecordingRegistry
 from sandbox_fixture import sandbox, sandbox_server
 from tls import Authority

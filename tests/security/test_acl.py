@@ -9,9 +9,9 @@ import redis
 
 import acl
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.registry import keys
 from lapse.registry.scripts import script
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
 SLOT = "lapse:{openai:thread}:"

@@ -9,8 +9,8 @@ import redis
 
 import acl
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.registry import keys
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 TOOL = runpy.run_path(str(acl.REDIS / "acl.py"))
 ROWS = tuple(TOOL["rows"]())

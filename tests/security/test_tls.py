@@ -9,8 +9,8 @@ import acl
 from deployment import HEAD, Deployment, policy
 from faults.proxy import Proxy
 from lapse import Registry
-from lapse.embedded import EmbeddedRedis
 from lapse.errors import RegistryUnavailable
+from lapse.sandbox.redis_server import EmbeddedRedis
 from tls import Authority
 
 Wait = Callable[..., None]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from lapse.embedded import free_port
 from lapse.providers.outcomes import Outcome, after_probe
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import free_port
 from lapse.sweep.deletion.delete import delete
 from servers.others import SERVERS, Client, account, free, program, running
 

@@ -15,11 +15,11 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.embedded import free_port
 from lapse.providers.kinds import KINDS
 from lapse.providers.outcomes import Outcome
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import free_port
 from lapse.sweep.deletion.delete import delete
 from servers.others import SERVERS, Client, account, free, program, running, worker
 

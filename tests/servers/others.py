@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lapse.embedded import die_with_parent
 from lapse.policy import Account
+from lapse.sandbox.redis_server import die_with_parent
 
 BIN = Path(sys.executable).parent
 SERVERS = BIN.parent / "servers"

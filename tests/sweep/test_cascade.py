@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lapse.cli.wording import effort
+from lapse.cli.formatting import effort
 from lapse.metrics.snapshot import View
 from lapse.policy import Keep, Pace
 from lapse.providers.deadline import Deadline

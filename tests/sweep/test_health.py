@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import redis
 
-from lapse.embedded import EmbeddedRedis, free_port
 from lapse.metrics import server as health
 from lapse.metrics.server import Health
 from lapse.policy.reload import ConfigFile
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 
 CONFIG = """
 [schedule]

@@ -19,12 +19,12 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.guards.integrity.onlooker import Onlooker
 from lapse.metrics.catalog import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE
 from lapse.metrics.collector import exposition
 from lapse.policy import Pace
 from lapse.policy.reload import ConfigFile
+from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from promql import anywhere
 from world import World
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lapse.cli.session import Hands
+from lapse.cli.context import Hands
 from lapse.ledger.records import due_first, suspect
 from lapse.policy import Rule
 from lapse.registry.commands import Commands

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from lapse.embedded import die_with_parent, free_port
+from lapse.sandbox.redis_server import die_with_parent, free_port
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
 INSTALL = "apt-get install prometheus"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deployment import Deployment, Process, policy
-from lapse.embedded import EmbeddedRedis, die_with_parent, free_port
 from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from tools.prometheus import Prometheus
 
 DAY = 86400

@@ -99,9 +99,7 @@ def test_where_it_is(environ: dict[str, str], expected: str) -> None:
 def test_the_probe_loads_nothing_of_the_job(environ: dict[str, str]) -> None:
     """A supervisor asks every few seconds: a probe must not cost what a worker costs."""
     Heartbeat("worker", environ).turned()
-    code = (
-        "import sys; from lapse.cli.program import run; code = run(['health', '--worker']); print(code, *sys.modules)"
-    )
+    code = "import sys; from lapse.cli.main import run; code = run(['health', '--worker']); print(code, *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
     said, modules = done.stdout.splitlines()
     assert said.startswith("ok   worker: its loop turned")

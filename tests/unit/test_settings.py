@@ -12,10 +12,10 @@ import pytest
 import redis
 from kombu import connection
 
-from lapse.embedded import EmbeddedRedis
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
 from lapse.policy.reload import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, registry_source
+from lapse.sandbox.redis_server import EmbeddedRedis
 
 Connection: Any = connection.Connection  # kombu has no annotations
 GOOD = """

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.cli.session import Hands
+from lapse.cli.context import Hands
 from lapse.errors import InvalidResource
 from lapse.metrics.snapshot import cutoffs
 from lapse.policy import Rule

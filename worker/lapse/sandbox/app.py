@@ -8,8 +8,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from lapse.sandbox.admin import Control
 from lapse.sandbox.bodies import Refused
-from lapse.sandbox.control import Control
 from lapse.sandbox.dialects.foundry import Foundry
 from lapse.sandbox.dialects.langgraph import LangGraph
 from lapse.sandbox.dialects.openai import OpenAI

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import IO, Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from lapse.embedded import die_with_parent
 from lapse.errors import ConfigError
+from lapse.sandbox.redis_server import die_with_parent
 from lapse.sandbox.wire import Json, encode
 
 

@@ -12,7 +12,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self, TypeVar
 
 from lapse.errors import ConfigError
-from lapse.sandbox import control, faults
+from lapse.sandbox import admin, faults
 from lapse.sandbox.app import App
 from lapse.sandbox.requestlog import RequestLog
 from lapse.sandbox.wire import Json
@@ -163,15 +163,15 @@ class Sandbox:
 
     def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
         """Make objects; return their ids. ``given``: dialect, metadata, name, created_at, items, ids, ..."""
-        return self._do(lambda: control.plant(self._app, kind=kind, count=count, **given))
+        return self._do(lambda: admin.plant(self._app, kind=kind, count=count, **given))
 
     def alive(self, kind: str, project: str | None = None, *, dialect: str = "openai") -> set[str]:
         """Return the ids that exist of a kind, of LangGraph's runs those that still work."""
-        return self._do(lambda: set(control.objects(self._app, kind, project, dialect)))
+        return self._do(lambda: set(admin.objects(self._app, kind, project, dialect)))
 
     def token(self, seconds: float = 3600.0) -> str:
         """Return an Entra token for Foundry that ends in so many seconds; negative: that has ended."""
-        made = self._do(lambda: control.token(self._app, "https://ai.azure.com", seconds))
+        made = self._do(lambda: admin.token(self._app, "https://ai.azure.com", seconds))
         return str(made["access_token"])
 
     def requests(self) -> list[Json]:
@@ -201,7 +201,7 @@ class Sandbox:
 
     def reset(self) -> None:
         """Forget every object, the log in memory, the faults and the latency."""
-        self._do(lambda: control.reset(self._app))
+        self._do(lambda: admin.reset(self._app))
         self.latency(0.0)
 
     def __enter__(self) -> Self:

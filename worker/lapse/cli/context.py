@@ -1,0 +1,258 @@
+"""What one call works with: the policy file, the registry and its clients, each opened on first use."""
+
+import asyncio
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import redis
+
+from lapse import Registry
+from lapse.cli import output
+from lapse.cli.exit_codes import Code, Refused
+from lapse.errors import ConfigError
+from lapse.guards.integrity.continuity import Known
+from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.statefile import witness_of
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Ledger
+from lapse.log import register_url
+from lapse.metrics.snapshot import View
+from lapse.policy import Config, Rule, load
+from lapse.policy.reload import DEFAULT, find, plain, registry_source
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.client import url_of
+from lapse.registry.commands import Commands
+from lapse.registry.model import Partition
+
+T = TypeVar("T")
+
+TIMEOUT = 5.0
+"""Seconds for one exchange with the registry: a person is waiting, not a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """What a command reads and changes the registry with, inside the event loop."""
+
+    carrier: Carrier
+    control: Control
+    ledger: Ledger
+    commands: Commands
+
+
+class Session:
+    """One call's config and connections."""
+
+    def __init__(self, config: str | None = None, provider: str | None = None) -> None:
+        self.environ: dict[str, str] = dict(os.environ)
+        if config is not None:
+            self.environ["LAPSE_CONFIG"] = config
+        self._provider = provider
+
+    @cached_property
+    def config(self) -> Config:
+        """The policy file.
+
+        Raises:
+            ConfigError: there is none, or it is invalid.
+
+        """
+        return load(find(self.environ, Path.cwd()), self.environ)
+
+    @cached_property
+    def configured(self) -> bool:
+        """True if there is a policy file: an application's host has none, and only its registry's URL."""
+        return bool(self.environ.get("LAPSE_CONFIG")) or (Path.cwd() / DEFAULT).is_file()
+
+    @cached_property
+    def url(self) -> str:
+        """The registry's URL.
+
+        Raises:
+            ConfigError: none is configured.
+
+        """
+        if self.configured:
+            url = registry_source(self.config, self.environ).url
+        else:
+            url = plain(url_of(None), "the registry's URL")
+        register_url(url)
+        return url
+
+    @cached_property
+    def known(self) -> Known | None:
+        """What this host remembers of the registry, if the policy file names a witness file.
+
+        Raises:
+            ConfigError: the file is no such thing.
+
+        """
+        witness = witness_of(self.config) if self.configured else None
+        return witness.load() if witness else None
+
+    @cached_property
+    def namespace(self) -> str:
+        """The first part of every key."""
+        if self.configured:
+            return self.config.registry.namespace
+        return self.environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
+
+    @property
+    def named_provider(self) -> str | None:
+        """The account that ``--provider`` or ``LAPSE_PROVIDER`` names; None: all of them."""
+        return self._provider or self.environ.get("LAPSE_PROVIDER")
+
+    @cached_property
+    def default_provider(self) -> str | None:
+        """The account of what names none: ``--provider``, ``LAPSE_PROVIDER``, or the only one configured; else None."""
+        chosen = self.named_provider
+        known = list(self.config.accounts) if self.configured else []
+        if chosen:
+            return keys.name(chosen, "provider")
+        return known[0] if len(known) == 1 else None
+
+    @cached_property
+    def provider(self) -> str:
+        """The account that a command is about.
+
+        Raises:
+            ConfigError: there is no telling which.
+
+        """
+        if self.default_provider:
+            return self.default_provider
+        known = sorted(self.config.accounts) if self.configured else []
+        advice = f"--provider, one of {', '.join(known)}" if known else "--provider, or set LAPSE_PROVIDER"
+        raise ConfigError(f"which provider? Give {advice}")
+
+    def rules(self, kind: str | None = None, policy: str | None = None) -> list[Rule]:
+        """Return the rules of a kind, a policy and the provider named; without those, all.
+
+        Raises:
+            ConfigError: there is none.
+
+        """
+        wanted = self.named_provider
+        found = [
+            rule
+            for rule in self.config.rules
+            if (wanted is None or rule.partition.provider == wanted)
+            and (kind is None or rule.partition.kind == kind)
+            and (policy is None or rule.partition.policy == policy)
+        ]
+        if not found:
+            asked = "/".join(part or "*" for part in (wanted, kind, policy))
+            there = ", ".join(str(rule.partition) for rule in self.config.rules)
+            raise ConfigError(f"no policy of {self.config.path} covers {asked}: there is {there}")
+        return found
+
+    def rule_for(self, partition: Partition) -> Rule | None:
+        """Return the rule of a partition: its own, or that of the policy that was formerly called so."""
+        for rule in self.config.rules:
+            at = rule.partition
+            if (at.provider, at.kind) == (partition.provider, partition.kind) and partition.policy in {
+                at.policy,
+                *rule.formerly,
+            }:
+                return rule
+        return None
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry as an application uses it, for one account."""
+        return self.registry_of(self.provider)
+
+    def registry_of(self, provider: str | None) -> Registry:
+        """Return the registry as an application uses it; ``provider`` is that of calls that name none."""
+        return Registry(self.url, namespace=self.namespace, provider=provider, timeout=TIMEOUT)
+
+    @cached_property
+    def client(self) -> redis.Redis:
+        """A plain client for reading; it decodes replies."""
+        return redis.Redis.from_url(
+            self.url,
+            decode_responses=True,
+            encoding_errors="backslashreplace",
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+        )
+
+    @cached_property
+    def view(self) -> View:
+        """What the registry shows of the whole."""
+        return View(self.client, self.namespace, Onlooker(self.known))
+
+    def key_of(self, partition: Partition, name: str) -> str:
+        """Return the name of one of a partition's keys."""
+        return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy) + name
+
+    def run(self, work: Callable[[Hands], Awaitable[T]]) -> T:
+        """Run asynchronous work and return its result."""
+
+        async def inside() -> T:
+            async with self._hands() as hands:
+                return await work(hands)
+
+        return asyncio.run(inside())
+
+    @asynccontextmanager
+    async def _hands(self) -> AsyncIterator[Hands]:
+        carrier = Carrier(self.url, TIMEOUT)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        pending = self.config.audit.max_pending if self.configured else 0
+        try:
+            yield Hands(
+                carrier,
+                Control(carrier, self.namespace),
+                Ledger(carrier, self.namespace, name, max_pending=pending),
+                Commands(self.namespace, None),
+            )
+        finally:
+            await carrier.aclose()
+
+    async def slots(self, hands: Hands) -> list[tuple[str, str]]:
+        """Return every (provider, kind) that the file or a worker ever knew."""
+        configured = {(rule.partition.provider, rule.partition.kind) for rule in self.config.rules}
+        return sorted(configured | set(_published_slots(await hands.control.published())))
+
+
+def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    return [(provider, kind) for provider, kind in json.loads(published.get("slots", "[]"))]
+
+
+def one_provider(rules: Sequence[Rule]) -> str:
+    """Return the provider of these rules.
+
+    Raises:
+        Refused: there are several.
+
+    """
+    names = sorted({rule.partition.provider for rule in rules})
+    if len(names) > 1:
+        raise Refused(Code.USAGE, f"which provider? Give --provider, one of {', '.join(names)}")
+    return names[0]
+
+
+def confirmed(provider: str, given: str | None, what: str) -> None:
+    """Return if the operator says the provider's name, by option or by typing it.
+
+    Raises:
+        Refused: not said, or another name; nothing was done.
+
+    """
+    if given is None and output.can_ask():
+        given = click.prompt(f"Type {provider} to {what}", default="", show_default=False, err=True).strip()
+        hint = "nothing was done"
+    else:
+        hint = f"nothing was done; give --confirm={provider} to {what}"
+    if given != provider:
+        raise Refused(Code.CONFIRM, f"not confirmed: {hint}")

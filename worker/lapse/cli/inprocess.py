@@ -1,0 +1,183 @@
+"""A worker's job done once in this process: what ``lapse sweep`` and ``lapse orphans --run`` have in common."""
+
+import asyncio
+import contextlib
+import signal
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+from lapse import log
+from lapse.cli import output
+from lapse.cli.context import Hands, Session
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.inspect.plan import Planned, plan_of
+from lapse.errors import RegistryError
+from lapse.guards.context import Means
+from lapse.guards.integrity import preflight
+from lapse.guards.integrity.continuity import Known
+from lapse.guards.integrity.monitor import Watch
+from lapse.ledger.outbox import Outbox, folder_of
+from lapse.policy import Rule
+from lapse.providers.provider import TIMEOUT, Provider
+from lapse.providers.throttle import Flow
+from lapse.registry import keys
+from lapse.sweep.orphans import collect_orphans
+from lapse.sweep.session import Report
+from lapse.sweep.sweep import sweep
+
+WORKERS_LIVE = 300.0
+"""Seconds since beat's last tick within which workers will sweep by themselves."""
+SHOW_EVERY = 0.25
+
+RESULTS = {
+    "stopped": Code.INTERRUPTED,
+    "halted": Code.HALTED,
+    "paused": Code.HALTED,
+    "refused": Code.USAGE,
+    "divergence": Code.USAGE,
+    "breaker": Code.TEMPORARY,
+    "unproven": Code.PARTIAL,
+    "undecided": Code.PARTIAL,
+    "limited": Code.LIMITED,
+    "budget_exhausted": Code.LIMITED,
+}
+WORST_FIRST = (Code.INTERRUPTED, Code.HALTED, Code.TEMPORARY, Code.PARTIAL, Code.USAGE, Code.LIMITED, Code.OK)
+DONE = {"deleted", "already_gone", "kept", "conflict"}
+
+
+def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bool) -> int:
+    """Sweep these partitions, say what came of it, and return the exit code.
+
+    Args:
+        session: This call's.
+        rules: What to sweep, all of one provider.
+        doomed: How much is to be deleted, for the bar.
+        as_json: Print one JSON object for each partition.
+
+    Raises:
+        ConfigError: this Redis must not hold a registry.
+
+    """
+    log.configure("ERROR")
+    preflight.start(session.url, session.config)
+    with output.progress("sweeping", doomed) as advance:
+
+        async def work(hands: Hands) -> list[Report]:
+            async with means_of(hands, session, rules[0].partition.provider) as means, watched(hands, rules, advance):
+                return [await _until_done(means, rule) for rule in rules]
+
+        reports = session.run(work)
+    return told(reports, as_json=as_json)
+
+
+async def _until_done(means: Means, rule: Rule) -> Report:
+    """Sweep until nothing is due, or something other than the time ends it."""
+    total: Report | None = None
+    while total is None or (total.more and total.result == "budget_exhausted"):
+        report = await (collect_orphans if rule.orphan else sweep)(means, rule)
+        if total is not None:
+            report.outcomes.update(total.outcomes)
+            report.seconds += total.seconds
+        total = report
+    return total
+
+
+@contextlib.asynccontextmanager
+async def means_of(hands: Hands, session: Session, name: str, known: Known | None = None) -> AsyncIterator[Means]:
+    """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order.
+
+    ``known``: what was seen of the registry when this was decided; None: what the host remembers, if anything.
+    """
+    config, stop = session.config, threading.Event()
+    account = config.accounts[name]
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
+        flow = Flow(hands.carrier, session.namespace, account)
+        folder = folder_of(config.sweep.outbox, session.environ)
+        box = Outbox(folder) if folder else None
+        everything = [rule.partition for rule in config.rules]
+        watch = Watch(hands.carrier, session.namespace, everything, known=known or session.known)
+        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules, box)
+
+
+@contextlib.asynccontextmanager
+async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
+    """Move the bar by the registry's own counters while a sweep runs."""
+    before, over = await _settled(hands, rules), asyncio.Event()
+
+    async def watch() -> None:
+        # Told, not cancelled: asyncio.wait_for below redis-py may take a cancellation for a reply that just came.
+        while not over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), SHOW_EVERY)
+            with contextlib.suppress(RegistryError):  # a bar that stands still ends no sweep
+                advance(await _settled(hands, rules) - before)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        over.set()
+        await watching
+
+
+async def _settled(hands: Hands, rules: Sequence[Rule]) -> int:
+    fields = [
+        (keys.slot(hands.ledger.namespace, rule.partition.provider, rule.partition.kind), rule.partition.policy)
+        for rule in rules
+    ]
+    commands = [
+        ("HMGET", slot + keys.COUNTERS, *(f"settled|{policy}|{outcome}" for outcome in sorted(DONE)))
+        for slot, policy in fields
+    ]
+    return sum(int(n or 0) for reply in await hands.carrier.run(list(commands)) for n in reply)
+
+
+async def checked_plan(hands: Hands, session: Session, rules: Sequence[Rule]) -> list[Planned]:
+    """Return the plan of each rule.
+
+    Raises:
+        Refused: a policy of this file must not be put in force by hand.
+
+    """
+    for rule in rules:
+        await refuse_other_rules(hands, session, rule)
+    return await plan_of(hands, session, rules, 3)
+
+
+async def refuse_other_rules(hands: Hands, session: Session, rule: Rule) -> None:
+    """Refuse to put a file's rules in force by hand where workers use others: they would halt.
+
+    Raises:
+        Refused: this file is older than the rules in force, or workers are about to take it up by themselves.
+
+    """
+    stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "superseded")]
+    ((digest, superseded),) = await hands.carrier.run(list(stored))
+    if digest is None or digest.decode() == rule.digest:
+        return
+    if superseded and rule.digest in superseded.decode():
+        raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {rule.partition}")
+    beat = (await hands.control.published()).get("beat")
+    if beat and await hands.control.now() - int(beat) < WORKERS_LIVE * 1000:
+        raise Refused(
+            Code.USAGE,
+            f"workers use other rules for {rule.partition} than {session.config.path}: wait until they have taken it"
+            " up, or use their file",
+        )
+
+
+def told(reports: Sequence[Report], *, as_json: bool) -> int:
+    """Print what each partition came to, and return the exit code of the worst."""
+    if as_json:
+        output.records(report.as_log() for report in reports)
+    for report in reports if not as_json else ():
+        outcomes = ", ".join(f"{n:,} {outcome}" for outcome, n in sorted(report.outcomes.items()) if n)
+        detail = f" ({report.detail})" if report.detail else ""
+        output.say(f"{report.partition}: {report.result}{detail}: {outcomes or 'nothing settled'}")
+    codes = {RESULTS.get(report.result, Code.OK) for report in reports}
+    if any(n and outcome not in DONE for report in reports for outcome, n in report.outcomes.items()):
+        codes.add(Code.PARTIAL)
+    return next(code for code in WORST_FIRST if code in codes | {Code.OK})

@@ -1,0 +1,1 @@
+"""Commands that only look: one module a command, of its name."""

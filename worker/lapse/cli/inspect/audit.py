@@ -1,0 +1,171 @@
+"""``lapse audit export``: the record of every intent and outcome, without taking anything out of it."""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lapse.audit import strictjson
+from lapse.cli import output
+from lapse.cli.context import Session
+from lapse.cli.exit_codes import Code
+from lapse.cli.inspect.verify import verify
+from lapse.cli.options import ID, KIND, PAST, config_option, provider_option
+from lapse.registry import keys
+
+PAGE = 1000
+_SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+SETTLING = {"settled", "corrected"}
+
+
+@click.group()
+def audit() -> None:
+    """Read the record of every intent and outcome, and verify it.
+
+    Examples:
+      lapse audit export
+      lapse audit verify audit.jsonl
+
+    """
+
+
+audit.add_command(verify)
+
+
+@audit.command()
+@click.argument("kind", type=KIND, required=False)
+@click.argument("id_", metavar="[ID]", type=ID, required=False)
+@click.option("--since", type=PAST, metavar="TIME", help="Only records since then.")
+@provider_option
+@config_option
+def export(
+    *, kind: str | None, id_: str | None, since: datetime | None, provider: str | None, config: str | None
+) -> int:
+    """Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
+
+    Nothing is taken out of the registry. With [audit] sink = "stdout", what workers have moved is in their own
+    output, and only the rest is here. A record gets its place in a chain and its mac when it is moved: what waits has
+    none yet. Verify the sink's own files, not what this prints.
+
+    Examples:
+      lapse audit export
+      lapse audit export threads --since 24h
+      lapse audit export thread thread_abc
+
+    """
+    session = Session(config, provider)
+    wanted = {"provider": provider, "kind": kind, "id": id_}
+    start = since.timestamp() * 1000 if since else 0.0
+    printed: dict[tuple[str, str], tuple[int, int]] = {}
+    for record in _moved(session):
+        _print(record, wanted, start, printed)
+    for record in _waiting(session):
+        _print(record, wanted, start, printed)
+    if session.config.audit.sink == "stdout":
+        output.note('[audit] sink = "stdout": what workers have moved stands in their own output.', output.DIM)
+    return Code.OK
+
+
+def answer_of(session: Session, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
+    """Return the last record of an id that says it left the registry, of the sink's file or of what waits, or None.
+
+    With ``[audit] sink = "stdout"`` only what waits in the registry can be read here.
+    """
+    last: dict[str, Any] | None = None
+    scheme, _, name = session.config.audit.sink.partition(":")
+    if scheme == "file" and Path(name).is_file():
+        with Path(name).open(encoding="utf-8", errors="replace") as lines:
+            last = _last((line for line in lines if id_ in line), provider, kind, id_)
+    rows = _rows(session, keys.slot(session.namespace, provider, kind) + keys.AUDIT)
+    return _last((fields["e"] for _, fields in rows if id_ in fields["e"]), provider, kind, id_) or last
+
+
+def _last(lines: Iterable[str], provider: str, kind: str, id_: str) -> dict[str, Any] | None:
+    last = None
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            record: Any = json.loads(line)
+            if isinstance(record, dict) and record.get("event") in SETTLING:
+                at = (record.get("provider"), record.get("kind"), record.get("id"))
+                last = record if at == (provider, kind, id_) else last
+    return last
+
+
+def _moved(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield what stands in the sink's file; a line that is cut off is left out."""
+    scheme, _, name = session.config.audit.sink.partition(":")
+    path = Path(name)
+    if scheme != "file":
+        return
+    if not path.exists():
+        output.note(f"{path} does not exist here: nothing was moved to it, or it is on the workers' host.", output.WARN)
+        return
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            record, why = _read(line)
+            if record is not None:
+                yield record
+            elif line.strip():
+                output.note(f"{path}:{number}: {why}; it is left out.", output.WARN)
+
+
+def _read(text: bytes | str) -> tuple[dict[str, Any] | None, str]:
+    """Return a record that is read one way, or None and why there is none."""
+    try:
+        value = strictjson.loads(text)
+    except ValueError as error:
+        return None, str(error)
+    return (value, "") if isinstance(value, dict) else (None, "it is no record")
+
+
+def _waiting(session: Session) -> Iterator[dict[str, Any]]:
+    """Yield what waits in the registry, slot by slot."""
+    configured = {(rule.partition.provider, rule.partition.kind) for rule in session.config.rules}
+    known = {(provider, kind) for provider, kind in json.loads(session.view.published().get("slots", "[]"))}
+    for provider, kind in sorted(configured | known):
+        slot = keys.slot(session.namespace, provider, kind)
+        # What applications did gets its number when it is taken to the audit; what is taken there meanwhile, now.
+        acts, taken = [fields.get("e", "") for _, fields in _rows(session, slot + keys.ACTS)], set()
+        for seq, fields in _rows(session, slot + keys.AUDIT):
+            text = fields.get("e", "")
+            taken.add(text)
+            yield _stored(text) | {"seq": seq}
+        yield from (_stored(text) for text in acts if text not in taken)
+
+
+def _stored(text: str) -> dict[str, Any]:
+    record, _why = _read(text)
+    return {"garbled": text} if record is None else record
+
+
+def _rows(session: Session, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
+    after = "-"
+    while rows := _page(session, stream, after):
+        yield from rows
+        after = f"({rows[-1][0]}"
+
+
+def _page(session: Session, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
+    rows: Any = session.client.xrange(stream, min=after, count=PAGE)
+    return list(rows)
+
+
+def _print(
+    record: dict[str, Any], wanted: dict[str, str | None], start: float, printed: dict[tuple[str, str], tuple[int, int]]
+) -> None:
+    """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
+    slot = (str(record.get("provider")), str(record.get("kind")))
+    if found := _SEQ.fullmatch(str(record.get("seq"))):
+        seq = (int(found[1]), int(found[2]))
+        if seq <= printed.get(slot, (-1, -1)):
+            return
+        printed[slot] = seq
+    at = record.get("at")
+    late = not start or (isinstance(at, int | float) and at >= start)
+    if late and all(value is None or record.get(name) == value for name, value in wanted.items()):
+        output.records([record])

@@ -1,0 +1,66 @@
+"""What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
+
+from lapse.cli.context import Hands, Session
+from lapse.cli.operate.remedies import EVERYTHING
+from lapse.guards.edits import newly_due
+from lapse.guards.integrity.continuity import DAMAGED, OLDER
+from lapse.guards.integrity.protection import inspect
+from lapse.guards.preexisting import COUNTED
+from lapse.guards.recovery import place
+from lapse.ledger.halts import Halt
+from lapse.registry import keys
+from lapse.registry.model import Partition
+
+_HELD = (
+    keys.FRESH, keys.ACTIVE, keys.EXPLICIT, keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED,
+    keys.KEPT, keys.QUARANTINE,
+)  # fmt: skip
+
+
+async def given_up(hands: Hands, session: Session, halt: Halt) -> int:
+    """Return how many ids the answer to a halt that gives something up is about."""
+    at = Partition(halt.provider, halt.kind, halt.policy)
+    match halt.reason:
+        case "cutoff_jumped" if rule := session.rule_for(at):
+            asked = await newly_due.asked(hands.ledger, at, halt.plan or "")
+            survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
+            return asked.named if asked and asked.listed else survey.edit.named
+        case "orphan_share":
+            return await _noted(hands, session, at, "share_asked")
+        case reason if reason == OLDER:
+            return await _noted(hands, session, at, COUNTED)
+        case "no_witness":
+            return await _sizes(hands, session, at, (keys.WAITING,))
+        case reason if reason == DAMAGED:
+            found = await inspect(hands.carrier, session.namespace, at)
+            return found.ids or await _sizes(hands, session, at, _HELD)
+        case _:
+            return await _sizes(hands, session, at, _HELD)
+
+
+async def needless(hands: Hands, session: Session, halt: Halt) -> str | None:
+    """Return why a halt needs no answer any more: the one that loses nothing was given."""
+    at = Partition(halt.provider, halt.kind, halt.policy)
+    account = session.config.accounts.get(halt.provider)
+    match halt.reason:
+        case "identity_changed" if account and await place(hands.ledger, at) == account.place:
+            return "the policy file names the account of these ids again"
+        case reason if reason == DAMAGED:
+            whole = not await inspect(hands.carrier, session.namespace, at) and not await hands.control.lost_pauses(at)
+            return "what protects ids is there again" if whole else None
+    return None
+
+
+async def _noted(hands: Hands, session: Session, at: Partition, field: str) -> int:
+    (stored,) = await hands.carrier.run([("HGET", session.key_of(at, keys.RULES), field)])
+    return int(stored or 0)
+
+
+async def _sizes(hands: Hands, session: Session, at: Partition, names: tuple[str, ...]) -> int:
+    """Return how many ids stand in these indexes of a partition, or of all of a slot."""
+    slot = keys.slot(session.namespace, at.provider, at.kind)
+    policies = [at.policy]
+    if at.policy == EVERYTHING:
+        policies = [name.decode() for name in (await hands.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
+    asked = [("ZCARD", f"{slot}{policy}:{name}") for policy in policies for name in names]
+    return sum(await hands.carrier.run(list(asked))) if asked else 0

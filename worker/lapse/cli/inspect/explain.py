@@ -1,0 +1,114 @@
+"""``lapse explain``: one id, and why it will or will not be deleted."""
+
+import json
+from typing import Any
+
+import click
+
+from lapse.cli import output
+from lapse.cli.context import Hands, Session
+from lapse.cli.inspect import reasons
+from lapse.cli.inspect.audit import answer_of
+from lapse.cli.inspect.reasons import Case
+from lapse.cli.options import config_option, json_option, provider_option, resource_arguments
+from lapse.ledger.records import Seen, look
+from lapse.registry import keys
+from lapse.registry.model import Partition, deleted_at, from_millis
+
+
+@click.command()
+@resource_arguments
+@provider_option
+@config_option
+@json_option
+def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> None:
+    """Say why an id will or will not be deleted, and when.
+
+    Times come from the policy file as it is now: what it makes due is due, whatever it said before.
+
+    Examples:
+      lapse explain conversation conv_68a1
+      lapse explain thread thread_abc --json
+
+    """
+    session = Session(config, provider)
+    case = session.run(lambda hands: _case(hands, session, kind, id_))
+    sentences = reasons.explain(case, session.config)
+    if as_json:
+        output.document(_described(case, sentences))
+        return
+    first, *others = sentences
+    output.say(first, output.STRONG)
+    for sentence in others:
+        output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
+
+
+async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
+    provider, rules = session.provider, session.config.rules
+    (seen,) = await look(hands, provider, kind, [id_], rules)
+    slot = keys.slot(session.namespace, provider, kind)
+    policy = str(seen.record.get("p", ""))
+    orphan = [rule.partition.policy for rule in rules if rule.partition.kind == kind and rule.orphan]
+    sighted_in = keys.partition(session.namespace, provider, kind, policy or next(iter(orphan), ""))
+    forgotten, grave, deleted, digest, sighting = await hands.carrier.run(
+        [
+            ("ZSCORE", slot + keys.FORGOTTEN, id_),
+            ("HEXISTS", slot + keys.GRAVES, id_),
+            ("ZSCORE", slot + keys.DELETED, id_),
+            ("HGET", keys.partition(session.namespace, provider, kind, policy) + keys.RULES, "digest"),
+            ("HGET", sighted_in + keys.SIGHTINGS, id_),
+        ]
+    )
+    partition = Partition(provider, kind, policy)
+    rule = session.rule_for(partition)
+    return Case(
+        partition=partition,
+        seen=seen,
+        rule=rule,
+        view=session.view.partitions([rule], {}, ramp=session.config.sweep.ramp)[0] if rule else None,
+        pauses=await hands.control.pauses(),
+        flow=session.view.flow(provider),
+        digest=digest.decode() if digest else "",
+        forgotten=int(float(forgotten)) if forgotten else None,
+        grave=bool(grave),
+        deleted=deleted_at(float(deleted)) if deleted else None,
+        answer=None if seen.tracked else answer_of(session, provider, kind, id_),
+        shut=session.view.slots([(provider, kind)])[0].shut,
+        sighting=json.loads(sighting) if sighting else None,
+    )
+
+
+def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
+    seen = case.seen
+    return {
+        "provider": case.partition.provider,
+        "kind": case.partition.kind,
+        "id": seen.id,
+        "tracked": seen.tracked,
+        "policy": case.partition.policy or None,
+        "managed": case.rule is not None,
+        "state": seen.state if seen.tracked else "unknown",
+        "due": _time(seen, seen.due),
+        "governed_by": seen.by if seen.tracked else None,
+        "created_at": _time(seen, seen.created),
+        "last_active_at": _time(seen, seen.active),
+        "hold": seen.hold,
+        "used_by": list(seen.used_by),
+        "attempts": seen.record.get("n", 0),
+        "reason": seen.record.get("r"),
+        "deleted_at": _moment(reasons.gone_at(case)) if not seen.tracked and not case.grave else None,
+        "answer": dict(case.answer) if case.answer else None,
+        "breaker": {"reason": case.shut[0], "detail": case.shut[1], "until": case.shut[2] / 1000}
+        if case.shut
+        else None,
+        "sentences": [sentence.strip() for sentence in sentences],
+    }
+
+
+def _time(seen: Seen, millis: int | None) -> str | None:
+    return _moment(millis) if seen.tracked else None
+
+
+def _moment(millis: int | None) -> str | None:
+    moment = from_millis(millis)
+    return moment.isoformat(timespec="milliseconds") if moment else None

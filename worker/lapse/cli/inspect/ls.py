@@ -1,0 +1,144 @@
+"""``lapse ls``: the ids of a kind, a page at a time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.text import Text
+
+from lapse import moments
+from lapse.cli import formatting, output
+from lapse.cli.context import Hands, Session
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.options import KIND, config_option, json_option, provider_option
+from lapse.cli.output import Column
+from lapse.ledger.records import STATES, Seen, due_first, page
+from lapse.registry import keys
+from lapse.registry.model import Partition, from_millis
+
+COLUMNS = (
+    Column("id"),
+    Column("policy", 1),
+    Column("state"),
+    Column("due", 0),
+    Column("by", 3),
+    Column("last active", 2),
+    Column("created", 4),
+)
+STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN, "claimed": output.WARN}
+
+
+@click.command()
+@click.argument("kind", type=KIND)
+@click.option("--policy", metavar="NAME", help="Only this policy's; also one that the policy file does not know.")
+@click.option("--state", type=click.Choice(STATES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@click.option("--after", metavar="CURSOR", help="Go on where the page before ended.")
+@provider_option
+@config_option
+@json_option
+def ls(
+    *,
+    kind: str,
+    policy: str | None,
+    state: str | None,
+    limit: int,
+    after: str | None,
+    provider: str | None,
+    config: str | None,
+    as_json: bool,
+) -> int:
+    """List the ids of a kind: where each stands, and when it is due by the policy file.
+
+    With --json one object a line. Elsewhere than on a terminal the columns stand between tabs, the id first.
+
+    Examples:
+      lapse ls conversations
+      lapse ls threads --state held
+      lapse ls threads --policy chat --state due --limit 10
+      lapse ls conversations --json
+
+    """
+    session = Session(config, provider)
+    slot = (session.provider, kind)
+    rules = [rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == slot]
+
+    async def read(hands: Hands) -> tuple[list[Seen], str | None]:
+        if state == "due":
+            chosen = [rule for rule in rules if policy in {None, rule.partition.policy}]
+            return [one for rule in chosen for one in await due_first(hands, rule, limit)][:limit], None
+        names = [policy] if policy else await _policies(hands, *slot)
+        if after and after.partition("/")[0] not in names:
+            raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
+        found: list[Seen] = []
+        cursor = after.partition("/")[2] if after else None
+        for name in names[names.index(after.partition("/")[0]) :] if after else names:
+            got = await page(hands, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor)
+            found, cursor = [*found, *got.seen], None
+            if got.after:
+                return found, f"{name}/{got.after}"
+        return found, None
+
+    found, following = session.run(read)
+    if as_json:
+        output.records(_described(one, kind) for one in found)
+    else:
+        empty = f"No {formatting.plural(kind)}{' ' + state if state else ''} at {session.provider}."
+        output.table(COLUMNS, _rows(found), empty=empty)
+    if following:
+        output.note(f"There may be more: --after {following}", output.DIM)
+    return Code.OK
+
+
+async def _policies(hands: Hands, provider: str, kind: str) -> list[str]:
+    """Return every policy name that was ever used here, by workers or applications."""
+    (names,) = await hands.carrier.run(
+        [("SMEMBERS", keys.slot(hands.ledger.namespace, provider, kind) + keys.POLICIES)]
+    )
+    return sorted(name.decode() for name in names)
+
+
+def _rows(found: list[Seen]) -> Iterator[tuple[str | Text, ...]]:
+    for one in found:
+        yield (
+            one.id,
+            str(one.record["p"]),
+            Text(one.state, style=STYLES.get(one.state, "")),
+            _due(one),
+            one.by,
+            _when(one, one.active),
+            _when(one, one.created),
+        )
+
+
+def _due(one: Seen) -> str | Text:
+    if one.due is None:
+        return "never" if one.by == "unmanaged" else "when unused"
+    return Text(_when(one, one.due), style=output.WARN if one.due <= one.now else "")
+
+
+def _when(one: Seen, millis: int | None) -> str:
+    """Return a time as who reads it wants it: a person how far away, a program when."""
+    if millis is None or not output.on_terminal():
+        return _moment(millis)
+    return moments.told(millis, one.now)
+
+
+def _moment(millis: int | None) -> str:
+    moment = from_millis(millis)
+    return moment.isoformat(timespec="seconds") if moment else "-"
+
+
+def _described(one: Seen, kind: str) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "id": one.id,
+        "policy": one.record["p"],
+        "state": one.state,
+        "due": _moment(one.due) if one.due is not None else None,
+        "governed_by": one.by,
+        "last_active_at": _moment(one.active) if one.active else None,
+        "created_at": _moment(one.created) if one.created else None,
+        "attempts": one.record.get("n", 0),
+        "reason": one.record.get("r"),
+    }

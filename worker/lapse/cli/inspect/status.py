@@ -1,0 +1,289 @@
+"""``lapse status``: what each policy holds, does, and waits for."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import click
+from rich.text import Text
+
+from lapse import durations, moments
+from lapse.cli import formatting, output
+from lapse.cli.context import Session
+from lapse.cli.inspect import troubles
+from lapse.cli.inspect.reasons import stopping, unpause
+from lapse.cli.operate.remedies import answer, told
+from lapse.cli.options import config_option, json_option, provider_option
+from lapse.cli.output import Column
+from lapse.guards.integrity.continuity import OF_ALL
+from lapse.ledger.halts import Halt
+from lapse.log import redact
+from lapse.metrics.snapshot import UNMANAGED, PartitionView
+from lapse.policy import Rule
+from lapse.policy.reload import registry_source
+from lapse.registry import keys
+
+COLUMNS = (
+    Column("policy"),
+    Column("state"),
+    Column("registered", 1, right=True),
+    Column("due", right=True),
+    Column("overdue", 2, right=True),
+    Column("held or used", 4, right=True),
+    Column("waiting", 5, right=True),
+    Column("quarantined", 3, right=True),
+    Column("already gone", 4, right=True),
+    Column("last sweep", 6, right=True),
+)
+STYLES = {
+    "enforcing": output.GOOD,
+    "observing": output.WARN,
+    "limited": output.WARN,
+    "paused": output.WARN,
+    "halted": output.BAD,
+    UNMANAGED: output.DIM,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds).
+
+    ``already_gone``: how many ids were settled because the provider did not know them; lapse deleted none of these.
+    """
+
+    view: PartitionView
+    rule: Rule | None
+    woken: int | None = None
+    digest: str = ""
+    already_gone: int = 0
+
+    @property
+    def state(self) -> str:
+        """What it does, in one word: what stands in the way goes first."""
+        view = self.view
+        if not view.configured:
+            return UNMANAGED
+        if stopping(view) or view.paused:
+            return "halted" if stopping(view) else "paused"
+        if view.mode == "observe":
+            return "observing"
+        return "limited" if view.limited or view.ramped else "enforcing"
+
+
+@click.command()
+@provider_option
+@config_option
+@json_option
+def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
+    """Show what each policy holds, what it does, and what it waits for, with the command that answers it.
+
+    Examples:
+      lapse status
+      lapse status --json
+
+    """
+    session = Session(config, provider)
+    standings = _standings(session)
+    now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
+    if as_json:
+        output.document(_document(session, standings, now, published, pauses))
+        return
+    if output.on_terminal():
+        output.table(COLUMNS, (_row(one, now) for one in standings), empty="no policies")
+        output.say()
+    else:
+        for one in standings:
+            output.say(_line(one, now))
+    for text, style in _remarks(session, standings, now, pauses):
+        output.say(text, style)
+    for text in _machinery(session, standings, now, published):
+        output.say(text, output.DIM)
+
+
+def _standings(session: Session) -> list[Standing]:
+    rules = session.rules()
+    accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
+    views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
+    with session.client.pipeline(transaction=False) as pipe:
+        for view in views:
+            at = view.partition
+            pipe.hmget(
+                keys.partition(session.namespace, at.provider, at.kind, at.policy) + keys.RULES, "woken", "digest"
+            )
+            counters = keys.slot(session.namespace, at.provider, at.kind) + keys.COUNTERS
+            pipe.hget(counters, f"settled|{at.policy}|already_gone")
+        stored = pipe.execute()
+    by_partition = {rule.partition: rule for rule in rules}
+    return [
+        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0))
+        for view, (woken, digest), gone in zip(views, stored[::2], stored[1::2], strict=True)
+    ]
+
+
+def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
+    view = one.view
+    return (
+        str(view.partition),
+        Text(one.state, style=STYLES[one.state]),
+        f"{view.registered:,}",
+        f"{view.due:,}" if view.configured else "-",
+        durations.show(view.overdue) if view.overdue >= 1 else "-",
+        f"{view.parked + view.kept:,}",
+        f"{view.waiting:,}",
+        Text(f"{view.quarantined:,}", style=output.BAD if view.quarantined else ""),
+        f"{one.already_gone:,}",
+        moments.told(one.woken, now) if one.woken else "never",
+    )
+
+
+def _line(one: Standing, now: int) -> str:
+    """Return a partition as one line of names and values, for whatever reads a pipe."""
+    view = one.view
+    values = {
+        "state": one.state,
+        "registered": view.registered,
+        "due": view.due,
+        "overdue": durations.show(view.overdue).replace(" ", ""),
+        "parked": view.parked,
+        "kept": view.kept,
+        "waiting": view.waiting,
+        "claimed": view.claimed,
+        "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
+        "swept": f"{(now - one.woken) / 1000:.0f}s" if one.woken else "never",
+    }
+    return f"{view.partition} " + " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def _remarks(
+    session: Session, standings: list[Standing], now: int, pauses: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Say what each partition does or waits for, and which command answers it; what concerns all of them, once."""
+    for halt in {halt.reason: halt for one in standings for halt in one.view.halts if halt.reason in OF_ALL}.values():
+        yield from _halted("everything is halted", halt, now, output.BAD)
+    for one in standings:
+        yield from _remark(session, one, now)
+    for scope, pause in pauses.items():
+        since = moments.told(pause["since"], now)
+        what = "Everything" if scope == "*" else scope
+        yield f"{what} was paused {since} by {pause['actor']}: {pause['reason']}", output.WARN
+        yield f"  {unpause(scope)}", output.STRONG
+    yield from troubles.told(session, [one.view.partition for one in standings], now)
+    yield from _elsewhere(session)
+
+
+def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
+    """Say what is held of providers that the file does not have: misspelt, perhaps, and then it protects nothing."""
+    strange = [slot for slot in session.view.known_slots((), {}) if slot[0] not in session.config.accounts]
+    for slot in session.view.slots(strange):
+        if slot.held:
+            at = f"{slot.provider}/{slot.kind}"
+            yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
+
+
+def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:
+    view, rule = one.view, one.rule
+    name = str(view.partition)
+    if rule is None:
+        held = formatting.count(view.registered, "id")
+        yield f"{name}: {held} under a policy that the file does not have; nothing deletes them.", output.WARN
+        return
+    account = session.config.accounts[rule.partition.provider]
+    if one.state == "observing":
+        yield f"{name}: observing: would send {formatting.effort(rule, account, view)}.", output.WARN
+    elif one.state in {"enforcing", "limited"} and view.due:
+        yield f"{name}: {view.due:,} due: {formatting.effort(rule, account, view)}.", ""
+    for halt in (halt for halt in view.halts if halt.reason not in OF_ALL):
+        stopped = halt in stopping(view)
+        what = "halted" if stopped else "not swept by one of the workers"
+        yield from _halted(f"{name}: {what}", halt, now, output.BAD if stopped else output.WARN)
+    if view.ramped:
+        yield f"{name}: a first enforcement goes step by step; the next step follows by itself.", output.WARN
+    if view.limited:
+        yield f"{name}: its pace is used up, {formatting.pace(rule)}; it goes on by itself.", output.WARN
+    if view.quarantined:
+        yield f"{name}: {formatting.count(view.quarantined, 'id')} in quarantine", output.BAD
+        yield f"  lapse quarantine list {formatting.plural(rule.partition.kind)}", output.STRONG
+    if one.digest and one.digest != rule.digest:
+        yield f"{name}: workers have not taken this version of the policy up yet.", output.WARN
+
+
+def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
+    yield f"{what}: {halt.reason}: {halt.detail} ({moments.told(halt.since, now)})", style
+    for text in told(halt):
+        yield text if text.startswith(" ") else f"  {text}", output.STRONG if text.startswith(" ") else output.DIM
+
+
+def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:
+    source = registry_source(session.config, session.environ)
+    yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
+    beat = published.get("beat")
+    yield f"beat: last tick {moments.told(int(beat), now)}" if beat else "beat: never seen"
+    swept = max((one.woken for one in standings if one.woken), default=None)
+    about = json.loads(published.get("config", "{}"))
+    if not about:
+        yield "workers: never seen; start one with `celery -A lapse.app worker --beat`"
+        return
+    when = f"last sweep {moments.told(swept, now)}" if swept else "no sweep yet"
+    same = about["hash"] == session.config.hash
+    uses = f"this policy file, version {about['hash']}" if same else f"version {about['hash']} of {about['path']}"
+    yield f"workers: {when}; {about['worker']} uses {uses}" + (
+        "" if same else f", and here it is {session.config.hash}"
+    )
+
+
+def _document(
+    session: Session,
+    standings: list[Standing],
+    now: int,
+    published: Mapping[str, str],
+    pauses: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "now": now / 1000,
+        "config": {"path": str(session.config.path), "hash": session.config.hash},
+        "workers": json.loads(published.get("config", "null")),
+        "beat": int(published["beat"]) / 1000 if "beat" in published else None,
+        "paused": pauses,
+        "partitions": [_described(session, one) for one in standings],
+        **troubles.described(session, [one.view.partition for one in standings], now),
+    }
+
+
+def _described(session: Session, one: Standing) -> dict[str, Any]:
+    view, rule = one.view, one.rule
+    account = session.config.accounts[rule.partition.provider] if rule else None
+    needed = formatting.requests(rule, account, view) if rule and account else 0
+    rate = account.rate if account else None
+    return {
+        "provider": view.partition.provider,
+        "kind": view.partition.kind,
+        "policy": view.partition.policy,
+        "managed": view.configured,
+        "state": one.state.strip("()"),
+        "mode": view.mode,
+        "registered": view.registered,
+        "due": view.due,
+        "overdue_seconds": view.overdue,
+        "requests": needed,
+        "seconds_at_rate": needed / rate if rate else None,
+        "parked": view.parked,
+        "kept": view.kept,
+        "waiting": view.waiting,
+        "claimed": view.claimed,
+        "quarantined": view.quarantined,
+        "already_gone": one.already_gone,
+        "orphans": dict(view.orphans),
+        "limited": view.limited,
+        "ramped": view.ramped,
+        "paused": view.paused,
+        "halts": [
+            {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,
+             "answer": answer(halt), "answers": list(told(halt))}
+            for halt in view.halts
+        ],
+        "last_sweep": one.woken / 1000 if one.woken else None,
+        "last_success": view.last_success,
+    }  # fmt: skip

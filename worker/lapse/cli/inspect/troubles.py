@@ -1,0 +1,77 @@
+"""What stands in the way of deletions without a halt: in words for ``lapse status``, and as a document."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lapse.cli import output
+from lapse.cli.context import Session
+from lapse.ledger import failures
+from lapse.metrics import causes
+from lapse.registry.model import Partition
+
+
+def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:
+    """Say why requests are held back, which sweeps fail again and again, and which workers are gone, with the answer.
+
+    Args:
+        session: Of this command.
+        partitions: Those that it shows.
+        now: Registry time in milliseconds.
+
+    """
+    for name in sorted({at.provider for at in partitions}):
+        flow = session.view.flow(name)
+        if held := causes.breaker(name, flow, now):
+            yield f"{held}.", output.BAD
+            yield '  lapse resume --reason "..."', output.STRONG
+        if waits := causes.waits(name, flow, now):
+            yield f"{waits}.", output.WARN
+            yield f"  lapse resume --provider {name}", output.STRONG
+    for slot in session.view.slots(sorted({(at.provider, at.kind) for at in partitions})):
+        if shut := causes.shut(f"{slot.provider}/{slot.kind}", slot.shut, now):
+            yield f"{shut}.", output.BAD
+            yield f"  lapse resume --provider {slot.provider}", output.STRONG
+    for row in failures.look(session.client, session.namespace, partitions):
+        yield f"{row.told(now)}.", output.BAD
+    for host in causes.gone(session.view.workers(), now):
+        yield f"workers: {host}.", output.WARN
+
+
+def described(session: Session, partitions: Sequence[Partition], now: int) -> dict[str, Any]:
+    """Return the same as members of a document: times in seconds since 1970, None where nothing stands in the way."""
+    flows = session.view.flows(sorted({at.provider for at in partitions}))
+    slots = session.view.slots(sorted({(at.provider, at.kind) for at in partitions}))
+    return {
+        "providers": [
+            {"provider": name, "breaker": _breaker(flow), "retry_after_until": _blocked(flow, now)}
+            for name, flow in flows.items()
+        ],
+        "kinds": [{"provider": one.provider, "kind": one.kind, "breaker": _shut(one.shut)} for one in slots],
+        "failing": [
+            {"provider": row.partition.provider, "kind": row.partition.kind, "policy": row.partition.policy,
+             "since": row.since / 1000, "sweeps": row.times, "result": row.result, "detail": row.detail}
+            for row in failures.look(session.client, session.namespace, partitions)
+        ],
+        "workers_gone": causes.gone(session.view.workers(), now),
+    }  # fmt: skip
+
+
+def _breaker(flow: Mapping[str, str]) -> dict[str, Any] | None:
+    if "breaker" not in flow:
+        return None
+    return {
+        "reason": flow["breaker"],
+        "since": causes.since(flow) / 1000,
+        "detail": flow.get("cause_detail", ""),
+        "key": flow.get("cause_key") or None,
+        "until": int(flow.get("breaker_until", 0)) / 1000,
+    }
+
+
+def _blocked(flow: Mapping[str, str], now: int) -> float | None:
+    until = int(flow.get("blocked_until", 0))
+    return until / 1000 if until > now else None
+
+
+def _shut(state: tuple[str, str, int] | None) -> dict[str, Any] | None:
+    return None if state is None else {"reason": state[0], "detail": state[1], "until": state[2] / 1000}

@@ -1,0 +1,1 @@
+"""Commands that change something: one module a command, of its name."""

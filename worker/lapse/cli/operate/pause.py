@@ -1,0 +1,132 @@
+"""``lapse pause`` and ``resume``: the operators' switch, and the answer to halts that carry no plan."""
+
+from collections.abc import Iterator
+
+import click
+
+from lapse.cli import output
+from lapse.cli.context import Hands, Session
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.inspect.reasons import unpause
+from lapse.cli.operate.remedies import EVERYTHING, told, where
+from lapse.cli.operate.resume import Answer, called, lift, release
+from lapse.cli.options import config_option
+from lapse.providers.kinds import singular
+
+SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
+
+
+@click.command()
+@click.argument("scope", required=False)
+@click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
+@config_option
+def pause(*, scope: str | None, reason: str, config: str | None) -> int:
+    """Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
+
+    SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything.
+
+    Examples:
+      lapse pause --reason "provider maintenance"
+      lapse pause openai/conversations --reason "looking at a complaint"
+
+    """
+    session = Session(config)
+    chosen = _scope(session, scope)
+    session.run(lambda hands: _pause(hands, session, chosen, reason))
+    output.say(f"paused {called(chosen)}")
+    output.note(f"Nothing is deleted there until: {unpause(chosen)}")
+    return Code.OK
+
+
+@click.command()
+@click.argument("scope", required=False)
+@click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
+@click.option(
+    "--confirm", metavar="PROVIDER", multiple=True, help="Confirm what gives ids up, by the name of each provider."
+)
+@click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
+@config_option
+def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], **given: str | None) -> int:
+    """Take pauses back; with --reason, answer halts that carry no plan; with --provider, end its Retry-After.
+
+    SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
+    halt answered. Halts that carry a plan are answered by `lapse approve`. An answer that gives ids up says how many,
+    and has to be confirmed; `lapse status` shows the one that loses nothing first.
+
+    Examples:
+      lapse resume
+      lapse resume openai/conversations
+      lapse resume openai --reason "the threads were deleted by hand" --confirm=openai
+      lapse resume --provider openai
+
+    """
+    session = Session(given["config"])
+    if (provider := given["provider"]) is not None:
+        return session.run(lambda hands: release(hands, session, _account(session, scope, provider), reason))
+    chosen = _scope(session, scope) if scope else None
+    if reason is None:
+        return session.run(lambda hands: _unpause(hands, session, chosen))
+    return session.run(lambda hands: lift(hands, session, chosen, Answer(reason, frozenset(confirm))))
+
+
+async def _pause(hands: Hands, session: Session, scope: str, reason: str) -> None:
+    await hands.control.pause(scope, reason, slots=await session.slots(hands))
+
+
+async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
+    pauses = await hands.control.pauses()
+    wanted = sorted(pauses) if scope is None else [scope]
+    for one in wanted:
+        if await hands.control.unpause(one, slots=await session.slots(hands)):
+            output.say(f"resumed {called(one)}")
+            output.note(f"It was paused by {pauses[one]['actor']}: {pauses[one]['reason']}", output.DIM)
+        else:
+            output.note(f"{called(one)} was not paused.", output.WARN)
+    if not wanted:
+        output.note("Nothing was paused.")
+    for one in sorted(set(pauses) - set(wanted)):
+        output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
+    for halt in await hands.control.halts(await session.slots(hands)):
+        output.note(f"{where(halt)} is still halted: {halt.reason}: {halt.detail}", output.WARN)
+        for text in told(halt):
+            output.note(text)
+    return Code.OK
+
+
+def _account(session: Session, scope: str | None, provider: str) -> str:
+    """Return the provider whose requests are to go on.
+
+    Raises:
+        Refused: it is not configured, or a scope stands beside it.
+
+    """
+    if scope is not None:
+        raise Refused(Code.USAGE, "give a scope, for pauses and halts, or --provider, for a Retry-After and breakers")
+    if provider not in session.config.accounts:
+        raise Refused(Code.USAGE, f"{session.config.path} has no provider {provider}")
+    return provider
+
+
+def _scope(session: Session, text: str | None) -> str:
+    """Return a scope with its kind in singular.
+
+    Raises:
+        Refused: it names a provider that is not configured, or is no scope.
+
+    """
+    if text is None or text == EVERYTHING:
+        return EVERYTHING
+    provider, *rest = text.split("/")
+    if provider not in session.config.accounts:
+        raise Refused(Code.USAGE, f"scope {text!r}: {session.config.path} has {'/, '.join(session.config.accounts)}")
+    if len(rest) > 2 or not all(rest):  # noqa: PLR2004 - kind and policy
+        raise Refused(Code.USAGE, f"scope {text!r}: {SCOPE}")
+    kind = [singular(word) for word in rest[:1]]
+    return "/".join([provider, *kind, *_policy(session, rest)])
+
+
+def _policy(session: Session, rest: list[str]) -> Iterator[str]:
+    for name in rest[1:]:
+        if name not in {rule.partition.policy for rule in session.config.rules}:
+            output.note(f"No policy of {session.config.path} is called {name}.", output.WARN)
+        yield name

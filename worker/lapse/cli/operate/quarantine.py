@@ -1,0 +1,298 @@
+"""``lapse quarantine``: the ids that no worker goes on with, and what an operator says to them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from lapse import moments
+from lapse.cli import formatting, output
+from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.inspect.reasons import HINT, not_found
+from lapse.cli.options import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
+from lapse.cli.output import Column
+from lapse.ledger.records import Seen, page
+from lapse.registry import keys
+from lapse.registry.codec import dump
+from lapse.registry.commands import actor
+from lapse.registry.model import Partition, from_millis
+
+COLUMNS = (
+    Column("id"),
+    Column("kind", 3),
+    Column("policy", 2),
+    Column("reason"),
+    Column("attempts", 4, right=True),
+    Column("since", 1),
+)
+BATCH = 500
+PAGE = 500
+
+
+@click.group()
+def quarantine() -> None:
+    """See to the ids that no worker goes on with: answers that nobody knows, refusals, too many failures.
+
+    Examples:
+      lapse quarantine list
+      lapse quarantine retry threads --all
+
+    """
+
+
+@quarantine.command("list", short_help="List it: why, and what to do about it.")
+@click.argument("kind", type=KIND, required=False)
+@click.option("--policy", metavar="NAME", help="Only this policy's.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@provider_option
+@config_option
+@json_option
+def list_(
+    *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
+) -> int:
+    """List what is in quarantine: why, what the provider answered, and what to do about it.
+
+    Examples:
+      lapse quarantine list
+      lapse quarantine list threads --json
+
+    """
+    session = Session(config, provider)
+    found = session.run(lambda hands: _found(hands, session, kind, policy, limit))
+    if as_json:
+        output.records(_described(session, at, seen) for at, seen in found)
+        return Code.OK
+    rows = [
+        (seen.id, at.kind, at.policy, str(seen.record.get("r")), str(seen.record.get("n", 0)), _since(seen))
+        for at, seen in found
+    ]
+    output.table(COLUMNS, rows, empty="Nothing is in quarantine.")
+    _say_details(session, found)
+    return Code.OK
+
+
+def _say_details(session: Session, found: Sequence[tuple[Partition, Seen]]) -> None:
+    """Say each answer once, with the ids that met it and the config line that would recognise it."""
+    by_detail: dict[str, list[str]] = {}
+    for _at, seen in found:
+        by_detail.setdefault(str(seen.record.get("m", "")).replace(seen.id, "ID"), []).append(seen.id)
+    for detail, ids in by_detail.items():
+        said, _, _ = detail.partition(HINT)
+        output.note()
+        output.note(f"{formatting.count(len(ids), 'id')}, {ids[0]} first: {said or 'no answer'}", output.STRONG)
+        if line := not_found(detail):
+            output.note(f"if that means gone, add below [providers.{session.provider}] and retry:", indent=2)
+            output.note(f"  {line}", output.GOOD, indent=2)
+
+
+@quarantine.command(short_help="Try ids again at once.")
+@click.argument("kind", type=KIND)
+@click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
+@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@provider_option
+@config_option
+def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+    """Try ids again at once, with their failed attempts forgotten.
+
+    Examples:
+      lapse quarantine retry threads thread_abc
+      lapse quarantine retry threads --all --reason "recogniser added"
+
+    """
+    session = Session(given["config"], given["provider"])
+    chosen = _chosen(session, kind, ids, policy, everything=everything)
+    return _changed(session, kind, "retry", chosen, reason, "will be tried again")
+
+
+@quarantine.command(short_help="Stop tracking ids in quarantine.")
+@click.argument("kind", type=KIND)
+@click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
+@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@confirm_option
+@provider_option
+@config_option
+def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+    """Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
+
+    Examples:
+      lapse quarantine drop threads thread_abc --confirm=openai
+
+    """
+    session = Session(given["config"], given["provider"])
+    chosen = _chosen(session, kind, ids, policy, everything=everything)
+    if chosen:
+        _plan(
+            chosen, f"These {formatting.plural(kind)} would stay at the provider, and no record would say so any more:"
+        )
+        confirmed(session.provider, given["confirm"], f"drop {formatting.count(len(chosen), 'id')}")
+    return _changed(session, kind, "drop", chosen, reason, "are no longer tracked")
+
+
+@quarantine.command(short_help="Track again what was taken for already gone.")
+@click.argument("kind", type=KIND)
+@click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
+@click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
+@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@confirm_option
+@provider_option
+@config_option
+def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+    """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
+
+    Examples:
+      lapse quarantine undo threads thread_abc --confirm=openai
+      lapse quarantine undo threads --since 2h --confirm=openai
+
+    """
+    session = Session(given["config"], given["provider"])
+    if bool(ids) == bool(since):
+        raise click.UsageError("say which: some ids, or --since TIME")
+    chosen = list(ids) or session.run(lambda hands: _buried(hands, session, kind, since))
+    if chosen:
+        _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
+        confirmed(session.provider, given["confirm"], f"track {formatting.count(len(chosen), 'id')} again")
+    return _undone(session, kind, chosen, reason)
+
+
+_GROUPS = {
+    "tracked": "tracked again, and due as before",
+    "touched": "tracked again, with the time at which they were touched since",
+    "held": "tracked again, and held",
+    "forgotten": "left out: forgotten since",
+    "registered": "as they are: registered anew since",
+}
+"""What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
+
+
+def _undone(session: Session, kind: str, ids: Sequence[str], reason: str) -> int:
+    said = session.run(lambda hands: _say(hands, session.provider, kind, "undo", ids, reason))
+    groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
+    for what, _, id_ in (one.partition("|") for one in said):
+        groups[what].append(id_)
+    back = [id_ for what in ("tracked", "touched", "held") for id_ in groups[what]]
+    for id_ in back:
+        output.say(id_)
+    for what, text in _GROUPS.items():
+        if groups[what]:
+            output.note(f"{len(groups[what]):,} {text}")
+    output.note(f"{len(back):,} of {formatting.count(len(ids), 'id')} are tracked again.")
+    missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
+    if missed:
+        raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not settled as already gone")
+    return Code.OK
+
+
+def _chosen(session: Session, kind: str, ids: Sequence[str], policy: str | None, *, everything: bool) -> list[str]:
+    if bool(ids) == everything:
+        raise click.UsageError("say which: some ids, or --all")
+    if not everything:
+        return list(ids)
+    return [seen.id for _at, seen in session.run(lambda hands: _found(hands, session, kind, policy, None))]
+
+
+def _plan(ids: Sequence[str], what: str) -> None:
+    output.note(what, output.STRONG)
+    for id_ in ids[:10]:
+        output.note(id_, indent=2)
+    if len(ids) > 10:  # noqa: PLR2004 - as many as were shown
+        output.note(f"... and {len(ids) - 10:,} more", output.DIM, indent=2)
+
+
+def _changed(session: Session, kind: str, verb: str, ids: Sequence[str], reason: str, said: str) -> int:
+    done = session.run(lambda hands: _say(hands, session.provider, kind, verb, ids, reason))
+    for id_ in done:
+        output.say(id_)
+    output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {said}.")
+    missed = sorted(set(ids) - set(done))
+    if missed:
+        raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not in quarantine")
+    return Code.OK
+
+
+async def _say(hands: Hands, provider: str, kind: str, verb: str, ids: Sequence[str], reason: str) -> list[str]:
+    done: list[str] = []
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        call = hands.commands.on_slot(
+            "quarantine", provider, kind, verb, dump(actor()), dump(reason), *batch, parse=_texts
+        )
+        done += (await hands.carrier.carry([call]))[0]
+    if verb == "drop":
+        await hands.ledger.release_edges(provider, kind)
+    return done
+
+
+def _texts(reply: Iterable[bytes]) -> list[str]:
+    return [text.decode() for text in reply]
+
+
+async def _found(
+    hands: Hands, session: Session, kind: str | None, policy: str | None, limit: int | None
+) -> list[tuple[Partition, Seen]]:
+    """Return what is in quarantine at one provider, policy by policy, oldest first."""
+    found: list[tuple[Partition, Seen]] = []
+    for provider, name in await session.slots(hands):
+        if provider != session.provider or kind not in {None, name}:
+            continue
+        slot = keys.slot(session.namespace, provider, name)
+        (policies,) = await hands.carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+        for at in (Partition(provider, name, known) for known in sorted(_texts(policies)) if policy in {None, known}):
+            found += [(at, seen) for seen in await _all(hands, session, at, limit)]
+    return found[:limit]
+
+
+async def _all(hands: Hands, session: Session, at: Partition, limit: int | None) -> list[Seen]:
+    found: list[Seen] = []
+    after: str | None = None
+    while limit is None or len(found) < limit:
+        got = await page(hands, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
+        found, after = [*found, *got.seen], got.after
+        if after is None:
+            break
+    return found
+
+
+async def _buried(hands: Hands, session: Session, kind: str, since: datetime | None) -> list[str]:
+    """Return the ids settled as already gone since a time."""
+    slot = keys.slot(session.namespace, session.provider, kind)
+    start = round(since.timestamp() * 1000) if since else 0
+    (settled,) = await hands.carrier.run([("ZRANGE", slot + keys.TOMBSTONES, start, "+inf", "BYSCORE")])
+    if not settled:
+        return []
+    ids = _texts(settled)
+    (graves,) = await hands.carrier.run([("HMGET", slot + keys.GRAVES, *ids)])
+    return [id_ for id_, grave in zip(ids, graves, strict=True) if grave]
+
+
+def _since(seen: Seen) -> str:
+    moment = from_millis(seen.record.get("d"))
+    if moment is None:
+        return "-"
+    if output.on_terminal():
+        return moments.told(seen.record["d"], seen.now)
+    return moment.isoformat(timespec="seconds")
+
+
+def _described(session: Session, at: Partition, seen: Seen) -> dict[str, Any]:
+    detail = str(seen.record.get("m", ""))
+    line = not_found(detail)
+    moment = from_millis(seen.record.get("d"))
+    return {
+        "provider": at.provider,
+        "kind": at.kind,
+        "policy": at.policy,
+        "id": seen.id,
+        "reason": seen.record.get("r"),
+        "since": moment.isoformat(timespec="seconds") if moment else None,
+        "attempts": seen.record.get("n", 0),
+        "crashes": seen.record.get("x", 0),
+        "detail": detail,
+        "config": {"table": f"providers.{session.provider}", "line": line} if line else None,
+        "retry": f"lapse quarantine retry {formatting.plural(at.kind)} {seen.id}",
+    }

@@ -1,0 +1,252 @@
+"""What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lapse import durations
+from lapse.cli import formatting, output
+from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.exit_codes import Code
+from lapse.cli.inspect.costs import given_up, needless
+from lapse.cli.inspect.reasons import unpause
+from lapse.cli.operate.blocks import Blocks
+from lapse.cli.operate.remedies import EVERYTHING, remedy, risky, told, where
+from lapse.errors import ConfigError
+from lapse.guards.enforcement import STANDING
+from lapse.guards.integrity import clocks
+from lapse.guards.integrity.continuity import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
+from lapse.guards.integrity.protection import accept
+from lapse.guards.listing import take_as_it_is
+from lapse.guards.operator_proof import accept_refused, believe
+from lapse.ledger.halts import Halt
+from lapse.policy import Account
+from lapse.registry import keys
+from lapse.registry.model import Partition
+
+ACCEPTED = {
+    LOST: "The registry that workers knew is given up: what was registered there and is not registered again is known"
+    " to nobody, and will never be deleted. `lapse register --from FILE` replays an application's log. Orphans wait"
+    " until this registry is older than their min_age.",
+    ROLLED_BACK: "What was registered, touched, held or forgotten after that state is not in this registry:"
+    " `lapse register --from FILE` replays an application's log. What was deleted since is due again, and settles as"
+    " already gone. Orphans wait until their min_age from now.",
+    CLOCK: "The clock of this Redis decides again what is due, as it stands now.",
+}
+"""What it means to go on after a halt of everything: what is lost, and what comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an operator said: why, and the providers that it was confirmed for."""
+
+    reason: str
+    confirmed: frozenset[str] = frozenset()
+
+
+async def lift(hands: Hands, session: Session, scope: str | None, said: Answer) -> int:
+    """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
+    halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if _covers(scope, halt)]
+    left = {halt: Code.HALTED for halt in halts if await _stays(hands, session, halt, scope)}
+    left |= await _unconfirmed(hands, session, [halt for halt in halts if halt not in left], said)
+    answered = [halt for halt in halts if halt not in left]
+    for cause in sorted({halt.reason for halt in answered} & EVERYWHERE):
+        await hands.control.accept(cause)
+        output.note(ACCEPTED[cause])
+    for halt in answered:
+        await _answer(hands, session, halt)
+        await hands.control.lift(halt, said.reason)
+        output.say(f"resumed {where(halt)}: {halt.reason}")
+    breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
+    for name in breakers:
+        output.say(f"{name}: its breaker lets the next request through")
+    opened = await _kinds(hands, [slot for slot in await session.slots(hands) if _within(scope, slot[0])])
+    if not halts and not breakers and not opened:
+        output.note("Nothing was halted.")
+    for one in sorted(await hands.control.pauses()):
+        output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
+    return max(left.values(), default=Code.OK)
+
+
+async def release(hands: Hands, session: Session, provider: str, reason: str | None) -> int:
+    """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
+    blocks, slots = Blocks(hands.carrier, session.namespace), await session.slots(hands)
+    waited = await blocks.waited(provider)
+    if waited:
+        output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
+    breaker = await blocks.breaker(provider)
+    if breaker:
+        output.say(f"{provider}: its breaker lets the next request through")
+    opened = await _kinds(hands, [slot for slot in slots if slot[0] == provider])
+    if not waited and not breaker and not opened:
+        output.note(f"Nothing kept requests from {provider}.")
+        return Code.OK
+    for slot in slots:
+        if slot[0] == provider:
+            await hands.control.record(Partition(*slot, EVERYTHING), "unblocked", why=reason or "no reason given")
+    return Code.OK
+
+
+async def _kinds(hands: Hands, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    opened = await Blocks(hands.carrier, hands.ledger.namespace).kinds(slots)
+    for provider, kind in opened:
+        output.say(f"{provider}/{kind}: its breaker lets the next request through")
+    return opened
+
+
+async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) -> bool:
+    """Return True, and say why, if this is not how a halt is answered, or it needs no answer any more."""
+    if why := await needless(hands, session, halt):
+        output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
+        return True
+    part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
+    astray = await _astray(hands, session, halt) if halt.reason == CLOCK and not part else None
+    if not (halt.plan or halt.reason in STANDING or part or astray):
+        return False
+    output.note(f"{where(halt)} stays halted: {halt.reason}: {astray or halt.detail}", output.WARN)
+    for text in told(halt):
+        output.note(text)
+    return True
+
+
+async def _unconfirmed(
+    hands: Hands, session: Session, halts: Sequence[Halt], said: Answer
+) -> dict[Halt, Code]:  # fmt: skip
+    """Return the halts whose answer gives ids up and was not confirmed; where somebody can be asked, ask.
+
+    Raises:
+        Refused: asked, and another name was typed; nothing was done.
+
+    """
+    costs = {halt: await given_up(hands, session, halt) for halt in halts if risky(halt)}
+    unsure = {halt for halt in costs if halt.provider not in said.confirmed}
+    if unsure and output.can_ask():
+        for name in sorted({halt.provider for halt in unsure}):
+            ids = sum(costs[halt] for halt in unsure if halt.provider == name)
+            confirmed(name, None, f"go on there and give up {formatting.count(ids, 'id')}")
+        return {}
+    # What halts everything is answered for everything, or not at all.
+    causes = {halt.reason for halt in unsure} & EVERYWHERE
+    unsure |= {halt for halt in costs if halt.reason in causes}
+    for halt in sorted(unsure, key=where):
+        what = remedy(halt.reason).gives_up
+        output.note(f"{where(halt)} stays halted: {halt.reason}: {halt.detail}", output.WARN)
+        for text in told(halt):
+            output.note(text)
+        cost = formatting.count(costs[halt], "id")
+        output.note(f"Not confirmed: to go on gives up {cost}: {what}. Confirm by the provider's name.")
+    return dict.fromkeys(unsure, Code.CONFIRM)
+
+
+async def _astray(hands: Hands, session: Session, halt: Halt) -> str | None:
+    """Return why the clock of Redis cannot be taken for right: it is far from this host's and from the provider's."""
+    if clocks.right(await hands.control.now(), (clocks.wall(),)):
+        return None
+    account = session.config.accounts.get(halt.provider)
+    date = await _date(session, account, halt.kind) if account else None
+    if date is not None and clocks.right(await hands.control.now(), (date,)):
+        return None
+    says = "nor near the provider's" if date else "and the provider cannot be asked which of them is right"
+    return f"Redis TIME is not near this host's clock, {says}: put it right first"
+
+
+async def _date(session: Session, account: Account, kind: str) -> int | None:
+    from lapse.providers.provider import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+
+    async with Provider(account, session.environ) as provider:
+        return await clocks.asked(provider, provider.kinds[kind]) if kind in provider.kinds else None
+
+
+async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take what the halt was about for right."""
+    if halt.reason == "no_witness":
+        await _believe(hands, session, halt)
+    if halt.reason == "gone_wall":
+        await _begin_window_anew(hands, halt)
+    if halt.reason == "principal_unproven":
+        await _accept_principals(hands, halt)
+    if halt.reason == "config_divergence":
+        await _reconcile(hands, halt)
+    if halt.reason == "identity_changed":
+        await _settle(hands, session, halt)
+    at = Partition(halt.provider, halt.kind, halt.policy)
+    if halt.reason == DAMAGED:
+        await accept(hands.control, hands.carrier, session.namespace, at)
+    if halt.reason == "listing_shrunk":
+        await take_as_it_is(hands.carrier, session.namespace, at)
+
+
+async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take the account of this policy file for the one whose ids are registered."""
+    key = keys.slot(hands.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
+    account = _account(session, halt)
+    await hands.carrier.write(("HSET", key, "place", account.place))
+    output.note(f"The {formatting.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
+
+
+async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
+    """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
+    account = _account(session, halt)
+    _needs_key(session, account)
+    from lapse.providers.provider import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+
+    async with Provider(account, session.environ) as provider:
+        identity = await provider.identity()
+    found = await believe(hands.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
+    await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
+    kinds = formatting.plural(halt.kind)
+    output.note(
+        f"{found:,} {kinds} that {halt.provider} did not find, and no others, settle as already gone the next time that"
+        " it does not find them with the key that is set here."
+    )
+
+
+async def _begin_window_anew(hands: Hands, halt: Halt) -> None:
+    """Let the next answers of a policy be counted from none."""
+    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await hands.carrier.run([("HDEL", rules, "wall", "wall_since")])
+
+
+async def _accept_principals(hands: Hands, halt: Halt) -> None:
+    """Believe the answers that refused credentials get from now on."""
+    accepted = await accept_refused(hands.ledger, halt.provider, halt.kind)
+    output.note(f"{formatting.count(len(accepted), 'credential')} of {halt.provider} will be believed from now on.")
+
+
+def _account(session: Session, halt: Halt) -> Account:
+    account = session.config.accounts.get(halt.provider)
+    if account is None:
+        raise ConfigError(f"{session.config.path} has no provider {halt.provider!r}: run this with the workers' file")
+    return account
+
+
+def _needs_key(session: Session, account: Account) -> None:
+    """Refuse without the key: the proof holds for one credential, and has to be that of the workers."""
+    name = account.api_key_env
+    if name and not session.environ.get(name):
+        raise ConfigError(f"{name} is not set here: the answer holds for one key, so give the one that workers use")
+    if account.api_key_file and not Path(account.api_key_file).is_file():
+        raise ConfigError(f"{account.api_key_file} cannot be read here: the answer holds for the key in it")
+
+
+async def _reconcile(hands: Hands, halt: Halt) -> None:
+    """Let rules that were superseded be taken up again: whichever worker sweeps next decides."""
+    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await hands.carrier.run([("HDEL", rules, "superseded")])
+    output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
+
+
+def _within(scope: str | None, provider: str) -> bool:
+    return scope in {None, EVERYTHING, provider}
+
+
+def _covers(scope: str | None, halt: Halt) -> bool:
+    if scope in {None, EVERYTHING}:
+        return True
+    parts = (scope or "").split("/")
+    return parts == [halt.provider, halt.kind, halt.policy][: len(parts)]
+
+
+def called(scope: str) -> str:
+    """Return a scope as a person says it."""
+    return "everything" if scope == EVERYTHING else scope

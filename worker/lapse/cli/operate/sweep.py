@@ -1,0 +1,49 @@
+"""``lapse sweep``: a sweep by hand, in this process."""
+
+import click
+
+from lapse.cli import formatting, output
+from lapse.cli.context import Session, confirmed, one_provider
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.inprocess import checked_plan, perform
+from lapse.cli.inspect.plan import show
+from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
+
+
+@click.command()
+@click.argument("kind", type=KIND, required=False)
+@click.option("--policy", metavar="NAME", help="Only this policy.")
+@confirm_option
+@provider_option
+@config_option
+@json_option
+def sweep(
+    *,
+    kind: str | None,
+    policy: str | None,
+    confirm: str | None,
+    provider: str | None,
+    config: str | None,
+    as_json: bool,
+) -> int:
+    """Sweep now, in this process: show the plan, ask, and delete what is due by every rule, guard and limit.
+
+    Policies that observe are counted and not touched. Orphans have a command of their own.
+
+    Examples:
+      lapse sweep
+      lapse sweep threads --policy chat --confirm=openai
+
+    """
+    session = Session(config, provider)
+    rules = [rule for rule in session.rules(kind, policy) if rule.orphan is None]
+    if not rules:
+        raise Refused(Code.USAGE, "these are orphan rules: lapse orphans --run")
+    name = one_provider(rules)
+    planned = session.run(lambda hands: checked_plan(hands, session, rules))
+    for one in planned:
+        show(session, one, output.note)
+    doomed = sum(one.view.due for one in planned if one.view.enforcing)
+    if doomed:
+        confirmed(name, confirm, f"delete up to {formatting.count(doomed, 'object')} there")
+    return perform(session, rules, doomed, as_json=as_json)

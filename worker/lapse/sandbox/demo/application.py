@@ -1,0 +1,92 @@
+"""The demo's application: it creates, registers, uses and holds, and remembers what it said and when."""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lapse import Registry
+from lapse.sandbox.demo.stage import Stage
+
+IDLE = 8.0
+DAY = 86400.0
+
+
+@dataclass(slots=True)
+class Expectation:
+    """What the application's own log says of one object: due at ``due`` (seconds since 1970), or never."""
+
+    kind: str
+    id: str
+    group: str
+    due: float | None
+    registered: bool = True
+
+
+@dataclass(slots=True)
+class Application:
+    """Registers in groups; ``objects`` is its log, kept without asking lapse anything."""
+
+    stage: Stage
+    registry: Registry
+    objects: dict[str, Expectation] = field(default_factory=dict)
+
+    def populate(self) -> None:
+        """Create and register everything: at least 2,000 threads and conversations, and a few assistants."""
+        self._idle("thread", 900, "left alone")
+        self._idle("conversation", 400, "left alone", items=2)
+        self._idle("thread", 100, "in use")
+        self._idle("conversation", 50, "in use", items=1)
+        self._idle("thread", 100, "used once more")
+        self._register("thread", self.stage.seed("thread", 150), "archive", "archived", None)
+        self._register("conversation", self.stage.seed("conversation", 150, items=1), "archive", "archived", None)
+        old = time.time() - 40 * DAY
+        self._register("thread", self.stage.seed("thread", 60), "archive", "past 30 days", time.time(), created_at=old)
+        self._register(
+            "thread", self.stage.seed("thread", 60), "archive", "own expiry", time.time() + 4, expires_in="4s"
+        )
+        self._register("thread", self.stage.seed("thread", 60), "no-such-policy", "unmanaged", None)
+        self._hold()
+        self._assistants()
+
+    def use(self, group: str) -> None:
+        """Touch every object of a group, as an application does when a user comes back."""
+        for one in self.of(group):
+            said = time.time()
+            if self.registry.touch(one.kind, one.id) and one.due is not None:
+                one.due = said + IDLE
+
+    def of(self, group: str) -> list[Expectation]:
+        """Return the objects of a group."""
+        return [one for one in self.objects.values() if one.group == group]
+
+    def settle(self) -> None:
+        """Let the ones in use count as alive: they are touched until the end."""
+        for one in self.of("in use"):
+            one.due = None
+
+    def _idle(self, kind: str, count: int, group: str, **given: int) -> None:
+        self._register(kind, self.stage.seed(kind, count, **given), "chat", group, time.time() + IDLE)
+
+    def _register(
+        self, kind: str, ids: Iterable[str], policy: str, group: str, due: float | None, **facts: float | str
+    ) -> None:
+        chosen = list(ids)
+        self.registry.register_many({"kind": kind, "id": id_, "policy": policy, **facts} for id_ in chosen)
+        for id_ in chosen:
+            self.objects[id_] = Expectation(kind, id_, group, due)
+
+    def _hold(self) -> None:
+        self._register("thread", self.stage.seed("thread", 60), "chat", "held", None)
+        for one in self.of("held"):
+            self.registry.hold(one.kind, one.id, reason="demo: a legal case")
+
+    def _assistants(self) -> None:
+        used, orphans = self.stage.seed("assistant", 6), self.stage.seed("assistant", 6)
+        users = self.of("archived")
+        for assistant, user in zip(used, users, strict=False):
+            self.registry.register(user.kind, user.id, "archive", uses=[("assistant", assistant)])
+        made = time.time()
+        self._register("assistant", used, "assistants", "used by a thread", None)
+        self._register("assistant", orphans, "assistants", "used by nothing", made + 10)
+        for id_ in self.stage.seed("assistant", 4):
+            self.objects[id_] = Expectation("assistant", id_, "somebody else's", None, registered=False)

@@ -17,9 +17,10 @@ import redis
 from deployment import HEAD, Deployment, policy
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call
 from lapse.runtime.host import Host, Stop
 from lapse.sandbox.redis_server import free_port
+from lua import named
 
 ORPHANS = """
 [policies.idle]
@@ -200,7 +201,7 @@ async def test_a_message_that_a_run_has_overtaken_is_needless(redis_url: str) ->
 
     async def wake(sent: int | str, *, apart: int = 0) -> int:
         return int(
-            (await carrier.carry([Call(script("wake"), "lapse:{openai:thread}:", ("chat", sent, apart), int)]))[0]
+            (await carrier.carry([Call(named("wake"), "lapse:{openai:thread}:", ("chat", sent, apart), int)]))[0]
         )
 
     first = round(time.time() * 1000) - 5000

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from faults.proxy import Proxy
 from faults.traffic import Cut, Exchange, Traffic
-from lapse.registry.scripts import script
 from lapse.sandbox.redis_server import die_with_parent
+from lua import named
 
 POINTS = ("claimed", "asking", "executed", "answered", "settling", "settled")
 CLAIMS = ("claim", "claim_child", "claim_orphans")
@@ -26,7 +26,7 @@ class Taps:
 
     def sent(self, data: bytes) -> None:
         """Take what the process said."""
-        named = [name for name in ("settle", *CLAIMS) if script(name).sha.encode() in data]
+        named = [name for name in ("settle", *CLAIMS) if named(name).sha.encode() in data]
         # A batch of counters alone settles nothing.
         self._call = named[0] if named and (named[0] != "settle" or b'"settled":[{' in data) else ""
         if self._call == "settle":

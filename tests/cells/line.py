@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import redis
 
-from lapse.registry.scripts import packed, script
+from lapse.registry.scripts import packed
+from lua import named
 
 REFUSALS = {
     "BUSY": "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
@@ -101,9 +102,9 @@ class Line:
     def break_(self, name: str, class_: str, *, writes: int = 1, times: int = 1) -> None:
         """Let the next calls of a script go wrong."""
         with redis.Redis.from_url(self._url) as client:
-            client.script_load(script(name).text)  # an unknown script would be asked for twice
+            client.script_load(named(name).text)  # an unknown script would be asked for twice
         self._name, self._class, self._writes = name, class_, writes
-        self._sha, self.hits, self._left = script(name).sha.encode(), 0, times
+        self._sha, self.hits, self._left = named(name).sha.encode(), 0, times
 
     def close(self) -> None:
         """End everything."""
@@ -190,7 +191,7 @@ class Line:
 
     def _changed(self, command: bytes) -> bytes:
         """Return the call of a script that ends in the middle, with the same keys and arguments."""
-        text = broken(script(self._name).text, self._writes)
+        text = broken(named(self._name).text, self._writes)
         _array, _evalsha_size, _evalsha, _sha_size, _sha, rest = command.split(b"\r\n", 5)
         called = packed("EVAL", text)
         return _array + b"\r\n" + called.partition(b"\r\n")[2] + rest

@@ -307,7 +307,7 @@ async def undone(world: Reached) -> Told:
 
     async def act() -> None:
         call = means.ledger.commands.on_slot(
-            "quarantine", "openai", "thread", "undo", dump("ann"), dump("why"), "thread_gone", parse=list
+            "ledger/lua/quarantine", "openai", "thread", "undo", dump("ann"), dump("why"), "thread_gone", parse=list
         )
         await world.carrier.carry([call])
 

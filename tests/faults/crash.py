@@ -11,7 +11,7 @@ from deployment import Process, policy
 from faults import operator
 from faults.rig import RIG, Rig
 from faults.traffic import Cut, Exchange
-from lapse.registry.scripts import script
+from lua import named
 
 ONE_AT_A_TIME = RIG.replace("concurrency = 8", "concurrency = 1").replace('lease = "5s"', 'lease = "3s"')
 RECOVERED = 15.0  # seconds: a lease, a sweep, a process that starts on a busy machine
@@ -100,7 +100,7 @@ class Failpoint:
             raise Cut
 
     def _commanded(self, data: bytes) -> None:
-        self._settling = script("settle").sha.encode() in data
+        self._settling = named("settle").sha.encode() in data
         if self._settling and self._point == "settling" and self._kill():
             raise Cut
 

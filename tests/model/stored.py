@@ -7,7 +7,7 @@ from typing import Any
 from lapse.registry import keys
 from model.entries import Budget, Entry, Sighting
 
-MARKERS = {".", "~"}  # what counts a key that protects: lua/protection.inc.lua
+MARKERS = {".", "~"}  # what counts a key that protects: registry/lua/include/protection.lua
 SLOT = "lapse:{openai:thread}:"
 POLICIES = ["chat", "archive", "stray"]
 

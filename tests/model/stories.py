@@ -205,7 +205,7 @@ class Stories(RuleBasedStateMachine):
             return  # what was said of it since is shown in tests/cli/test_quarantine.py
         changed = self.model.operate(verb, id_)
         call = self.real.commands.on_slot(
-            "quarantine", "openai", "thread", verb, dump("ann"), dump("test"), id_, parse=list
+            "ledger/lua/quarantine", "openai", "thread", verb, dump("ann"), dump("test"), id_, parse=list
         )
         said = [one.decode().partition("|") for one in self.real.do(self.real.carry([call]))[0]]
         back = [name or what for what, _, name in said if what not in {"registered", "forgotten"}]

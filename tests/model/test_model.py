@@ -44,10 +44,12 @@ class Registry(Stories):
     def listing(self, policy: str, stamps: dict[str, str]) -> None:
         self.runs[policy] += 1
         run = self.runs[policy]
-        said = self._on(policy, "sight", run, dump({id_: {"m": stamp, "c": 1} for id_, stamp in stamps.items()}))
+        said = self._on(
+            policy, "sweep/lua/sight", run, dump({id_: {"m": stamp, "c": 1} for id_, stamp in stamps.items()})
+        )
         assert self.model.sight(policy, run, stamps) == (said["refused"], said["seen"])
         over = self.model.unsight(policy, run)
-        assert len(over) == self._on(policy, "unsight", run, *over)
+        assert len(over) == self._on(policy, "sweep/lua/unsight", run, *over)
 
     @precondition(lambda self: self.model.sightings)
     @rule(policy=managed, chosen=st.sets(ids), alone=st.booleans(), late=st.sampled_from([0, 0, 0, 1]))

@@ -20,8 +20,9 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
     original = scripts.script
     changes: list[tuple[str, str, str]] = []
 
-    def script(name: str) -> scripts.Script:
-        text = original(name).text
+    def script(path: str) -> scripts.Script:
+        made = original(path)
+        name, text = made.name, made.text
         for where, old, new in changes:
             if where == name:
                 assert old in text, f"{name}.lua has no {old!r} any more"

@@ -36,7 +36,9 @@ def test_the_wheel_holds_the_whole_package_and_no_more(built: Built, names: set[
     assert built.source == {name for name in names if name.startswith("lapse/")}
 
 
-@pytest.mark.parametrize("name", ["py.typed", "policy/retention.toml", "lua/claim.lua", "lua/settle.lua", "lua/slot.inc.lua"])
+@pytest.mark.parametrize(
+    "name", ["py.typed", "policy/retention.toml", "ledger/lua/claim/claim.lua", "registry/lua/include/slot.lua"]
+)
 def test_what_is_no_python_is_there_too(names: set[str], name: str) -> None:
     assert f"lapse/{name}" in names
 

@@ -232,7 +232,7 @@ async def test_what_changed_meanwhile_is_moved_again(carrier: Carrier, older: Ol
     commands = older.commands
     seen = json.dumps({"f": 1})
     (gone,) = await carrier.carry(
-        [commands.on_slot("misnamed", "openai", "conversations", "id", "conv_1", seen, parse=int)]
+        [commands.on_slot("ledger/lua/misnamed", "openai", "conversations", "id", "conv_1", seen, parse=int)]
     )
     assert gone == 0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lapse.registry.commands import Commands
-from lapse.registry.scripts import FOLDER, script
+from lua import named, source
 
 LONG_AGO = 1e12
 NOW = re.compile(r"\d{13}")
@@ -63,8 +63,8 @@ def state(raw: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("rules", "before"), list(product(RULES, BEFORE)))
 def test_both_ways_lead_to_the_same(raw: Any, rules: str, before: str) -> None:
-    whole = script("register").text
-    plain = (FOLDER / "plain.inc.lua").read_text()
+    whole = named("register").text
+    plain = source("plain")
     assert plain in whole
     call = Commands("lapse", "openai")
     (command,) = call.register(call.registration("thread", "t", "chat")).calls

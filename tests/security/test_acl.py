@@ -10,8 +10,8 @@ import redis
 import acl
 from lapse import Registry
 from lapse.registry import keys
-from lapse.registry.scripts import script
 from lapse.sandbox.redis_server import EmbeddedRedis
+from lua import named
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
 SLOT = "lapse:{openai:thread}:"
@@ -41,7 +41,7 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
 
 
 def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
-    used = {name for one in SAID for name in re.findall(r"redis\.call\('([A-Z]+)'", script(one).text)}
+    used = {name for one in SAID for name in re.findall(r"redis\.call\('([A-Z]+)'", named(one).text)}
     (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
     granted = set(re.findall(r" \+(\S+)", line))
 

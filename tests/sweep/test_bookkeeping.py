@@ -19,7 +19,9 @@ LONG_AGO = 1_600_000_000
 async def operate(world: World, verb: str, *ids: str) -> list[str]:
     """Answer a quarantine as the command line does."""
     ledger = world.means().ledger
-    call = ledger.on(world.rule.partition, "quarantine", *ids, parse=lambda reply: [id_.decode() for id_ in reply])
+    call = ledger.on(
+        world.rule.partition, "ledger/lua/quarantine", *ids, parse=lambda reply: [id_.decode() for id_ in reply]
+    )
     head = (call.args[0], call.args[1], verb, dump("ann"), dump("test"), *ids)
     answered: list[str] = (await ledger.carrier.carry([replace(call, args=head)]))[0]
     return answered

@@ -62,7 +62,7 @@ def quarantine(world: World, id_: str) -> None:
 
 async def retry(world: World, id_: str) -> None:
     ledger = world.means().ledger
-    call = ledger.on(RESPONSE, "quarantine", '"me"', '"why"', id_, parse=list)
+    call = ledger.on(RESPONSE, "ledger/lua/quarantine", '"me"', '"why"', id_, parse=list)
     await ledger.carrier.carry([replace(call, args=(*call.args[:2], "retry", *call.args[3:]))])
 
 

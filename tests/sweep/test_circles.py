@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from lapse.registry.model import Partition
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call
 from lapse.sweep.circles import MOST
+from lua import named
 from world import DAY, World
 
 STORE = Partition("openai", "vector_store", "stores")
@@ -93,7 +94,7 @@ async def test_a_circle_of_many_kinds_goes_as_a_whole(circle: World) -> None:
 async def test_one_that_an_older_client_let_use_itself_goes(circle: World) -> None:
     (file,) = circle.sandbox.seed("file")
     register(circle, "file", file)
-    call = Call(script("refer"), circle.slot("file"), ("openai", "file", f"openai|file|{file}", file), int)
+    call = Call(named("refer"), circle.slot("file"), ("openai", "file", f"openai|file|{file}", file), int)
     await circle.carrier.carry([call])
 
     await circle.sweep()

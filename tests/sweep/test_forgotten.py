@@ -145,7 +145,7 @@ async def answer(world: World, verb: str, id_: str) -> list[str]:
     said = (verb, dump("ann"), dump("test"), id_)
     ledger = world.means().ledger
     call = ledger.on_slot(
-        "quarantine", at.provider, at.kind, *said, parse=lambda reply: [one.decode() for one in reply]
+        "ledger/lua/quarantine", at.provider, at.kind, *said, parse=lambda reply: [one.decode() for one in reply]
     )
     changed: list[str] = (await ledger.carrier.carry([call]))[0]
     return changed

@@ -11,11 +11,11 @@ from faults.proxy import Proxy
 from lapse.policy import Orphan
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
-from lapse.registry.scripts import FOLDER, script
 from lapse.sandbox import Sandbox
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
 from lapse.sweep.purge import inventory, purge, rule_of
+from lua import SCRIPTS, named
 from world import World
 
 IDS = 3
@@ -144,7 +144,7 @@ async def test_what_a_claim_leased_is_worked_on_though_its_reply_was_lost(
 ) -> None:
     world, loss = lossy
     story, kind = STORIES[name]
-    loss.sha, loss.left = script(name).sha.encode(), times
+    loss.sha, loss.left = named(name).sha.encode(), times
 
     await story(world)
 
@@ -157,9 +157,8 @@ async def test_what_a_claim_leased_is_worked_on_though_its_reply_was_lost(
 
 
 async def test_every_script_that_leases_is_among_them() -> None:
-    names = {path.name.removesuffix(".lua") for path in FOLDER.glob("*.lua") if not path.name.endswith(".inc.lua")}
 
-    assert STORIES.keys() == {name for name in names if "grant(" in script(name).text.split("-- @include")[-1]}
+    assert STORIES.keys() == {name for name in SCRIPTS if "grant(" in named(name).text.split("-- @include")[-1]}
 
 
 async def test_another_question_gets_another_answer(lossy: tuple[World, Loss]) -> None:

@@ -91,7 +91,7 @@ async def test_forget_and_drop_make_an_id_foreign_until_it_is_registered_again(i
     assert "quarantined" == idle.state(dropped, "assistant")
     ledger = idle.means().ledger
     drop = replace(IDLE, policy="drop")
-    await ledger.carrier.carry([ledger.on(drop, "quarantine", '"me"', '"why"', dropped, parse=list)])
+    await ledger.carrier.carry([ledger.on(drop, "ledger/lua/quarantine", '"me"', '"why"', dropped, parse=list)])
     idle.sandbox.faults()
 
     await runs(idle, 4)

@@ -17,8 +17,8 @@ from lapse.metrics.collector import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
 from lapse.registry.model import Partition
-from lapse.registry.scripts import FOLDER
 from lapse.sweep.purge import inventory, purge, rule_of
+from lua import PARTS, SCRIPTS, source
 from promql import anywhere
 from world import DAY, World
 
@@ -267,8 +267,8 @@ def test_the_marker_is_no_hold(world: World, tmp_path: Path) -> None:
 
 def test_every_script_that_protects_counts() -> None:
     """What writes a key that protects says so; what takes something away needs not."""
-    for path in FOLDER.glob("*.lua"):
-        text = path.read_text()
+    for name in SCRIPTS | PARTS:
+        text = source(name)
         for key, command in (("holds", "HSET"), ("edges", "ZADD"), ("forgotten", "ZADD")):
-            if f"'{command}', key('{key}')" in text and path.name != "protection.inc.lua":
-                assert f"protect('{key}')" in text, path.name
+            if f"'{command}', key('{key}')" in text and name != "protection":
+                assert f"protect('{key}')" in text, name

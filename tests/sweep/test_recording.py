@@ -23,7 +23,7 @@ from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
 from lapse.registry.model import Partition
-from lapse.registry.scripts import script
+from lua import named
 from world import World
 
 USED = [("thread", "thread_used_by_it")]
@@ -112,7 +112,7 @@ async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_
         "overdue",
         "unasked",
     }
-    text = script("settle").text
+    text = named("settle").text
     keys, args = await batch_of(world)
     once = world.raw.eval(text, 1, *keys, *args)
     expected = stored(world)

@@ -7,11 +7,12 @@ from redis.crc import key_slot
 
 from lapse.errors import InvalidResource
 from lapse.registry import keys
-from lapse.registry.scripts import FOLDER
+from lapse.registry.scripts import PACKAGE
+from lua import PARTS, SCRIPTS, source
 
-SOURCES = {path.name: re.sub(r"--.*", "", path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.lua")}
+SOURCES = {name: re.sub(r"--.*", "", source(name)) for name in SCRIPTS | PARTS}
 ALL_SOURCE = "\n".join(SOURCES.values())
-PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py"))
+PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
 
 
 def quoted(text: str) -> set[str]:

@@ -18,7 +18,8 @@ from lapse.errors import (
 from lapse.registry import codec, keys
 from lapse.registry.commands import TOLD_FOR, Bulk, Commands, known_kinds, stamped
 from lapse.registry.model import DELETION_TOKENS, deleted_at
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call
+from lua import named
 
 FILES = [("file", f"file-{n}") for n in range(1001)]
 
@@ -175,7 +176,7 @@ def test_an_actor_of_ones_own(commands: Commands) -> None:
     ],
 )
 def test_a_reply_that_is_none(reply: object, error: type[Exception], said: str) -> None:
-    call = Call(script("get"), "lapse:{openai:thread}:", (), int)
+    call = Call(named("get"), "lapse:{openai:thread}:", (), int)
 
     assert call.read(b"7") == 7
     with pytest.raises(error, match=said):

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from lapse.registry.scripts import FOLDER, Call, Script, packed, script
+from lapse.registry.scripts import PACKAGE, Call, Script, packed, script
+from lua import PARTS, SCRIPTS, named, source
 
-WHOLE = sorted(path.stem for path in FOLDER.glob("*.lua") if not path.name.endswith(".inc.lua"))
-PARTS = sorted(path.name.removesuffix(".inc.lua") for path in FOLDER.glob("*.inc.lua"))
-PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in FOLDER.parent.rglob("*.py"))
-INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
-
-
-def source(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
+INCLUDE = re.compile(r"^-- @include ([\w/]+)$", re.MULTILINE)
 
 
 def header(name: str) -> str:
@@ -26,30 +21,31 @@ def header(name: str) -> str:
 
 
 def test_there_are_scripts() -> None:
-    """The tests below go over what a folder holds."""
-    assert len(WHOLE) > 10
+    """The tests below go over what the package holds, by names that each stand for one file."""
+    assert len(SCRIPTS) > 10
     assert "slot" in PARTS
+    assert len(SCRIPTS | PARTS) == len(list(PACKAGE.rglob("*.lua")))
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_is_used(name: str) -> None:
-    assert f'"{name}"' in PYTHON
+    assert f'"{SCRIPTS[name]}"' in PYTHON or (SCRIPTS[name] == f"registry/lua/{name}" and f'"{name}"' in PYTHON)
 
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_is_included(name: str) -> None:
-    users = [path.name for path in FOLDER.glob("*.lua") if name in INCLUDE.findall(path.read_text(encoding="utf-8"))]
+    users = [user for user in SCRIPTS | PARTS if PARTS[name] in INCLUDE.findall(source(user))]
 
     assert users
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_says_what_it_does_what_it_takes_and_what_it_returns(name: str) -> None:
-    said = header(f"{name}.lua")
+    said = header(name)
 
     assert re.match(r"-- [A-Z][^\n]{20,}", said)
     assert re.search(r"^-- Returns |\. Returns ", said, re.MULTILINE)
-    used = {int(number) for number in re.findall(r"\bARGV\[(\d+)\]", source(f"{name}.lua").replace(said, ""))}
+    used = {int(number) for number in re.findall(r"\bARGV\[(\d+)\]", source(name).replace(said, ""))}
     assert used <= documented(said) | {1, 2}
 
 
@@ -63,55 +59,55 @@ def documented(said: str) -> set[int]:
 
 @pytest.mark.parametrize("name", PARTS)
 def test_a_part_says_what_it_is(name: str) -> None:
-    assert re.match(r"-- [A-Z][^\n]{20,}", header(f"{name}.inc.lua"))
+    assert re.match(r"-- [A-Z][^\n]{20,}", header(name))
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_holds_each_of_its_parts_once_before_it(name: str) -> None:
-    text = script(name).text
-    places = [text.index(source(f"{part}.inc.lua")) for part in INCLUDE.findall(source(f"{name}.lua"))]
+    text = named(name).text
+    places = [text.index(source(Path(part).name)) for part in INCLUDE.findall(source(name))]
 
-    assert text.endswith(source(f"{name}.lua"))
-    assert all(place < len(text) - len(source(f"{name}.lua")) for place in places)
+    assert text.endswith(source(name))
+    assert all(place < len(text) - len(source(name)) for place in places)
     for part in PARTS:
-        assert text.count(source(f"{part}.inc.lua")) <= 1
+        assert text.count(source(part)) <= 1
 
 
-@pytest.mark.parametrize("name", [*(f"{name}.lua" for name in WHOLE), *(f"{name}.inc.lua" for name in PARTS)])
+@pytest.mark.parametrize("name", [*SCRIPTS, *PARTS])
 def test_an_include_exists(name: str) -> None:
-    assert set(INCLUDE.findall(source(name))) <= set(PARTS)
+    assert set(INCLUDE.findall(source(name))) <= set(PARTS.values())
 
 
 def test_a_part_comes_after_the_parts_it_needs() -> None:
-    text = script("claim").text
+    text = named("claim").text
     order = ["slot", "record", "due", "candidates", "budget", "edges", "lease"]
-    places = {name: text.index(source(f"{name}.inc.lua")) for name in order}
+    places = {name: text.index(source(name)) for name in order}
 
-    assert places["slot"] < places["record"] < places["due"] < places["candidates"] < text.index(source("claim.lua"))
+    assert places["slot"] < places["record"] < places["due"] < places["candidates"] < text.index(source("claim"))
     assert places["record"] < places["edges"] < places["lease"]
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_never_reads_another_clock(name: str) -> None:
     """Times are Redis TIME, so that no two hosts disagree."""
-    assert not re.search(r"\bos\.(time|clock|date)\b", script(name).text)
+    assert not re.search(r"\bos\.(time|clock|date)\b", named(name).text)
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_scans_no_keyspace(name: str) -> None:
-    assert not re.search(r"call\('(KEYS|SCAN|FLUSHALL|FLUSHDB|RANDOMKEY)'", script(name).text)
+    assert not re.search(r"call\('(KEYS|SCAN|FLUSHALL|FLUSHDB|RANDOMKEY)'", named(name).text)
 
 
 def test_a_script_is_known_by_the_digest_of_its_text() -> None:
-    touch = script("touch")
+    touch = script("registry/lua/touch")
 
     assert ("touch", hashlib.sha1(touch.text.encode(), usedforsecurity=False).hexdigest()) == (touch.name, touch.sha)
-    assert touch is script("touch")
+    assert touch is script("registry/lua/touch")
 
 
 def test_a_name_without_a_file_is_an_error() -> None:
-    with pytest.raises(FileNotFoundError, match=re.escape(str(Path("lua") / "no_such.lua"))):
-        script("no_such")
+    with pytest.raises(FileNotFoundError, match=re.escape(str(Path("ledger") / "lua" / "no_such.lua"))):
+        script("ledger/lua/no_such")
 
 
 def unpacked(command: bytes) -> list[bytes]:

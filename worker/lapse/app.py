@@ -88,7 +88,7 @@ class Pulse:
             url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
         )
         self._key = keys.published(namespace)
-        self._write = self._client.register_script(script("write").text)
+        self._write = self._client.register_script(script("registry/lua/write").text)
 
     def __call__(self) -> int | None:
         """Publish and return registry time in milliseconds, or None while the registry is away."""

@@ -150,19 +150,22 @@ class Mover:
         slot, moved = keys.slot(self._namespace, provider, kind), 0
         while moved < at_most and not halt():
             wanted = min(BATCH, at_most - moved)
-            count, last, lines, before = await self._call("audit_read", slot, round(LEASE * 1000), wanted)
+            count, last, lines, before = await self._call("audit/lua/audit_read", slot, round(LEASE * 1000), wanted)
             if count <= 0:
                 return moved
             place = f"{provider}/{kind}/{await self._epoch()}"
             try:
                 tail = await asyncio.to_thread(self._deliver, lines, Tail.parse(before.decode()), place)
             except OSError:
-                await self._call("audit_trim", slot, "", "", "")
+                await self._call("audit/lua/audit_trim", slot, "", "", "")
                 raise
-            if await self._call("audit_trim", slot, _following(last.decode()), before.decode(), str(tail)) < 0:
+            if (
+                await self._call("audit/lua/audit_trim", slot, _following(last.decode()), before.decode(), str(tail))
+                < 0
+            ):
                 break  # another moved the same lines meanwhile; they stand in the sink twice, and are the same
             moved += count
-        await self._call("audit_trim", slot, "", "", "")
+        await self._call("audit/lua/audit_trim", slot, "", "", "")
         return moved
 
     def _deliver(self, lines: bytes, tail: Tail | None, place: str) -> Tail:

@@ -19,7 +19,7 @@ async def believe(ledger: Ledger, partition: Partition, identity: str) -> int:
     """
     found = rank = 0
     while True:
-        call = ledger.on(partition, "believe", identity, rank, PAGE, parse=list)
+        call = ledger.on(partition, "guards/lua/believe", identity, rank, PAGE, parse=list)
         believed, looked_at = (await ledger.carrier.carry([call]))[0]
         found, rank = found + int(believed), rank + int(looked_at)
         if looked_at < PAGE:
@@ -33,6 +33,8 @@ async def accept_refused(ledger: Ledger, provider: str, kind: str) -> list[str]:
     stored = {identity.decode(): json.loads(text) for identity, text in zip(flat[::2], flat[1::2], strict=True)}
     refused = [identity for identity, one in stored.items() if one["state"] in {"refused", "partial"}]
     for identity in refused:
-        call = ledger.commands.on_slot("principal", provider, kind, identity, "accepted", "", IN_USE, parse=list)
+        call = ledger.commands.on_slot(
+            "guards/lua/principal", provider, kind, identity, "accepted", "", IN_USE, parse=list
+        )
         await ledger.carrier.carry([call])
     return refused

@@ -63,7 +63,7 @@ async def standings(
     found: list[Standing] = []
     for part in _slices(asked):
         said = codec.dump([one.stored() for one in part])
-        call = ledger.on_slot("check_children", provider, kind, said, codec.dump(rules), *expected)
+        call = ledger.on_slot("ledger/lua/check_children", provider, kind, said, codec.dump(rules), *expected)
         found += [_standing(each) for each in json.loads((await ledger.carrier.carry([call]))[0])]
     return found
 

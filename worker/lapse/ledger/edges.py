@@ -41,11 +41,11 @@ class Release:
         """Remove the edges of about SOURCES sources; return of how many."""
         sources = await self._sources()
         edges = [(source, edge) for source, uses in sources.items() for edge in uses]
-        await self._each("leave", edges)
+        await self._each("ledger/lua/leave", edges)
         over, anew = await self._over(sources, edges)
         if anew:
             await self.carrier.write(*(self._unmarked(one) for one in anew))
-        gone = await self._each("unrefer", over)
+        gone = await self._each("ledger/lua/unrefer", over)
         for (_source, use), policy in zip(over, gone, strict=True):
             if isinstance(policy, str):
                 target = codec.edge(use)
@@ -71,7 +71,7 @@ class Release:
         for source, edge in gone:
             removed.setdefault(source, []).append(edge)
         for source, uses in removed.items():
-            call = self.commands.on_slot("let_go", self.provider, self.kind, source, *uses, parse=int)
+            call = self.commands.on_slot("ledger/lua/let_go", self.provider, self.kind, source, *uses, parse=int)
             await self.carrier.carry([call])
 
     @property

@@ -29,7 +29,7 @@ class Unlisted:
     async def see(self, ids: Sequence[str]) -> None:
         """Take note of what a page of the listing shows."""
         if self._any and ids:
-            self._shown.update(await self._on("listed", *ids))
+            self._shown.update(await self._on("ledger/lua/listed", *ids))
 
     async def end(self) -> int:
         """End what this listing, which was complete, is the second not to show; return how many."""
@@ -40,7 +40,7 @@ class Unlisted:
                 id_.decode() for id_, since in zip(flat[::2], flat[1::2], strict=True) if int(since) < self._began
             ]
             unseen = [id_ for id_ in before if id_ not in self._shown]
-            gone = await self._on("unlisted", *unseen) if unseen else 0
+            gone = await self._on("ledger/lua/unlisted", *unseen) if unseen else 0
             ended += gone
             at += len(before) - gone
             if len(before) < CHUNK:

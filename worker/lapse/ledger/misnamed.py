@@ -80,9 +80,11 @@ class _Slot:
             if not there or ("until" in json.loads(there) and "until" not in hold):
                 right = Resource(self._provider, self._kind, id_)
                 await self._carry(
-                    self._commands.call("hold", right, codec.dump(hold), hold.get("until", ""), parse=bytes)
+                    self._commands.call(
+                        "registry/lua/hold", right, codec.dump(hold), hold.get("until", ""), parse=bytes
+                    )
                 )
-            await self._carry(self._on("misnamed", "hold", id_, stored.decode()))
+            await self._carry(self._on("ledger/lua/misnamed", "hold", id_, stored.decode()))
         return len(held)
 
     async def ids(self) -> int:
@@ -101,7 +103,7 @@ class _Slot:
 
     async def _move(self, id_: str) -> int:
         wrong = Resource(self._provider, self._wrong, id_)
-        ((seen),) = await self._carry(self._commands.call("get", wrong, parse=json.loads))
+        ((seen),) = await self._carry(self._commands.call("registry/lua/get", wrong, parse=json.loads))
         record, stored = seen.get("record"), seen.get("facts") or {}
         if not record:
             return 0
@@ -110,16 +112,18 @@ class _Slot:
         facts = {name: value for name, value in {**stored, **times, "uses": uses or None}.items() if value is not None}
         right = Resource(self._provider, self._kind, id_)
         refers = [
-            self._commands.on_slot("refer", use.provider, use.kind, codec.edge_text(right), use.id, parse=int)
+            self._commands.on_slot(
+                "registry/lua/refer", use.provider, use.kind, codec.edge_text(right), use.id, parse=int
+            )
             for use in map(codec.edge, uses)
         ]
         register = self._commands.on_slot(
-            "register", self._provider, self._kind, id_, record["p"], codec.dump(facts), parse=_unread
+            "registry/lua/register", self._provider, self._kind, id_, record["p"], codec.dump(facts), parse=_unread
         )
         await self._carry(*refers, register, *refers)
         same = {name: record.get(name) for name in "facek"}
         (gone,) = await self._carry(
-            self._on("misnamed", "id", id_, codec.dump({k: v for k, v in same.items() if v is not None}))
+            self._on("ledger/lua/misnamed", "id", id_, codec.dump({k: v for k, v in same.items() if v is not None}))
         )
         return int(gone)
 
@@ -130,11 +134,11 @@ class _Slot:
         found.pop(FORGOTTEN_MARKER.encode(), None)
         for id_, since in found.items():
             right = Resource(self._provider, self._kind, id_.decode())
-            (seen,) = await self._carry(self._commands.call("get", right, parse=json.loads))
+            (seen,) = await self._carry(self._commands.call("registry/lua/get", right, parse=json.loads))
             record = seen.get("record") or {}
             if (_first(record, "a", "f", "k") or 0) <= int(since):
-                await self._carry(self._commands.call("forget", right, parse=_unread))
-            await self._carry(self._on("misnamed", "forgotten", right.id, since.decode()))
+                await self._carry(self._commands.call("registry/lua/forget", right, parse=_unread))
+            await self._carry(self._on("ledger/lua/misnamed", "forgotten", right.id, since.decode()))
         return len(found)
 
     async def edges(self) -> int:
@@ -147,10 +151,12 @@ class _Slot:
             right = Resource(self._provider, self._kind, target)
             old, new = f"{self._provider}|{self._wrong}|{target}", codec.edge_text(right)
             await self._carry(
-                self._commands.on_slot("refer", self._provider, self._kind, codec.edge_text(named), target, parse=int)
+                self._commands.on_slot(
+                    "registry/lua/refer", self._provider, self._kind, codec.edge_text(named), target, parse=int
+                )
             )
-            await self._carry(self._commands.call("resay", named, old, new, parse=int))
-            await self._carry(self._on("misnamed", "edge", text.decode(), ""))
+            await self._carry(self._commands.call("ledger/lua/resay", named, old, new, parse=int))
+            await self._carry(self._on("ledger/lua/misnamed", "edge", text.decode(), ""))
         return len(found)
 
     def _right(self) -> str:

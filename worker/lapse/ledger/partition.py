@@ -181,7 +181,7 @@ class Ledger:
         }  # fmt: skip
         call = self.on(
             rule.partition,
-            "adopt",
+            "ledger/lua/adopt",
             rule.digest,
             self.host,
             codec.dump(published),
@@ -194,7 +194,9 @@ class Ledger:
 
     async def survey(self, rule: Rule) -> Survey:
         """Count a partition as its rule stands. Changes nothing."""
-        seen = json.loads((await self.carrier.carry([self.on(rule.partition, "survey", rule.digest, parse=_text)]))[0])
+        seen = json.loads(
+            (await self.carrier.carry([self.on(rule.partition, "ledger/lua/survey", rule.digest, parse=_text)]))[0]
+        )
         seen["halts"] = tuple(seen["halts"])
         base = seen.pop("base", None)
         absent = dict.fromkeys(("bar", "oldest", "active", "created"))
@@ -206,7 +208,7 @@ class Ledger:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
         deadline = Deadline.of(sweep.lease)
         call = self.on(
-            rule.partition, "claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
+            rule.partition, "ledger/lua/claim/claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
             *self._room(rule, sweep), *expected, leasing.name(),
             parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
@@ -219,7 +221,8 @@ class Ledger:
         deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
-            rule.partition, "claim_orphans", rule.digest, listed, round(sweep.lease * 1000), int(alone),
+            rule.partition, "ledger/lua/claim/claim_orphans",
+            rule.digest, listed, round(sweep.lease * 1000), int(alone),
             *self._room(rule, sweep), *expected, leasing.name(),
             parse=lambda reply: _claims(rule.partition, reply, deadline),
         )  # fmt: skip
@@ -231,7 +234,8 @@ class Ledger:
         """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
         deadline = Deadline.of(sweep.lease)
         call = self.on(
-            partition, "claim_purged", codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
+            partition, "ledger/lua/claim/claim_purged",
+            codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
             self._max_pending, codec.dump(actor), *expected, leasing.name(),
             parse=lambda reply: _planned(partition, reply, deadline),
         )  # fmt: skip
@@ -245,7 +249,8 @@ class Ledger:
         deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
         call = self.on(
-            rule.partition, "claim_planned", rule.digest, listed, round(sweep.lease * 1000), int(alone),
+            rule.partition, "ledger/lua/claim/claim_planned",
+            rule.digest, listed, round(sweep.lease * 1000), int(alone),
             *self._room(rule, sweep), *expected, plan, leasing.name(),
             parse=lambda reply: _planned(rule.partition, reply, deadline),
         )  # fmt: skip
@@ -273,7 +278,8 @@ class Ledger:
         """
         sources = codec.dump([codec.edge_text(source) for source in going])
         call = self.commands.call(
-            "claim_child", child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
+            "ledger/lua/claim/claim_child",
+            child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
             self._max_pending, since, *expected, int(named), "" if active is None else active, leasing.name(),
             parse=list,
         )  # fmt: skip
@@ -289,7 +295,8 @@ class Ledger:
     ) -> Call[list[Any]]:  # fmt: skip
         """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
         return self.on(
-            rule.partition, "claim_circle", rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
+            rule.partition, "ledger/lua/claim/claim_circle",
+            rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
             *self._room(rule, sweep), *expected, members, place, leasing.name(), parse=list,
         )  # fmt: skip
 
@@ -308,7 +315,9 @@ class Ledger:
             RegistryRefused: Redis said no.
 
         """
-        call = self.commands.on_slot("settle", partition.provider, partition.kind, codec.dump(batch), parse=list)
+        call = self.commands.on_slot(
+            "ledger/lua/settle", partition.provider, partition.kind, codec.dump(batch), parse=list
+        )
         _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
         if released:
             await self.release_edges(partition.provider, partition.kind)
@@ -323,7 +332,7 @@ class Ledger:
 
     async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
         """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
-        ended, call = 0, self.commands.on_slot("housekeep", provider, kind, before, 500, deleted, parse=int)
+        ended, call = 0, self.commands.on_slot("ledger/lua/housekeep", provider, kind, before, 500, deleted, parse=int)
         while n := (await self.carrier.carry([call]))[0]:
             ended += n
         return ended

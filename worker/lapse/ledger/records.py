@@ -91,7 +91,7 @@ class Page:
 
 
 def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, str]:
-    """Return when a rule makes a record due and which part of it says so, as ``lua/due.inc.lua`` computes it."""
+    """Return when a rule makes a record due and which part of it says so, as ``lua/due.lua`` computes it."""
     created: Any = record.get("f") or record.get("c") or record.get("k")
     due, by = None, "orphan" if rule and rule.orphan else "unmanaged"
     if record.get("e"):
@@ -109,7 +109,7 @@ async def look(hands: Hands, provider: str, kind: str, ids: Iterable[str], rules
     chosen = list(ids)
     mine = [rule for rule in rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)]
     by_policy = {name: rule for rule in mine for name in (*rule.formerly, rule.partition.policy)}
-    calls = [hands.commands.on_slot("get", provider, kind, id_, parse=json.loads) for id_ in chosen]
+    calls = [hands.commands.on_slot("registry/lua/get", provider, kind, id_, parse=json.loads) for id_ in chosen]
     return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await hands.carrier.carry(calls), strict=True)]
 
 

@@ -28,10 +28,10 @@ _OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
 """Where ids stand that are due and not in the due indexes: their scores do not say since when."""
 
 _SCORES = {"f": keys.FRESH, "a": keys.ACTIVE, "c": keys.CREATED, "e": keys.EXPLICIT, "k": keys.CAPPED}
-"""The saved scores of such a record (``lua/record.inc.lua``), and the index that each would stand in."""
+"""The saved scores of such a record (``lua/record.lua``), and the index that each would stand in."""
 
 LOOKED_AT = 50  # ids at either end of what is backed off or claimed: the longest tried are the last of it
-RAMP_STEPS = 2  # as in lua/budget.inc.lua
+RAMP_STEPS = 2  # as in lua/budget.lua
 NEVER = float("-inf")
 MOST_TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 
@@ -255,7 +255,7 @@ class View:
 
 
 def cutoffs(rule: Rule, now: int) -> dict[str, float]:
-    """Return the cut-off of each due index in registry milliseconds, as ``lua/candidates.inc.lua`` computes them."""
+    """Return the cut-off of each due index in registry milliseconds, as ``lua/candidates.lua`` computes them."""
     idle = now - rule.ttl * 1000 if rule.ttl and rule.anchor == "last_active_at" else NEVER
     aged = now - rule.max_age * 1000 if rule.max_age else NEVER
     capped = aged
@@ -360,7 +360,7 @@ def _limited(rule: Rule, stored: Mapping[str, str], now: int) -> bool:
 
 
 def _ramped(stored: Mapping[str, str], at: _Moment) -> bool:
-    """Say whether the step of the ramp that runs now is used up, as ``lua/budget.inc.lua`` will find it."""
+    """Say whether the step of the ramp that runs now is used up, as ``lua/budget.lua`` will find it."""
     if at.ramp is None or "ramp_from" not in stored or int(stored.get("ramp_step", 0)) >= RAMP_STEPS:
         return False
     used = int(stored.get("ramp_used", 0))

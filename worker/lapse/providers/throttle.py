@@ -64,7 +64,7 @@ class Flow:
 
     async def _take(self, wanted: int, *, chosen: bool) -> Grant:
         rate = -1.0 if self._rate is None else self._rate
-        call = self._call("take", rate, max(1, math.ceil(rate)), wanted, int(chosen))
+        call = self._call("providers/lua/take", rate, max(1, math.ceil(rate)), wanted, int(chosen))
         granted, wait, why = (await self._carrier.carry([call]))[0]
         if why == b"probe":
             self._probing = True
@@ -134,7 +134,7 @@ class Flow:
         self, seconds: float, reason: str, weight: float = 0, cause: tuple[str, str] = ("", "")
     ) -> str | None:
         self._probing = False
-        call = self._call("block", round(seconds * 1000), reason, weight, *cause)
+        call = self._call("providers/lua/block", round(seconds * 1000), reason, weight, *cause)
         changed = int((await self._carrier.carry([call]))[0])
         if seconds and (changed > 0 or not reason):
             self._shut_until = time.monotonic() + seconds

@@ -87,7 +87,7 @@ class Carrier:
 
         """
         return await self.carry(
-            Call(script("write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
+            Call(script("registry/lua/write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
         )
 
     async def send(self, commands: list[bytes]) -> list[Any]:

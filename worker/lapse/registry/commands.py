@@ -238,7 +238,7 @@ class Commands:
     def forget(self, resource: Resource, *, release: bool = False) -> Operation[Answer]:
         """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
         more = ("release",) if release else ()
-        call = self.call("forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
+        call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
         described = _described("forget", resource, {"release": release or None})
         return Operation((call,), _only, Answer.FAILED, described, stores=True)
 
@@ -249,7 +249,7 @@ class Commands:
 
     def get(self, resource: Resource) -> Operation[Record | None]:
         """Return the round trip that reads one record."""
-        call = self.call("get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
+        call = self.call("registry/lua/get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
         return Operation((call,), _only, None, _described("get", resource, {}))
 
     def unsaid(self, registrations: Iterable[Registration]) -> tuple[Call[Any], ...]:
@@ -257,7 +257,10 @@ class Commands:
         used: dict[tuple[str, str], Resource] = {}
         for one in registrations:
             used.update({(use.provider, use.kind): one.resource for use in one.uses})
-        return tuple(self.on_slot("unsaid", *slot, codec.edge_text(source), parse=int) for slot, source in used.items())
+        return tuple(
+            self.on_slot("registry/lua/unsaid", *slot, codec.edge_text(source), parse=int)
+            for slot, source in used.items()
+        )
 
     def _uses(self, resource: Resource, given: Any) -> tuple[Resource, ...]:  # noqa: ANN401 - as register takes it
         if not given:
@@ -276,13 +279,13 @@ class Commands:
 
     def _counted(self, registrations: Iterable[Registration]) -> tuple[Call[bool], ...]:
         return tuple(
-            self.call("count_uses", one.resource, codec.dump(one.facts["uses"]), parse=bool)
+            self.call("registry/lua/count_uses", one.resource, codec.dump(one.facts["uses"]), parse=bool)
             for one in registrations
             if len(one.uses) > MANY
         )
 
     def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
-        call = self.call(name, resource, *args, parse=lambda reply: Answer(_text(reply)))
+        call = self.call(f"registry/lua/{name}", resource, *args, parse=lambda reply: Answer(_text(reply)))
         return Operation((call,), _only, Answer.FAILED, _described(name, resource, said))
 
     def _register(self, group: list[Registration]) -> Call[Any]:
@@ -290,7 +293,7 @@ class Commands:
         triples: list[str | float] = []
         for one in group:
             triples += (one.resource.id, one.policy, codec.dump(one.facts) if one.facts else "")
-        return self.on_slot("register", resource.provider, resource.kind, *triples, parse=_as_it_is)
+        return self.on_slot("registry/lua/register", resource.provider, resource.kind, *triples, parse=_as_it_is)
 
     def _refer(self, registrations: list[Registration]) -> list[Call[Any]]:
         calls: list[Call[Any]] = []
@@ -299,7 +302,9 @@ class Commands:
             for use in one.uses:
                 targets.setdefault((use.provider, use.kind), []).append(use.id)
             source = codec.edge_text(one.resource)
-            calls += [self.on_slot("refer", *slot, source, *ids, parse=int) for slot, ids in targets.items()]
+            calls += [
+                self.on_slot("registry/lua/refer", *slot, source, *ids, parse=int) for slot, ids in targets.items()
+            ]
         return calls
 
 

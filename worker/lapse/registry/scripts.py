@@ -15,8 +15,8 @@ from lapse.registry.connection import translated
 
 T = TypeVar("T")
 
-FOLDER = Path(__file__).parents[1] / "lua"
-_INCLUDE = re.compile(r"^-- @include (\w+)$", re.MULTILINE)
+PACKAGE = Path(__file__).parents[1]
+_INCLUDE = re.compile(r"^-- @include ([\w/]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,24 @@ class Script:
 
 
 @cache
-def script(name: str) -> Script:
-    """Return ``lua/<name>.lua`` with every included part before it, each once, in the order of need."""
+def script(path: str) -> Script:
+    """Return a script with every included part before it, each once, in the order of need.
+
+    Args:
+        path: Where it lies, from the package's root and without its ending: ``registry/lua/register``.
+
+    """
     parts: dict[str, str] = {}
-    text = "\n".join(_with_includes(FOLDER / f"{name}.lua", parts).values())
-    return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    text = "\n".join(_with_includes(path, parts).values())
+    return Script(path.rpartition("/")[2], text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def _with_includes(path: Path, parts: dict[str, str]) -> dict[str, str]:
-    text = path.read_text(encoding="utf-8")
+def _with_includes(path: str, parts: dict[str, str]) -> dict[str, str]:
+    text = (PACKAGE / f"{path}.lua").read_text(encoding="utf-8")
     for included in _INCLUDE.findall(text):
         if included not in parts:
-            _with_includes(FOLDER / f"{included}.inc.lua", parts)
-    parts[path.name.split(".")[0]] = text
+            _with_includes(included, parts)
+    parts[path] = text
     return parts
 
 

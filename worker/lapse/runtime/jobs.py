@@ -230,7 +230,7 @@ class Work:
         partition = rule.partition
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         when = "" if sent is None else sent
-        call = Call(script("wake"), slot, (partition.policy, when, apart), int)
+        call = Call(script("ledger/lua/wake"), slot, (partition.policy, when, apart), int)
         return bool((await self._carrier.carry([call]))[0])
 
     async def _line(self, config: Config, account: Account) -> Line:

@@ -112,7 +112,9 @@ class Circles:
         for (provider, kind), ids in slots.items():
             for at in range(0, len(ids), MOST):
                 part = ids[at : at + MOST]
-                call = self._means.ledger.on_slot("look_circle", provider, kind, codec.dump([one.id for one in part]))
+                call = self._means.ledger.on_slot(
+                    "sweep/lua/look_circle", provider, kind, codec.dump([one.id for one in part])
+                )
                 said = json.loads((await self._means.ledger.carrier.carry([call]))[0])
                 self._looks.update({one: _look(each) for one, each in zip(part, said, strict=True)})
 

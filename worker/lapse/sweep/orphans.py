@@ -160,7 +160,7 @@ class Search:
             found.candidates[id_]["m"] = COPIED
         (number,) = await carrier.write(("HINCRBY", self._slot + keys.LISTING, f"run|{self._partition.policy}", 1))
         for chunk in _chunks(found.candidates.items(), CHUNK):
-            counted = await self._on("sight", int(number), codec.dump(dict(chunk)))
+            counted = await self._on("sweep/lua/sight", int(number), codec.dump(dict(chunk)))
             found.counts.update(counted["refused"] or {})
             for id_, (times, first, crashed) in (counted["seen"] or {}).items():
                 self.widening.times[id_] = int(times)
@@ -243,7 +243,7 @@ class Search:
     async def _vet(self, left: Mapping[str, Listed]) -> None:
         found = self._found
         for chunk in _chunks(left.values(), CHUNK):
-            vetted = await self._on("vet", codec.dump({item.id: self._judge.stamp(item) for item in chunk}))
+            vetted = await self._on("sweep/lua/vet", codec.dump({item.id: self._judge.stamp(item) for item in chunk}))
             found.counts.update(vetted["refused"] or {})
             found.candidates |= {id_: self._shown(left[id_]) for id_ in vetted["left"]}
 
@@ -261,7 +261,7 @@ class Search:
                 id_.decode() for id_, one in zip(flat[::2], flat[1::2], strict=True) if json.loads(one)["run"] < number
             ]
             for ids in _chunks(old, CHUNK):
-                await self._on("unsight", number, *ids)
+                await self._on("sweep/lua/unsight", number, *ids)
             cursor = at.decode()
             if cursor == "0":
                 return

@@ -139,7 +139,7 @@ async def _described(means: Means, rule: Rule, items: Sequence[Listed]) -> list[
     ledger, at, epoch = means.ledger, rule.partition, means.watch.epoch
     stamps = await _stamps(means, at, [(item.id, stamp(item, ledger.namespace, epoch)) for item in items])
     slot = keys.slot(ledger.namespace, at.provider, at.kind)
-    call = Call(script("describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
+    call = Call(script("sweep/lua/describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
     said = (await ledger.carrier.carry([call]))[0]
     foreign, held = set(said["foreign"]), said["held"] or {}
     return [

@@ -31,7 +31,7 @@ from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
-FIRST_STEP = 10  # as lua/budget.inc.lua
+FIRST_STEP = 10  # as ledger/lua/include/budget.lua
 STEPS = 2  # of the ramp, before all that is due may go
 
 

@@ -220,7 +220,7 @@ async def _say(hands: Hands, provider: str, kind: str, verb: str, ids: Sequence[
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
         call = hands.commands.on_slot(
-            "quarantine", provider, kind, verb, dump(actor()), dump(reason), *batch, parse=_texts
+            "ledger/lua/quarantine", provider, kind, verb, dump(actor()), dump(reason), *batch, parse=_texts
         )
         done += (await hands.carrier.carry([call]))[0]
     if verb == "drop":

@@ -155,7 +155,14 @@ class Principals:
 
     async def _state(self, identity: str, verdict: str = "", why: str = "") -> _State:
         call = self._means.ledger.commands.on_slot(
-            "principal", self._partition.provider, self._partition.kind, identity, verdict, why, IN_USE, parse=list
+            "guards/lua/principal",
+            self._partition.provider,
+            self._partition.kind,
+            identity,
+            verdict,
+            why,
+            IN_USE,
+            parse=list,
         )
         state, since, reason, judged, others = (await self._means.ledger.carrier.carry([call]))[0]
         return _State(state.decode(), since, reason.decode(), judged, frozenset(json.loads(others)))

@@ -163,7 +163,7 @@ async def _counted(ledger: Ledger, partition: Partition, wanted: Sequence[Range]
     if not wanted:
         return []
     said = [[one.index, _score(one.after), _score(one.until), one.other, _score(one.beyond)] for one in wanted]
-    call = ledger.on(partition, "count_ranges", codec.dump(said), parse=list)
+    call = ledger.on(partition, "guards/lua/count_ranges", codec.dump(said), parse=list)
     (reply,) = await ledger.carrier.carry([call])
     sizes, excluded = reply[::2], reply[1::2]
     return [Counted(*one) for one in zip(wanted, sizes, excluded, strict=True)]
@@ -190,7 +190,7 @@ def _page(ledger: Ledger, partition: Partition, wanted: Range, offset: int, *, i
     left_out = (wanted.other, -math.inf, wanted.beyond)
     sides = (counts, (wanted.other, wanted.beyond, math.inf)) if inside else (left_out, counts)
     said = [part if isinstance(part, str) else _score(part) for side in sides for part in side]
-    return ledger.on(partition, "count_page", *said, offset, PAGE, parse=list)
+    return ledger.on(partition, "guards/lua/count_page", *said, offset, PAGE, parse=list)
 
 
 def _score(value: float) -> str:

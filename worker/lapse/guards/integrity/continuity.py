@@ -35,7 +35,7 @@ OLDER = "older_than_registry"
 """What the provider created before the registry began waits for an operator; everything else goes on."""
 
 BESIDE = OF_ONE_WORKER | {OLDER}
-"""Halts that stop one worker, or some ids: claims of everything else go on. ``lua/lease.inc.lua`` has the same."""
+"""Halts that stop one worker, or some ids: claims of all else go on. ``ledger/lua/include/lease.lua`` has the same."""
 
 
 @dataclass(frozen=True, slots=True)

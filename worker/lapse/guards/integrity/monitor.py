@@ -131,7 +131,7 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Sight:
     """
     asked = local_clock()
     arguments = (secrets.token_hex(6), known.epoch if known else "")
-    call = Call(script("look"), keys.epoch(namespace), arguments, list)
+    call = Call(script("guards/lua/look"), keys.epoch(namespace), arguments, list)
     now, epoch, sequence, at, reached, accepted, clock = (await carrier.carry([call]))[0]
     return Sight(
         now, epoch.decode(), sequence, at, reached, accepted == 1, clock, asked=asked, answered=local_clock()

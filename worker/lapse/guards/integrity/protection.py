@@ -1,7 +1,7 @@
 """Whether what protects ids is whole: the holds, edges and forgotten ids of a slot, and the operators' pauses.
 
 A key of Redis that is gone protects nothing, and nobody would see it: a slot counts what was put there
-(``lua/protection.inc.lua``), and each pause stands a second time beside the registry's epoch.
+(``registry/lua/include/protection.lua``), and each pause stands a second time beside the registry's epoch.
 """
 
 import json
@@ -65,7 +65,7 @@ async def inspect(carrier: Carrier, namespace: str, partition: Partition, *, acc
     The first look at a registry that never counted begins to count.
     """
     slot = keys.slot(namespace, partition.provider, partition.kind)
-    call = Call(script("inspect"), slot, (partition.provider, partition.kind, int(accept)), json.loads)
+    call = Call(script("guards/lua/inspect"), slot, (partition.provider, partition.kind, int(accept)), json.loads)
     said = (await carrier.carry([call]))[0]
     return Damage(tuple(said["damaged"] or ()), said["counts"])
 

@@ -39,7 +39,7 @@ async def free(cascade: "Cascade", rule: Rule) -> int:
         said = {id_.decode(): json.loads(text) for id_, text in zip(flat[::2], flat[1::2], strict=True)}
         mine = {id_: one for id_, one in said.items() if one["p"] in {at.policy, *rule.formerly}}
         if over := await _over(cascade, at.provider, mine):
-            call = ledger.on_slot("unblock", at.provider, at.kind, *over)
+            call = ledger.on_slot("sweep/lua/unblock", at.provider, at.kind, *over)
             freed += int((await ledger.carrier.carry([call]))[0])
         looked, cursor = looked + len(said), next_.decode()
         if cursor == "0":

@@ -56,7 +56,7 @@ class Looks:
             fields = [part for name in self._new for part in (name, 1)]
             self._new = []
             await self._cascade.means.ledger.carrier.carry(
-                [Call(script("remember"), self._name, (LASTS, *fields), int)]
+                [Call(script("sweep/lua/remember"), self._name, (LASTS, *fields), int)]
             )
 
     async def _seen(self) -> set[str]:

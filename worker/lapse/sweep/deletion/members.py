@@ -115,7 +115,7 @@ class Members:
 
     async def _keep(self, fields: dict[str, str | int]) -> None:
         flat = [part for pair in fields.items() for part in pair]
-        await self.carrier.carry([Call(script("remember"), self._name, (LASTS, *flat), int)])
+        await self.carrier.carry([Call(script("sweep/lua/remember"), self._name, (LASTS, *flat), int)])
 
     @property
     def _name(self) -> str:

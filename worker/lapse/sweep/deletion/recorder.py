@@ -181,5 +181,5 @@ async def progress(ledger: Ledger, claim: Claim, items: int) -> bool:
         RegistryError: they may be counted or not; the next call, or the outcome, says it again.
 
     """
-    call = ledger.commands.call("progress", claim.resource, claim.token, items, parse=bool)
+    call = ledger.commands.call("ledger/lua/progress", claim.resource, claim.token, items, parse=bool)
     return bool((await ledger.carrier.carry([call]))[0])

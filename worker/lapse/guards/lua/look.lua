@@ -1,0 +1,28 @@
+-- @include registry/lua/include/full
+-- Looks at the registry's epoch, makes it if there is none, and moves its sequence on, at most once a second.
+-- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or ''.
+-- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.
+-- Returns {now, epoch, sequence and when it moved on as they were, sequence now, 1 if the known epoch is this or was
+-- accepted, when an operator accepted the clock or 0}.
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local known = ARGV[2]
+local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted')
+local epoch = stored[1]
+if not epoch then
+  epoch = ARGV[1]
+  redis.call('HSET', KEYS[1], 'id', epoch, 'created', now)
+end
+local accepted = 1
+if known ~= '' and known ~= epoch and redis.call('HEXISTS', KEYS[1], 'accepted|' .. known) == 0 then
+  accepted = 0
+  redis.call('HSETNX', KEYS[1], 'lost|' .. known, now)
+end
+local sequence, at = tonumber(stored[2]) or 0, tonumber(stored[3]) or 0
+local reached = sequence
+if now - at >= 1000 then
+  reached = sequence + 1
+  redis.call('HSET', KEYS[1], 'sequence', reached, 'at', now)
+end
+return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0 }

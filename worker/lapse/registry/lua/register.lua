@@ -1,0 +1,179 @@
+-- @include registry/lua/include/plain
+-- @include registry/lua/include/due
+-- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
+-- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
+-- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
+-- of several: how many, how many new, how many managed.
+
+local policies = redis.call('SMEMBERS', key('policies'))
+-- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
+local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0
+
+local function known(id)
+  if not quiet and redis.call('HEXISTS', key('aside'), id) == 1 then return true end
+  for _, policy in ipairs(policies) do
+    if redis.call('ZSCORE', part(policy, 'fresh'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'active'), id) then return true end
+    if redis.call('ZSCORE', part(policy, 'explicit'), id) then return true end
+  end
+  return false
+end
+
+local function know(policy)
+  for _, name in ipairs(policies) do
+    if name == policy then return end
+  end
+  if #policies >= 64 then
+    return redis.error_reply('LAPSE-POLICIES 64 policy names are in use: a policy is a rule, not data')
+  end
+  redis.call('SADD', key('policies'), policy)
+  policies[#policies + 1] = policy
+end
+
+local function touched(record, facts)
+  local active = facts.active or now
+  if record.e then return end
+  if record.f then
+    record.a, record.c, record.f = math.max(record.f, active), record.f, nil
+    redis.call('HSETNX', key('said'), 'touched|' .. record.p, now)
+  else
+    record.a = math.max(record.a, active)
+  end
+end
+
+local function created(policy, facts)
+  local record = { p = policy }
+  local creation_time, activity = facts.created or now, facts.active or now
+  if creation_time == activity then
+    record.f = creation_time
+  else
+    record.c, record.a = creation_time, math.max(creation_time, activity)
+  end
+  return record
+end
+
+-- What an earlier life let go of, and nobody has removed yet, is used again.
+local function use_again(id, uses)
+  local waiting = redis.call('HGET', key('released'), id)
+  if not waiting then return end
+  local again, left = {}, {}
+  for _, edge in ipairs(uses) do again[edge] = true end
+  for _, edge in ipairs(cjson.decode(waiting)) do
+    if not again[edge] then left[#left + 1] = edge end
+  end
+  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
+end
+
+-- Adds edges that are not named yet to a list, in the time of one look each.
+local function add(uses, edges)
+  local named = {}
+  for _, edge in ipairs(uses) do named[edge] = true end
+  for _, edge in ipairs(edges) do
+    if not named[edge] then
+      named[edge] = true
+      uses[#uses + 1] = edge
+    end
+  end
+  return uses
+end
+
+-- Returns an id's facts with those given, or nil where there is nothing to store.
+local function merged(id, facts)
+  if not (facts.uses or facts.subject or facts.labels) then return nil end
+  local stored = redis.call('HGET', key('facts'), id)
+  local kept = stored and cjson.decode(stored) or {}
+  kept.subject = facts.subject or kept.subject
+  kept.labels = facts.labels or kept.labels
+  if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
+  return kept
+end
+
+-- Hands the edges that were written for a registration that is refused to whoever removes them in their slots.
+local function take_back(id, edges)
+  local stored = redis.call('HGET', key('facts'), id)
+  local named, waiting = {}, redis.call('HGET', key('released'), id)
+  for _, edge in ipairs(stored and cjson.decode(stored).uses or {}) do named[edge] = true end
+  local left = {}
+  for _, edge in ipairs(edges) do
+    if not named[edge] then left[#left + 1] = edge end
+  end
+  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(add(waiting and cjson.decode(waiting) or {}, left))) end
+end
+
+local function remember(id, facts, kept)
+  if not kept then return end
+  if facts.uses then use_again(id, facts.uses) end
+  redis.call('HSET', key('facts'), id, cjson.encode(kept))
+end
+
+local function expiry(record, facts)
+  local at = facts.at or (facts.within and now + facts.within)
+  if at then
+    record.e, record.k = at, creation(record)
+    record.f, record.a, record.c = nil, nil, nil
+  end
+end
+
+local function track(id, policy, facts)
+  local record = created(policy, facts)
+  expiry(record, facts)
+  if quiet then
+    index(id, record)
+    return record
+  end
+  if redis.call('ZREM', key('tombstones'), id) == 1 then redis.call('HDEL', key('graves'), id) end
+  if redis.call('ZREM', key('forgotten'), id) == 1 then redis.call('HDEL', key('unlisted'), id) end
+  if redis.call('HEXISTS', key('holds'), id) == 1 then
+    record.r = 'held'
+    set_aside(id, record, 'parked', now)
+  else
+    index(id, record)
+  end
+  return record
+end
+
+local function update(id, record, policy, facts)
+  local state, score = record.s, record.d
+  if state ~= 'claimed' then lift(id, record) end
+  if record.q then record.f = now else touched(record, facts) end
+  expiry(record, facts)
+  if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
+  record.g, record.q, record.o, record.v, record.b = nil, nil, nil, nil, nil
+  if state == 'claimed' then -- where it stands is the worker's: it moves when the claim ends
+    record.l = policy ~= record.p and policy or nil
+    return amend(id, record)
+  end
+  record.p = policy
+  if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
+end
+
+local nothing, fresh, managed = {}, 0, 0
+local last
+
+for i = 3, #ARGV, 3 do
+  local id, policy = ARGV[i], ARGV[i + 1]
+  local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
+  local kept = merged(id, facts)
+  if kept and facts.uses and #kept.uses > 20000 then
+    take_back(id, facts.uses)
+    return redis.error_reply('LAPSE-USES ' .. id .. ' would use more than 20000 others')
+  end
+  local refused = know(policy)
+  if refused then return refused end
+  if known(id) then
+    redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.lua has it
+    last = locate(id, policies)
+    update(id, last, policy, facts)
+  else
+    last = track(id, policy, facts)
+    fresh = fresh + 1
+  end
+  remember(id, facts, kept)
+  if rules_of(policy).digest then managed = managed + 1 end
+end
+
+if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
+local due, by = due_of(last, rules_of(last.l or last.p))
+if last.r == 'held' then due, by = nil, 'hold' end
+if last.s == 'claimed' then by = 'claimed' end
+return string.format('%.0f %s %d %d', due or -1, by, fresh, managed)

@@ -18,7 +18,8 @@ from lapse.guards.context import Means
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Ledger
-from lapse.policy import Account, Rule, SweepSection
+from lapse.policy import Rule, SweepSection
+from lapse.providers.account import Account
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
 from lapse.registry import keys

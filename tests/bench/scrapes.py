@@ -10,7 +10,8 @@ import redis
 
 from bench.figures import Figure
 from lapse import Registry
-from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, ORPHAN_GUARDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, SHARED_GUARDS
+from lapse.ledger.reasons import OF_ORPHANS, SHARED
+from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS
 from lapse.metrics.collector import exposition
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile
@@ -101,7 +102,7 @@ def _work_for_a_month(client: redis.Redis, config: Config) -> None:
 def _fields(at: Partition) -> Iterator[str]:
     yield from (f"deletions|{at.policy}|{at.kind}", f"crashes|{at.policy}", "rate_wait_ms||", f"lag_ms|{at.policy}")
     first = at.policy.endswith("-0")  # counted once for each provider and kind
-    guards = [one for one in GUARDS if one not in ORPHAN_GUARDS and (first or one not in SHARED_GUARDS)]
+    guards = [one for one in GUARDS if one not in OF_ORPHANS and (first or one not in SHARED)]
     results = [one for one in RESULTS if one != "undecided"]  # what only a listing can be
     for name, words in (("settled", OUTCOMES), ("sweeps", results), ("guard_trips", guards)):
         yield from (f"{name}|{at.policy}|{word}" for word in words)

@@ -18,7 +18,9 @@ from deployment import HEAD, Deployment, policy
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
-from lapse.runtime.host import Host, Stop
+from lapse.runtime.beat import BeatClock, Scheduler, schedule
+from lapse.runtime.host import Host
+from lapse.runtime.shutdown import Stop
 from lapse.sandbox.redis_server import free_port
 from lua import named
 
@@ -87,8 +89,8 @@ def test_the_configs_broker_is_taken_whatever_the_environment_says(
         assert connection.as_uri().endswith("@127.0.0.1:6390/5")
 
 
-def test_every_rule_has_an_entry_and_the_house_is_kept(module: ModuleType, host: Host) -> None:
-    entries = module.schedule(host.config, lambda: 7)
+def test_every_rule_has_an_entry_and_the_house_is_kept(host: Host) -> None:
+    entries = schedule(host.config, lambda: 7)
 
     assert {name: (entry["task"], entry["schedule"]) for name, entry in entries.items()} == {
         "lapse.housekeeping": ("lapse.housekeeping", timedelta(seconds=1)),
@@ -101,7 +103,7 @@ def test_every_rule_has_an_entry_and_the_house_is_kept(module: ModuleType, host:
 
 
 def test_the_schedule_follows_the_file_while_beat_runs(module: ModuleType, host: Host, deployment: Deployment) -> None:
-    beat = module.Scheduler(module.Lapse(host))
+    beat = Scheduler(module.Lapse(host))
     sent_before = beat.schedule["openai/thread/chat"].last_run_at
 
     deployment.configure(policy(every='"5s"'), policy("fresh", ttl="1d"))
@@ -126,7 +128,7 @@ def test_two_edits_between_two_ticks_are_both_followed(
             pass
         return len([message for message in messages(raw) if message["headers"]["task"] == "lapse.sweep_expired"])
 
-    beat = module.Scheduler(module.Lapse(host))
+    beat = Scheduler(module.Lapse(host))
     for every in ("1h", "2h"):
         deployment.configure(policy(every=f'"{every}"'))
         sent = send_what_is_due()
@@ -140,7 +142,7 @@ def test_two_edits_between_two_ticks_are_both_followed(
 def test_a_clock_that_is_set_back_delays_nothing(
     module: ModuleType, host: Host, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    beat = module.Scheduler(module.Lapse(host))
+    beat = Scheduler(module.Lapse(host))
     while beat.tick() == 0:
         pass
     sent, now, clock = len(messages(raw)), beat.app.now, time.time
@@ -154,7 +156,7 @@ def test_a_clock_that_is_set_back_delays_nothing(
 
 
 def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType, host: Host, raw: redis.Redis) -> None:
-    beat = module.Scheduler(module.Lapse(host))
+    beat = Scheduler(module.Lapse(host))
     while len(beat.schedule) > (raw.llen("lapse:broker:lapse")):
         beat.tick()
     beat.close()
@@ -170,8 +172,8 @@ def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType,
     assert raw.hget("lapse:published", "beat") is not None
 
 
-def test_a_beat_whose_registry_is_away_sends_unstamped(module: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert module.Pulse(f"redis://127.0.0.1:{free_port()}/0", "lapse")() is None
+def test_a_beat_whose_registry_is_away_sends_unstamped(capsys: pytest.CaptureFixture[str]) -> None:
+    assert BeatClock(f"redis://127.0.0.1:{free_port()}/0", "lapse")() is None
     assert "beat.unstamped" in capsys.readouterr().out
 
 

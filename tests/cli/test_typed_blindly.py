@@ -9,8 +9,8 @@ import pytest
 
 from commandline import ENFORCED, Desk
 from lapse.cli.operate.remedies import CONFIRM, REMEDIES, told
-from lapse.guards.enforcement import STANDING
 from lapse.ledger.halts import Control, Halt
+from lapse.ledger.reasons import STANDING
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 

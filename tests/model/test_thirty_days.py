@@ -22,7 +22,8 @@ from lapse.guards.edits import newly_due
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Claim, Ledger, Settled
-from lapse.policy import Account, Pace, Rule, Share, SweepSection
+from lapse.policy import Pace, Rule, Share, SweepSection
+from lapse.providers.account import Account
 from lapse.providers.outcomes import classify
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow

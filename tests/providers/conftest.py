@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lapse.policy import Account
+from lapse.providers.account import Account
 from lapse.providers.provider import Provider
 from providers.scripted import Server
 from sandbox_fixture import sandbox, sandbox_server

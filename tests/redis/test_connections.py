@@ -149,11 +149,11 @@ def test_calls_wait_for_a_connection_within_their_time(between: Proxy, raw: redi
 
 def test_a_call_that_finds_no_connection_free_in_time_says_so(redis_url: str) -> None:
     pool = Pool(redis_url, 0.3, 2, most=1)
-    pool._take()  # as a call whose reply takes longer than another may wait
+    taken, _deadline = pool._take()  # as a call whose reply takes longer than another may wait
 
     with pytest.raises(redis.TimeoutError, match=r"all connections were in use for 0.3 s \(timeout=\)"):
         pool.exchange([packed("PING")])
-    pool.close()
+    taken.close()
 
 
 def test_a_call_whose_reply_does_not_come_in_time_says_so(between: Proxy) -> None:

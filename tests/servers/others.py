@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lapse.policy import Account
+from lapse.providers.account import Account
 from lapse.sandbox.redis_server import die_with_parent
 
 BIN = Path(sys.executable).parent

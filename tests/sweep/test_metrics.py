@@ -20,7 +20,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from lapse.guards.integrity.onlooker import Onlooker
-from lapse.metrics.catalog import GUARDS, ORPHAN_GUARDS, SHARED_GUARDS, TABLE
+from lapse.ledger.reasons import OF_ORPHANS, SHARED
+from lapse.metrics.catalog import GUARDS, TABLE
 from lapse.metrics.collector import exposition
 from lapse.policy import Pace
 from lapse.policy.reload import ConfigFile
@@ -164,7 +165,7 @@ async def test_series_that_alerts_watch_exist_before_anything_happened(scrape: A
     """An increase from nothing to 1 is no increase to Prometheus."""
     seen = scrape()
 
-    for guard in set(GUARDS) - {*ORPHAN_GUARDS, *SHARED_GUARDS}:
+    for guard in set(GUARDS) - {*OF_ORPHANS, *SHARED}:
         assert 0 == seen[of("lapse_guard_trips_total", guard=guard)]
     assert 0 == seen[of("lapse_sweeps_total", result="completed")]
     assert 0 == seen[of("lapse_deletions_total", "conversation_item")]

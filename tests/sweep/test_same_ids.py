@@ -69,7 +69,9 @@ def set_aside(world: World, id_: str, state: str, dice: random.Random) -> None:
 async def planned(world: World, rule: Rule) -> list[Doomed]:
     means = world.means()
     hands = Hands(world.carrier, means.control, means.ledger, Commands("lapse", None))
-    return [Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in await due_first(hands, rule, None)]
+    return [
+        Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in await due_first(hands.ledger, rule, None)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(REGISTRIES))

@@ -13,7 +13,7 @@ NO_DECISION = {
     "providers/provider.py": "as policy/loading.py",
     "guards/integrity/clocks.py": "whether Redis TIME is far from every other clock: it halts, and makes nothing due",
     "metrics/server.py": "a stamp on a page",
-    "app.py": "whether beat's clock was set back: it sends more messages, and decides nothing",
+    "runtime/beat.py": "whether beat's clock was set back: it sends more messages, and decides nothing",
 }
 """Modules of the worker half, and what they ask it for. The command line, the demo and the stand-in are apart."""
 APART = {"cli", "demo", "sandbox", "doctor"}

@@ -5,19 +5,8 @@ from typing import Any
 
 import pytest
 
-from lapse.guards.integrity.continuity import (
-    CLOCK,
-    DRIFT,
-    LOST,
-    ROLLED_BACK,
-    Known,
-    Sight,
-    Span,
-    judge,
-    mended,
-    remember,
-    sighted,
-)
+from lapse.guards.integrity.continuity import DRIFT, Known, Sight, Span, judge, mended, remember, sighted
+from lapse.ledger.reasons import HaltReason
 
 NOW = 1_800_000_000_000
 HERE = 5_000_000
@@ -53,7 +42,7 @@ def test_a_registry_without_the_known_epoch_is_lost_until_an_operator_takes_it(e
     trouble = judge(KNOWN, sight)
 
     assert trouble is not None
-    assert (LOST, True) == (trouble.reason, "e1 was known" in trouble.detail)
+    assert (HaltReason.REGISTRY_LOST, True) == (trouble.reason, "e1 was known" in trouble.detail)
     assert KNOWN is remember(KNOWN, sight, trouble)
     assert None is judge(KNOWN, replace(sight, accepted=True))
 
@@ -69,7 +58,7 @@ def test_a_sequence_that_went_back_is_an_older_state() -> None:
     trouble = judge(KNOWN, replace(SIGHT, sequence=49, at=NOW - HOUR))
 
     assert trouble is not None
-    assert (ROLLED_BACK, True) == (trouble.reason, "the last 3570 s and more" in trouble.detail)
+    assert (HaltReason.REGISTRY_ROLLED_BACK, True) == (trouble.reason, "the last 3570 s and more" in trouble.detail)
 
 
 def test_what_is_not_on_disk_yet_is_not_insisted_on() -> None:
@@ -83,7 +72,7 @@ def test_what_is_not_on_disk_yet_is_not_insisted_on() -> None:
         )
     assert known is not None
     assert (20, 10) == (known.sequence, len(known.recent))
-    assert ROLLED_BACK == reason(known, replace(SIGHT, sequence=19))
+    assert HaltReason.REGISTRY_ROLLED_BACK == reason(known, replace(SIGHT, sequence=19))
     assert None is reason(known, replace(SIGHT, sequence=20))
 
 
@@ -95,7 +84,7 @@ def test_a_look_within_the_same_second_remembers_nothing_twice() -> None:
 
 @pytest.mark.parametrize("milliseconds", [61 * SECOND, 30 * 24 * HOUR, -61 * SECOND, -HOUR])
 def test_a_jump_against_the_local_clock_is_seen_both_ways(milliseconds: int) -> None:
-    assert CLOCK == reason(KNOWN, jumped(milliseconds))
+    assert HaltReason.CLOCK_JUMPED == reason(KNOWN, jumped(milliseconds))
 
 
 @pytest.mark.parametrize("milliseconds", [59 * SECOND, -59 * SECOND])
@@ -119,7 +108,7 @@ def test_a_clock_behind_what_the_registry_has_seen_needs_no_memory() -> None:
 
     known = remember(None, behind, judge(None, behind))
 
-    assert CLOCK == reason(None, behind)
+    assert HaltReason.CLOCK_JUMPED == reason(None, behind)
     assert known is not None
     assert known.behind
     assert not mended(known, behind)
@@ -134,7 +123,7 @@ def test_a_jump_ahead_that_is_made_good_is_not_taken_for_a_step_back() -> None:
 
     assert None is judge(known, right)
     assert mended(known, right)
-    assert CLOCK == reason(KNOWN, right), "who did not see it can only halt"
+    assert HaltReason.CLOCK_JUMPED == reason(KNOWN, right), "who did not see it can only halt"
 
 
 def test_a_jump_that_is_made_good_is_mended_once() -> None:
@@ -149,7 +138,7 @@ def test_a_jump_that_is_made_good_is_mended_once() -> None:
     known = remember(known, still)
     further = jumped(3 * HOUR, at=NOW)
     assert known is not None
-    assert CLOCK == reason(known, further)
+    assert HaltReason.CLOCK_JUMPED == reason(known, further)
     known = remember(known, further, judge(known, further))
     assert known is not None
     assert KNOWN.offset == known.before
@@ -171,7 +160,7 @@ def test_a_clock_that_an_operator_took_halts_no_process_that_looks_later() -> No
     known = remember(replace(KNOWN, before=Span(1, 2)), taken)
     assert known is not None
     assert known.before is None
-    assert CLOCK == reason(KNOWN, jumped(HOUR, clock_accepted=NOW + HOUR - 120 * SECOND))
+    assert HaltReason.CLOCK_JUMPED == reason(KNOWN, jumped(HOUR, clock_accepted=NOW + HOUR - 120 * SECOND))
 
 
 @pytest.mark.parametrize(

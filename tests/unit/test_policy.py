@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.policy import Account, Config, Orphan, Pace, Rule, Share, load, parse, schema
+from lapse.policy import Config, Orphan, Pace, Rule, Share, load, parse, schema
 from lapse.policy.schema import INNER, NAMED, SECTIONS
+from lapse.providers.account import Account
 from lapse.registry.model import Partition
 
 SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"

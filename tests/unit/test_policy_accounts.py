@@ -5,7 +5,8 @@ from datetime import date
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.policy import Account, Config, parse
+from lapse.policy import Config, parse
+from lapse.providers.account import Account
 
 POLICY = """
 [policies.chat]

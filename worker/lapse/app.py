@@ -4,12 +4,9 @@ A message only says which partition to sweep: it carries no id and no time to li
 one is harmless. Importing this module reads the config; a wrong one ends the process with code 2 and its text.
 """
 
-import math
 import os
 import sys
-import time
-from collections.abc import Callable, MutableMapping
-from datetime import timedelta
+from collections.abc import MutableMapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,10 +15,6 @@ import billiard.pool  # type: ignore[import-untyped]
 import redis
 import structlog
 from celery.app.base import Celery  # type: ignore[import-untyped]
-from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
-from celery.beat import BeatLazyFunc  # type: ignore[import-untyped]
-from celery.beat import Scheduler as CeleryScheduler
-from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
 from celery.platforms import set_pdeathsig  # type: ignore[import-untyped]
 from celery.signals import (  # type: ignore[import-untyped]
     beat_embedded_init,
@@ -35,18 +28,14 @@ from celery.signals import (  # type: ignore[import-untyped]
 
 from lapse import log
 from lapse.errors import ConfigError
-from lapse.policy import Config
 from lapse.providers import transport
-from lapse.registry import keys
-from lapse.registry.scripts import script
+from lapse.registry.model import Partition
 from lapse.runtime import broker, environment, loop
 from lapse.runtime.celery_config import settings
-from lapse.runtime.heartbeat import BEAT, STALE, TURN, WORKER, Heartbeat, folder
+from lapse.runtime.heartbeat import Heartbeat, folder
 from lapse.runtime.host import Host
-from lapse.runtime.jobs import REGISTRY_TIMEOUT
 from lapse.runtime.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
-
-STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most
+from lapse.runtime.worker import Turning
 
 events = structlog.get_logger("lapse")
 
@@ -59,136 +48,6 @@ billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 20  # each 0.1 s
 # UNBLOCKED at that moment: Celery would take it for the end of the worker.
 for said in ("READONLY", "UNBLOCKED"):
     redis.connection.DefaultParser.EXCEPTION_CLASSES[said] = redis.ConnectionError
-
-
-def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:
-    """Return beat's entries: one a rule, and housekeeping. ``now`` stamps each message when it is sent."""
-    entries = {
-        str(rule.partition): {
-            "task": SWEEP_ORPHANS if rule.orphan else SWEEP_EXPIRED,
-            "schedule": timedelta(seconds=rule.every),
-            "args": (rule.partition.provider, rule.partition.kind, rule.partition.policy),
-            "kwargs": {"sent": BeatLazyFunc(now)},
-        }
-        for rule in config.rules
-    }
-    house = {
-        "task": HOUSEKEEPING,
-        "schedule": timedelta(seconds=config.schedule.sweep),
-        "kwargs": {"sent": BeatLazyFunc(now)},
-    }
-    return {HOUSEKEEPING: house, **entries}
-
-
-class Pulse:
-    """Beat's own connection to the registry: it stamps ticks with Redis TIME and shows that beat lives."""
-
-    def __init__(self, url: str, namespace: str) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
-        )
-        self._key = keys.published(namespace)
-        self._write = self._client.register_script(script("registry/lua/write").text)
-
-    def __call__(self) -> int | None:
-        """Publish and return registry time in milliseconds, or None while the registry is away."""
-        try:
-            reply: Any = self._client.time()
-            now = int(reply[0]) * 1000 + int(reply[1]) // 1000
-            self._write(keys=[self._key], args=["HSET", "beat", now])
-        except (redis.RedisError, OSError) as error:
-            events.warning("beat.unstamped", error=f"the registry did not answer: {error}")
-            return None
-        return now
-
-
-class Scheduler(CeleryScheduler):  # type: ignore[misc]
-    """Beat's schedule, in memory, which follows the config file while beat runs.
-
-    Every entry is due when it appears: what an earlier beat sent last is not known, and a needless message costs
-    nothing.
-    """
-
-    def setup_schedule(self) -> None:
-        """Make the first schedule."""
-        host: Host = self.app.host
-        self._pulse = Pulse(host.registry.url, host.config.registry.namespace)
-        self._heartbeat = Heartbeat(BEAT, host.environ)
-        self._hash = ""
-        self._ahead = -math.inf
-        self._follow()
-
-    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
-        """Send one due message, by the newest config."""
-        self._follow()
-        _show(self._heartbeat)
-        return float(super().tick(*args, **kwargs))
-
-    def close(self) -> None:
-        """End: no supervisor has to wait to see it."""
-        super().close()
-        self._heartbeat.ended()
-
-    def _follow(self) -> None:
-        config: Config = self.app.host.current()
-        if self._set_back():
-            self.schedule.clear()  # entries keep when they were sent last: in the future now
-        elif config.hash == self._hash:
-            return
-        wanted = schedule(config, self._pulse)
-        for entry in wanted.values():
-            entry["last_run_at"] = self.app.now() - entry["schedule"]
-        self.merge_inplace(wanted)
-        self._hash = config.hash
-        self._heap = None  # an entry that changed in place is not noticed otherwise
-
-    def _set_back(self) -> bool:
-        """Return True if this machine's clock was set back since the last tick: by it, nothing is due for as long."""
-        before, self._ahead = self._ahead, time.time() - time.monotonic()
-        return self._ahead < before - STEP
-
-
-class Turning(StartStopStep):  # type: ignore[misc]
-    """Shows, while a worker consumes, that the loop it consumes with turns."""
-
-    requires = ("celery.worker.consumer.tasks:Tasks",)
-
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
-        super().__init__(consumer, **kwargs)
-        conf, blocking = consumer.app.conf, not consumer.hub
-        # Without a loop of its own a worker does nothing else while a task runs.
-        stale = STALE + (conf.task_time_limit if blocking else 0)
-        self._heartbeat = consumer.app.heartbeat = Heartbeat(WORKER, consumer.app.host.environ, stale=stale)
-        self._timer: Any = None
-
-    def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
-        """Begin: the broker answers."""
-        _show(self._heartbeat)
-        self._timer = consumer.timer.call_repeatedly(TURN, _show, (self._heartbeat,))
-
-    def stop(self, consumer: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
-        """Show nothing while there is no connection to consume from."""
-        if self._timer:
-            self._timer.cancel()
-
-
-def _show(heartbeat: Heartbeat) -> None:
-    known = heartbeat.error
-    if not heartbeat.turned() and heartbeat.error != known:
-        events.warning("heartbeat.unwritten", error=heartbeat.error)
-
-
-class Worker(CeleryWorker):  # type: ignore[misc]
-    """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
-
-    def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002 - Celery's own
-        """Leave the banner out unless stdout is a terminal."""
-        super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
-
-    def prepare_args(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - Celery's own
-        """Switch gossip, mingle and heartbeats off."""
-        alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
-        return dict(super().prepare_args(**{**kwargs, **alone}))
 
 
 class Lapse(Celery):  # type: ignore[misc]
@@ -207,7 +66,7 @@ class Lapse(Celery):  # type: ignore[misc]
     @cached_property
     def Worker(self) -> Any:  # noqa: ANN401, N802 - Celery's own
         """The worker program."""
-        return self.subclass_with_self("lapse.app:Worker")
+        return self.subclass_with_self("lapse.runtime.worker:Worker")
 
 
 def refuse(error: ConfigError) -> NoReturn:
@@ -235,6 +94,28 @@ def start(environ: MutableMapping[str, str], cwd: Path) -> Lapse:
 
 
 app = start(os.environ, Path.cwd())
+
+
+@app.task(name=SWEEP_EXPIRED, bind=True)  # type: ignore[untyped-decorator]
+def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
+    """Sweep a partition for one slice of time; what is left then goes to the end of the queue."""
+    if again := loop.of(app.host).sweep(Partition(provider, kind, policy), sent):
+        self.apply_async((provider, kind, policy), {"sent": again})
+    for other, at in loop.of(app.host).freed().items():
+        self.apply_async((other.provider, other.kind, other.policy), {"sent": at})
+
+
+@app.task(name=SWEEP_ORPHANS, bind=True)  # type: ignore[untyped-decorator]
+def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
+    """Look for orphans in a partition; a worker whose rules are superseded sends the message on."""
+    if again := loop.of(app.host).sweep(Partition(provider, kind, policy), sent):
+        self.apply_async((provider, kind, policy), {"sent": again})
+
+
+@app.task(name=HOUSEKEEPING)  # type: ignore[untyped-decorator]
+def housekeeping(sent: int | None = None) -> None:
+    """Record that beat's tick arrived, publish what this worker knows, move audit records, clean up."""
+    loop.of(app.host).housekeep(sent)
 
 
 def _check(role: str) -> None:

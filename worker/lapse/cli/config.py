@@ -18,9 +18,10 @@ from lapse.cli.options import config_option, json_option
 from lapse.errors import ConfigError
 from lapse.guards.enforcement import forecast
 from lapse.log import redact
-from lapse.policy import Account, Config
+from lapse.policy import Config
 from lapse.policy.reload import DEFAULT, registry_source
 from lapse.providers import entra
+from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 
 

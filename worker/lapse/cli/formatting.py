@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from lapse import durations
 from lapse.guards import enforcement
 from lapse.metrics.snapshot import PartitionView
-from lapse.policy import Account, Keep, Rule
+from lapse.policy import Keep, Rule
+from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 
 SINCE = {"created_at": "creation", "last_active_at": "last activity"}

@@ -5,8 +5,8 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
-from lapse.guards.integrity.continuity import DAMAGED, UNFIT
 from lapse.ledger.partition import Claim, Settled, Survey
+from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Rule
 from lapse.policy.preconditions import Terms, follows, named_inside
 from lapse.providers.kinds import Kind
@@ -44,10 +44,6 @@ class Stand:
     lift: tuple[str, ...] = ()
 
 
-STANDING = {"no_touches", "no_uses", UNFIT}
-"""Halts that last as long as their cause: they end when it does, without an operator."""
-
-
 def stand(rule: Rule, survey: Survey, place: str) -> Stand:
     """Decide whether a partition may be swept now at the account of this place."""
     if survey.bar == "superseded":
@@ -58,7 +54,12 @@ def stand(rule: Rule, survey: Survey, place: str) -> Stand:
         return Stand(act=False, result="observed", lift=survey.halts)
     if survey.place not in {None, place}:
         return Stand(
-            act=False, result="halted", halt="identity_changed", detail=_ELSEWHERE, whole_kind=True, lift=survey.halts
+            act=False,
+            result="halted",
+            halt=HaltReason.IDENTITY_CHANGED,
+            detail=_ELSEWHERE,
+            whole_kind=True,
+            lift=survey.halts,
         )
     return replace(_enforced(rule, survey), lift=survey.halts)
 
@@ -66,10 +67,15 @@ def stand(rule: Rule, survey: Survey, place: str) -> Stand:
 def _enforced(rule: Rule, survey: Survey) -> Stand:
     if rule.anchor == "last_active_at" and not survey.touched and not rule.touches_stated and survey.registered:
         return Stand(
-            act=False, result="halted", halt="no_touches", detail=_NO_TOUCHES.format(policy=rule.partition.policy)
+            act=False,
+            result="halted",
+            halt=HaltReason.NO_TOUCHES,
+            detail=_NO_TOUCHES.format(policy=rule.partition.policy),
         )
     if rule.orphan and not survey.edges and not rule.orphan.uses_stated:
-        return Stand(act=False, result="halted", halt="no_uses", detail=_NO_USES.format(kind=rule.partition.kind))
+        return Stand(
+            act=False, result="halted", halt=HaltReason.NO_USES, detail=_NO_USES.format(kind=rule.partition.kind)
+        )
     return jump(survey)
 
 
@@ -100,7 +106,7 @@ def jump(survey: Survey) -> Stand:
     return Stand(
         act=False,
         result="halted",
-        halt="cutoff_jumped",
+        halt=HaltReason.CUTOFF_JUMPED,
         detail=_UNCOUNTABLE.format(why=why, ids=edit.total) if why else _newly_due(survey),
         plan=True,
         named=edit.named,
@@ -243,7 +249,7 @@ def refused(status: str) -> tuple[str, str]:
         "lost": ("refused", "the registry is not the one that this was decided under"),
         "clock": ("refused", "the claim came too late"),
         "breaker": ("breaker", "all ids of this kind are answered alike: its breaker is open"),
-        "damaged": ("halted", DAMAGED),
+        "damaged": ("halted", HaltReason.REGISTRY_DAMAGED),
         "audit": ("limited", "the audit stream is full: its sink does not take records"),
     }[status]
 

@@ -3,6 +3,7 @@
 import structlog
 
 from lapse.guards.context import Means, named
+from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import PURGED, Partition
@@ -57,8 +58,8 @@ class Shrinkage:
         if not self._shrunken or (await carrier.write(("HINCRBY", self._name, self._doubts, 1)))[0] < DOUBTS:
             return False
         await carrier.write(("HSET", self._name, self._shown, self._listed), ("HDEL", self._name, self._doubts))
-        if await self._means.control.halt(self._partition, "listing_shrunk", why):
-            log.error("guard.tripped", guard="listing_shrunk", detail=why, **named(self._partition))
+        if await self._means.control.halt(self._partition, HaltReason.LISTING_SHRUNK, why):
+            log.error("guard.tripped", guard=HaltReason.LISTING_SHRUNK, detail=why, **named(self._partition))
         return True
 
     async def _settled_since(self, since: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 import structlog
 
 from lapse.guards.context import Means, named
-from lapse.guards.integrity.continuity import OLDER
 from lapse.ledger.halts import plan_hash
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
@@ -60,13 +60,15 @@ class Elders:
         """Say how many wait, as a halt that stops nothing else; end it if none does."""
         at, control = self.rule.partition, self.means.control
         await self.means.ledger.note(at, **{COUNTED: number})
-        plan = plan_hash(at, self.rule.digest, OLDER, self.began)
+        plan = plan_hash(at, self.rule.digest, HaltReason.OLDER_THAN_REGISTRY, self.began)
         for halt in await control.halts([(at.provider, at.kind)]):
-            if (halt.policy, halt.reason) == (at.policy, OLDER) and (not number or halt.plan != plan):
+            if (halt.policy, halt.reason) == (at.policy, HaltReason.OLDER_THAN_REGISTRY) and (
+                not number or halt.plan != plan
+            ):
                 await control.lift(halt, "nothing waits under this plan any more", "lapse")
         detail = f"{number} unused since before this registry began: it may not know what uses them"
-        if number and await control.halt(at, OLDER, detail, plan=plan):
-            log.warning("guard.tripped", guard=OLDER, detail=detail, plan=plan, **named(at))
+        if number and await control.halt(at, HaltReason.OLDER_THAN_REGISTRY, detail, plan=plan):
+            log.warning("guard.tripped", guard=HaltReason.OLDER_THAN_REGISTRY, detail=detail, plan=plan, **named(at))
 
 
 def _rules(means: Means, at: Partition) -> str:

@@ -5,22 +5,22 @@ again by the guard that set it, before anything is claimed.
 """
 
 from lapse.guards.context import Means
-from lapse.guards.integrity.continuity import BESIDE
 from lapse.ledger.halts import Halt
 from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
+from lapse.ledger.reasons import BESIDE, HaltReason
 from lapse.policy import Rule
 from lapse.providers.outcomes import Limited, exists, probe_ok
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
-PLANNED = frozenset({"cutoff_jumped", "orphan_share"})
+PLANNED = frozenset({HaltReason.CUTOFF_JUMPED, HaltReason.ORPHAN_SHARE})
 """Halts that a rule brought about: a rule that was changed since is looked at anew."""
 
-ELSEWHERE = frozenset({"no_witness", "endpoint_missing"})
+ELSEWHERE = frozenset({HaltReason.NO_WITNESS, "endpoint_missing"})
 """Halts of a provider that did not know what is there: what can be read there again ends them."""
 
-LISTED = frozenset({"listing_shrunk", "orphan_share"})
+LISTED = frozenset({HaltReason.LISTING_SHRUNK, HaltReason.ORPHAN_SHARE})
 """Halts of what a list showed: only the next list can end them."""
 
 WITNESSES = 5
@@ -44,9 +44,9 @@ async def recover(means: Means, rule: Rule) -> None:
 async def _right(means: Means, rule: Rule, halt: Halt) -> str | None:
     """Return why the cause of a halt has ended, or None."""
     match halt.reason:
-        case "config_divergence" if f" of worker {means.ledger.host} " in halt.detail:
+        case HaltReason.CONFIG_DIVERGENCE if f" of worker {means.ledger.host} " in halt.detail:
             return "this worker has the rules in force"
-        case "identity_changed" if await place(means.ledger, rule.partition) == means.provider.place:
+        case HaltReason.IDENTITY_CHANGED if await place(means.ledger, rule.partition) == means.provider.place:
             return "the policy file names the account of these ids again"
         case reason if reason in PLANNED and await _changed_since(means.ledger, rule.partition, halt):
             return "the rules were changed since"

@@ -3,10 +3,9 @@
 import structlog
 
 from lapse.guards.context import Means, named
+from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.model import Partition
-
-REASON = "uses_exceeded"
 
 log = structlog.get_logger("lapse")
 
@@ -24,8 +23,8 @@ async def halted(means: Means, partition: Partition) -> str | None:
     if not noted or noted == seen:
         return None
     detail = _detail(noted.decode(), partition)
-    if await means.control.halt(partition, REASON, detail):
-        log.error("guard.tripped", guard=REASON, detail=detail, **named(partition))
+    if await means.control.halt(partition, HaltReason.USES_EXCEEDED, detail):
+        log.error("guard.tripped", guard=HaltReason.USES_EXCEEDED, detail=detail, **named(partition))
     await ledger.note(partition, unsaid_seen=noted.decode())
     return detail
 

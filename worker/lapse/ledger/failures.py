@@ -7,12 +7,13 @@ from typing import Any
 import redis
 
 from lapse.ledger.partition import Ledger
+from lapse.ledger.reasons import HaltReason
 from lapse.moments import both
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
 WELL = frozenset({"completed", "budget_exhausted", "limited", "observed"})
-BADLY = frozenset({"refused", "divergence", "principal_unproven", "unproven", "undecided", "breaker", "error"})
+BADLY = frozenset({"refused", "divergence", HaltReason.PRINCIPAL_UNPROVEN, "unproven", "undecided", "breaker", "error"})
 """Results that delete nothing though nobody said so; what an operator or a guard stopped is neither well nor bad."""
 
 OFTEN = 3

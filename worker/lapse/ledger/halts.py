@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lapse.guards.integrity.continuity import BESIDE, CLOCK, DAMAGED, LOST, ROLLED_BACK
+from lapse.ledger.reasons import BESIDE, HaltReason
 from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import actor
@@ -142,7 +142,7 @@ class Control:
         if scope := _covering(partition, paused):
             return "paused", f"lapse pause on {scope}"
         if _lost(paused, _copies(beside), partition):
-            return "halted", DAMAGED
+            return "halted", HaltReason.REGISTRY_DAMAGED
         for policy, _, reason in (name.decode().partition("|") for name in halts):
             if policy in {"*", partition.policy} and reason not in BESIDE:
                 return "halted", reason
@@ -154,18 +154,18 @@ class Control:
         What was lost is not brought back. Processes that remember more, or another clock, go on.
         """
         key, now = keys.epoch(self._namespace), await self.now()
-        if reason == LOST:
+        if reason == HaltReason.REGISTRY_LOST:
             (fields,) = await self._carrier.run([("HKEYS", key)])
             lost = [name.decode().partition("|")[2] for name in fields if name.startswith(b"lost|")]
             for epoch in lost:
                 await self._carrier.write(("HSET", key, f"accepted|{epoch}", now), ("HDEL", key, f"lost|{epoch}"))
-        if reason == ROLLED_BACK:
+        if reason == HaltReason.REGISTRY_ROLLED_BACK:
             # As young as a new registry: what it no longer knows must not make anything look unreferenced.
             await self._carrier.write(
                 ("HINCRBY", key, "sequence", REWIND),
                 ("HSET", key, "created", now, "rolled_back", now),
             )
-        if reason == CLOCK:
+        if reason == HaltReason.CLOCK_JUMPED:
             await self._carrier.write(("HSET", key, "at", now, "clock_accepted", now))
 
     async def pauses(self) -> dict[str, dict[str, Any]]:

@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.cli.context import Hands
 from lapse.errors import InvalidResource
-from lapse.metrics.snapshot import cutoffs
+from lapse.ledger.due import cutoffs, due_of
+from lapse.ledger.halts import Control
+from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import keys
+from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 
 INDEXES = {
@@ -27,6 +29,9 @@ INDEXES = {
 """The sorted sets in which an id of a partition stands, each with the state that it means."""
 
 PAGE = 500
+
+TRACKED = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
+"""Where an id stands that is not set aside."""
 
 STATES = ("due", "tracked", "waiting", "claimed", "held", "referenced", "kept", "quarantined")
 
@@ -90,36 +95,22 @@ class Page:
     after: str | None
 
 
-def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, str]:
-    """Return when a rule makes a record due and which part of it says so, as ``lua/due.lua`` computes it."""
-    created: Any = record.get("f") or record.get("c") or record.get("k")
-    due, by = None, "orphan" if rule and rule.orphan else "unmanaged"
-    if record.get("e"):
-        due, by = record["e"], "expires_at"
-    elif rule and rule.ttl and (record.get("f") or record.get("a")):
-        anchor: Any = created if rule.anchor == "created_at" else record.get("f") or record.get("a")
-        due, by = anchor + round(rule.ttl * 1000), "ttl"
-    if rule and rule.max_age and created and (due is None or created + rule.max_age * 1000 < due):
-        due, by = created + round(rule.max_age * 1000), "max_age"
-    return due, by
-
-
-async def look(hands: Hands, provider: str, kind: str, ids: Iterable[str], rules: Sequence[Rule]) -> list[Seen]:
+async def look(ledger: Ledger, provider: str, kind: str, ids: Iterable[str], rules: Sequence[Rule]) -> list[Seen]:
     """Return what a slot knows of these ids, in their order, with due times as these rules say."""
     chosen = list(ids)
     mine = [rule for rule in rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)]
     by_policy = {name: rule for rule in mine for name in (*rule.formerly, rule.partition.policy)}
-    calls = [hands.commands.on_slot("registry/lua/get", provider, kind, id_, parse=json.loads) for id_ in chosen]
-    return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await hands.carrier.carry(calls), strict=True)]
+    calls = [ledger.commands.on_slot("registry/lua/get", provider, kind, id_, parse=json.loads) for id_ in chosen]
+    return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await ledger.carrier.carry(calls), strict=True)]
 
 
 async def _standing(
-    hands: Hands, partition: Partition, name: str, rank: int, rules: Sequence[Rule], size: int
+    ledger: Ledger, partition: Partition, name: str, rank: int, rules: Sequence[Rule], size: int
 ) -> AsyncIterator[tuple[Seen, float]]:
     """Yield what stands in one index from a rank on, with its score."""
     while True:
-        ids, scores = await _read(hands, partition, name, rank, size)
-        seen = await look(hands, partition.provider, partition.kind, ids, rules)
+        ids, scores = await _read(ledger, partition, name, rank, size)
+        seen = await look(ledger, partition.provider, partition.kind, ids, rules)
         for pair in zip(seen, scores, strict=True):
             yield pair
         rank += len(ids)
@@ -128,12 +119,12 @@ async def _standing(
 
 
 async def page(
-    hands: Hands, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
+    ledger: Ledger, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
 ) -> Page:
     """Return ids of a partition: index by index, oldest first in each.
 
     Args:
-        hands: The registry.
+        ledger: The registry.
         partition: Where they stand.
         rules: What their due times are computed with.
         state: Only these; None for all.
@@ -151,8 +142,8 @@ async def page(
         names = names[names.index(start[0]) :] if start[0] in names else []
     found: list[Seen] = []
     for name in names:
-        rank = await _rank(hands, partition, start) if name == start[0] else 0
-        async for one, score in _standing(hands, partition, name, rank, rules, limit):
+        rank = await _rank(ledger, partition, start) if name == start[0] else 0
+        async for one, score in _standing(ledger, partition, name, rank, rules, limit):
             if state is None or one.state == state:
                 found.append(one)
             if len(found) == limit:
@@ -160,28 +151,30 @@ async def page(
     return Page(found, None)
 
 
-async def due_first(hands: Hands, rule: Rule, limit: int | None) -> list[Seen]:
+async def due_first(ledger: Ledger, rule: Rule, limit: int | None) -> list[Seen]:
     """Return the ids that are due by a rule and that a sweep would claim, in its order; None for all of them."""
-    now = await hands.control.now()
+    now = await Control(ledger.carrier, ledger.namespace).now()
     cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
     names = (rule.partition.policy, *rule.formerly)
-    slot = keys.slot(hands.ledger.namespace, rule.partition.provider, rule.partition.kind)
+    slot = keys.slot(ledger.namespace, rule.partition.provider, rule.partition.kind)
     places = [(slot + keys.HOLD_ENDS, float(now))]
-    places += [(_key(hands, replace(rule.partition, policy=name), i), cut) for name in names for i, cut in cuts.items()]
+    places += [
+        (_key(ledger, replace(rule.partition, policy=name), i), cut) for name in names for i, cut in cuts.items()
+    ]
     found: dict[str, Seen] = {}
     for key, cut in places:
-        async for one in _due_in(hands, rule, key, cut, limit):
+        async for one in _due_in(ledger, rule, key, cut, limit):
             found[one.id] = one
     return sorted(found.values(), key=_turn)[:limit]
 
 
-async def _due_in(hands: Hands, rule: Rule, key: str, cut: float, limit: int | None) -> AsyncIterator[Seen]:
+async def _due_in(ledger: Ledger, rule: Rule, key: str, cut: float, limit: int | None) -> AsyncIterator[Seen]:
     """Yield what one index makes due and a sweep would claim, at most ``limit``."""
     names, start, given = {rule.partition.policy, *rule.formerly}, 0, 0
     while limit is None or given < limit:
-        (ids,) = await hands.carrier.run([("ZRANGE", key, "-inf", cut, "BYSCORE", "LIMIT", start, PAGE)])
+        (ids,) = await ledger.carrier.run([("ZRANGE", key, "-inf", cut, "BYSCORE", "LIMIT", start, PAGE)])
         at = rule.partition
-        for one in await look(hands, at.provider, at.kind, [id_.decode() for id_ in ids], [rule]):
+        for one in await look(ledger, at.provider, at.kind, [id_.decode() for id_ in ids], [rule]):
             if one.record.get("p") in names and _claimable(one):
                 given += 1
                 yield one
@@ -236,19 +229,44 @@ def _cursor(text: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-async def _rank(hands: Hands, partition: Partition, cursor: tuple[str, str, str]) -> int:
+async def _rank(ledger: Ledger, partition: Partition, cursor: tuple[str, str, str]) -> int:
     """Return where a page goes on. If its last id is gone, some of its score may be shown again; none is left out."""
     name, score, id_ = cursor
-    key = _key(hands, partition, name)
-    rank, before = await hands.carrier.run([("ZRANK", key, id_), ("ZCOUNT", key, "-inf", f"({score}")])
+    key = _key(ledger, partition, name)
+    rank, before = await ledger.carrier.run([("ZRANK", key, id_), ("ZCOUNT", key, "-inf", f"({score}")])
     return int(before if rank is None else rank + 1)
 
 
-async def _read(hands: Hands, partition: Partition, name: str, start: int, limit: int) -> tuple[list[str], list[float]]:
-    key = _key(hands, partition, name)
-    (flat,) = await hands.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
+async def _read(
+    ledger: Ledger, partition: Partition, name: str, start: int, limit: int
+) -> tuple[list[str], list[float]]:
+    key = _key(ledger, partition, name)
+    (flat,) = await ledger.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
     return [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
 
 
-def _key(hands: Hands, partition: Partition, name: str) -> str:
-    return keys.partition(hands.ledger.namespace, partition.provider, partition.kind, partition.policy) + name
+def _key(ledger: Ledger, partition: Partition, name: str) -> str:
+    return keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + name
+
+
+async def registered(carrier: Carrier, namespace: str, provider: str, kind: str) -> AsyncIterator[str]:
+    """Yield every tracked id, some perhaps twice: what moves from one index to another meanwhile is not left out."""
+    slot = keys.slot(namespace, provider, kind)
+    (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+    for policy in sorted(name.decode() for name in policies):
+        for index in TRACKED:
+            async for id_ in _scanned(carrier, "ZSCAN", f"{slot}{policy}:{index}"):
+                yield id_
+    async for id_ in _scanned(carrier, "HSCAN", slot + keys.ASIDE):
+        yield id_
+
+
+async def _scanned(carrier: Carrier, command: str, name: str) -> AsyncIterator[str]:
+    cursor = "0"
+    while True:
+        ((at, flat),) = await carrier.run([(command, name, cursor, "COUNT", PAGE)])
+        for id_ in flat[::2]:
+            yield id_.decode()
+        cursor = at.decode()
+        if cursor == "0":
+            return

@@ -6,6 +6,8 @@ what grows with kinds or providers names no policy, and no label holds an id.
 
 from dataclasses import dataclass
 
+from lapse.ledger.reasons import HaltReason
+
 LAG_BOUNDS = ("10", "60", "300", "1800", "3600", "21600", "86400", "604800", "2592000")
 REQUEST_BOUNDS = ("0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "30")
 OUTCOMES = (
@@ -36,49 +38,7 @@ RESULTS = (
     "undecided",
     "breaker",
 )
-GUARDS = (
-    "cutoff_jumped",
-    "no_witness",
-    "endpoint_missing",
-    "unrecognised",
-    "sunset",
-    "no_touches",
-    "no_uses",
-    "uses_exceeded",
-    "orphan_share",
-    "listing_shrunk",
-    "config_divergence",
-    "identity_changed",
-    "inconsistent_absence",
-    "gone_wall",
-    "principal_unproven",
-    "unrecordable",
-    "older_than_registry",
-    "registry_damaged",
-    "registry_lost",
-    "registry_rolled_back",
-    "clock_jumped",
-    "registry_unfit",
-)
-ORPHAN_GUARDS = ("no_uses", "uses_exceeded", "orphan_share", "listing_shrunk", "older_than_registry")
-"""Guards that only an orphan rule meets."""
-
-SHARED_GUARDS = (
-    "endpoint_missing",
-    "sunset",
-    "identity_changed",
-    "inconsistent_absence",
-    "gone_wall",
-    "principal_unproven",
-    "unrecordable",
-    "registry_damaged",
-    "registry_lost",
-    "registry_rolled_back",
-    "clock_jumped",
-    "registry_unfit",
-)
-"""Guards that halt a whole provider and kind, or everything: counted once for them, not in each partition."""
-
+GUARDS = tuple(HaltReason)
 PARTITION = ("provider", "kind", "policy")
 
 

@@ -16,16 +16,8 @@ from prometheus_client.registry import Collector
 from lapse import __version__
 from lapse.guards import enforcement
 from lapse.guards.integrity.onlooker import Onlooker
-from lapse.metrics.catalog import (
-    GUARDS,
-    LAG_BOUNDS,
-    ORPHAN_GUARDS,
-    OUTCOMES,
-    REQUEST_BOUNDS,
-    RESULTS,
-    SHARED_GUARDS,
-    TABLE,
-)
+from lapse.ledger.reasons import OF_ORPHANS, SHARED
+from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
 from lapse.policy import Config, Rule
 from lapse.policy.reload import ConfigFile
@@ -231,7 +223,7 @@ class Scrape:
 def _begin(totals: dict[str, dict[Labels, float]], rule: Rule) -> None:
     """Let the series that alerts watch begin at 0, so that rate() sees their first increment."""
     at, labels = rule.partition, _at(rule.partition)
-    foreign = SHARED_GUARDS if rule.orphan else (*SHARED_GUARDS, *ORPHAN_GUARDS)
+    foreign = SHARED if rule.orphan else (*SHARED, *OF_ORPHANS)
     guards = [guard for guard in GUARDS if guard not in foreign]
     if any(kinds[at.kind].child for kinds in KINDS.values() if at.kind in kinds):
         totals["lapse_deletions_total"][at.provider, f"{at.kind}_item", at.policy] += 0

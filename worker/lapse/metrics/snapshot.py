@@ -10,11 +10,13 @@ from typing import Any
 
 import redis
 
-from lapse.guards.integrity.continuity import BESIDE
 from lapse.guards.integrity.monitor import local_clock
 from lapse.guards.integrity.onlooker import Onlooker
+from lapse.ledger.due import cutoffs
 from lapse.ledger.halts import Halt
-from lapse.policy import Account, Rule
+from lapse.ledger.reasons import BESIDE
+from lapse.policy import Rule
+from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.registry import keys
 from lapse.registry.model import HOLDS_MARKER, Partition
@@ -32,7 +34,6 @@ _SCORES = {"f": keys.FRESH, "a": keys.ACTIVE, "c": keys.CREATED, "e": keys.EXPLI
 
 LOOKED_AT = 50  # ids at either end of what is backed off or claimed: the longest tried are the last of it
 RAMP_STEPS = 2  # as in lua/budget.lua
-NEVER = float("-inf")
 MOST_TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 
 
@@ -252,19 +253,6 @@ class View:
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self._namespace, partition.provider, partition.kind, partition.policy)
-
-
-def cutoffs(rule: Rule, now: int) -> dict[str, float]:
-    """Return the cut-off of each due index in registry milliseconds, as ``lua/candidates.lua`` computes them."""
-    idle = now - rule.ttl * 1000 if rule.ttl and rule.anchor == "last_active_at" else NEVER
-    aged = now - rule.max_age * 1000 if rule.max_age else NEVER
-    capped = aged
-    if rule.ttl and rule.anchor == "created_at":
-        aged = max(aged, now - rule.ttl * 1000)
-    return {
-        keys.FRESH: max(idle, aged), keys.ACTIVE: idle, keys.CREATED: aged,
-        keys.EXPLICIT: float(now), keys.CAPPED: capped,
-    }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

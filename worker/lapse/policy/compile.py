@@ -13,7 +13,6 @@ from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
 from lapse.policy.rules import (
     USUAL_WALL,
-    Account,
     AuditSection,
     CelerySection,
     Config,
@@ -26,6 +25,7 @@ from lapse.policy.rules import (
     Share,
     SweepSection,
 )
+from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
 

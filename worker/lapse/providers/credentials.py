@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from lapse.policy import Account
+from lapse.providers.account import Account
 
 
 def origin(account: Account) -> str:

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from typing import Any, Protocol
 
 from lapse.errors import ConfigError
-from lapse.policy import Account
+from lapse.providers.account import Account
 from lapse.providers.credentials import NoCredential
 
 INSTALL = "pip install 'lapse[worker,entra]'"

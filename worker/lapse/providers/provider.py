@@ -23,8 +23,8 @@ from openai import AsyncOpenAI
 
 from lapse import __version__, log
 from lapse.errors import ConfigError, InvalidResource
-from lapse.policy import Account
 from lapse.providers import deadline, entra
+from lapse.providers.account import Account
 from lapse.providers.credentials import Credential, NoCredential
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import DIALECTS, Kind

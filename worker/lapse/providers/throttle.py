@@ -5,7 +5,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from lapse.policy import Account
+from lapse.providers.account import Account
 from lapse.providers.credentials import origin
 from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry import keys

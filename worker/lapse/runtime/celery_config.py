@@ -23,7 +23,6 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
         **_broker(config, broker_url, 2 * (soft_limit + 15)),
         **JSON_ONLY,
         "result_backend": None,
-        "include": ["lapse.tasks"],
         "task_default_queue": QUEUE,
         "task_ignore_result": True,
         # Early: a lost wake-up costs one interval, a message that kills its worker must not come back.
@@ -39,7 +38,7 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
-        "beat_scheduler": "lapse.app:Scheduler",
+        "beat_scheduler": "lapse.runtime.beat:Scheduler",
         "beat_max_loop_interval": FOLLOWS_WITHIN,
     }
 

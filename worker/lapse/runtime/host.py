@@ -1,14 +1,9 @@
 """What the processes of one worker, beat or exporter have in common: made once, before the pool forks."""
 
-import contextlib
-import mmap
 import os
 import secrets
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -17,55 +12,16 @@ from lapse.guards.integrity import monitor, preflight
 from lapse.guards.integrity.statefile import witness_of
 from lapse.ledger import outbox
 from lapse.log import register_url
-from lapse.policy import Account, Config
+from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.providers import entra
+from lapse.providers.account import Account
+from lapse.runtime.heartbeat import Heartbeat
+from lapse.runtime.shutdown import Stop
 
 SHORTEST_SLICE = 1.0
 
 log = structlog.get_logger("lapse")
-
-
-class Stop:
-    """Tells all processes of a worker to begin no more requests; or, with ``here``, this process alone.
-
-    One byte of memory shared by fork: setting it is safe in a signal handler, and no process that is killed
-    while it looks can leave a lock behind.
-    """
-
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
-        self._here = False
-        self._maker = os.getpid()
-
-    def set(self) -> None:
-        """Stop every process that was forked from the one that made this."""
-        self._shared[0] = 1
-
-    def is_set(self) -> bool:
-        """Return True once this process is to stop."""
-        return self._here or self._shared[0] != 0
-
-    @contextlib.contextmanager
-    def on_term(self) -> Iterator[None]:
-        """Let a SIGTERM that reaches this pool process itself end the work inside, not the process.
-
-        A supervisor that signals a whole process group would otherwise cut deletions off half way. Where Celery
-        runs tasks in the worker's own process, its handler does what is needed.
-        """
-        if os.getpid() == self._maker or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def end_here(_number: int, _frame: FrameType | None) -> None:
-            self._here = True
-
-        before = signal.signal(signal.SIGTERM, end_here)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            self._here = False
 
 
 class Host:
@@ -174,3 +130,10 @@ class Host:
         for section in ("registry", "celery"):
             if getattr(config, section) != getattr(at_start, section):
                 log.warning("config.needs_restart", section=section)
+
+
+def show(heartbeat: Heartbeat) -> None:
+    """Show that the loop turns; where that cannot be written, the log says so once."""
+    known = heartbeat.error
+    if not heartbeat.turned() and heartbeat.error != known:
+        log.warning("heartbeat.unwritten", error=heartbeat.error)

@@ -18,7 +18,7 @@ from lapse.errors import ConfigError, RegistryError
 from lapse.guards.context import Means, named
 from lapse.guards.edits.adoption import retire
 from lapse.guards.integrity import preflight
-from lapse.guards.integrity.continuity import EVERYWHERE, UNFIT, Trouble
+from lapse.guards.integrity.continuity import Trouble
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
 from lapse.ledger.forgotten import end_unlistable
@@ -26,8 +26,10 @@ from lapse.ledger.halts import Control
 from lapse.ledger.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of
 from lapse.ledger.partition import Ledger
+from lapse.ledger.reasons import EVERYWHERE, HaltReason
 from lapse.ledger.replay import replay
-from lapse.policy import Account, Config, Rule
+from lapse.policy import Config, Rule
+from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Flow
@@ -199,9 +201,9 @@ class Work:
         refusal = preflight.refusal(preflight.judge(self._facts[1], config))
         if refusal:
             log.error("registry.refused", reason=refusal)
-            await self._watch.halt(Trouble(UNFIT, refusal.replace("\n", "")))
+            await self._watch.halt(Trouble(HaltReason.REGISTRY_UNFIT, refusal.replace("\n", "")))
         elif fresh:
-            await self._watch.lift(UNFIT, "this Redis may hold the registry again")
+            await self._watch.lift(HaltReason.REGISTRY_UNFIT, "this Redis may hold the registry again")
         return refusal is None
 
     async def _astray(self, provider: str, kind: str) -> bool:

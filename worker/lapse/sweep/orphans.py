@@ -12,7 +12,6 @@ import structlog
 
 from lapse import durations
 from lapse.guards.context import Means, named
-from lapse.guards.integrity.continuity import OLDER
 from lapse.guards.listing import Shrinkage
 from lapse.guards.preexisting import Elders
 from lapse.guards.recovery import by_listing, lift
@@ -20,6 +19,7 @@ from lapse.guards.undeclared_uses import halted
 from lapse.ledger.forgotten import Unlisted
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.nonces import Copies, Nonces
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
@@ -167,7 +167,7 @@ class Search:
                 if times < self._orphan.seen:
                     found.counts["candidate"] += 1
                 elif elders.waits(found.candidates[id_]):
-                    found.counts[OLDER] += 1
+                    found.counts[HaltReason.OLDER_THAN_REGISTRY] += 1
                     waiting += 1
                 else:
                     found.counts["ripe"] += 1
@@ -184,7 +184,9 @@ class Search:
     async def look_again(self) -> None:
         """Look whether the list still halts the policy; nothing is claimed while it does."""
         if listing := await self.listing():
-            await lift(self.run.means, self._rule, "listing_shrunk", "the list is as long as was expected again")
+            await lift(
+                self.run.means, self._rule, HaltReason.LISTING_SHRUNK, "the list is as long as was expected again"
+            )
             await self.share_allows(await self.ripe(listing), listing)
 
     async def old_enough(self) -> bool:
@@ -203,16 +205,18 @@ class Search:
         rules = keys.partition(means.ledger.namespace, *self._parts()) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
             await means.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
-            await lift(means, self._rule, "orphan_share", "no more than max_share would go")
+            await lift(means, self._rule, HaltReason.ORPHAN_SHARE, "no more than max_share would go")
             return True
         (approved,) = await means.ledger.carrier.run([("HGET", rules, "share_ok")])
         if approved and len(ripe) <= int(approved):
             return True
         detail = f"{len(ripe)} of {listing.count} listed would be deleted as orphans"
         await means.ledger.note(self._partition, share_asked=len(ripe))
-        plan = plan_hash(self._partition, self._rule.digest, "orphan_share", len(ripe))
-        if await means.control.halt(self._partition, "orphan_share", detail, plan=plan):
-            log.error("guard.tripped", guard="orphan_share", detail=detail, plan=plan, **named(self._partition))
+        plan = plan_hash(self._partition, self._rule.digest, HaltReason.ORPHAN_SHARE, len(ripe))
+        if await means.control.halt(self._partition, HaltReason.ORPHAN_SHARE, detail, plan=plan):
+            log.error(
+                "guard.tripped", guard=HaltReason.ORPHAN_SHARE, detail=detail, plan=plan, **named(self._partition)
+            )
         return self.run.ends("halted", detail)
 
     def changed(self, item: Listed) -> str | None:

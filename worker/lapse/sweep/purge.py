@@ -7,9 +7,9 @@ from itertools import islice
 
 from lapse.errors import LapseError
 from lapse.guards.context import Means
-from lapse.ledger.census import registered
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Settled
+from lapse.ledger.records import registered
 from lapse.policy import Keep, Rule
 from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys

@@ -17,6 +17,7 @@ from lapse.guards.context import Means, named
 from lapse.guards.integrity.protection import damage
 from lapse.ledger import failures
 from lapse.ledger.partition import Claims, Settled
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule, SweepSection
 from lapse.policy.preconditions import Judge
 from lapse.providers.invented import Invented
@@ -214,7 +215,7 @@ class Run:
             return True
         except Limited as reason:
             return self.ends("limited", str(reason), more=True)
-        return not why or self.ends("principal_unproven", why)
+        return not why or self.ends(HaltReason.PRINCIPAL_UNPROVEN, why)
 
     async def spend(self, requests: int = 1) -> None:
         """Wait for request tokens while the sweep lasts.
@@ -256,7 +257,7 @@ class Run:
         if self._proof.endpoint_doubtful or self.report.outcomes[Outcome.UNPROVEN] >= UNPROVEN_ENOUGH:
             return self.ends("halted" if self._proof.endpoint_doubtful else "unproven")
         if refused := self._proof.absences.refused:
-            return self.ends("principal_unproven", refused)
+            return self.ends(HaltReason.PRINCIPAL_UNPROVEN, refused)
         return True
 
     async def _refused(self, status: str) -> None:
@@ -327,8 +328,8 @@ class Run:
         recorded = await self._recorder.record(settled)
         if recorded.unbelieved:
             settled = [enforcement.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
-            log.error("guard.tripped", guard="gone_wall", **named(self.rule.partition))
-            self.ends("halted", "gone_wall")
+            log.error("guard.tripped", guard=HaltReason.GONE_WALL, **named(self.rule.partition))
+            self.ends("halted", HaltReason.GONE_WALL)
         if recorded.unrecordable:
             self.ends("halted", HALTED)
         self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")

@@ -12,6 +12,7 @@ from lapse.guards.integrity.clocks import doubt
 from lapse.guards.integrity.protection import damage
 from lapse.guards.recovery import diverged, recover
 from lapse.ledger.partition import Survey
+from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Rule
 from lapse.sweep.circles import Circles
 from lapse.sweep.deletion.blocked import free
@@ -49,7 +50,7 @@ async def opened(run: Run) -> bool:
     if not await sound(run, clocks=rule.enforce):
         return False
     if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
-        await means.control.halt(rule.partition, "config_divergence", diverged(rule, means.ledger.host))
+        await means.control.halt(rule.partition, HaltReason.CONFIG_DIVERGENCE, diverged(rule, means.ledger.host))
         return run.ends("divergence", "another worker has newer rules")
     if scope := await means.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
@@ -92,7 +93,7 @@ async def _surveyed(means: Means, rule: Rule) -> Survey:
     if not rule.enforce:
         await rename(means.ledger, rule)
     survey = await means.ledger.survey(rule)
-    if not rule.enforce or set(survey.halts) - enforcement.STANDING:
+    if not rule.enforce or set(survey.halts) - STANDING:
         return survey
     return await newly_due.look(means.ledger, rule, survey)
 
@@ -101,7 +102,7 @@ async def _lift(means: Means, rule: Rule, stand: enforcement.Stand) -> None:
     """End the standing halts whose cause has ended."""
     ended = set(stand.lift) - ({stand.halt} if stand.halt else set())
     for halt in await means.control.halts([(rule.partition.provider, rule.partition.kind)]) if ended else []:
-        if halt.policy == rule.partition.policy and halt.reason in ended & enforcement.STANDING:
+        if halt.policy == rule.partition.policy and halt.reason in ended & STANDING:
             await means.control.lift(halt, "its cause has ended", "lapse")
 
 

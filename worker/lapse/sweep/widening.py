@@ -8,6 +8,7 @@ import structlog
 from lapse.guards import enforcement
 from lapse.guards.context import named
 from lapse.guards.edits import newly_due
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule, enforced
 from lapse.policy.enforced import Past
 from lapse.providers.pagination import Listed
@@ -65,11 +66,13 @@ class Widening:
             return True
         detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"
         stand = enforcement.Stand(
-            act=False, result="halted", halt="cutoff_jumped", detail=detail, plan=True, named=count
+            act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=count
         )
         plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
-        if await self.run.means.control.halt(rule.partition, "cutoff_jumped", detail, plan=plan):
-            log.error("guard.tripped", guard="cutoff_jumped", detail=detail, plan=plan, **named(rule.partition))
+        if await self.run.means.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
+            log.error(
+                "guard.tripped", guard=HaltReason.CUTOFF_JUMPED, detail=detail, plan=plan, **named(rule.partition)
+            )
         return self.run.ends("halted", detail)
 
     async def _enforced(self) -> None:

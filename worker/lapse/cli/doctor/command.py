@@ -15,8 +15,8 @@ from lapse.cli.inprocess import means_of
 from lapse.cli.options import config_option, confirm_option, json_option, provider_option
 from lapse.errors import ConfigError, LapseError
 from lapse.guards.integrity.preflight import Finding, Level
-from lapse.policy import Account
 from lapse.policy.reload import ConfigFile, broker_source, find
+from lapse.providers.account import Account
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Flow
 

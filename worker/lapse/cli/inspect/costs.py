@@ -3,11 +3,11 @@
 from lapse.cli.context import Hands, Session
 from lapse.cli.operate.remedies import EVERYTHING
 from lapse.guards.edits import newly_due
-from lapse.guards.integrity.continuity import DAMAGED, OLDER
 from lapse.guards.integrity.protection import inspect
 from lapse.guards.preexisting import COUNTED
 from lapse.guards.recovery import place
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -21,17 +21,17 @@ async def given_up(hands: Hands, session: Session, halt: Halt) -> int:
     """Return how many ids the answer to a halt that gives something up is about."""
     at = Partition(halt.provider, halt.kind, halt.policy)
     match halt.reason:
-        case "cutoff_jumped" if rule := session.rule_for(at):
+        case HaltReason.CUTOFF_JUMPED if rule := session.rule_for(at):
             asked = await newly_due.asked(hands.ledger, at, halt.plan or "")
             survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
             return asked.named if asked and asked.listed else survey.edit.named
-        case "orphan_share":
+        case HaltReason.ORPHAN_SHARE:
             return await _noted(hands, session, at, "share_asked")
-        case reason if reason == OLDER:
+        case reason if reason == HaltReason.OLDER_THAN_REGISTRY:
             return await _noted(hands, session, at, COUNTED)
-        case "no_witness":
+        case HaltReason.NO_WITNESS:
             return await _sizes(hands, session, at, (keys.WAITING,))
-        case reason if reason == DAMAGED:
+        case reason if reason == HaltReason.REGISTRY_DAMAGED:
             found = await inspect(hands.carrier, session.namespace, at)
             return found.ids or await _sizes(hands, session, at, _HELD)
         case _:
@@ -43,9 +43,9 @@ async def needless(hands: Hands, session: Session, halt: Halt) -> str | None:
     at = Partition(halt.provider, halt.kind, halt.policy)
     account = session.config.accounts.get(halt.provider)
     match halt.reason:
-        case "identity_changed" if account and await place(hands.ledger, at) == account.place:
+        case HaltReason.IDENTITY_CHANGED if account and await place(hands.ledger, at) == account.place:
             return "the policy file names the account of these ids again"
-        case reason if reason == DAMAGED:
+        case reason if reason == HaltReason.REGISTRY_DAMAGED:
             whole = not await inspect(hands.carrier, session.namespace, at) and not await hands.control.lost_pauses(at)
             return "what protects ids is there again" if whole else None
     return None

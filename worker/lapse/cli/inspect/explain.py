@@ -45,7 +45,7 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
 
 async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
     provider, rules = session.provider, session.config.rules
-    (seen,) = await look(hands, provider, kind, [id_], rules)
+    (seen,) = await look(hands.ledger, provider, kind, [id_], rules)
     slot = keys.slot(session.namespace, provider, kind)
     policy = str(seen.record.get("p", ""))
     orphan = [rule.partition.policy for rule in rules if rule.partition.kind == kind and rule.orphan]

@@ -66,14 +66,16 @@ def ls(
     async def read(hands: Hands) -> tuple[list[Seen], str | None]:
         if state == "due":
             chosen = [rule for rule in rules if policy in {None, rule.partition.policy}]
-            return [one for rule in chosen for one in await due_first(hands, rule, limit)][:limit], None
+            return [one for rule in chosen for one in await due_first(hands.ledger, rule, limit)][:limit], None
         names = [policy] if policy else await _policies(hands, *slot)
         if after and after.partition("/")[0] not in names:
             raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
         found: list[Seen] = []
         cursor = after.partition("/")[2] if after else None
         for name in names[names.index(after.partition("/")[0]) :] if after else names:
-            got = await page(hands, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor)
+            got = await page(
+                hands.ledger, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor
+            )
             found, cursor = [*found, *got.seen], None
             if got.after:
                 return found, f"{name}/{got.after}"

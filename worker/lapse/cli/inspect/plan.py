@@ -22,9 +22,9 @@ from lapse.cli.output import Tell
 from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
 from lapse.guards.enforcement import Stand
-from lapse.guards.integrity.continuity import OLDER
 from lapse.guards.preexisting import APPROVED, older, scope
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import Seen, due_first
 from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Rule
@@ -156,7 +156,7 @@ async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionVi
     place = session.config.accounts[rule.partition.provider].place
     survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule)) if known else None
     stand = enforcement.stand(replace(rule, enforce=True), survey, place) if survey else None
-    first = await due_first(hands, rule, limit) if limit else []
+    first = await due_first(hands.ledger, rule, limit) if limit else []
     ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
 
@@ -218,14 +218,14 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
     if rule is None:
         raise Refused(Code.USAGE, f"{session.config.path} has no policy for {partition}: use the workers' file")
     await _still_the_same(hands, session, rule, halt)
-    count = await recount(hands, rule, halt) if halt.reason == "cutoff_jumped" else None
+    count = await recount(hands, rule, halt) if halt.reason == HaltReason.CUTOFF_JUMPED else None
     ids = await given_up(hands, session, halt)
     await _name_elders(hands, session, halt)
     what = f"give up {formatting.count(ids, 'id')}: {remedy(halt.reason).gives_up}"
     confirmed(halt.provider, said.provider, what)
-    if halt.reason == OLDER:
+    if halt.reason == HaltReason.OLDER_THAN_REGISTRY:
         await hands.ledger.note(partition, **{APPROVED: scope(rule.digest, await hands.control.began())})
-    elif halt.reason == "orphan_share":
+    elif halt.reason == HaltReason.ORPHAN_SHARE:
         key = session.key_of(partition, keys.RULES)
         (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
         await hands.ledger.note(partition, share_ok=int(asked or 0))
@@ -240,7 +240,7 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
 
 async def _name_elders(hands: Hands, session: Session, halt: Halt) -> None:
     """List what was created before the registry began: who approves it has seen it."""
-    if halt.reason != OLDER:
+    if halt.reason != HaltReason.OLDER_THAN_REGISTRY:
         return
     key = session.key_of(Partition(halt.provider, halt.kind, halt.policy), keys.SIGHTINGS)
     began, cursor = await hands.control.began(), "0"

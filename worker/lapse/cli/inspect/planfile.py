@@ -40,7 +40,7 @@ async def _made(hands: Hands, session: Session, rules: Sequence[Rule], provider:
 
 
 async def _part(hands: Hands, rule: Rule) -> Part:
-    due = await due_first(hands, rule, None)
+    due = await due_first(hands.ledger, rule, None)
     ids = tuple(Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in due)
     mode = "enforcing" if rule.enforce else "observing"
     return Part(rule.partition.kind, rule.partition.policy, rule.digest, mode, ids)

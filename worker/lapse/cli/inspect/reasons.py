@@ -8,8 +8,8 @@ from typing import Any
 from lapse import durations, moments
 from lapse.cli import formatting
 from lapse.cli.operate.remedies import told
-from lapse.guards.integrity.continuity import BESIDE
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import BESIDE
 from lapse.ledger.records import Seen
 from lapse.metrics import causes
 from lapse.metrics.snapshot import PartitionView

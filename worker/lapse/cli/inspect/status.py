@@ -16,8 +16,8 @@ from lapse.cli.inspect.reasons import stopping, unpause
 from lapse.cli.operate.remedies import answer, told
 from lapse.cli.options import config_option, json_option, provider_option
 from lapse.cli.output import Column
-from lapse.guards.integrity.continuity import OF_ALL
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import OF_ALL
 from lapse.log import redact
 from lapse.metrics.snapshot import UNMANAGED, PartitionView
 from lapse.policy import Rule

@@ -11,6 +11,7 @@ from lapse.guards.edits import newly_due
 from lapse.guards.edits.newly_due import Asked
 from lapse.ledger.halts import Halt
 from lapse.ledger.partition import Survey
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule, enforced
 
 
@@ -63,7 +64,7 @@ async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:
     stand = enforcement.jump(survey)
     await hands.control.lift(halt, why)
     then = "nothing stands in the way any more: the next sweep goes on"
-    if halt.reason != "cutoff_jumped":
+    if halt.reason != HaltReason.CUTOFF_JUMPED:
         then = "the next sweep looks again, and halts with a new plan if it has to"
     elif stand.halt:
         plan = await newly_due.plan(hands.ledger, rule, stand, survey)

@@ -8,8 +8,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Hands, Session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import means_of
-from lapse.ledger.census import registered
-from lapse.ledger.records import look
+from lapse.ledger.records import look, registered
 from lapse.providers.pagination import Listed
 
 LAG = 60_000
@@ -56,7 +55,7 @@ async def _compared(hands: Hands, session: Session, kind: str) -> dict[str, Any]
     held = {id_ async for id_ in registered(hands.carrier, session.namespace, session.provider, kind)}
     absent, recent = sorted(held - listed), set[str]()
     for start in range(0, len(absent), PAGE):
-        for one in await look(hands, session.provider, kind, absent[start : start + PAGE], session.config.rules):
+        for one in await look(hands.ledger, session.provider, kind, absent[start : start + PAGE], session.config.rules):
             if max(one.created or 0, one.active or 0) > began - LAG or not one.tracked:
                 recent.add(one.id)
     return {

@@ -16,6 +16,7 @@ from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
 from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.output import Column
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import from_millis
@@ -37,7 +38,7 @@ MEANS = {
     "forgotten": "forgotten, and not registered since: left alone",
     "other_namespace": "with the stamp of another registry: left alone for ever",
     "old_epoch": "with the stamp of this registry before it was begun anew: left alone unless registered",
-    "older_than_registry": "unused, created before this registry began: left until lapse approve says so",
+    HaltReason.OLDER_THAN_REGISTRY: "unused, created before this registry began: left until lapse approve says so",
     "copied": "with the stamp of another object, copied with its metadata: left alone unless registered",
     "no_nonce": "with a stamp that anything may have been copied from: left alone unless registered",
     "referenced": "used by something live",

@@ -13,9 +13,9 @@ from lapse.cli.context import Hands, Session, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import means_of
 from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
-from lapse.guards.enforcement import STANDING
 from lapse.guards.integrity import preflight
-from lapse.guards.integrity.continuity import BESIDE, Known
+from lapse.guards.integrity.continuity import Known
+from lapse.ledger.reasons import BESIDE, STANDING
 from lapse.policy import Rule
 from lapse.registry.commands import actor
 from lapse.registry.model import PURGED, Partition

@@ -251,7 +251,7 @@ async def _all(hands: Hands, session: Session, at: Partition, limit: int | None)
     found: list[Seen] = []
     after: str | None = None
     while limit is None or len(found) < limit:
-        got = await page(hands, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
+        got = await page(hands.ledger, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
         found, after = [*found, *got.seen], got.after
         if after is None:
             break

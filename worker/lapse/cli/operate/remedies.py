@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lapse.cli import formatting
-from lapse.guards.integrity.continuity import CLOCK, DAMAGED, LOST, OLDER, ROLLED_BACK, UNFIT
-from lapse.guards.undeclared_uses import REASON as UNSAID
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import HaltReason
 from lapse.registry.model import from_millis
 
 EVERYTHING = "*"
@@ -39,7 +38,7 @@ class Remedy:
 BY_ITSELF = "the halt ends by itself"
 
 REMEDIES = {
-    "cutoff_jumped": Remedy(
+    HaltReason.CUTOFF_JUMPED: Remedy(
         "lapse plan {kinds} --policy {policy}",
         (
             (
@@ -49,7 +48,7 @@ REMEDIES = {
         ),
         "what became due by the edit is deleted",
     ),
-    "orphan_share": Remedy(
+    HaltReason.ORPHAN_SHARE: Remedy(
         "lapse orphans --policy {policy}",
         (
             (
@@ -59,7 +58,7 @@ REMEDIES = {
         ),
         "what the last listing showed unused is deleted",
     ),
-    OLDER: Remedy(
+    HaltReason.OLDER_THAN_REGISTRY: Remedy(
         "lapse orphans --policy {policy}",
         (
             (
@@ -69,7 +68,7 @@ REMEDIES = {
         ),
         "what was created before this registry began, and is unused by what it knows, is deleted",
     ),
-    "listing_shrunk": Remedy(
+    HaltReason.LISTING_SHRUNK: Remedy(
         "lapse orphans --policy {policy}",
         (
             (
@@ -79,7 +78,7 @@ REMEDIES = {
         ),
         "what the short list shows decides which of them are orphans",
     ),
-    "no_witness": Remedy(
+    HaltReason.NO_WITNESS: Remedy(
         "lapse doctor",
         (
             (
@@ -89,17 +88,17 @@ REMEDIES = {
         ),
         "they settle as already gone, and nothing deletes them at the provider any more",
     ),
-    "identity_changed": Remedy(
+    HaltReason.IDENTITY_CHANGED: Remedy(
         "lapse doctor",
         (f"Put base_url, organization, project and type of the provider back: {BY_ITSELF}.",),
         "those that are not at the other account settle as already gone, and live on where they are",
     ),
-    "config_divergence": Remedy(
+    HaltReason.CONFIG_DIVERGENCE: Remedy(
         "lapse doctor",
         (f"Give the worker that the halt names the policy file of the others: {BY_ITSELF}. They go on meanwhile.",),
         "the rules of whichever worker sweeps next decide about them",
     ),
-    LOST: Remedy(
+    HaltReason.REGISTRY_LOST: Remedy(
         "lapse doctor",
         (
             (
@@ -109,17 +108,17 @@ REMEDIES = {
         ),
         "they are judged without the holds, uses and touches that the lost registry knew",
     ),
-    ROLLED_BACK: Remedy(
+    HaltReason.REGISTRY_ROLLED_BACK: Remedy(
         "lapse doctor",
         ("Restore the newest state of this Redis there is, and start the workers again.",),
         "they are judged without the holds, uses and touches of the time that is missing",
     ),
-    CLOCK: Remedy(
+    HaltReason.CLOCK_JUMPED: Remedy(
         "lapse doctor",
         (f"Put the clock of the Redis host right: {BY_ITSELF}.",),
         "they are due by the clock as it stands now",
     ),
-    DAMAGED: Remedy(
+    HaltReason.REGISTRY_DAMAGED: Remedy(
         "lapse doctor",
         (
             (
@@ -129,7 +128,7 @@ REMEDIES = {
         ),
         "they are protected no more, and what the halt names counts as empty",
     ),
-    "gone_wall": Remedy(
+    HaltReason.GONE_WALL: Remedy(
         "lapse doctor",
         (
             "Take back what was settled as already gone, and is looked at anew:",
@@ -138,17 +137,17 @@ REMEDIES = {
         ),
         "those not found from now on settle as already gone",
     ),
-    "inconsistent_absence": Remedy(
+    HaltReason.INCONSISTENT_ABSENCE: Remedy(
         "lapse doctor",
         ("Wait until the provider gives the same answer twice, and look at the route to it.",),
         "those not found from now on settle as already gone",
     ),
-    "principal_unproven": Remedy(
+    HaltReason.PRINCIPAL_UNPROVEN: Remedy(
         "lapse doctor",
         (f"Give every worker of the provider a key of the same project: {BY_ITSELF}. The others go on meanwhile.",),
         "what the refused credential does not find settles as already gone",
     ),
-    "unrecordable": Remedy(
+    HaltReason.UNRECORDABLE: Remedy(
         "lapse doctor",
         (
             "Put right what Redis refuses, which the halt names, and try again: the outcome waits in the outbox.",
@@ -180,15 +179,15 @@ REMEDIES = {
         ),
         resumes=True,
     ),
-    "no_touches": Remedy(
+    HaltReason.NO_TOUCHES: Remedy(
         "lapse doctor",
         (f"Let the application register or touch what it uses: {BY_ITSELF} once its cause has ended.",),
     ),
-    "no_uses": Remedy(
+    HaltReason.NO_USES: Remedy(
         "lapse doctor",
         (f"Let the application pass uses= where it registers: {BY_ITSELF} once its cause has ended.",),
     ),
-    UNSAID: Remedy(
+    HaltReason.USES_EXCEEDED: Remedy(
         "lapse orphans --policy {policy}",
         (
             (
@@ -198,7 +197,7 @@ REMEDIES = {
         ),
         "what the application could not say that it uses counts as unused",
     ),
-    UNFIT: Remedy(
+    HaltReason.REGISTRY_UNFIT: Remedy(
         "lapse doctor", (f"Give this Redis persistence and no eviction: {BY_ITSELF} once its cause has ended.",)
     ),
 }
@@ -255,5 +254,5 @@ def _filled(text: str, halt: Halt) -> str:
     return filled.replace("resume  ", "resume ")
 
 
-WIDE = {LOST, ROLLED_BACK, CLOCK}
+WIDE = {HaltReason.REGISTRY_LOST, HaltReason.REGISTRY_ROLLED_BACK, HaltReason.CLOCK_JUMPED}
 """Answered for everything at once."""

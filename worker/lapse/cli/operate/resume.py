@@ -13,25 +13,24 @@ from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.blocks import Blocks
 from lapse.cli.operate.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.errors import ConfigError
-from lapse.guards.enforcement import STANDING
 from lapse.guards.integrity import clocks
-from lapse.guards.integrity.continuity import CLOCK, DAMAGED, EVERYWHERE, LOST, ROLLED_BACK
 from lapse.guards.integrity.protection import accept
 from lapse.guards.listing import take_as_it_is
 from lapse.guards.operator_proof import accept_refused, believe
 from lapse.ledger.halts import Halt
-from lapse.policy import Account
+from lapse.ledger.reasons import EVERYWHERE, STANDING, HaltReason
+from lapse.providers.account import Account
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
-ACCEPTED = {
-    LOST: "The registry that workers knew is given up: what was registered there and is not registered again is known"
-    " to nobody, and will never be deleted. `lapse register --from FILE` replays an application's log. Orphans wait"
-    " until this registry is older than their min_age.",
-    ROLLED_BACK: "What was registered, touched, held or forgotten after that state is not in this registry:"
-    " `lapse register --from FILE` replays an application's log. What was deleted since is due again, and settles as"
-    " already gone. Orphans wait until their min_age from now.",
-    CLOCK: "The clock of this Redis decides again what is due, as it stands now.",
+ACCEPTED: dict[str, str] = {
+    HaltReason.REGISTRY_LOST: "The registry that workers knew is given up: what was registered there and is not"
+    " registered again is known to nobody, and will never be deleted. `lapse register --from FILE` replays an"
+    " application's log. Orphans wait until this registry is older than their min_age.",
+    HaltReason.REGISTRY_ROLLED_BACK: "What was registered, touched, held or forgotten after that state is not in this"
+    " registry: `lapse register --from FILE` replays an application's log. What was deleted since is due again, and"
+    " settles as already gone. Orphans wait until their min_age from now.",
+    HaltReason.CLOCK_JUMPED: "The clock of this Redis decides again what is due, as it stands now.",
 }
 """What it means to go on after a halt of everything: what is lost, and what comes back."""
 
@@ -100,7 +99,7 @@ async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) 
         output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
         return True
     part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
-    astray = await _astray(hands, session, halt) if halt.reason == CLOCK and not part else None
+    astray = await _astray(hands, session, halt) if halt.reason == HaltReason.CLOCK_JUMPED and not part else None
     if not (halt.plan or halt.reason in STANDING or part or astray):
         return False
     output.note(f"{where(halt)} stays halted: {halt.reason}: {astray or halt.detail}", output.WARN)
@@ -159,20 +158,20 @@ async def _date(session: Session, account: Account, kind: str) -> int | None:
 
 async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
     """Take what the halt was about for right."""
-    if halt.reason == "no_witness":
+    if halt.reason == HaltReason.NO_WITNESS:
         await _believe(hands, session, halt)
-    if halt.reason == "gone_wall":
+    if halt.reason == HaltReason.GONE_WALL:
         await _begin_window_anew(hands, halt)
-    if halt.reason == "principal_unproven":
+    if halt.reason == HaltReason.PRINCIPAL_UNPROVEN:
         await _accept_principals(hands, halt)
-    if halt.reason == "config_divergence":
+    if halt.reason == HaltReason.CONFIG_DIVERGENCE:
         await _reconcile(hands, halt)
-    if halt.reason == "identity_changed":
+    if halt.reason == HaltReason.IDENTITY_CHANGED:
         await _settle(hands, session, halt)
     at = Partition(halt.provider, halt.kind, halt.policy)
-    if halt.reason == DAMAGED:
+    if halt.reason == HaltReason.REGISTRY_DAMAGED:
         await accept(hands.control, hands.carrier, session.namespace, at)
-    if halt.reason == "listing_shrunk":
+    if halt.reason == HaltReason.LISTING_SHRUNK:
         await take_as_it_is(hands.carrier, session.namespace, at)
 
 

@@ -16,6 +16,7 @@ import structlog
 
 from lapse.guards.context import Means, named
 from lapse.ledger.known import spread_before
+from lapse.ledger.reasons import HaltReason
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, classify_read, exists
 from lapse.registry.model import Partition, Resource
@@ -102,8 +103,8 @@ class Principals:
             " it appeared: it is that of another project or account"
         )
         await self._state(identity, "partial" if found.seen else "refused", why)
-        if await self._means.control.halt(self._partition, "principal_unproven", why, whole_kind=True):
-            log.error("guard.tripped", guard="principal_unproven", detail=why, **named(self._partition))
+        if await self._means.control.halt(self._partition, HaltReason.PRINCIPAL_UNPROVEN, why, whole_kind=True):
+            log.error("guard.tripped", guard=HaltReason.PRINCIPAL_UNPROVEN, detail=why, **named(self._partition))
         return why
 
     async def _examined(self, identity: str, since: int, spend: Spend) -> "_Finding | None":

@@ -7,6 +7,7 @@ from lapse.guards.absence.principals import Principals
 from lapse.guards.context import Means
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import Claim
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Verdict, after_probe
@@ -80,16 +81,16 @@ class Proof:
         """
         at, ledger, field = self._partition, self._means.ledger, f"unproven|{self._partition.policy}"
         if self.absences.inconsistent:
-            await control.halt(at, "inconsistent_absence", self.absences.inconsistent, whole_kind=True)
-            return "inconsistent_absence"
+            await control.halt(at, HaltReason.INCONSISTENT_ABSENCE, self.absences.inconsistent, whole_kind=True)
+            return HaltReason.INCONSISTENT_ABSENCE
         if outcomes.get(Outcome.DELETED) or outcomes.get(Outcome.ALREADY_GONE):
             if await ledger.mark(at.provider, at.kind, field):
                 await ledger.mark(at.provider, at.kind, field, 0)
         elif outcomes.get(Outcome.UNPROVEN) and not (self.absences.untried or self.absences.refused):
             tries = (await ledger.mark(at.provider, at.kind, field) or 0) + 1
             await ledger.mark(at.provider, at.kind, field, tries)
-            if tries >= TRIES and await control.halt(at, "no_witness", _NO_WITNESS):
-                return "no_witness"
+            if tries >= TRIES and await control.halt(at, HaltReason.NO_WITNESS, _NO_WITNESS):
+                return HaltReason.NO_WITNESS
         return ""
 
     @property

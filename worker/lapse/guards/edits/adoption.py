@@ -49,7 +49,7 @@ async def stood_under(ledger: Ledger, partition: Partition, old: str) -> list[di
 
 
 async def _move(ledger: Ledger, partition: Partition, old: str, limit: int) -> int:
-    (n,) = await ledger.carrier.carry([ledger.on(partition, "ledger/lua/rename", old, limit, parse=int)])
+    (n,) = await ledger.carrier.carry([ledger.on(partition, "guards/lua/rename", old, limit, parse=int)])
     return int(n)
 
 
@@ -110,7 +110,7 @@ async def retire(ledger: Ledger, rules: Sequence[Rule], slots: Collection[tuple[
         (policies,) = await ledger.carrier.run([("SMEMBERS", name)])
         there = {Partition(provider, kind, policy.decode()) for policy in policies}
         for partition in sorted(there - known):
-            call = ledger.on(partition, "ledger/lua/retire", ledger.host, round(RULES_LAST * 1000), parse=int)
+            call = ledger.on(partition, "guards/lua/retire", ledger.host, round(RULES_LAST * 1000), parse=int)
             (ended,) = await ledger.carrier.carry([call])
             if ended:
                 log.warning("policy.retired", **named(partition))

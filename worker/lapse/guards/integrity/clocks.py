@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from lapse import durations
 from lapse.guards.context import Means
-from lapse.guards.integrity.continuity import CLOCK, Trouble
+from lapse.guards.integrity.continuity import Trouble
+from lapse.ledger.reasons import HaltReason
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited
 from lapse.providers.response import Reply
@@ -54,7 +55,7 @@ def astray(now: int, own: int, date: int) -> Trouble | None:
     if right(now, (own, date)):
         return None
     said = [f"{_apart(now, own)} this host's clock", f"{_apart(now, date)} the provider's"]
-    return Trouble(CLOCK, f"Redis TIME is far {FAR}: {' and '.join(said)}")
+    return Trouble(HaltReason.CLOCK_JUMPED, f"Redis TIME is far {FAR}: {' and '.join(said)}")
 
 
 def _apart(now: int, other: int) -> str:
@@ -83,7 +84,7 @@ async def doubt(means: Means, partition: Partition) -> tuple[str, str] | None:
             await means.watch.halt(trouble)
             return "halted", trouble.detail
     for halt in await means.control.halts([(partition.provider, partition.kind)]):
-        if halt.reason == CLOCK and FAR in halt.detail:
+        if halt.reason == HaltReason.CLOCK_JUMPED and FAR in halt.detail:
             await means.watch.trust_clock("it is near the other clocks again")
             break
     return None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lapse.ledger.reasons import HaltReason
+
 SETTLED = 10_000
 """What was written less long ago a crash of Redis may lose: with ``appendfsync everysec``, a second's worth."""
 
@@ -15,27 +17,6 @@ JUMP = 60_000
 
 DRIFT = 1e-4
 """How fast two clocks drift apart that nobody corrects, 100 ppm: a process may not have looked for weeks."""
-
-LOST, ROLLED_BACK, CLOCK = "registry_lost", "registry_rolled_back", "clock_jumped"
-EVERYWHERE = frozenset({LOST, ROLLED_BACK, CLOCK})
-"""Halts that concern the whole registry: they stand in every (provider, kind)."""
-
-OF_ONE_WORKER = frozenset({"config_divergence", "principal_unproven"})
-"""Halts that are the state of one worker, with old rules or another credential: nobody else stands still."""
-
-UNFIT = "registry_unfit"
-"""Stands as widely, while this Redis must not hold a registry."""
-
-OF_ALL = EVERYWHERE | {UNFIT}
-
-DAMAGED = "registry_damaged"
-"""A key that protects ids is gone: stands in the slot, or the policies, that it protected."""
-
-OLDER = "older_than_registry"
-"""What the provider created before the registry began waits for an operator; everything else goes on."""
-
-BESIDE = OF_ONE_WORKER | {OLDER}
-"""Halts that stop one worker, or some ids: claims of all else go on. ``ledger/lua/include/lease.lua`` has the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +122,14 @@ def judge(known: Known | None, sight: Sight) -> Trouble | None:
     """Say what is wrong with the registry, or return None."""
     if known and sight.epoch != known.epoch and not sight.accepted:
         found = f"epoch {sight.epoch}" if sight.epoch else "no epoch"
-        return Trouble(LOST, f"this Redis has {found}, and {known.epoch} was known: it was wiped, or is another Redis")
+        return Trouble(
+            HaltReason.REGISTRY_LOST,
+            f"this Redis has {found}, and {known.epoch} was known: it was wiped, or is another Redis",
+        )
     if known and sight.epoch == known.epoch and sight.sequence < known.sequence:
         back = max(0, known.at - sight.at) / 1000
         return Trouble(
-            ROLLED_BACK,
+            HaltReason.REGISTRY_ROLLED_BACK,
             f"sequence {sight.sequence} is less than {known.sequence}, which was stored before: an older state of this"
             f" Redis was restored; the last {back:.0f} s and more are missing",
         )
@@ -157,10 +141,12 @@ def _clock(known: Known | None, sight: Sight) -> Trouble | None:
     if moved:
         way = "forward" if moved > 0 else "back"
         text = f"Redis TIME went {way} by {abs(moved) / 1000:.0f} s against this host's clock"
-        return Trouble(CLOCK, text)
+        return Trouble(HaltReason.CLOCK_JUMPED, text)
     # What returned was later only while it was wrong: whoever saw both times need not be told.
     if sight.behind and not (known and _returned(known, sight)):
-        return Trouble(CLOCK, f"Redis TIME is {(sight.at - sight.now) / 1000:.0f} s earlier than it was before")
+        return Trouble(
+            HaltReason.CLOCK_JUMPED, f"Redis TIME is {(sight.at - sight.now) / 1000:.0f} s earlier than it was before"
+        )
     return None
 
 
@@ -193,7 +179,7 @@ def mended(known: Known | None, sight: Sight) -> bool:
 
 def remember(known: Known | None, sight: Sight, trouble: Trouble | None = None) -> Known | None:
     """Return what is known after a look: of a registry that is not the known one, nothing is learned."""
-    if sight.epoch is None or (trouble and trouble.reason != CLOCK):
+    if sight.epoch is None or (trouble and trouble.reason != HaltReason.CLOCK_JUMPED):
         return known
     base = known if known and known.epoch == sight.epoch else Known(sight.epoch)
     newest = (sight.reached, sight.now if sight.reached > sight.sequence else sight.at)

@@ -9,10 +9,11 @@ from dataclasses import replace
 import structlog
 
 from lapse.errors import RegistryError
-from lapse.guards.integrity.continuity import CLOCK, JUMP, Known, Sight, Trouble, judge, mended, remember
+from lapse.guards.integrity.continuity import JUMP, Known, Sight, Trouble, judge, mended, remember
 from lapse.guards.integrity.statefile import Witness
 from lapse.ledger.halts import Control
 from lapse.ledger.partition import UNCHECKED, Expected
+from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -78,8 +79,8 @@ class Watch:
         if trouble := judge(self.known, sight):
             await self.halt(trouble)
         elif mended(self.known, sight):
-            await self._control.accept(CLOCK)
-            await self.lift(CLOCK, "the clock is right again")
+            await self._control.accept(HaltReason.CLOCK_JUMPED)
+            await self.lift(HaltReason.CLOCK_JUMPED, "the clock is right again")
         self.known = remember(self.known, sight, trouble)
         if not trouble:
             await self._save()
@@ -106,8 +107,8 @@ class Watch:
         """Take Redis TIME for right from now on, whatever it was before, and end what halted because of it."""
         if self.known:
             self.known = replace(self.known, offset=None, before=None, behind=False)
-        await self._control.accept(CLOCK)
-        await self.lift(CLOCK, why)
+        await self._control.accept(HaltReason.CLOCK_JUMPED)
+        await self.lift(HaltReason.CLOCK_JUMPED, why)
 
     async def _save(self) -> None:
         epoch, when = self._saved

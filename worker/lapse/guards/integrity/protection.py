@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from lapse.guards.context import Means, named
-from lapse.guards.integrity.continuity import DAMAGED
 from lapse.ledger.halts import Control
+from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -78,12 +78,12 @@ async def damage(means: Means, partition: Partition) -> str | None:
     standing = [
         halt
         for halt in await control.halts([(partition.provider, partition.kind)])
-        if halt.reason == DAMAGED and halt.policy in {"*", partition.policy}
+        if halt.reason == HaltReason.REGISTRY_DAMAGED and halt.policy in {"*", partition.policy}
     ]
     for cause, whole_kind in ((found, True), (Damage((), {}, lost), False)):
         mine = [halt for halt in standing if (halt.policy == "*") is whole_kind]
-        if cause and await control.halt(partition, DAMAGED, cause.detail, whole_kind=whole_kind):
-            log.error("guard.tripped", guard=DAMAGED, detail=cause.detail, **named(partition))
+        if cause and await control.halt(partition, HaltReason.REGISTRY_DAMAGED, cause.detail, whole_kind=whole_kind):
+            log.error("guard.tripped", guard=HaltReason.REGISTRY_DAMAGED, detail=cause.detail, **named(partition))
         for halt in mine if not cause else ():
             await control.lift(halt, "what protects ids is there again", "lapse")
     return " and ".join(cause.detail for cause in (found, Damage((), {}, lost)) if cause) or None

@@ -15,6 +15,7 @@ from lapse.guards.absence.absences import Absent, unproven
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import Means, named
 from lapse.ledger.partition import Claim, Settled
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Terms, active
 from lapse.providers.deadline import Requests, cut_short
@@ -139,7 +140,7 @@ class Attempts:
             with contextlib.suppress(RegistryError):  # what an answer means beyond its id waits for the next one
                 await self._heed(one.claim.resource.id, verdict)
         if self._proof.absences.inconsistent:
-            self.halted = self.halted or "inconsistent_absence"
+            self.halted = self.halted or HaltReason.INCONSISTENT_ABSENCE
         return [enforcement.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
 
     def _over(self, claim: Claim) -> bool:

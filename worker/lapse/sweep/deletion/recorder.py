@@ -18,6 +18,7 @@ from lapse.errors import RegistryError, RegistryRefused
 from lapse.guards.context import Means, named
 from lapse.ledger.outbox import Unrecorded
 from lapse.ledger.partition import Claim, Ledger, Recorded, Settled
+from lapse.ledger.reasons import HaltReason
 from lapse.ledger.settling import said
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome
@@ -25,7 +26,7 @@ from lapse.registry.model import Partition
 
 TRY_AGAIN = 0.5  # seconds between two tries
 FOR_GOOD = 4  # refusals in a row that speak of no state of the server, after which a batch is halved
-HALTED = "unrecordable"
+HALTED = HaltReason.UNRECORDABLE
 
 log = structlog.get_logger("lapse")
 

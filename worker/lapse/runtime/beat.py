@@ -1,0 +1,111 @@
+"""Beat: what it sends and when, by the newest policy file and by Redis TIME."""
+
+import math
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import redis
+import structlog
+from celery.beat import BeatLazyFunc  # type: ignore[import-untyped]
+from celery.beat import Scheduler as CeleryScheduler
+
+from lapse.policy import Config
+from lapse.registry import keys
+from lapse.registry.scripts import script
+from lapse.runtime.heartbeat import BEAT, Heartbeat
+from lapse.runtime.host import Host, show
+from lapse.runtime.jobs import REGISTRY_TIMEOUT
+from lapse.runtime.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
+
+STEP = 1.0  # seconds; by how much a clock that is set back delays what beat sends, at most
+
+events = structlog.get_logger("lapse")
+
+
+def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[str, Any]]:
+    """Return beat's entries: one a rule, and housekeeping. ``now`` stamps each message when it is sent."""
+    entries = {
+        str(rule.partition): {
+            "task": SWEEP_ORPHANS if rule.orphan else SWEEP_EXPIRED,
+            "schedule": timedelta(seconds=rule.every),
+            "args": (rule.partition.provider, rule.partition.kind, rule.partition.policy),
+            "kwargs": {"sent": BeatLazyFunc(now)},
+        }
+        for rule in config.rules
+    }
+    house = {
+        "task": HOUSEKEEPING,
+        "schedule": timedelta(seconds=config.schedule.sweep),
+        "kwargs": {"sent": BeatLazyFunc(now)},
+    }
+    return {HOUSEKEEPING: house, **entries}
+
+
+class BeatClock:
+    """Beat's own connection to the registry: it stamps ticks with Redis TIME and shows that beat lives."""
+
+    def __init__(self, url: str, namespace: str) -> None:
+        self._client = redis.Redis.from_url(
+            url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
+        )
+        self._key = keys.published(namespace)
+        self._write = self._client.register_script(script("registry/lua/write").text)
+
+    def __call__(self) -> int | None:
+        """Publish and return registry time in milliseconds, or None while the registry is away."""
+        try:
+            reply: Any = self._client.time()
+            now = int(reply[0]) * 1000 + int(reply[1]) // 1000
+            self._write(keys=[self._key], args=["HSET", "beat", now])
+        except (redis.RedisError, OSError) as error:
+            events.warning("beat.unstamped", error=f"the registry did not answer: {error}")
+            return None
+        return now
+
+
+class Scheduler(CeleryScheduler):  # type: ignore[misc]
+    """Beat's schedule, in memory, which follows the config file while beat runs.
+
+    Every entry is due when it appears: what an earlier beat sent last is not known, and a needless message costs
+    nothing.
+    """
+
+    def setup_schedule(self) -> None:
+        """Make the first schedule."""
+        host: Host = self.app.host
+        self._pulse = BeatClock(host.registry.url, host.config.registry.namespace)
+        self._heartbeat = Heartbeat(BEAT, host.environ)
+        self._hash = ""
+        self._ahead = -math.inf
+        self._follow()
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
+        """Send one due message, by the newest config."""
+        self._follow()
+        show(self._heartbeat)
+        return float(super().tick(*args, **kwargs))
+
+    def close(self) -> None:
+        """End: no supervisor has to wait to see it."""
+        super().close()
+        self._heartbeat.ended()
+
+    def _follow(self) -> None:
+        config: Config = self.app.host.current()
+        if self._set_back():
+            self.schedule.clear()  # entries keep when they were sent last: in the future now
+        elif config.hash == self._hash:
+            return
+        wanted = schedule(config, self._pulse)
+        for entry in wanted.values():
+            entry["last_run_at"] = self.app.now() - entry["schedule"]
+        self.merge_inplace(wanted)
+        self._hash = config.hash
+        self._heap = None  # an entry that changed in place is not noticed otherwise
+
+    def _set_back(self) -> bool:
+        """Return True if this machine's clock was set back since the last tick: by it, nothing is due for as long."""
+        before, self._ahead = self._ahead, time.time() - time.monotonic()
+        return self._ahead < before - STEP

@@ -103,9 +103,15 @@ class Desk:
     def run(self, *arguments: str, given: str = "", **environ: str) -> Result:
         """Run the script without a terminal."""
         done = subprocess.run(
-            [SCRIPT, *arguments], cwd=self.directory, env={**self.environ, **environ}, input=given,
-            capture_output=True, text=True, timeout=WAIT, check=False,
-        )  # fmt: skip
+            [SCRIPT, *arguments],
+            cwd=self.directory,
+            env={**self.environ, **environ},
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+            check=False,
+        )
         return Result(done.returncode, done.stdout, done.stderr)
 
     def good(self, *arguments: str, given: str = "", **environ: str) -> Result:
@@ -119,8 +125,12 @@ class Desk:
         """Run the script beside the test; it ends at the end of the context at the latest."""
         process = subprocess.Popen(
             die_with_parent(sys.executable, str(SCRIPT), *arguments),
-            cwd=self.directory, env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            cwd=self.directory,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         with process:
             try:
                 yield process
@@ -134,9 +144,14 @@ class Desk:
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         env = {name: value for name, value in self.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
         process = subprocess.Popen(
-            [SCRIPT, *arguments], cwd=self.directory, env={**env, "TERM": "xterm-256color", **environ},
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        )  # fmt: skip
+            [SCRIPT, *arguments],
+            cwd=self.directory,
+            env={**env, "TERM": "xterm-256color", **environ},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
         os.close(theirs)
         if typed:
             os.write(ours, typed.encode() + b"\n")

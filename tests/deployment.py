@@ -80,8 +80,12 @@ class Process:
         with self._err.open("w") as err, self._out.open("w") as out:
             self._popen = subprocess.Popen(
                 die_with_parent(sys.executable, "-m", "celery", "-A", "lapse.app", *arguments),
-                env=environ, cwd=cwd, stdout=out, stderr=err, start_new_session=True,
-            )  # fmt: skip
+                env=environ,
+                cwd=cwd,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
 
     @property
     def pid(self) -> int:

@@ -24,11 +24,16 @@ def traffic(requests: Iterable[Mapping[str, Any]], provider: str) -> tuple[Reque
     """Return the stand-in's request log as the oracle reads it; it knows when a request came, not when it was over."""
     return tuple(
         Request(
-            provider, one["time"], one["time"] if one["status"] else None, one["method"], one["path"], one["status"],
+            provider,
+            one["time"],
+            one["time"] if one["status"] else None,
+            one["method"],
+            one["path"],
+            one["status"],
             confirmed=one["method"] == "DELETE" and one["answer"] == "deleted" and one["status"] in CONFIRMED,
         )
         for one in requests
-    )  # fmt: skip
+    )
 
 
 def named(audit: Iterable[Mapping[str, Any]]) -> set[Resource]:
@@ -78,13 +83,22 @@ def policy(rule: Rule, since: float) -> Policy:
     """Return a rule as the oracle has it."""
     at, pace = rule.partition, rule.max_deletions
     return Policy(
-        at.provider, at.kind, at.policy, rule.ttl, rule.anchor, rule.max_age,
-        orphan=rule.orphan.min_age if rule.orphan else None, enforce=rule.enforce,
-        amount=pace.amount if pace else None, window=pace.window if pace else 0.0,
-        formerly=tuple(rule.formerly), touches=not rule.touches_stated, since=since,
+        at.provider,
+        at.kind,
+        at.policy,
+        rule.ttl,
+        rule.anchor,
+        rule.max_age,
+        orphan=rule.orphan.min_age if rule.orphan else None,
+        enforce=rule.enforce,
+        amount=pace.amount if pace else None,
+        window=pace.window if pace else 0.0,
+        formerly=tuple(rule.formerly),
+        touches=not rule.touches_stated,
+        since=since,
         uses=not (rule.orphan and rule.orphan.uses_stated),
         newly=(rule.max_newly_due.percent, rule.max_newly_due.at_least) if rule.max_newly_due else None,
-    )  # fmt: skip
+    )
 
 
 def policy_file(policies: Iterable[Policy], base_url: str) -> str:

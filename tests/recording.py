@@ -76,10 +76,17 @@ class RecordingRegistry(Registry):
         provider = said.get("provider") or self._of or ""
         uses = tuple(Resource(*((provider, *use) if len(use) == 2 else use)) for use in said.get("uses") or ())
         return Call(
-            "register", Resource(provider, said["kind"], said["id"]), called, answered, policy=said["policy"],
-            created_at=_moment(said.get("created_at")), last_active_at=_moment(said.get("last_active_at")),
-            expires_at=_moment(said.get("expires_at")), expires_in=_span(said.get("expires_in")), uses=uses,
-        )  # fmt: skip
+            "register",
+            Resource(provider, said["kind"], said["id"]),
+            called,
+            answered,
+            policy=said["policy"],
+            created_at=_moment(said.get("created_at")),
+            last_active_at=_moment(said.get("last_active_at")),
+            expires_at=_moment(said.get("expires_at")),
+            expires_in=_span(said.get("expires_in")),
+            uses=uses,
+        )
 
 
 def _moment(said: datetime | float | None) -> float | None:

@@ -14,14 +14,14 @@ import redis
 
 import counted
 import evidence
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.provider import Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition, Record
@@ -91,7 +91,7 @@ class World:
         """Promises that this test breaks by its own hand."""
         self.decides(self.rule)
 
-    def means(self, **changes: Any) -> Means:
+    def context(self, **changes: Any) -> SweepContext:
         environ, host = {"KEY": changes.pop("key", KEY)}, changes.pop("host", "host-1")
         watch = changes.pop("watch", self.watch)
         watch.partitions = [self.rule.partition]
@@ -99,19 +99,19 @@ class World:
         provider = Provider(account, environ, timeout=self.settings.lease * 0.45)
         self.open.append(provider)
         ledger = Ledger(self.carrier, "lapse", "worker-1", max_pending=1_000_000, host=host)
-        control = Control(self.carrier, "lapse")
-        flow, rules = Flow(self.carrier, "lapse", account), (self.rule, *self.others)
-        return Means(ledger, control, provider, flow, self.settings, self.stop, watch, rules)
+        control = Halts(self.carrier, "lapse")
+        throttle, rules = Throttle(self.carrier, "lapse", account), (self.rule, *self.others)
+        return SweepContext(ledger, control, provider, throttle, self.settings, self.stop, watch, rules)
 
-    async def sweep(self, *, means: Means | None = None, **rule: Any) -> Report:
+    async def sweep(self, *, context: SweepContext | None = None, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)
         self.decides(self.rule)
-        return await sweep(means or self.means(), self.rule)
+        return await sweep(context or self.context(), self.rule)
 
     async def orphans(self, **rule: Any) -> Report:
         self.rule = replace(self.rule, **rule)
         self.decides(self.rule)
-        return await collect_orphans(self.means(), self.rule)
+        return await collect_orphans(self.context(), self.rule)
 
     def decides(self, rule: Rule) -> None:
         """Note that this version of a policy is in force from now on, and the one before is no more."""

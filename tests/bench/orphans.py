@@ -14,15 +14,15 @@ import redis
 from bench.baselines import KEY
 from bench.figures import Figure
 from lapse import Registry
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.policy import Orphan, Rule, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.pagination import Listed
 from lapse.providers.provider import Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess
@@ -103,10 +103,10 @@ async def _once(run: str, url: str, base_url: str) -> dict[str, float]:
     carrier, counted = Carrier(url, 10), 0
     async with Provider(account, {"BENCH_KEY": KEY}) as provider:
         watch = Watch(carrier, "lapse", [IDLE])
-        ledger, flow = Ledger(carrier, "lapse", "bench", max_pending=1_000_000), Flow(carrier, "lapse", account)
-        means = Means(ledger, Control(carrier, "lapse"), provider, flow, settings, _Never(), watch, (RULE,))
+        ledger, throttle = Ledger(carrier, "lapse", "bench", max_pending=1_000_000), Throttle(carrier, "lapse", account)
+        context = SweepContext(ledger, Halts(carrier, "lapse"), provider, throttle, settings, _Never(), watch, (RULE,))
         await watch.look()
-        await provider.listing(provider.kinds["assistant"], flow.spend, max_pages=1)
+        await provider.listing(provider.kinds["assistant"], throttle.spend, max_pages=1)
         idle, began = _resident("VmRSS"), time.perf_counter()
         if run == "list":
 
@@ -114,9 +114,9 @@ async def _once(run: str, url: str, base_url: str) -> dict[str, float]:
                 nonlocal counted
                 counted += len(page)
 
-            await provider.listing(provider.kinds["assistant"], flow.spend, take=count)
+            await provider.listing(provider.kinds["assistant"], throttle.spend, take=count)
         else:
-            report = await collect_orphans(means, RULE)
+            report = await collect_orphans(context, RULE)
             if report.result != "completed":
                 raise RuntimeError(f"the run ended with {report.result}: {report.detail}")
             (listed,) = await carrier.run([("HGET", "lapse:{bench:assistant}:idle:rules", "listed")])

@@ -26,10 +26,23 @@ SMALL, LARGE = 10_000, 1_000_000
 CLAIM = 100
 BATCHES = 20
 RULE = Rule(
-    partition=Partition("bench", "thread", "chat"), ttl=86400, anchor="created_at", max_age=None, orphan=None, keep=(),
-    cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=False, expect_gone=False,
-    cancel=False, every=60, formerly=(), digest="bench0000000",
-)  # fmt: skip
+    partition=Partition("bench", "thread", "chat"),
+    ttl=86400,
+    anchor="created_at",
+    max_age=None,
+    orphan=None,
+    keep=(),
+    cascade={},
+    enforce=True,
+    max_deletions=None,
+    max_newly_due=None,
+    touches_stated=False,
+    expect_gone=False,
+    cancel=False,
+    every=60,
+    formerly=(),
+    digest="bench0000000",
+)
 SWEEP = SweepSection(budget=50, lease=120, batch=CLAIM, max_attempts=8, tombstones=86400, ramp=None)
 
 

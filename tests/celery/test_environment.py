@@ -20,16 +20,21 @@ LEFT: dict[str, dict[str, str]] = {
     "a loader": {"CELERY_LOADER": "no.such:Loader", "LOADER": "no.such:Loader"},
     "Django": {"DJANGO_SETTINGS_MODULE": "web.settings"},
     "options of a worker": {
-        "CELERY_WORKER_QUEUES": "web", "CELERY_WORKER_POOL": "gevent", "CELERY_WORKER_AUTOSCALE": "x",
-        "CELERY_WORKER_PREFETCH_MULTIPLIER": "x", "CELERY_WORKER_TASK_EVENTS": "1", "CELERY_WORKER_PURGE": "1",
+        "CELERY_WORKER_QUEUES": "web",
+        "CELERY_WORKER_POOL": "gevent",
+        "CELERY_WORKER_AUTOSCALE": "x",
+        "CELERY_WORKER_PREFETCH_MULTIPLIER": "x",
+        "CELERY_WORKER_TASK_EVENTS": "1",
+        "CELERY_WORKER_PURGE": "1",
         "CELERY_WORKER_EXCLUDE_QUEUES": "lapse",
     },
     "options of a beat": {
-        "CELERY_BEAT_SCHEDULER": "no.such:Scheduler", "CELERY_BEAT_SCHEDULE": "/nowhere/schedule",
+        "CELERY_BEAT_SCHEDULER": "no.such:Scheduler",
+        "CELERY_BEAT_SCHEDULE": "/nowhere/schedule",
         "CELERY_BEAT_MAX_INTERVAL": "3600",
     },
     "another broker": {"BROKER_URL": AWAY},
-}  # fmt: skip
+}
 
 
 @pytest.fixture

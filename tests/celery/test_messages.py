@@ -28,10 +28,12 @@ def message(
         "content-type": "application/json",
         "headers": {"task": task, "id": "a1", "eta": None, "expires": None, "retries": 0, "timelimit": [None, None]},
         "properties": {
-            "delivery_tag": "tag-1", "delivery_info": {"exchange": "", "routing_key": "lapse"}, "priority": 0,
+            "delivery_tag": "tag-1",
+            "delivery_info": {"exchange": "", "routing_key": "lapse"},
+            "priority": 0,
             "body_encoding": "base64",
         },
-    }  # fmt: skip
+    }
 
 
 def encoded(content: object) -> str:

@@ -145,10 +145,20 @@ def test_no_program_shows_a_secret(deployment: Deployment, wait_until: Callable[
 
 
 PARAMETERS = [
-    "db=x", "db=1&db=2", "health_check_interval=30", "socket_timeout=5", "max_connections=10", "protocol=3",
-    "decode_responses=True", "family=0", "ssl_cert_reqs=none", "ssl_cert_reqs=CERT_NONE", "virtual_host=3",
-    "transport=x", "credential_provider=os.path:join",
-]  # fmt: skip
+    "db=x",
+    "db=1&db=2",
+    "health_check_interval=30",
+    "socket_timeout=5",
+    "max_connections=10",
+    "protocol=3",
+    "decode_responses=True",
+    "family=0",
+    "ssl_cert_reqs=none",
+    "ssl_cert_reqs=CERT_NONE",
+    "virtual_host=3",
+    "transport=x",
+    "credential_provider=os.path:join",
+]
 
 
 @pytest.mark.parametrize("query", PARAMETERS)

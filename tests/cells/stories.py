@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cells.reached import Reached
-from lapse.audit.shipper import File, Mover
+from lapse.audit.shipper import FileSink, Mover
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.misnamed import Misnamed
 from lapse.policy import Keep, Orphan, Share
 from lapse.registry.codec import dump
@@ -58,7 +58,7 @@ async def swept(world: Reached) -> Told:
     young = world.seed(1, days=1)
 
     async def free() -> None:
-        await world.means().ledger.release_edges("openai", "thread")
+        await world.context().ledger.release_edges("openai", "thread")
         record = world.record(file, "file")
         assert record.used_by == ()
 
@@ -111,8 +111,13 @@ async def used_again(world: Reached) -> Told:
     """Prepare: an assistant that one listing found unused, and that is used since."""
     world.long_ago()
     (orphan,) = world.seed(1, kind="assistant", policy="idle")
-    rule = {"partition": IDLE, "ttl": None, "anchor": None, "digest": "digest00000a",
-            "orphan": Orphan(min_age=0.001, seen=2, max_share=None, uses_stated=True)}  # fmt: skip
+    rule = {
+        "partition": IDLE,
+        "ttl": None,
+        "anchor": None,
+        "digest": "digest00000a",
+        "orphan": Orphan(min_age=0.001, seen=2, max_share=None, uses_stated=True),
+    }
     await world.orphans(**rule)
     world.registry.register("thread", "thread_that_uses", "chat", uses=[("assistant", orphan)])
 
@@ -147,7 +152,7 @@ async def with_users(world: Reached) -> Told:
     chat = Partition("openai", "conversation", "chat")
     user = Partition("openai", "response", "chat")
     world.others = (replace(world.rule, partition=user, keep=(Keep(None, {"pin": "true"}),), digest="digest00000k"),)
-    await world.means().ledger.adopt(world.others[0])
+    await world.context().ledger.adopt(world.others[0])
     ago = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}
     world.registry.register("conversation", conversation, "chat", **ago)
     world.registry.register("response", response, "chat", uses=[("conversation", conversation)], **ago)
@@ -165,7 +170,7 @@ async def in_the_way(world: Reached) -> Told:
         "thread", thread, "chat", uses=[("file", file)], created_at=LONG_AGO, last_active_at=LONG_AGO
     )
     rule: dict[str, Any] = {"cascade": {"file": "delete"}, "digest": "digest00000c"}
-    await Control(world.carrier, "lapse").halt(Partition("openai", "file", "chat"), "listing_shrunk", "a test")
+    await Halts(world.carrier, "lapse").halt(Partition("openai", "file", "chat"), "listing_shrunk", "a test")
     await world.sweep(**rule)
     world.raw.delete(f"{world.slot('file')}halts")
     return Told(result(world, **rule), {"thread": [thread], "file": [file]})
@@ -199,14 +204,14 @@ async def circled(world: Reached) -> Told:
 async def applied(world: Reached) -> Told:
     """Prepare: a plan of three ids."""
     ids = world.seed(3)
-    await world.means().ledger.adopt(world.rule)
+    await world.context().ledger.adopt(world.rule)
     dues = {id_: world.record(id_).due for id_ in ids}
 
     async def act() -> str:
-        means = world.means()
+        context = world.context()
         left = [id_ for id_ in ids if world.state(id_)]
         doomed = [Doomed(id_, round(due.timestamp() * 1000), "ttl") for id_ in left if (due := dues[id_])]
-        report, _left = await apply(means, world.rule, doomed, "plan")
+        report, _left = await apply(context, world.rule, doomed, "plan")
         return report.result
 
     return Told(act, {"thread": ids})
@@ -219,13 +224,13 @@ async def purged(world: Reached) -> Told:
     world.registry.hold("thread", held, reason="case 7")
 
     async def act() -> str:
-        means = world.means()
-        await means.control.epoch()
-        await means.watch.look()
+        context = world.context()
+        await context.control.epoch()
+        await context.watch.look()
         rule = rule_of(world.rule.partition, (), (world.rule,))
         # The held one last: a call that claims nothing has no second write to end at.
-        things = sorted((thing.id for thing in await inventory(means, rule)), key=lambda id_: id_ == held)
-        report, _gone, _left = await purge(means, rule, things, "ann", lambda _gone: None)
+        things = sorted((thing.id for thing in await inventory(context, rule)), key=lambda id_: id_ == held)
+        report, _gone, _left = await purge(context, rule, things, "ann", lambda _gone: None)
         return report.result
 
     return Told(act, {"thread": ids}, {"thread": [held]})
@@ -239,8 +244,12 @@ async def adopted(world: Reached) -> Told:
 
 async def edited(world: Reached) -> Told:
     """Prepare: a ttl that an edit made shorter, by activity and age together."""
-    rule: dict[str, Any] = {"anchor": "last_active_at", "max_age": 90 * DAY, "touches_stated": True,
-                            "max_newly_due": Share(100, 100)}  # fmt: skip
+    rule: dict[str, Any] = {
+        "anchor": "last_active_at",
+        "max_age": 90 * DAY,
+        "touches_stated": True,
+        "max_newly_due": Share(100, 100),
+    }
     await world.sweep(**rule, digest="digest00000m")
     ids = world.seed(3, days=4)
     world.unpromised = {"jump"}  # registered as older than the edit
@@ -249,16 +258,21 @@ async def edited(world: Reached) -> Told:
 
 async def counted(world: Reached) -> Told:
     """Prepare: an edit that two indexes decide: what is idle by the new ttl is due by its age already, or not."""
-    rule: dict[str, Any] = {"anchor": "last_active_at", "max_age": 60 * DAY, "touches_stated": True,
-                            "max_newly_due": Share(60, 1)}  # fmt: skip
+    rule: dict[str, Any] = {
+        "anchor": "last_active_at",
+        "max_age": 60 * DAY,
+        "touches_stated": True,
+        "max_newly_due": Share(60, 1),
+    }
     now = time.time()
     old, idle, busy = ([f"thread_{name}{n}" for n in range(2)] for name in ("old", "idle", "busy"))
     world.sandbox.seed("thread", ids=[*old, *idle, *busy])
     await world.sweep(**rule, ttl=30 * DAY, digest="digest00000m")
     for ids, created, active in ((old, 100, 20), (idle, 50, 20), (busy, 10, 1)):
         for id_ in ids:
-            world.registry.register("thread", id_, "chat", created_at=now - created * DAY,
-                                    last_active_at=now - active * DAY)  # fmt: skip
+            world.registry.register(
+                "thread", id_, "chat", created_at=now - created * DAY, last_active_at=now - active * DAY
+            )
     world.unpromised = {"jump"}  # registered as older than the edit
     act = result(world, **rule, ttl=10 * DAY, digest="digest00000n")
     return Told(act, {"thread": [*old, *idle]}, {"thread": busy})
@@ -268,7 +282,7 @@ async def retired(world: Reached) -> Told:
     """Prepare: a policy that the file no longer has."""
     ids = world.seed(3, days=1)
     await world.sweep()
-    ledger = world.means().ledger
+    ledger = world.context().ledger
 
     async def act() -> None:
         await retire(ledger, (), [("openai", "thread")])
@@ -287,7 +301,7 @@ async def believed(world: Reached) -> Told:
     world.unpromised = {"unproven"}  # an operator said so
 
     async def act() -> str:
-        await believe(world.means().ledger, world.rule.partition, identity)
+        await believe(world.context().ledger, world.rule.partition, identity)
         world.raw.delete(f"{world.slot()}halts")
         world.ripen()
         return (await world.sweep()).result
@@ -303,10 +317,10 @@ async def undone(world: Reached) -> Told:
     world.registry.register("thread", "thread_gone", "chat", created_at=LONG_AGO)
     living = world.seed(1, days=1)
     await world.sweep()
-    means = world.means()
+    context = world.context()
 
     async def act() -> None:
-        call = means.ledger.commands.on_slot(
+        call = context.ledger.commands.on_slot(
             "ledger/lua/quarantine", "openai", "thread", "undo", dump("ann"), dump("why"), "thread_gone", parse=list
         )
         await world.carrier.carry([call])
@@ -328,10 +342,11 @@ async def misnamed(world: Reached) -> Told:
         commands.hold(wrong, "case 7", None, None),
         commands.register(Registration(wrong, "chat", facts, ())),
         commands.register(
-            Registration(Resource("openai", "thread", "thread_t"), "chat", uses,
-                         (Resource("openai", "conversations", used),))
+            Registration(
+                Resource("openai", "thread", "thread_t"), "chat", uses, (Resource("openai", "conversations", used),)
+            )
         ),
-    ]  # fmt: skip
+    ]
     for one in said:
         await world.carrier.carry(one.calls)
     world.registry.register("conversation", used, "chat", created_at=LONG_AGO)
@@ -354,7 +369,7 @@ async def moved(world: Reached) -> Told:
     world.moved = file = Path(world.directory / "audit.jsonl")
 
     async def act() -> None:
-        await Mover(world.carrier, "lapse", File(file)).move("openai", "thread", at_most=1000)
+        await Mover(world.carrier, "lapse", FileSink(file)).move("openai", "thread", at_most=1000)
 
     async def there() -> None:
         assert 0 == world.raw.xlen(f"{world.slot()}audit")
@@ -375,7 +390,7 @@ async def kept_house(world: Reached) -> Told:
     assert 1 == world.raw.zcard(f"{world.slot()}tombstones")
 
     async def act() -> None:
-        await world.means().ledger.end_tombstones("openai", "thread", int(time.time() * 1000) + 60_000)
+        await world.context().ledger.end_tombstones("openai", "thread", int(time.time() * 1000) + 60_000)
 
     async def ended() -> None:
         assert 0 == world.raw.zcard(f"{world.slot()}tombstones")
@@ -411,8 +426,21 @@ async def woken(world: Reached) -> Told:
 
 STORIES: dict[str, Story] = {
     **dict.fromkeys(
-        ("adopt", "survey", "claim", "settle", "take", "look", "inspect", "write", "principal", "leave", "unrefer",
-         "let_go"), swept,
+        (
+            "adopt",
+            "survey",
+            "claim",
+            "settle",
+            "take",
+            "look",
+            "inspect",
+            "write",
+            "principal",
+            "leave",
+            "unrefer",
+            "let_go",
+        ),
+        swept,
     ),
     "block": failing,
     "progress": emptied,
@@ -434,5 +462,5 @@ STORIES: dict[str, Story] = {
     **dict.fromkeys(("audit_read", "audit_trim"), moved),
     "housekeep": kept_house,
     "wake": woken,
-}  # fmt: skip
+}
 """Script -> the story that calls it."""

@@ -6,7 +6,7 @@ import pytest
 
 from commandline import ENFORCED, Desk
 from lapse.cli import inprocess
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 
 ENOUGH = 60  # seconds for all of them; a bar that went on would never let one end
 
@@ -24,14 +24,14 @@ def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch)
     session = session_of(desk, monkeypatch)
     monkeypatch.setattr(inprocess, "SHOW_EVERY", 0.0)
 
-    async def work(hands: Hands) -> None:
+    async def work(access: RegistryAccess) -> None:
         for turns in range(300):
-            async with inprocess.watched(hands, session.rules("thread"), lambda _n: None):
+            async with inprocess.watched(access, session.rules("thread"), lambda _n: None):
                 for _ in range(turns % 30):
                     await asyncio.sleep(0)
 
-    async def within(hands: Hands) -> None:
-        await asyncio.wait_for(work(hands), ENOUGH)
+    async def within(access: RegistryAccess) -> None:
+        await asyncio.wait_for(work(access), ENOUGH)
 
     session.run(within)
 
@@ -40,9 +40,9 @@ def test_a_bar_without_a_registry_ends_no_sweep(desk: Desk, monkeypatch: pytest.
     session = session_of(desk, monkeypatch)
     monkeypatch.setattr(inprocess, "SHOW_EVERY", 0.01)
 
-    async def work(hands: Hands) -> str:
+    async def work(access: RegistryAccess) -> str:
         moved = asyncio.Event()
-        async with inprocess.watched(hands, session.rules("thread"), lambda _n: moved.set()):
+        async with inprocess.watched(access, session.rules("thread"), lambda _n: moved.set()):
             await moved.wait()
             desk.raw.config_set("maxclients", 1)
             desk.raw.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")

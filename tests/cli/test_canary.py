@@ -98,7 +98,8 @@ def test_a_kind_that_cannot_be_made_empty_is_left_alone(desk: Desk) -> None:
 def test_langgraph_makes_threads_too(desk: Desk) -> None:
     desk.configure(
         CHAT.replace('["conversation", "thread"]', '"thread"'),
-        type='"langgraph"', base_url=f'"{desk.sandbox.root}/langgraph"',
-    )  # fmt: skip
+        type='"langgraph"',
+        base_url=f'"{desk.sandbox.root}/langgraph"',
+    )
     found = flown(desk)["canary openai/thread"]
     assert "ok" == found["level"], found

@@ -33,10 +33,22 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert before == stored(desk)
     names = [line.split(":")[0].split(maxsplit=1)[1] for line in shown.lines if not line.startswith("  ")]
     assert [
-        "config", "outbox",
-        "version", "eviction", "persistence", "clock", "clock_pace", "acl", "broker", "celery_transport",
-        "beat", "wake_up", "workers", "sweeps", "provider openai",
-    ] == names  # fmt: skip
+        "config",
+        "outbox",
+        "version",
+        "eviction",
+        "persistence",
+        "clock",
+        "clock_pace",
+        "acl",
+        "broker",
+        "celery_transport",
+        "beat",
+        "wake_up",
+        "workers",
+        "sweeps",
+        "provider openai",
+    ] == names
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}
     assert "warn    persistence: the server persists nothing" in shown.out
     assert "        -> set appendonly yes" in shown.lines

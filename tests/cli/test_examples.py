@@ -11,7 +11,7 @@ import pytest
 
 from commandline import Desk
 from lapse.cli.main import SECTIONS, lapse
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox.redis_server import free_port
@@ -77,7 +77,7 @@ def furnish(desk: Desk) -> None:
 def halt(desk: Desk, plan: str) -> None:
     async def set_it() -> None:
         carrier = Carrier(desk.environ["REDIS_URL"], 5)
-        await Control(carrier, "lapse").halt(Partition("openai", "thread", "chat"), "cutoff_jumped", "test", plan=plan)
+        await Halts(carrier, "lapse").halt(Partition("openai", "thread", "chat"), "cutoff_jumped", "test", plan=plan)
         await carrier.run([("HSET", "lapse:{openai:thread}:chat:rules", "newly_asked", f"{plan} 9 counted")])
         await carrier.aclose()
 

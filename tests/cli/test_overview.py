@@ -154,11 +154,17 @@ def test_what_holds_requests_back_is_named_everywhere(desk: Desk) -> None:
     said = desk.good("status").out
     told = (
         "openai: breaker open (auth): refuses the credentials since ",
-        "(2h ", " ago): 401: refused", "; with the key of environment variable KEY; one request",
-        "openai: its Retry-After ends ", "openai/thread: breaker open (forbidden)", "tried again with the next request",
-        "openai/thread/chat: 3 sweeps in a row ended badly since ", "(10m ", " ago): error: a bug.",
+        "(2h ",
+        " ago): 401: refused",
+        "; with the key of environment variable KEY; one request",
+        "openai: its Retry-After ends ",
+        "openai/thread: breaker open (forbidden)",
+        "tried again with the next request",
+        "openai/thread/chat: 3 sweeps in a row ended badly since ",
+        "(10m ",
+        " ago): error: a bug.",
         "workers: far was last seen 20m ",
-    )  # fmt: skip
+    )
     assert [] == [text for text in told if text not in said]
     shown = desk.good("status", "--json").json
     breaker = shown["providers"][0]["breaker"]

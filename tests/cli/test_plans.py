@@ -34,8 +34,11 @@ def test_a_plan_names_each_id_and_what_it_rests_on(desk: Desk) -> None:
     assert {"ttl"} == {one["by"] for one in threads["ids"]}
     assert all(one["due"] == int(one["due"]) < time.time() * 1000 for one in threads["ids"])
     assert ("openai", "lapse", 12, 16) == (
-        plan["provider"], plan["namespace"], len(plan["hash"]), len(plan["place"]),
-    )  # fmt: skip
+        plan["provider"],
+        plan["namespace"],
+        len(plan["hash"]),
+        len(plan["place"]),
+    )
     assert plan["hash"] in shown.err
     assert "lapse apply plan.json" in shown.err
     assert [] == desk.sandbox.requests()
@@ -90,9 +93,14 @@ def test_a_plan_only_shrinks(desk: Desk) -> None:
     assert [gone] == deletes(desk)
     left = {line.split()[2].rstrip(":"): line.partition(": ")[2] for line in shown.lines if "left out" in line}
     assert {
-        held: "held", touched: "not due any more", expired: "touched, or given another expiry",
-        forgotten: "forgotten", moved: "moved to other", used: "referenced", settled: "not due any more",
-    } == left  # fmt: skip
+        held: "held",
+        touched: "not due any more",
+        expired: "touched, or given another expiry",
+        forgotten: "forgotten",
+        moved: "moved to other",
+        used: "referenced",
+        settled: "not due any more",
+    } == left
     again = desk.good("apply", "plan.json", CONFIRM, "--json").records
     assert {"not tracked any more"} == {one["left_out"] for one in again if one.get("id") == gone}
     assert [gone] == deletes(desk)

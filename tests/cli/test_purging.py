@@ -28,10 +28,12 @@ def test_it_names_what_it_would_delete_and_asks(desk: Desk) -> None:
     shown = desk.run("purge", "assistants")
     assert (8, "") == (shown.code, shown.out)
     for said in (
-        "2 assistants at openai to delete:", f"    {ours}\n",
-        "1 of them not registered here", f"{foreign}  of another team",
+        "2 assistants at openai to delete:",
+        f"    {ours}\n",
+        "1 of them not registered here",
+        f"{foreign}  of another team",
         "--confirm=openai to delete 2 objects there for good",
-    ):  # fmt: skip
+    ):
         assert said in shown.err
     assert [] == deletes(desk)
 
@@ -267,10 +269,12 @@ def test_what_no_request_can_name_is_left(desk: Desk) -> None:
     listed = [{"id": id_, "created_at": 1} for id_ in (ours, "s3://bucket/one")]
     shown = json.dumps({"object": "list", "data": listed, "has_more": False})
     rest = json.dumps({"object": "list", "data": listed[1:], "has_more": False})
-    desk.sandbox.faults([
-        {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": shown, "first": 1},
-        {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": rest},
-    ])  # fmt: skip
+    desk.sandbox.faults(
+        [
+            {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": shown, "first": 1},
+            {"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": rest},
+        ]
+    )
     result = desk.run("purge", "assistants", "--confirm=openai")
     assert (5, [ours]) == (result.code, deletes(desk))
     assert "left s3://bucket/one: its id can stand in no request" in result.out

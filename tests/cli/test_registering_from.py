@@ -16,12 +16,13 @@ PAYLOAD = json.dumps(SAID)
 LOST = f"lapse call failed: {PAYLOAD}"
 
 FORMATS = [
-    "%(levelname)s:%(name)s:%(message)s", "%(asctime)s %(levelname)s %(name)s %(message)s",
+    "%(levelname)s:%(name)s:%(message)s",
+    "%(asctime)s %(levelname)s %(name)s %(message)s",
     "%(asctime)s - %(name)s - %(message)s",
     "[%(asctime)s] [%(levelname)s] [%(process)d] [%(name)s] %(message)s",
     "%(asctime)s | %(levelname)-8s | %(name)s | %(message)s",
     '{"time": "%(asctime)s", "level": "%(levelname)s", "name": "%(name)s", "message": %(message)r}',
-]  # fmt: skip
+]
 
 FORGED = [
     LOST,

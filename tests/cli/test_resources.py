@@ -30,11 +30,28 @@ def test_register_tracks_an_id_and_says_when_it_is_due(desk: Desk) -> None:
 
 def test_register_takes_every_fact_that_an_application_can_give(desk: Desk) -> None:
     desk.good(
-        "register", "thread", "thread_1", "--policy", "chat", "--uses", "assistants:asst_1",
-        "--uses", "thread:thread_0",
-        "--subject", "user:42", "--label", "team=a", "--label", "note=x=y", "--created-at", "2026-11-01T09:30+01:00",
-        "--last-active-at", "1795086313", "--expires-in", "2d",
-    )  # fmt: skip
+        "register",
+        "thread",
+        "thread_1",
+        "--policy",
+        "chat",
+        "--uses",
+        "assistants:asst_1",
+        "--uses",
+        "thread:thread_0",
+        "--subject",
+        "user:42",
+        "--label",
+        "team=a",
+        "--label",
+        "note=x=y",
+        "--created-at",
+        "2026-11-01T09:30+01:00",
+        "--last-active-at",
+        "1795086313",
+        "--expires-in",
+        "2d",
+    )
     found = record(desk, "thread_1")
     assert ["asst_1", "thread_0"] == sorted(use.id for use in found.uses)
     assert ("user:42", {"team": "a", "note": "x=y"}) == (found.subject, found.labels)
@@ -154,9 +171,13 @@ def lost(caplog: pytest.LogCaptureFixture, *calls: tuple[Any, ...], **facts: obj
 
 def test_lost_registrations_are_replayed_from_any_log(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     plain, *_ = lost(
-        caplog, ("register", "thread", "thread_1", "chat"), uses=[("assistant", "asst_1")], subject="user:42",
-        expires_in="2d", created_at=1_790_000_000,
-    )  # fmt: skip
+        caplog,
+        ("register", "thread", "thread_1", "chat"),
+        uses=[("assistant", "asst_1")],
+        subject="user:42",
+        expires_in="2d",
+        created_at=1_790_000_000,
+    )
     said = plain.removeprefix("WARNING:lapse:")
     other = plain.replace("thread_1", "thread_2")
     structured = json.dumps({"level": "warning", "logger": "lapse", "event": said.replace("thread_1", "thread_3")})

@@ -9,7 +9,7 @@ import pytest
 
 from commandline import ENFORCED, Desk
 from lapse.cli.operate.remedies import CONFIRM, REMEDIES, told
-from lapse.ledger.halts import Control, Halt
+from lapse.ledger.halts import Halt, Halts
 from lapse.ledger.reasons import STANDING
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -166,7 +166,7 @@ async def halted(desk: Desk) -> None:
     try:
         for reason in REMEDIES:
             plan = "3f2a91c0d4e5" if reason in {"cutoff_jumped", "orphan_share", "older_than_registry"} else None
-            await Control(carrier, "lapse").halt(THREADS, reason, "a case", plan=plan)
+            await Halts(carrier, "lapse").halt(THREADS, reason, "a case", plan=plan)
     finally:
         await carrier.aclose()
 

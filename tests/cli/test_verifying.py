@@ -116,9 +116,11 @@ def test_without_a_key_it_is_said_that_there_is_none(desk: Desk) -> None:
 
 def test_what_cannot_be_verified_is_2_with_what_to_do(desk: Desk, file: Path) -> None:
     for arguments, said in (
-        (("none.jsonl",), "none.jsonl"), ((), "FILE"), ((str(file), "--expect", "x"), "copy it from"),
+        (("none.jsonl",), "none.jsonl"),
+        ((), "FILE"),
+        ((str(file), "--expect", "x"), "copy it from"),
         ((str(file), "--key-file", "none"), "openssl rand"),
-    ):  # fmt: skip
+    ):
         told = desk.run("audit", "verify", *arguments)
         assert (2, True) == (told.code, said in told.err), told
     (desk.directory / "bad.gz").write_bytes(b"x")

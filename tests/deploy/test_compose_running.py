@@ -17,9 +17,12 @@ from lapse.sandbox.redis_server import die_with_parent, free_port
 
 NAMES = ("provider", "worker", "beat", "metrics", "application")
 FASTER = {
-    "LAPSE_POLICIES__CHAT__TTL": "1s", "LAPSE_POLICIES__TICKETS__TTL": "1s", "LAPSE_SCHEDULE__SWEEP": "1s",
-    "LAPSE_REGISTRY__ALLOW_VOLATILE": "true", "EVERY": "0.05",
-}  # fmt: skip
+    "LAPSE_POLICIES__CHAT__TTL": "1s",
+    "LAPSE_POLICIES__TICKETS__TTL": "1s",
+    "LAPSE_SCHEDULE__SWEEP": "1s",
+    "LAPSE_REGISTRY__ALLOW_VOLATILE": "true",
+    "EVERY": "0.05",
+}
 
 
 @pytest.fixture
@@ -27,10 +30,13 @@ def exporter(redis_url: str, tmp_path: Path) -> Iterator[str]:
     """Start the services in the file's order; return the exporter's URL."""
     provider, metrics = str(free_port()), str(free_port())
     here = {
-        "redis://redis:6379/0": redis_url, "provider:8099": f"127.0.0.1:{provider}", "8099": provider, "9108": metrics,
+        "redis://redis:6379/0": redis_url,
+        "provider:8099": f"127.0.0.1:{provider}",
+        "8099": provider,
+        "9108": metrics,
         "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is taken out
         "/demo/application.py": str(DEPLOY / "demo" / "application.py"),
-    }  # fmt: skip
+    }
 
     def local(text: str) -> str:
         for there, value in here.items():
@@ -48,9 +54,12 @@ def exporter(redis_url: str, tmp_path: Path) -> Iterator[str]:
                 rest = [str(Path(sys.executable).with_name(program)), *rest]
             log = stack.enter_context((tmp_path / f"{name}.log").open("wb"))
             process = subprocess.Popen(
-                die_with_parent(sys.executable, *rest), cwd=tmp_path, stdout=log, stderr=log,
+                die_with_parent(sys.executable, *rest),
+                cwd=tmp_path,
+                stdout=log,
+                stderr=log,
                 env={**os.environ, **environ, **FASTER, "LAPSE_CONFIG": str(config)},
-            )  # fmt: skip
+            )
             stack.callback(process.wait)
             stack.callback(process.terminate)
         yield f"http://127.0.0.1:{metrics}"

@@ -40,9 +40,13 @@ anchor = "created_at"
 mode = "enforce"
 """
 RARE = {
-    "lapse_orphans", "lapse_expect_gone", "lapse_children_left_total", "lapse_beat_last_tick_timestamp_seconds",
-    "lapse_worker_last_tick_timestamp_seconds", "lapse_registry_epoch_timestamp_seconds",
-}  # fmt: skip
+    "lapse_orphans",
+    "lapse_expect_gone",
+    "lapse_children_left_total",
+    "lapse_beat_last_tick_timestamp_seconds",
+    "lapse_worker_last_tick_timestamp_seconds",
+    "lapse_registry_epoch_timestamp_seconds",
+}
 """What a registry without beat, orphans and a worker does not have; `make test-tools` provokes them."""
 
 
@@ -103,7 +107,7 @@ def test_panels_lie_side_by_side_and_never_over_one_another() -> None:
 async def test_every_metric_of_the_dashboards_is_in_a_scrape(world: World, tmp_path: Path) -> None:
     world.seed(3)
     await world.sweep()
-    await world.means().control.halt(world.rule.partition, "no_witness", "test")
+    await world.context().control.halt(world.rule.partition, "no_witness", "test")
     path = tmp_path / "retention.toml"
     path.write_text(CONFIG.format(url=world.sandbox.url))
     with redis.Redis.from_url(world.url, decode_responses=True) as client:

@@ -60,10 +60,15 @@ def ran(command: str, here: Path, environ: dict[str, str]) -> None:
 def test_the_build_is_replayed_in_a_clean_folder(tmp_path: Path) -> None:
     """WORKDIR, COPY and RUN as they stand, below another root; what lapse needs comes from this environment."""
     environ = {
-        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "EXTRAS": "worker", "HOME": str(tmp_path),
-        "PIP_NO_DEPS": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0",
-        "PYTHONPATH": sysconfig.get_path("purelib"), "LAPSE_RUNTIME_DIR": str(tmp_path / "run"),
-    }  # fmt: skip
+        "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
+        "EXTRAS": "worker",
+        "HOME": str(tmp_path),
+        "PIP_NO_DEPS": "1",
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",
+        "PYTHONPATH": sysconfig.get_path("purelib"),
+        "LAPSE_RUNTIME_DIR": str(tmp_path / "run"),
+    }
     here = tmp_path
     for word, rest in BUILD[1:]:
         if word == "WORKDIR":
@@ -80,9 +85,13 @@ def test_the_build_is_replayed_in_a_clean_folder(tmp_path: Path) -> None:
     done = subprocess.run([script, "health", "--worker"], env=environ, capture_output=True, text=True, check=False)
     assert "no worker runs here" in done.stdout, done.stderr
     installed = subprocess.run(
-        [script.with_name("python"), "-c", "import lapse; print(lapse.__file__)"], env=environ, cwd=tmp_path,
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [script.with_name("python"), "-c", "import lapse; print(lapse.__file__)"],
+        env=environ,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert installed.stdout.startswith(str(tmp_path / "opt/lapse/lib"))
 
 

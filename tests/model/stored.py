@@ -48,9 +48,14 @@ def stored(client: Any) -> dict[str, tuple[Any, ...]]:
 
 
 PLACES = {
-    keys.CLAIMS: "claimed", keys.WAITING: "waiting", keys.SUSPECTS: "suspects", keys.PARKED: "parked",
-    keys.KEPT: "kept", keys.QUARANTINE: "quarantined", keys.TRIED: "tried",
-}  # fmt: skip
+    keys.CLAIMS: "claimed",
+    keys.WAITING: "waiting",
+    keys.SUSPECTS: "suspects",
+    keys.PARKED: "parked",
+    keys.KEPT: "kept",
+    keys.QUARANTINE: "quarantined",
+    keys.TRIED: "tried",
+}
 
 
 def _scores(client: Any) -> dict[str, dict[str, dict[str, int]]]:
@@ -73,10 +78,20 @@ def _aside(place: str, policy: str, score: int, record: dict[str, Any]) -> tuple
     created = record.get("f") or record.get("c") or record.get("k")
     tries = (record.get("n", 0), record.get("x", 0), record.get("y", 0), bool(record.get("u")))
     return (
-        place, policy, created, record.get("a"), record.get("e"), score, *tries, record.get("t"), record.get("r"),
-        bool(record.get("q")), bool(record.get("o")), bool(record.get("z")),
+        place,
+        policy,
+        created,
+        record.get("a"),
+        record.get("e"),
+        score,
+        *tries,
+        record.get("t"),
+        record.get("r"),
+        bool(record.get("q")),
+        bool(record.get("o")),
+        bool(record.get("z")),
         record.get("l"),
-    )  # fmt: skip
+    )
 
 
 def sightings(client: Any) -> dict[tuple[str, str], Sighting]:

@@ -219,12 +219,23 @@ class Stories(RuleBasedStateMachine):
         """Return the rule that is in force."""
         said = self.model.rules[policy]
         return Adopted(
-            partition=Partition("openai", "thread", policy), ttl=said.ttl / 1000, anchor=said.anchor,
-            max_age=said.max_age and said.max_age / 1000, orphan=ORPHAN if said.orphan else None, keep=(), cascade={},
-            enforce=True, max_deletions=Pace(said.pace, HOUR / 1000) if said.pace else None, max_newly_due=None,
-            touches_stated=True, expect_gone=False, cancel=False, every=60, formerly=formerly,
+            partition=Partition("openai", "thread", policy),
+            ttl=said.ttl / 1000,
+            anchor=said.anchor,
+            max_age=said.max_age and said.max_age / 1000,
+            orphan=ORPHAN if said.orphan else None,
+            keep=(),
+            cascade={},
+            enforce=True,
+            max_deletions=Pace(said.pace, HOUR / 1000) if said.pace else None,
+            max_newly_due=None,
+            touches_stated=True,
+            expect_gone=False,
+            cancel=False,
+            every=60,
+            formerly=formerly,
             digest=f"{policy}{self.digests[policy]:04}",
-        )  # fmt: skip
+        )
 
     # --- what has to hold after every step
 

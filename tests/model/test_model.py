@@ -62,10 +62,12 @@ class Registry(Stories):
         self._granted(claims, status, granted)
 
     @rule(
-        policy=managed, id_=ids, act=st.sampled_from(["error", "lost", "busy", "active", "kept"]),
+        policy=managed,
+        id_=ids,
+        act=st.sampled_from(["error", "lost", "busy", "active", "kept"]),
         before=st.sampled_from(["", "", "touch", "hold", "refer"]),
         after=st.sampled_from(["", "touch", "hold", "held over", "unlisted"]),
-    )  # fmt: skip
+    )
     def try_an_orphan(self, policy: str, id_: str, act: str, before: str, after: str) -> None:
         """Claim what a listing shows, and fail: few stories would come to that by themselves."""
         long_ago = self.model.now - 40 * DAY
@@ -107,9 +109,11 @@ class Registry(Stories):
         assert left == claims.left
 
     @rule(
-        id_=ids, stamped=st.sampled_from(["", "chat", "archive"]), going=st.sets(ids, min_size=1),
+        id_=ids,
+        stamped=st.sampled_from(["", "chat", "archive"]),
+        going=st.sets(ids, min_size=1),
         ago=st.sampled_from([0, DAY]),
-    )  # fmt: skip
+    )
     def claim_child(self, id_: str, stamped: str, going: set[str], ago: int) -> None:
         sources = sorted(going - {id_}) or [f"{id_}_parent"]
         since = self.model.now - ago
@@ -156,11 +160,14 @@ class Registry(Stories):
     def _told(self) -> dict[str, Any]:
         policies = {
             name: {
-                "digest": self.adopted(name).digest, "enforce": True, "paused": False,
-                "amount": said.pace or -1, "window": HOUR if said.pace else 0,
+                "digest": self.adopted(name).digest,
+                "enforce": True,
+                "paused": False,
+                "amount": said.pace or -1,
+                "window": HOUR if said.pace else 0,
             }
             for name, said in self.model.rules.items()
-        }  # fmt: skip
+        }
         return {"policies": policies, "paused": False, "place": "", "amount": -1, "window": 0}
 
     def _on(self, policy: str, script: str, *args: str | int) -> Any:
@@ -183,7 +190,12 @@ def test_any_story_leaves_the_registry_as_plain_python_has_it(machine: type[Regi
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=STORIES or 60, stateful_step_count=40, derandomize=not STORIES, deadline=None, database=None,
-            suppress_health_check=list(HealthCheck), print_blob=True,
+            max_examples=STORIES or 60,
+            stateful_step_count=40,
+            derandomize=not STORIES,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
         ),
-    )  # fmt: skip
+    )

@@ -17,16 +17,16 @@ import redis
 
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.edits import newly_due
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Claim, Ledger, Settled
 from lapse.policy import Pace, Rule, Share, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.outcomes import classify
 from lapse.providers.provider import Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from model.clocked import Clocked
@@ -48,10 +48,23 @@ FLASH = range(5 * DAY, 5 * DAY + 2 * TICK)
 ROLLING = range(15 * DAY, 15 * DAY + 2 * TICK)
 
 RULE = Rule(
-    partition=Partition("openai", "thread", "hour"), ttl=3600.0, anchor="created_at", max_age=None, orphan=None,
-    keep=(), cascade={}, enforce=True, max_deletions=Pace(5000, 3600.0), max_newly_due=Share(20, 100),
-    touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="hour00000001",
-)  # fmt: skip
+    partition=Partition("openai", "thread", "hour"),
+    ttl=3600.0,
+    anchor="created_at",
+    max_age=None,
+    orphan=None,
+    keep=(),
+    cascade={},
+    enforce=True,
+    max_deletions=Pace(5000, 3600.0),
+    max_newly_due=Share(20, 100),
+    touches_stated=False,
+    expect_gone=False,
+    cancel=False,
+    every=60,
+    formerly=(),
+    digest="hour00000001",
+)
 
 
 def named(name: str, days: float, anchor: str = "created_at", max_age: float | None = None) -> Rule:
@@ -85,7 +98,7 @@ class Month:
     def __init__(self, clocked: Clocked, provider: Provider, sandbox: Sandbox, account: Account) -> None:
         self.clocked, self.provider, self.sandbox = clocked, provider, sandbox
         self.kind = provider.kinds["thread"]
-        self.flow = Flow(cast("Carrier", clocked), "lapse", account)
+        self.throttle = Throttle(cast("Carrier", clocked), "lapse", account)
         self.now = START
         self.dice = random.Random(7)
         self.ids: dict[str, list[str]] = {name: [] for name in RULES}
@@ -129,15 +142,15 @@ class Month:
             return
         await ledger.settle_at(rule.partition, self.provider.place)
         await ledger.note(rule.partition, **newly_due.baseline(rule, survey))
-        proof = Proof(self.means(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
+        proof = Proof(self.context(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
             settled = [await self.attempt(claim, proof) for claim in batch.claims]
             await ledger.settle(rule.partition, settled, {}, 3, listable=False)
 
-    def means(self, ledger: Ledger) -> Means:
+    def context(self, ledger: Ledger) -> SweepContext:
         carrier = cast("Carrier", self.clocked)
-        return Means(
-            ledger, Control(carrier, "lapse"), self.provider, self.flow, SETTINGS, Event(), Watch(carrier, "lapse")
+        return SweepContext(
+            ledger, Halts(carrier, "lapse"), self.provider, self.throttle, SETTINGS, Event(), Watch(carrier, "lapse")
         )
 
     async def attempt(self, claim: Claim, proof: Proof) -> Settled:
@@ -175,10 +188,20 @@ class Month:
 @pytest.fixture
 async def month(redis_url: str, sandbox: Sandbox) -> AsyncIterator[Month]:
     account = Account(
-        name="openai", type="openai", base_url=sandbox.url, api_key_env="KEY", api_key_file=None, auth=None,
-        rate=None, concurrency=16, not_found=(), api_version=None, organization=None, project=None,
+        name="openai",
+        type="openai",
+        base_url=sandbox.url,
+        api_key_env="KEY",
+        api_key_file=None,
+        auth=None,
+        rate=None,
+        concurrency=16,
+        not_found=(),
+        api_version=None,
+        organization=None,
+        project=None,
         allow_plaintext=False,
-    )  # fmt: skip
+    )
     provider = Provider(account, {"KEY": "sk-test-0123456789abcdef"})
     with redis.Redis.from_url(redis_url, protocol=2) as client:
         yield Month(Clocked(client), provider, sandbox, account)

@@ -56,9 +56,7 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
     yield from _living(history, audit)
 
 
-def _objects(
-    history: History, audit: Audit
-) -> tuple[Mapping[Resource, Object], Mapping[tuple[Resource, str], Object]]:  # fmt: skip
+def _objects(history: History, audit: Audit) -> tuple[Mapping[Resource, Object], Mapping[tuple[Resource, str], Object]]:
     """Return what was confirmed and recorded of each object, and of the items in each, by their kind."""
     objects: defaultdict[Resource, Object] = defaultdict(Object)
     parts: defaultdict[tuple[Resource, str], Object] = defaultdict(Object)

@@ -21,10 +21,19 @@ from oracle.history import Account, Policy, Request
 OK, NO_CONTENT = 200, 204
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
 COLLECTIONS = {
-    "threads": "thread", "assistants": "assistant", "conversations": "conversation", "items": "item",
-    "messages": "message", "responses": "response", "files": "file", "vector_stores": "vector_store",
-    "containers": "container", "completions": "chat_completion", "agents": "agent", "sessions": "session",
-}  # fmt: skip
+    "threads": "thread",
+    "assistants": "assistant",
+    "conversations": "conversation",
+    "items": "item",
+    "messages": "message",
+    "responses": "response",
+    "files": "file",
+    "vector_stores": "vector_store",
+    "containers": "container",
+    "completions": "chat_completion",
+    "agents": "agent",
+    "sessions": "session",
+}
 """Path segments whose next one is an id."""
 
 _SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
@@ -116,14 +125,21 @@ def _policy(name: str, kind: str, said: Mapping[str, Any], since: float) -> Poli
 
     orphan, pace = said.get("orphan"), said.get("max_deletions", {"amount": 5000, "window": "1h"})
     return Policy(
-        said["provider"], kind, name, span("ttl"), said.get("anchor"), span("max_age"),
+        said["provider"],
+        kind,
+        name,
+        span("ttl"),
+        said.get("anchor"),
+        span("max_age"),
         orphan=seconds(orphan["min_age"]) if orphan else None,
         enforce=said.get("mode") == "enforce",
         amount=None if pace == "unlimited" else pace["amount"],
         window=0.0 if pace == "unlimited" else seconds(pace["window"]),
-        formerly=tuple(said.get("formerly", ())), newly=_newly(said.get("max_newly_due", {})),
-        touches=said.get("touches") != "none", since=since,
-    )  # fmt: skip
+        formerly=tuple(said.get("formerly", ())),
+        newly=_newly(said.get("max_newly_due", {})),
+        touches=said.get("touches") != "none",
+        since=since,
+    )
 
 
 def _newly(said: Any) -> tuple[float, int] | None:

@@ -126,9 +126,18 @@ max_deletions = "unlimited"
 
 def test_a_policy_file_is_read_by_kind() -> None:
     chat = Policy(
-        "openai", "thread", "chat", 7 * DAY, "last_active_at", 365 * DAY,
-        amount=7, window=7200.0, formerly=("old",), newly=(20, 100), since=5.0,
-    )  # fmt: skip
+        "openai",
+        "thread",
+        "chat",
+        7 * DAY,
+        "last_active_at",
+        365 * DAY,
+        amount=7,
+        window=7200.0,
+        formerly=("old",),
+        newly=(20, 100),
+        since=5.0,
+    )
     idle = Policy("other", "assistant", "idle", None, None, orphan=2 * DAY, enforce=False, newly=(20, 100), since=5.0)
 
     thread, conversation, assistant = policies(FILE, 5.0)

@@ -75,14 +75,14 @@ async def test_without_moving_to_another_policy(world: World, cut: Cut, reported
 async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> None:
     cut("settle", " and record.t == one.token", "")
     (id_,) = world.seed(1)
-    means = world.means()
-    await means.ledger.adopt(world.rule)
-    zombie = await means.ledger.claim(world.rule, world.settings, 1)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
+    zombie = await context.ledger.claim(world.rule, world.settings, 1)
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
-    await means.ledger.claim(world.rule, world.settings, 1)
-    await means.ledger.claim(world.rule, world.settings, 1, alone=True)
+    await context.ledger.claim(world.rule, world.settings, 1)
+    await context.ledger.claim(world.rule, world.settings, 1, alone=True)
     late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
-    await means.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
+    await context.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
     assert {"record"} <= reported()
 
 
@@ -104,7 +104,7 @@ async def test_without_a_request_budget(world: World, cut: Cut, reported: Report
     cut("take", "if rate < 0 then", "if true then")
     world.budget = 10.0
     world.seed(40)
-    await world.sweep(means=world.means(rate=10.0))
+    await world.sweep(context=world.context(rate=10.0))
     assert {"rate"} == reported()
 
 

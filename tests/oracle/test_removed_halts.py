@@ -16,11 +16,11 @@ from lapse.guards.enforcement import Stand
 from lapse.guards.integrity import monitor as watching
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import UNCHECKED
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Verdict
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from oracle.guards import HUSH
 from oracle.history import History, Outage, Quiet
 from oracle.verdict import violations
@@ -48,11 +48,11 @@ def remembers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @guarded
 async def test_a_pause(world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported, *, without: bool) -> None:
     world.seed(3)
-    await Control(world.carrier, "lapse").pause("openai/thread", "a migration")
+    await Halts(world.carrier, "lapse").pause("openai/thread", "a migration")
     world.hush("paused")
     if without:
-        monkeypatch.setattr(Control, "stopped", nothing)
-        monkeypatch.setattr(Control, "paused", nothing)
+        monkeypatch.setattr(Halts, "stopped", nothing)
+        monkeypatch.setattr(Halts, "paused", nothing)
 
     await world.sweep()
 
@@ -64,10 +64,10 @@ async def test_a_halt(
     world: World, monkeypatch: pytest.MonkeyPatch, cut: Cut, reported: Reported, *, without: bool
 ) -> None:
     world.seed(3)
-    await Control(world.carrier, "lapse").halt(world.rule.partition, "unrecognised", "what is that?")
+    await Halts(world.carrier, "lapse").halt(world.rule.partition, "unrecognised", "what is that?")
     world.hush("halted")
     if without:
-        monkeypatch.setattr(Control, "stopped", nothing)
+        monkeypatch.setattr(Halts, "stopped", nothing)
         monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
         cut("claim", "if #halted(policy) > 0 then return 'halted' end", "")
 
@@ -149,7 +149,7 @@ async def test_another_account(
         real = enforcement.stand
         monkeypatch.setattr(enforcement, "stand", lambda rule, survey, _place: real(rule, survey, survey.place))
 
-    await world.sweep(means=world.means(project="proj_other"))
+    await world.sweep(context=world.context(project="proj_other"))
 
     assert ({"quiet"} if without else set()) == reported()
 
@@ -159,7 +159,7 @@ async def test_an_outage(world: World, monkeypatch: pytest.MonkeyPatch, reported
     world.seed(100)
     world.sandbox.faults([{"effect": "error", "status": 503}])
     if without:
-        monkeypatch.setattr(Flow, "_block", nothing)
+        monkeypatch.setattr(Throttle, "_block", nothing)
 
     began = time.time()
     await world.sweep()

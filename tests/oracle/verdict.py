@@ -41,7 +41,7 @@ def violations(history: History, *, without: Collection[str] = ()) -> list[Viola
 def _all(history: History) -> Iterator[Violation]:
     audit = Audit(history.audit)
     yield from lifetimes.judge(history, audit)
-    yield from wire.judge(history, audit, wire.Wire(history))
+    yield from wire.judge(history, audit, wire.Transport(history))
     yield from limits.judge(history, audit)
     yield from guards.judge(history, audit)
     yield from counts.judge(history, audit)

@@ -11,7 +11,7 @@ from oracle.reading import Asked, asked
 NOT_FOUND = frozenset({404, 410})
 
 
-class Wire:
+class Transport:
     """The requests about each resource; those about a child stand with its parent, too."""
 
     def __init__(self, history: History) -> None:
@@ -34,7 +34,7 @@ class Wire:
             self.deletes[resource].append(request)
 
 
-def judge(history: History, audit: Audit, wire: Wire) -> Iterator[Violation]:
+def judge(history: History, audit: Audit, wire: Transport) -> Iterator[Violation]:
     """Yield what was sent without a claim, recorded without an answer, or answered without a record."""
     yield from audit.offences
     yield from _sent(history, audit, wire)
@@ -43,7 +43,7 @@ def judge(history: History, audit: Audit, wire: Wire) -> Iterator[Violation]:
     yield from _open(history, audit)
 
 
-def _sent(history: History, audit: Audit, wire: Wire) -> Iterator[Violation]:
+def _sent(history: History, audit: Audit, wire: Transport) -> Iterator[Violation]:
     """Yield DELETEs outside of claims, and repeated ones: as many are allowed as crashes had requests in flight."""
     stray, again = [], []
     for resource, requests in wire.deletes.items():
@@ -91,7 +91,7 @@ def _needless(
     return False
 
 
-def _recorded(audit: Audit, wire: Wire) -> Iterator[Violation]:
+def _recorded(audit: Audit, wire: Transport) -> Iterator[Violation]:
     """Yield outcomes that no answer bears out."""
     for claim in audit.claims:
         if not claim.end or claim.end["event"] != "settled":
@@ -107,7 +107,7 @@ def _recorded(audit: Audit, wire: Wire) -> Iterator[Violation]:
             yield Violation("unconfirmed", str(claim.resource), "recorded as already_gone: no answer said so")
 
 
-def _answered(history: History, audit: Audit, wire: Wire) -> Iterator[Violation]:
+def _answered(history: History, audit: Audit, wire: Transport) -> Iterator[Violation]:
     """Yield confirmed deletions without exactly one terminal record."""
     for resource, requests in wire.deletes.items():
         confirmed = [request for request in requests if request.confirmed]

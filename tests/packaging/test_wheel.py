@@ -72,7 +72,16 @@ def test_the_sdist_holds_what_its_users_run(built: Built) -> None:
         names = {str(Path(*PurePosixPath(name).parts[1:])) for name in sdist.getnames()}
 
     assert {
-        "worker/lapse/__init__.py", "tests/conftest.py", "config/retention.toml", "Procfile", "Makefile", "README.md",
-        "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml",
-    } <= names  # fmt: skip
+        "worker/lapse/__init__.py",
+        "tests/conftest.py",
+        "config/retention.toml",
+        "Procfile",
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "pyproject.toml",
+    } <= names
     assert [] == [name for name in names if {".venv", ".git", "__pycache__"} & set(name.split("/"))]

@@ -1,7 +1,7 @@
 """What the tests of deletions share: a budget, the deletion itself, and a look at what was sent."""
 
 from lapse.policy import Keep
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Limited, Verdict
 from lapse.providers.provider import Provider
 from lapse.sweep.deletion.delete import delete
@@ -31,8 +31,8 @@ async def remove(
 ) -> Verdict:
     spend = budget or Budget()
     # The look at what runs on it is another test's matter.
-    terms = Terms(keep=keep, items=items, resting=True)
-    return await delete(provider, provider.kinds[kind], object_id, terms=terms, spend=spend)
+    preconditions = Preconditions(keep=keep, items=items, resting=True)
+    return await delete(provider, provider.kinds[kind], object_id, preconditions=preconditions, spend=spend)
 
 
 def deletions(server: Server) -> list[str]:

@@ -15,9 +15,15 @@ RESPONSE = "resp_0a0cc8227e90b719016a585a7ada54819a9d3b18aedb5e2658"
 CONTAINER = "cntr_68a1e2f09c8c8190b1d1e7a0f4c5d6e70123456789abcdef"
 COMPLETION = "chatcmpl-AyPNinnUqUDYo9SAdA52NobMflmj2"
 IDS = {
-    "thread": THREAD, "assistant": ASSISTANT, "conversation": CONVERSATION, "file": FILE, "vector_store": STORE,
-    "response": RESPONSE, "container": CONTAINER, "chat_completion": COMPLETION,
-}  # fmt: skip
+    "thread": THREAD,
+    "assistant": ASSISTANT,
+    "conversation": CONVERSATION,
+    "file": FILE,
+    "vector_store": STORE,
+    "response": RESPONSE,
+    "container": CONTAINER,
+    "chat_completion": COMPLETION,
+}
 
 PAGE = "<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>"
 

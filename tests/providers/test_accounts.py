@@ -70,7 +70,7 @@ class TestCredential:
         assert (verdict.outcome, verdict.unknown) == (Outcome.AUTH, False)
         assert verdict.detail == "credentials: LAPSE_TEST_KEY holds no key for provider 'openai': set it"
         assert server.asked == []
-        assert provider.drain_tally() == {}
+        assert provider.drain_counters() == {}
 
     @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe"])
     async def test_a_missing_key_names_its_file(
@@ -136,7 +136,7 @@ async def test_a_sunset_endpoint_is_refused_without_a_request(make: MakeProvider
 
     assert (verdict.outcome, verdict.unknown) == (Outcome.UNSUPPORTED, False)
     assert "api.openai.com shut threads down on 2026-08-26; use conversation instead" in verdict.detail
-    assert provider.drain_tally() == {}
+    assert provider.drain_counters() == {}
 
 
 async def test_probe_and_witness_have_operations_of_their_own(server: Server, provider: Provider) -> None:
@@ -153,7 +153,7 @@ async def test_probe_and_witness_have_operations_of_their_own(server: Server, pr
     assert probe is not None
     assert [probe.status, witness.status, read.status] == [200, 200, 200]
     assert server.targets == ["GET /v1/assistants?limit=1", *[f"GET /v1/threads/{THREAD}"] * 2]
-    counted = provider.drain_tally()["thread"]
+    counted = provider.drain_counters()["thread"]
     assert {f"requests||{op}|200" for op in ("probe", "witness", "read")} <= counted.keys()
     assert await provider.probe(provider.kinds["conversation"]) is None
 

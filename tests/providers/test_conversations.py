@@ -68,7 +68,7 @@ class TestConversation:
         assert server.targets[-1] == f"DELETE /v1/conversations/{CONVERSATION}"
         assert server.targets[-2] == f"GET /v1/conversations/{CONVERSATION}/items?limit=100&order=asc"
         assert budget.spent == len(server.asked) - 1
-        counted = provider.drain_tally()["conversation"]
+        counted = provider.drain_counters()["conversation"]
         assert counted["requests||items|200"] == len(server.asked) - 1
         assert counted["requests||delete|200"] == 1
 

@@ -19,7 +19,7 @@ from lapse.providers.deadline import Deadline, Requests, current
 from lapse.providers.outcomes import Outcome, classify, classify_item
 from lapse.providers.provider import Provider
 from lapse.providers.response import Reply
-from lapse.providers.transport import Wire
+from lapse.providers.transport import Transport
 from providers.actions import Budget
 from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
@@ -101,7 +101,7 @@ class TestBeginning:
         assert late(provider, await remove(provider, requests))
 
         assert ([], False) == (server.asked, requests.deleting)
-        assert {} == provider.drain_tally()
+        assert {} == provider.drain_counters()
 
     async def test_while_it_waits_for_a_slot(self, server: Server, make: MakeProvider) -> None:
         server.say(HANG)
@@ -163,7 +163,7 @@ class TestBeginning:
             ]
             said = await getattr(provider, method)(*given)
 
-        assert ([], {}, False) == (server.asked, provider.drain_tally(), requests.deleting)
+        assert ([], {}, False) == (server.asked, provider.drain_counters(), requests.deleting)
         if method == "listing":
             assert (False, Outcome.LIMITED) == (said.complete, said.verdict.outcome)
         else:
@@ -283,9 +283,11 @@ class TestStopped:
         with StalledPeer(tls) as peer:
             command = (sys.executable, "-m", "providers.sending", peer.url, str(self.LEASE), PLENTY)
             sender = await asyncio.create_subprocess_exec(
-                *command, cwd=Path(__file__).parents[1], stdout=asyncio.subprocess.PIPE,
+                *command,
+                cwd=Path(__file__).parents[1],
+                stdout=asyncio.subprocess.PIPE,
                 env={**os.environ, "SSL_CERT_FILE": str(authority.ca)},
-            )  # fmt: skip
+            )
             assert sender.stdout
             leased = float(await sender.stdout.readline())  # this machine's clock, and all its processes'
             sender.send_signal(signal.SIGSTOP)
@@ -328,6 +330,6 @@ class TestSeam:
                 monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset())
 
         with pytest.raises(ConfigError, match=r"aiohttp .* install the release"):
-            Wire(concurrency=1, timeout=1)
+            Transport(concurrency=1, timeout=1)
         monkeypatch.undo()
         transport.demand.cache_clear()

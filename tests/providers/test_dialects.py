@@ -135,10 +135,15 @@ class TestLangGraph:
     @pytest.mark.parametrize(
         "read",
         [
-            idle(status=None), idle(status=["busy"]), idle("01a20661-1242-76a4-a2ed-5f1c1d0e9a56"),
-            json.dumps({"thread_id": UUID}), json.dumps({"id": UUID, "status": "idle"}), "[]", "",
+            idle(status=None),
+            idle(status=["busy"]),
+            idle("01a20661-1242-76a4-a2ed-5f1c1d0e9a56"),
+            json.dumps({"thread_id": UUID}),
+            json.dumps({"id": UUID, "status": "idle"}),
+            "[]",
+            "",
         ],
-    )  # fmt: skip
+    )
     async def test_a_thread_is_not_deleted_unseen(self, read: str, server: Server, make: MakeProvider) -> None:
         server.say(answer(200, read))
 
@@ -256,9 +261,12 @@ class TestSearch:
         assert [json.loads(asked.body)["offset"] for asked in server.asked] == [0, 995, 1990, 2495]
         assert budget.spent == 4
         assert json.loads(server.asked[0].body) == {
-            "limit": 1000, "offset": 0, "sort_by": "created_at", "sort_order": "asc",
+            "limit": 1000,
+            "offset": 0,
+            "sort_by": "created_at",
+            "sort_order": "asc",
             "select": ["thread_id", "created_at", "metadata", "status"],
-        }  # fmt: skip
+        }
 
     @pytest.mark.parametrize("gone", [1, 4, 5, 6, 30, 99, 100, 150, 600])
     async def test_nobody_is_lost_while_others_delete_the_oldest(

@@ -201,7 +201,7 @@ async def test_a_token_that_ended_in_flight_is_renewed_and_the_request_sent_agai
     assert {Outcome.DELETED} == {verdict.outcome for verdict in verdicts}
     assert len(source.scopes) == 2
     assert {1, 2} == {serial(token) for token in bearers(server)}
-    counted = provider.drain_tally()["thread"]
+    counted = provider.drain_counters()["thread"]
     assert counted["requests||delete|200"] == 11
     assert counted["requests||delete|401"] == len(server.asked) - 10
 

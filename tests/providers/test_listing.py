@@ -52,7 +52,7 @@ class TestComplete:
             "GET /v1/assistants?limit=100&order=asc&after=asst_199",
         ]
         assert budget.spent == 3
-        assert provider.drain_tally()["assistant"]["requests||list|200"] == 3
+        assert provider.drain_counters()["assistant"]["requests||list|200"] == 3
 
     @pytest.mark.parametrize("n", [100, 200, 250])
     async def test_a_full_page_is_not_believed_to_be_the_last(self, n: int, server: Server, provider: Provider) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.deadline import Deadline, Requests
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.providers.provider import Provider
@@ -19,10 +19,10 @@ RUNS = f"GET /v1/threads/{THREAD}/runs?limit=1&order=desc"
 
 
 async def remove(
-    provider: Provider, kind: str, object_id: str, budget: Budget | None = None, **terms: object
+    provider: Provider, kind: str, object_id: str, budget: Budget | None = None, **preconditions: object
 ) -> Verdict:
-    given = Terms(**terms)  # type: ignore[arg-type]
-    return await delete(provider, provider.kinds[kind], object_id, terms=given, spend=budget or Budget())
+    given = Preconditions(**preconditions)  # type: ignore[arg-type]
+    return await delete(provider, provider.kinds[kind], object_id, preconditions=given, spend=budget or Budget())
 
 
 def runs(*statuses: str) -> Answer:
@@ -84,7 +84,7 @@ async def test_a_run_is_cancelled_if_the_policy_says_so_and_the_thread_waits(
 
     assert (Outcome.CONFLICT, "what runs on it was told to end") == (verdict.outcome, verdict.detail)
     assert [RUNS, f"POST /v1/threads/{THREAD}/runs/run_1/cancel"] == server.targets
-    assert 1 == provider.drain_tally("thread")["thread"]["requests||cancel|200"]
+    assert 1 == provider.drain_counters("thread")["thread"]["requests||cancel|200"]
 
 
 @pytest.mark.parametrize("status", ["in_progress", "completed"])

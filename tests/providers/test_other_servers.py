@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lapse.policy import Keep
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.invented import Invented, invented
 from lapse.providers.kinds import KINDS
 from lapse.providers.outcomes import Outcome, Reply, Verdict
@@ -26,12 +26,17 @@ THREADS = KINDS["langgraph"]["thread"]
 
 
 async def remove(
-    provider: Provider, kind: str, object_id: str, *, budget: Budget | None = None, known: Invented | None = None,
-    **terms: Any,
-) -> Verdict:  # fmt: skip
-    given = Terms(**({"resting": True} | terms))
+    provider: Provider,
+    kind: str,
+    object_id: str,
+    *,
+    budget: Budget | None = None,
+    known: Invented | None = None,
+    **preconditions: Any,
+) -> Verdict:
+    given = Preconditions(**({"resting": True} | preconditions))
     return await delete(
-        provider, provider.kinds[kind], object_id, terms=given, spend=budget or Budget(), invented=known
+        provider, provider.kinds[kind], object_id, preconditions=given, spend=budget or Budget(), invented=known
     )
 
 
@@ -152,8 +157,10 @@ async def test_a_search_without_select_and_with_small_pages_is_read_whole(server
     probe = await provider.probe(THREADS)
 
     assert (True, aegra.ids, aegra.ids) == (
-        listing.complete, [item.id for item in listing.items], [item.id for item in again.items],
-    )  # fmt: skip
+        listing.complete,
+        [item.id for item in listing.items],
+        [item.id for item in again.items],
+    )
     assert sum("select" in json.loads(asked.body) for asked in server.asked) == 1
     assert probe
     assert probe.status == 200

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Outcome
 from lapse.sweep.deletion.delete import delete
 from providers.conftest import MakeProvider
@@ -24,7 +24,9 @@ async def test_row(row: Row, server: Server, make: MakeProvider) -> None:
     provider = make(server.url, type=row.type, api_version=version)
     kind = provider.kinds[row.kind]
 
-    verdict = await delete(provider, kind, row.object_id, terms=Terms(items=False, resting=True), spend=spend)
+    verdict = await delete(
+        provider, kind, row.object_id, preconditions=Preconditions(items=False, resting=True), spend=spend
+    )
 
     assert (row.outcome, row.unknown) == (verdict.outcome, verdict.unknown)
     assert (row.status, "req_1") == (verdict.status, verdict.request_id)
@@ -32,7 +34,7 @@ async def test_row(row: Row, server: Server, make: MakeProvider) -> None:
     assert row.says in verdict.detail
     url = f"/v1{kind.path}/{row.object_id}" + (f"?api-version={version}" if version else "")
     assert server.targets == [*([f"GET {url}"] if row.type == "langgraph" else []), f"DELETE {url}"]
-    assert provider.drain_tally()[row.kind][f"requests||delete|{row.status}"] == 1
+    assert provider.drain_counters()[row.kind][f"requests||delete|{row.status}"] == 1
 
 
 async def test_a_recogniser_of_the_account_counts(server: Server, make: MakeProvider) -> None:

@@ -142,7 +142,7 @@ class TestRequest:
             verdict = classify(provider.kinds["thread"], object_id, reply)
             assert (verdict.outcome, verdict.unknown) == (Outcome.INVALID, False)
         assert server.asked == []
-        assert provider.drain_tally() == {}
+        assert provider.drain_counters() == {}
 
     async def test_a_slash_after_the_base_url_changes_nothing(self, server: Server, make: MakeProvider) -> None:
         server.say(DELETED)
@@ -238,7 +238,7 @@ class TestFailure:
         assert (Outcome.ERROR, sent) == (verdict.outcome, verdict.unknown)
         assert verdict.detail.startswith(f"{failure}: ")
         assert len(verdict.detail) > len(failure) + 2
-        assert provider.drain_tally()["thread"][f"requests||delete|{failure}"] == 1
+        assert provider.drain_counters()["thread"][f"requests||delete|{failure}"] == 1
 
     async def test_refused(self, make: MakeProvider) -> None:
         provider = make(f"http://127.0.0.1:{free_port()}/v1")
@@ -307,7 +307,7 @@ class TestFailure:
         """The first DELETE may have been executed; a second one would find nothing and hide that."""
         server.say(DELETED, CLOSE, DELETED)
         await remove(provider)
-        provider.drain_tally()
+        provider.drain_counters()
 
         reply = await remove(provider)
 
@@ -325,4 +325,4 @@ class TestFailure:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-        assert provider.drain_tally()["thread"]["requests||delete|cancelled"] == 1
+        assert provider.drain_counters()["thread"]["requests||delete|cancelled"] == 1

@@ -16,9 +16,16 @@ OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lap
 """Programs that are not lapse's: what they are given is looked at as far as it is in this tree."""
 
 VARIABLES = {
-    "LAPSE_RUNTIME_DIR", "LAPSE_REGISTRY__URL", "LAPSE_CONFIG", "LAPSE_PROVIDER", "OPENAI_API_KEY", "SSL_CERT_FILE",
-    "RUNTIME_DIRECTORY", "CELERY_BROKER_URL", "LAPSE_REGISTRY__DEPLOYMENT",
-}  # fmt: skip
+    "LAPSE_RUNTIME_DIR",
+    "LAPSE_REGISTRY__URL",
+    "LAPSE_CONFIG",
+    "LAPSE_PROVIDER",
+    "OPENAI_API_KEY",
+    "SSL_CERT_FILE",
+    "RUNTIME_DIRECTORY",
+    "CELERY_BROKER_URL",
+    "LAPSE_REGISTRY__DEPLOYMENT",
+}
 SMALLEST = """
 [providers.openai]
 type = "openai"

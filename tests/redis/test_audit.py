@@ -23,7 +23,7 @@ import redis
 
 from lapse.audit import shipper
 from lapse.audit.chain import Seal
-from lapse.audit.shipper import File, Mover, Stdout
+from lapse.audit.shipper import FileSink, Mover, StdoutSink
 from lapse.audit.verify import Verification
 from lapse.errors import ConfigError
 from lapse.registry import keys
@@ -68,7 +68,7 @@ class Failing:
     """A sink that takes a number of batches and then fails as a full disk does."""
 
     def __init__(self, path: Path, batches: int) -> None:
-        self._file = File(path)
+        self._file = FileSink(path)
         self._left = batches
 
     def write(self, lines: bytes) -> None:
@@ -83,7 +83,7 @@ async def test_lines_arrive_in_order_with_their_stream_id_and_leave_the_stream(
 ) -> None:
     write(raw, 2500)
     sequence = [entry for entry, _ in entries(raw)]
-    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
+    mover = Mover(carrier, "lapse", FileSink(tmp_path / "audit.jsonl"))
     assert await mover.pending("openai", "thread") == 2500
 
     moved = await mover.move("openai", "thread", at_most=10_000)
@@ -103,11 +103,11 @@ async def test_what_the_sink_did_not_confirm_stays(carrier: Carrier, raw: redis.
         await Mover(carrier, "lapse", Failing(path, 1)).move("openai", "thread", at_most=10_000)
 
     assert raw.xlen(STREAM) == 2500 - shipper.BATCH
-    assert await Mover(carrier, "lapse", File(path)).move("openai", "thread", at_most=10_000) == 1500
+    assert await Mover(carrier, "lapse", FileSink(path)).move("openai", "thread", at_most=10_000) == 1500
     assert ids(path) == [f"thread_{number}" for number in range(2500)]
 
 
-class Dying(File):
+class Dying(FileSink):
     """A sink that writes a batch, after which its process is gone."""
 
     def write(self, lines: bytes) -> None:
@@ -125,7 +125,7 @@ async def test_a_crash_between_write_and_trim_repeats_lines_to_the_last_byte(
             await Mover(carrier, "lapse", Dying(path), KEY).move("openai", "thread", at_most=100)
         raw.delete(MOVER)
         write(raw, 3, start + 10)
-        await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100)
+        await Mover(carrier, "lapse", FileSink(path), KEY).move("openai", "thread", at_most=100)
 
     lines = path.read_bytes().splitlines()
     assert lines[:10] == lines[10:20]
@@ -142,7 +142,7 @@ async def test_two_movers_that_race_on_two_files_write_one_chain(
     write(raw, 5)
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
 
-    class Slow(File):
+    class Slow(FileSink):
         def write(self, lines: bytes) -> None:
             raw.delete(MOVER)
             write(raw, 3, 5)
@@ -151,12 +151,12 @@ async def test_two_movers_that_race_on_two_files_write_one_chain(
 
     async def elsewhere() -> None:
         other = Carrier(redis_url, 5)
-        assert 8 == await Mover(other, "lapse", File(two), KEY).move("openai", "thread", at_most=100)
+        assert 8 == await Mover(other, "lapse", FileSink(two), KEY).move("openai", "thread", at_most=100)
         await other.aclose()
 
     assert await Mover(carrier, "lapse", Slow(one), KEY).move("openai", "thread", at_most=100) == 0
     write(raw, 4, 8)
-    assert await Mover(carrier, "lapse", File(one), KEY).move("openai", "thread", at_most=100) == 4
+    assert await Mover(carrier, "lapse", FileSink(one), KEY).move("openai", "thread", at_most=100) == 4
 
     assert [f"thread_{number}" for number in (*range(5), *range(8, 12))] == ids(one)
     for files in ([one, two], [two, one]):
@@ -171,11 +171,11 @@ async def test_a_chain_belongs_to_its_registrys_epoch_and_key(
     raw.hset("lapse:epoch", "id", "aaaaaaaaaaaa")
     for seal in (KEY, KEY, other):
         write(raw, 4)
-        await Mover(carrier, "lapse", File(path), seal).move("openai", "thread", at_most=100)
+        await Mover(carrier, "lapse", FileSink(path), seal).move("openai", "thread", at_most=100)
     raw.flushall()
     raw.hset("lapse:epoch", "id", "bbbbbbbbbbbb")
     write(raw, 4)
-    await Mover(carrier, "lapse", File(path), other).move("openai", "thread", at_most=100)
+    await Mover(carrier, "lapse", FileSink(path), other).move("openai", "thread", at_most=100)
 
     found = Verification([KEY, other]).verify([path])
 
@@ -190,14 +190,23 @@ async def test_what_is_no_record_stays_one_line(carrier: Carrier, raw: redis.Red
     path = tmp_path / "audit.jsonl"
     texts: list[str | bytes] = ["", "x", '{"a":1}\n{"b":2}', '{"a":1', "[1]"]
     inner: list[str | bytes] = [
-        '{"id":"a","id":"b"}', '{"seq":"1-0"}', '{"chain":"x","n":1}', '{"mac":"x"}', '{"x":NaN}', '{"a":1}{"b":2}',
-        b'{"a":"\xff"}', '{"a":"\\ud800"}', '{"a":1,}', "{}", '{"a":"b\rc"}',
-    ]  # fmt: skip
+        '{"id":"a","id":"b"}',
+        '{"seq":"1-0"}',
+        '{"chain":"x","n":1}',
+        '{"mac":"x"}',
+        '{"x":NaN}',
+        '{"a":1}{"b":2}',
+        b'{"a":"\xff"}',
+        '{"a":"\\ud800"}',
+        '{"a":1,}',
+        "{}",
+        '{"a":"b\rc"}',
+    ]
     for text in texts + inner:
         raw.xadd(STREAM, {"e": text})
     write(raw, 1)
 
-    assert await Mover(carrier, "lapse", File(path), KEY).move("openai", "thread", at_most=100) == 17
+    assert await Mover(carrier, "lapse", FileSink(path), KEY).move("openai", "thread", at_most=100) == 17
 
     garbled = [line.get("garbled") for line in read(path)]
     assert [*texts, *(str(text)[1:-1] for text in inner[:6])] == garbled[:11]
@@ -208,7 +217,7 @@ async def test_what_is_no_record_stays_one_line(carrier: Carrier, raw: redis.Red
 
 async def test_a_call_is_bounded_and_stops_when_told(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:
     write(raw, 3000)
-    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
+    mover = Mover(carrier, "lapse", FileSink(tmp_path / "audit.jsonl"))
 
     assert await mover.move("openai", "thread", at_most=1200) == 1200
     assert await mover.move("openai", "thread", at_most=1200, halt=lambda: True) == 0
@@ -221,7 +230,7 @@ async def test_many_movers_and_writers_lose_and_repeat_nothing(
     path = tmp_path / "audit.jsonl"
 
     async def work() -> None:
-        mover = Mover(carrier, "lapse", File(path))
+        mover = Mover(carrier, "lapse", FileSink(path))
         while "written" not in done or await mover.pending("openai", "thread"):
             await mover.move("openai", "thread", at_most=700)
 
@@ -240,7 +249,7 @@ async def test_another_movers_lock_is_respected_and_ends_by_itself(
     carrier: Carrier, raw: redis.Redis, tmp_path: Path
 ) -> None:
     write(raw, 5)
-    mover = Mover(carrier, "lapse", File(tmp_path / "audit.jsonl"))
+    mover = Mover(carrier, "lapse", FileSink(tmp_path / "audit.jsonl"))
     raw.set(MOVER, "someone else", px=60_000)
 
     assert await mover.move("openai", "thread", at_most=100) == 0
@@ -256,7 +265,7 @@ async def test_a_sink_slower_than_the_lease_ends_without_an_error_and_without_a_
 ) -> None:
     write(raw, 10)
 
-    class Slow(File):
+    class Slow(FileSink):
         def write(self, lines: bytes) -> None:
             super().write(lines)
             raw.set(MOVER, "the next mover", px=60_000)
@@ -269,20 +278,20 @@ def test_a_torn_last_line_is_closed_before_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b'{"seq":"1-0","id":"x"}\n{"seq":"2-')
 
-    File(path).write(b'{"seq":"2-0","id":"y"}\n')
+    FileSink(path).write(b'{"seq":"2-0","id":"y"}\n')
 
     assert path.read_bytes().splitlines()[1:] == [b'{"seq":"2-', b'{"seq":"2-0","id":"y"}']
 
 
 def test_a_write_that_fails_half_way_leaves_no_half_behind(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    File(path).write(b"{}\n")
+    FileSink(path).write(b"{}\n")
     _soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def grow() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (5000, hard))
         try:
-            File(path).write(b'{"a":1}\n' * 1000)
+            FileSink(path).write(b'{"a":1}\n' * 1000)
         except OSError as error:
             os._exit(0 if error.errno == errno.EFBIG else 2)
         os._exit(3)
@@ -297,9 +306,9 @@ def test_a_write_that_fails_half_way_leaves_no_half_behind(tmp_path: Path) -> No
 
 def test_a_file_that_was_renamed_away_is_made_again_for_the_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    File(path).write(b"{}\n")
+    FileSink(path).write(b"{}\n")
     path.rename(tmp_path / "audit.jsonl.1")
-    File(path).write(b"[]\n")
+    FileSink(path).write(b"[]\n")
 
     assert path.read_bytes() == b"[]\n"
     assert path.stat().st_mode & 0o777 == 0o600
@@ -358,8 +367,10 @@ Stdout().write(b'{"seq":"2-0"}\\n')
 def test_a_line_that_a_killed_process_left_half_written_spoils_no_other(wait_until: Callable[..., None]) -> None:
     with subprocess.Popen(
         die_with_parent(sys.executable, "-c", KILLED),
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    ) as program:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as program:
         assert program.stdin
         assert program.stdout
         assert program.stderr
@@ -390,8 +401,8 @@ def test_a_descriptor_that_takes_no_locks_is_written_to_all_the_same() -> None:
 
 
 def test_sinks_are_named_as_in_the_config() -> None:
-    assert isinstance(shipper.open_sink("stdout"), Stdout)
-    assert shipper.open_sink("file:/var/log/audit.jsonl") == File(Path("/var/log/audit.jsonl"))
+    assert isinstance(shipper.open_sink("stdout"), StdoutSink)
+    assert shipper.open_sink("file:/var/log/audit.jsonl") == FileSink(Path("/var/log/audit.jsonl"))
     for wrong in ("", "file:", "syslog", "/var/log/audit"):
         with pytest.raises(ConfigError, match=r"\[audit\] sink"):
             shipper.open_sink(wrong)
@@ -401,6 +412,6 @@ async def test_thousands_of_lines_a_second(carrier: Carrier, raw: redis.Redis, t
     write(raw, 20_000)
     started = time.process_time()
 
-    await Mover(carrier, "lapse", File(tmp_path / "audit.jsonl")).move("openai", "thread", at_most=20_000)
+    await Mover(carrier, "lapse", FileSink(tmp_path / "audit.jsonl")).move("openai", "thread", at_most=20_000)
 
     assert time.process_time() - started < 20_000 / 20_000

@@ -110,10 +110,12 @@ WRONG: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "a use of a set": ("register", ("thread", "t", "chat"), {"uses": [{"file", "file_1"}]}),
     "a use of an unknown kind": ("register", ("thread", "t", "chat"), {"uses": [("fiel", "file_1")]}),
     "a creation before the calendar": (
-        "register", ("thread", "t", "chat"), {"created_at": datetime(1, 1, 1, tzinfo=UTC)},
+        "register",
+        ("thread", "t", "chat"),
+        {"created_at": datetime(1, 1, 1, tzinfo=UTC)},
     ),
     "an expiry that is a list": ("register", ("thread", "t", "chat"), {"expires_in": []}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("on_error", ["raise", "log"])

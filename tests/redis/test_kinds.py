@@ -10,9 +10,14 @@ import redis
 from lapse import Answer, InvalidResource, Registered
 
 VERBS: dict[str, dict[str, Any]] = {
-    "register": {"policy": "chat"}, "touch": {}, "hold": {"reason": "case 7"}, "unhold": {}, "forget": {},
-    "expire": {}, "get": {},
-}  # fmt: skip
+    "register": {"policy": "chat"},
+    "touch": {},
+    "hold": {"reason": "case 7"},
+    "unhold": {},
+    "forget": {},
+    "expire": {},
+    "get": {},
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -84,10 +89,13 @@ def test_of_many_registrations_the_log_takes_those_alone_that_cannot_be_stored(
     make_registry: Any, raw: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     wrong = [
-        {"kind": "tread", "id": "thread_2", "policy": "chat"}, {"kind": "thread", "id": "a b", "policy": "chat"},
-        {"kind": "thread", "id": "thread_3"}, "thread_4", {"kind": "thread", "id": "thread_5", "policy": "chat", 7: 7},
+        {"kind": "tread", "id": "thread_2", "policy": "chat"},
+        {"kind": "thread", "id": "a b", "policy": "chat"},
+        {"kind": "thread", "id": "thread_3"},
+        "thread_4",
+        {"kind": "thread", "id": "thread_5", "policy": "chat", 7: 7},
         {"kind": "thread", "id": "thread_6", "policy": "chat", "ttl": "7d"},
-    ]  # fmt: skip
+    ]
     right = [{"kind": "thread", "id": f"thread_right_{n}", "policy": "chat"} for n in range(3)]
 
     done = make_registry(on_error="log").register_many([right[0], *wrong, *right[1:]])
@@ -120,5 +128,9 @@ def test_the_slots_that_applications_write_to_are_named(registry: Any, raw: redi
     registry.forget("container", "cntr_1")
 
     assert raw.smembers("lapse:slots") == {
-        "opnai/thread", "opnai/assistant", "azure/conversation", "openai/response", "openai/container",
-    }  # fmt: skip
+        "opnai/thread",
+        "opnai/assistant",
+        "azure/conversation",
+        "openai/response",
+        "openai/container",
+    }

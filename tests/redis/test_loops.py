@@ -200,7 +200,10 @@ def test_greenlets_share_a_registry(between: Proxy, patch: str) -> None:
 
     ran = subprocess.run(
         [sys.executable, "-c", GREEN.format(patch=patch, url=url)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
     assert (ran.returncode, ran.stdout) == (0, "answered\n"), ran.stderr

@@ -30,7 +30,9 @@ BEFORE: dict[str, list[tuple[Any, ...]]] = {
     "fresh elsewhere": [("SADD", "policies", "chat", "old"), ("ZADD", "old:fresh", 5, "t")],
     "active": [("SADD", "policies", "chat"), ("ZADD", "chat:active", 9, "t"), ("ZADD", "chat:created", 5, "t")],
     "active elsewhere": [
-        ("SADD", "policies", "chat", "old"), ("ZADD", "old:active", 9, "t"), ("ZADD", "old:created", 5, "t"),
+        ("SADD", "policies", "chat", "old"),
+        ("ZADD", "old:active", 9, "t"),
+        ("ZADD", "old:created", 5, "t"),
     ],
     "explicit": [("SADD", "policies", "chat"), ("ZADD", "chat:explicit", 9, "t"), ("ZADD", "chat:capped", 5, "t")],
     "held": [("SADD", "policies", "chat"), ("HSET", "holds", "t", '{"reason":"r","actor":"a","since":1}')],
@@ -39,10 +41,11 @@ BEFORE: dict[str, list[tuple[Any, ...]]] = {
     "another forgotten": [("SADD", "policies", "chat"), ("ZADD", "forgotten", 5, "u")],
     "settled": [("SADD", "policies", "chat"), ("ZADD", "tombstones", 5, "t"), ("HSET", "graves", "t", "{}")],
     "parked": [
-        ("SADD", "policies", "chat"), ("HSET", "aside", "t", '{"p":"chat","s":"parked","f":5,"d":6,"r":"referenced"}'),
+        ("SADD", "policies", "chat"),
+        ("HSET", "aside", "t", '{"p":"chat","s":"parked","f":5,"d":6,"r":"referenced"}'),
         ("ZADD", "chat:parked", 6, "t"),
     ],
-}  # fmt: skip
+}
 
 
 def state(raw: Any) -> dict[str, Any]:

@@ -68,8 +68,11 @@ def test_more_than_a_thousand_a_call_are_refused(
 ) -> None:
     registry = make_registry(on_error=on_error)
     given: dict[str, Any] = {
-        "kind": "thread", "id": "thread_1", "policy": "chat", "uses": [*files(0, 1000), ("assistants", "asst_1")],
-    }  # fmt: skip
+        "kind": "thread",
+        "id": "thread_1",
+        "policy": "chat",
+        "uses": [*files(0, 1000), ("assistants", "asst_1")],
+    }
 
     def register() -> Any:
         return registry.register_many([given]) if many else registry.register(**given)

@@ -57,8 +57,15 @@ async def test_what_is_not_there(ask: Asker, path: str, status: int, said: str) 
     assert (status, said) == (reply.status, reply.error["message"])
 
 
-@pytest.mark.parametrize(("kind", "object_"), [("thread", "thread.deleted"), ("assistant", "assistant.deleted"),
-                                               ("file", "file"), ("vector_store", "vector_store.deleted")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "object_"),
+    [
+        ("thread", "thread.deleted"),
+        ("assistant", "assistant.deleted"),
+        ("file", "file"),
+        ("vector_store", "vector_store.deleted"),
+    ],
+)
 async def test_a_deletion_names_the_id(ask: Asker, sandbox: Sandbox, kind: str, object_: str) -> None:
     (id_,) = sandbox.seed(kind, dialect="foundry")
 

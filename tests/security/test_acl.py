@@ -49,15 +49,32 @@ def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
 
 
 REFUSED = [
-    ("KEYS", "*"), ("SCAN", "0"), ("RANDOMKEY",), ("DBSIZE",), ("FLUSHALL",), ("FLUSHDB",), ("CONFIG", "GET", "*"),
-    ("INFO",), ("MONITOR",), ("ACL", "LIST"), ("SHUTDOWN",), ("SCRIPT", "FLUSH"),
-    ("EVAL", "return 1", "0"), ("DEL", SLOT + keys.HOLDS), ("XRANGE", SLOT + keys.AUDIT, "-", "+"),
+    ("KEYS", "*"),
+    ("SCAN", "0"),
+    ("RANDOMKEY",),
+    ("DBSIZE",),
+    ("FLUSHALL",),
+    ("FLUSHDB",),
+    ("CONFIG", "GET", "*"),
+    ("INFO",),
+    ("MONITOR",),
+    ("ACL", "LIST"),
+    ("SHUTDOWN",),
+    ("SCRIPT", "FLUSH"),
+    ("EVAL", "return 1", "0"),
+    ("DEL", SLOT + keys.HOLDS),
+    ("XRANGE", SLOT + keys.AUDIT, "-", "+"),
     ("GET", "session:1"),
-    ("HGET", "session:1", "f"), ("HSET", keys.control("lapse"), "*", "{}"), ("HGET", keys.control("lapse"), "*"),
-    ("HSET", keys.epoch("lapse"), "id", "x"), ("HSET", keys.published("lapse"), "policies", "[]"),
-    ("HSET", keys.flow("lapse", "openai"), "tat", "0"), ("ZADD", "lapse:broker:lapse", "1", "x"),
-    ("HSET", "other:{openai:thread}:holds", "id", "{}"), ("SADD", "lapse:broker", "x"),
-]  # fmt: skip
+    ("HGET", "session:1", "f"),
+    ("HSET", keys.control("lapse"), "*", "{}"),
+    ("HGET", keys.control("lapse"), "*"),
+    ("HSET", keys.epoch("lapse"), "id", "x"),
+    ("HSET", keys.published("lapse"), "policies", "[]"),
+    ("HSET", keys.throttle("lapse", "openai"), "tat", "0"),
+    ("ZADD", "lapse:broker:lapse", "1", "x"),
+    ("HSET", "other:{openai:thread}:holds", "id", "{}"),
+    ("SADD", "lapse:broker", "x"),
+]
 
 
 @pytest.mark.parametrize("command", REFUSED, ids=" ".join)
@@ -75,10 +92,20 @@ def test_a_script_gives_an_application_no_right_that_it_does_not_have(applicatio
 
 @pytest.mark.parametrize(
     "command",
-    [("KEYS", "*"), ("FLUSHALL",), ("CONFIG", "GET", "*"), ("GET", "session:1"), ("SCRIPT", "FLUSH"), ("ACL", "LIST"),
-     ("FUNCTION", "FLUSH"), ("SHUTDOWN",), ("SWAPDB", "0", "1"), ("EVAL", "return 1", "0")],
+    [
+        ("KEYS", "*"),
+        ("FLUSHALL",),
+        ("CONFIG", "GET", "*"),
+        ("GET", "session:1"),
+        ("SCRIPT", "FLUSH"),
+        ("ACL", "LIST"),
+        ("FUNCTION", "FLUSH"),
+        ("SHUTDOWN",),
+        ("SWAPDB", "0", "1"),
+        ("EVAL", "return 1", "0"),
+    ],
     ids=" ".join,
-)  # fmt: skip
+)
 def test_a_worker_stays_within_the_namespace(guarded: EmbeddedRedis, command: tuple[str, ...]) -> None:
     with (
         redis.Redis.from_url(acl.as_user(guarded.url, acl.WORKER)) as worker,

@@ -23,9 +23,12 @@ READS = {
     "string": ("EXISTS",),
 }
 WRITES = {
-    "zset": ("ZADD", "1", "a"), "hash": ("HSET", "a", "1"), "set": ("SADD", "a"), "stream": ("XADD", "*", "e", "{}"),
+    "zset": ("ZADD", "1", "a"),
+    "hash": ("HSET", "a", "1"),
+    "set": ("SADD", "a"),
+    "stream": ("XADD", "*", "e", "{}"),
     "string": ("HSET", "a", "1"),
-}  # fmt: skip
+}
 
 
 def key(pattern: str) -> str:

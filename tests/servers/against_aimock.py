@@ -49,9 +49,14 @@ STEPS: tuple[tuple[str, str, str], ...] = (
 def made(name: str, *, full: bool) -> dict[str, Any]:
     """Return a file as it is shown once its id has a name and its time none; ``full``: with what may be null."""
     shown = {
-        "id": name, "object": "file", "bytes": 3, "created_at": "TIME", "filename": "f.txt", "purpose": "assistants",
+        "id": name,
+        "object": "file",
+        "bytes": 3,
+        "created_at": "TIME",
+        "filename": "f.txt",
+        "purpose": "assistants",
         "status": "processed",
-    }  # fmt: skip
+    }
     return shown | ({"expires_at": None, "status_details": None} if full else {})
 
 

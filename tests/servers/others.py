@@ -62,9 +62,20 @@ class Client:
 def account(name: str, type_: str, url: str, *not_found: str) -> Account:
     """Return lapse's account at a server, with its key in KEY."""
     return Account(
-        name=name, type=type_, base_url=url, api_key_env="KEY", api_key_file=None, auth=None, rate=None, concurrency=4,
-        not_found=not_found, api_version=None, organization=None, project=None, allow_plaintext=False,
-    )  # fmt: skip
+        name=name,
+        type=type_,
+        base_url=url,
+        api_key_env="KEY",
+        api_key_file=None,
+        auth=None,
+        rate=None,
+        concurrency=4,
+        not_found=not_found,
+        api_version=None,
+        organization=None,
+        project=None,
+        allow_plaintext=False,
+    )
 
 
 async def free(requests: int = 1) -> None:

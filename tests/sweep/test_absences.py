@@ -58,7 +58,7 @@ async def test_one_proof_serves_all_that_wait_and_no_hand_waits_with_them(world:
     ids = gone(world, 30)
     world.sandbox.faults([{"latency": "20ms"}])
 
-    report = await world.sweep(means=world.means(concurrency=2))
+    report = await world.sweep(context=world.context(concurrency=2))
 
     assert {"already_gone": 30} == dict(report.outcomes)
     assert sorted(ids * 2) == sorted(asked(world, "DELETE"))
@@ -77,20 +77,20 @@ async def test_a_deletion_that_was_asked_for_before_the_absence_was_there_proves
 async def test_what_the_registry_does_not_know_from_before_is_no_witness(world: World, said: str) -> None:
     (id_,) = gone(world, 1)
     (other,) = world.sandbox.seed("file", 1)
-    means = world.means()
+    context = world.context()
     if said == "forget":
         world.registry.register("file", other, "chat")
         world.registry.forget("file", other)
     if said == "registered since":
-        asking = means.provider.delete
+        asking = context.provider.delete
 
         async def delete(*of: Any, **more: Any) -> Any:
             world.registry.register("file", other, "chat", created_at=time.time(), last_active_at=time.time())
             return await asking(*of, **more)
 
-        means.provider.delete = delete  # type: ignore[method-assign]
+        context.provider.delete = delete  # type: ignore[method-assign]
 
-    assert {"unproven": 1} == dict((await world.sweep(means=means)).outcomes)
+    assert {"unproven": 1} == dict((await world.sweep(context=context)).outcomes)
     assert "waiting" == world.state(id_, "file")
     assert 0 == world.record(id_, "file").attempts
 
@@ -184,12 +184,12 @@ async def test_every_absence_ends_within_a_stated_number_of_requests(world: Worl
     bound = BOUNDS[name]
     bound.alive(world)
     ids = gone(world, bound.absent)
-    flow = "lapse:{openai}:flow"
+    throttle = "lapse:{openai}:flow"
 
     for _ in range(12):
-        world.raw.delete(flow)
-        means = world.means(rate=5.0)
-        await world.sweep(means=means)
+        world.raw.delete(throttle)
+        context = world.context(rate=5.0)
+        await world.sweep(context=context)
         again(world)
         if world.halts("file") or not any(world.state(id_, "file") for id_ in ids):
             break
@@ -206,7 +206,7 @@ async def test_without_tokens_it_is_unproven_and_no_try(world: World) -> None:
     for _ in range(4):
         world.raw.delete("lapse:{openai}:flow")
         world.settings = replace(world.settings, lease=2.0, budget=2.0)
-        assert {"unproven": 1} == dict((await world.sweep(means=world.means(rate=0.1))).outcomes)
+        assert {"unproven": 1} == dict((await world.sweep(context=world.context(rate=0.1))).outcomes)
         again(world)
 
     assert {} == world.halts("file")
@@ -219,10 +219,10 @@ async def test_an_operators_word_settles_exactly_the_ids_that_wait_under_this_cr
         await world.sweep()
         again(world)
     assert ["chat|no_witness"] == list(world.halts("file"))
-    means = world.means()
-    identity = await means.provider.identity()
+    context = world.context()
+    identity = await context.provider.identity()
 
-    assert 2 == await believe(means.ledger, world.rule.partition, identity)
+    assert 2 == await believe(context.ledger, world.rule.partition, identity)
     world.raw.delete(f"{world.slot('file')}halts")
     world.registry.register("file", GONE[9], "chat", created_at=LONG_AGO, last_active_at=LONG_AGO)
     world.unpromised = {"unproven"}  # that is what the operator's word stands in for
@@ -267,7 +267,7 @@ async def test_deletions_between_keep_the_wall_up(world: World) -> None:
 async def test_an_absence_that_is_expected_is_not_held_against_the_policy(world: World, why: str) -> None:
     world.seed(1, kind="file", days=1)
     ids = gone(world, 30)
-    await world.means().watch.look()
+    await world.context().watch.look()
     if why.startswith("an earlier"):
         for id_ in ids:
             world.raw.hset(

@@ -22,7 +22,7 @@ async def test_another_account_under_the_same_name_halts_before_any_request(
     ids = set(world.seed(3))
     sent = len(world.sandbox.requests())
 
-    report = await world.sweep(means=world.means(**change))
+    report = await world.sweep(context=world.context(**change))
 
     assert ("halted", sent) == (report.result, len(world.sandbox.requests()))
     assert ["*|identity_changed"] == list(world.halts())
@@ -37,13 +37,13 @@ async def test_a_rotated_key_is_the_same_account(world: World) -> None:
     await world.sweep()
     world.seed(3)
 
-    assert 3 == (await world.sweep(means=world.means(key="sk-test-another-0123456789"))).outcomes["deleted"]
+    assert 3 == (await world.sweep(context=world.context(key="sk-test-another-0123456789"))).outcomes["deleted"]
 
 
 async def test_observing_writes_no_account_down(world: World) -> None:
     """Whoever looks first with a wrong file must not halt those who delete later with the right one."""
     world.seed(3)
-    await world.sweep(means=world.means(project="proj_other"), enforce=False)
+    await world.sweep(context=world.context(project="proj_other"), enforce=False)
 
     assert 3 == (await world.sweep(enforce=True)).outcomes["deleted"]
 
@@ -73,7 +73,7 @@ async def test_an_outage_opens_the_breaker_for_all_workers_together_and_costs_no
     world.sandbox.faults(DOWN)
 
     for _ in range(3):
-        await asyncio.gather(*(world.sweep(means=world.means()) for _ in range(3)))
+        await asyncio.gather(*(world.sweep(context=world.context()) for _ in range(3)))
 
     assert 20 <= len(world.sandbox.requests()) <= 20 + 3
     assert "outage" == world.raw.hget(FLOW, "breaker")
@@ -146,7 +146,7 @@ async def test_the_attempt_that_is_let_through_may_empty_a_conversation(world: W
     world.sandbox.faults([])
     world.raw.hset(FLOW, "breaker_until", 0)
 
-    assert 2 == (await world.sweep(means=world.means(rate=100))).outcomes["deleted"]
+    assert 2 == (await world.sweep(context=world.context(rate=100))).outcomes["deleted"]
     assert not world.raw.hexists(FLOW, "breaker")
 
 
@@ -155,9 +155,11 @@ async def test_a_good_listing_closes_the_breaker_where_only_orphans_are_collecte
     world.raw.hset(FLOW, mapping={"breaker": "outage", "breaker_since": 1, "breaker_until": 0})
 
     report = await world.orphans(
-        partition=replace(world.rule.partition, kind="assistant", policy="idle"), ttl=None, anchor=None,
+        partition=replace(world.rule.partition, kind="assistant", policy="idle"),
+        ttl=None,
+        anchor=None,
         orphan=Orphan(min_age=0, seen=2, max_share=None, uses_stated=True),
-    )  # fmt: skip
+    )
 
     assert "completed" == report.result
     assert not world.raw.hexists(FLOW, "breaker")
@@ -178,7 +180,7 @@ async def test_another_provider_goes_on(world: World) -> None:
 
     assert "breaker" == (await world.sweep()).result
     report = await world.sweep(
-        means=world.means(name="other"), partition=replace(world.rule.partition, provider="other")
+        context=world.context(name="other"), partition=replace(world.rule.partition, provider="other")
     )
 
     assert 2 == report.outcomes["deleted"]

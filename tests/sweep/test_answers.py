@@ -88,7 +88,7 @@ class Cell:
         self.patient = False
         """True if time passes before the other kind is swept, too."""
         world.settings = replace(world.settings, budget=1.5)  # a wait for Retry-After ends a sweep
-        self.means = world.means()
+        self.context = world.context()
 
     def break_(self, scope: str) -> None:
         """Let the server answer so: to one id, to the kind, or to everything."""
@@ -108,7 +108,7 @@ class Cell:
         world, kind = self.world, self.operation.kind
         self.pass_time()
         partition = Partition("openai", kind, "chat")
-        report = await world.sweep(partition=partition, keep=self.operation.keep, means=self.means)
+        report = await world.sweep(partition=partition, keep=self.operation.keep, context=self.context)
         if self.patient:
             self.let_through()
         await self.sweep_another()
@@ -118,7 +118,7 @@ class Cell:
         world = self.world
         for id_ in world.sandbox.seed(OTHER, 1):
             world.registry.register(OTHER, id_, "chat", created_at=1_600_000_000)
-        report = await world.sweep(partition=Partition("openai", OTHER, "chat"), keep=(), means=self.means)
+        report = await world.sweep(partition=Partition("openai", OTHER, "chat"), keep=(), context=self.context)
         self.others += report.outcomes["deleted"]
 
     def pass_time(self) -> None:
@@ -344,7 +344,7 @@ async def test_behind_an_open_breaker_the_oldest_do_not_hide_the_others(world: W
 async def test_another_principals_deletions_do_not_speak_for_this_one(world: World) -> None:
     cell = Cell(world, OPERATIONS[0], ANSWERS[2])
     refuse(world, cell.ids[:2])
-    await world.sweep(partition=FILES, means=world.means(key="sk-test-another-0123456789"))
+    await world.sweep(partition=FILES, context=world.context(key="sk-test-another-0123456789"))
     cell.pass_time()
 
     await world.sweep(partition=FILES)
@@ -364,9 +364,11 @@ async def test_a_list_that_cannot_be_read_decides_nothing(world: World, said: Sa
     world.long_ago()
     ids = world.seed(3, kind="assistant", policy="chat", days=3)
     rule: dict[str, Any] = {
-        "partition": Partition("openai", "assistant", "chat"), "ttl": None, "anchor": None,
+        "partition": Partition("openai", "assistant", "chat"),
+        "ttl": None,
+        "anchor": None,
         "orphan": Orphan(min_age=0, seen=2, max_share=None, uses_stated=True),
-    }  # fmt: skip
+    }
     at = {"path": "/v1/assistants", "method": "GET"} if scope == "kind" else {}
     world.sandbox.faults([{**at, **said.fault}])
     for _ in range(3):
@@ -471,9 +473,12 @@ async def test_a_strange_id_in_a_list_hides_no_orphan(world: World) -> None:
     text = json.dumps({"object": "list", "data": objects, "has_more": False})
     world.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 200, "text": text}])
     rule = replace(
-        world.rule, partition=Partition("openai", "assistant", "chat"), ttl=None, anchor=None,
+        world.rule,
+        partition=Partition("openai", "assistant", "chat"),
+        ttl=None,
+        anchor=None,
         orphan=Orphan(min_age=0, seen=2, max_share=None, uses_stated=True),
-    )  # fmt: skip
+    )
     for _ in range(2):
         await world.orphans(partition=rule.partition, ttl=None, anchor=None, orphan=rule.orphan)
 
@@ -486,9 +491,11 @@ async def test_a_list_that_lags_is_not_shrunken_by_our_own_deletions(world: Worl
     """It shows what was deleted for a while, and then all of that goes from it at once."""
     world.long_ago()
     rule: dict[str, Any] = {
-        "partition": Partition("openai", "assistant", "chat"), "ttl": None, "anchor": None,
+        "partition": Partition("openai", "assistant", "chat"),
+        "ttl": None,
+        "anchor": None,
         "orphan": Orphan(min_age=0, seen=2, max_share=None, uses_stated=True),
-    }  # fmt: skip
+    }
     ids = world.seed(20, kind="assistant", policy="chat", days=3)
     others = world.sandbox.seed("assistant", 4)
     await world.orphans(**rule)

@@ -18,7 +18,7 @@ LONG_AGO = 1_600_000_000
 
 async def operate(world: World, verb: str, *ids: str) -> list[str]:
     """Answer a quarantine as the command line does."""
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     call = ledger.on(
         world.rule.partition, "ledger/lua/quarantine", *ids, parse=lambda reply: [id_.decode() for id_ in reply]
     )
@@ -51,7 +51,7 @@ async def test_gone_keeps_its_edges_until_its_tombstone_ends(world: World) -> No
     await world.sweep()
     assert "referenced" == world.state(used)
 
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     assert 1 == await ledger.end_tombstones("openai", "thread", round(time.time() * 1000) + 1000)
     assert 1 == await ledger.release_edges("openai", "thread")
     world.unpromised = {"referenced"}  # a tombstone that ended before its time
@@ -81,7 +81,7 @@ async def test_a_dropped_quarantine_is_no_longer_tracked_and_frees_what_it_used(
     await world.sweep()
 
     assert [id_] == await operate(world, "drop", id_)
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
 
     assert world.state(id_) is None
     assert () == world.registry.get("thread", used).used_by  # type: ignore[union-attr]
@@ -109,7 +109,7 @@ async def test_a_recogniser_turns_the_same_answer_into_gone(world: World) -> Non
         [{"method": "DELETE", "effect": "error", "status": 404, "message": "Nothing is called that here"}]
     )
 
-    report = await world.sweep(means=world.means(not_found=("Nothing is called that here",)))
+    report = await world.sweep(context=world.context(not_found=("Nothing is called that here",)))
 
     assert {"already_gone": 1} == dict(report.outcomes)
     assert world.state(id_) is None
@@ -158,30 +158,30 @@ async def test_a_hold_that_ends_by_itself_lets_go(world: World) -> None:
 
 @pytest.mark.parametrize("rate", [5.0, 40.0])
 async def test_the_bucket_is_one_for_all_workers(world: World, rate: float) -> None:
-    flows = [world.means(rate=rate).flow for _ in range(4)]
+    flows = [world.context(rate=rate).throttle for _ in range(4)]
     granted, began = 0, asyncio.get_running_loop().time()
 
     while (passed := asyncio.get_running_loop().time() - began) < 2:
-        granted += sum([(await flow.take(10)).granted for flow in flows])
+        granted += sum([(await throttle.take(10)).granted for throttle in flows])
         await asyncio.sleep(0.01)
 
     assert rate * passed * 0.8 <= granted <= rate * passed + rate + 1
 
 
 async def test_tokens_given_back_can_be_taken_again(world: World) -> None:
-    flow = world.means(rate=10.0).flow
-    assert 10 == (await flow.take(10)).granted
-    await flow.give_back(10)
+    throttle = world.context(rate=10.0).throttle
+    assert 10 == (await throttle.take(10)).granted
+    await throttle.give_back(10)
 
-    assert 10 == (await flow.take(10)).granted
+    assert 10 == (await throttle.take(10)).granted
 
 
 async def test_tokens_that_would_come_too_late_are_not_waited_for(world: World) -> None:
-    flow = world.means(rate=1 / 60).flow
-    await flow.spend(1)
+    throttle = world.context(rate=1 / 60).throttle
+    await throttle.spend(1)
 
     with pytest.raises(Limited):
-        await flow.spend(1, within=0.2)
+        await throttle.spend(1, within=0.2)
 
 
 async def test_the_breaker_lets_one_request_through_and_closes_after_a_good_answer(world: World) -> None:
@@ -209,7 +209,7 @@ async def test_what_is_registered_again_keeps_what_it_uses(world: World) -> None
     world.registry.forget("thread", source, release=True)
     world.registry.register("thread", source, "other", uses=[("thread", used)])
 
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
     await world.sweep()
 
     assert "referenced" == world.state(used)
@@ -222,7 +222,7 @@ async def test_edges_of_every_life_end_with_it(world: World) -> None:
         world.registry.register("thread", source, "other", uses=[("thread", used)])
         world.registry.forget("thread", source, release=True)
 
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
     await world.sweep()
 
     assert set() == world.sandbox.alive("thread")
@@ -230,7 +230,7 @@ async def test_edges_of_every_life_end_with_it(world: World) -> None:
 
 async def test_forgotten_while_claimed_and_registered_again_is_forgotten_no_more(world: World) -> None:
     (id_,) = world.seed(1)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     await ledger.claim(world.rule, world.settings, 1)
     assert "too_late" == world.registry.forget("thread", id_)
@@ -242,7 +242,7 @@ async def test_forgotten_while_claimed_and_registered_again_is_forgotten_no_more
 
 async def test_a_batch_whose_reply_was_lost_counts_once_when_it_is_sent_again(world: World) -> None:
     (id_,) = world.seed(1)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     claims = await ledger.claim(world.rule, world.settings, 1)
     done = [settlement(claims.claims[0], Verdict(Outcome.DELETED))]

@@ -128,7 +128,7 @@ async def test_what_is_not_ours_stays_and_is_counted_foreign(family: Family) -> 
 
 async def test_a_stamped_vector_store_is_ours_without_a_registration(family: Family) -> None:
     world = family.world
-    await world.means().control.epoch()
+    await world.context().control.epoch()
     ours = family.store(ours=False, metadata=world.registry.stamp("anything"))
     world.stamped.add(Resource("openai", "vector_store", ours))
     theirs = family.store(ours=False, metadata={"lapse": "other/e1/chat"})
@@ -144,7 +144,7 @@ async def test_a_stamped_vector_store_is_ours_without_a_registration(family: Fam
 async def test_a_stamp_whose_policy_is_no_name_is_no_stamp(family: Family) -> None:
     """Metadata is written by whoever may: a text of theirs would stand in audit records and key names."""
     world = family.world
-    epoch = await world.means().control.epoch()
+    epoch = await world.context().control.epoch()
     forged = family.store(ours=False, metadata={"lapse": f'lapse/{epoch}/x","outcome":"deleted'})
     thread = family.parent(stores=(forged,))
 
@@ -376,7 +376,7 @@ class TestTrouble:
         world = family.world
         family.parent(files=tuple(family.files()))
         world.others = (replace(world.rule, partition=Partition("openai", "file", "chat"), digest="d2"),)
-        await world.means().control.pause(scope, "maintenance")
+        await world.context().control.pause(scope, "maintenance")
 
         assert {"conflict": 1} == dict((await world.sweep()).outcomes)
         assert [] == world.deletes()
@@ -406,7 +406,7 @@ async def test_a_lease_on_a_child_that_no_policy_sweeps_ends_in_housekeeping(fam
     (file,) = family.files()
     child = model.Resource("openai", "file", file)
     world.unpromised.add("unasked")  # the parent is claimed by nobody
-    ledger, rules = world.means().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
+    ledger, rules = world.context().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
     going = [model.Resource("openai", "thread", "thread_1")]
     status, _claim = await ledger.claim_child(child, rules, going, 0.01, Deadline(0, 0), since=2**53)
     assert ("granted", "claimed") == (status, world.state(file, "file"))

@@ -61,25 +61,25 @@ def quarantine(world: World, id_: str) -> None:
 
 
 async def retry(world: World, id_: str) -> None:
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     call = ledger.on(RESPONSE, "ledger/lua/quarantine", '"me"', '"why"', id_, parse=list)
     await ledger.carrier.carry([replace(call, args=(*call.args[:2], "retry", *call.args[3:]))])
 
 
 async def pause(world: World, _id: str) -> None:
-    await world.means().control.pause("openai/response", "maintenance")
+    await world.context().control.pause("openai/response", "maintenance")
 
 
 async def unpause(world: World, _id: str) -> None:
-    await world.means().control.unpause("openai/response")
+    await world.context().control.unpause("openai/response")
 
 
 async def halt(world: World, _id: str) -> None:
-    await world.means().control.halt(RESPONSE, "endpoint_missing", "by hand")
+    await world.context().control.halt(RESPONSE, "endpoint_missing", "by hand")
 
 
 async def resume(world: World, _id: str) -> None:
-    control = world.means().control
+    control = world.context().control
     for one in await control.halts([("openai", "response")]):
         await control.lift(one, "mended")
 
@@ -127,7 +127,7 @@ async def test_nothing_is_touched_while_one_child_is_in_the_way_and_all_goes_at_
     assert [] == world.deletes()
     world.unpromised |= {"record", "counts"} if way in {"claimed", "quarantined"} else set()  # by this test's own hand
     await carried_out(end, world, responses[-1])
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
     await world.sweep()
 
     assert {*responses, parent} == set(world.deletes())
@@ -147,7 +147,7 @@ async def test_a_protected_child_holds_its_parent_no_longer_than_it_lives(family
     await world.sweep(partition=Partition("openai", "file", "chat"), cascade={}, digest="d2")
     world.registry.forget("thread", thread, release=True)
     world.registry.register("thread", thread, "chat", created_at=LONG_AGO, last_active_at=LONG_AGO)
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
     await world.sweep(partition=Partition("openai", "file", "chat"), cascade={}, digest="d2")
     world.rule = rule
     await world.sweep()
@@ -334,11 +334,14 @@ class TestStrangers:
         world.sandbox.faults(
             [
                 {
-                    "kind": "vector_store_file", "method": "DELETE", "effect": "error", "status": 404,
+                    "kind": "vector_store_file",
+                    "method": "DELETE",
+                    "effect": "error",
+                    "status": 404,
                     "message": f"No file found with id {file} in vector store {store}.",
                 }
             ]
-        )  # fmt: skip
+        )
         family.parent(stores=(store,))
 
         await world.sweep()
@@ -382,7 +385,7 @@ class TestMembers:
 
     async def test_the_next_attempt_goes_on_and_the_memory_ends(self, world: World) -> None:
         ids = [f"file-{n}" for n in range(250)]
-        provider, asked = world.means().provider, list[str]()
+        provider, asked = world.context().provider, list[str]()
         kind = provider.kinds["vector_store"]
 
         async def fetch(after: str, limit: int) -> Reply:
@@ -406,12 +409,14 @@ class TestMembers:
     @pytest.mark.parametrize(
         "reply",
         [
-            Reply(500, {}, b"{}"), Reply(200, {}, b"{}"), Reply(200, {}, b'{"data": [], "has_more": true}'),
+            Reply(500, {}, b"{}"),
+            Reply(200, {}, b"{}"),
+            Reply(200, {}, b'{"data": [], "has_more": true}'),
             Reply(200, {}, b'{"data": [{"id": "file-0"}], "has_more": true}'),
         ],
-    )  # fmt: skip
+    )
     async def test_what_is_no_list_decides_nothing(self, world: World, reply: Reply) -> None:
-        provider = world.means().provider
+        provider = world.context().provider
         first = self.page(["file-0"], more=True)
 
         async def fetch(after: str) -> Reply:

@@ -10,35 +10,35 @@ from world import World
 FLOW = "lapse:{openai}:flow"
 
 
-def flow(world: World) -> dict[str, str]:
-    return View(world.raw, "lapse").flow("openai")
+def throttle(world: World) -> dict[str, str]:
+    return View(world.raw, "lapse").throttle("openai")
 
 
 async def test_a_refused_key_is_named_with_the_first_time_of_its_row(world: World) -> None:
     world.seed(3)
     world.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 401}])
     await world.sweep()
-    first = flow(world)
+    first = throttle(world)
     assert "auth" == first["breaker"]
     assert first["cause_detail"].startswith("401")
     assert first["cause_since"] == first["breaker_since"]
-    identity = await world.means().provider.identity()
+    identity = await world.context().provider.identity()
     assert first["cause_key"].endswith(f", fingerprint {identity}")
 
     world.raw.hset(FLOW, "breaker_until", 0)
     await world.sweep()
-    assert first["cause_since"] == flow(world)["cause_since"]
+    assert first["cause_since"] == throttle(world)["cause_since"]
     now = View(world.raw, "lapse").now()
-    assert "refuses the credentials since " in str(causes.breaker("openai", flow(world), now))
+    assert "refuses the credentials since " in str(causes.breaker("openai", throttle(world), now))
 
     world.sandbox.faults([])
     world.raw.hset(FLOW, "breaker_until", 0)
     await world.sweep()
-    assert not {"breaker", "cause_since", "cause_detail", "cause_key"} & set(flow(world))
+    assert not {"breaker", "cause_since", "cause_detail", "cause_key"} & set(throttle(world))
 
 
 async def test_a_row_of_bad_sweeps_has_its_first_time_and_a_good_one_ends_it(world: World) -> None:
-    ledger, at = world.means().ledger, world.rule.partition
+    ledger, at = world.context().ledger, world.rule.partition
     for i, result in enumerate(("unproven", "stopped", "breaker", "error")):
         assert [] == failures.look(world.raw, "lapse", [at])
         await failures.note(ledger, at, result, f"number {i}", 1000 + i)
@@ -55,6 +55,8 @@ async def test_a_row_of_bad_sweeps_has_its_first_time_and_a_good_one_ends_it(wor
 def test_hosts_are_gone_when_none_of_their_processes_is_there() -> None:
     now = 10_000_000
     workers: dict[str, dict[str, Any]] = {
-        "a:1": {"at": now - 1_200_000}, "a:2": {"at": now - 1000}, "b:1": {"at": now - 1_200_000},
-    }  # fmt: skip
+        "a:1": {"at": now - 1_200_000},
+        "a:2": {"at": now - 1000},
+        "b:1": {"at": now - 1_200_000},
+    }
     assert ["b was last seen 20m ago"] == causes.gone(workers, now)

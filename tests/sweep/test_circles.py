@@ -130,7 +130,7 @@ async def test_what_held_a_circle_up_and_ended_frees_it(circle: World) -> None:
     circle.registry.register("thread", "thread_1", "chat", uses=[("vector_store", store)])
     await sweeps(circle)
     circle.registry.forget("thread", "thread_1", release=True)
-    await circle.means().ledger.release_edges("openai", "thread")
+    await circle.context().ledger.release_edges("openai", "thread")
 
     await sweeps(circle)
 
@@ -139,7 +139,7 @@ async def test_what_held_a_circle_up_and_ended_frees_it(circle: World) -> None:
 
 async def test_a_paused_policy_of_one_holds_up_all(circle: World) -> None:
     store, file = pair(circle)
-    await circle.means().control.pause(str(STORE), "maintenance")
+    await circle.context().control.pause(str(STORE), "maintenance")
 
     await circle.sweep()
 
@@ -151,7 +151,7 @@ async def test_rules_that_no_sweep_acted_under_yet_claim_no_member(circle: World
     store, file = pair(circle)
     (stores,) = circle.others
     edited = replace(stores, ttl=8 * DAY, digest="digest00000e")
-    await circle.means().ledger.adopt(edited)
+    await circle.context().ledger.adopt(edited)
     circle.others = (edited,)
 
     await circle.sweep()
@@ -177,8 +177,8 @@ async def test_what_only_uses_a_circle_goes_before_it(circle: World) -> None:
 async def test_what_is_said_between_the_claims_of_a_circle_wins(circle: World) -> None:
     """Each member is asked again once all are claimed."""
     store, file = pair(circle)
-    means = circle.means()
-    ledger, said = means.ledger, list[str]()
+    context = circle.context()
+    ledger, said = context.ledger, list[str]()
     plain = ledger.carrier.carry
 
     async def carry(calls: Any) -> list[Any]:
@@ -190,7 +190,7 @@ async def test_what_is_said_between_the_claims_of_a_circle_wins(circle: World) -
         return replies
 
     ledger.carrier.carry = carry  # type: ignore[method-assign]
-    await circle.sweep(means=means)
+    await circle.sweep(context=context)
     ledger.carrier.carry = plain  # type: ignore[method-assign]
 
     assert (["hold"], {store, file}, []) == (said, alive(circle), circle.deletes())

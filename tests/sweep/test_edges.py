@@ -30,7 +30,7 @@ class Interleaved:
 
     def __init__(self, world: World, used: str, says: Sequence[Call[Any]], turns: Sequence[int]) -> None:
         self.world, self.used, self.says, self.turns = world, used, list(says), list(turns)
-        self.carrier = world.means().ledger.carrier
+        self.carrier = world.context().ledger.carrier
         self.steps, self.unprotected = 0, list[int]()
 
     async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
@@ -74,7 +74,7 @@ async def test_what_is_registered_again_is_protected_from_its_answer_on(world: W
     await Release(cast("Carrier", between), commands, "openai", "thread").run()
     while between.says:
         await between.say()
-    await world.means().ledger.release_edges("openai", "thread")
+    await world.context().ledger.release_edges("openai", "thread")
     await world.sweep()
 
     assert [] == between.unprotected
@@ -88,7 +88,7 @@ async def test_two_passes_at_once_remove_an_edge_once_and_leave_nothing(world: W
     (used,) = world.seed(1)
     world.registry.register("thread", "thread_source", "other", uses=[("thread", used)])
     world.registry.forget("thread", "thread_source", release=True)
-    commands, other = Commands("lapse", "openai"), world.means().ledger
+    commands, other = Commands("lapse", "openai"), world.context().ledger
     inner = Interleaved(world, used, (), ())
 
     async def pass_by(calls: Iterable[Call[Any]]) -> list[Any]:

@@ -150,11 +150,15 @@ async def registry(redis_url: str) -> AsyncIterator[Registered]:
     with Registry(redis_url, provider="openai", timeout=5) as application:
         application.register_many(
             {
-                "kind": "thread", "id": one.name, "policy": one.policy, "created_at": one.created,
-                "last_active_at": one.active, **({} if one.expiry is None else {"expires_at": one.expiry}),
+                "kind": "thread",
+                "id": one.name,
+                "policy": one.policy,
+                "created_at": one.created,
+                "last_active_at": one.active,
+                **({} if one.expiry is None else {"expires_at": one.expiry}),
             }
             for one in ids
-        )  # fmt: skip
+        )
     with redis.Redis.from_url(redis_url) as client:
         client.hset("lapse:{openai:thread}:marks", mapping={"touched|chat": 1, "touched|old": 1})
     carrier = Carrier(redis_url, 5)
@@ -226,7 +230,7 @@ class Group:
 
 def checked(
     rule: Rule, stand: enforcement.Stand, survey: Survey, groups: list[Group], now: float, unknown: list[str]
-) -> None:  # fmt: skip
+) -> None:
     if not rule.enforce:
         assert (stand.act, stand.result) == (False, "observed")
         return

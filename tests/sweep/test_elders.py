@@ -50,7 +50,7 @@ async def elders(world: World, n: int) -> list[str]:
     """Create assistants an hour ago, before the registry began half an hour ago."""
     ids = world.sandbox.seed("assistant", n, created_at=int(time.time()) - 3600)
     registered(world, ids)
-    await world.means().control.epoch()
+    await world.context().control.epoch()
     world.raw.hincrby("lapse:epoch", "created", -1_800_000)
     return ids
 
@@ -63,13 +63,13 @@ async def flushed_while_workers_were_stopped(world: World) -> None:
 async def taken_after_a_flush(world: World) -> None:
     world.raw.flushall()
     await world.watch.look()
-    await world.means().control.accept("registry_lost")
+    await world.context().control.accept("registry_lost")
     world.raw.delete(f"{world.slot('assistant')}halts")
 
 
 async def an_older_state_was_taken(world: World) -> None:
     world.raw.delete(f"{world.slot()}facts", f"{world.slot('assistant')}edges", f"{world.slot('assistant')}protected")
-    await world.means().control.accept("registry_rolled_back")
+    await world.context().control.accept("registry_rolled_back")
 
 
 async def a_renamed_namespace(world: World) -> None:

@@ -61,7 +61,7 @@ async def test_a_chat_completion_that_is_gone_waits_for_an_operator_unless_the_w
     (other,) = world.seed(1, kind="chat_completion")
     world.sandbox.reset()
     world.seed(1, kind="chat_completion", days=1)
-    report = await world.sweep(means=world.means(not_found=("Chat completion {id} was not found.",)))
+    report = await world.sweep(context=world.context(not_found=("Chat completion {id} was not found.",)))
 
     assert 1 == report.outcomes["already_gone"]
     assert world.state(other, "chat_completion") is None
@@ -133,7 +133,7 @@ async def test_eleven_thousand_files_are_listed_in_two_pages(world: World) -> No
     async def spend(requests: int = 1) -> None:
         assert requests == 1
 
-    provider = world.means().provider
+    provider = world.context().provider
     listing = await provider.listing(provider.kinds["file"], spend)
 
     assert (11_000, True) == (len(listing.items), listing.complete)

@@ -92,8 +92,8 @@ async def test_of_a_kind_that_no_list_shows_it_ends_after_a_time(world: World) -
         await world.until(lambda: world.raw.time()[0] > 0)
     after = world.raw.zscore(f"{world.slot()}forgotten", "thread_two") + 1
 
-    assert await end_unlistable(world.means().ledger, "openai", "thread", round(after - 10_000)) == 0
-    assert await end_unlistable(world.means().ledger, "openai", "thread", round(after)) == 2
+    assert await end_unlistable(world.context().ledger, "openai", "thread", round(after - 10_000)) == 0
+    assert await end_unlistable(world.context().ledger, "openai", "thread", round(after)) == 2
     assert remembered(world, "thread") == set()
 
 
@@ -111,7 +111,7 @@ async def test_uses_that_could_not_be_said_halt_the_orphan_rule_until_it_is_resu
     assert "thread_1" in idle.halts("assistant")["idle|uses_exceeded"]["detail"]
     assert idle.deletes() == []
 
-    control = idle.means().control
+    control = idle.context().control
     (halt,) = await control.halts([("openai", "assistant")])
     await control.lift(halt, "the application says all again")
     idle.registry.register("thread", "thread_1", "chat", uses=[("assistant", candidate)])
@@ -129,7 +129,7 @@ async def test_no_orphan_is_claimed_once_uses_could_not_be_said(idle: World) -> 
     with pytest.raises(InvalidResource):
         idle.registry.register("thread", "thread_1", "chat", uses=[("assistant", f"asst_{n}") for n in range(1001)])
 
-    ledger = idle.means().ledger
+    ledger = idle.context().ledger
     claims = await ledger.claim_orphans(idle.rule, idle.settings, dict.fromkeys(ids, first), alone=False)
 
     assert claims.status == "halted"
@@ -143,7 +143,7 @@ async def answer(world: World, verb: str, id_: str) -> list[str]:
     """Answer a quarantine, or what was settled as already gone, as the command line does."""
     at = world.rule.partition
     said = (verb, dump("ann"), dump("test"), id_)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     call = ledger.on_slot(
         "ledger/lua/quarantine", at.provider, at.kind, *said, parse=lambda reply: [one.decode() for one in reply]
     )
@@ -154,7 +154,7 @@ async def answer(world: World, verb: str, id_: str) -> list[str]:
 async def forgotten_under_a_claim(world: World, outcome: Outcome, *, attempts: int = 3) -> str:
     """Return an id that was forgotten while a worker waited for the answer to its DELETE."""
     (id_,) = world.seed(1)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     claims = await ledger.claim(world.rule, world.settings, 1)
     assert "too_late" == world.registry.forget("thread", id_)
@@ -216,7 +216,7 @@ async def test_undo_never_brings_back_what_was_forgotten_also_when_no_list_needs
 ) -> None:
     world.unpromised = {"unconfirmed", "unproven", "living"}  # nobody was asked
     (id_,) = world.seed(1)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     claims = await ledger.claim(world.rule, world.settings, 1)
     if when == "under the claim":

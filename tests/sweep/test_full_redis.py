@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from lapse import Answer, RegistryRefused
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from world import World
 
 
@@ -53,7 +53,7 @@ async def test_what_the_application_says_of_tracked_ids_is_taken(world: World, f
 
 async def test_an_operator_can_stop_everything(world: World, fill: Callable[[], None]) -> None:
     world.seed(3)
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     fill()
 
     await control.pause("*", "out of memory")

@@ -39,7 +39,7 @@ async def test_no_item_is_deleted_when_its_claim_may_begin_no_more(world: World)
     world.settings = replace(world.settings, lease=2)
     partition = replace(world.rule.partition, kind="conversation")
 
-    await world.sweep(means=world.means(concurrency=1), partition=partition)
+    await world.sweep(context=world.context(concurrency=1), partition=partition)
 
     leased = [one["at"] / 1000 for one in world.audit("conversation") if one["event"] == "intent"]
     deleted = [one["time"] for one in world.sandbox.requests() if one["method"] == "DELETE"]

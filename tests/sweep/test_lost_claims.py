@@ -104,10 +104,10 @@ async def circled(world: World) -> None:
 
 
 async def applied(world: World) -> None:
-    means = world.means()
-    await means.ledger.adopt(world.rule)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
     doomed = [Doomed(id_, _due(world, id_), "ttl") for id_ in world.seed(IDS)]
-    await apply(means, world.rule, doomed, "plan")
+    await apply(context, world.rule, doomed, "plan")
 
 
 def _due(world: World, id_: str) -> int:
@@ -118,12 +118,12 @@ def _due(world: World, id_: str) -> int:
 
 async def purged(world: World) -> None:
     world.seed(IDS)
-    means = world.means()
-    await means.control.epoch()
-    await means.watch.look()
+    context = world.context()
+    await context.control.epoch()
+    await context.watch.look()
     rule = rule_of(world.rule.partition, (), (world.rule,))
-    things = await inventory(means, rule)
-    await purge(means, rule, [thing.id for thing in things], "ann", lambda _gone: None)
+    things = await inventory(context, rule)
+    await purge(context, rule, [thing.id for thing in things], "ann", lambda _gone: None)
 
 
 Story = Callable[[World], Awaitable[None]]
@@ -164,11 +164,11 @@ async def test_every_script_that_leases_is_among_them() -> None:
 async def test_another_question_gets_another_answer(lossy: tuple[World, Loss]) -> None:
     world, _loss = lossy
     world.seed(4)
-    means = world.means()
-    await world.means().ledger.adopt(world.rule)
+    context = world.context()
+    await world.context().ledger.adopt(world.rule)
 
-    first = await means.ledger.claim(world.rule, world.settings, 2)
-    second = await means.ledger.claim(world.rule, world.settings, 2)
+    first = await context.ledger.claim(world.rule, world.settings, 2)
+    second = await context.ledger.claim(world.rule, world.settings, 2)
 
     ids = [claim.resource.id for claim in (*first.claims, *second.claims)]
     assert 4 == len(set(ids))

@@ -19,7 +19,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 
-from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.onlooker import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, TABLE
 from lapse.metrics.collector import exposition
@@ -127,8 +127,8 @@ async def test_limits_halts_and_pauses_are_shown(world: World, scrape: Any) -> N
     await world.sweep(max_deletions=Pace(amount=3, window=3600))
     assert 1 == scrape()[of("lapse_limited")]
 
-    await world.means().control.halt(world.rule.partition, "no_witness", "test")
-    await world.means().control.pause("openai/thread", "deploy")
+    await world.context().control.halt(world.rule.partition, "no_witness", "test")
+    await world.context().control.pause("openai/thread", "deploy")
 
     seen = scrape()
     assert 1 == seen[of("lapse_halted", reason="no_witness")]
@@ -175,7 +175,7 @@ async def test_series_that_alerts_watch_exist_before_anything_happened(scrape: A
 
 async def test_a_guard_counts_in_the_series_that_began_at_zero(world: World, scrape: Any) -> None:
     world.seed(3)
-    await world.means().watch.look()
+    await world.context().watch.look()
     before = set(scrape())
     await world.sweep(anchor="last_active_at")
 
@@ -343,7 +343,7 @@ def test_a_registry_that_stands_still_is_down_in_time_and_up_again(world: World,
 async def test_every_series_says_which_deployment_it_is_of(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, onlooker = tmp_path / "retention.toml", Onlooker()
+    path, onlooker = tmp_path / "retention.toml", ContinuityCheck()
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
     named = tmp_path / "named.toml"
     named.write_text(f'[registry]\ndeployment = "production"\n{path.read_text()}')
@@ -366,7 +366,7 @@ async def test_every_series_says_which_deployment_it_is_of(
 
 async def test_a_lost_registry_keeps_the_name_by_which_alerts_compare(world: World, tmp_path: Path) -> None:
     world.unpromised = {"lost", "record", "count"}
-    path, onlooker = tmp_path / "retention.toml", Onlooker()
+    path, onlooker = tmp_path / "retention.toml", ContinuityCheck()
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
     file = ConfigFile(path, {})
     await world.watch.look()
@@ -396,10 +396,14 @@ async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
     described = {one.name for one in TABLE}
     assert named <= described
     quiet = {
-        "lapse_halted", "lapse_orphans", "lapse_expect_gone", "lapse_children_left_total",
-        "lapse_beat_last_tick_timestamp_seconds", "lapse_worker_last_tick_timestamp_seconds",
+        "lapse_halted",
+        "lapse_orphans",
+        "lapse_expect_gone",
+        "lapse_children_left_total",
+        "lapse_beat_last_tick_timestamp_seconds",
+        "lapse_worker_last_tick_timestamp_seconds",
         "lapse_registry_epoch_timestamp_seconds",
-    }  # fmt: skip
+    }
     assert described - named <= quiet
 
 
@@ -436,8 +440,11 @@ def test_the_server_answers_four_paths_and_ends_on_term(world: World, served: An
     status, body = get("/readyz?verbose")
     checks = json.loads(body)["checks"]
     assert (503, False, False, True) == (
-        status, checks["beat"]["ok"], checks["worker"]["ok"], checks["registry"]["ok"],
-    )  # fmt: skip
+        status,
+        checks["beat"]["ok"],
+        checks["worker"]["ok"],
+        checks["registry"]["ok"],
+    )
     now = world.raw.time()[0] * 1000
     world.raw.hset("lapse:published", mapping={"beat": now, "tick": now})
     assert (200, "ready\n") == get("/readyz")
@@ -461,7 +468,7 @@ async def test_a_halt_is_not_ready_and_named(world: World, served: Any) -> None:
     world.raw.hset("lapse:published", mapping={"beat": now, "tick": now})
     assert 200 == (await asyncio.to_thread(get, "/readyz"))[0]
 
-    await world.means().control.halt(world.rule.partition, "no_witness", "test")
+    await world.context().control.halt(world.rule.partition, "no_witness", "test")
 
     status, body = await asyncio.to_thread(get, "/readyz?verbose")
     assert (503, "openai/thread/chat: no_witness") == (status, json.loads(body)["checks"]["halted"]["detail"])

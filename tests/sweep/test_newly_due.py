@@ -151,11 +151,11 @@ async def test_a_worker_with_the_name_of_old_deletes_nothing_while_another_adopt
     """One file has renamed the policy, the other still has it: neither deletes from under the other's rule."""
     world.seed(30, policy="long", days=40)
     long, short = policy(LONG, 60, "digest00long"), policy(SHORT, 1, "digest0short", formerly=("long",))
-    await world.sweep(**long, means=world.means(host="host-1"))
+    await world.sweep(**long, context=world.context(host="host-1"))
 
-    await world.sweep(**short, means=world.means(host="host-2"))
+    await world.sweep(**short, context=world.context(host="host-2"))
     assert "short|cutoff_jumped" in world.halts()
-    report = await world.sweep(**policy(LONG, 30, "digest00long"), means=world.means(host="host-1"))
+    report = await world.sweep(**policy(LONG, 30, "digest00long"), context=world.context(host="host-1"))
 
     assert ("divergence", []) == (report.result, world.deletes())
 
@@ -164,11 +164,11 @@ async def test_a_name_that_newer_rules_took_back_is_left_to_them(world: World) -
     world.unpromised = BACKDATED
     world.seed(8, policy="long", days=10)
     short = policy(SHORT, 1, "digest0short", formerly=("long",))
-    await world.sweep(**short | {"enforce": False}, means=world.means(host="host-2"))
+    await world.sweep(**short | {"enforce": False}, context=world.context(host="host-2"))
     ids = set(world.seed(8, policy="long", days=10))
-    await world.sweep(**policy(LONG, 30, "digest00long"), means=world.means(host="host-1"))
+    await world.sweep(**policy(LONG, 30, "digest00long"), context=world.context(host="host-1"))
 
-    await world.sweep(**short, means=world.means(host="host-2"))
+    await world.sweep(**short, context=world.context(host="host-2"))
 
     assert ids <= world.sandbox.alive("thread")
     assert {"long"} == {world.record(id_).policy for id_ in ids}
@@ -177,39 +177,39 @@ async def test_a_name_that_newer_rules_took_back_is_left_to_them(world: World) -
 async def test_a_policy_that_a_worker_lost_is_refused_to_one_that_still_has_it(world: World) -> None:
     world.unpromised = BACKDATED
     long = policy(LONG, 30, "digest00long")
-    one, other = (world.means(host=f"host-{i}") for i in (1, 2))
+    one, other = (world.context(host=f"host-{i}") for i in (1, 2))
     world.seed(30, policy="long", days=10)
-    await world.sweep(**long, means=one)
-    await world.sweep(**long, means=other)
+    await world.sweep(**long, context=one)
+    await world.sweep(**long, context=other)
     world.seed(30, policy="long", days=40)
     slots = [("openai", "thread")]
 
     assert 1 == await retire(other.ledger, [], slots)
     assert 0 == await retire(other.ledger, [], slots)
-    report = await world.sweep(**long, means=one)
+    report = await world.sweep(**long, context=one)
     assert ("divergence", []) == (report.result, world.deletes())
     assert not world.registry.register("thread", "thread_late", "long").managed
 
     # The one that took it away has it again.
     world.raw.delete(f"{world.slot()}halts")
-    assert 30 == (await world.sweep(**long, means=other)).outcomes["deleted"]
+    assert 30 == (await world.sweep(**long, context=other)).outcomes["deleted"]
 
 
 async def test_only_what_a_worker_swept_itself_is_its_to_retire(world: World) -> None:
     long = policy(LONG, 30, "digest00long")
-    await world.sweep(**long, means=world.means(host="host-1"))
+    await world.sweep(**long, context=world.context(host="host-1"))
     world.seed(3, policy="long", days=40)
 
-    assert 0 == await retire(world.means(host="host-2").ledger, [], [("openai", "thread")])
-    assert 3 == (await world.sweep(**long, means=world.means(host="host-1"))).outcomes["deleted"]
+    assert 0 == await retire(world.context(host="host-2").ledger, [], [("openai", "thread")])
+    assert 3 == (await world.sweep(**long, context=world.context(host="host-1"))).outcomes["deleted"]
 
 
 async def test_a_policy_known_by_an_old_name_is_not_retired(world: World) -> None:
-    means = world.means(host="host-1")
-    await world.sweep(**policy(LONG, 30, "digest00long"), means=means)
+    context = world.context(host="host-1")
+    await world.sweep(**policy(LONG, 30, "digest00long"), context=context)
     renamed: Rule = replace(world.rule, partition=SHORT, formerly=("long",))
 
-    assert 0 == await retire(means.ledger, [renamed], [("openai", "thread")])
+    assert 0 == await retire(context.ledger, [renamed], [("openai", "thread")])
 
 
 async def test_a_child_under_a_policy_of_another_file_stays(world: World) -> None:
@@ -217,7 +217,7 @@ async def test_a_child_under_a_policy_of_another_file_stays(world: World) -> Non
     (file,) = world.sandbox.seed("file", 1)
     world.registry.register("file", file, "pinned")
     kept = replace(world.rule, partition=Partition("openai", "file", "pinned"), digest="digestpinned")
-    await world.means(host="host-1").ledger.adopt(kept)
+    await world.context(host="host-1").ledger.adopt(kept)
     (thread,) = world.sandbox.seed("thread", 1, tool_resources={"code_interpreter": {"file_ids": [file]}})
     world.registry.register("thread", thread, "chat", uses=[("file", file)], created_at=1_700_000_000)
 
@@ -295,7 +295,7 @@ async def test_pages_decide_where_two_indexes_do_together(
             world.raw.zadd(f"{slot}short:{index}", {f"thread_{n}": now - round(days * DAY * 1000)})
     limit = Share(percent=percent, at_least=1)
     said = policy(SHORT, 30, "d1", anchor="last_active_at", max_age=60 * DAY, max_newly_due=limit)
-    rule, ledger = replace(world.rule, **said), world.means().ledger
+    rule, ledger = replace(world.rule, **said), world.context().ledger
     await ledger.adopt(rule)
     await ledger.note(SHORT, **newly_due.baseline(rule, await ledger.survey(rule)))
     shorter = replace(rule, ttl=10 * DAY, digest="d2")
@@ -319,19 +319,19 @@ async def test_what_an_earlier_window_gave_is_given_back_to_no_later_one(world: 
     pace = policy(SHORT, 7, "digest0short", max_deletions=Pace(10, 3600), max_newly_due=None)
     rule = replace(world.rule, **pace)
     world.decides(rule)
-    means, rules = world.means(), f"{world.slot()}short:rules"
-    await means.ledger.adopt(rule)
-    first = await means.ledger.claim(rule, world.settings, 100)
+    context, rules = world.context(), f"{world.slot()}short:rules"
+    await context.ledger.adopt(rule)
+    first = await context.ledger.claim(rule, world.settings, 100)
     world.raw.hset(rules, "pace_from", 0)  # an hour goes by
-    second = await means.ledger.claim(rule, world.settings, 100)
+    second = await context.ledger.claim(rule, world.settings, 100)
     assert (10, 10) == (len(first.claims), len(second.claims))
 
     back = [released(claim) for claim in first.claims]
-    await means.ledger.settle(SHORT, back, {}, 3, listable=False)
+    await context.ledger.settle(SHORT, back, {}, 3, listable=False)
 
-    assert "limited" == (await means.ledger.claim(rule, world.settings, 100)).status
-    await means.ledger.settle(SHORT, [released(one) for one in second.claims], {}, 3, listable=False)
-    assert 10 == len((await means.ledger.claim(rule, world.settings, 100)).claims)
+    assert "limited" == (await context.ledger.claim(rule, world.settings, 100)).status
+    await context.ledger.settle(SHORT, [released(one) for one in second.claims], {}, 3, listable=False)
+    assert 10 == len((await context.ledger.claim(rule, world.settings, 100)).claims)
 
 
 async def test_what_an_earlier_step_of_the_ramp_gave_is_given_back_to_no_later_one(world: World) -> None:
@@ -339,30 +339,30 @@ async def test_what_an_earlier_step_of_the_ramp_gave_is_given_back_to_no_later_o
     rule = replace(world.rule, **policy(SHORT, 7, "digest0short", max_newly_due=None))
     world.decides(rule)
     settings = replace(world.settings, ramp=900)
-    means, rules = world.means(), f"{world.slot()}short:rules"
-    await means.ledger.adopt(rule)
-    first = await means.ledger.claim(rule, settings, 100)
+    context, rules = world.context(), f"{world.slot()}short:rules"
+    await context.ledger.adopt(rule)
+    first = await context.ledger.claim(rule, settings, 100)
     world.raw.hset(rules, "ramp_from", 0)
-    second = await means.ledger.claim(rule, settings, 100)
+    second = await context.ledger.claim(rule, settings, 100)
 
     back = [released(claim) for claim in first.claims]
-    await means.ledger.settle(SHORT, back, {}, 3, listable=False)
+    await context.ledger.settle(SHORT, back, {}, 3, listable=False)
 
     assert (10, 10) == (len(first.claims), len(second.claims))
-    assert "limited" == (await means.ledger.claim(rule, settings, 100)).status
+    assert "limited" == (await context.ledger.claim(rule, settings, 100)).status
 
 
 async def test_a_claim_of_an_id_that_was_moved_gives_nothing_back_to_its_new_policy(world: World) -> None:
     (id_,) = world.seed(1, policy="long")
     rule = replace(world.rule, **policy(LONG, 7, "digest00long", max_deletions=Pace(10, 3600)))
     world.decides(rule)
-    means, rules = world.means(), f"{world.slot()}short:rules"
-    await means.ledger.adopt(rule)
-    (claim,) = (await means.ledger.claim(rule, world.settings, 1)).claims
+    context, rules = world.context(), f"{world.slot()}short:rules"
+    await context.ledger.adopt(rule)
+    (claim,) = (await context.ledger.claim(rule, world.settings, 1)).claims
     world.raw.hset(rules, mapping={"pace_from": 1, "pace_used": 10, "pace_fence": 0})
     world.registry.register("thread", id_, "short")
 
-    await means.ledger.settle(LONG, [released(claim)], {}, 3, listable=False)
+    await context.ledger.settle(LONG, [released(claim)], {}, 3, listable=False)
 
     assert "10" == world.raw.hget(rules, "pace_used")
 

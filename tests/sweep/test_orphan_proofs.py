@@ -61,7 +61,7 @@ def change(world: World, id_: str, **body: Any) -> None:
 
 
 async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World) -> None:
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     ours = idle.registry.stamp("idle")["lapse"]
     namespace, epoch, _policy, nonce = ours.split("/")
     stamps = [f"other/{epoch}/idle", f"{namespace}/0123456789ab/idle", f"{namespace}/{epoch}/chat/{nonce}x", "no stamp"]
@@ -81,7 +81,7 @@ async def test_whose_stamp_it_is_decides_and_each_reason_is_counted(idle: World)
 
 
 async def test_forget_and_drop_make_an_id_foreign_until_it_is_registered_again(idle: World) -> None:
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     forgotten, dropped = seed_stamped(idle, 2)
     for id_ in (forgotten, dropped):
         idle.registry.register("assistant", id_, "idle")
@@ -89,7 +89,7 @@ async def test_forget_and_drop_make_an_id_foreign_until_it_is_registered_again(i
     idle.registry.forget("assistant", forgotten)
     await runs(idle, 3)
     assert "quarantined" == idle.state(dropped, "assistant")
-    ledger = idle.means().ledger
+    ledger = idle.context().ledger
     drop = replace(IDLE, policy="drop")
     await ledger.carrier.carry([ledger.on(drop, "ledger/lua/quarantine", '"me"', '"why"', dropped, parse=list)])
     idle.sandbox.faults()
@@ -144,7 +144,7 @@ LATE: dict[str, Callable[[World, str], object]] = {
 @pytest.mark.parametrize("stamped", [False, True])
 async def test_what_is_said_between_listing_and_claim_wins(idle: World, late: str, *, stamped: bool) -> None:
     """While the first of two is being deleted, something is said of the other."""
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     ids = seed_stamped(idle, 2) if stamped else idle.sandbox.seed("assistant", 2)
     for id_ in () if stamped else ids:
         idle.registry.register("assistant", id_, "idle")
@@ -165,7 +165,7 @@ async def test_what_is_said_between_listing_and_claim_wins(idle: World, late: st
 
 
 async def test_a_touch_between_listings_starts_the_count_over(idle: World) -> None:
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     (registered,) = idle.seed(1, kind="assistant", policy="idle")
     (stamped,) = seed_stamped(idle, 1)
     await runs(idle, 2)
@@ -181,14 +181,14 @@ async def test_a_touch_between_listings_starts_the_count_over(idle: World) -> No
 
 async def test_a_lease_that_ran_out_alone_deletes_nothing(idle: World) -> None:
     """As after kill -9 between claim and DELETE: the next listing looks at the id again, and it is tried alone."""
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     (registered,) = idle.seed(1, kind="assistant", policy="idle")
     (stamped,) = seed_stamped(idle, 1)
     await runs(idle, 2)
     idle.rule = replace(idle.rule, orphan=replace(ORPHANS, seen=2))
     wanted = {id_: one["first"] for id_, one in sightings(idle).items()}
     brief = replace(idle.settings, lease=0.05)
-    claims = await idle.means().ledger.claim_orphans(idle.rule, brief, wanted, alone=False)
+    claims = await idle.context().ledger.claim_orphans(idle.rule, brief, wanted, alone=False)
     assert {registered, stamped} == {claim.resource.id for claim in claims.claims}
     ((_id, deadline),) = idle.raw.zrange(f"{idle.slot('assistant')}idle:claims", -1, -1, withscores=True)
     await idle.until(lambda: idle.raw.time()[0] * 1000 > deadline)
@@ -204,13 +204,13 @@ async def test_a_lease_that_ran_out_alone_deletes_nothing(idle: World) -> None:
 
 
 async def test_one_of_ours_that_the_provider_saw_used_is_counted_anew_registered_or_not(idle: World) -> None:
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     (registered,) = idle.seed(1, kind="assistant", policy="idle")
     (stamped,) = seed_stamped(idle, 1)
     await runs(idle, 2)
     idle.rule = replace(idle.rule, orphan=replace(ORPHANS, seen=2))
     wanted = {id_: one["first"] for id_, one in sightings(idle).items()}
-    ledger = idle.means().ledger
+    ledger = idle.context().ledger
     claims = await ledger.claim_orphans(idle.rule, idle.settings, wanted, alone=False)
     used = [
         Settled(claim.resource.id, claim.token, claim.policy, claim.due, "touch", Outcome.ACTIVE, active=claims.now)
@@ -273,8 +273,8 @@ async def test_what_is_listed_on_after_its_deletion_is_tried_again_once_its_tomb
     idle.sandbox.seed("assistant", ids=[id_])
     await runs(idle, 4)
     assert ([id_], {"settled": 1}) == (idle.deletes(), states(idle))
-    ledger = idle.means().ledger
-    assert 1 == await ledger.end_tombstones("openai", "assistant", await idle.means().control.now() + 1)
+    ledger = idle.context().ledger
+    assert 1 == await ledger.end_tombstones("openai", "assistant", await idle.context().control.now() + 1)
 
     await runs(idle, 2)
     assert [id_] == idle.deletes()
@@ -343,7 +343,7 @@ async def test_a_list_that_stays_shrunken_waits_for_an_operator_who_accepts_it(i
     idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "wrong_project"}])
     assert ["undecided", "undecided", "halted", "halted"] == await runs(idle, 4)
     assert ["idle|listing_shrunk"] == list(idle.halts("assistant"))
-    control = idle.means().control
+    control = idle.context().control
     (halt,) = await control.halts([("openai", "assistant")])
     await take_as_it_is(idle.carrier, "lapse", IDLE)
     await control.lift(halt, "the project was emptied by hand")

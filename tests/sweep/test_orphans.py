@@ -62,7 +62,7 @@ async def test_a_foreign_assistant_is_never_touched(idle: World) -> None:
 
 
 async def test_a_stamped_assistant_is_ours_without_a_registration(idle: World) -> None:
-    await idle.means().control.epoch()
+    await idle.context().control.epoch()
     (ours,) = idle.sandbox.seed("assistant", 1, metadata=idle.registry.stamp("idle"))
     idle.stamped.add(Resource("openai", "assistant", ours))
     (theirs,) = idle.sandbox.seed("assistant", 1, metadata={"lapse": "other/e1/idle"})
@@ -89,7 +89,7 @@ async def test_one_named_in_uses_between_two_listings_starts_over(idle: World) -
     idle.registry.register("thread", thread, "chat", uses=[("assistant", id_)])
     await runs(idle, 2)
     idle.registry.forget("thread", thread, release=True)
-    await idle.means().ledger.release_edges("openai", "thread")
+    await idle.context().ledger.release_edges("openai", "thread")
 
     assert [] == idle.deletes()
     await runs(idle, 2)
@@ -104,13 +104,13 @@ async def test_what_a_forgotten_thread_uses_stays_until_that_is_let_go_of(idle: 
     (thread,) = idle.seed(1, days=1)
     idle.registry.register("thread", thread, "chat", uses=[("assistant", id_)])
     assert idle.registry.forget("thread", thread)
-    await idle.means().ledger.release_edges("openai", "thread")
+    await idle.context().ledger.release_edges("openai", "thread")
     await runs(idle, 4)
     assert [] == idle.deletes()
 
     assert idle.registry.forget("thread", thread, release=True)
     assert "unknown" == idle.registry.forget("thread", thread, release=True)
-    await idle.means().ledger.release_edges("openai", "thread")
+    await idle.context().ledger.release_edges("openai", "thread")
     await runs(idle, 3)
 
     assert [id_] == idle.deletes()
@@ -122,14 +122,14 @@ async def test_what_was_forgotten_under_a_claim_keeps_what_it_uses_as_well(idle:
     idle.registry.register("thread", source, "chat", uses=[("assistant", used)])
     chat = replace(idle.rule, partition=Partition("openai", "thread", "chat"), ttl=1, anchor="created_at", orphan=None)
     idle.decides(chat)
-    means = idle.means()
-    await means.ledger.adopt(chat)
-    claims = await means.ledger.claim(chat, idle.settings, 1)
+    context = idle.context()
+    await context.ledger.adopt(chat)
+    claims = await context.ledger.claim(chat, idle.settings, 1)
     assert "too_late" == idle.registry.forget("thread", source, release=release)
 
     unsure = settlement(claims.claims[0], Verdict(Outcome.CONFLICT))
-    await means.ledger.settle(chat.partition, [unsure], {}, 3, listable=False)
-    await means.ledger.release_edges("openai", "thread")
+    await context.ledger.settle(chat.partition, [unsure], {}, 3, listable=False)
+    await context.ledger.release_edges("openai", "thread")
     await runs(idle, 4)
 
     assert ([used] if release else []) == idle.deletes()

@@ -56,7 +56,7 @@ async def test_a_key_of_another_project_is_refused_and_halts_nobody_else(world: 
     assert {"deleted": 3} == dict((await world.sweep()).outcomes)
     ids = seeded(world, "one", 20, 30)
 
-    report = await world.sweep(means=world.means(key=OTHER))
+    report = await world.sweep(context=world.context(key=OTHER))
 
     assert ("principal_unproven", {}) == (report.result, dict(report.outcomes))
     assert ["*|principal_unproven"] == list(world.halts())
@@ -72,7 +72,7 @@ async def test_an_application_that_moved_to_another_project_loses_no_id(world: W
     seeded(world, "other", 5, 1)
 
     for _ in range(3):
-        assert "principal_unproven" == (await world.sweep(means=world.means(key=OTHER))).result
+        assert "principal_unproven" == (await world.sweep(context=world.context(key=OTHER))).result
 
     assert {"tracked"} == {world.state(id_) for id_ in ids}
     assert set(ids) <= world.sandbox.alive("thread")
@@ -86,7 +86,7 @@ async def test_keys_of_one_project_may_alternate(world: World) -> None:
         seeded(world, "one", 5, 30)
         gone(world, round_)
         key = ROTATED if round_ % 2 else KEY
-        reports.append(await world.sweep(means=world.means(key=key)))
+        reports.append(await world.sweep(context=world.context(key=key)))
         again(world)
 
     assert 20 == sum(report.outcomes["deleted"] for report in reports)
@@ -97,12 +97,12 @@ async def test_what_one_key_misses_waits_for_the_other_one_in_use(world: World) 
     """Two workers with two accepted keys: an absence is believed once both did not find it."""
     seeded(world, "one", 4, 1)
     await world.sweep()
-    await world.sweep(means=world.means(key=ROTATED))
+    await world.sweep(context=world.context(key=ROTATED))
     (id_,) = gone(world, 1)
 
     assert {"unproven": 1} == dict((await world.sweep()).outcomes)
     again(world)
-    assert {"already_gone": 1} == dict((await world.sweep(means=world.means(key=ROTATED))).outcomes)
+    assert {"already_gone": 1} == dict((await world.sweep(context=world.context(key=ROTATED))).outcomes)
     assert world.state(id_) is None
 
 
@@ -110,11 +110,11 @@ async def test_a_key_that_misses_what_another_one_deletes_is_refused(world: Worl
     """Ids of two projects under one name: each key finds its own, and none may settle the other's."""
     mine, theirs = seeded(world, "one", 4, 1), seeded(world, "other", 4, 1)
     assert {} == dict((await world.sweep()).outcomes)
-    await world.sweep(means=world.means(key=OTHER))
+    await world.sweep(context=world.context(key=OTHER))
     due = seeded(world, "other", 5, 30)
 
     for key in (KEY, OTHER, KEY):
-        report = await world.sweep(means=world.means(key=key))
+        report = await world.sweep(context=world.context(key=key))
         assert 0 == report.outcomes["already_gone"]
         again(world)
 
@@ -164,7 +164,7 @@ async def test_a_canary_of_a_key_that_has_never_seen_an_id_of_this_registry_prov
     world.account = replace(world.account, proof="canary")
     ids = gone(world, 5)
 
-    report = await world.sweep(means=world.means(key=OTHER))
+    report = await world.sweep(context=world.context(key=OTHER))
 
     assert {"unproven": 5} == dict(report.outcomes)
     assert {"waiting"} == {world.state(id_) for id_ in ids}

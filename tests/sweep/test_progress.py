@@ -28,9 +28,9 @@ def talk(world: World) -> str:
 
 
 async def claimed(world: World) -> Claim:
-    means = world.means()
-    await means.ledger.adopt(world.rule)
-    (claim,) = (await means.ledger.claim(world.rule, world.settings, 1)).claims
+    context = world.context()
+    await context.ledger.adopt(world.rule)
+    (claim,) = (await context.ledger.claim(world.rule, world.settings, 1)).claims
     return claim
 
 
@@ -51,7 +51,7 @@ async def test_they_are_counted_before_the_attempt_ends(world: World, talk: str)
 
 async def test_a_count_that_is_sent_again_counts_once(world: World, talk: str) -> None:
     claim = await claimed(world)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     for items in (8, 8, 16, 8):
         assert await progress(ledger, claim, items)
 
@@ -64,7 +64,7 @@ async def test_a_count_that_is_sent_again_counts_once(world: World, talk: str) -
 
 async def test_what_a_worker_counted_before_it_ended_stands_with_its_lapse(world: World, talk: str) -> None:
     claim = await claimed(world)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await progress(ledger, claim, 8)
     world.raw.zadd(f"{world.slot('conversation')}chat:claims", {talk: 0})
     stored = world.raw.hget(f"{world.slot('conversation')}aside", talk)

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from lapse.guards.integrity.protection import accept, inspect
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.metrics.collector import exposition
 from lapse.policy import Orphan
 from lapse.policy.reload import ConfigFile
@@ -81,11 +81,11 @@ async def collected(world: World) -> str:
 
 
 async def purged(world: World) -> str:
-    means = world.means()
-    await means.watch.look()
+    context = world.context()
+    await context.watch.look()
     rule = rule_of(Partition("openai", "assistant", ""), (), ())
-    things = await inventory(means, rule)
-    report, _gone, _left = await purge(means, rule, [one.id for one in things], "ann", lambda _n: None)
+    things = await inventory(context, rule)
+    report, _gone, _left = await purge(context, rule, [one.id for one in things], "ann", lambda _n: None)
     return report.result
 
 
@@ -137,12 +137,12 @@ async def test_the_key_that_is_put_back_ends_its_own_halt(world: World, assistan
 
 async def test_between_two_claims_of_a_sweep_too(world: World, assistants: list[str]) -> None:
     """What a sweep looked at before is no proof for its next claim."""
-    means = world.means()
+    context = world.context()
     await protect(world, "edges", assistants[0])
-    await means.ledger.adopt(world.rule)
+    await context.ledger.adopt(world.rule)
 
     async def status() -> str:
-        return (await means.ledger.claim(world.rule, world.settings, 1)).status
+        return (await context.ledger.claim(world.rule, world.settings, 1)).status
 
     assert "ok" == await status()
     deleted(world, "edges")
@@ -155,7 +155,7 @@ async def test_an_operator_takes_it_as_it_is(world: World, assistants: list[str]
     await protect(world, "holds", assistants[1])
     deleted(world, "holds")
     await swept(world)
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     found = await inspect(world.carrier, "lapse", world.rule.partition)
     assert (("holds",), 2) == (found.keys, found.ids)
 
@@ -211,7 +211,7 @@ async def test_a_registry_that_never_counted_is_counted_from_the_first_sweep_on(
 
 @pytest.mark.parametrize("scope", ["*", "openai", "openai/assistant", "openai/assistant/bots"])
 async def test_a_pause_whose_key_is_gone_is_no_leave_to_delete(world: World, assistants: list[str], scope: str) -> None:
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     await control.pause(scope, "a complaint")
     world.raw.delete("lapse:control")
 
@@ -230,7 +230,7 @@ async def test_a_pause_whose_key_is_gone_is_no_leave_to_delete(world: World, ass
 async def test_a_pause_of_an_older_version_is_copied_and_one_elsewhere_stops_nothing(
     world: World, assistants: list[str]
 ) -> None:
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     await control.pause("other", "elsewhere")
     world.raw.hset("lapse:control", "openai", '{"actor":"ann","reason":"old","since":1}')
     await control.copy_pauses()

@@ -46,7 +46,7 @@ async def claimed(world: World) -> dict[str, Claim]:
     ids = [f"thread_{name}" for name in ENDS]
     for id_ in ids:
         world.registry.register("thread", id_, "chat", created_at=1_600_000_000, uses=USED)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     claims = (await ledger.claim(world.rule, world.settings, 100)).claims
     return {claim.resource.id.removeprefix("thread_"): claim for claim in claims}
@@ -95,8 +95,9 @@ async def batch_of(world: World) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of one batch over freshly claimed ids."""
     world.raw.flushall()
     claims = await claimed(world)
-    batch = said("worker-1", ended(claims), {"requests||delete|200": 7}, 3, listable=False, batch="b1",
-                 wall=Share(50, 20))  # fmt: skip
+    batch = said(
+        "worker-1", ended(claims), {"requests||delete|200": 7}, 3, listable=False, batch="b1", wall=Share(50, 20)
+    )
     return [world.slot()], ["openai", "thread", dump(batch)]
 
 
@@ -137,24 +138,31 @@ async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_
     world.raw.flushall()
 
 
-REFUSALS = ["BUSY Redis is busy", "NOREPLICAS Not enough good replicas", "OOM command not allowed", "MISCONF disk",
-            "LOADING Redis is loading", "NOPERM no permissions", "ERR user_script:1: something"]  # fmt: skip
+REFUSALS = [
+    "BUSY Redis is busy",
+    "NOREPLICAS Not enough good replicas",
+    "OOM command not allowed",
+    "MISCONF disk",
+    "LOADING Redis is loading",
+    "NOPERM no permissions",
+    "ERR user_script:1: something",
+]
 
 
 @pytest.mark.parametrize("text", REFUSALS)
 async def test_one_refusal_ends_neither_the_recording_nor_a_count(world: World, text: str) -> None:
     world.seed(120)
-    means = world.means()
-    recording, refused = means.ledger.record, iter([False, True, True, False])
+    context = world.context()
+    recording, refused = context.ledger.record, iter([False, True, True, False])
 
     async def record(partition: Partition, batch: Any) -> Any:
         if next(refused, False):
             raise RegistryRefused(f"the registry refused: {text}")
         return await recording(partition, batch)
 
-    means.ledger.record = record  # type: ignore[method-assign]
+    context.ledger.record = record  # type: ignore[method-assign]
 
-    assert {"deleted": 120} == dict((await world.sweep(means=means)).outcomes)
+    assert {"deleted": 120} == dict((await world.sweep(context=context)).outcomes)
     assert 120 == world.counters()["deletions|chat|thread"]
 
 
@@ -162,27 +170,27 @@ async def test_the_one_outcome_that_is_refused_for_good_halts_its_partition_and_
     world: World, tmp_path: Path
 ) -> None:
     ids = sorted(world.seed(30))  # the order in which they go
-    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
-    recording = means.ledger.record
+    context = replace(world.context(), outbox=Outbox(tmp_path / "outbox"))
+    recording = context.ledger.record
 
     async def record(partition: Partition, batch: Any) -> Any:
         if any(one["id"] == ids[7] for one in batch["settled"]):
             raise RegistryRefused("the registry refused: WRONGTYPE")
         return await recording(partition, batch)
 
-    means.ledger.record = record  # type: ignore[method-assign]
+    context.ledger.record = record  # type: ignore[method-assign]
 
-    report = await world.sweep(means=means)
+    report = await world.sweep(context=context)
 
     assert "halted" == report.result
     assert ["chat|unrecordable"] == list(world.halts())
     assert 29 == world.counters()["deletions|chat|thread"]
-    assert means.outbox
-    means.outbox.close()
+    assert context.outbox
+    context.outbox.close()
     (file,) = abandoned(tmp_path / "outbox")
     assert [[ids[7]]] == [[one["id"] for one in batch.said["settled"]] for batch in file.batches]
 
-    assert 1 == await replay(world.means().ledger, means.outbox, world.watch.epoch)
+    assert 1 == await replay(world.context().ledger, context.outbox, world.watch.epoch)
     assert 30 == world.counters()["deletions|chat|thread"]
     assert [] == list((tmp_path / "outbox").iterdir())
 
@@ -205,9 +213,9 @@ class Away:
 
 async def test_while_outcomes_wait_nothing_is_claimed(world: World) -> None:
     world.seed(400)
-    means = world.means(concurrency=8)
-    away = Away(means.ledger, "BUSY")
-    sweeping = asyncio.create_task(world.sweep(means=means))
+    context = world.context(concurrency=8)
+    away = Away(context.ledger, "BUSY")
+    sweeping = asyncio.create_task(world.sweep(context=context))
     await world.until(lambda: away.refused > 2)
 
     assert len(world.deletes()) <= 100 + 2 * 8
@@ -217,14 +225,14 @@ async def test_while_outcomes_wait_nothing_is_claimed(world: World) -> None:
 
 async def test_a_confirmation_is_final_whatever_redis_does_with_what_it_means_for_others(world: World) -> None:
     world.seed(5)
-    means = world.means()
+    context = world.context()
 
-    async def heed(verdict: Verdict) -> str | None:
+    async def react(verdict: Verdict) -> str | None:
         raise RegistryRefused(f"the registry refused: LOADING {verdict.outcome}")
 
-    means.flow.heed = heed  # type: ignore[method-assign]
+    context.throttle.react = react  # type: ignore[method-assign]
 
-    assert {"deleted": 5} == dict((await world.sweep(means=means)).outcomes)
+    assert {"deleted": 5} == dict((await world.sweep(context=context)).outcomes)
 
 
 # --- leases that were taken over
@@ -234,7 +242,7 @@ async def test_a_confirmation_is_final_whatever_redis_does_with_what_it_means_fo
 async def taken_over(world: World) -> Any:
     """Return a claim whose lease ran out, and the ledger of the worker that is late."""
     (id_,) = world.seed(1)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule)
     (late,) = (await ledger.claim(world.rule, world.settings, 10)).claims
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
@@ -299,7 +307,7 @@ async def test_what_a_killed_process_left_is_recorded_by_the_next_and_once(world
     """It is killed after its line was on disk: before or after Redis took the batch, nobody can know."""
     world.unpromised = {"count", "uncounted", "living", "unconfirmed", "record", "lost", "duplicate"}
     (first, second) = world.seed(2)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await world.watch.look()
     await ledger.adopt(world.rule)
     claims = (await ledger.claim(world.rule, world.settings, 10)).claims
@@ -331,9 +339,9 @@ async def test_confirmations_are_on_disk_while_redis_refuses_and_gone_once_it_to
     world: World, tmp_path: Path
 ) -> None:
     ids = world.seed(3)
-    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
-    away = Away(means.ledger, "NOREPLICAS")
-    sweeping = asyncio.create_task(world.sweep(means=means))
+    context = replace(world.context(), outbox=Outbox(tmp_path / "outbox"))
+    away = Away(context.ledger, "NOREPLICAS")
+    sweeping = asyncio.create_task(world.sweep(context=context))
     await world.until(lambda: list(files(tmp_path / "outbox")))
     (path,) = files(tmp_path / "outbox")
     kept = [one["id"] for line in path.read_text().splitlines() for one in json.loads(line)["said"]["settled"]]
@@ -350,20 +358,20 @@ async def test_a_worker_that_is_to_end_does_not_wait_for_redis_for_ever(world: W
     world.unpromised = {"count", "record", "lost", "overdue", "unconfirmed"}
     world.settings = replace(world.settings, lease=2.0)
     ids = world.seed(3)
-    means = replace(world.means(), outbox=Outbox(tmp_path / "outbox"))
-    away = Away(means.ledger, "MISCONF")
+    context = replace(world.context(), outbox=Outbox(tmp_path / "outbox"))
+    away = Away(context.ledger, "MISCONF")
 
     with pytest.raises(RegistryRefused):
-        await world.sweep(means=means)
+        await world.sweep(context=context)
 
     assert away.refused > 1
-    assert means.outbox
-    means.outbox.close()
+    assert context.outbox
+    context.outbox.close()
     (file,) = abandoned(tmp_path / "outbox")
     kept = {one["id"] for batch in file.batches for one in batch.said["settled"]}
     assert set(ids) - world.sandbox.alive("thread") == kept
     away.back = True
-    assert len(kept) == await replay(means.ledger, means.outbox, world.watch.epoch)
+    assert len(kept) == await replay(context.ledger, context.outbox, world.watch.epoch)
     assert len(kept) == world.counters()["deletions|chat|thread"]
 
 

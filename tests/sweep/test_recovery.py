@@ -15,7 +15,7 @@ LIMIT = Share(percent=20, at_least=2)
 
 def worker(world: World, host: str, *, fresh: bool) -> Any:
     watch = Watch(world.carrier, "lapse") if fresh else world.watch
-    return world.means(watch=watch, host=host)
+    return world.context(watch=watch, host=host)
 
 
 WHO = {"the same worker": ("host-1", False), "restarted": ("host-1", True), "another host": ("host-9", True)}
@@ -32,7 +32,7 @@ async def test_an_edit_that_is_put_back_ends_the_halt_it_brought_about(world: Wo
     assert ["chat|cutoff_jumped"] == list(world.halts())
     world.rule = right
     host, fresh = WHO[who]
-    report = await world.sweep(means=worker(world, host, fresh=fresh))
+    report = await world.sweep(context=worker(world, host, fresh=fresh))
 
     assert ("completed", {}, alive) == (report.result, world.halts(), world.sandbox.alive("thread"))
     # The worker that still has the mistake is the old one now.
@@ -64,12 +64,12 @@ async def test_rules_of_long_ago_are_old_without_a_halt(world: World) -> None:
     await world.sweep(ttl=5 * DAY, digest="digest000002")
     world.rule = old
 
-    assert "divergence" == (await world.sweep(means=worker(world, "host-9", fresh=True))).result
+    assert "divergence" == (await world.sweep(context=worker(world, "host-9", fresh=True))).result
     assert diverged(old, "host-9") == world.halts()["chat|config_divergence"]["detail"]
     world.rule = replace(old, ttl=5 * DAY, digest="digest000002")
     await world.sweep()
     assert "chat|config_divergence" in world.halts(), "another worker's rules say nothing of host-9's"
-    await world.sweep(means=worker(world, "host-9", fresh=True))
+    await world.sweep(context=worker(world, "host-9", fresh=True))
     assert {} == world.halts()
 
 
@@ -78,7 +78,7 @@ async def test_rules_of_long_ago_are_old_without_a_halt(world: World) -> None:
 async def test_what_can_be_read_again_ends_a_halt_of_the_wrong_place(world: World, reason: str, *, seen: bool) -> None:
     world.seed(2)
     await world.sweep(enforce=False)
-    await world.means().control.halt(world.rule.partition, reason, "a wrong key", whole_kind=reason != "no_witness")
+    await world.context().control.halt(world.rule.partition, reason, "a wrong key", whole_kind=reason != "no_witness")
     if not seen:
         world.sandbox.faults([{"method": "GET", "effect": "error", "status": 500}])
     report = await world.sweep(enforce=True)

@@ -11,9 +11,9 @@ import evidence
 from lapse.errors import ConfigError
 from lapse.guards.integrity import monitor as watching
 from lapse.guards.integrity.monitor import Watch
-from lapse.guards.integrity.onlooker import Onlooker
-from lapse.guards.integrity.statefile import Witness
-from lapse.ledger.halts import Control
+from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.statefile import StateFile
+from lapse.ledger.halts import Halts
 from lapse.metrics.collector import exposition
 from lapse.metrics.server import Health
 from lapse.policy import Orphan
@@ -31,7 +31,7 @@ WIPED = {"lost", "record", "count", "uncounted"}
 
 def newcomer(world: World, **known: Any) -> Any:
     """Return the means of a worker that was started just now, with nothing in memory."""
-    return world.means(watch=Watch(world.carrier, "lapse", **known), host="host-2")
+    return world.context(watch=Watch(world.carrier, "lapse", **known), host="host-2")
 
 
 def remembers_more(world: World) -> None:
@@ -65,7 +65,7 @@ async def test_a_wiped_registry_halts_everything_and_nothing_is_deleted(world: W
 
     assert ("halted", []) == (report.result, world.deletes())
     assert ["*|registry_lost"] == list(world.halts())
-    assert "halted" == (await world.sweep(means=newcomer(world))).result
+    assert "halted" == (await world.sweep(context=newcomer(world))).result
     assert set(ids) <= world.sandbox.alive("thread")
     assert 1 == world.counters()["guard_trips|chat|registry_lost"]
 
@@ -76,7 +76,7 @@ async def test_a_registry_wiped_between_two_batches_loses_no_object(world: World
     world.seed(300)
     world.sandbox.faults([{"method": "DELETE", "latency": "20ms"}])
     world.settings = replace(world.settings, batch=10)
-    running = asyncio.create_task(world.sweep(means=world.means(concurrency=2)))
+    running = asyncio.create_task(world.sweep(context=world.context(concurrency=2)))
     await world.until(lambda: len(world.deletes()) >= 20)
 
     world.raw.flushall()
@@ -92,7 +92,7 @@ async def test_a_registry_wiped_between_two_batches_loses_no_object(world: World
 async def test_a_claim_that_expects_another_epoch_or_time_is_refused(world: World) -> None:
     """Between a look and a claim, everything can change: the claim itself says what it was decided on."""
     world.seed(5)
-    ledger = world.means().ledger
+    ledger = world.context().ledger
     await ledger.adopt(world.rule, "e1")
     now = await world.watch._control.now()
 
@@ -110,7 +110,7 @@ async def test_resume_takes_the_new_registry_and_every_worker_goes_on(world: Wor
     world.raw.flushall()
     world.seed(5)
     await world.sweep()
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
 
     await control.accept("registry_lost")
     for halt in await control.halts([("openai", "thread")]):
@@ -135,7 +135,7 @@ async def test_an_older_state_of_the_registry_halts_until_an_operator_takes_it(w
 
     assert ("halted", []) == (report.result, world.deletes())
     assert ["*|registry_rolled_back"] == list(world.halts())
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     await control.accept("registry_rolled_back")
     for halt in await control.halts([("openai", "thread")]):
         await control.lift(halt, "restored", "ann")
@@ -173,7 +173,7 @@ async def test_a_clock_that_jumps_within_a_sweep_refuses_the_next_claim(world: W
     world.seed(200)
     world.sandbox.faults([{"method": "DELETE", "latency": "20ms"}])
     world.settings = replace(world.settings, batch=5)
-    running = asyncio.create_task(world.sweep(means=world.means(concurrency=2)))
+    running = asyncio.create_task(world.sweep(context=world.context(concurrency=2)))
     await world.until(lambda: len(world.deletes()) >= 20)
 
     clock(2 * HOUR)
@@ -202,15 +202,15 @@ async def test_a_worker_that_saw_no_jump_sees_that_the_registry_was_later_before
     world.raw.hincrby(EPOCH, "at", HOUR)
     world.seed(5)
 
-    first = await world.sweep(means=newcomer(world))
+    first = await world.sweep(context=newcomer(world))
     world.raw.hincrby(EPOCH, "at", -HOUR)
 
     assert ("halted", ["*|clock_jumped"]) == (first.result, list(world.halts()))
-    control = Control(world.carrier, "lapse")
+    control = Halts(world.carrier, "lapse")
     await control.accept("clock_jumped")
     for halt in await control.halts([("openai", "thread")]):
         await control.lift(halt, "set right", "ann")
-    assert 5 == (await world.sweep(means=newcomer(world))).outcomes["deleted"]
+    assert 5 == (await world.sweep(context=newcomer(world))).outcomes["deleted"]
 
 
 async def test_a_worker_that_slept_sees_no_jump(world: World, clock: Any) -> None:
@@ -229,9 +229,11 @@ async def test_no_orphan_is_decided_in_a_registry_that_is_not_the_known_one(worl
     listed = len(world.sandbox.requests())
 
     report = await world.orphans(
-        partition=type(world.rule.partition)("openai", "assistant", "idle"), ttl=None, anchor=None,
+        partition=type(world.rule.partition)("openai", "assistant", "idle"),
+        ttl=None,
+        anchor=None,
         orphan=Orphan(min_age=0, seen=1, max_share=None, uses_stated=True),
-    )  # fmt: skip
+    )
 
     assert "halted" == report.result
     assert listed == len(world.sandbox.requests())
@@ -242,16 +244,16 @@ async def test_no_orphan_is_decided_in_a_registry_that_is_not_the_known_one(worl
 
 async def test_a_worker_started_after_the_loss_still_refuses_by_its_witness_file(world: World, tmp_path: Path) -> None:
     """Redis and all workers are set up anew on the same host, and the volume was forgotten."""
-    witness = Witness(tmp_path / "witness.json", "lapse")
+    witness = StateFile(tmp_path / "witness.json", "lapse")
     await newcomer(world, witness=witness).watch.look()
     world.raw.flushall()
     world.seed(5)
 
-    report = await world.sweep(means=newcomer(world, known=witness.load(), witness=witness))
+    report = await world.sweep(context=newcomer(world, known=witness.load(), witness=witness))
 
     assert ("halted", []) == (report.result, world.deletes())
     assert ["*|registry_lost"] == list(world.halts())
-    await Control(world.carrier, "lapse").accept("registry_lost")
+    await Halts(world.carrier, "lapse").accept("registry_lost")
     accepted = newcomer(world, known=witness.load(), witness=witness).watch
     assert None is await accepted.look()
     remembered = witness.load()
@@ -260,7 +262,7 @@ async def test_a_worker_started_after_the_loss_still_refuses_by_its_witness_file
 
 
 async def test_a_witness_file_remembers_the_clock_across_a_restart(world: World, tmp_path: Path, clock: Any) -> None:
-    witness = Witness(tmp_path / "witness.json", "lapse")
+    witness = StateFile(tmp_path / "witness.json", "lapse")
     await newcomer(world, witness=witness).watch.look()
     clock(2 * HOUR)
 
@@ -274,10 +276,10 @@ async def test_a_witness_file_remembers_the_clock_across_a_restart(world: World,
 async def test_a_witness_file_that_cannot_be_written_is_said_and_stops_nothing(
     world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    means = newcomer(world, witness=Witness(tmp_path / "missing" / "witness.json", "lapse"))
+    context = newcomer(world, witness=StateFile(tmp_path / "missing" / "witness.json", "lapse"))
     world.seed(2)
 
-    assert 2 == (await world.sweep(means=means)).outcomes["deleted"]
+    assert 2 == (await world.sweep(context=context)).outcomes["deleted"]
     assert "witness.unwritten" in capsys.readouterr().out
 
 
@@ -294,7 +296,7 @@ def test_a_file_that_is_no_witness_is_refused_by_name(tmp_path: Path, text: str,
     path.write_text(text)
 
     with pytest.raises(ConfigError, match=said) as refused:
-        Witness(path, "lapse").load()
+        StateFile(path, "lapse").load()
 
     assert str(path) in str(refused.value)
 
@@ -309,7 +311,7 @@ async def test_the_exporter_shows_a_loss_though_no_worker_is_alive(world: World,
     await world.sweep(enforce=False)
     path = tmp_path / "retention.toml"
     path.write_text(evidence.policy_file(world.policies, world.sandbox.url))
-    file, onlooker = ConfigFile(path, {}), Onlooker()
+    file, onlooker = ConfigFile(path, {}), ContinuityCheck()
     halted = 'lapse_halted{kind="thread",policy="chat",provider="openai",reason="registry_lost"} 1.0'
     health = Health(world.raw, file, onlooker)
     assert halted not in anywhere(exposition(world.raw, file, onlooker)[1])
@@ -331,14 +333,14 @@ async def test_a_purge_that_was_confirmed_under_another_registry_deletes_nothing
     """What was held is held no more, and nobody would know."""
     rule = rule_of(Partition("openai", "assistant", PURGED), (), [])
     ids = world.seed(3, kind="assistant")
-    means = world.means()
-    await means.watch.look()
-    assert set(ids) == {thing.id for thing in await inventory(means, rule)}
+    context = world.context()
+    await context.watch.look()
+    assert set(ids) == {thing.id for thing in await inventory(context, rule)}
 
     world.raw.flushall()
     world.unpromised = WIPED
-    again = Watch(world.carrier, "lapse", known=means.watch.known if remembers else None)
-    report, gone, left = await purge(world.means(watch=again), rule, ids, "an operator", lambda _n: None)
+    again = Watch(world.carrier, "lapse", known=context.watch.known if remembers else None)
+    report, gone, left = await purge(world.context(watch=again), rule, ids, "an operator", lambda _n: None)
 
     assert ("halted" if remembers else "refused") == report.result
     assert (set(), set(ids)) == (gone, set(left))

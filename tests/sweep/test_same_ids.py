@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from lapse.cli.context import Hands
+from lapse.cli.context import RegistryAccess
 from lapse.ledger.records import due_first, suspect
 from lapse.policy import Rule
 from lapse.registry.commands import Commands
@@ -28,9 +28,14 @@ def rule_of(world: World, dice: random.Random) -> Rule:
     anchor = dice.choice(["created_at", "last_active_at"])
     max_age = dice.choice([None, 9 * DAY, 20 * DAY])
     return replace(
-        world.rule, anchor=anchor, ttl=dice.choice([1, 7, 15]) * DAY, max_age=max_age, enforce=False,
-        touches_stated=True, digest=f"digest{dice.randrange(10**6):06}",
-    )  # fmt: skip
+        world.rule,
+        anchor=anchor,
+        ttl=dice.choice([1, 7, 15]) * DAY,
+        max_age=max_age,
+        enforce=False,
+        touches_stated=True,
+        digest=f"digest{dice.randrange(10**6):06}",
+    )
 
 
 def fill(world: World, dice: random.Random) -> None:
@@ -67,10 +72,10 @@ def set_aside(world: World, id_: str, state: str, dice: random.Random) -> None:
 
 
 async def planned(world: World, rule: Rule) -> list[Doomed]:
-    means = world.means()
-    hands = Hands(world.carrier, means.control, means.ledger, Commands("lapse", None))
+    context = world.context()
+    access = RegistryAccess(world.carrier, context.control, context.ledger, Commands("lapse", None))
     return [
-        Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in await due_first(hands.ledger, rule, None)
+        Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in await due_first(access.ledger, rule, None)
     ]
 
 
@@ -80,16 +85,16 @@ async def test_observed_planned_swept_and_applied_are_the_same(world: World, see
     rule = rule_of(world, dice)
     fill(world, dice)
 
-    observed = await world.sweep(means=world.means(), **{name: getattr(rule, name) for name in rule.__slots__})
+    observed = await world.sweep(context=world.context(), **{name: getattr(rule, name) for name in rule.__slots__})
     plan = await planned(world, rule)
     assert "observed" == observed.result
     assert [] == world.sandbox.requests()
 
-    enforced, means = replace(rule, enforce=True, digest="enforced0001"), world.means(concurrency=1)
+    enforced, context = replace(rule, enforce=True, digest="enforced0001"), world.context(concurrency=1)
     if dice.random() < 0.5:
-        await world.sweep(means=means, **{name: getattr(enforced, name) for name in rule.__slots__})
+        await world.sweep(context=context, **{name: getattr(enforced, name) for name in rule.__slots__})
     else:
         world.decides(enforced)
-        _report, left = await apply(means, rule, plan, "plan")
+        _report, left = await apply(context, rule, plan, "plan")
         assert {} == left
     assert [one.id for one in plan] == world.deletes()

@@ -26,7 +26,7 @@ async def stamped(world: World) -> World:
     """Return a world whose rule collects orphaned assistants, and whose registry can stamp."""
     rule = replace(world.rule, partition=IDLE, ttl=None, anchor=None, digest="digest00000a")
     world.rule = replace(rule, orphan=replace(ORPHANS, uses_stated=True))
-    await world.means().control.epoch()
+    await world.context().control.epoch()
     world.long_ago()
     return world
 
@@ -119,11 +119,11 @@ async def test_a_stamp_of_an_older_version_is_no_proof(stamped: World) -> None:
 async def test_a_purge_calls_a_copy_foreign(stamped: World) -> None:
     said = stamped.registry.stamp("idle")
     first, copy = make(stamped, said), make(stamped, said, LONG_AGO + 1)
-    means = stamped.means()
-    await means.watch.look()
+    context = stamped.context()
+    await context.watch.look()
     await Nonces(stamped.carrier, "lapse").bind({said["lapse"].rsplit("/")[-1]: f"openai|assistant|{first}"})
 
-    things = await inventory(means, rule_of(IDLE, (), (stamped.rule,)))
+    things = await inventory(context, rule_of(IDLE, (), (stamped.rule,)))
 
     assert {first: False, copy: True} == {thing.id: thing.foreign for thing in things}
 

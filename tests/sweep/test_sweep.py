@@ -138,7 +138,7 @@ async def test_an_old_name_is_adopted_with_its_times(world: World) -> None:
 async def test_oldest_goes_first(world: World) -> None:
     young, old = world.seed(1, days=10), world.seed(1, days=20)
 
-    await world.sweep(means=world.means(concurrency=1))
+    await world.sweep(context=world.context(concurrency=1))
 
     assert [*old, *young] == world.deletes()
 
@@ -190,7 +190,7 @@ async def test_failing_ids_do_not_keep_others_waiting(world: World) -> None:
     world.sandbox.faults([{"method": "DELETE", "ids": bad, "effect": "error", "status": 500}])
     world.settings = replace(world.settings, batch=50)
 
-    report = await world.sweep(means=world.means(concurrency=4))
+    report = await world.sweep(context=world.context(concurrency=4))
 
     assert (40, 40) == (report.outcomes["deleted"], report.outcomes["error"])
     assert set(bad) == world.sandbox.alive("thread")
@@ -378,11 +378,11 @@ async def test_time_passing_never_trips_the_jump_guard(world: World) -> None:
 
 async def test_a_pause_stops_and_says_so(world: World) -> None:
     world.seed(5)
-    means = world.means()
+    context = world.context()
     for scope in ("*", "openai", "openai/thread", "openai/thread/chat"):
-        await means.control.pause(scope, "deploy", "ann")
+        await context.control.pause(scope, "deploy", "ann")
         assert "paused" == (await world.sweep()).result
-        assert await means.control.unpause(scope)
+        assert await context.control.unpause(scope)
 
     assert 5 == (await world.sweep()).outcomes["deleted"]
 
@@ -391,11 +391,11 @@ async def test_a_pause_under_load_leaves_what_is_claimed_and_not_begun(world: Wo
     """An operator who pauses is looking at something that goes wrong: nothing but what is in flight may follow."""
     world.seed(400)
     world.sandbox.faults([{"latency": "100ms"}])
-    means = world.means(concurrency=4)
-    running = asyncio.create_task(world.sweep(means=means))
+    context = world.context(concurrency=4)
+    running = asyncio.create_task(world.sweep(context=context))
     await world.until(lambda: len(world.deletes()) >= 8)
 
-    await means.control.pause("openai", "looking", "ann")
+    await context.control.pause("openai", "looking", "ann")
     report = await running
 
     assert "paused" == report.result
@@ -407,11 +407,11 @@ async def test_a_pause_stops_within_a_conversation(world: World) -> None:
     """It may have a thousand items, and a minute's lease for them."""
     world.seed(10, kind="conversation")
     partition = replace(world.rule.partition, kind="conversation")
-    means = world.means(rate=2)
-    running = asyncio.create_task(world.sweep(means=means, partition=partition))
+    context = world.context(rate=2)
+    running = asyncio.create_task(world.sweep(context=context, partition=partition))
     await world.until(lambda: len(world.sandbox.requests()) >= 2)
 
-    await means.control.pause("*", "looking", "ann")
+    await context.control.pause("*", "looking", "ann")
 
     assert "paused" == (await running).result
     assert len(world.sandbox.requests()) <= 12
@@ -428,7 +428,7 @@ async def test_a_step_of_the_ramp_begins_anew_after_a_failure_or_a_guard(world: 
     for trip in ("quarantine", "halt"):
         world.raw.hset(rules, mapping={"ramp_from": 1, "ramp_cap": 10})
         if trip == "halt":
-            await world.means().control.halt(world.rule.partition, "no_witness", "test")
+            await world.context().control.halt(world.rule.partition, "no_witness", "test")
         else:
             await world.sweep()
         assert int(world.raw.hget(rules, "ramp_from")) > 1
@@ -437,8 +437,8 @@ async def test_a_step_of_the_ramp_begins_anew_after_a_failure_or_a_guard(world: 
 async def test_a_stop_sends_no_further_delete_and_gives_claims_back(world: World) -> None:
     ids = world.seed(200)
     world.sandbox.faults([{"method": "DELETE", "latency": "50ms"}])
-    means = world.means(concurrency=4)
-    running = asyncio.create_task(world.sweep(means=means))
+    context = world.context(concurrency=4)
+    running = asyncio.create_task(world.sweep(context=context))
     await world.until(lambda: len(world.deletes()) >= 8)
 
     world.stop.on = True
@@ -457,7 +457,7 @@ async def test_a_superseded_rule_is_refused_until_a_running_worker_sees_the_chan
     await world.sweep(digest="digest000002")
 
     world.rule = old
-    assert "divergence" == (await world.sweep(means=world.means(host="host-2"), ttl=2 * DAY)).result
+    assert "divergence" == (await world.sweep(context=world.context(host="host-2"), ttl=2 * DAY)).result
     assert [] == world.deletes()
     assert ["chat|config_divergence"] == list(world.halts())
     world.seed(3, days=30)
@@ -498,13 +498,13 @@ async def test_touches_stated_enforces_without_one(world: World) -> None:
 
 async def test_a_lapsed_lease_returns_by_itself_and_counts_a_crash(world: World) -> None:
     (id_,) = world.seed(1)
-    means = world.means()
-    await means.ledger.adopt(world.rule)
-    claims = await means.ledger.claim(world.rule, world.settings, 10)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
+    claims = await context.ledger.claim(world.rule, world.settings, 10)
     assert [id_] == [claim.resource.id for claim in claims.claims]
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
 
-    report = await world.sweep(means=means)
+    report = await world.sweep(context=context)
 
     assert 1 == report.outcomes["deleted"]
     assert 1 == world.counters()["crashes|chat"]
@@ -514,15 +514,15 @@ async def test_a_lapsed_lease_returns_by_itself_and_counts_a_crash(world: World)
 @pytest.mark.parametrize("outcome", [Outcome.ALREADY_GONE, Outcome.ERROR, Outcome.KEPT, Outcome.LIMITED])
 async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World, outcome: Outcome) -> None:
     (id_,) = world.seed(1)
-    means = world.means()
-    await means.ledger.adopt(world.rule)
-    zombie = await means.ledger.claim(world.rule, world.settings, 10)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
+    zombie = await context.ledger.claim(world.rule, world.settings, 10)
     world.raw.zadd(f"{world.slot()}chat:claims", {id_: 0})
-    await means.ledger.claim(world.rule, world.settings, 10)
-    await means.ledger.claim(world.rule, world.settings, 1, alone=True)
+    await context.ledger.claim(world.rule, world.settings, 10)
+    await context.ledger.claim(world.rule, world.settings, 1, alone=True)
 
     late = [settlement(zombie.claims[0], Verdict(outcome))]
-    refused = await means.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
+    refused = await context.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
 
     assert (id_,) == refused.refused
     assert "claimed" == world.state(id_)
@@ -532,9 +532,9 @@ async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World
 @pytest.mark.parametrize("said", ["hold", "touch", "forget", "expire"])
 async def test_what_is_said_of_a_claimed_id_is_too_late_and_kept_for_the_next_attempt(world: World, said: str) -> None:
     (id_,) = world.seed(1)
-    means = world.means()
-    await means.ledger.adopt(world.rule)
-    await means.ledger.claim(world.rule, world.settings, 10)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
+    await context.ledger.claim(world.rule, world.settings, 10)
     arguments: dict[str, Any] = {"reason": "case 7"} if said == "hold" else {}
 
     assert "too_late" == getattr(world.registry, said)("thread", id_, **arguments)

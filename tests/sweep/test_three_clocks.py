@@ -7,7 +7,7 @@ import pytest
 
 from lapse.guards.integrity import clocks
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.providers.response import Reply
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
@@ -37,7 +37,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
 
 def started(world: World) -> Any:
     """Return the means of a worker that was started just now: it has seen no clock before."""
-    return world.means(watch=Watch(world.carrier, "lapse"), host="host-2")
+    return world.context(watch=Watch(world.carrier, "lapse"), host="host-2")
 
 
 @pytest.mark.parametrize("away", [-MONTH, MONTH, 400_000, -400_000])
@@ -48,12 +48,12 @@ async def test_redis_far_from_both_others_halts_at_a_start_and_goes_on_by_itself
     ids = set(world.seed(3))
     elsewhere.own = elsewhere.provider = away
 
-    assert "halted" == (await world.sweep(means=started(world))).result
+    assert "halted" == (await world.sweep(context=started(world))).result
     assert ([], ids) == (world.deletes(), world.sandbox.alive("thread"))
     assert "far from every other clock" in world.halts()["*|clock_jumped"]["detail"]
 
     elsewhere.own = elsewhere.provider = 0
-    assert 3 == (await world.sweep(means=started(world))).outcomes["deleted"]
+    assert 3 == (await world.sweep(context=started(world))).outcomes["deleted"]
     assert {} == world.halts()
 
 
@@ -83,10 +83,10 @@ async def test_two_clocks_that_differ_without_a_third_decide_nothing(world: Worl
 async def test_a_provider_that_has_no_token_left_is_not_asked(world: World, elsewhere: Elsewhere) -> None:
     world.seed(3)
     elsewhere.own = MONTH
-    means = world.means()
-    await means.flow._block(600, "")
+    context = world.context()
+    await context.throttle._block(600, "")
 
-    assert "refused" == (await world.sweep(means=means)).result
+    assert "refused" == (await world.sweep(context=context)).result
     assert [] == world.deletes()
 
 
@@ -95,7 +95,9 @@ async def test_a_plan_is_not_applied_under_a_clock_that_is_astray(world: World, 
     await world.sweep(enforce=False)
     elsewhere.own = elsewhere.provider = MONTH
 
-    report, _left = await apply(world.means(), world.rule, [Doomed(id_, round((time.time() - DAY) * 1000), "ttl")], "p")
+    report, _left = await apply(
+        world.context(), world.rule, [Doomed(id_, round((time.time() - DAY) * 1000), "ttl")], "p"
+    )
 
     assert ("halted", []) == (report.result, world.deletes())
 
@@ -121,7 +123,7 @@ async def test_a_worker_that_knew_the_wrong_clock_goes_on_with_the_right_one(
 
     assert 3 == (await world.sweep()).outcomes["deleted"]
     assert {} == world.halts()
-    assert ("completed", []) == ((await world.sweep()).result, list(await Control(world.carrier, "lapse").halts([])))
+    assert ("completed", []) == ((await world.sweep()).result, list(await Halts(world.carrier, "lapse").halts([])))
 
 
 DATES = {"": None, "soon": None, "Sat, 99 Foo 2026 00:00:00 GMT": None, "Sun, 06 Nov 1994 08:49:37 GMT": 784111777000}

@@ -77,10 +77,10 @@ async def test_its_first_touch_and_its_first_use_are_no_reason_to_halt(world: Wo
     (id_,) = registered(world, 1)
     older(world, "touch", id_)
     older(world, "refer", f"openai|thread|{id_}", "asst_1", kind="assistant")
-    means = world.means()
-    await means.ledger.adopt(world.rule)
+    context = world.context()
+    await context.ledger.adopt(world.rule)
 
-    assert (await means.ledger.survey(world.rule)).touched
+    assert (await context.ledger.survey(world.rule)).touched
     assert world.raw.hexists(f"{world.slot('assistant')}{keys.MARKS}", "edges")
 
 

@@ -55,8 +55,8 @@ async def mixture(world: World, seed: int) -> list[str]:
     await world.sweep()
     for id_ in ids[45:]:
         world.registry.register("thread", id_, "chat", created_at=now - chance.uniform(1, 40) * DAY)
-    means = world.means()
-    await means.ledger.claim(world.rule, world.settings, 4)
+    context = world.context()
+    await context.ledger.claim(world.rule, world.settings, 4)
     return ids
 
 
@@ -72,7 +72,7 @@ async def mixture(world: World, seed: int) -> list[str]:
 async def test_it_counts_what_the_sweep_counts(world: World, view: View, rule: dict[str, Any], seed: int) -> None:
     world.rule = replace(world.rule, **rule)
     ids = await mixture(world, seed)
-    survey = await world.means().ledger.survey(world.rule)
+    survey = await world.context().ledger.survey(world.rule)
     records = [record for id_ in ids if (record := world.registry.get("thread", id_))]
 
     seen = of(view, world)
@@ -81,8 +81,11 @@ async def test_it_counts_what_the_sweep_counts(world: World, view: View, rule: d
     assert {"tracked", "held", "waiting", "claimed", "quarantined"} == set(states)
     assert (survey.registered, survey.due) == (seen.registered, seen.due)
     assert (len(records), states.count("held"), states.count("quarantined"), 4) == (
-        seen.registered, seen.parked, seen.quarantined, seen.claimed,
-    )  # fmt: skip
+        seen.registered,
+        seen.parked,
+        seen.quarantined,
+        seen.claimed,
+    )
     assert (states.count("waiting"), states.count("claimed")) == (seen.waiting, seen.claimed)
     pending = [one.due.timestamp() for one in records if one.due and one.state in {"tracked", "waiting", "claimed"}]
     assert time.time() - min(pending) == pytest.approx(seen.overdue, abs=5)
@@ -171,7 +174,7 @@ async def test_a_pace_holds_until_its_window_is_over(world: World, view: View) -
 async def test_halts_and_pauses_reach_exactly_what_they_cover(world: World, view: View) -> None:
     other = replace(world.rule, partition=Partition("openai", "conversation", "chat"))
     sibling = replace(world.rule, partition=Partition("openai", "thread", "archive"))
-    rules, control = [world.rule, sibling, other], world.means().control
+    rules, control = [world.rule, sibling, other], world.context().control
 
     await control.halt(world.rule.partition, "no_touches", "one policy")
     await control.halt(world.rule.partition, "endpoint_missing", "its kind", whole_kind=True)

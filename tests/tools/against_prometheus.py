@@ -88,11 +88,12 @@ PANELS: dict[tuple[str, str], list[Expected]] = {
     ("timeseries", "Left behind by cascades"): [[({"kind": "vector_store", "reason": "foreign"}, 2)]],
     ("timeseries", "Protected and set aside"): [[(CHAT, 1)], [({"policy": "odd"}, 2)]],
     ("timeseries", "Guards and crashes"): [
-        [({"policy": "jumped", "guard": "cutoff_jumped"}, pytest.approx(1, rel=0.1))], [(CHAT, 0)]
+        [({"policy": "jumped", "guard": "cutoff_jumped"}, pytest.approx(1, rel=0.1))],
+        [(CHAT, 0)],
     ],
     ("timeseries", "Limited"): [[({"policy": "slow"}, 1), (CHAT, 0)]],
     ("timeseries", "Since the last sweep that ended well"): [[(CHAT, SOME)]],
-}  # fmt: skip
+}
 
 PROVOKED: dict[str, Labels] = {
     "LapseHalted": {"policy": "jumped", "reason": "cutoff_jumped"},
@@ -266,9 +267,12 @@ def test_promtool_sees_each_alert_fire_and_not_fire(name: str) -> None:
 
 def test_promtool_finds_nothing_wrong_with_the_example() -> None:
     checked = subprocess.run(
-        [program("promtool"), "check", "config", "prometheus.yml"], cwd=PROMETHEUS, capture_output=True, text=True,
+        [program("promtool"), "check", "config", "prometheus.yml"],
+        cwd=PROMETHEUS,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     assert 0 == checked.returncode, checked.stdout + checked.stderr
 
 

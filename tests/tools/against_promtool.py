@@ -43,9 +43,12 @@ HEALTHY = {
 """Each metric of the alerts as a deployment shows it in which all is well, from minute to minute."""
 
 OF_ALL = (
-    "lapse_registry_up", "lapse_beat_interval_seconds", "lapse_beat_last_tick_timestamp_seconds",
-    "lapse_worker_last_tick_timestamp_seconds", "lapse_config_last_reload_successful",
-)  # fmt: skip
+    "lapse_registry_up",
+    "lapse_beat_interval_seconds",
+    "lapse_beat_last_tick_timestamp_seconds",
+    "lapse_worker_last_tick_timestamp_seconds",
+    "lapse_config_last_reload_successful",
+)
 """Those that every deployment has, once."""
 
 FAULTY = re.compile(r'outcome="already_gone"|status="(401|403|429)"')

@@ -10,9 +10,16 @@ import pytest
 GRAFANA = Path(__file__).parents[2] / "deploy" / "grafana"
 SCHEMA = GRAFANA / "schema"
 COMPILE = (
-    "--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "esnext",
-    "--moduleResolution", "bundler",
-)  # fmt: skip
+    "--noEmit",
+    "--strict",
+    "--skipLibCheck",
+    "--target",
+    "es2022",
+    "--module",
+    "esnext",
+    "--moduleResolution",
+    "bundler",
+)
 INSTALL = f"npm install --prefix {SCHEMA.relative_to(Path(__file__).parents[2])}"
 
 

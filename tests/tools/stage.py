@@ -128,9 +128,14 @@ class Stage:
     def run(self, *command: str) -> str:
         """Run one command of lapse to its end."""
         done = subprocess.run(
-            [str(LAPSE), *command], env=self.lapse.environ, cwd=self.lapse.directory, capture_output=True, text=True,
-            check=True, timeout=60,
-        )  # fmt: skip
+            [str(LAPSE), *command],
+            env=self.lapse.environ,
+            cwd=self.lapse.directory,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
         return done.stdout
 
 

@@ -151,9 +151,16 @@ def test_an_id_that_was_never_touched() -> None:
     assert (CREATED, CREATED, None) == (record.created_at, record.last_active_at, record.expires_at)
     assert CREATED + timedelta(seconds=1) == record.due
     assert (None, (), (), None, {}, 0, 0, None, None) == (
-        record.hold, record.uses, record.used_by, record.subject, record.labels, record.attempts, record.crashes,
-        record.reason, record.retry_at,
-    )  # fmt: skip
+        record.hold,
+        record.uses,
+        record.used_by,
+        record.subject,
+        record.labels,
+        record.attempts,
+        record.crashes,
+        record.reason,
+        record.retry_at,
+    )
 
 
 def test_an_id_that_was_touched() -> None:

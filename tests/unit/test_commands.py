@@ -65,9 +65,12 @@ def test_a_registration_sends_its_facts_in_milliseconds(commands: Commands) -> N
     (call,) = sent(register(commands, subject="user:1", labels={"a": "b"}, **times))
 
     assert {
-        "subject": "user:1", "labels": {"a": "b"}, "within": 3_600_000, "created": CREATED * 1000,
+        "subject": "user:1",
+        "labels": {"a": "b"},
+        "within": 3_600_000,
+        "created": CREATED * 1000,
         "active": (CREATED + 1) * 1000,
-    } == json.loads(call[-1])  # fmt: skip
+    } == json.loads(call[-1])
 
 
 def test_what_is_not_given_is_not_sent(commands: Commands) -> None:
@@ -87,11 +90,16 @@ def test_edges_go_before_and_after_the_registration_in_one_round_trip(commands: 
     assert [
         *refers,
         (
-            "register", "lapse:{openai:thread}:", "openai", "thread", "thread_1", "chat",
+            "register",
+            "lapse:{openai:thread}:",
+            "openai",
+            "thread",
+            "thread_1",
+            "chat",
             '{"uses":["openai|assistant|asst_1","openai|assistant|asst_2","azure|file|file_1"]}',
         ),
         *refers,
-    ] == sent(register(commands, uses=uses))  # fmt: skip
+    ] == sent(register(commands, uses=uses))
 
 
 @pytest.mark.parametrize(
@@ -130,9 +138,13 @@ def test_the_reply_to_a_registration(commands: Commands) -> None:
 
 def test_what_a_lost_registration_leaves_is_enough_to_register_it_again(commands: Commands) -> None:
     given: dict[str, Any] = {
-        "uses": [("assistant", "asst_1")], "subject": "user:1", "labels": {"a": "b"}, "expires_in": "1h",
-        "created_at": CREATED, "last_active_at": CREATED + 1,
-    }  # fmt: skip
+        "uses": [("assistant", "asst_1")],
+        "subject": "user:1",
+        "labels": {"a": "b"},
+        "expires_in": "1h",
+        "created_at": CREATED,
+        "last_active_at": CREATED + 1,
+    }
     operation = register(commands, **given)
     replayed = json.loads(json.dumps(operation.describe()[0]))
 
@@ -144,8 +156,12 @@ def test_an_expiry_at_a_time_can_be_replayed(commands: Commands) -> None:
     operation = register(commands, expires_at=CREATED)
 
     assert {
-        "provider": "openai", "kind": "thread", "id": "thread_1", "policy": "chat", "expires_at": CREATED,
-    } == operation.describe()[0]  # fmt: skip
+        "provider": "openai",
+        "kind": "thread",
+        "id": "thread_1",
+        "policy": "chat",
+        "expires_at": CREATED,
+    } == operation.describe()[0]
 
 
 def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> None:
@@ -159,11 +175,16 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
         ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|conversation|conv_1", "asst_1"),
         ("register", "lapse:{openai:thread}:", "openai", "thread", "thread_1", "chat", "", "thread_2", "bulk", ""),
         (
-            "register", "lapse:{openai:conversation}:", "openai", "conversation", "conv_1", "chat",
+            "register",
+            "lapse:{openai:conversation}:",
+            "openai",
+            "conversation",
+            "conv_1",
+            "chat",
             '{"uses":["openai|assistant|asst_1"]}',
         ),
         ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|conversation|conv_1", "asst_1"),
-    ] == sent(operation)  # fmt: skip
+    ] == sent(operation)
     replies = [1, [2, 1, 1], b"5 ttl 1 1", 1]
     assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
     assert Bulk() == operation.fallback

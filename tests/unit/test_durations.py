@@ -85,12 +85,19 @@ def test_what_has_no_unit_is_told_so(value: object) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is blank"), ("  ", "is blank"), ("0d", "no time at all"), ("0s 0ms", "no time at all"),
-        ("-1d", "not a duration"), ("101w 200y", "not a duration"), ("1.0001d", "not a duration"),
-        ("0.5ms", "finer than one millisecond"), ("36501d", "longer than 100 years"), (" 30d", "not a duration"),
+        ("", "is blank"),
+        ("  ", "is blank"),
+        ("0d", "no time at all"),
+        ("0s 0ms", "no time at all"),
+        ("-1d", "not a duration"),
+        ("101w 200y", "not a duration"),
+        ("1.0001d", "not a duration"),
+        ("0.5ms", "finer than one millisecond"),
+        ("36501d", "longer than 100 years"),
+        (" 30d", "not a duration"),
         ("x" * 500, "not a duration"),
     ],
-)  # fmt: skip
+)
 def test_each_mistake_has_its_sentence(text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said) as caught:
         durations.parse(text)
@@ -101,11 +108,24 @@ def test_each_mistake_has_its_sentence(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0s"), (0.0004, "0s"), (0.0005001, "1ms"), (0.09, "90ms"), (0.9996, "1s"), (1.4, "1s"), (59.6, "1m"),
-        (60, "1m"), (90, "1m 30s"), (3600, "1h"), (86_399.9, "1d"), (187_200, "2d 4h"), (2_592_000, "30d"),
-        (86_401, "1d 1s"), (-5400, "-1h 30m"), (90_061, "1d 1h"),
+        (0, "0s"),
+        (0.0004, "0s"),
+        (0.0005001, "1ms"),
+        (0.09, "90ms"),
+        (0.9996, "1s"),
+        (1.4, "1s"),
+        (59.6, "1m"),
+        (60, "1m"),
+        (90, "1m 30s"),
+        (3600, "1h"),
+        (86_399.9, "1d"),
+        (187_200, "2d 4h"),
+        (2_592_000, "30d"),
+        (86_401, "1d 1s"),
+        (-5400, "-1h 30m"),
+        (90_061, "1d 1h"),
     ],
-)  # fmt: skip
+)
 def test_a_person_reads_the_two_largest_units(seconds: float, text: str) -> None:
     assert text == durations.show(seconds)
 

@@ -16,10 +16,23 @@ from lapse.registry.model import Partition
 NOW = 1_800_000_000_000
 DAY = 86_400_000
 RULE = Rule(
-    partition=Partition("openai", "thread", "chat"), ttl=30 * 86400, anchor="last_active_at", max_age=None, orphan=None,
-    keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=Share(percent=20, at_least=100),
-    touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
-)  # fmt: skip
+    partition=Partition("openai", "thread", "chat"),
+    ttl=30 * 86400,
+    anchor="last_active_at",
+    max_age=None,
+    orphan=None,
+    keep=(),
+    cascade={},
+    enforce=True,
+    max_deletions=None,
+    max_newly_due=Share(percent=20, at_least=100),
+    touches_stated=False,
+    expect_gone=False,
+    cancel=False,
+    every=60,
+    formerly=(),
+    digest="digest000001",
+)
 ORPHAN = Orphan(min_age=60, seen=3, max_share=Share(20, 10), uses_stated=False)
 PIN = Keep(None, {"pin": "true"})
 
@@ -155,17 +168,20 @@ UNCOUNTABLE: dict[str, tuple[Rule, Rule, str | None]] = {
     "a name kept": (replace(RULE, keep=(Keep("p*", {}),)), RULE, 'the keep rule { name = "p*" } is taken away'),
     "one more kept": (replace(RULE, keep=(PIN,)), replace(RULE, keep=(PIN, Keep("p*", {}))), None),
     "items": (
-        replace(RULE, cascade={"conversation_item": "leave"}), RULE,
+        replace(RULE, cascade={"conversation_item": "leave"}),
+        RULE,
         'cascade: conversation_item was "leave" and is "delete"',
     ),
     "children": (RULE, replace(RULE, cascade={"file": "delete"}), 'cascade: file was "leave" and is "delete"'),
     "children protected": (RULE, replace(RULE, cascade={"file": "protect"}), None),
     "touches": (RULE, replace(RULE, touches_stated=True), 'touches = "none" is added'),
     "uses": (
-        replace(RULE, orphan=ORPHAN), replace(RULE, orphan=replace(ORPHAN, uses_stated=True)), 'uses = "none" is added',
+        replace(RULE, orphan=ORPHAN),
+        replace(RULE, orphan=replace(ORPHAN, uses_stated=True)),
+        'uses = "none" is added',
     ),
     "kept by a listing": (replace(RULE, orphan=ORPHAN, keep=(PIN,)), replace(RULE, orphan=ORPHAN), None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("edit", UNCOUNTABLE)

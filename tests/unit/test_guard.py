@@ -15,23 +15,51 @@ from lapse.registry.model import Partition, Resource
 
 NOW = 1_800_000_000_000
 RULE = Rule(
-    partition=Partition("openai", "thread", "chat"), ttl=60, anchor="created_at", max_age=None, orphan=None, keep=(),
-    cascade={}, enforce=True, max_deletions=None, max_newly_due=Share(percent=20, at_least=100), touches_stated=False,
-    expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
-)  # fmt: skip
+    partition=Partition("openai", "thread", "chat"),
+    ttl=60,
+    anchor="created_at",
+    max_age=None,
+    orphan=None,
+    keep=(),
+    cascade={},
+    enforce=True,
+    max_deletions=None,
+    max_newly_due=Share(percent=20, at_least=100),
+    touches_stated=False,
+    expect_gone=False,
+    cancel=False,
+    every=60,
+    formerly=(),
+    digest="digest000001",
+)
 ORPHANS = replace(RULE, ttl=None, anchor=None, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=False))
 SURVEY = Survey(
-    now=NOW, bar=None, halts=(), registered=1000, due=50, oldest=NOW - 1, touched=True, edges=True, active=None,
-    created=NOW - 60_000, base=Base(NOW - 60_000, created=NOW - 120_000),
-)  # fmt: skip
+    now=NOW,
+    bar=None,
+    halts=(),
+    registered=1000,
+    due=50,
+    oldest=NOW - 1,
+    touched=True,
+    edges=True,
+    active=None,
+    created=NOW - 60_000,
+    base=Base(NOW - 60_000, created=NOW - 120_000),
+)
 LIMITS = (Share(percent=20, at_least=100),)
 JUMPED = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000, moved=True))
 FIRST = replace(SURVEY, edit=Edit(newly=201, most=201, limits=LIMITS, population=1000), base=None)
 PLACE = "place00000000001"
 CLAIM = Claim(
-    resource=Resource("openai", "thread", "thread_1"), policy="chat", token=7, due=NOW - 1, by="ttl", attempts=2,
-    after_unknown=False, deadline=Deadline(5.0, 10.0),
-)  # fmt: skip
+    resource=Resource("openai", "thread", "thread_1"),
+    policy="chat",
+    token=7,
+    due=NOW - 1,
+    by="ttl",
+    attempts=2,
+    after_unknown=False,
+    deadline=Deadline(5.0, 10.0),
+)
 
 
 def test_a_partition_in_order_is_swept() -> None:
@@ -211,8 +239,13 @@ def test_a_settlement_carries_the_claim_and_the_answer() -> None:
 
     assert ("thread_1", 7, "chat", NOW - 1) == (settled.id, settled.token, settled.policy, settled.due)
     assert (Outcome.ERROR, True, "500 x", 500, "req_1", 3) == (
-        settled.outcome, settled.unknown, settled.detail, settled.status, settled.request, settled.items,
-    )  # fmt: skip
+        settled.outcome,
+        settled.unknown,
+        settled.detail,
+        settled.status,
+        settled.request,
+        settled.items,
+    )
 
 
 def test_a_plain_success_says_no_more_than_that() -> None:
@@ -337,5 +370,9 @@ def test_an_absence_that_was_one_too_many_is_recorded_as_unproven() -> None:
 
     assert ("done", "absent") == (gone.act, gone.seen)
     assert ("retry", Outcome.UNPROVEN, "unproven", gone.id, gone.token) == (
-        waits.act, waits.outcome, waits.reason, waits.id, waits.token,
-    )  # fmt: skip
+        waits.act,
+        waits.outcome,
+        waits.reason,
+        waits.id,
+        waits.token,
+    )

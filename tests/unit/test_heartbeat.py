@@ -55,8 +55,9 @@ def test_a_file_that_is_none_is_no_sign_of_life(environ: dict[str, str], text: s
     aged(environ, 0)
     (heartbeat.folder(environ) / "worker.json").write_text(text)
     assert (False, True) == (
-        heartbeat.read("worker", environ).ok, "cannot be read" in heartbeat.read("worker", environ).detail,
-    )  # fmt: skip
+        heartbeat.read("worker", environ).ok,
+        "cannot be read" in heartbeat.read("worker", environ).detail,
+    )
 
 
 def test_a_place_that_cannot_be_written_is_said_and_stops_nothing(tmp_path: Path) -> None:

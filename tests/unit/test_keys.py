@@ -89,7 +89,7 @@ def test_what_keys_look_like() -> None:
     """What is deployed holds these names: they are never changed, only added to."""
     assert "lapse:{openai:thread}:" == keys.slot("lapse", "openai", "thread")
     assert "lapse:{openai:thread}:chat:" == keys.partition("lapse", "openai", "thread", "chat")
-    assert "lapse:{openai}:flow" == keys.flow("lapse", "openai")
+    assert "lapse:{openai}:flow" == keys.throttle("lapse", "openai")
     assert "lapse:epoch" == keys.epoch("lapse")
     assert "lapse:nonces" == keys.nonces("lapse")
     assert "lapse:control" == keys.control("lapse")

@@ -57,9 +57,15 @@ def test_an_event_is_one_json_line_with_time_level_and_fields(lines: Lines) -> N
 
     assert line.pop("timestamp").endswith("Z")
     assert line == {
-        "event": "sweep.finished", "level": "info", "logger": "lapse.sweep.sweep", "pid": os.getpid(),
-        "deleted": 3, "policy": "chat", "share": 0.5, "last": None,
-    }  # fmt: skip
+        "event": "sweep.finished",
+        "level": "info",
+        "logger": "lapse.sweep.sweep",
+        "pid": os.getpid(),
+        "deleted": 3,
+        "policy": "chat",
+        "share": 0.5,
+        "last": None,
+    }
 
 
 @pytest.mark.filterwarnings("default::UserWarning")

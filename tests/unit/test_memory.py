@@ -5,26 +5,33 @@ from typing import Any
 
 import pytest
 
-from lapse.guards.integrity.continuity import DRIFT, Known, Sight, Span, judge, mended, remember, sighted
+from lapse.guards.integrity.continuity import DRIFT, ClockOffset, Known, Observation, judge, mended, remember, sighted
 from lapse.ledger.reasons import HaltReason
 
 NOW = 1_800_000_000_000
 HERE = 5_000_000
 AHEAD = NOW - HERE
 SECOND, HOUR = 1000, 3_600_000
-KNOWN = Known("e1", sequence=50, at=NOW - 30 * SECOND, offset=Span(AHEAD - 2, AHEAD), looked=HERE - 60 * SECOND)
-SIGHT = Sight(
-    now=NOW, epoch="e1", sequence=60, at=NOW - 2 * SECOND, reached=61, accepted=True, clock_accepted=0, asked=HERE - 1,
+KNOWN = Known("e1", sequence=50, at=NOW - 30 * SECOND, offset=ClockOffset(AHEAD - 2, AHEAD), looked=HERE - 60 * SECOND)
+SIGHT = Observation(
+    now=NOW,
+    epoch="e1",
+    sequence=60,
+    at=NOW - 2 * SECOND,
+    reached=61,
+    accepted=True,
+    clock_accepted=0,
+    asked=HERE - 1,
     answered=HERE + 1,
-)  # fmt: skip
+)
 
 
-def jumped(milliseconds: int, **changes: Any) -> Sight:
+def jumped(milliseconds: int, **changes: Any) -> Observation:
     """Return what is seen after Redis TIME jumped; the registry's own times stay what they were."""
     return replace(SIGHT, now=NOW + milliseconds, **changes)
 
 
-def reason(known: Known | None, sight: Sight) -> str | None:
+def reason(known: Known | None, sight: Observation) -> str | None:
     trouble = judge(known, sight)
     return trouble.reason if trouble else None
 
@@ -157,7 +164,7 @@ def test_a_clock_that_an_operator_took_halts_no_process_that_looks_later() -> No
     taken = jumped(HOUR, clock_accepted=NOW + HOUR - 10 * SECOND)
 
     assert None is judge(KNOWN, taken)
-    known = remember(replace(KNOWN, before=Span(1, 2)), taken)
+    known = remember(replace(KNOWN, before=ClockOffset(1, 2)), taken)
     assert known is not None
     assert known.before is None
     assert HaltReason.CLOCK_JUMPED == reason(KNOWN, jumped(HOUR, clock_accepted=NOW + HOUR - 120 * SECOND))

@@ -49,7 +49,7 @@ def refused(type_: str, base_url: str, *more: str, today: date = BEFORE) -> str:
         ("langgraph", "https://deployment.us.langgraph.app", (), None),
         ("langgraph", "http://localhost:2024", (), None),
     ],
-)  # fmt: skip
+)
 def test_what_is_right_is_taken(type_: str, base_url: str, more: tuple[str, ...], version: str | None) -> None:
     made = account(type_, base_url, *more)
 

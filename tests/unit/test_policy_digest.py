@@ -115,11 +115,17 @@ def test_what_is_kept_matches_in_every_part() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        'ttl = "29d"', 'anchor = "created_at"', 'max_age = "60d"', 'mode = "enforce"', 'touches = "none"',
-        'keep = [{ metadata = { a = "b" } }]', 'cascade = { conversation_item = "leave" }',
-        'max_deletions = "unlimited"', 'max_newly_due = "unlimited"',
+        'ttl = "29d"',
+        'anchor = "created_at"',
+        'max_age = "60d"',
+        'mode = "enforce"',
+        'touches = "none"',
+        'keep = [{ metadata = { a = "b" } }]',
+        'cascade = { conversation_item = "leave" }',
+        'max_deletions = "unlimited"',
+        'max_newly_due = "unlimited"',
     ],
-)  # fmt: skip
+)
 def test_whatever_decides_a_deletion_changes_the_digest(line: str) -> None:
     key = line.split(" = ", maxsplit=1)[0]
     kept = "\n".join(known for known in SMALLEST.splitlines() if not known.startswith(f"{key} = "))

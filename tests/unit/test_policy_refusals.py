@@ -85,13 +85,28 @@ LINES = FULL.splitlines()
 WRONG = ("0", "-1", '""', '"  "', "30", "1.5", "true", "[]", "{}", '"x\\ny"', "nan", "1979-05-27", '"nonsense \\\\ !"')
 # What is right after all, by key: everything else in WRONG is refused for every key.
 RIGHT = {
-    "allow_volatile": {"true"}, "tls_verify": {"true"}, "allow_plaintext": {"true"}, "expect_gone": {"true"},
+    "allow_volatile": {"true"},
+    "tls_verify": {"true"},
+    "allow_plaintext": {"true"},
+    "expect_gone": {"true"},
     "cancel": {"true"},
-    "batch": {"30"}, "max_attempts": {"30"}, "concurrency": {"30"}, "amount": {"30"}, "at_least": {"30"},
-    "seen": {"30"}, "percent": {"30", "1.5"}, "days": {"30"}, "not_found": {"[]"}, "formerly": {"[]"}, "keep": {"[]"},
-    "tls_ca": {'"nonsense \\\\ !"'}, "organization": {'"nonsense \\\\ !"'}, "project": {'"nonsense \\\\ !"'},
-    "api_version": {'"nonsense \\\\ !"'}, "name": {'"  "', '"x\\ny"', '"nonsense \\\\ !"'},
-}  # fmt: skip
+    "batch": {"30"},
+    "max_attempts": {"30"},
+    "concurrency": {"30"},
+    "amount": {"30"},
+    "at_least": {"30"},
+    "seen": {"30"},
+    "percent": {"30", "1.5"},
+    "days": {"30"},
+    "not_found": {"[]"},
+    "formerly": {"[]"},
+    "keep": {"[]"},
+    "tls_ca": {'"nonsense \\\\ !"'},
+    "organization": {'"nonsense \\\\ !"'},
+    "project": {'"nonsense \\\\ !"'},
+    "api_version": {'"nonsense \\\\ !"'},
+    "name": {'"  "', '"x\\ny"', '"nonsense \\\\ !"'},
+}
 
 
 def read(text: str, **environ: str) -> Config:
@@ -278,7 +293,7 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('sink = "file:/var/log/lapse.jsonl"', 'sink = "file:"', 'write "stdout" or "file:PATH"'),
         ("max_pending = 5000", 'max_pending = 5000\nkey_file = ""', "is blank"),
     ],
-)  # fmt: skip
+)
 def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:
     assert line in LINES
     changed = FULL.replace(f"{line}\n", f"{by}\n", 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lapse.audit.chain import Seal, Tail, open_seal, read
-from lapse.audit.verify import NOWHERE, Place, Verdict, Verification, _lines
+from lapse.audit.verify import NOWHERE, ChainVerdict, Place, Verification, _lines
 from lapse.errors import ConfigError
 
 KEY, OTHER = Seal(b"k" * 32), Seal(b"o" * 32)
@@ -58,7 +58,7 @@ def log(tmp_path: Path) -> Log:
     return made
 
 
-def verdict(*files: Path, seals: Sequence[Seal] = (KEY,), expected: Sequence[Tail | None] = ()) -> Verdict:
+def verdict(*files: Path, seals: Sequence[Seal] = (KEY,), expected: Sequence[Tail | None] = ()) -> ChainVerdict:
     return Verification(seals, [tail for tail in expected if tail]).verify(files)
 
 
@@ -302,10 +302,15 @@ def test_a_line_that_a_crash_cut_off_stands_in_whole_elsewhere_or_is_wrong(log: 
 
 
 UNSEALED = [
-    b'{"seq":"1764310000000-0","at":1,"event":"hold"}\n', b' {"seq":"1-0","event":"settled"}\n',
-    b'{"event":"settled","seq":"1-0"}\n', b'{ "seq":"1-0"}\n', b'{"\\u0073eq":"1-0","event":"settled"}\n',
-    b'a word of celery {"seq":"1-0"}\n', b'[{"seq":"1-0"}]\n', b'\xef\xbb\xbf{"seq":"1-0"}\n',
-]  # fmt: skip
+    b'{"seq":"1764310000000-0","at":1,"event":"hold"}\n',
+    b' {"seq":"1-0","event":"settled"}\n',
+    b'{"event":"settled","seq":"1-0"}\n',
+    b'{ "seq":"1-0"}\n',
+    b'{"\\u0073eq":"1-0","event":"settled"}\n',
+    b'a word of celery {"seq":"1-0"}\n',
+    b'[{"seq":"1-0"}]\n',
+    b'\xef\xbb\xbf{"seq":"1-0"}\n',
+]
 
 
 @pytest.mark.parametrize("line", UNSEALED, ids=range(len(UNSEALED)))
@@ -337,10 +342,16 @@ def test_other_output_is_counted_and_its_first_line_named(log: Log) -> None:
 
 
 TWO_WAYS = [
-    b'{"seq":"%d-0","id":"a","id":"b"}\n', b'{"seq":"%d-0","seq":"1-0"}\n', b'{"seq":"%d-0","x":NaN}\n',
-    b'{"seq":"%d-0","id":"a"}{"id":"b"}\n', b'{"seq":"%d-0","chain":"x"}\n', b'{"seq":"%d-0","id":"\xff"}\n',
-    b'{"seq":"%d-0","id":"\\ud800"}\n', b'{"seq":"%d-0","id":"a\rb"}\n', b'{"seq":"%d-0","x":1e999}\n',
-]  # fmt: skip
+    b'{"seq":"%d-0","id":"a","id":"b"}\n',
+    b'{"seq":"%d-0","seq":"1-0"}\n',
+    b'{"seq":"%d-0","x":NaN}\n',
+    b'{"seq":"%d-0","id":"a"}{"id":"b"}\n',
+    b'{"seq":"%d-0","chain":"x"}\n',
+    b'{"seq":"%d-0","id":"\xff"}\n',
+    b'{"seq":"%d-0","id":"\\ud800"}\n',
+    b'{"seq":"%d-0","id":"a\rb"}\n',
+    b'{"seq":"%d-0","x":1e999}\n',
+]
 
 
 @pytest.mark.parametrize("line", TWO_WAYS, ids=range(len(TWO_WAYS)))
@@ -474,10 +485,12 @@ def test_a_key_is_bytes_of_a_file_that_not_everybody_reads(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("size", "mode", "said"),
     [
-        (31, 0o600, "has 31 bytes: a key has 32 to 4096"), (0, 0o600, "openssl rand -out"),
-        (5000, 0o600, "has 5000 bytes"), (32, 0o604, "can be read by everybody: chmod o= "),
+        (31, 0o600, "has 31 bytes: a key has 32 to 4096"),
+        (0, 0o600, "openssl rand -out"),
+        (5000, 0o600, "has 5000 bytes"),
+        (32, 0o604, "can be read by everybody: chmod o= "),
     ],
-)  # fmt: skip
+)
 def test_a_key_that_is_none_is_refused_with_what_to_do(tmp_path: Path, size: int, mode: int, said: str) -> None:
     path = tmp_path / "key"
     path.write_bytes(b"s" * size)

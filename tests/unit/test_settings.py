@@ -97,12 +97,19 @@ def test_what_is_no_redis_url_is_refused_by_its_variables_name(url: str) -> None
 
 
 REFUSED = {
-    "redis://h/0?socket_timeout=5": "socket_timeout", "redis://h/0?ssl_cert_reqs=required": "ssl_cert_reqs",
-    "rediss://h/0?ssl_cert_reqs=none": "tls_verify = false", "rediss://h?ssl_cert_reqs=CERT_OPTIONAL": "tls_verify",
-    "redis://h?db=1&db=1": "twice", "redis://h?&": "or none", "redis://h?db=x": "not a number",
-    "redis://h/2?db=3": "two databases", "unix:///s?password=secret-word": "password", "redis://:a;b@h/0": "%3B",
-    "redis://h/0#b": "%23", "unix:///s?db=": "not a number",
-}  # fmt: skip
+    "redis://h/0?socket_timeout=5": "socket_timeout",
+    "redis://h/0?ssl_cert_reqs=required": "ssl_cert_reqs",
+    "rediss://h/0?ssl_cert_reqs=none": "tls_verify = false",
+    "rediss://h?ssl_cert_reqs=CERT_OPTIONAL": "tls_verify",
+    "redis://h?db=1&db=1": "twice",
+    "redis://h?&": "or none",
+    "redis://h?db=x": "not a number",
+    "redis://h/2?db=3": "two databases",
+    "unix:///s?password=secret-word": "password",
+    "redis://:a;b@h/0": "%3B",
+    "redis://h/0#b": "%23",
+    "unix:///s?db=": "not a number",
+}
 
 
 @pytest.mark.parametrize(("url", "said"), REFUSED.items())
@@ -122,10 +129,13 @@ def test_what_not_every_process_would_take_is_refused_without_repeating_it(url: 
 @pytest.mark.parametrize(
     ("url", "plain"),
     [
-        ("redis://h?db=3", "redis://h/3"), ("redis://h/3?db=3", "redis://h/3"), ("redis://u:p@h:1/?db=0", "redis://u:p@h:1/0"),
-        ("unix:///s?db=2", "unix:///s?db=2"), ("redis://h/0", "redis://h/0"),
+        ("redis://h?db=3", "redis://h/3"),
+        ("redis://h/3?db=3", "redis://h/3"),
+        ("redis://u:p@h:1/?db=0", "redis://u:p@h:1/0"),
+        ("unix:///s?db=2", "unix:///s?db=2"),
+        ("redis://h/0", "redis://h/0"),
     ],
-)  # fmt: skip
+)
 def test_the_database_is_where_every_process_reads_it(url: str, plain: str) -> None:
     assert plain == registry_source(config(), {"REDIS_URL": url}).url
     broker = broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"}).url

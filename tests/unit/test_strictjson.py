@@ -7,10 +7,25 @@ import pytest
 from lapse.audit import strictjson
 
 TWO_WAYS = [
-    '{"id": "a", "id": "b"}', '{"x": {"id": 1, "\\u0069d": 2}}', "NaN", "[Infinity]", '{"x": -Infinity}', "1 2", "{}{}",
-    "", "[" * 100_000, '{"x": 1e999}', "1" * 2000, '{"x": "\\ud800"}', '{"\\ud800": 1}', '["\\ud800"]', '"\\ud800"',
-    "{'x': 1}", '{"x": 1,}', "\ufeff{}",
-]  # fmt: skip
+    '{"id": "a", "id": "b"}',
+    '{"x": {"id": 1, "\\u0069d": 2}}',
+    "NaN",
+    "[Infinity]",
+    '{"x": -Infinity}',
+    "1 2",
+    "{}{}",
+    "",
+    "[" * 100_000,
+    '{"x": 1e999}',
+    "1" * 2000,
+    '{"x": "\\ud800"}',
+    '{"\\ud800": 1}',
+    '["\\ud800"]',
+    '"\\ud800"',
+    "{'x': 1}",
+    '{"x": 1,}',
+    "\ufeff{}",
+]
 
 
 @pytest.mark.parametrize("text", TWO_WAYS, ids=range(len(TWO_WAYS)))

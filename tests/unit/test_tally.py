@@ -1,11 +1,11 @@
 """Counting requests."""
 
 from lapse.providers.response import Reply
-from lapse.providers.tally import Tally
+from lapse.providers.tally import RequestCounters
 
 
 def test_requests_are_counted_by_kind_operation_and_result() -> None:
-    tally = Tally()
+    tally = RequestCounters()
 
     for status in (200, 200, 404):
         tally.add("thread", "delete", Reply(status, seconds=0.02))
@@ -30,7 +30,7 @@ def test_requests_are_counted_by_kind_operation_and_result() -> None:
 
 
 def test_draining_starts_from_zero() -> None:
-    tally = Tally()
+    tally = RequestCounters()
     tally.add("thread", "read", Reply(200, seconds=0.001))
 
     tally.drain()
@@ -39,7 +39,7 @@ def test_draining_starts_from_zero() -> None:
 
 
 def test_fractions_of_a_millisecond_add_up_over_drains() -> None:
-    tally = Tally()
+    tally = RequestCounters()
 
     drained = []
     for _ in range(5):
@@ -50,7 +50,7 @@ def test_fractions_of_a_millisecond_add_up_over_drains() -> None:
 
 
 def test_one_kind_is_drained_alone() -> None:
-    tally = Tally()
+    tally = RequestCounters()
     for kind in ("thread", "assistant"):
         tally.add(kind, "delete", Reply(200, seconds=0.02))
 

@@ -7,7 +7,7 @@ import pytest
 from lapse.guards import enforcement
 from lapse.ledger.partition import Claim
 from lapse.policy import Keep, Rule
-from lapse.policy.preconditions import Terms, active
+from lapse.policy.preconditions import Preconditions, active
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import KINDS, Kind
 from lapse.providers.outcomes import Outcome
@@ -17,10 +17,23 @@ HOUR = 3600.0
 NOW = 1_800_000_000_000
 OPENAI = KINDS["openai"]
 RULE = Rule(
-    partition=Partition("openai", "thread", "chat"), ttl=HOUR, anchor="last_active_at", max_age=None, orphan=None,
-    keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=False,
-    expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
-)  # fmt: skip
+    partition=Partition("openai", "thread", "chat"),
+    ttl=HOUR,
+    anchor="last_active_at",
+    max_age=None,
+    orphan=None,
+    keep=(),
+    cascade={},
+    enforce=True,
+    max_deletions=None,
+    max_newly_due=None,
+    touches_stated=False,
+    expect_gone=False,
+    cancel=False,
+    every=60,
+    formerly=(),
+    digest="digest000001",
+)
 
 
 def claim(by: str) -> Claim:
@@ -50,7 +63,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
     by: str,
     resting: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    assert resting is enforcement.terms(rule, OPENAI[kind], by, NOW).resting
+    assert resting is enforcement.preconditions(rule, OPENAI[kind], by, NOW).resting
 
 
 @pytest.mark.parametrize(
@@ -67,28 +80,28 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
 def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
     kind: str, rule: Rule, by: str, since: float | None
 ) -> None:
-    assert since == enforcement.terms(rule, OPENAI[kind], by, NOW).idle_since
+    assert since == enforcement.preconditions(rule, OPENAI[kind], by, NOW).idle_since
 
 
 @pytest.mark.parametrize(
     ("kind", "terms", "asked"),
     [
-        ("file", Terms(), False),
-        ("file", Terms(keep=(Keep("x", {}),)), True),
-        ("file", Terms(whole=True), True),
-        ("container", Terms(keep=(Keep("x", {}),), idle_since=1.0, whole=True), False),
-        ("vector_store", Terms(idle_since=1.0), True),
-        ("file", Terms(idle_since=1.0), False),
-        ("response", Terms(), True),
-        ("response", Terms(resting=True), False),
+        ("file", Preconditions(), False),
+        ("file", Preconditions(keep=(Keep("x", {}),)), True),
+        ("file", Preconditions(whole=True), True),
+        ("container", Preconditions(keep=(Keep("x", {}),), idle_since=1.0, whole=True), False),
+        ("vector_store", Preconditions(idle_since=1.0), True),
+        ("file", Preconditions(idle_since=1.0), False),
+        ("response", Preconditions(), True),
+        ("response", Preconditions(resting=True), False),
     ],
 )
 def test_an_object_is_read_only_where_what_it_says_decides(
     kind: str,
-    terms: Terms,
+    preconditions: Preconditions,
     asked: bool,  # noqa: FBT001 - a row of the table
 ) -> None:
-    assert asked is terms.ask(OPENAI[kind])
+    assert asked is preconditions.ask(OPENAI[kind])
 
 
 def test_an_object_lives_on_if_it_was_used_after_the_cut_off() -> None:
@@ -129,13 +142,15 @@ def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: floa
 @pytest.mark.parametrize(
     ("kind", "terms", "expected"),
     [
-        (OPENAI["thread"], Terms(), False),
-        (OPENAI["thread"], Terms(whole=True, idle_since=1.0), False),
-        (OPENAI["thread"], Terms(keep=[Keep("prod-*", {})]), True),
-        (OPENAI["thread"], Terms(judge=lambda _item: None), True),
-        (KINDS["langgraph"]["thread"], Terms(), False),
-        (KINDS["langgraph"]["assistant"], Terms(), True),
+        (OPENAI["thread"], Preconditions(), False),
+        (OPENAI["thread"], Preconditions(whole=True, idle_since=1.0), False),
+        (OPENAI["thread"], Preconditions(keep=[Keep("prod-*", {})]), True),
+        (OPENAI["thread"], Preconditions(judge=lambda _item: None), True),
+        (KINDS["langgraph"]["thread"], Preconditions(), False),
+        (KINDS["langgraph"]["assistant"], Preconditions(), True),
     ],
 )
-def test_what_an_object_says_of_itself_may_protect_it(kind: Kind, terms: Terms, *, expected: bool) -> None:
-    assert expected == terms.protects(kind)
+def test_what_an_object_says_of_itself_may_protect_it(
+    kind: Kind, preconditions: Preconditions, *, expected: bool
+) -> None:
+    assert expected == preconditions.protects(kind)

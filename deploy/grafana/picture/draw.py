@@ -32,14 +32,22 @@ def draw(answers: Path, picture: Path) -> None:
     with tempfile.TemporaryDirectory() as profile:
         subprocess.run(  # noqa: S603 - the browser found on PATH
             [
-                chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-proxy-server",
-                f"--user-data-dir={profile}", f"--window-size={SIZE}", "--virtual-time-budget=20000",
-                f"--screenshot={picture}", f"http://127.0.0.1:{server.server_port}/",
+                chromium,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--hide-scrollbars",
+                "--no-proxy-server",
+                f"--user-data-dir={profile}",
+                f"--window-size={SIZE}",
+                "--virtual-time-budget=20000",
+                f"--screenshot={picture}",
+                f"http://127.0.0.1:{server.server_port}/",
             ],
             check=True,
             stderr=subprocess.DEVNULL,
             timeout=120,
-        )  # fmt: skip
+        )
     server.shutdown()
 
 

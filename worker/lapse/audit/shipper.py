@@ -50,7 +50,7 @@ _midway = mmap.mmap(-1, 1)
 """Shared by the processes of a worker's pool: not zero while one writes, and after one that ended in the middle."""
 
 
-class Stdout:
+class StdoutSink:
     """Standard output, which any number of processes share: safe means handed to the operating system.
 
     A pipe takes no more than 4 KiB in one piece: each batch is written under a lock of what file descriptor 1 leads to.
@@ -84,7 +84,7 @@ def _alone(descriptor: int) -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class FileSink:
     """A JSONL file, appended to under an exclusive lock: safe means on disk. It may be renamed any time."""
 
     path: Path
@@ -117,10 +117,10 @@ def open_sink(spec: str) -> Sink:
 
     """
     if spec == "stdout":
-        return Stdout()
+        return StdoutSink()
     scheme, _, path = spec.partition(":")
     if scheme == "file" and path:
-        return File(Path(path))
+        return FileSink(Path(path))
     raise ConfigError(f'[audit] sink {spec!r}: write "stdout" or "file:PATH"')
 
 

@@ -125,7 +125,7 @@ class Chain:
 
 
 @dataclass(slots=True)
-class Verdict:
+class ChainVerdict:
     """What verifying came to; all is well if nothing is ``wrong``.
 
     Attributes:
@@ -158,7 +158,7 @@ class Verification:
         self._counted: Counter[str] = Counter()
         self._other: Place | None = None
 
-    def verify(self, files: Sequence[Path]) -> Verdict:
+    def verify(self, files: Sequence[Path]) -> ChainVerdict:
         """Return what the files show.
 
         Raises:
@@ -176,7 +176,7 @@ class Verification:
         self._judge_keys()
         unsealed, cut, other = (self._counted[what] for what in ("unsealed", "cut", "other"))
         wrong = sorted(self._wrong)[:MOST]
-        return Verdict(list(self._chains.values()), wrong, unsealed, cut, other, self._other)
+        return ChainVerdict(list(self._chains.values()), wrong, unsealed, cut, other, self._other)
 
     def _blame(self, place: Place, what: str) -> None:
         self._wrong.append(Wrong(place, what))

@@ -19,9 +19,9 @@ from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
 from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import Known
-from lapse.guards.integrity.onlooker import Onlooker
-from lapse.guards.integrity.statefile import witness_of
-from lapse.ledger.halts import Control
+from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.statefile import state_file_of
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.log import register_url
 from lapse.metrics.snapshot import View
@@ -40,11 +40,11 @@ TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class RegistryAccess:
     """What a command reads and changes the registry with, inside the event loop."""
 
     carrier: Carrier
-    control: Control
+    control: Halts
     ledger: Ledger
     commands: Commands
 
@@ -96,7 +96,7 @@ class Session:
             ConfigError: the file is no such thing.
 
         """
-        witness = witness_of(self.config) if self.configured else None
+        witness = state_file_of(self.config) if self.configured else None
         return witness.load() if witness else None
 
     @cached_property
@@ -189,40 +189,40 @@ class Session:
     @cached_property
     def view(self) -> View:
         """What the registry shows of the whole."""
-        return View(self.client, self.namespace, Onlooker(self.known))
+        return View(self.client, self.namespace, ContinuityCheck(self.known))
 
     def key_of(self, partition: Partition, name: str) -> str:
         """Return the name of one of a partition's keys."""
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy) + name
 
-    def run(self, work: Callable[[Hands], Awaitable[T]]) -> T:
+    def run(self, work: Callable[[RegistryAccess], Awaitable[T]]) -> T:
         """Run asynchronous work and return its result."""
 
         async def inside() -> T:
-            async with self._hands() as hands:
-                return await work(hands)
+            async with self._access() as access:
+                return await work(access)
 
         return asyncio.run(inside())
 
     @asynccontextmanager
-    async def _hands(self) -> AsyncIterator[Hands]:
+    async def _access(self) -> AsyncIterator[RegistryAccess]:
         carrier = Carrier(self.url, TIMEOUT)
         name = f"{socket.gethostname()}:{os.getpid()}"
         pending = self.config.audit.max_pending if self.configured else 0
         try:
-            yield Hands(
+            yield RegistryAccess(
                 carrier,
-                Control(carrier, self.namespace),
+                Halts(carrier, self.namespace),
                 Ledger(carrier, self.namespace, name, max_pending=pending),
                 Commands(self.namespace, None),
             )
         finally:
             await carrier.aclose()
 
-    async def slots(self, hands: Hands) -> list[tuple[str, str]]:
+    async def slots(self, access: RegistryAccess) -> list[tuple[str, str]]:
         """Return every (provider, kind) that the file or a worker ever knew."""
         configured = {(rule.partition.provider, rule.partition.kind) for rule in self.config.rules}
-        return sorted(configured | set(_published_slots(await hands.control.published())))
+        return sorted(configured | set(_published_slots(await access.control.published())))
 
 
 def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:

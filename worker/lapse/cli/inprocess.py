@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator, Sequence
 
 from lapse import log
 from lapse.cli import output
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.plan import Planned, plan_of
 from lapse.errors import RegistryError
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Known
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.outbox import Outbox, folder_of
 from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.session import Report
@@ -62,19 +62,22 @@ def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bo
     preflight.start(session.url, session.config)
     with output.progress("sweeping", doomed) as advance:
 
-        async def work(hands: Hands) -> list[Report]:
-            async with means_of(hands, session, rules[0].partition.provider) as means, watched(hands, rules, advance):
-                return [await _until_done(means, rule) for rule in rules]
+        async def work(access: RegistryAccess) -> list[Report]:
+            async with (
+                context_of(access, session, rules[0].partition.provider) as context,
+                watched(access, rules, advance),
+            ):
+                return [await _until_done(context, rule) for rule in rules]
 
         reports = session.run(work)
     return told(reports, as_json=as_json)
 
 
-async def _until_done(means: Means, rule: Rule) -> Report:
+async def _until_done(context: SweepContext, rule: Rule) -> Report:
     """Sweep until nothing is due, or something other than the time ends it."""
     total: Report | None = None
     while total is None or (total.more and total.result == "budget_exhausted"):
-        report = await (collect_orphans if rule.orphan else sweep)(means, rule)
+        report = await (collect_orphans if rule.orphan else sweep)(context, rule)
         if total is not None:
             report.outcomes.update(total.outcomes)
             report.seconds += total.seconds
@@ -83,7 +86,9 @@ async def _until_done(means: Means, rule: Rule) -> Report:
 
 
 @contextlib.asynccontextmanager
-async def means_of(hands: Hands, session: Session, name: str, known: Known | None = None) -> AsyncIterator[Means]:
+async def context_of(
+    access: RegistryAccess, session: Session, name: str, known: Known | None = None
+) -> AsyncIterator[SweepContext]:
     """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order.
 
     ``known``: what was seen of the registry when this was decided; None: what the host remembers, if anything.
@@ -94,18 +99,20 @@ async def means_of(hands: Hands, session: Session, name: str, known: Known | Non
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
     async with Provider(account, session.environ, timeout=min(TIMEOUT, config.sweep.lease * 0.45)) as provider:
-        flow = Flow(hands.carrier, session.namespace, account)
+        throttle = Throttle(access.carrier, session.namespace, account)
         folder = folder_of(config.sweep.outbox, session.environ)
         box = Outbox(folder) if folder else None
         everything = [rule.partition for rule in config.rules]
-        watch = Watch(hands.carrier, session.namespace, everything, known=known or session.known)
-        yield Means(hands.ledger, hands.control, provider, flow, config.sweep, stop, watch, config.rules, box)
+        watch = Watch(access.carrier, session.namespace, everything, known=known or session.known)
+        yield SweepContext(
+            access.ledger, access.control, provider, throttle, config.sweep, stop, watch, config.rules, box
+        )
 
 
 @contextlib.asynccontextmanager
-async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
+async def watched(access: RegistryAccess, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
     """Move the bar by the registry's own counters while a sweep runs."""
-    before, over = await _settled(hands, rules), asyncio.Event()
+    before, over = await _settled(access, rules), asyncio.Event()
 
     async def watch() -> None:
         # Told, not cancelled: asyncio.wait_for below redis-py may take a cancellation for a reply that just came.
@@ -113,7 +120,7 @@ async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) 
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), SHOW_EVERY)
             with contextlib.suppress(RegistryError):  # a bar that stands still ends no sweep
-                advance(await _settled(hands, rules) - before)
+                advance(await _settled(access, rules) - before)
 
     watching = asyncio.create_task(watch())
     try:
@@ -123,19 +130,19 @@ async def watched(hands: Hands, rules: Sequence[Rule], advance: output.Advance) 
         await watching
 
 
-async def _settled(hands: Hands, rules: Sequence[Rule]) -> int:
+async def _settled(access: RegistryAccess, rules: Sequence[Rule]) -> int:
     fields = [
-        (keys.slot(hands.ledger.namespace, rule.partition.provider, rule.partition.kind), rule.partition.policy)
+        (keys.slot(access.ledger.namespace, rule.partition.provider, rule.partition.kind), rule.partition.policy)
         for rule in rules
     ]
     commands = [
         ("HMGET", slot + keys.COUNTERS, *(f"settled|{policy}|{outcome}" for outcome in sorted(DONE)))
         for slot, policy in fields
     ]
-    return sum(int(n or 0) for reply in await hands.carrier.run(list(commands)) for n in reply)
+    return sum(int(n or 0) for reply in await access.carrier.run(list(commands)) for n in reply)
 
 
-async def checked_plan(hands: Hands, session: Session, rules: Sequence[Rule]) -> list[Planned]:
+async def checked_plan(access: RegistryAccess, session: Session, rules: Sequence[Rule]) -> list[Planned]:
     """Return the plan of each rule.
 
     Raises:
@@ -143,11 +150,11 @@ async def checked_plan(hands: Hands, session: Session, rules: Sequence[Rule]) ->
 
     """
     for rule in rules:
-        await refuse_other_rules(hands, session, rule)
-    return await plan_of(hands, session, rules, 3)
+        await refuse_other_rules(access, session, rule)
+    return await plan_of(access, session, rules, 3)
 
 
-async def refuse_other_rules(hands: Hands, session: Session, rule: Rule) -> None:
+async def refuse_other_rules(access: RegistryAccess, session: Session, rule: Rule) -> None:
     """Refuse to put a file's rules in force by hand where workers use others: they would halt.
 
     Raises:
@@ -155,13 +162,13 @@ async def refuse_other_rules(hands: Hands, session: Session, rule: Rule) -> None
 
     """
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "superseded")]
-    ((digest, superseded),) = await hands.carrier.run(list(stored))
+    ((digest, superseded),) = await access.carrier.run(list(stored))
     if digest is None or digest.decode() == rule.digest:
         return
     if superseded and rule.digest in superseded.decode():
         raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {rule.partition}")
-    beat = (await hands.control.published()).get("beat")
-    if beat and await hands.control.now() - int(beat) < WORKERS_LIVE * 1000:
+    beat = (await access.control.published()).get("beat")
+    if beat and await access.control.now() - int(beat) < WORKERS_LIVE * 1000:
         raise Refused(
             Code.USAGE,
             f"workers use other rules for {rule.partition} than {session.config.path}: wait until they have taken it"

@@ -17,7 +17,7 @@ from lapse.registry import keys
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Kind(click.ParamType[str]):
+class KindArgument(click.ParamType[str]):
     """A kind in singular or plural; becomes its name."""
 
     name = "kind"
@@ -48,7 +48,7 @@ class Identifier(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
-class Span(click.ParamType[float]):
+class SpanArgument(click.ParamType[float]):
     """A duration such as ``90s`` or ``30d``; becomes seconds."""
 
     name = "duration"
@@ -93,9 +93,9 @@ class When(click.ParamType[datetime]):
         return read
 
 
-KIND = Kind()
+KIND = KindArgument()
 ID = Identifier()
-SPAN = Span()
+SPAN = SpanArgument()
 PAST = When(past=True)
 FUTURE = When(past=False)
 

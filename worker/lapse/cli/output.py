@@ -151,9 +151,13 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
         return
     margin, text = " " * indent, visible(text)
     wrapped = wrap(
-        text, console.width, initial_indent=margin, subsequent_indent=margin + "  ",
-        break_long_words=False, break_on_hyphens=False,
-    )  # fmt: skip
+        text,
+        console.width,
+        initial_indent=margin,
+        subsequent_indent=margin + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
     if text.startswith(" "):
         wrapped = [margin + text]
     for line in wrapped or [""]:

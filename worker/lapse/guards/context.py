@@ -4,19 +4,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from lapse.guards.integrity.monitor import Watch
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.outbox import Outbox
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule, SweepSection
 from lapse.providers.invented import Invented
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry.model import Partition
 
 if TYPE_CHECKING:
     from lapse.providers.provider import Provider  # it loads the openai client; what only asks the registry needs none
 
 
-class Stop(Protocol):
+class StopSignal(Protocol):
     """Says that this process is to end: no new DELETE from then on."""
 
     def is_set(self) -> bool:
@@ -25,7 +25,7 @@ class Stop(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class SweepContext:
     """What a sweep works with.
 
     ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
@@ -34,11 +34,11 @@ class Means:
     """
 
     ledger: Ledger
-    control: Control
+    control: Halts
     provider: "Provider"
-    flow: Flow
+    throttle: Throttle
     settings: SweepSection
-    stop: Stop
+    stop: StopSignal
     watch: Watch
     rules: tuple[Rule, ...] = ()
     outbox: Outbox | None = None

@@ -8,7 +8,7 @@ from lapse import durations
 from lapse.ledger.partition import Claim, Settled, Survey
 from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Rule
-from lapse.policy.preconditions import Terms, follows, named_inside
+from lapse.policy.preconditions import Preconditions, follows, named_inside
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Verdict
 
@@ -121,7 +121,7 @@ def _newly_due(survey: Survey) -> str:
     return f"{'' if edit.exact else 'up to '}{edit.named} of {edit.total} ids would become due at once: {how}"
 
 
-def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:
+def preconditions(rule: Rule, kind: Kind, by: str, now: int) -> Preconditions:
     """Return what a resource that is due by a rule is deleted under; ``now`` is registry milliseconds.
 
     What its ttl from last activity made due has been idle since, if the application tells of its use. What is due for
@@ -131,7 +131,7 @@ def terms(rule: Rule, kind: Kind, by: str, now: int) -> Terms:
     idle = rule.anchor == "last_active_at"
     ttl = rule.ttl or 0
     long = kind.longest_run is not None and ttl >= kind.longest_run
-    return Terms(
+    return Preconditions(
         keep=rule.keep,
         idle_since=now / 1000 - ttl if timed and idle and kind.active_field else None,
         resting=timed and long and (kind.runs is None or (idle and not rule.touches_stated)),
@@ -260,7 +260,7 @@ def requests(rule: Rule, kind: Kind, ids: int, extra: float | None = None) -> in
     ``extra``: how many each one took before its own so far; None: none was seen yet, and children count as one request.
     """
     if extra is None:
-        asked = terms(rule, kind, "orphan" if rule.orphan else "ttl", 0)
+        asked = preconditions(rule, kind, "orphan" if rule.orphan else "ttl", 0)
         looks = asked.ask(kind) + bool(kind.runs and not asked.resting)
         extra = looks + bool((kind.child and asked.items) or follows(rule, kind))
     return ids + math.ceil(ids * extra)

@@ -2,7 +2,7 @@
 
 import structlog
 
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -20,11 +20,11 @@ log = structlog.get_logger("lapse")
 class Shrinkage:
     """Compares one complete listing with the last one of its (provider, kind), whichever policy had that read."""
 
-    def __init__(self, means: Means, partition: Partition) -> None:
-        self._means = means
+    def __init__(self, context: SweepContext, partition: Partition) -> None:
+        self._context = context
         self._partition = partition
         self._listed = 0
-        slot = keys.slot(means.ledger.namespace, partition.provider, partition.kind)
+        slot = keys.slot(context.ledger.namespace, partition.provider, partition.kind)
         self._name, self._counters, self._policies = slot + keys.LISTING, slot + keys.COUNTERS, slot + keys.POLICIES
         self._tombstones = slot + keys.TOMBSTONES
         self._doubts = f"doubts|{partition.policy}"
@@ -33,12 +33,12 @@ class Shrinkage:
 
     async def doubt(self, listed: int, registered: int) -> str | None:
         """Return why so few objects are not believed; otherwise the next listing is compared with this one."""
-        carrier, self._listed = self._means.ledger.carrier, listed
+        carrier, self._listed = self._context.ledger.carrier, listed
         deleted = await self._deleted()
         ((last, then, accepted, at),) = await carrier.run(
             [("HMGET", self._name, "count", "deleted", self._accepted, "at")]
         )
-        now = await self._means.control.now()
+        now = await self._context.control.now()
         ours = max(deleted - int(then or 0), await self._settled_since(int(at or now) - LAG))
         expected = registered if last is None else int(last) - ours
         short = listed < expected * SHRUNK_BELOW if last is not None else listed == 0 < registered
@@ -54,22 +54,22 @@ class Shrinkage:
 
     async def halt(self, why: str) -> bool:
         """Halt if this is how listings have looked several times in a row: nothing but an operator would end it."""
-        carrier = self._means.ledger.carrier
+        carrier = self._context.ledger.carrier
         if not self._shrunken or (await carrier.write(("HINCRBY", self._name, self._doubts, 1)))[0] < DOUBTS:
             return False
         await carrier.write(("HSET", self._name, self._shown, self._listed), ("HDEL", self._name, self._doubts))
-        if await self._means.control.halt(self._partition, HaltReason.LISTING_SHRUNK, why):
+        if await self._context.control.halt(self._partition, HaltReason.LISTING_SHRUNK, why):
             log.error("guard.tripped", guard=HaltReason.LISTING_SHRUNK, detail=why, **named(self._partition))
         return True
 
     async def _settled_since(self, since: int) -> int:
         """Return how many ids of the kind lapse has settled since then: the last list may have shown any of them."""
-        (count,) = await self._means.ledger.carrier.run([("ZCOUNT", self._tombstones, since, "+inf")])
+        (count,) = await self._context.ledger.carrier.run([("ZCOUNT", self._tombstones, since, "+inf")])
         return int(count)
 
     async def _deleted(self) -> int:
         """Return how many of the kind lapse has ever deleted here, under whatever policy and by purges."""
-        carrier, kind = self._means.ledger.carrier, self._partition.kind
+        carrier, kind = self._context.ledger.carrier, self._partition.kind
         (policies,) = await carrier.run([("SMEMBERS", self._policies)])
         fields = [f"deletions|{name}|{kind}" for name in (PURGED, *(name.decode() for name in policies))]
         (counts,) = await carrier.run([("HMGET", self._counters, *fields)])

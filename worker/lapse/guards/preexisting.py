@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
@@ -40,17 +40,17 @@ def older(sighting: Mapping[str, Any], began: int) -> bool:
 class Elders:
     """The elders of one listing under one rule; ``began`` in registry milliseconds."""
 
-    means: Means
+    context: SweepContext
     rule: Rule
     began: int
     approved: bool
 
     @classmethod
-    async def of(cls, means: Means, rule: Rule) -> "Elders":
+    async def of(cls, context: SweepContext, rule: Rule) -> "Elders":
         """Return them as the registry has it now."""
-        began = await means.control.began()
-        (stored,) = await means.ledger.carrier.run([("HGET", _rules(means, rule.partition), APPROVED)])
-        return cls(means, rule, began, stored is not None and stored.decode() == scope(rule.digest, began))
+        began = await context.control.began()
+        (stored,) = await context.ledger.carrier.run([("HGET", _rules(context, rule.partition), APPROVED)])
+        return cls(context, rule, began, stored is not None and stored.decode() == scope(rule.digest, began))
 
     def waits(self, sighting: Mapping[str, Any]) -> bool:
         """Return True if a candidate waits for an operator."""
@@ -58,8 +58,8 @@ class Elders:
 
     async def tell(self, number: int) -> None:
         """Say how many wait, as a halt that stops nothing else; end it if none does."""
-        at, control = self.rule.partition, self.means.control
-        await self.means.ledger.note(at, **{COUNTED: number})
+        at, control = self.rule.partition, self.context.control
+        await self.context.ledger.note(at, **{COUNTED: number})
         plan = plan_hash(at, self.rule.digest, HaltReason.OLDER_THAN_REGISTRY, self.began)
         for halt in await control.halts([(at.provider, at.kind)]):
             if (halt.policy, halt.reason) == (at.policy, HaltReason.OLDER_THAN_REGISTRY) and (
@@ -71,5 +71,5 @@ class Elders:
             log.warning("guard.tripped", guard=HaltReason.OLDER_THAN_REGISTRY, detail=detail, plan=plan, **named(at))
 
 
-def _rules(means: Means, at: Partition) -> str:
-    return keys.partition(means.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES
+def _rules(context: SweepContext, at: Partition) -> str:
+    return keys.partition(context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES

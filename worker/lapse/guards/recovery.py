@@ -4,7 +4,7 @@ What cannot be seen to be right again waits for an operator. A halt that is ende
 again by the guard that set it, before anything is claimed.
 """
 
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.ledger.halts import Halt
 from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
@@ -32,26 +32,28 @@ def diverged(rule: Rule, host: str) -> str:
     return f"rules {rule.digest} of worker {host} are older than those in force"
 
 
-async def recover(means: Means, rule: Rule) -> None:
+async def recover(context: SweepContext, rule: Rule) -> None:
     """End the halts of a partition whose cause was put right."""
     at = rule.partition
-    standing = [halt for halt in await means.control.halts([(at.provider, at.kind)]) if halt.policy in {"*", at.policy}]
+    standing = [
+        halt for halt in await context.control.halts([(at.provider, at.kind)]) if halt.policy in {"*", at.policy}
+    ]
     for halt in standing:
-        if why := await _right(means, rule, halt):
-            await means.control.lift(halt, why, "lapse")
+        if why := await _right(context, rule, halt):
+            await context.control.lift(halt, why, "lapse")
 
 
-async def _right(means: Means, rule: Rule, halt: Halt) -> str | None:
+async def _right(context: SweepContext, rule: Rule, halt: Halt) -> str | None:
     """Return why the cause of a halt has ended, or None."""
     match halt.reason:
-        case HaltReason.CONFIG_DIVERGENCE if f" of worker {means.ledger.host} " in halt.detail:
+        case HaltReason.CONFIG_DIVERGENCE if f" of worker {context.ledger.host} " in halt.detail:
             return "this worker has the rules in force"
-        case HaltReason.IDENTITY_CHANGED if await place(means.ledger, rule.partition) == means.provider.place:
+        case HaltReason.IDENTITY_CHANGED if await place(context.ledger, rule.partition) == context.provider.place:
             return "the policy file names the account of these ids again"
-        case reason if reason in PLANNED and await _changed_since(means.ledger, rule.partition, halt):
+        case reason if reason in PLANNED and await _changed_since(context.ledger, rule.partition, halt):
             return "the rules were changed since"
-        case reason if reason in ELSEWHERE and await _seen(means, rule, halt):
-            await means.ledger.mark(halt.provider, halt.kind, f"unproven|{rule.partition.policy}", 0)
+        case reason if reason in ELSEWHERE and await _seen(context, rule, halt):
+            await context.ledger.mark(halt.provider, halt.kind, f"unproven|{rule.partition.policy}", 0)
             return "what is registered can be read there again"
     return None
 
@@ -69,17 +71,17 @@ async def _changed_since(ledger: Ledger, partition: Partition, halt: Halt) -> bo
     return since is not None and int(since) > halt.since
 
 
-async def _seen(means: Means, rule: Rule, halt: Halt) -> bool:
+async def _seen(context: SweepContext, rule: Rule, halt: Halt) -> bool:
     """Return True if the provider shows what a halt could not see: its endpoint, or one of the newest ids."""
-    kind, at = means.provider.kinds[rule.partition.kind], rule.partition
+    kind, at = context.provider.kinds[rule.partition.kind], rule.partition
     try:
         if halt.reason == "endpoint_missing" and (kind.probe or kind.search):
-            await means.flow.spend(1, within=_PATIENCE)
-            reply = await means.provider.probe(kind)
+            await context.throttle.spend(1, within=_PATIENCE)
+            reply = await context.provider.probe(kind)
             return reply is not None and probe_ok(kind, reply)
-        for id_ in await _registered(means.ledger, at, halt) if kind.witness else ():
-            await means.flow.spend(1, within=_PATIENCE)
-            if exists(kind, id_, await means.provider.witness(kind, id_)):
+        for id_ in await _registered(context.ledger, at, halt) if kind.witness else ():
+            await context.throttle.spend(1, within=_PATIENCE)
+            if exists(kind, id_, await context.provider.witness(kind, id_)):
                 return True
     except Limited:
         return False
@@ -94,16 +96,16 @@ async def _registered(ledger: Ledger, at: Partition, halt: Halt) -> list[str]:
     return [*(id_.decode() for id_ in missed), *others[:WITNESSES]]
 
 
-async def by_listing(means: Means, rule: Rule) -> bool:
+async def by_listing(context: SweepContext, rule: Rule) -> bool:
     """Return True if nothing but what a list showed halts an enforced orphan rule: then the list is read again."""
-    halts = await means.control.halts([(rule.partition.provider, rule.partition.kind)])
+    halts = await context.control.halts([(rule.partition.provider, rule.partition.kind)])
     mine = {halt.reason for halt in halts if halt.policy in {"*", rule.partition.policy}} - BESIDE
     return rule.enforce and rule.orphan is not None and bool(mine) and mine <= LISTED
 
 
-async def lift(means: Means, rule: Rule, reason: str, why: str) -> None:
+async def lift(context: SweepContext, rule: Rule, reason: str, why: str) -> None:
     """End a policy's halt of one reason, if it stands."""
     at = rule.partition
-    for halt in await means.control.halts([(at.provider, at.kind)]):
+    for halt in await context.control.halts([(at.provider, at.kind)]):
         if (halt.policy, halt.reason) == (at.policy, reason):
-            await means.control.lift(halt, why, "lapse")
+            await context.control.lift(halt, why, "lapse")

@@ -2,7 +2,7 @@
 
 import structlog
 
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.model import Partition
@@ -10,20 +10,20 @@ from lapse.registry.model import Partition
 log = structlog.get_logger("lapse")
 
 
-async def halted(means: Means, partition: Partition) -> str | None:
+async def halted(context: SweepContext, partition: Partition) -> str | None:
     """Halt an orphan rule if an application could not say all that it uses since it was last resumed; return why.
 
     The client noted that where it could not (``lua/unsaid.lua``). A rule remembers the note that it halted for:
     resumed, it goes on until there is another one.
     """
-    ledger = means.ledger
+    ledger = context.ledger
     slot = keys.slot(ledger.namespace, partition.provider, partition.kind)
     rules = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
     noted, seen = await ledger.carrier.run([("HGET", slot + keys.SAID, "unsaid"), ("HGET", rules, "unsaid_seen")])
     if not noted or noted == seen:
         return None
     detail = _detail(noted.decode(), partition)
-    if await means.control.halt(partition, HaltReason.USES_EXCEEDED, detail):
+    if await context.control.halt(partition, HaltReason.USES_EXCEEDED, detail):
         log.error("guard.tripped", guard=HaltReason.USES_EXCEEDED, detail=detail, **named(partition))
     await ledger.note(partition, unsaid_seen=noted.decode())
     return detail

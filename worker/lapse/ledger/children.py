@@ -22,7 +22,7 @@ NOT_NOW = frozenset({"claimed", "paused", "halted", "superseded", "lost", "clock
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Question:
     """Children of one kind that stand under the same conditions.
 
     Attributes:
@@ -48,7 +48,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ChildState:
     """A child's status; of a ``used`` one what else uses it, at most MOST_USERS; of a ``free`` one its policy."""
 
     status: str
@@ -57,10 +57,10 @@ class Standing:
 
 
 async def standings(
-    ledger: Ledger, provider: str, kind: str, asked: Sequence[Asked], rules: Mapping[str, Any], expected: Expected
-) -> list[Standing]:
+    ledger: Ledger, provider: str, kind: str, asked: Sequence[Question], rules: Mapping[str, Any], expected: Expected
+) -> list[ChildState]:
     """Return how children of one kind stand, in their order."""
-    found: list[Standing] = []
+    found: list[ChildState] = []
     for part in _slices(asked):
         said = codec.dump([one.stored() for one in part])
         call = ledger.on_slot("ledger/lua/check_children", provider, kind, said, codec.dump(rules), *expected)
@@ -68,8 +68,8 @@ async def standings(
     return found
 
 
-def _slices(asked: Sequence[Asked]) -> list[list[Asked]]:
-    slices: list[list[Asked]] = [[]]
+def _slices(asked: Sequence[Question]) -> list[list[Question]]:
+    slices: list[list[Question]] = [[]]
     room = SLICE
     for one in asked:
         rest = list(one.ids)
@@ -83,12 +83,12 @@ def _slices(asked: Sequence[Asked]) -> list[list[Asked]]:
     return [part for part in slices if part]
 
 
-def _standing(said: str | list[str]) -> Standing:
+def _standing(said: str | list[str]) -> ChildState:
     if isinstance(said, str):
-        return Standing(said)
+        return ChildState(said)
     if said[0] == "free":
-        return Standing("free", policy=said[1])
-    return Standing(said[0], frozenset(codec.edge(user) for user in said[1:]))
+        return ChildState("free", policy=said[1])
+    return ChildState(said[0], frozenset(codec.edge(user) for user in said[1:]))
 
 
 async def users(ledger: Ledger, target: Resource, kind: str) -> list[str]:

@@ -31,6 +31,9 @@ def cutoffs(rule: Rule, now: int) -> dict[str, float]:
     if rule.ttl and rule.anchor == "created_at":
         aged = max(aged, now - rule.ttl * 1000)
     return {
-        keys.FRESH: max(idle, aged), keys.ACTIVE: idle, keys.CREATED: aged,
-        keys.EXPLICIT: float(now), keys.CAPPED: capped,
-    }  # fmt: skip
+        keys.FRESH: max(idle, aged),
+        keys.ACTIVE: idle,
+        keys.CREATED: aged,
+        keys.EXPLICIT: float(now),
+        keys.CAPPED: capped,
+    }

@@ -40,7 +40,7 @@ REWIND = 1_000_000
 """By how much accepting an older state moves the sequence on: past whatever any process remembers."""
 
 
-class Control:
+class Halts:
     """Reads and writes the switches of one namespace."""
 
     def __init__(self, carrier: Carrier, namespace: str) -> None:
@@ -215,7 +215,7 @@ class Control:
 
     async def retry(self, provider: str) -> bool:
         """Let an open breaker's next attempt through now; False if it is closed."""
-        key = keys.flow(self._namespace, provider)
+        key = keys.throttle(self._namespace, provider)
         (since,) = await self._carrier.run([("HGET", key, "breaker_since")])
         if since is not None:
             await self._carrier.write(("HSET", key, "breaker_until", 0))

@@ -40,8 +40,11 @@ class Misnamed:
             slot = _Slot(self._carrier, self._commands, provider, wrong, kind)
             counts = {"holds": 0, "ids": 0, "forgotten": 0, "edges": 0}
             for what, move in (
-                ("holds", slot.holds), ("ids", slot.ids), ("forgotten", slot.forgotten), ("edges", slot.edges),
-            ):  # fmt: skip
+                ("holds", slot.holds),
+                ("ids", slot.ids),
+                ("forgotten", slot.forgotten),
+                ("edges", slot.edges),
+            ):
                 while time.monotonic() < until and (n := await move()):
                     counts[what] += n
             moved += sum(counts.values())

@@ -91,10 +91,14 @@ class Outbox:
             return
         self._append(
             {
-                "namespace": one.namespace, "epoch": one.epoch, "provider": one.provider, "kind": one.kind,
-                "batch": one.batch, "said": one.said,
+                "namespace": one.namespace,
+                "epoch": one.epoch,
+                "provider": one.provider,
+                "kind": one.kind,
+                "batch": one.batch,
+                "said": one.said,
             }
-        )  # fmt: skip
+        )
         self._kept.add(one.batch)
 
     def keeps(self, batch: str) -> bool:

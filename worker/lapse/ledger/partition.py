@@ -174,11 +174,14 @@ class Ledger:
         published = {"mode": "enforce" if rule.enforce else "observe"} | {
             name: value
             for name, value in {
-                "ttl": _millis(rule.ttl), "anchor": rule.anchor, "max_age": _millis(rule.max_age),
-                "orphan": 1 if rule.orphan else None, "along": rule.along,
+                "ttl": _millis(rule.ttl),
+                "anchor": rule.anchor,
+                "max_age": _millis(rule.max_age),
+                "orphan": 1 if rule.orphan else None,
+                "along": rule.along,
             }.items()
             if value is not None
-        }  # fmt: skip
+        }
         call = self.on(
             rule.partition,
             "ledger/lua/adopt",
@@ -208,10 +211,17 @@ class Ledger:
         """Lease up to ``limit`` due ids, or with ``alone`` one that a worker crashed on before."""
         deadline = Deadline.of(sweep.lease)
         call = self.on(
-            rule.partition, "ledger/lua/claim/claim", rule.digest, limit, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, leasing.name(),
+            rule.partition,
+            "ledger/lua/claim/claim",
+            rule.digest,
+            limit,
+            round(sweep.lease * 1000),
+            int(alone),
+            *self._room(rule, sweep),
+            *expected,
+            leasing.name(),
             parse=lambda reply: _claims(rule.partition, reply, deadline),
-        )  # fmt: skip
+        )
         return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_orphans(
@@ -221,11 +231,17 @@ class Ledger:
         deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "first": first} for id_, first in wanted.items()])
         call = self.on(
-            rule.partition, "ledger/lua/claim/claim_orphans",
-            rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, leasing.name(),
+            rule.partition,
+            "ledger/lua/claim/claim_orphans",
+            rule.digest,
+            listed,
+            round(sweep.lease * 1000),
+            int(alone),
+            *self._room(rule, sweep),
+            *expected,
+            leasing.name(),
             parse=lambda reply: _claims(rule.partition, reply, deadline),
-        )  # fmt: skip
+        )
         return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_purged(
@@ -234,33 +250,61 @@ class Ledger:
         """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
         deadline = Deadline.of(sweep.lease)
         call = self.on(
-            partition, "ledger/lua/claim/claim_purged",
-            codec.dump(list(ids)), round(sweep.lease * 1000), self.worker,
-            self._max_pending, codec.dump(actor), *expected, leasing.name(),
+            partition,
+            "ledger/lua/claim/claim_purged",
+            codec.dump(list(ids)),
+            round(sweep.lease * 1000),
+            self.worker,
+            self._max_pending,
+            codec.dump(actor),
+            *expected,
+            leasing.name(),
             parse=lambda reply: _planned(partition, reply, deadline),
-        )  # fmt: skip
+        )
         return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_planned(
-        self, rule: Rule, sweep: SweepSection, wanted: Mapping[str, int], plan: str, *, alone: bool,
+        self,
+        rule: Rule,
+        sweep: SweepSection,
+        wanted: Mapping[str, int],
+        plan: str,
+        *,
+        alone: bool,
         expected: Expected = UNCHECKED,
-    ) -> Claims:  # fmt: skip
+    ) -> Claims:
         """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
         deadline = Deadline.of(sweep.lease)
         listed = codec.dump([{"id": id_, "due": due} for id_, due in wanted.items()])
         call = self.on(
-            rule.partition, "ledger/lua/claim/claim_planned",
-            rule.digest, listed, round(sweep.lease * 1000), int(alone),
-            *self._room(rule, sweep), *expected, plan, leasing.name(),
+            rule.partition,
+            "ledger/lua/claim/claim_planned",
+            rule.digest,
+            listed,
+            round(sweep.lease * 1000),
+            int(alone),
+            *self._room(rule, sweep),
+            *expected,
+            plan,
+            leasing.name(),
             parse=lambda reply: _planned(rule.partition, reply, deadline),
-        )  # fmt: skip
+        )
         return await leasing.lease(self.carrier, call, deadline)
 
     async def claim_child(
-        self, child: Resource, rules: Mapping[str, Any], going: Sequence[Resource], lease: float, deadline: Deadline,
-        *, since: int, stamped: str = "", expected: Expected = UNCHECKED, named: bool = False,
+        self,
+        child: Resource,
+        rules: Mapping[str, Any],
+        going: Sequence[Resource],
+        lease: float,
+        deadline: Deadline,
+        *,
+        since: int,
+        stamped: str = "",
+        expected: Expected = UNCHECKED,
+        named: bool = False,
         active: int | None = None,
-    ) -> tuple[str, Claim | None]:  # fmt: skip
+    ) -> tuple[str, Claim | None]:
         """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
 
         Args:
@@ -279,10 +323,20 @@ class Ledger:
         sources = codec.dump([codec.edge_text(source) for source in going])
         call = self.commands.call(
             "ledger/lua/claim/claim_child",
-            child, stamped, sources, round(lease * 1000), codec.dump(rules), self.worker,
-            self._max_pending, since, *expected, int(named), "" if active is None else active, leasing.name(),
+            child,
+            stamped,
+            sources,
+            round(lease * 1000),
+            codec.dump(rules),
+            self.worker,
+            self._max_pending,
+            since,
+            *expected,
+            int(named),
+            "" if active is None else active,
+            leasing.name(),
             parse=list,
-        )  # fmt: skip
+        )
         status, now, token, policy, attempts, unknown = await leasing.lease(self.carrier, call, deadline)
         if _text(status) != "granted":
             return _text(status), None
@@ -290,20 +344,40 @@ class Ledger:
         return "granted", claim
 
     def circle(
-        self, rule: Rule, sweep: SweepSection, id_: str, members: str, place: str, *, token: int | None,
+        self,
+        rule: Rule,
+        sweep: SweepSection,
+        id_: str,
+        members: str,
+        place: str,
+        *,
+        token: int | None,
         expected: Expected,
-    ) -> Call[list[Any]]:  # fmt: skip
+    ) -> Call[list[Any]]:
         """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
         return self.on(
-            rule.partition, "ledger/lua/claim/claim_circle",
-            rule.digest, id_, round(sweep.lease * 1000), "" if token is None else token,
-            *self._room(rule, sweep), *expected, members, place, leasing.name(), parse=list,
-        )  # fmt: skip
+            rule.partition,
+            "ledger/lua/claim/claim_circle",
+            rule.digest,
+            id_,
+            round(sweep.lease * 1000),
+            "" if token is None else token,
+            *self._room(rule, sweep),
+            *expected,
+            members,
+            place,
+            leasing.name(),
+            parse=list,
+        )
 
     async def settle(
-        self, partition: Partition, settled: Sequence[Settled], counters: Mapping[str, int], attempts: int,
+        self,
+        partition: Partition,
+        settled: Sequence[Settled],
+        counters: Mapping[str, int],
+        attempts: int,
         **more: Any,  # noqa: ANN401 - those of ``said``
-    ) -> Recorded:  # fmt: skip
+    ) -> Recorded:
         """Record outcomes and counters in one step, and once; see ``settling.said`` and ``record``."""
         return await self.record(partition, said(self.worker, settled, counters, attempts, **more))
 
@@ -394,11 +468,18 @@ def _claims(partition: Partition, reply: list[Any], deadline: Deadline) -> Claim
     status, now, token, parked, *rest = reply
     claims = tuple(
         Claim(
-            Resource(partition.provider, partition.kind, _text(rest[i])), partition.policy, token, rest[i + 1],
-            _text(rest[i + 2]), rest[i + 3], rest[i + 4] == 1, deadline, now,
+            Resource(partition.provider, partition.kind, _text(rest[i])),
+            partition.policy,
+            token,
+            rest[i + 1],
+            _text(rest[i + 2]),
+            rest[i + 3],
+            rest[i + 4] == 1,
+            deadline,
+            now,
         )
         for i in range(0, len(rest), 5)
-    )  # fmt: skip
+    )
     return Claims(_text(status), now, claims, parked)
 
 

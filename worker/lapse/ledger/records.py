@@ -7,7 +7,7 @@ from typing import Any
 
 from lapse.errors import InvalidResource
 from lapse.ledger.due import cutoffs, due_of
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import keys
@@ -88,7 +88,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class RecordPage:
     """Some ids of a partition, and where the next ones begin; None if these were the last."""
 
     seen: list[Seen]
@@ -120,7 +120,7 @@ async def _standing(
 
 async def page(
     ledger: Ledger, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
-) -> Page:
+) -> RecordPage:
     """Return ids of a partition: index by index, oldest first in each.
 
     Args:
@@ -147,13 +147,13 @@ async def page(
             if state is None or one.state == state:
                 found.append(one)
             if len(found) == limit:
-                return Page(found, f"{name}/{score:.0f}/{one.id}")
-    return Page(found, None)
+                return RecordPage(found, f"{name}/{score:.0f}/{one.id}")
+    return RecordPage(found, None)
 
 
 async def due_first(ledger: Ledger, rule: Rule, limit: int | None) -> list[Seen]:
     """Return the ids that are due by a rule and that a sweep would claim, in its order; None for all of them."""
-    now = await Control(ledger.carrier, ledger.namespace).now()
+    now = await Halts(ledger.carrier, ledger.namespace).now()
     cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
     names = (rule.partition.policy, *rule.formerly)
     slot = keys.slot(ledger.namespace, rule.partition.provider, rule.partition.kind)

@@ -17,9 +17,16 @@ class Outcomes(Protocol):
 
 
 def said(
-    worker: str, settled: Sequence[Outcomes], counters: Mapping[str, int], attempts: int, *, listable: bool,
-    batch: str | None = None, wall: Share | None = None, rolled_back: int = 0,
-) -> dict[str, Any]:  # fmt: skip
+    worker: str,
+    settled: Sequence[Outcomes],
+    counters: Mapping[str, int],
+    attempts: int,
+    *,
+    listable: bool,
+    batch: str | None = None,
+    wall: Share | None = None,
+    rolled_back: int = 0,
+) -> dict[str, Any]:
     """Return a batch.
 
     Args:
@@ -34,8 +41,12 @@ def said(
 
     """
     return {
-        "batch": batch or secrets.token_hex(8), "rolled_back": rolled_back,
+        "batch": batch or secrets.token_hex(8),
+        "rolled_back": rolled_back,
         **({"wall": asdict(wall)} if wall else {}),
-        "worker": worker, "attempts": attempts, "listable": listable,
-        "counters": dict(counters), "settled": [one.stored() for one in settled],
-    }  # fmt: skip
+        "worker": worker,
+        "attempts": attempts,
+        "listable": listable,
+        "counters": dict(counters),
+        "settled": [one.stored() for one in settled],
+    }

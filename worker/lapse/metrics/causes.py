@@ -17,27 +17,29 @@ RECENT = 600_000
 """Milliseconds within which a process with something to do has shown itself."""
 
 
-def breaker(provider: str, flow: Mapping[str, str], now: int) -> str | None:
+def breaker(provider: str, throttle: Mapping[str, str], now: int) -> str | None:
     """Say what holds requests to a provider back: since when, with which answer and key; None while nothing does."""
-    why = flow.get("breaker")
+    why = throttle.get("breaker")
     if why is None:
         return None
-    said = f"{provider}: breaker open ({why}): {CAUSES.get(why, 'holds requests back')} since {both(since(flow), now)}"
-    if detail := flow.get("cause_detail"):
+    said = (
+        f"{provider}: breaker open ({why}): {CAUSES.get(why, 'holds requests back')} since {both(since(throttle), now)}"
+    )
+    if detail := throttle.get("cause_detail"):
         said += f": {detail}"
-    if why == "auth" and (key := flow.get("cause_key")):
+    if why == "auth" and (key := throttle.get("cause_key")):
         said += f"; with the key of {key}"
-    return f"{said}; one request tries again {next_try(int(flow.get('breaker_until', 0)), now)}"
+    return f"{said}; one request tries again {next_try(int(throttle.get('breaker_until', 0)), now)}"
 
 
-def since(flow: Mapping[str, str]) -> int:
+def since(throttle: Mapping[str, str]) -> int:
     """Return since when what opened the breaker has lasted; 0 if nobody wrote that down."""
-    return max(int(flow.get("breaker_since", 0)), int(flow.get("cause_since", 0)))
+    return max(int(throttle.get("breaker_since", 0)), int(throttle.get("cause_since", 0)))
 
 
-def waits(provider: str, flow: Mapping[str, str], now: int) -> str | None:
+def waits(provider: str, throttle: Mapping[str, str], now: int) -> str | None:
     """Say until when a provider's Retry-After keeps requests back; None if it does not."""
-    until = int(flow.get("blocked_until", 0))
+    until = int(throttle.get("blocked_until", 0))
     return f"{provider}: its Retry-After ends {both(until, now)}; until then nothing is sent" if until > now else None
 
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from lapse import __version__
 from lapse.guards import enforcement
-from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.onlooker import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
@@ -36,10 +36,10 @@ Samples = Mapping[Labels, float]
 class Exporter(Collector):
     """Reads the registry anew for every scrape."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> None:
         self._client = client
         self._file = file
-        self._onlooker = onlooker or Onlooker()
+        self._onlooker = onlooker or ContinuityCheck()
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not ask Redis."""
@@ -71,7 +71,7 @@ class Exporter(Collector):
             yield from scrape.metrics()
 
 
-def exposition(client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> tuple[str, bytes]:
+def exposition(client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> tuple[str, bytes]:
     """Return the content type and the text of one scrape; ``onlooker`` remembers the registry from one to the next."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Exporter(client, file, onlooker))
@@ -91,7 +91,9 @@ class Scrape:
         self._now = view.now()
         self.epoch = view.epoch()
         shut = {one.provider for one in slots if one.shut}
-        self._breakers = {name: "breaker" in flow or name in shut for name, flow in view.flows(config.accounts).items()}
+        self._breakers = {
+            name: "breaker" in throttle or name in shut for name, throttle in view.flows(config.accounts).items()
+        }
         self._names = {
             (rule.partition.provider, rule.partition.kind, name): rule.partition.policy
             for rule in config.rules

@@ -21,8 +21,8 @@ import structlog
 
 from lapse import moments
 from lapse.errors import ConfigError
-from lapse.guards.integrity.onlooker import Onlooker
-from lapse.guards.integrity.statefile import witness_of
+from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import failures
 from lapse.log import register_url
 from lapse.metrics import causes
@@ -46,7 +46,7 @@ STANDSTILL = 30.0
 class Health:
     """The readiness of one registry and one config: each check is named and says what it found."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: Onlooker | None = None) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> None:
         self._client = client
         self._file = file
         self._onlooker = onlooker
@@ -87,9 +87,9 @@ class Health:
         """Say what stands in the way of deletions that halts nothing: providers, sweeps, workers that are gone."""
         flows = view.flows(config.accounts)
         slots = view.slots(view.known_slots(config.rules, config.accounts))
-        held = [causes.breaker(name, flow, now) for name, flow in flows.items()]
+        held = [causes.breaker(name, throttle, now) for name, throttle in flows.items()]
         held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots]
-        waiting = [causes.waits(name, flow, now) for name, flow in flows.items()]
+        waiting = [causes.waits(name, throttle, now) for name, throttle in flows.items()]
         rows = failures.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
         workers = view.workers()
         gone = causes.gone(workers, now)
@@ -207,8 +207,8 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
         raise ConfigError(
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
-    witness = witness_of(file.current())
-    onlooker = Onlooker(witness.load() if witness else None)
+    witness = state_file_of(file.current())
+    onlooker = ContinuityCheck(witness.load() if witness else None)
     health = Health(client, file, onlooker)
     Handler.pages = {"/metrics": lambda _query: (200, *exposition(client, file, onlooker)), **pages(server, health)}
     _stop_on_signals(server)

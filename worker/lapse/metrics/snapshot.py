@@ -11,7 +11,7 @@ from typing import Any
 import redis
 
 from lapse.guards.integrity.monitor import local_clock
-from lapse.guards.integrity.onlooker import Onlooker
+from lapse.guards.integrity.onlooker import ContinuityCheck
 from lapse.ledger.due import cutoffs
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import BESIDE
@@ -23,9 +23,17 @@ from lapse.registry.model import HOLDS_MARKER, Partition
 
 UNMANAGED = "(unmanaged)"
 _SIZES = (
-    keys.FRESH, keys.ACTIVE, keys.EXPLICIT,
-    keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED, keys.KEPT, keys.QUARANTINE,
-)  # fmt: skip
+    keys.FRESH,
+    keys.ACTIVE,
+    keys.EXPLICIT,
+    keys.CLAIMS,
+    keys.WAITING,
+    keys.SUSPECTS,
+    keys.TRIED,
+    keys.PARKED,
+    keys.KEPT,
+    keys.QUARANTINE,
+)
 _OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
 """Where ids stand that are due and not in the due indexes: their scores do not say since when."""
 
@@ -97,10 +105,10 @@ class SlotView:
 class View:
     """Reads one namespace. The client has to decode responses."""
 
-    def __init__(self, client: redis.Redis, namespace: str, onlooker: Onlooker | None = None) -> None:
+    def __init__(self, client: redis.Redis, namespace: str, onlooker: ContinuityCheck | None = None) -> None:
         self._client = client
         self._namespace = namespace
-        self._onlooker = onlooker or Onlooker()
+        self._onlooker = onlooker or ContinuityCheck()
 
     def now(self) -> int:
         """Return Redis TIME in milliseconds."""
@@ -120,9 +128,9 @@ class View:
         """Return the registry's epoch: its id, and when it was made in milliseconds; empty before a first worker."""
         return dict(self._client.hgetall(keys.epoch(self._namespace)))  # type: ignore[arg-type]
 
-    def flow(self, provider: str) -> dict[str, str]:
+    def throttle(self, provider: str) -> dict[str, str]:
         """Return a provider's bucket, Retry-After and breaker."""
-        return dict(self._client.hgetall(keys.flow(self._namespace, provider)))  # type: ignore[arg-type]
+        return dict(self._client.hgetall(keys.throttle(self._namespace, provider)))  # type: ignore[arg-type]
 
     def pauses(self) -> dict[str, dict[str, Any]]:
         """Return every pause by scope."""
@@ -143,18 +151,22 @@ class View:
             replies = iter(pipe.execute())
         return [
             SlotView(
-                provider, kind, {name: int(n) for name, n in next(replies).items()}, next(replies) - next(replies),
-                next(replies), _shut(*next(replies)),
+                provider,
+                kind,
+                {name: int(n) for name, n in next(replies).items()},
+                next(replies) - next(replies),
+                next(replies),
+                _shut(*next(replies)),
             )
             for provider, kind in chosen
-        ]  # fmt: skip
+        ]
 
     def flows(self, providers: Iterable[str]) -> dict[str, dict[str, str]]:
         """Return the flow of each provider."""
         chosen = list(providers)
         with self._client.pipeline(transaction=False) as pipe:
             for provider in chosen:
-                pipe.hgetall(keys.flow(self._namespace, provider))
+                pipe.hgetall(keys.throttle(self._namespace, provider))
             return dict(zip(chosen, pipe.execute(), strict=True))
 
     def partitions(

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from lapse.policy.fields import is_loopback
 from lapse.policy.problems import Problem
-from lapse.policy.schema import Policy, Provider
+from lapse.policy.schema import Policy, ProviderTable
 from lapse.providers.kinds import DIALECTS, KINDS, Dialect
 from lapse.providers.kinds.kind import is_below
 
@@ -19,7 +19,7 @@ class Given:
     """One named table, without what is wrong in it by itself."""
 
     at: tuple[str, str]
-    table: Policy | Provider
+    table: Policy | ProviderTable
     broken: frozenset[str]
 
     def has(self, key: str) -> bool:
@@ -27,17 +27,17 @@ class Given:
         return key in self.broken or getattr(self.table, key) not in (None, False)
 
 
-def base_url(provider: Provider) -> str:
+def base_url(provider: ProviderTable) -> str:
     """Return where a provider is: as configured, or where its type always is; empty if that cannot be told."""
     return provider.base_url or (DIALECTS[provider.type].base_url if provider.type else None) or ""
 
 
-def api_version(provider: Provider) -> str | None:
+def api_version(provider: ProviderTable) -> str | None:
     """Return the api-version that requests carry: as configured, or its type's own."""
     return provider.api_version or (DIALECTS[provider.type].api_version if provider.type else None)
 
 
-def check_provider(given: Given, provider: Provider) -> Iterator[Problem]:
+def check_provider(given: Given, provider: ProviderTable) -> Iterator[Problem]:
     """Yield what is wrong between the keys of a provider's table."""
     dialect = DIALECTS[provider.type] if provider.type else None
     if not given.has("type"):
@@ -53,7 +53,7 @@ def check_provider(given: Given, provider: Provider) -> Iterator[Problem]:
         yield Problem((*given.at, "base_url"), text)
 
 
-def check_twins(providers: Mapping[str, Provider], environ: Mapping[str, str]) -> Iterator[Problem]:
+def check_twins(providers: Mapping[str, ProviderTable], environ: Mapping[str, str]) -> Iterator[Problem]:
     """Yield what is wrong where two tables are one account: a hold under one name would be none under the other.
 
     ``environ`` tells that two variables hold one key.
@@ -71,7 +71,7 @@ def check_twins(providers: Mapping[str, Provider], environ: Mapping[str, str]) -
                 break
 
 
-def _places(provider: Provider, environ: Mapping[str, str]) -> Iterator[tuple[str | None, ...]]:
+def _places(provider: ProviderTable, environ: Mapping[str, str]) -> Iterator[tuple[str | None, ...]]:
     """Yield what tells an account from others, by each way in which its key may be named."""
     at = (base_url(provider), provider.organization, provider.project)
     if base_url(provider) and provider.api_key_env:
@@ -95,14 +95,14 @@ def _credentials(given: Given, dialect: Dialect | None) -> Iterator[Problem]:
         yield Problem((*given.at, written[1]), f"stands beside {written[0]}: name one place of the key")
 
 
-def _meaningless(given: Given, provider: Provider, dialect: Dialect) -> Iterator[Problem]:
+def _meaningless(given: Given, provider: ProviderTable, dialect: Dialect) -> Iterator[Problem]:
     for key in sorted(frozenset().union(*(each.takes for each in DIALECTS.values())) - dialect.takes):
         if getattr(provider, key) is not None:
             fix = "use api_key_env, or api_key_file" if key == "auth" else "leave it out"
             yield Problem((*given.at, key), f"is nothing that type {provider.type} knows: {fix}")
 
 
-def _place(given: Given, provider: Provider, dialect: Dialect) -> Iterator[Problem]:
+def _place(given: Given, provider: ProviderTable, dialect: Dialect) -> Iterator[Problem]:
     at = (*given.at, "base_url")
     if not base_url(provider) and "base_url" not in given.broken:
         yield Problem(at, f'is missing: write where the account is, such as "{dialect.example}"')

@@ -14,7 +14,7 @@ from lapse import durations
 from lapse.policy.accounts import Given, base_url, check_provider, check_twins
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
-from lapse.policy.schema import SECONDS_PER, File, Policy
+from lapse.policy.schema import SECONDS_PER, Policy, PolicyFile
 from lapse.providers.kinds import KINDS, Kind
 
 SHORTEST_LEASE = 2.0
@@ -22,7 +22,7 @@ _WAYS = ("ttl", "expires_after", "orphan")
 
 
 def check(
-    file: File, broken: Collection[Path], today: date, environ: Mapping[str, str] = MappingProxyType({})
+    file: PolicyFile, broken: Collection[Path], today: date, environ: Mapping[str, str] = MappingProxyType({})
 ) -> Iterator[Problem]:
     """Yield what is wrong between keys that are each right by themselves.
 
@@ -50,7 +50,7 @@ def check(
     yield from _canaries(file)
 
 
-def _canaries(file: File) -> Iterator[Problem]:
+def _canaries(file: PolicyFile) -> Iterator[Problem]:
     """Yield providers whose proof is an object that nobody could make."""
     for name, provider in file.providers.items():
         if provider.proof is None or provider.type is None:
@@ -66,7 +66,7 @@ def _canaries(file: File) -> Iterator[Problem]:
             yield Problem(("providers", name, "proof"), text)
 
 
-def account_of(policy: Policy, file: File) -> str | None:
+def account_of(policy: Policy, file: PolicyFile) -> str | None:
     """Return the name of the provider a policy is for: its own, or the only one there is."""
     if policy.provider is not None:
         return policy.provider
@@ -138,7 +138,7 @@ def _where(given: Given, policy: Policy, providers: Collection[str]) -> Iterator
         yield Problem((*at, "provider"), text)
 
 
-def _what(given: Given, policy: Policy, file: File, today: date) -> Iterator[Problem]:
+def _what(given: Given, policy: Policy, file: PolicyFile, today: date) -> Iterator[Problem]:
     provider = None if "provider" in given.broken else file.providers.get(account_of(policy, file) or "")
     if provider is None or provider.type is None:
         return
@@ -188,7 +188,7 @@ def _nothing_of(kinds: Collection[Kind], child: str) -> str:
     return f"no {child} belongs to a {', '.join(kind.name for kind in kinds)}"
 
 
-def _former_names(file: File) -> Iterator[Problem]:
+def _former_names(file: PolicyFile) -> Iterator[Problem]:
     claims = [
         ((name, i), (account_of(policy, file), kind, old), old)
         for name, policy in file.policies.items()

@@ -30,7 +30,7 @@ from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
 
 
-def compiled(file: schema.File, path: Path | None, variables: tuple[str, ...]) -> Config:
+def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, ...]) -> Config:
     """Return the config that a file says; the file has passed every check."""
     accounts = {name: _account(name, provider) for name, provider in sorted(file.providers.items())}
     rules = [
@@ -54,12 +54,14 @@ def compiled(file: schema.File, path: Path | None, variables: tuple[str, ...]) -
     return Config(**sections, accounts=accounts, rules=tuple(rules), path=path, variables=variables, hash=digest)
 
 
-def _account(name: str, provider: schema.Provider) -> Account:
+def _account(name: str, provider: schema.ProviderTable) -> Account:
     where = {"base_url": base_url(provider), "api_version": api_version(provider)}
     return Account(name=name, **(dict(provider) | where | {"not_found": tuple(provider.not_found)}))
 
 
-def _rule(name: str, policy: schema.Policy, kind: str, file: schema.File, accounts: Mapping[str, Account]) -> Rule:
+def _rule(
+    name: str, policy: schema.Policy, kind: str, file: schema.PolicyFile, accounts: Mapping[str, Account]
+) -> Rule:
     account = accounts[account_of(policy, file) or ""]
     partition = Partition(account.name, kind, name)
     stated = policy.model_fields_set
@@ -97,21 +99,21 @@ def _rule(name: str, policy: schema.Policy, kind: str, file: schema.File, accoun
     )
 
 
-def _every(policy: schema.Policy, file: schema.File) -> float:
+def _every(policy: schema.Policy, file: schema.PolicyFile) -> float:
     return policy.every or (file.schedule.orphans if policy.orphan else file.schedule.sweep)
 
 
-def _orphan(orphan: schema.Orphan | None) -> Orphan | None:
+def _orphan(orphan: schema.OrphanTable | None) -> Orphan | None:
     if orphan is None:
         return None
     return Orphan(orphan.min_age, orphan.seen, _share(orphan.max_share), orphan.uses == "none")
 
 
-def _keep(keep: schema.Keep) -> Keep:
+def _keep(keep: schema.KeepTable) -> Keep:
     return Keep(keep.name, dict(sorted(keep.metadata.items())))
 
 
-def _share(share: schema.Share | None) -> Share | None:
+def _share(share: schema.ShareTable | None) -> Share | None:
     return None if share is None else Share(share.percent, share.at_least)
 
 

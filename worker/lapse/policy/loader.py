@@ -18,7 +18,7 @@ from lapse.policy.environment import overridden
 from lapse.policy.positions import Positions
 from lapse.policy.problems import Problem, dotted, explain, report
 from lapse.policy.rules import Config
-from lapse.policy.schema import ELSEWHERE, SECTIONS, File, keys_at
+from lapse.policy.schema import ELSEWHERE, SECTIONS, PolicyFile, keys_at
 
 LARGEST = 1_000_000
 """Bytes. Whatever is larger is some other file."""
@@ -116,14 +116,14 @@ def _not_toml(said: str, text: str, name: str) -> str:
     return f"{name}:{line}: {key}: is not TOML: {what}{hint}"
 
 
-def _validated(tables: Mapping[str, Any]) -> tuple[File, set[positions.Path], list[Problem]]:
+def _validated(tables: Mapping[str, Any]) -> tuple[PolicyFile, set[positions.Path], list[Problem]]:
     """Return the tables without what is wrong by itself, where that was, and what is wrong with it."""
     try:
-        return File.model_validate(tables), set(), []
+        return PolicyFile.model_validate(tables), set(), []
     except ValidationError as error:
         problems = explain(error, keys_at, ELSEWHERE)
     broken = {problem.path[: 2 if problem.path[0] in SECTIONS else 3] for problem in problems}
-    return File.model_validate(_without(tables, broken, ())), broken, problems
+    return PolicyFile.model_validate(_without(tables, broken, ())), broken, problems
 
 
 def _without(tables: Mapping[str, Any], broken: set[positions.Path], at: positions.Path) -> dict[str, Any]:

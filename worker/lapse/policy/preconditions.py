@@ -12,7 +12,7 @@ Judge = Callable[[Listed], str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Preconditions:
     """What one object is deleted under.
 
     Attributes:

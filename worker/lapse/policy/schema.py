@@ -42,11 +42,16 @@ class Model(BaseModel):
     """What all tables have in common: unknown keys are errors, and nothing is converted."""
 
     model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_default=True, use_attribute_docstrings=True
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        validate_default=True,
+        use_attribute_docstrings=True,
+        model_title_generator=lambda model: model.__name__.removesuffix("Table"),
     )
 
 
-class Registry(Model):
+class RegistryTable(Model):
     """Where registrations are kept."""
 
     url: RedisUrl | None = None
@@ -113,7 +118,7 @@ class Audit(Model):
     """File with 32 bytes or more that seal the records: without them nobody can make a record that verifies."""
 
 
-class Provider(Model):
+class ProviderTable(Model):
     """One account at one provider."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["type"]})
@@ -148,7 +153,7 @@ class Provider(Model):
     """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
 
 
-class Pace(Model):
+class PaceTable(Model):
     """So many in each stretch of time."""
 
     amount: int = Field(ge=1)
@@ -157,7 +162,7 @@ class Pace(Model):
     """In how much time."""
 
 
-class Share(Model):
+class ShareTable(Model):
     """So much of all there is."""
 
     percent: float = Field(gt=0, lt=100, allow_inf_nan=False)
@@ -166,7 +171,7 @@ class Share(Model):
     """Number that is always allowed, however few there are."""
 
 
-class Wall(Share):
+class Wall(ShareTable):
     """So many of the last answers of a policy, of which there are twice ``at_least``."""
 
     at_least: int = Field(ge=1, le=1000)
@@ -176,22 +181,22 @@ class Wall(Share):
 class Limits(Model):
     """Limits of every policy that does not state its own."""
 
-    max_deletions: Annotated[Pace, OrUnlimited()] | None = _written({"amount": 5000, "window": "1h"})
+    max_deletions: Annotated[PaceTable, OrUnlimited()] | None = _written({"amount": 5000, "window": "1h"})
     """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
-    max_newly_due: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
+    max_newly_due: Annotated[ShareTable, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
     """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
     max_already_gone: Annotated[Wall, OrUnlimited()] | None = _written({"percent": 50, "at_least": 20})
     """How many of a policy's last answers may say that the object is gone already. Or "unlimited"."""
 
 
-class Orphan(Model):
+class OrphanTable(Model):
     """Deletes what the provider lists, what is ours, and what nothing live uses."""
 
     min_age: Duration
     """Time since its creation before an object can be an orphan."""
     seen: int = Field(default=3, ge=2, le=1000)
     """Complete listings in a row that have to show it unused."""
-    max_share: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 10})
+    max_share: Annotated[ShareTable, OrUnlimited()] | None = _written({"percent": 20, "at_least": 10})
     """How much of one listing may be orphaned; if it is more, nothing is deleted. Or "unlimited"."""
     uses: Literal["none"] | None = None
     """"none": the application never names what it uses, and all unused objects are to go."""
@@ -212,7 +217,7 @@ class ExpiresAfter(Model):
     """Seconds after the anchor."""
 
 
-class Keep(Model):
+class KeepTable(Model):
     """What is never deleted: every part given has to match."""
 
     name: Annotated[str, Field(min_length=1)] | None = None
@@ -243,17 +248,17 @@ class Policy(Model):
     """OpenAI's own spelling, in place of ttl and anchor."""
     max_age: Duration | None = None
     """Time after creation that no object outlives, however often it is touched."""
-    orphan: Orphan | None = None
+    orphan: OrphanTable | None = None
     """Delete what nothing live uses, in place of a ttl. Only for kinds that the provider lists."""
-    keep: list[Keep] = []
+    keep: list[KeepTable] = []
     """What is never deleted, by name or metadata. One match is enough."""
     cascade: dict[ChildName, Literal["delete", "leave", "protect"]] = {}
     """What becomes of what belongs to a deleted object, by kind. Default: delete for conversation_item, else leave."""
     mode: Literal["observe", "enforce"] = "observe"
     """observe plans and counts, and deletes nothing; enforce deletes."""
-    max_deletions: Annotated[Pace, OrUnlimited()] | None = None
+    max_deletions: Annotated[PaceTable, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
-    max_newly_due: Annotated[Share, OrUnlimited()] | None = None
+    max_newly_due: Annotated[ShareTable, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
     max_already_gone: Annotated[Wall, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
@@ -269,23 +274,23 @@ class Policy(Model):
     """Time between two sweeps of this policy. Default: as in [schedule]."""
 
 
-class File(Model):
+class PolicyFile(Model):
     """lapse's policy file, config/retention.toml."""
 
-    registry: Registry = Registry()
+    registry: RegistryTable = RegistryTable()
     celery: Celery = Celery()
     schedule: Schedule = Schedule()
     sweep: Sweep = Sweep()
     audit: Audit = Audit()
     limits: Limits = Limits()
-    providers: dict[Name, Provider] = {}
+    providers: dict[Name, ProviderTable] = {}
     """The accounts, each under a name of its own: [providers.NAME]."""
     policies: dict[Name, Policy] = {}
     """The policies, each under a name of its own: [policies.NAME]."""
 
 
 SECTIONS: dict[str, type[Model]] = {
-    "registry": Registry,
+    "registry": RegistryTable,
     "celery": Celery,
     "schedule": Schedule,
     "sweep": Sweep,
@@ -293,16 +298,16 @@ SECTIONS: dict[str, type[Model]] = {
     "limits": Limits,
 }
 """The tables there is one of."""
-NAMED: dict[str, type[Model]] = {"providers": Provider, "policies": Policy}
+NAMED: dict[str, type[Model]] = {"providers": ProviderTable, "policies": Policy}
 """The tables that hold one table for each name."""
 INNER: dict[str, type[Model]] = {
-    "orphan": Orphan,
-    "keep": Keep,
+    "orphan": OrphanTable,
+    "keep": KeepTable,
     "expires_after": ExpiresAfter,
-    "max_deletions": Pace,
-    "max_newly_due": Share,
+    "max_deletions": PaceTable,
+    "max_newly_due": ShareTable,
     "max_already_gone": Wall,
-    "max_share": Share,
+    "max_share": ShareTable,
 }
 """The tables that are a key's value."""
 ELSEWHERE: dict[str, str] = {
@@ -317,7 +322,7 @@ def keys_at(path: Path) -> Collection[str]:
     """Return the keys that the table at a path of the file may have."""
     named = [step for step in path if isinstance(step, str)]
     if not named:
-        return File.model_fields
+        return PolicyFile.model_fields
     if named[-1] in INNER:
         return INNER[named[-1]].model_fields
     return {**SECTIONS, **NAMED}[named[0]].model_fields
@@ -325,7 +330,7 @@ def keys_at(path: Path) -> Collection[str]:
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 7, which TOML editors understand) of the policy file."""
-    made: dict[str, Any] = _plain(File.model_json_schema(ref_template="#/definitions/{model}"))
+    made: dict[str, Any] = _plain(PolicyFile.model_json_schema(ref_template="#/definitions/{model}"))
     made["definitions"] = made.pop("$defs")
     for named in NAMED:
         made["properties"][named]["propertyNames"] = {"pattern": f"^{keys.NAME.pattern}$"}

@@ -118,7 +118,7 @@ class Verdict:
     believed: bool = False
     odd: bool = False
     named: bool = False
-    heeded: bool = False
+    reacted: bool = False
 
 
 _FAILURES = {

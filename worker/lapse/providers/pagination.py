@@ -70,7 +70,7 @@ Take = Callable[[Sequence[Listed]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """One page; ``more`` is None where the server does not say whether there is another, as a search never does.
 
     ``strange``: the ids among its objects that could be none of ours. ``end``: the last object's id, whatever it is.
@@ -95,7 +95,7 @@ class Page:
         return len(self.items) + len(self.strange)
 
 
-def read_page(kind: Kind, reply: Reply) -> Page | None:
+def read_page(kind: Kind, reply: Reply) -> ListPage | None:
     """Return the page that an answer holds, or None if it is not one, down to the last object's id.
 
     An id that cannot be one of ours is no fault of the page: its object is left out, and named.
@@ -110,7 +110,7 @@ def read_page(kind: Kind, reply: Reply) -> Page | None:
         return None
     items = [read_object(kind, each) for each in body["data"]]
     strange = tuple(id_ for id_, item in zip(named, items, strict=True) if item is None)
-    return Page(tuple(item for item in items if item is not None), more, strange, named[-1] if named else "")
+    return ListPage(tuple(item for item in items if item is not None), more, strange, named[-1] if named else "")
 
 
 def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any JSON
@@ -179,7 +179,7 @@ class _Found:
         self._strange: list[str] = []
         self._count = 0
 
-    async def add(self, page: Page) -> int:
+    async def add(self, page: ListPage) -> int:
         """Add a page, handed on if somebody takes them; return how many of its objects were not seen before."""
         fresh = {item.id: item for item in page.items if item.id not in self.ids}
         odd = [id_ for id_ in dict.fromkeys(page.strange) if id_ not in self.ids]
@@ -208,13 +208,13 @@ class _Cursor:
         self.position: str | None = None
         self._unpaged = unpaged
 
-    def is_over(self, page: Page, fresh: int, size: int) -> bool:
+    def is_over(self, page: ListPage, fresh: int, size: int) -> bool:
         if self._unpaged and page.more is None:
             return True
         # A full page may hide a next one, whatever it says: only one that is not full, or shows nothing new, is an end.
         return page.last and (not fresh or len(page.items) < size)
 
-    def go_on(self, page: Page, fresh: int, _size: int) -> str | None:
+    def go_on(self, page: ListPage, fresh: int, _size: int) -> str | None:
         """Move behind a page, or return why that leads nowhere."""
         if not fresh:
             return f"the page after {self.position} shows nothing new but says that there is more"
@@ -236,11 +236,11 @@ class _Offset:
     def __init__(self) -> None:
         self.position = 0
 
-    def is_over(self, page: Page, fresh: int, _size: int) -> bool:
+    def is_over(self, page: ListPage, fresh: int, _size: int) -> bool:
         seen_before = bool(page.size) or self.position == 0
         return seen_before and fresh == 0 and page.size <= self.OVERLAP
 
-    def go_on(self, page: Page, fresh: int, size: int) -> str | None:
+    def go_on(self, page: ListPage, fresh: int, size: int) -> str | None:
         """Move behind a page, or back where it does not continue what was read."""
         if self.position and fresh == page.size:
             self.position = max(0, self.position - size)

@@ -31,8 +31,8 @@ from lapse.providers.kinds import DIALECTS, Kind
 from lapse.providers.outcomes import Spend, unauthorised
 from lapse.providers.pagination import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
 from lapse.providers.response import Reply
-from lapse.providers.tally import Tally
-from lapse.providers.transport import BODY_BYTES, Wire
+from lapse.providers.tally import RequestCounters
+from lapse.providers.transport import BODY_BYTES, Transport
 from lapse.registry.keys import identifier
 
 TIMEOUT = 30.0
@@ -91,9 +91,9 @@ class Provider:
             self._credential = entra.Entra(
                 account, _scope(account), environ, clock=clock, patience=timeout, source=tokens
             )
-        self._wire = Wire(concurrency=account.concurrency, timeout=timeout)
+        self._transport = Transport(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
-        self._tally = Tally()
+        self._counters = RequestCounters()
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
         self._selectless: set[str] = set()
         self._key: str | None = None
@@ -204,16 +204,16 @@ class Provider:
             return await self._searched(kind, path, after, size, spend)
         return reply
 
-    def drain_tally(self, kind: str | None = None) -> dict[str, dict[str, int]]:
+    def drain_counters(self, kind: str | None = None) -> dict[str, dict[str, int]]:
         """Return kind -> counter field -> increment of the requests since the last call, and forget them.
 
         Counters live with their (provider, kind): who records one kind's names it, and the others' stay.
         """
-        return self._tally.drain(kind)
+        return self._counters.drain(kind)
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._wire.aclose()
+        await self._transport.aclose()
         await self._client.close()
         await self._credential.aclose()
 
@@ -275,17 +275,23 @@ class Provider:
         if not await (self._slot(until) if until and self._slots.locked() else self._slots.acquire()):
             return _never_sent("late", "every connection was taken until the time of its claim was over")
         try:
-            reply = await self._wire.request(
-                method, url, headers, limit, body=content, deadline=until,
-                begun=claimed.begun if claimed and op == "delete" else None, identity=identity,
-            )  # fmt: skip
+            reply = await self._transport.request(
+                method,
+                url,
+                headers,
+                limit,
+                body=content,
+                deadline=until,
+                begun=claimed.begun if claimed and op == "delete" else None,
+                identity=identity,
+            )
         except asyncio.CancelledError:
-            self._tally.add(kind.name, op, Reply(failure="cancelled"))
+            self._counters.add(kind.name, op, Reply(failure="cancelled"))
             raise
         finally:
             self._slots.release()
         if reply.failure != "late":
-            self._tally.add(kind.name, op, reply)
+            self._counters.add(kind.name, op, reply)
         return reply
 
     async def _slot(self, until: Deadline) -> bool:

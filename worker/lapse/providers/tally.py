@@ -21,7 +21,7 @@ class _Counts:
     milliseconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
-class Tally:
+class RequestCounters:
     """Requests since they were last drained: how many, with what result, how long.
 
     ``op`` is ``delete``, ``read``, ``list``, ``items``, ``probe``, ``witness`` or ``cancel``. A result is the status,

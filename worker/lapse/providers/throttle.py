@@ -37,12 +37,12 @@ class Grant:
     why: str
 
 
-class Flow:
+class Throttle:
     """Requests of one provider. ``waited_ms`` counts what this process waited for tokens since it was last read."""
 
     def __init__(self, carrier: Carrier, namespace: str, account: Account) -> None:
         self._carrier = carrier
-        self._key = keys.flow(namespace, account.name)
+        self._key = keys.throttle(namespace, account.name)
         self._rate = account.rate
         self._origin = origin(account)
         self._failing = False
@@ -102,7 +102,7 @@ class Flow:
         self.waited_ms += round(seconds * 1000)
         await asyncio.sleep(seconds)
 
-    async def heed(self, verdict: Verdict) -> str | None:
+    async def react(self, verdict: Verdict) -> str | None:
         """Let one answer move the flow for all workers; return ``opened`` or ``mended`` if the breaker changed."""
         if verdict.outcome is Outcome.RATE_LIMITED or verdict.retry_after:
             unsaid = ODD_RETRY_AFTER if verdict.odd else NO_RETRY_AFTER

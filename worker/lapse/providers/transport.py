@@ -39,7 +39,7 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST, and nothing that still waits to be sent
 
 
-class Wire:
+class Transport:
     """A pool of connections. Make it inside the running event loop, after a fork; one process, one loop."""
 
     def __init__(self, *, concurrency: int, timeout: float) -> None:
@@ -191,9 +191,13 @@ class _Sending:
                 failure = "late"
         text = str(error) or type(error).__name__
         return Reply(
-            body=text.encode(errors="replace"), failure=failure, sent=sent, seconds=time.monotonic() - self.sent_at,
-            identity=self.identity, sent_at=self.sent_at,
-        )  # fmt: skip
+            body=text.encode(errors="replace"),
+            failure=failure,
+            sent=sent,
+            seconds=time.monotonic() - self.sent_at,
+            identity=self.identity,
+            sent_at=self.sent_at,
+        )
 
     def reset(self) -> None:
         """Let no further byte leave: closing alone would go on sending what waits, long after the lease."""

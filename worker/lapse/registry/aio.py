@@ -35,8 +35,14 @@ class Carrier:
     """
 
     def __init__(
-        self, url: str, timeout: float, *, connect_timeout: float = CONNECT_TIMEOUT, most: int = MOST, **options: Any  # noqa: ANN401 - redis-py's own options
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        timeout: float,
+        *,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        most: int = MOST,
+        **options: Any,  # noqa: ANN401 - redis-py's own options
+    ) -> None:
         self._pools = LoopPools(url, timeout, connect_timeout, most, **options)
 
     def allow(self, most: int) -> None:
@@ -152,14 +158,23 @@ class AsyncRegistry:
         return await self._guarded(
             lambda: self._commands.register(
                 self._commands.registration(
-                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels,
-                    expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
+                    kind,
+                    id,
+                    policy,
+                    provider=provider,
+                    uses=uses,
+                    subject=subject,
+                    labels=labels,
+                    expires_in=expires_in,
+                    expires_at=expires_at,
+                    created_at=created_at,
+                    last_active_at=last_active_at,
                 )
             ),
             FAILED,
             lambda: {"call": "register", "provider": provider, "kind": kind, "id": id, "policy": policy},
             then=self._advise,
-        )  # fmt: skip
+        )
 
     async def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Bulk:
         """Register many resources; see ``Registry.register_many``."""

@@ -32,8 +32,13 @@ class LoopPools:
     """
 
     def __init__(
-        self, url: str, timeout: float, connect_timeout: float = CONNECT_TIMEOUT, most: int = MOST, **more: Any  # noqa: ANN401 - redis-py's own options
-    ) -> None:  # fmt: skip
+        self,
+        url: str,
+        timeout: float,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        most: int = MOST,
+        **more: Any,  # noqa: ANN401 - redis-py's own options
+    ) -> None:
         self._class, given = options(redis.asyncio.connection, url, connect_timeout)
         self._options = given | more
         self._timeout = timeout

@@ -131,14 +131,23 @@ class Registry:
         return self._guarded(
             lambda: self._commands.register(
                 self._commands.registration(
-                    kind, id, policy, provider=provider, uses=uses, subject=subject, labels=labels,
-                    expires_in=expires_in, expires_at=expires_at, created_at=created_at, last_active_at=last_active_at,
+                    kind,
+                    id,
+                    policy,
+                    provider=provider,
+                    uses=uses,
+                    subject=subject,
+                    labels=labels,
+                    expires_in=expires_in,
+                    expires_at=expires_at,
+                    created_at=created_at,
+                    last_active_at=last_active_at,
                 )
             ),
             FAILED,
             lambda: {"call": "register", "provider": provider, "kind": kind, "id": id, "policy": policy},
             then=self._advise,
-        )  # fmt: skip
+        )
 
     def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Bulk:
         """Register many resources, each a mapping of ``register``'s own parameters, in round trips of 500.

@@ -34,9 +34,12 @@ def options(module: Any, url: str, seconds: float) -> tuple[type[Any], dict[str,
         given = {name: value for name, value in module.parse_url(url).items() if name not in _OF_A_POOL}
         made = given.pop("connection_class", module.Connection)
         given |= {
-            "socket_connect_timeout": seconds, "socket_timeout": seconds, "protocol": 2, "decode_responses": False,
+            "socket_connect_timeout": seconds,
+            "socket_timeout": seconds,
+            "protocol": 2,
+            "decode_responses": False,
             "health_check_interval": 0,
-        }  # fmt: skip
+        }
         made(**given)
     except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"the registry's URL cannot be used: {error}") from None

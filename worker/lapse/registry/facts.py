@@ -69,8 +69,11 @@ def replayable(registration: Registration) -> dict[str, object]:
     facts, resource = registration.facts, registration.resource
     seconds = {"created_at": "created", "last_active_at": "active", "expires_at": "at", "expires_in": "within"}
     shown: dict[str, object] = {
-        "provider": resource.provider, "kind": resource.kind, "id": resource.id, "policy": registration.policy,
-    }  # fmt: skip
+        "provider": resource.provider,
+        "kind": resource.kind,
+        "id": resource.id,
+        "policy": registration.policy,
+    }
     shown |= {name: facts[field] / 1000 for name, field in seconds.items() if field in facts}
     shown |= {name: facts[name] for name in ("subject", "labels") if name in facts}
     if registration.uses:

@@ -30,9 +30,22 @@ SIGHTINGS = "sightings"  # hash: id -> how often in a row complete listings show
 RULES = "rules"  # hash: the rules last swept with, published to clients
 USED = "used"  # then the worker's name; text with a Redis TTL: the rules this worker swept with
 PARTITION_KEYS = (
-    FRESH, ACTIVE, CREATED, EXPLICIT, CAPPED, CLAIMS, WAITING, PARKED, KEPT, SUSPECTS, TRIED, QUARANTINE, SIGHTINGS,
-    RULES, USED,
-)  # fmt: skip
+    FRESH,
+    ACTIVE,
+    CREATED,
+    EXPLICIT,
+    CAPPED,
+    CLAIMS,
+    WAITING,
+    PARKED,
+    KEPT,
+    SUSPECTS,
+    TRIED,
+    QUARANTINE,
+    SIGHTINGS,
+    RULES,
+    USED,
+)
 
 # Keys of a slot.
 POLICIES = "policies"  # set: every policy name ever registered under
@@ -67,10 +80,38 @@ BLOCKED = "blocked"  # hash: id of a parent -> the child that stands in its way
 MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list showed, and what was taken out of it
 SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
 SLOT_KEYS = (
-    POLICIES, ASIDE, FACTS, HOLDS, HOLD_ENDS, EDGES, REFERENCED, LEAVING, RELEASED, TOMBSTONES, DELETED, GRAVES,
-    FORGOTTEN, UNLISTED, PROTECTED, COUNTERS, SAID, MARKS, HALTS, AUDIT, ACTS, CHAIN, MOVER, LISTING, PRINCIPALS, CLAIM,
-    BATCH, SETTLING, BLOCKED, MEMBERS, SEEN,
-)  # fmt: skip
+    POLICIES,
+    ASIDE,
+    FACTS,
+    HOLDS,
+    HOLD_ENDS,
+    EDGES,
+    REFERENCED,
+    LEAVING,
+    RELEASED,
+    TOMBSTONES,
+    DELETED,
+    GRAVES,
+    FORGOTTEN,
+    UNLISTED,
+    PROTECTED,
+    COUNTERS,
+    SAID,
+    MARKS,
+    HALTS,
+    AUDIT,
+    ACTS,
+    CHAIN,
+    MOVER,
+    LISTING,
+    PRINCIPALS,
+    CLAIM,
+    BATCH,
+    SETTLING,
+    BLOCKED,
+    MEMBERS,
+    SEEN,
+)
 
 
 @lru_cache(maxsize=1024)
@@ -116,7 +157,7 @@ def partition(namespace: str, provider: str, kind: str, policy: str) -> str:
     return f"{slot(namespace, provider, kind)}{policy}:"
 
 
-def flow(namespace: str, provider: str) -> str:
+def throttle(namespace: str, provider: str) -> str:
     """Return the hash of a provider's request bucket, Retry-After and breaker."""
     return f"{namespace}:{{{provider}}}:flow"
 

@@ -9,7 +9,7 @@ import structlog
 
 from lapse.audit.chain import open_seal
 from lapse.guards.integrity import monitor, preflight
-from lapse.guards.integrity.statefile import witness_of
+from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import outbox
 from lapse.log import register_url
 from lapse.policy import Config
@@ -58,7 +58,7 @@ class Host:
         self.pid = os.getpid()
         self.checked = False
         self.name = secrets.token_hex(6)
-        self.witness = witness_of(self.config)
+        self.witness = state_file_of(self.config)
         self.known = self.witness.load() if self.witness else None
         self._told = (self.config.hash, self.file.error)
         for source in (self.registry, self.broker):

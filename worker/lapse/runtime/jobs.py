@@ -15,14 +15,14 @@ from lapse import __version__
 from lapse.audit.chain import open_seal
 from lapse.audit.shipper import Mover, open_sink
 from lapse.errors import ConfigError, RegistryError
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.guards.edits.adoption import retire
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Trouble
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
 from lapse.ledger.forgotten import end_unlistable
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.ledger.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of
 from lapse.ledger.partition import Ledger
@@ -32,7 +32,7 @@ from lapse.policy import Config, Rule
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.providers.provider import TIMEOUT, Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -57,13 +57,13 @@ log = structlog.get_logger("lapse")
 
 
 @dataclass(slots=True)
-class Line:
+class AccountClient:
     """One account as this process uses it."""
 
     account: Account
     timeout: float
     provider: Provider
-    flow: Flow
+    throttle: Throttle
 
 
 class Work:
@@ -73,10 +73,10 @@ class Work:
         self._host = host
         self._namespace = host.config.registry.namespace
         self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT, most=_connections(host.config))
-        self._control = Control(self._carrier, self._namespace)
+        self._control = Halts(self._carrier, self._namespace)
         self._watch = Watch(self._carrier, self._namespace, known=host.known, witness=host.witness)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
-        self._lines: dict[str, Line] = {}
+        self._clients: dict[str, AccountClient] = {}
         self._retired: list[Provider] = []
         self._busy = 0
         self._outbox = outbox_of(host)
@@ -98,13 +98,13 @@ class Work:
         if not await self._wake(rule, sent):
             log.debug("tick.needless", **named(partition))
             return None
-        line = await self._line(config, config.accounts[partition.provider])
-        seconds = self._host.slice(config, line.account)
-        means = Means(
+        client = await self._client(config, config.accounts[partition.provider])
+        seconds = self._host.slice(config, client.account)
+        context = SweepContext(
             self._ledger(config),
             self._control,
-            line.provider,
-            line.flow,
+            client.provider,
+            client.throttle,
             config.sweep,
             self._host.stop,
             self._watch,
@@ -112,21 +112,21 @@ class Work:
             self._outbox,
         )
         async with self._working(), self._auditing(config, partition):
-            report = await self._swept(means, rule, seconds)
+            report = await self._swept(context, rule, seconds)
         if report.result == "divergence":
             return await self._step_aside(partition)
-        await self._free(config, means.ledger.freed - {partition})
+        await self._free(config, context.ledger.freed - {partition})
         return await self._control.now() if _goes_on(rule, report, seconds) else None
 
-    async def _swept(self, means: Means, rule: Rule, seconds: float) -> Report:
+    async def _swept(self, context: SweepContext, rule: Rule, seconds: float) -> Report:
         """Sweep; of a sweep that is cut short its cause is noted, if the registry takes it."""
         act = collect_orphans if rule.orphan else sweep
         try:
-            return await act(means, rule, budget=seconds)
+            return await act(context, rule, budget=seconds)
         except Exception as error:
             with contextlib.suppress(RegistryError):
                 now = await self._control.now()
-                await failures.note(means.ledger, rule.partition, "error", str(error) or repr(error), now)
+                await failures.note(context.ledger, rule.partition, "error", str(error) or repr(error), now)
             raise
 
     async def _free(self, config: Config, partitions: set[Partition]) -> None:
@@ -181,7 +181,7 @@ class Work:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for provider in [*self._retired, *(line.provider for line in self._lines.values())]:
+        for provider in [*self._retired, *(client.provider for client in self._clients.values())]:
             await provider.aclose()
         await self._carrier.aclose()
         if self._outbox:
@@ -235,17 +235,17 @@ class Work:
         call = Call(script("ledger/lua/wake"), slot, (partition.policy, when, apart), int)
         return bool((await self._carrier.carry([call]))[0])
 
-    async def _line(self, config: Config, account: Account) -> Line:
+    async def _client(self, config: Config, account: Account) -> AccountClient:
         """Return the client and the request budget of an account, made anew when the account has changed."""
         timeout = min(TIMEOUT, config.sweep.lease * 0.45)
-        line = self._lines.get(account.name)
-        if line is None or (line.account, line.timeout) != (account, timeout):
-            if line is not None:
-                self._retired.append(line.provider)
+        client = self._clients.get(account.name)
+        if client is None or (client.account, client.timeout) != (account, timeout):
+            if client is not None:
+                self._retired.append(client.provider)
             provider = Provider(account, self._host.environ, timeout=timeout)
-            line = Line(account, timeout, provider, Flow(self._carrier, self._namespace, account))
-            self._lines[account.name] = line
-        return line
+            client = AccountClient(account, timeout, provider, Throttle(self._carrier, self._namespace, account))
+            self._clients[account.name] = client
+        return client
 
     @contextlib.asynccontextmanager
     async def _working(self) -> AsyncIterator[None]:

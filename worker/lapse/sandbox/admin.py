@@ -22,19 +22,19 @@ from lapse.sandbox import faults
 from lapse.sandbox.dialects import tokens
 from lapse.sandbox.seed import OPENAI, seed
 from lapse.sandbox.state import World
-from lapse.sandbox.wire import Answer, Json, Request, encode
+from lapse.sandbox.wire import Json, Request, Response, encode
 
 if TYPE_CHECKING:
     from lapse.sandbox.app import App
 
 
-class Control:
+class Admin:
     """What answers every path outside the dialects."""
 
     def __init__(self, app: "App") -> None:
         self._app = app
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Request) -> Response:
         """Return the answer to a request; a mistake in it is 400 with the reason."""
         handler = {
             "POST /sandbox/seed": self._seed,
@@ -110,9 +110,12 @@ def token(app: "App", resource: str, seconds: float | None = None) -> Json:
     """Return a new access token, as the managed identity endpoint of an App Service shows it."""
     expires_on = time.time() + (app.token_seconds if seconds is None else seconds)
     return {
-        "access_token": tokens.issue(resource, expires_on), "expires_on": str(int(expires_on)), "resource": resource,
-        "token_type": "Bearer", "client_id": tokens.CLIENT,
-    }  # fmt: skip
+        "access_token": tokens.issue(resource, expires_on),
+        "expires_on": str(int(expires_on)),
+        "resource": resource,
+        "token_type": "Bearer",
+        "client_id": tokens.CLIENT,
+    }
 
 
 def _world(app: "App", dialect: str) -> World:
@@ -140,7 +143,7 @@ def reset(app: "App") -> None:
         world.reset()
     app.token_seconds = 3600.0
     app.log.reset()
-    app.script = faults.Script()
+    app.script = faults.FaultScript()
 
 
 def _table(request: Request) -> dict[str, Any]:
@@ -150,5 +153,5 @@ def _table(request: Request) -> dict[str, Any]:
     return body
 
 
-def _answer(body: Json, status: int = 200) -> Answer:
-    return Answer(status, encode(body).encode(), "control")
+def _answer(body: Json, status: int = 200) -> Response:
+    return Response(status, encode(body).encode(), "control")

@@ -8,16 +8,16 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from lapse.sandbox.admin import Control
-from lapse.sandbox.bodies import Refused
+from lapse.sandbox.admin import Admin
+from lapse.sandbox.bodies import BadRequest
 from lapse.sandbox.dialects.foundry import Foundry
 from lapse.sandbox.dialects.langgraph import LangGraph
 from lapse.sandbox.dialects.openai import OpenAI
 from lapse.sandbox.effects import apply
-from lapse.sandbox.faults import Decision, Script
-from lapse.sandbox.requestlog import Record, RequestLog
+from lapse.sandbox.faults import Decision, FaultScript
+from lapse.sandbox.requestlog import LoggedRequest, RequestLog
 from lapse.sandbox.state import Project, World
-from lapse.sandbox.wire import Answer, Call, Dialect, Request
+from lapse.sandbox.wire import ApiCall, ApiDialect, Request, Response
 
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -38,14 +38,16 @@ class App:
 
     """
 
-    def __init__(self, keys: Mapping[str, str] | None, log: RequestLog, script: Script, latency: float = 0.0) -> None:
-        self._dialects: tuple[Dialect, ...] = (OpenAI(), Foundry(), LangGraph())
+    def __init__(
+        self, keys: Mapping[str, str] | None, log: RequestLog, script: FaultScript, latency: float = 0.0
+    ) -> None:
+        self._dialects: tuple[ApiDialect, ...] = (OpenAI(), Foundry(), LangGraph())
         self.worlds = {dialect.name: World(keys, dialect.holds) for dialect in self._dialects}
         self.log = log
         self.script = script
         self.latency = latency
         self.token_seconds = 3600.0
-        self._control = Control(self)
+        self._control = Admin(self)
         self._request_ids = int.from_bytes(os.urandom(12)) << 32
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - ASGI's own type
@@ -73,7 +75,9 @@ class App:
         lost = bool(answer.silence) or transport.is_closing()
         fault = (decision.rule.name or decision.rule.effect) if decision.rule else ""
         status = 0 if lost else answer.status
-        self.log.append(Record(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault))
+        self.log.append(
+            LoggedRequest(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault)
+        )
         if answer.silence:
             await _keep_silent(answer, transport, receive, send)
             return
@@ -81,21 +85,21 @@ class App:
         headers = dialect.headers(f"req_{self._request_ids:032x}", int((time.perf_counter() - began) * 1000))
         await _send(send, answer, headers)
 
-    def _dialect(self, path: str) -> Dialect | None:
+    def _dialect(self, path: str) -> ApiDialect | None:
         for dialect in self._dialects:
             if path.startswith(dialect.prefix) and path[len(dialect.prefix) :][:1] in {"", "/"}:
                 return dialect
         return None
 
-    def _carry_out(self, request: Request, call: Call, dialect: Dialect, decision: Decision) -> Answer:
+    def _carry_out(self, request: Request, call: ApiCall, dialect: ApiDialect, decision: Decision) -> Response:
         world = self.worlds[dialect.name]
 
-        def carry(given: Request, project: Project | None) -> Answer:
+        def carry(given: Request, project: Project | None) -> Response:
             try:
                 if call.kind and (refused := dialect.refuse(given, call, world)):
                     return refused
                 return call.run(given, project or dialect.project(given, world) or Project(), call.ids)
-            except Refused as refused:
+            except BadRequest as refused:
                 return refused.answer
 
         rule = decision.rule
@@ -114,7 +118,7 @@ async def _body(receive: Receive) -> bytes:
             return b"".join(parts)
 
 
-async def _send(send: Send, answer: Answer, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+async def _send(send: Send, answer: Response, headers: tuple[tuple[bytes, bytes], ...]) -> None:
     length = () if answer.status == 204 else ((b"content-length", b"%d" % len(answer.body)),)  # noqa: PLR2004 - No Content
     await send(
         {
@@ -126,7 +130,7 @@ async def _send(send: Send, answer: Answer, headers: tuple[tuple[bytes, bytes], 
     await send({"type": "http.response.body", "body": answer.body})
 
 
-async def _keep_silent(answer: Answer, transport: asyncio.Transport, receive: Receive, send: Send) -> None:
+async def _keep_silent(answer: Response, transport: asyncio.Transport, receive: Receive, send: Send) -> None:
     """Do what the silence says, then wait until the connection is gone."""
     if answer.silence == "reset":
         sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))

@@ -2,24 +2,24 @@
 
 import json
 
-from lapse.sandbox.wire import Answer, Json, Request, refusal
+from lapse.sandbox.wire import Json, Request, Response, refusal
 
 MOST_PAIRS = 16
 LONGEST_KEY = 64
 LONGEST_VALUE = 512
 
 
-class Refused(Exception):  # noqa: N818 - carries the answer, which says what is wrong
+class BadRequest(Exception):  # noqa: N818 - carries the answer, which says what is wrong
     """A request body that the provider refuses; ``answer`` says how."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Response) -> None:
         super().__init__(answer.body.decode())
         self.answer = answer
 
 
-def refuse(message: str, param: str | None, code: str | None) -> Refused:
+def refuse(message: str, param: str | None, code: str | None) -> BadRequest:
     """Return the error that answers 400."""
-    return Refused(refusal(400, message, "refused", param=param, code=code))
+    return BadRequest(refusal(400, message, "refused", param=param, code=code))
 
 
 def read(request: Request) -> Json:

@@ -3,21 +3,21 @@
 import json
 from collections.abc import Callable
 
-from lapse.sandbox.faults import LISTS, Rule
+from lapse.sandbox.faults import LISTS, Fault
 from lapse.sandbox.paging import listed
 from lapse.sandbox.state import Project
-from lapse.sandbox.wire import HTML, JSON, Answer, Call, Dialect, Headers, Json, Request, encode
+from lapse.sandbox.wire import HTML, JSON, ApiCall, ApiDialect, Headers, Json, Request, Response, encode
 
 SUNSET_KINDS = frozenset({"thread", "message", "run", "assistant"})
 SUNSET_PATHS = ("/threads", "/assistants")
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Error</title></head><body>Something went wrong</body></html>\n"
 LOGIN = b"https://login.invalid/sign-in"
 
-Carry = Callable[[Request, Project | None], Answer]
+Carry = Callable[[Request, Project | None], Response]
 """Carries a request out: in the project of its key, or in the one given."""
 
 
-def apply(rule: Rule, request: Request, call: Call, dialect: Dialect, carry: Carry) -> Answer:
+def apply(rule: Fault, request: Request, call: ApiCall, dialect: ApiDialect, carry: Carry) -> Response:
     """Return the answer, or the silence, that a rule makes of a request."""
     if rule.effect == "sunset":
         answer = _sunset(rule, request, dialect) if _is_sunset(request, call) else carry(request, None)
@@ -33,59 +33,59 @@ def apply(rule: Rule, request: Request, call: Call, dialect: Dialect, carry: Car
     return answer._replace(headers=answer.headers + _given(rule)) if rule.headers else answer
 
 
-def _given(rule: Rule) -> Headers:
+def _given(rule: Fault) -> Headers:
     return tuple((name.lower().encode(), value.encode()) for name, value in rule.headers.items())
 
 
-def _is_sunset(request: Request, call: Call) -> bool:
+def _is_sunset(request: Request, call: ApiCall) -> bool:
     return call.kind in SUNSET_KINDS or (not call.kind and any(part in request.path for part in SUNSET_PATHS))
 
 
-def _sunset(rule: Rule, request: Request, dialect: Dialect) -> Answer:
+def _sunset(rule: Fault, request: Request, dialect: ApiDialect) -> Response:
     if rule.body == "html":
-        return Answer(404, PAGE, "sunset", headers=HTML)
+        return Response(404, PAGE, "sunset", headers=HTML)
     if rule.body == "json":
-        return Answer(404, dialect.error(404, f"Invalid URL ({request.method} {request.path})"), "sunset")
-    return Answer(404, b"", "sunset", headers=())
+        return Response(404, dialect.error(404, f"Invalid URL ({request.method} {request.path})"), "sunset")
+    return Response(404, b"", "sunset", headers=())
 
 
-def _instead(rule: Rule, call: Call, dialect: Dialect) -> Answer:
+def _instead(rule: Fault, call: ApiCall, dialect: ApiDialect) -> Response:
     id_ = call.ids[-1] if call.ids else ""
     shape: Json = {"id": id_, "object": f"{call.kind}.deleted", "deleted": True}
     whole = encode(shape).encode()
     made = {
-        "hang": Answer(0, b"", "hang", silence="hang"),
-        "reset": Answer(0, b"", "reset", silence="reset"),
-        "close": Answer(0, b"", "close", silence="close"),
-        "deleted_false": Answer(200, encode(shape | {"deleted": False}).encode(), "deleted_false"),
-        "empty_object": Answer(200, b"{}", "empty_object"),
-        "other_id": Answer(200, encode(shape | {"id": _other(id_)}).encode(), "other_id"),
-        "html": Answer(200, PAGE, "html", headers=HTML),
-        "empty": Answer(200, b"", "empty"),
-        "no_content": Answer(204, b"", "no_content", headers=()),
-        "redirect": Answer(302, b"", "redirect", headers=((b"location", LOGIN),)),
-        "truncated": Answer(200, whole[: len(whole) // 2], "truncated"),
+        "hang": Response(0, b"", "hang", silence="hang"),
+        "reset": Response(0, b"", "reset", silence="reset"),
+        "close": Response(0, b"", "close", silence="close"),
+        "deleted_false": Response(200, encode(shape | {"deleted": False}).encode(), "deleted_false"),
+        "empty_object": Response(200, b"{}", "empty_object"),
+        "other_id": Response(200, encode(shape | {"id": _other(id_)}).encode(), "other_id"),
+        "html": Response(200, PAGE, "html", headers=HTML),
+        "empty": Response(200, b"", "empty"),
+        "no_content": Response(204, b"", "no_content", headers=()),
+        "redirect": Response(302, b"", "redirect", headers=((b"location", LOGIN),)),
+        "truncated": Response(200, whole[: len(whole) // 2], "truncated"),
     }
     return made.get(rule.effect) or _error(rule, dialect)
 
 
-def _error(rule: Rule, dialect: Dialect) -> Answer:
+def _error(rule: Fault, dialect: ApiDialect) -> Response:
     if rule.text is not None:
-        return Answer(rule.status, rule.text.encode(), "error")
+        return Response(rule.status, rule.text.encode(), "error")
     if rule.body == "html":
-        return Answer(rule.status, PAGE, "error", headers=HTML)
+        return Response(rule.status, PAGE, "error", headers=HTML)
     if rule.body == "empty":
-        return Answer(rule.status, b"", "error", headers=())
+        return Response(rule.status, b"", "error", headers=())
     body = dialect.error(rule.status, rule.message, code=rule.code, kind=rule.type)
-    return Answer(rule.status, body, "error", headers=JSON)
+    return Response(rule.status, body, "error", headers=JSON)
 
 
-def _list(effect: str, request: Request, call: Call, carry: Carry) -> Answer:
+def _list(effect: str, request: Request, call: ApiCall, carry: Carry) -> Response:
     if not call.listing:
         return carry(request, None)
     searched = request.method == "POST"
     if effect == "list_empty":
-        return Answer(200, b"[]" if searched else encode(listed([], has_more=True)).encode(), effect)
+        return Response(200, b"[]" if searched else encode(listed([], has_more=True)).encode(), effect)
     answer = carry(_first_page(request) if effect == "list_loop" else request, None)
     if answer.status != 200:  # noqa: PLR2004 - OK
         return answer

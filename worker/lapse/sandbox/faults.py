@@ -19,13 +19,23 @@ from typing import Any, NamedTuple
 
 from lapse import durations
 from lapse.errors import ConfigError
-from lapse.sandbox.wire import Call, Json, Request
+from lapse.sandbox.wire import ApiCall, Json, Request
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 KINDS = (
-    "thread", "message", "run", "assistant", "conversation", "conversation_item", "file", "vector_store",
-    "vector_store_file", "response", "container", "chat_completion",
-)  # fmt: skip
+    "thread",
+    "message",
+    "run",
+    "assistant",
+    "conversation",
+    "conversation_item",
+    "file",
+    "vector_store",
+    "vector_store_file",
+    "response",
+    "container",
+    "chat_completion",
+)
 EFFECTS = {
     "error": "answers with `status` and the provider's body, or `body`, `text`, `message`, `code`, `type`",
     "hang": "never answers",
@@ -52,7 +62,7 @@ EXECUTABLE = frozenset(EFFECTS) - LISTS - {"sunset", "wrong_project", "cut"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Fault:
     """One rule of a fault script. What is None or empty does not restrict, or takes the provider's own.
 
     Attributes:
@@ -100,7 +110,7 @@ class Rule:
     code: str | None = None
     type: str | None = None
 
-    def covers(self, request: Request, call: Call, page: int) -> bool:
+    def covers(self, request: Request, call: ApiCall, page: int) -> bool:
         """Return whether the rule is about this request, its counts and its probability aside."""
         if self.method and request.method not in self.method:
             return False
@@ -120,20 +130,20 @@ class Decision(NamedTuple):
     """What the script does to one request: seconds of delay, and the rule that decides, if one does."""
 
     latency: float
-    rule: Rule | None
+    rule: Fault | None
 
 
-class Script:
+class FaultScript:
     """The rules in force, with their counts: one script for all requests of one server."""
 
-    def __init__(self, rules: Sequence[Rule] = (), seed: int = 0) -> None:
+    def __init__(self, rules: Sequence[Fault] = (), seed: int = 0) -> None:
         self.rules = tuple(rules)
         self._random = random.Random(seed)  # noqa: S311 - repeatable faults, not cryptography
         self._matched = [0] * len(self.rules)
         self._pages: dict[tuple[str, str], int] = {}
         self.hits = [0] * len(self.rules)
 
-    def decide(self, request: Request, call: Call) -> Decision:
+    def decide(self, request: Request, call: ApiCall) -> Decision:
         """Return what happens to a request, and count it."""
         page, latency = self._page(request, call), 0.0
         for at, rule in enumerate(self.rules):
@@ -145,19 +155,19 @@ class Script:
                 return Decision(latency, rule)
         return Decision(latency, None)
 
-    def note(self, request: Request, call: Call, page: bytes) -> None:
+    def note(self, request: Request, call: ApiCall, page: bytes) -> None:
         """Remember which page of a listing the cursor at a page's end leads to, for rules about a page."""
         if request.method == "GET":
             last = json.loads(page).get("last_id") or ""
             self._pages[request.path, last] = self._page(request, call) + 1
 
-    def _page(self, request: Request, call: Call) -> int:
+    def _page(self, request: Request, call: ApiCall) -> int:
         if call.listing and request.method == "POST":
             return _page_of_search(request)
         cursor = request.param("after") if call.listing else None
         return 1 if not cursor else self._pages.get((request.path, cursor), 1)
 
-    def _due(self, at: int, rule: Rule) -> bool:
+    def _due(self, at: int, rule: Fault) -> bool:
         self._matched[at] += 1
         number = self._matched[at] - rule.after
         if number < 1 or number % rule.every or (rule.first and number > rule.first * rule.every):
@@ -174,7 +184,7 @@ def _page_of_search(request: Request) -> int:
         return 1
 
 
-def load(path: Path) -> Script:
+def load(path: Path) -> FaultScript:
     """Read a fault script.
 
     Raises:
@@ -187,7 +197,7 @@ def load(path: Path) -> Script:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def parse(text: str, where: str = "fault script") -> Script:
+def parse(text: str, where: str = "fault script") -> FaultScript:
     """Return the script that a TOML text says; ``where`` names it in errors.
 
     Raises:
@@ -200,7 +210,7 @@ def parse(text: str, where: str = "fault script") -> Script:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def from_tables(tables: Mapping[str, Any], where: str = "fault script") -> Script:
+def from_tables(tables: Mapping[str, Any], where: str = "fault script") -> FaultScript:
     """Return the script of parsed tables: ``seed`` and a list ``rule``.
 
     Raises:
@@ -214,11 +224,11 @@ def from_tables(tables: Mapping[str, Any], where: str = "fault script") -> Scrip
         raise ConfigError(f"{where}: seed: {seed!r} is not a whole number")
     if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
         raise ConfigError(f"{where}: rule: write each rule as a [[rule]] table")
-    return Script([_rule(each, f"{where}: rule {at}") for at, each in enumerate(rules, 1)], seed)
+    return FaultScript([_rule(each, f"{where}: rule {at}") for at, each in enumerate(rules, 1)], seed)
 
 
-def _rule(table: Json, where: str) -> Rule:
-    names = [each.name for each in fields(Rule)]
+def _rule(table: Json, where: str) -> Fault:
+    names = [each.name for each in fields(Fault)]
     values: dict[str, Any] = {}
     for key, value in table.items():
         if key not in names:
@@ -229,13 +239,13 @@ def _rule(table: Json, where: str) -> Rule:
             values[key] = _READERS[key](value)
         except ValueError as error:
             raise ConfigError(f"{where}: {key}: {error}") from None
-    rule = Rule(**values)
+    rule = Fault(**values)
     if problem := _contradiction(rule):
         raise ConfigError(f"{where}: {problem}")
     return rule
 
 
-def _contradiction(rule: Rule) -> str | None:
+def _contradiction(rule: Fault) -> str | None:
     said = [name for name in ("status", "text", "message", "code", "type") if getattr(rule, name)]
     bodies = [name for name in ("body", "text", "message") if getattr(rule, name)]
     checks = (

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from lapse.sandbox.wire import Answer, Json, Request, answer, refusal
+from lapse.sandbox.wire import Json, Request, Response, answer, refusal
 
 LARGEST = 100
 USUAL = 20
@@ -19,7 +19,9 @@ class Window:
     before: str | None
 
 
-def window(request: Request, *, largest: int = LARGEST, usual: int = USUAL, ascending: bool = False) -> Window | Answer:
+def window(
+    request: Request, *, largest: int = LARGEST, usual: int = USUAL, ascending: bool = False
+) -> Window | Response:
     """Return what the query asks for, or the answer that refuses it."""
     text = request.param("limit") or str(usual)
     if not text.removeprefix("-").isdecimal():
@@ -43,8 +45,8 @@ def window(request: Request, *, largest: int = LARGEST, usual: int = USUAL, asce
 
 
 def page(
-    existing: Collection[str], body: Callable[[str], Json], asked: Window, unknown: Callable[[str], Answer]
-) -> Answer:
+    existing: Collection[str], body: Callable[[str], Json], asked: Window, unknown: Callable[[str], Response]
+) -> Response:
     """Return one page of ``existing`` ids, which stand in order of creation; ``body`` gives each one's JSON.
 
     A cursor that names no object of the list is answered as an unknown id is (assumed: the provider does
@@ -69,6 +71,6 @@ def listed(bodies: list[Json], *, has_more: bool) -> Json:
     return {"object": "list", "data": bodies, "first_id": first, "last_id": last, "has_more": has_more}
 
 
-def _bound(limit: int, how: str, sign: str, bound: int, code: str) -> Answer:
+def _bound(limit: int, how: str, sign: str, bound: int, code: str) -> Response:
     message = f"Invalid 'limit': integer {how} value. Expected a value {sign} {bound}, but got {limit} instead."
     return refusal(400, message, "refused", param="limit", code=code)

@@ -12,7 +12,7 @@ FLUSH_EVERY = 0.05
 MOST_REMEMBERED = 1_000_000
 
 
-class Record(NamedTuple):
+class LoggedRequest(NamedTuple):
     """One request, one line of the log.
 
     Attributes:
@@ -47,9 +47,9 @@ class RequestLog:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.records: deque[Record] = deque(maxlen=MOST_REMEMBERED)
+        self.records: deque[LoggedRequest] = deque(maxlen=MOST_REMEMBERED)
         self.counts: Counter[tuple[str, str, int, str]] = Counter()
-        self._pending: list[Record] = []
+        self._pending: list[LoggedRequest] = []
         self._path = path
         self._file: TextIO | None = None
 
@@ -67,7 +67,7 @@ class RequestLog:
         except OSError as error:
             raise ConfigError(f"{self._path}: cannot write the request log: {error.strerror}") from error
 
-    def append(self, record: Record) -> None:
+    def append(self, record: LoggedRequest) -> None:
         """Add a record; the file has it 50 ms later at most."""
         self.records.append(record)
         self.counts[record.method, record.kind, record.status, record.answer] += 1

@@ -15,9 +15,22 @@ from lapse.sandbox.wire import Json
 
 OPENAI, LANGGRAPH = "openai", "langgraph"
 KEYS = (
-    "kind", "count", "ids", "project", "created_at", "metadata", "name", "items", "last_active_at", "file_ids",
-    "tool_resources", "expires_after", "status", "background", "conversation",
-)  # fmt: skip
+    "kind",
+    "count",
+    "ids",
+    "project",
+    "created_at",
+    "metadata",
+    "name",
+    "items",
+    "last_active_at",
+    "file_ids",
+    "tool_resources",
+    "expires_after",
+    "status",
+    "background",
+    "conversation",
+)
 
 
 def seed(world: World, dialect: str = OPENAI, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON

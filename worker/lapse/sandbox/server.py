@@ -105,13 +105,13 @@ class Sandbox:
         port: int = 0,
         *,
         log: Path | None = None,
-        script: faults.Script | None = None,
+        script: faults.FaultScript | None = None,
         latency: float = 0.0,
         keys: Mapping[str, str] | None = None,
     ) -> None:
         self._port = port
         self._log = RequestLog(log)
-        self._app = App(keys, self._log, script or faults.Script(), latency)
+        self._app = App(keys, self._log, script or faults.FaultScript(), latency)
         self._socket: socket.socket | None = None
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -254,7 +254,7 @@ def serve(
         ConfigError: the port is taken, the log cannot be written, or the fault script is wrong.
 
     """
-    rules = faults.load(script) if script else faults.Script()
+    rules = faults.load(script) if script else faults.FaultScript()
     requests = RequestLog(log)
 
     def ready(_loop: asyncio.AbstractEventLoop) -> None:

@@ -12,8 +12,16 @@ _TO_ALNUM = bytes(ord(_ALNUM[byte % len(_ALNUM)]) for byte in range(256))
 
 DEFAULT_PROJECT = "default"
 KEPT = (
-    "thread", "assistant", "conversation", "file", "vector_store", "response", "container", "chat_completion", "run",
-)  # fmt: skip
+    "thread",
+    "assistant",
+    "conversation",
+    "file",
+    "vector_store",
+    "response",
+    "container",
+    "chat_completion",
+    "run",
+)
 
 
 def alnum_ids(prefix: str, count: int, length: int = 24) -> list[str]:

@@ -46,7 +46,7 @@ class Request(NamedTuple):
         return f"{self.path}?{self.query}" if self.query else self.path
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What a request is answered with.
 
     Attributes:
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
     silence: str = ""
 
 
-class Call(NamedTuple):
+class ApiCall(NamedTuple):
     """A request with its place in the dialect.
 
     Attributes:
@@ -81,21 +81,21 @@ class Call(NamedTuple):
     kind: str
     ids: tuple[str, ...]
     listing: bool
-    run: "Callable[[Request, Project, tuple[str, ...]], Answer]"
+    run: "Callable[[Request, Project, tuple[str, ...]], Response]"
 
 
-class Dialect(Protocol):
+class ApiDialect(Protocol):
     """One provider's way of talking: routes, checks, bodies and headers. ``holds``: what its projects are."""
 
     name: str
     prefix: str
     holds: "type[Project]"
 
-    def route(self, request: Request) -> Call:
+    def route(self, request: Request) -> ApiCall:
         """Return the call that a request stands for; an unknown route answers as the provider answers it."""
         ...
 
-    def refuse(self, request: Request, call: Call, world: "World") -> Answer | None:
+    def refuse(self, request: Request, call: ApiCall, world: "World") -> Response | None:
         """Return the answer to a request that fails the checks made before its object is looked at."""
         ...
 
@@ -114,9 +114,9 @@ class Dialect(Protocol):
         ...
 
 
-def answer(body: Json, word: str, *, status: int = 200, executed: bool = False) -> Answer:
+def answer(body: Json, word: str, *, status: int = 200, executed: bool = False) -> Response:
     """Return a JSON answer."""
-    return Answer(status, encode(body).encode(), word, executed)
+    return Response(status, encode(body).encode(), word, executed)
 
 
 def refusal(
@@ -127,6 +127,6 @@ def refusal(
     kind: str = "invalid_request_error",
     param: str | None = None,
     code: str | None = None,
-) -> Answer:
+) -> Response:
     """Return an error in OpenAI's envelope, all four keys present; ``kind`` is its ``type``."""
     return answer({"error": {"message": message, "type": kind, "param": param, "code": code}}, word, status=status)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from lapse.guards import enforcement
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.edits.adoption import rename
 from lapse.policy import Rule
-from lapse.sweep.executor import Crew
+from lapse.sweep.executor import Executor
 from lapse.sweep.plan import Doomed
 from lapse.sweep.session import Report, Run
 from lapse.sweep.sweep import sound
@@ -15,7 +15,9 @@ from lapse.sweep.sweep import sound
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 
 
-async def apply(means: Means, rule: Rule, doomed: Sequence[Doomed], plan: str) -> tuple[Report, dict[str, str]]:
+async def apply(
+    context: SweepContext, rule: Rule, doomed: Sequence[Doomed], plan: str
+) -> tuple[Report, dict[str, str]]:
     """Delete what a plan names in one partition, in its order; return what was left out too, and why.
 
     A plan only shrinks: what was held, touched, moved, settled or claimed since it was made is left out. Its policy
@@ -26,36 +28,36 @@ async def apply(means: Means, rule: Rule, doomed: Sequence[Doomed], plan: str) -
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(replace(means, settings=replace(means.settings, budget=BUDGET, ramp=None)), rule, None)
+    run = Run(replace(context, settings=replace(context.settings, budget=BUDGET, ramp=None)), rule, None)
     left: dict[str, str] = {}
     if await _opened(run):
-        async with run.crew() as crew:
+        async with run.executor() as executor:
             for wanted, alone in _batches(doomed):
-                await _hand_all(run, crew, wanted, plan, left, alone=alone)
+                await _hand_all(run, executor, wanted, plan, left, alone=alone)
     return await run.closed(), left
 
 
 async def _hand_all(
-    run: Run, crew: Crew, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
-) -> None:  # fmt: skip
-    while wanted and (claims := await run.claim_planned(wanted, crew, plan, alone=alone)):
+    run: Run, executor: Executor, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
+) -> None:
+    while wanted and (claims := await run.claim_planned(wanted, executor, plan, alone=alone)):
         left |= claims.left
-        crew.hand(claims.claims)
-    await crew.drain(run.left())
+        executor.submit(claims.claims)
+    await executor.drain(run.left())
 
 
 async def _opened(run: Run) -> bool:
     """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
-    means, rule = run.means, run.rule
+    context, rule = run.context, run.rule
     if not await sound(run):
         return False
-    if await means.ledger.adopt(rule, means.watch.epoch) == "divergence":
+    if await context.ledger.adopt(rule, context.watch.epoch) == "divergence":
         return run.ends("divergence", "another worker has newer rules")
-    if scope := await means.control.paused(rule.partition):
+    if scope := await context.control.paused(rule.partition):
         return run.ends("paused", f"lapse pause on {scope}")
-    await rename(means.ledger, rule)
-    survey = await means.ledger.survey(rule)
-    stand = enforcement.stand(replace(rule, enforce=True), survey, means.provider.place)
+    await rename(context.ledger, rule)
+    survey = await context.ledger.survey(rule)
+    stand = enforcement.stand(replace(rule, enforce=True), survey, context.provider.place)
     return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from lapse.guards import enforcement
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.leasing import lease
 from lapse.ledger.partition import Claim
 from lapse.policy import Rule
@@ -47,10 +47,10 @@ class Circles:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._means: Means = run.means
+        self._context: SweepContext = run.context
         self._partition = run.rule.partition
         self._rules = {
-            rule.partition: rule for rule in (*run.means.rules, run.rule) if rule.enforce and not rule.orphan
+            rule.partition: rule for rule in (*run.context.rules, run.rule) if rule.enforce and not rule.orphan
         }
         self._looks: dict[Resource, Look | None] = {}
 
@@ -58,7 +58,7 @@ class Circles:
         """Delete every circle that is due and whose members nothing else uses."""
         over = set[Resource]()
         for one in await self._candidates():
-            if one not in over and self._run.left() > 0 and not self._means.stop.is_set():
+            if one not in over and self._run.left() > 0 and not self._context.stop.is_set():
                 circle = await self._circle(one)
                 over |= circle.keys()
                 if circle:
@@ -66,10 +66,10 @@ class Circles:
 
     async def _candidates(self) -> list[Resource]:
         """Return ids that were found used when they were due: those parked since the last look, and some others."""
-        at, carrier = self._partition, self._means.ledger.carrier
-        prefix = keys.partition(self._means.ledger.namespace, at.provider, at.kind, at.policy)
+        at, carrier = self._partition, self._context.ledger.carrier
+        prefix = keys.partition(self._context.ledger.namespace, at.provider, at.kind, at.policy)
         ((since, turn),) = await carrier.run([("HMGET", prefix + keys.RULES, "circles_at", "circles_from")])
-        now = await self._means.control.now()
+        now = await self._context.control.now()
         new, old = await carrier.run(
             [
                 ("ZRANGE", prefix + keys.PARKED, int(since or 0), "+inf", "BYSCORE", "LIMIT", 0, NEW),
@@ -78,7 +78,7 @@ class Circles:
         )
         further = int(float(old[-1])) + 1 if len(old) == 2 * OLD else 0
         if new or old or int(turn or 0):
-            await self._means.ledger.note(at, circles_at=now, circles_from=further)
+            await self._context.ledger.note(at, circles_at=now, circles_from=further)
         ids = dict.fromkeys(id_.decode() for id_ in (*new, *old[::2]))
         found = [Resource(at.provider, at.kind, id_) for id_ in ids]
         await self._look(found)
@@ -112,10 +112,10 @@ class Circles:
         for (provider, kind), ids in slots.items():
             for at in range(0, len(ids), MOST):
                 part = ids[at : at + MOST]
-                call = self._means.ledger.on_slot(
+                call = self._context.ledger.on_slot(
                     "sweep/lua/look_circle", provider, kind, codec.dump([one.id for one in part])
                 )
-                said = json.loads((await self._means.ledger.carrier.carry([call]))[0])
+                said = json.loads((await self._context.ledger.carrier.carry([call]))[0])
                 self._looks.update({one: _look(each) for one, each in zip(part, said, strict=True)})
 
     def _users(self, one: Resource) -> frozenset[Resource]:
@@ -147,11 +147,11 @@ class _Going:
 
     def __init__(self, run: Run, members: Mapping[Resource, Rule]) -> None:
         self._run = run
-        self._means: Means = run.means
+        self._context: SweepContext = run.context
         # One whose children go along comes last: these may be members too.
         self._members = dict(sorted(members.items(), key=lambda item: (bool(self._children(*item)), item[0])))
         self._names = codec.dump([codec.edge_text(one) for one in self._members])
-        self._deadline = Deadline.of(run.means.settings.lease)
+        self._deadline = Deadline.of(run.context.settings.lease)
 
     async def run(self) -> None:
         """Claim all, ask all again, delete all; give back what is claimed wherever that ends."""
@@ -180,20 +180,20 @@ class _Going:
 
     async def _stopped(self) -> bool:
         partitions = {rule.partition for rule in self._members.values()}
-        return any([await self._means.control.stopped(partition) for partition in sorted(partitions)])
+        return any([await self._context.control.stopped(partition) for partition in sorted(partitions)])
 
     async def _ask(self, one: Resource, rule: Rule, token: int | None = None) -> Claim | None:
-        means = self._means
-        asked = means.ledger.circle(
+        context = self._context
+        asked = context.ledger.circle(
             rule,
-            means.settings,
+            context.settings,
             one.id,
             self._names,
-            means.provider.place,
+            context.provider.place,
             token=token,
-            expected=means.watch.expected(),
+            expected=context.watch.expected(),
         )
-        status, now, fence, due, by, attempts, unknown = await lease(means.ledger.carrier, asked, self._deadline)
+        status, now, fence, due, by, attempts, unknown = await lease(context.ledger.carrier, asked, self._deadline)
         if status != b"granted":
             return None
         partition = rule.partition
@@ -202,13 +202,15 @@ class _Going:
     async def _deleted(self, claim: Claim) -> str:
         rule, spend = self._members[claim.resource], self._spend
         family = self._family(claim)
-        kind = self._means.provider.kinds[claim.resource.kind]
-        terms = enforcement.terms(rule, kind, claim.by, claim.at)
+        kind = self._context.provider.kinds[claim.resource.kind]
+        preconditions = enforcement.preconditions(rule, kind, claim.by, claim.at)
 
         async def work() -> Verdict:
             await spend(1)  # the DELETE's own
             chosen = family if self._children(claim.resource, rule) else None
-            return await delete(self._means.provider, kind, claim.resource.id, terms=terms, spend=spend, family=chosen)
+            return await delete(
+                self._context.provider, kind, claim.resource.id, preconditions=preconditions, spend=spend, family=chosen
+            )
 
         verdict, act = await family.attempted(claim, work)
         if rule.partition == self._run.rule.partition:
@@ -222,12 +224,12 @@ class _Going:
 
     def _family(self, claim: Claim) -> Family:
         spend: Spend = self._spend
-        kind = self._means.provider.kinds[claim.resource.kind]
-        return Family(Cascade(self._means, self._members[claim.resource]), kind, claim, spend)
+        kind = self._context.provider.kinds[claim.resource.kind]
+        return Family(Cascade(self._context, self._members[claim.resource]), kind, claim, spend)
 
     def _children(self, one: Resource, rule: Rule) -> bool:
-        return bool(follows(rule, self._means.provider.kinds[one.kind]))
+        return bool(follows(rule, self._context.provider.kinds[one.kind]))
 
 
 async def _given_back() -> Verdict:
-    return Verdict(Outcome.LIMITED, detail="not begun", heeded=True)
+    return Verdict(Outcome.LIMITED, detail="not begun", reacted=True)

@@ -21,7 +21,7 @@ ABSENT_WAIT = 5.0  # seconds
 ABSENT_MOST = 2 * BATCH  # claims that wait before no more are taken
 
 
-class Crew:
+class Executor:
     """Runs ``work`` on claims, at most ``hands`` at a time, and gives what comes out to ``record`` in batches.
 
     Leaving the context waits for what is in flight; claims not yet begun come back through ``unused``.
@@ -29,13 +29,13 @@ class Crew:
 
     def __init__(
         self,
-        hands: int,
+        concurrency: int,
         work: Callable[[Claim], Awaitable[Settled | Absent]],
         record: Callable[[list[Settled]], Awaitable[None]],
         unused: Callable[[Claim], Settled],
         resolve: Callable[[Sequence[Absent]], Awaitable[list[Settled]]],
     ) -> None:
-        self._hands = hands
+        self._concurrency = concurrency
         self._work = work
         self._record = record
         self._unused = unused
@@ -54,14 +54,14 @@ class Crew:
         self._ending = False
         self._recorded = 0
 
-    def hand(self, claims: Iterable[Claim]) -> None:
+    def submit(self, claims: Iterable[Claim]) -> None:
         """Take claims; begin as many as there are free hands."""
         self._queue.extend(claims)
         self._begin()
 
     def _begin(self) -> None:
-        while self._queue and len(self._running) < self._hands:
-            task = asyncio.create_task(self._hand())
+        while self._queue and len(self._running) < self._concurrency:
+            task = asyncio.create_task(self._take())
             self._running.add(task)
             task.add_done_callback(self._left)
 
@@ -84,13 +84,13 @@ class Crew:
             self._recorder.result()  # nobody records any more: what ended that ends the sweep
         if len(self._absent) >= ABSENT_MOST or len(self._done) > BATCH:
             return 0
-        return max(0, 2 * self._hands - len(self._queue) - len(self._running))
+        return max(0, 2 * self._concurrency - len(self._queue) - len(self._running))
 
     async def vacancy(self, within: float) -> None:
         """Wait at most ``within`` seconds until half the hands' worth of claims is worked off, or nothing is left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
-        while len(self._queue) > self._hands // 2 or not self.room():
+        while len(self._queue) > self._concurrency // 2 or not self.room():
             self._room.clear()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -139,10 +139,10 @@ class Crew:
         self._enough.set()
         await self._recorder
 
-    async def _hand(self) -> None:
+    async def _take(self) -> None:
         while self._queue:
             claim = self._queue.popleft()
-            if len(self._queue) <= self._hands // 2:
+            if len(self._queue) <= self._concurrency // 2:
                 self._room.set()
             outcome = await self._work(claim)
             if isinstance(outcome, Absent):

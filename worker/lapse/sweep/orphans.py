@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 
 from lapse import durations
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.guards.listing import Shrinkage
 from lapse.guards.preexisting import Elders
 from lapse.guards.recovery import by_listing, lift
@@ -24,7 +24,7 @@ from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
 from lapse.sweep.deletion.ownership import COPIED, Judge
-from lapse.sweep.executor import Crew
+from lapse.sweep.executor import Executor
 from lapse.sweep.session import Report, Run
 from lapse.sweep.sweep import opened
 from lapse.sweep.widening import Widening
@@ -38,26 +38,26 @@ NAME = 80
 """How much of a name is shown with a candidate."""
 
 
-async def collect_orphans(means: Means, rule: Rule, *, budget: float | None = None) -> Report:
+async def collect_orphans(context: SweepContext, rule: Rule, *, budget: float | None = None) -> Report:
     """Delete what is listed, provably ours, old enough and used by nothing, on several complete listings in a row.
 
     Raises:
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(means, rule, budget)
+    run = Run(context, rule, budget)
     if await opened(run):
-        async with run.crew() as crew:
-            while batch := await run.next_claims(crew):  # those with an expiry of their own
-                crew.hand(batch.claims)
-            await _collect(Search(run, await _judge(means, rule), await Widening.of(run)), crew)
-    elif await by_listing(means, rule):
-        await Search(run, await _judge(means, rule), await Widening.of(run)).look_again()
+        async with run.executor() as executor:
+            while batch := await run.next_claims(executor):  # those with an expiry of their own
+                executor.submit(batch.claims)
+            await _collect(Search(run, await _judge(context, rule), await Widening.of(run)), executor)
+    elif await by_listing(context, rule):
+        await Search(run, await _judge(context, rule), await Widening.of(run)).look_again()
     return await run.closed()
 
 
-async def _collect(search: "Search", crew: Crew) -> None:
-    if why := await halted(search.run.means, search.run.rule.partition):
+async def _collect(search: "Search", executor: Executor) -> None:
+    if why := await halted(search.run.context, search.run.rule.partition):
         search.run.ends("halted", why)
         return
     listing = await search.listing()
@@ -70,19 +70,19 @@ async def _collect(search: "Search", crew: Crew) -> None:
         return
     search.run.recheck(search.changed)
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
-    while together and (claims := await search.run.claim_orphans(together, crew)):
-        crew.hand(claims.claims)
-    await crew.drain(search.run.left())
+    while together and (claims := await search.run.claim_orphans(together, executor)):
+        executor.submit(claims.claims)
+    await executor.drain(search.run.left())
     for id_, one in ripe.items():
-        if one.crashed and (claims := await search.run.claim_orphans({id_: one.first}, crew, alone=True)):
-            crew.hand(claims.claims)
-            await crew.drain(search.run.left())
+        if one.crashed and (claims := await search.run.claim_orphans({id_: one.first}, executor, alone=True)):
+            executor.submit(claims.claims)
+            await executor.drain(search.run.left())
 
 
-async def _judge(means: Means, rule: Rule) -> Judge:
+async def _judge(context: SweepContext, rule: Rule) -> Judge:
     if rule.orphan is None:
         raise ValueError(f"{rule.partition} has no orphan rule")
-    return Judge(rule, rule.orphan, means.ledger.namespace, means.watch.epoch)
+    return Judge(rule, rule.orphan, context.ledger.namespace, context.watch.epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +118,20 @@ class Search:
         self._orphan: Orphan = judge.orphan
         self._rule = run.rule
         self._partition = run.rule.partition
-        self._slot = keys.slot(run.means.ledger.namespace, self._partition.provider, self._partition.kind)
+        self._slot = keys.slot(run.context.ledger.namespace, self._partition.provider, self._partition.kind)
         self._found = Findings(0)
         self._vetting: asyncio.Task[None] | None = None
-        nonces = Nonces(run.means.ledger.carrier, run.means.ledger.namespace)
+        nonces = Nonces(run.context.ledger.carrier, run.context.ledger.namespace)
         self._copies = Copies(nonces, self._partition.provider, self._partition.kind, judge.copies)
-        self._unlisted = Unlisted(run.means.ledger, self._partition)
+        self._unlisted = Unlisted(run.context.ledger, self._partition)
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
-        means, shrinkage = self.run.means, Shrinkage(self.run.means, self._partition)
+        context, shrinkage = self.run.context, Shrinkage(self.run.context, self._partition)
         # Age counts up to here: what is created while pages are read is young.
-        self._found = Findings(await means.control.now())
+        self._found = Findings(await context.control.now())
         await self._unlisted.begin(self._found.now)
-        listing = await means.provider.listing(self.run.kind, self.run.spend, take=self._take)
+        listing = await context.provider.listing(self.run.kind, self.run.spend, take=self._take)
         await self._vetted()
         if listing.strange:
             log.warning(
@@ -139,22 +139,22 @@ class Search:
             )
             self._found.counts["unaddressable"] += len(listing.strange)
         if listing.verdict:
-            await means.flow.heed(listing.verdict)
-        elif await means.flow.answered():
+            await context.throttle.react(listing.verdict)
+        elif await context.throttle.answered():
             log.warning("breaker.mended", provider=self._partition.provider)
         why = None if listing.complete else listing.reason or "the listing is incomplete"
         why = why or await shrinkage.doubt(listing.count, self.run.report.registered)
         if why is None:
             return listing
         log.warning("listing.undecided", reason=why, seen=listing.count, **named(self._partition))
-        await means.ledger.note(self._partition, undecided=why, undecided_at=self._found.now)
+        await context.ledger.note(self._partition, undecided=why, undecided_at=self._found.now)
         self.run.ends("halted" if await shrinkage.halt(why) else "undecided", why)
         return None
 
     async def ripe(self, listing: Listing) -> dict[str, Ripe]:
         """Count the listing, and return every candidate seen often enough in a row."""
-        carrier, found, ripe = self.run.means.ledger.carrier, self._found, dict[str, Ripe]()
-        elders, waiting = await Elders.of(self.run.means, self._rule), 0
+        carrier, found, ripe = self.run.context.ledger.carrier, self._found, dict[str, Ripe]()
+        elders, waiting = await Elders.of(self.run.context, self._rule), 0
         await self._copies.end()
         for id_ in self._copies.ids & found.candidates.keys():
             found.candidates[id_]["m"] = COPIED
@@ -175,23 +175,27 @@ class Search:
         await elders.tell(waiting)
         await self._forget_others(int(number))
         await self._unlisted.end()
-        await self.run.means.ledger.note(
-            self._partition, orphans=codec.dump(found.counts), listed=listing.count, listed_at=found.now,
-            ripens=codec.dump([round(at) for at in found.ripens]), undecided="",
-        )  # fmt: skip
+        await self.run.context.ledger.note(
+            self._partition,
+            orphans=codec.dump(found.counts),
+            listed=listing.count,
+            listed_at=found.now,
+            ripens=codec.dump([round(at) for at in found.ripens]),
+            undecided="",
+        )
         return ripe
 
     async def look_again(self) -> None:
         """Look whether the list still halts the policy; nothing is claimed while it does."""
         if listing := await self.listing():
             await lift(
-                self.run.means, self._rule, HaltReason.LISTING_SHRUNK, "the list is as long as was expected again"
+                self.run.context, self._rule, HaltReason.LISTING_SHRUNK, "the list is as long as was expected again"
             )
             await self.share_allows(await self.ripe(listing), listing)
 
     async def old_enough(self) -> bool:
         """Return True once the registry is as old as its orphans have to be: it may not know yet what uses them."""
-        ready = await self.run.means.control.began() + round(self._orphan.min_age * 1000)
+        ready = await self.run.context.control.began() + round(self._orphan.min_age * 1000)
         if self._found.now >= ready:
             return True
         age = durations.show((ready - self._found.now) / 1000)
@@ -201,19 +205,19 @@ class Search:
 
     async def share_allows(self, ripe: Mapping[str, Ripe], listing: Listing) -> bool:
         """Return True unless so large a share of the listing would go that an operator has to say so."""
-        share, means = self._orphan.max_share, self.run.means
-        rules = keys.partition(means.ledger.namespace, *self._parts()) + keys.RULES
+        share, context = self._orphan.max_share, self.run.context
+        rules = keys.partition(context.ledger.namespace, *self._parts()) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
-            await means.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
-            await lift(means, self._rule, HaltReason.ORPHAN_SHARE, "no more than max_share would go")
+            await context.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
+            await lift(context, self._rule, HaltReason.ORPHAN_SHARE, "no more than max_share would go")
             return True
-        (approved,) = await means.ledger.carrier.run([("HGET", rules, "share_ok")])
+        (approved,) = await context.ledger.carrier.run([("HGET", rules, "share_ok")])
         if approved and len(ripe) <= int(approved):
             return True
         detail = f"{len(ripe)} of {listing.count} listed would be deleted as orphans"
-        await means.ledger.note(self._partition, share_asked=len(ripe))
+        await context.ledger.note(self._partition, share_asked=len(ripe))
         plan = plan_hash(self._partition, self._rule.digest, HaltReason.ORPHAN_SHARE, len(ripe))
-        if await means.control.halt(self._partition, HaltReason.ORPHAN_SHARE, detail, plan=plan):
+        if await context.control.halt(self._partition, HaltReason.ORPHAN_SHARE, detail, plan=plan):
             log.error(
                 "guard.tripped", guard=HaltReason.ORPHAN_SHARE, detail=detail, plan=plan, **named(self._partition)
             )
@@ -257,8 +261,8 @@ class Search:
 
     async def _forget_others(self, number: int) -> None:
         """End the sightings that this listing did not renew."""
-        carrier, cursor = self.run.means.ledger.carrier, "0"
-        name = keys.partition(self.run.means.ledger.namespace, *self._parts()) + keys.SIGHTINGS
+        carrier, cursor = self.run.context.ledger.carrier, "0"
+        name = keys.partition(self.run.context.ledger.namespace, *self._parts()) + keys.SIGHTINGS
         while True:
             ((at, flat),) = await carrier.run([("HSCAN", name, cursor, "COUNT", CHUNK)])
             old = [
@@ -271,7 +275,7 @@ class Search:
                 return
 
     async def _on(self, script: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
-        ledger = self.run.means.ledger
+        ledger = self.run.context.ledger
         return (await ledger.carrier.carry([ledger.on(self._partition, script, *args, parse=_reply)]))[0]
 
     def _parts(self) -> tuple[str, str, str]:

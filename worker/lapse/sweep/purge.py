@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from lapse.errors import LapseError
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Settled
 from lapse.ledger.records import registered
@@ -16,7 +16,7 @@ from lapse.registry import codec, keys
 from lapse.registry.model import PURGED, Partition, Resource
 from lapse.registry.scripts import Call, script
 from lapse.sweep.deletion.ownership import COPIED, OURS, Stamp, stamp
-from lapse.sweep.executor import Crew
+from lapse.sweep.executor import Executor
 from lapse.sweep.session import Report, Run
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
@@ -50,13 +50,26 @@ class Thing:
 def rule_of(partition: Partition, keep: tuple[Keep, ...], rules: Sequence[Rule]) -> Rule:
     """Return what a purge goes by: the keep rules, and of the kind's policies what is theirs to say of each object."""
     return Rule(
-        partition=replace(partition, policy=PURGED), ttl=None, anchor=None, max_age=None, orphan=None, keep=keep,
-        cascade={}, enforce=False, max_deletions=None, max_newly_due=None, touches_stated=True, expect_gone=False,
-        cancel=any(rule.cancel for rule in rules), every=60, formerly=(), digest="purge",
-    )  # fmt: skip
+        partition=replace(partition, policy=PURGED),
+        ttl=None,
+        anchor=None,
+        max_age=None,
+        orphan=None,
+        keep=keep,
+        cascade={},
+        enforce=False,
+        max_deletions=None,
+        max_newly_due=None,
+        touches_stated=True,
+        expect_gone=False,
+        cancel=any(rule.cancel for rule in rules),
+        every=60,
+        formerly=(),
+        digest="purge",
+    )
 
 
-async def inventory(means: Means, rule: Rule) -> list[Thing]:
+async def inventory(context: SweepContext, rule: Rule) -> list[Thing]:
     """Return everything of the kind: as the provider lists it, or else as the registry knows it.
 
     From then on the registry says under which epoch it was asked: one that is emptied later knows of no hold.
@@ -65,28 +78,28 @@ async def inventory(means: Means, rule: Rule) -> list[Thing]:
         Incomplete: the list ended before its end.
 
     """
-    at, kind, things = rule.partition, means.provider.kinds[rule.partition.kind], list[Thing]()
-    slot = keys.slot(means.ledger.namespace, at.provider, at.kind)
-    await means.ledger.carrier.write(("HSET", slot + keys.MARKS, "purge", means.watch.epoch))
+    at, kind, things = rule.partition, context.provider.kinds[rule.partition.kind], list[Thing]()
+    slot = keys.slot(context.ledger.namespace, at.provider, at.kind)
+    await context.ledger.carrier.write(("HSET", slot + keys.MARKS, "purge", context.watch.epoch))
 
     async def take(page: Sequence[Listed]) -> None:
         rest = iter(page)
         while chunk := list(islice(rest, CHUNK)):
-            things.extend(await _described(means, rule, chunk))
+            things.extend(await _described(context, rule, chunk))
 
     if kind.listable:
-        listing = await means.provider.listing(kind, means.flow.spend, take=take)
+        listing = await context.provider.listing(kind, context.throttle.spend, take=take)
         if not listing.complete:
             raise Incomplete(f"the list of {kind.plural} is not complete: {listing.reason}")
         things += [Thing(id_, foreign=True, strange=True) for id_ in listing.strange]
     else:
-        ids = {id_ async for id_ in registered(means.ledger.carrier, means.ledger.namespace, at.provider, at.kind)}
+        ids = {id_ async for id_ in registered(context.ledger.carrier, context.ledger.namespace, at.provider, at.kind)}
         await take([Listed(id_, None, None, {}) for id_ in sorted(ids)])
     return things
 
 
 async def purge(
-    means: Means, rule: Rule, doomed: Sequence[str], actor: str, advance: Callable[[int], None]
+    context: SweepContext, rule: Rule, doomed: Sequence[str], actor: str, advance: Callable[[int], None]
 ) -> tuple[Report, set[str], dict[str, str]]:
     """Delete these ids; return what was settled as gone, and of the others why they were left.
 
@@ -94,7 +107,7 @@ async def purge(
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(replace(means, settings=replace(means.settings, budget=BUDGET)), rule, None)
+    run = Run(replace(context, settings=replace(context.settings, budget=BUDGET)), rule, None)
     wanted, gone, left = dict.fromkeys(doomed, 0), set[str](), dict[str, str]()
 
     def settled(batch: Sequence[Settled]) -> None:
@@ -108,44 +121,47 @@ async def purge(
         advance(len(gone))
 
     run.on_settled = settled
-    async with run.crew() as crew:
-        while await _claimed(run, crew, wanted, left, actor):
-            await crew.drain(run.left())
+    async with run.executor() as executor:
+        while await _claimed(run, executor, wanted, left, actor):
+            await executor.drain(run.left())
     return await run.closed(), gone, {**dict.fromkeys(wanted, "not begun"), **left}
 
 
-async def _claimed(run: Run, crew: Crew, wanted: dict[str, int], left: dict[str, str], actor: str) -> bool:
+async def _claimed(run: Run, executor: Executor, wanted: dict[str, int], left: dict[str, str], actor: str) -> bool:
     """Hand out all that is wanted; False when that is over, or nothing came back."""
     began = bool(wanted)
     while wanted:
-        claims = await run.claim_purged(wanted, crew, actor)
+        claims = await run.claim_purged(wanted, executor, actor)
         if claims is None:
             return False
         left |= claims.left
-        crew.hand(claims.claims)
+        executor.submit(claims.claims)
     return began
 
 
-async def _stamps(means: Means, at: Partition, said: Sequence[tuple[str, Stamp]]) -> dict[str, str]:
+async def _stamps(context: SweepContext, at: Partition, said: Sequence[tuple[str, Stamp]]) -> dict[str, str]:
     """Return what the stamps say of each id; one whose nonce is another object's was copied with its metadata."""
-    nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
+    nonces = Nonces(context.ledger.carrier, context.ledger.namespace)
     owners = await nonces.owners([one.nonce for _id, one in said if one.says == OURS])
     mine = {id_: codec.edge_text(Resource(at.provider, at.kind, id_)) for id_, _one in said}
     copied = {id_ for id_, one in said if one.says == OURS and owners.get(one.nonce, mine[id_]) != mine[id_]}
     return {id_: COPIED if id_ in copied else one.says for id_, one in said}
 
 
-async def _described(means: Means, rule: Rule, items: Sequence[Listed]) -> list[Thing]:
-    ledger, at, epoch = means.ledger, rule.partition, means.watch.epoch
-    stamps = await _stamps(means, at, [(item.id, stamp(item, ledger.namespace, epoch)) for item in items])
+async def _described(context: SweepContext, rule: Rule, items: Sequence[Listed]) -> list[Thing]:
+    ledger, at, epoch = context.ledger, rule.partition, context.watch.epoch
+    stamps = await _stamps(context, at, [(item.id, stamp(item, ledger.namespace, epoch)) for item in items])
     slot = keys.slot(ledger.namespace, at.provider, at.kind)
     call = Call(script("sweep/lua/describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
     said = (await ledger.carrier.carry([call]))[0]
     foreign, held = set(said["foreign"]), said["held"] or {}
     return [
         Thing(
-            item.id, item.name or "", item.id in foreign, held.get(item.id),
+            item.id,
+            item.name or "",
+            item.id in foreign,
+            held.get(item.id),
             any(keep.matches(item.name, item.metadata) for keep in rule.keep),
         )
         for item in items
-    ]  # fmt: skip
+    ]

@@ -13,7 +13,7 @@ import structlog
 from lapse.errors import ConfigError, RegistryError
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.guards.integrity.protection import damage
 from lapse.ledger import failures
 from lapse.ledger.partition import Claims, Settled
@@ -26,7 +26,7 @@ from lapse.registry.model import Partition
 from lapse.sweep.deletion.attempt import Attempts
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.recorder import HALTED, Recorder
-from lapse.sweep.executor import Crew
+from lapse.sweep.executor import Executor
 
 log = structlog.get_logger("lapse")
 
@@ -76,23 +76,23 @@ class Run:
     on_settled: Callable[[Sequence[Settled]], None] | None = None
     """Told of every outcome that was recorded."""
 
-    def __init__(self, means: Means, rule: Rule, budget: float | None) -> None:
-        self.means = means = replace(means, invented=Invented(means.provider))
+    def __init__(self, context: SweepContext, rule: Rule, budget: float | None) -> None:
+        self.context = context = replace(context, invented=Invented(context.provider))
         self.rule = rule
         self.report = Report(rule.partition)
-        self.kind = means.provider.kinds[rule.partition.kind]
+        self.kind = context.provider.kinds[rule.partition.kind]
         lenient = rule.expect_gone or self.kind.native_expiry
-        self._proof = Proof(means, self.kind, rule.partition, lenient=lenient, quiet=lambda: self._quiet, rule=rule)
+        self._proof = Proof(context, self.kind, rule.partition, lenient=lenient, quiet=lambda: self._quiet, rule=rule)
         self._began = time.monotonic()
-        self._deadline = self._began + min(budget or means.settings.budget, means.settings.budget)
+        self._deadline = self._began + min(budget or context.settings.budget, context.settings.budget)
         self._now = 0
         self._strange = 0
         self._over = False
         self._quiet = False
-        self._cascade = Cascade(means, rule)
-        self._recorder = Recorder(means, rule.partition, wall=None if lenient else rule.max_already_gone)
+        self._cascade = Cascade(context, rule)
+        self._recorder = Recorder(context, rule.partition, wall=None if lenient else rule.max_already_gone)
         self._attempts = Attempts(
-            means, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet, left=self.left
+            context, rule, self._proof, self._cascade, spend=self.spend, quiet=lambda: self._quiet, left=self.left
         )
 
     def recheck(self, judge: Judge) -> None:
@@ -100,16 +100,16 @@ class Run:
         self._attempts.recheck = judge
 
     @contextlib.asynccontextmanager
-    async def crew(self) -> AsyncIterator[Crew]:
+    async def executor(self) -> AsyncIterator[Executor]:
         """Enter with the hands that delete and the batches that record; pauses, halts and the registry are watched."""
         await self._look()
         over = asyncio.Event()
         looking, attempts = asyncio.create_task(self._keep_looking(over)), self._attempts
         try:
-            async with Crew(
-                self.means.provider.concurrency, attempts.attempt, self._settle, attempts.unused, attempts.resolve
-            ) as crew:
-                yield crew
+            async with Executor(
+                self.context.provider.concurrency, attempts.attempt, self._settle, attempts.unused, attempts.resolve
+            ) as executor:
+                yield executor
         finally:
             over.set()
             await looking
@@ -125,8 +125,8 @@ class Run:
 
     async def _look(self) -> None:
         """End the sweep, and begin no further request, if there is a pause or halt, or the registry is not right."""
-        trouble = await self.means.watch.look()
-        stopped = ("halted", trouble.detail) if trouble else await self.means.control.stopped(self.rule.partition)
+        trouble = await self.context.watch.look()
+        stopped = ("halted", trouble.detail) if trouble else await self.context.control.stopped(self.rule.partition)
         if stopped:
             self._quiet = True
             self.ends(*stopped)
@@ -137,66 +137,70 @@ class Run:
             self.report.result, self.report.detail, self.report.more, self._over = result, detail, more, True
         return False
 
-    async def next_claims(self, crew: Crew) -> Claims | None:
+    async def next_claims(self, executor: Executor) -> Claims | None:
         """Return the next batch, or None when the sweep is over: nothing due, no time or tokens, stopped, halted."""
         while await self._goes_on():
-            tokens = await self._tokens(min(await self._room(crew), self.means.settings.batch))
+            tokens = await self._tokens(min(await self._room(executor), self.context.settings.batch))
             if tokens:
                 claims = await self._claim(tokens)
                 if claims.claims:
                     return claims
                 if claims.status != "ok":
                     await self._refused(claims.status)
-                elif not claims.parked and not await self._drain(crew):
-                    return await self._suspect(crew)
+                elif not claims.parked and not await self._drain(executor):
+                    return await self._suspect(executor)
         if self.report.result == "limited":
-            await self._drain(crew)  # a limit ends the claiming; what was claimed within it is deleted
+            await self._drain(executor)  # a limit ends the claiming; what was claimed within it is deleted
         return None
 
-    async def claim_orphans(self, wanted: dict[str, int], crew: Crew, *, alone: bool = False) -> Claims | None:
+    async def claim_orphans(self, wanted: dict[str, int], executor: Executor, *, alone: bool = False) -> Claims | None:
         """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
 
         async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
-            expected = self.means.watch.expected()
-            return await self.means.ledger.claim_orphans(rule, settings, chosen, alone=alone, expected=expected)
+            expected = self.context.watch.expected()
+            return await self.context.ledger.claim_orphans(rule, settings, chosen, alone=alone, expected=expected)
 
-        return await self._claim_named(wanted, crew, claim)
+        return await self._claim_named(wanted, executor, claim)
 
-    async def claim_planned(self, wanted: dict[str, int], crew: Crew, plan: str, *, alone: bool) -> Claims | None:
+    async def claim_planned(
+        self, wanted: dict[str, int], executor: Executor, plan: str, *, alone: bool
+    ) -> Claims | None:
         """Take as many of a plan's ids as there are tokens; return what was granted, or None when it is over."""
 
         async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
-            expected = self.means.watch.expected()
-            claims = await self.means.ledger.claim_planned(rule, settings, chosen, plan, alone=alone, expected=expected)
+            expected = self.context.watch.expected()
+            claims = await self.context.ledger.claim_planned(
+                rule, settings, chosen, plan, alone=alone, expected=expected
+            )
             told = {one.resource.id for one in claims.claims} | set(claims.left)
             wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
             return claims
 
-        return await self._claim_named(wanted, crew, claim)
+        return await self._claim_named(wanted, executor, claim)
 
-    async def claim_purged(self, wanted: dict[str, int], crew: Crew, actor: str) -> Claims | None:
+    async def claim_purged(self, wanted: dict[str, int], executor: Executor, actor: str) -> Claims | None:
         """Take as much of a purge as there are tokens; return what was granted, or None when it is over."""
 
         async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
-            expected = self.means.watch.expected()
-            return await self.means.ledger.claim_purged(
+            expected = self.context.watch.expected()
+            return await self.context.ledger.claim_purged(
                 rule.partition, settings, list(chosen), actor, expected=expected
             )
 
-        return await self._claim_named(wanted, crew, claim)
+        return await self._claim_named(wanted, executor, claim)
 
     async def _claim_named(
         self,
         wanted: dict[str, int],
-        crew: Crew,
+        executor: Executor,
         claim: Callable[[Rule, SweepSection, dict[str, int]], Awaitable[Claims]],
     ) -> Claims | None:
         while await self._goes_on():
-            if tokens := await self._tokens(min(await self._room(crew), len(wanted))):
+            if tokens := await self._tokens(min(await self._room(executor), len(wanted))):
                 chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
-                claims = await claim(self.rule, self.means.settings, chosen)
+                claims = await claim(self.rule, self.context.settings, chosen)
                 self._now = claims.now
-                await self.means.flow.give_back(tokens - len(claims.claims))
+                await self.context.throttle.give_back(tokens - len(claims.claims))
                 if claims.status != "ok":
                     wanted.update(chosen)
                     await self._refused(claims.status)
@@ -210,7 +214,7 @@ class Run:
         Without a credential there are no answers: the breaker sees to that.
         """
         try:
-            why = await self._proof.principals.refusal(await self.means.provider.identity(), self.spend)
+            why = await self._proof.principals.refusal(await self.context.provider.identity(), self.spend)
         except ConfigError:
             return True
         except Limited as reason:
@@ -224,9 +228,9 @@ class Run:
             Limited: they would come too late, or the process is to end.
 
         """
-        if self.means.stop.is_set():
+        if self.context.stop.is_set():
             raise Limited("the worker ends")
-        await self.means.flow.spend(requests, within=self.left())
+        await self.context.throttle.spend(requests, within=self.left())
 
     async def closed(self) -> Report:
         """Count the sweep and return its report."""
@@ -234,13 +238,15 @@ class Run:
         if self._attempts.halted:
             self.ends("halted", self._attempts.halted)
         report.seconds = time.monotonic() - self._began
-        if halt := await self._proof.conclude(report.outcomes, self.means.control):
+        if halt := await self._proof.conclude(report.outcomes, self.context.control):
             log.error("guard.tripped", guard=halt, **named(partition))
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
-            await self.means.ledger.note(partition, success=await self.means.control.now())
-        await failures.note(self.means.ledger, partition, report.result, report.detail, await self.means.control.now())
+            await self.context.ledger.note(partition, success=await self.context.control.now())
+        await failures.note(
+            self.context.ledger, partition, report.result, report.detail, await self.context.control.now()
+        )
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
-        await self.means.ledger.count(partition, counters | self._recorder.counters())
+        await self.context.ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()
         log.info("sweep.finished", **report.as_log())
         return report
@@ -250,7 +256,7 @@ class Run:
             self.ends("halted", self._attempts.halted)
         if self._over:
             return False
-        if self.means.stop.is_set():
+        if self.context.stop.is_set():
             return self.ends("stopped", more=True)
         if self.left() <= 0:
             return self.ends("budget_exhausted", more=True)
@@ -265,63 +271,63 @@ class Run:
         if status in {"lost", "clock"}:
             await self._look()
         if status == "damaged":
-            await damage(self.means, self.rule.partition)
+            await damage(self.context, self.rule.partition)
         self.ends(*enforcement.refused(status))
 
     def left(self) -> float:
         """Return the seconds that are left of the budget."""
         return self._deadline - time.monotonic()
 
-    async def _drain(self, crew: Crew) -> bool:
+    async def _drain(self, executor: Executor) -> bool:
         """Wait until nothing is in flight; a process that is to end waits no longer than leaving the crew does.
 
         True if anything was recorded meanwhile: what that used may be free, and due, now.
         """
         recorded = False
-        while not crew.idle and crew.recording and self.left() > 0 and not self.means.stop.is_set():
-            recorded |= await crew.drain(min(LONGEST_NAP, self.left()))
+        while not executor.idle and executor.recording and self.left() > 0 and not self.context.stop.is_set():
+            recorded |= await executor.drain(min(LONGEST_NAP, self.left()))
         return recorded
 
-    async def _room(self, crew: Crew) -> int:
+    async def _room(self, executor: Executor) -> int:
         """Wait for free hands. Until one answer was good, one request at a time: a wrong key or URL meets one id."""
         if not self._attempts.familiar and self._strange < STRANGE_ENOUGH:
             self._strange += 1
-            await self._drain(crew)
-            return 1 if crew.idle and not self._over else 0
-        await crew.vacancy(min(LONGEST_NAP, self.left()))
-        return crew.room()
+            await self._drain(executor)
+            return 1 if executor.idle and not self._over else 0
+        await executor.vacancy(min(LONGEST_NAP, self.left()))
+        return executor.room()
 
     async def _tokens(self, wanted: int) -> int:
         if wanted <= 0:
             return 0
-        grant = await self.means.flow.take(wanted)
+        grant = await self.context.throttle.take(wanted)
         if not grant.granted:
             if grant.why == "breaker":
                 self.ends("breaker", "the provider's breaker is open", more=True)
             elif grant.wait > self.left():
                 self.ends("limited", grant.why, more=True)
             else:
-                await self.means.flow.pause(min(grant.wait, LONGEST_NAP))
+                await self.context.throttle.pause(min(grant.wait, LONGEST_NAP))
         return grant.granted
 
     async def _claim(self, tokens: int, *, alone: bool = False) -> Claims:
-        claims = await self.means.ledger.claim(
-            self.rule, self.means.settings, tokens, alone=alone, expected=self.means.watch.expected()
+        claims = await self.context.ledger.claim(
+            self.rule, self.context.settings, tokens, alone=alone, expected=self.context.watch.expected()
         )
         self._now = claims.now
-        await self.means.flow.give_back(tokens - len(claims.claims))
+        await self.context.throttle.give_back(tokens - len(claims.claims))
         return claims
 
-    async def _suspect(self, crew: Crew) -> Claims | None:
+    async def _suspect(self, executor: Executor) -> Claims | None:
         """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
         again = Claims("ok", self._now, parked=1)
-        if not crew.idle or not await self._tokens(1):
+        if not executor.idle or not await self._tokens(1):
             return again
         claims = await self._claim(1, alone=True)
         if not claims.claims:
             return None
-        crew.hand(claims.claims)
-        await self._drain(crew)
+        executor.submit(claims.claims)
+        await self._drain(executor)
         return again
 
     async def _settle(self, settled: list[Settled]) -> None:

@@ -32,7 +32,7 @@ class Widening:
     @classmethod
     async def of(cls, run: Run) -> "Widening":
         """Return what compares a rule with those that were last enforced, as they are stored."""
-        (stored,) = await run.means.ledger.carrier.run([("HGET", _rules(run), "enforced")])
+        (stored,) = await run.context.ledger.carrier.run([("HGET", _rules(run), "enforced")])
         return cls(run, enforced.past(enforced.stored_in(stored)))
 
     def see(self, item: Listed, now: int) -> None:
@@ -54,7 +54,7 @@ class Widening:
 
     async def allows(self, listed: int) -> bool:
         """Return True if no more became orphans by an edit than it may make due without an approval."""
-        rule, ledger = self.run.rule, self.run.means.ledger
+        rule, ledger = self.run.rule, self.run.context.ledger
         count, whole = self._count()
         fields = ("orphans_ok", "share_ok")
         approved, share = (await ledger.carrier.run([("HMGET", _rules(self.run), *fields)]))[0]
@@ -69,7 +69,7 @@ class Widening:
             act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=count
         )
         plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
-        if await self.run.means.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
+        if await self.run.context.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
             log.error(
                 "guard.tripped", guard=HaltReason.CUTOFF_JUMPED, detail=detail, plan=plan, **named(rule.partition)
             )
@@ -77,7 +77,7 @@ class Widening:
 
     async def _enforced(self) -> None:
         """Make the whole rule the one that objects stand under from now on."""
-        ledger, rule = self.run.means.ledger, self.run.rule
+        ledger, rule = self.run.context.ledger, self.run.rule
         (at,) = await ledger.carrier.run([("HGET", _rules(self.run), "base_at")])
         await ledger.note(rule.partition, enforced=enforced.text(int(at), [enforced.stored(rule)]))
         await ledger.carrier.run([("HDEL", _rules(self.run), "orphans_ok")])
@@ -95,4 +95,4 @@ def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
 
 def _rules(run: Run) -> str:
     at = run.rule.partition
-    return keys.partition(run.means.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES
+    return keys.partition(run.context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES

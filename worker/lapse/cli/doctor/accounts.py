@@ -11,7 +11,7 @@ from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Reply, classify_read, exists, probe_ok
 from lapse.providers.provider import Provider
 from lapse.providers.response import say
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 from lapse.registry import codec
 from lapse.registry.model import Partition
 
@@ -32,14 +32,16 @@ PASSING = {Outcome.RATE_LIMITED, Outcome.ERROR}
 """What may be over in a minute: a warning where the provider did answer."""
 
 
-async def account(provider: Provider, rules: Sequence[Rule], ledger: Ledger | None, flow: Flow | None) -> Finding:
+async def account(
+    provider: Provider, rules: Sequence[Rule], ledger: Ledger | None, throttle: Throttle | None
+) -> Finding:
     """Send one account one request that changes nothing, and say what came of it.
 
     Args:
         provider: The account.
         rules: The policies that use it; without any, one of its kinds is asked about.
         ledger: The registry, for the newest id and to count the request; None while it is away.
-        flow: The account's budget, which the request is taken from; None while it is away.
+        throttle: The account's budget, which the request is taken from; None while it is away.
 
     """
     name = f"provider {provider.name}"
@@ -47,11 +49,11 @@ async def account(provider: Provider, rules: Sequence[Rule], ledger: Ledger | No
     kind = next((kind for kind in kinds if kind.probe or kind.search), None)
     kind = kind or next((kind for kind in kinds if kind.witness), kinds[0])
     try:
-        if flow:
-            await flow.spend(1, within=2)
+        if throttle:
+            await throttle.spend(1, within=2)
         finding = await _asked(name, provider, kind, ledger)
         if ledger:
-            counted = provider.drain_tally(kind.name).get(kind.name, {})
+            counted = provider.drain_counters(kind.name).get(kind.name, {})
             await ledger.count(Partition(provider.name, kind.name, ""), counted)
     except LapseError as error:
         return Finding(name, Level.UNKNOWN, f"not asked: {error}", "try again when its budget has room")

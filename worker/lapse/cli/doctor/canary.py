@@ -13,7 +13,7 @@ import secrets
 
 from lapse.errors import LapseError
 from lapse.guards.absence import canaries
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
@@ -30,42 +30,42 @@ _RULES = "canary-rules"
 _FIX_CREATE = "give the key the right to create too, or leave the canary out"
 
 
-async def canary(means: Means, kind: Kind) -> Finding:
+async def canary(context: SweepContext, kind: Kind) -> Finding:
     """Send one canary of a kind, and return what came of it."""
-    name = f"canary {means.provider.name}/{kind.name}"
+    name = f"canary {context.provider.name}/{kind.name}"
     try:
-        return await _flight(name, means, kind)
+        return await _flight(name, context, kind)
     except Limited as error:
         return Finding(name, Level.UNKNOWN, f"not sent: {error}", "try again when the budget has room")
     except LapseError as error:
         return Finding(name, Level.FATAL, str(error), "lapse status shows what is left; the next canary deletes it")
 
 
-async def _flight(name: str, means: Means, kind: Kind) -> Finding:
-    rule = _rule(Partition(means.provider.name, kind.name, POLICY))
+async def _flight(name: str, context: SweepContext, kind: Kind) -> Finding:
+    rule = _rule(Partition(context.provider.name, kind.name, POLICY))
     nonce = secrets.token_hex(6)
-    await means.flow.spend(1)
-    await means.control.record(rule.partition, "canary", nonce=nonce)
-    made, reply = await canaries.create(means, kind, nonce)
+    await context.throttle.spend(1)
+    await context.control.record(rule.partition, "canary", nonce=nonce)
+    made, reply = await canaries.create(context, kind, nonce)
     if made is None:
-        await _counted(means, rule)
+        await _counted(context, rule)
         return Finding(name, Level.FATAL, f"could not be created: {say(reply)}", _FIX_CREATE)
     try:
-        await canaries.register(means, rule.partition, made)
+        await canaries.register(context, rule.partition, made)
     except LapseError as error:
-        fix = f"delete {made} at {means.provider.name} by hand: nothing else knows of it"
+        fix = f"delete {made} at {context.provider.name} by hand: nothing else knows of it"
         return Finding(name, Level.FATAL, f"{made} was created and could not be registered: {error}", fix)
-    report = await sweep(means, rule)
+    report = await sweep(context, rule)
     if not report.outcomes[Outcome.DELETED] or report.result != "completed":
         return Finding(name, Level.FATAL, f"{made} was not deleted: {_said(report)}", "lapse status says what stops it")
-    return await _again(name, means, kind, rule, made)
+    return await _again(name, context, kind, rule, made)
 
 
-async def _again(name: str, means: Means, kind: Kind, rule: Rule, made: str) -> Finding:
+async def _again(name: str, context: SweepContext, kind: Kind, rule: Rule, made: str) -> Finding:
     """Delete what is gone, and look whether the answer is known for that."""
-    await means.flow.spend(1)
-    verdict = classify(kind, made, await means.provider.delete(kind, made), means.provider.recognisers)
-    await _counted(means, rule)
+    await context.throttle.spend(1)
+    verdict = classify(kind, made, await context.provider.delete(kind, made), context.provider.recognisers)
+    await _counted(context, rule)
     if verdict.outcome is Outcome.ALREADY_GONE:
         detail = "created, deleted, and known to be gone"
         return Finding(name, Level.OK, detail)
@@ -74,12 +74,12 @@ async def _again(name: str, means: Means, kind: Kind, rule: Rule, made: str) -> 
             name, Level.WARNING, "the provider confirms a deletion of what is gone already", "nothing to mend"
         )
     detail = f"deleted; a second deletion was answered as {verdict.outcome}: {verdict.detail}"
-    return Finding(name, Level.FATAL, detail, f"add that text to not_found of provider {means.provider.name}")
+    return Finding(name, Level.FATAL, detail, f"add that text to not_found of provider {context.provider.name}")
 
 
-async def _counted(means: Means, rule: Rule) -> None:
+async def _counted(context: SweepContext, rule: Rule) -> None:
     kind = rule.partition.kind
-    await means.ledger.count(rule.partition, means.provider.drain_tally(kind).get(kind, {}))
+    await context.ledger.count(rule.partition, context.provider.drain_counters(kind).get(kind, {}))
 
 
 def _said(report: Report) -> str:
@@ -90,7 +90,20 @@ def _said(report: Report) -> str:
 def _rule(partition: Partition) -> Rule:
     """Return the rule of the partition: what has an expiry of its own goes by it, and nothing else stands there."""
     return Rule(
-        partition=partition, ttl=None, anchor=None, max_age=None, orphan=None, keep=(), cascade={}, enforce=True,
-        max_deletions=None, max_newly_due=None, touches_stated=True, expect_gone=False, cancel=False, every=60,
-        formerly=(), digest=_RULES,
-    )  # fmt: skip
+        partition=partition,
+        ttl=None,
+        anchor=None,
+        max_age=None,
+        orphan=None,
+        keep=(),
+        cascade={},
+        enforce=True,
+        max_deletions=None,
+        max_newly_due=None,
+        touches_stated=True,
+        expect_gone=False,
+        cancel=False,
+        every=60,
+        formerly=(),
+        digest=_RULES,
+    )

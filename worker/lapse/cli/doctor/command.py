@@ -9,16 +9,16 @@ import click
 from lapse import log
 from lapse.cli import doctor as checks
 from lapse.cli import output
-from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.context import RegistryAccess, Session, confirmed
 from lapse.cli.exit_codes import Code
-from lapse.cli.inprocess import means_of
+from lapse.cli.inprocess import context_of
 from lapse.cli.options import config_option, confirm_option, json_option, provider_option
 from lapse.errors import ConfigError, LapseError
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy.reload import ConfigFile, broker_source, find
 from lapse.providers.account import Account
 from lapse.providers.provider import Provider
-from lapse.providers.throttle import Flow
+from lapse.providers.throttle import Throttle
 
 WORDS = {Level.OK: "ok", Level.WARNING: "warn", Level.FATAL: "fail", Level.UNKNOWN: "unknown"}
 STYLES = {Level.OK: output.GOOD, Level.WARNING: output.WARN, Level.FATAL: output.BAD, Level.UNKNOWN: output.WARN}
@@ -59,9 +59,9 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
         findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
         findings.append(checks.outbox(session.config, session.environ))
-        findings += session.run(lambda hands: _registry(hands, session))
+        findings += session.run(lambda access: _registry(access, session))
         if canary and findings[2].name != "server":
-            findings += session.run(lambda hands: _canaries(hands, session))
+            findings += session.run(lambda access: _canaries(access, session))
     except ConfigError as error:
         findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]
         _tell(findings, as_json=as_json)
@@ -70,8 +70,8 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
     return _code(findings)
 
 
-async def _registry(hands: Hands, session: Session) -> list[Finding]:
-    findings = await checks.server(hands.carrier, session.config)
+async def _registry(access: RegistryAccess, session: Session) -> list[Finding]:
+    findings = await checks.server(access.carrier, session.config)
     up = findings[0].name != "server"
     if up:
         view, used = session.view, session.config
@@ -83,7 +83,7 @@ async def _registry(hands: Hands, session: Session) -> list[Finding]:
             *checks.flows(view, used, now),
             *checks.observing(view, used),
         ]
-    return findings + list(await asyncio.gather(*(_account(hands, session, one, up=up) for one in _accounts(session))))
+    return findings + list(await asyncio.gather(*(_account(access, session, one, up=up) for one in _accounts(session))))
 
 
 def _accounts(session: Session) -> Iterator[Account]:
@@ -93,26 +93,26 @@ def _accounts(session: Session) -> Iterator[Account]:
     yield from (account for name, account in session.config.accounts.items() if named in {None, name})
 
 
-async def _account(hands: Hands, session: Session, account: Account, *, up: bool) -> Finding:
+async def _account(access: RegistryAccess, session: Session, account: Account, *, up: bool) -> Finding:
     rules = [rule for rule in session.config.rules if rule.partition.provider == account.name]
     try:
         async with Provider(account, session.environ, timeout=TIMEOUT) as provider:
-            flow = Flow(hands.carrier, session.namespace, account) if up else None
-            return await checks.account(provider, rules, hands.ledger if up else None, flow)
+            throttle = Throttle(access.carrier, session.namespace, account) if up else None
+            return await checks.account(provider, rules, access.ledger if up else None, throttle)
     except LapseError as error:
         return Finding(f"provider {account.name}", Level.FATAL, str(error), "correct its table in the policy file")
 
 
-async def _canaries(hands: Hands, session: Session) -> list[Finding]:
+async def _canaries(access: RegistryAccess, session: Session) -> list[Finding]:
     """Send a canary of each kind that the provider's policies name and that can be made empty."""
     name = session.provider
-    async with means_of(hands, session, name) as means:
+    async with context_of(access, session, name) as context:
         named = {rule.partition.kind for rule in session.config.rules if rule.partition.provider == name}
-        kinds = [kind for kind in means.provider.kinds.values() if kind.name in named and kind.create is not None]
+        kinds = [kind for kind in context.provider.kinds.values() if kind.name in named and kind.create is not None]
         if not kinds:
             detail = f"none of the kinds that its policies name can be made empty: {', '.join(sorted(named)) or 'none'}"
             return [Finding(f"canary {name}", Level.UNKNOWN, detail)]
-        return [await checks.canary(means, kind) for kind in kinds]
+        return [await checks.canary(context, kind) for kind in kinds]
 
 
 def _tell(findings: list[Finding], *, as_json: bool) -> None:

@@ -150,12 +150,12 @@ def flows(view: View, used: Config, now: int) -> list[Finding]:
     """Say what holds requests back for now: breakers with their cause, and Retry-Afters."""
     found = []
     slots = view.slots(view.known_slots(used.rules, used.accounts))
-    for name, flow in view.flows(used.accounts).items():
+    for name, throttle in view.flows(used.accounts).items():
         shut = [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots if one.provider == name]
-        held = list(filter(None, [causes.breaker(name, flow, now), *shut]))
+        held = list(filter(None, [causes.breaker(name, throttle, now), *shut]))
         if held:
             fix = "mend the key, the account or the network; then it goes on by itself"
             found.append(Finding(f"requests {name}", Level.FATAL, "; ".join(held), fix))
-        elif waits := causes.waits(name, flow, now):
+        elif waits := causes.waits(name, throttle, now):
             found.append(Finding(f"requests {name}", Level.WARNING, waits, f"wait, or lapse resume --provider {name}"))
     return found

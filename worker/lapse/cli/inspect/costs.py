@@ -1,6 +1,6 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.operate.remedies import EVERYTHING
 from lapse.guards.edits import newly_due
 from lapse.guards.integrity.protection import inspect
@@ -12,55 +12,65 @@ from lapse.registry import keys
 from lapse.registry.model import Partition
 
 _HELD = (
-    keys.FRESH, keys.ACTIVE, keys.EXPLICIT, keys.CLAIMS, keys.WAITING, keys.SUSPECTS, keys.TRIED, keys.PARKED,
-    keys.KEPT, keys.QUARANTINE,
-)  # fmt: skip
+    keys.FRESH,
+    keys.ACTIVE,
+    keys.EXPLICIT,
+    keys.CLAIMS,
+    keys.WAITING,
+    keys.SUSPECTS,
+    keys.TRIED,
+    keys.PARKED,
+    keys.KEPT,
+    keys.QUARANTINE,
+)
 
 
-async def given_up(hands: Hands, session: Session, halt: Halt) -> int:
+async def given_up(access: RegistryAccess, session: Session, halt: Halt) -> int:
     """Return how many ids the answer to a halt that gives something up is about."""
     at = Partition(halt.provider, halt.kind, halt.policy)
     match halt.reason:
         case HaltReason.CUTOFF_JUMPED if rule := session.rule_for(at):
-            asked = await newly_due.asked(hands.ledger, at, halt.plan or "")
-            survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
+            asked = await newly_due.asked(access.ledger, at, halt.plan or "")
+            survey = await newly_due.look(access.ledger, rule, await access.ledger.survey(rule))
             return asked.named if asked and asked.listed else survey.edit.named
         case HaltReason.ORPHAN_SHARE:
-            return await _noted(hands, session, at, "share_asked")
+            return await _noted(access, session, at, "share_asked")
         case reason if reason == HaltReason.OLDER_THAN_REGISTRY:
-            return await _noted(hands, session, at, COUNTED)
+            return await _noted(access, session, at, COUNTED)
         case HaltReason.NO_WITNESS:
-            return await _sizes(hands, session, at, (keys.WAITING,))
+            return await _sizes(access, session, at, (keys.WAITING,))
         case reason if reason == HaltReason.REGISTRY_DAMAGED:
-            found = await inspect(hands.carrier, session.namespace, at)
-            return found.ids or await _sizes(hands, session, at, _HELD)
+            found = await inspect(access.carrier, session.namespace, at)
+            return found.ids or await _sizes(access, session, at, _HELD)
         case _:
-            return await _sizes(hands, session, at, _HELD)
+            return await _sizes(access, session, at, _HELD)
 
 
-async def needless(hands: Hands, session: Session, halt: Halt) -> str | None:
+async def needless(access: RegistryAccess, session: Session, halt: Halt) -> str | None:
     """Return why a halt needs no answer any more: the one that loses nothing was given."""
     at = Partition(halt.provider, halt.kind, halt.policy)
     account = session.config.accounts.get(halt.provider)
     match halt.reason:
-        case HaltReason.IDENTITY_CHANGED if account and await place(hands.ledger, at) == account.place:
+        case HaltReason.IDENTITY_CHANGED if account and await place(access.ledger, at) == account.place:
             return "the policy file names the account of these ids again"
         case reason if reason == HaltReason.REGISTRY_DAMAGED:
-            whole = not await inspect(hands.carrier, session.namespace, at) and not await hands.control.lost_pauses(at)
+            whole = not await inspect(access.carrier, session.namespace, at) and not await access.control.lost_pauses(
+                at
+            )
             return "what protects ids is there again" if whole else None
     return None
 
 
-async def _noted(hands: Hands, session: Session, at: Partition, field: str) -> int:
-    (stored,) = await hands.carrier.run([("HGET", session.key_of(at, keys.RULES), field)])
+async def _noted(access: RegistryAccess, session: Session, at: Partition, field: str) -> int:
+    (stored,) = await access.carrier.run([("HGET", session.key_of(at, keys.RULES), field)])
     return int(stored or 0)
 
 
-async def _sizes(hands: Hands, session: Session, at: Partition, names: tuple[str, ...]) -> int:
+async def _sizes(access: RegistryAccess, session: Session, at: Partition, names: tuple[str, ...]) -> int:
     """Return how many ids stand in these indexes of a partition, or of all of a slot."""
     slot = keys.slot(session.namespace, at.provider, at.kind)
     policies = [at.policy]
     if at.policy == EVERYTHING:
-        policies = [name.decode() for name in (await hands.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
+        policies = [name.decode() for name in (await access.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
     asked = [("ZCARD", f"{slot}{policy}:{name}") for policy in policies for name in names]
-    return sum(await hands.carrier.run(list(asked))) if asked else 0
+    return sum(await access.carrier.run(list(asked))) if asked else 0

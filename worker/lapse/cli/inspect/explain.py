@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lapse.cli import output
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
 from lapse.cli.inspect.reasons import Case
@@ -32,7 +32,7 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
 
     """
     session = Session(config, provider)
-    case = session.run(lambda hands: _case(hands, session, kind, id_))
+    case = session.run(lambda access: _case(access, session, kind, id_))
     sentences = reasons.explain(case, session.config)
     if as_json:
         output.document(_described(case, sentences))
@@ -43,14 +43,14 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
         output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
 
 
-async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
+async def _case(access: RegistryAccess, session: Session, kind: str, id_: str) -> Case:
     provider, rules = session.provider, session.config.rules
-    (seen,) = await look(hands.ledger, provider, kind, [id_], rules)
+    (seen,) = await look(access.ledger, provider, kind, [id_], rules)
     slot = keys.slot(session.namespace, provider, kind)
     policy = str(seen.record.get("p", ""))
     orphan = [rule.partition.policy for rule in rules if rule.partition.kind == kind and rule.orphan]
     sighted_in = keys.partition(session.namespace, provider, kind, policy or next(iter(orphan), ""))
-    forgotten, grave, deleted, digest, sighting = await hands.carrier.run(
+    forgotten, grave, deleted, digest, sighting = await access.carrier.run(
         [
             ("ZSCORE", slot + keys.FORGOTTEN, id_),
             ("HEXISTS", slot + keys.GRAVES, id_),
@@ -66,8 +66,8 @@ async def _case(hands: Hands, session: Session, kind: str, id_: str) -> Case:
         seen=seen,
         rule=rule,
         view=session.view.partitions([rule], {}, ramp=session.config.sweep.ramp)[0] if rule else None,
-        pauses=await hands.control.pauses(),
-        flow=session.view.flow(provider),
+        pauses=await access.control.pauses(),
+        throttle=session.view.throttle(provider),
         digest=digest.decode() if digest else "",
         forgotten=int(float(forgotten)) if forgotten else None,
         grave=bool(grave),

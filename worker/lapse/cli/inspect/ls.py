@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import KIND, config_option, json_option, provider_option
 from lapse.cli.output import Column
@@ -63,18 +63,18 @@ def ls(
     slot = (session.provider, kind)
     rules = [rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == slot]
 
-    async def read(hands: Hands) -> tuple[list[Seen], str | None]:
+    async def read(access: RegistryAccess) -> tuple[list[Seen], str | None]:
         if state == "due":
             chosen = [rule for rule in rules if policy in {None, rule.partition.policy}]
-            return [one for rule in chosen for one in await due_first(hands.ledger, rule, limit)][:limit], None
-        names = [policy] if policy else await _policies(hands, *slot)
+            return [one for rule in chosen for one in await due_first(access.ledger, rule, limit)][:limit], None
+        names = [policy] if policy else await _policies(access, *slot)
         if after and after.partition("/")[0] not in names:
             raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
         found: list[Seen] = []
         cursor = after.partition("/")[2] if after else None
         for name in names[names.index(after.partition("/")[0]) :] if after else names:
             got = await page(
-                hands.ledger, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor
+                access.ledger, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor
             )
             found, cursor = [*found, *got.seen], None
             if got.after:
@@ -92,10 +92,10 @@ def ls(
     return Code.OK
 
 
-async def _policies(hands: Hands, provider: str, kind: str) -> list[str]:
+async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[str]:
     """Return every policy name that was ever used here, by workers or applications."""
-    (names,) = await hands.carrier.run(
-        [("SMEMBERS", keys.slot(hands.ledger.namespace, provider, kind) + keys.POLICIES)]
+    (names,) = await access.carrier.run(
+        [("SMEMBERS", keys.slot(access.ledger.namespace, provider, kind) + keys.POLICIES)]
     )
     return sorted(name.decode() for name in names)
 

@@ -10,7 +10,7 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed, one_provider
+from lapse.cli.context import RegistryAccess, Session, confirmed, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.costs import given_up
 from lapse.cli.inspect.planfile import write
@@ -89,7 +89,7 @@ def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, 
     rules = session.rules(kind, policy)
     if out:
         one_provider(rules)
-    planned = session.run(lambda hands: plan_of(hands, session, rules, limit))
+    planned = session.run(lambda access: plan_of(access, session, rules, limit))
     if given["as_json"]:
         output.document([_described(session, one) for one in planned])
     for one in planned if not given["as_json"] else ():
@@ -98,10 +98,10 @@ def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, 
         write(session, rules, out)
 
 
-async def plan_of(hands: Hands, session: Session, rules: Sequence[Rule], limit: int) -> list[Planned]:
+async def plan_of(access: RegistryAccess, session: Session, rules: Sequence[Rule], limit: int) -> list[Planned]:
     """Return what the next enforced sweep of each rule would do."""
     views = {view.partition: view for view in session.view.partitions(rules, session.config.accounts)}
-    return [await _planned(hands, session, rule, views[rule.partition], limit) for rule in rules]
+    return [await _planned(access, session, rule, views[rule.partition], limit) for rule in rules]
 
 
 def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
@@ -149,14 +149,14 @@ def _obstacles(one: Planned) -> list[str]:
     return said
 
 
-async def _planned(hands: Hands, session: Session, rule: Rule, view: PartitionView, limit: int) -> Planned:
+async def _planned(access: RegistryAccess, session: Session, rule: Rule, view: PartitionView, limit: int) -> Planned:
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "ramp_step")]
-    ((digest, step),) = await hands.carrier.run(list(stored))
+    ((digest, step),) = await access.carrier.run(list(stored))
     known = digest is not None and digest.decode() == rule.digest
     place = session.config.accounts[rule.partition.provider].place
-    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule)) if known else None
+    survey = await newly_due.look(access.ledger, rule, await access.ledger.survey(rule)) if known else None
     stand = enforcement.stand(replace(rule, enforce=True), survey, place) if survey else None
-    first = await due_first(hands.ledger, rule, limit) if limit else []
+    first = await due_first(access.ledger, rule, limit) if limit else []
     ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
 
@@ -195,7 +195,7 @@ def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None)
 
     """
     session = Session(config)
-    return session.run(lambda hands: _approve(hands, session, hash_, Yes(reason, confirm)))
+    return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +206,8 @@ class Yes:
     provider: str | None
 
 
-async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> int:
-    halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if halt.plan]
+async def _approve(access: RegistryAccess, session: Session, wanted: str, said: Yes) -> int:
+    halts = [halt for halt in await access.control.halts(await session.slots(access)) if halt.plan]
     halt = next((halt for halt in halts if halt.plan == wanted), None)
     if halt is None:
         there = ", ".join(str(halt.plan) for halt in halts)
@@ -217,35 +217,35 @@ async def _approve(hands: Hands, session: Session, wanted: str, said: Yes) -> in
     rule = session.rule_for(partition)
     if rule is None:
         raise Refused(Code.USAGE, f"{session.config.path} has no policy for {partition}: use the workers' file")
-    await _still_the_same(hands, session, rule, halt)
-    count = await recount(hands, rule, halt) if halt.reason == HaltReason.CUTOFF_JUMPED else None
-    ids = await given_up(hands, session, halt)
-    await _name_elders(hands, session, halt)
+    await _still_the_same(access, session, rule, halt)
+    count = await recount(access, rule, halt) if halt.reason == HaltReason.CUTOFF_JUMPED else None
+    ids = await given_up(access, session, halt)
+    await _name_elders(access, session, halt)
     what = f"give up {formatting.count(ids, 'id')}: {remedy(halt.reason).gives_up}"
     confirmed(halt.provider, said.provider, what)
     if halt.reason == HaltReason.OLDER_THAN_REGISTRY:
-        await hands.ledger.note(partition, **{APPROVED: scope(rule.digest, await hands.control.began())})
+        await access.ledger.note(partition, **{APPROVED: scope(rule.digest, await access.control.began())})
     elif halt.reason == HaltReason.ORPHAN_SHARE:
         key = session.key_of(partition, keys.RULES)
-        (asked,) = await hands.carrier.run([("HGET", key, "share_asked")])
-        await hands.ledger.note(partition, share_ok=int(asked or 0))
+        (asked,) = await access.carrier.run([("HGET", key, "share_asked")])
+        await access.ledger.note(partition, share_ok=int(asked or 0))
     elif count:
-        await accept(hands, rule, count)
-    await hands.control.lift(halt, f"plan {wanted}: {said.reason}")
+        await accept(access, rule, count)
+    await access.control.lift(halt, f"plan {wanted}: {said.reason}")
     output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:
         output.note(f'Policy {rule.partition.policy} observes: nothing is deleted until it says mode = "enforce".')
     return Code.OK
 
 
-async def _name_elders(hands: Hands, session: Session, halt: Halt) -> None:
+async def _name_elders(access: RegistryAccess, session: Session, halt: Halt) -> None:
     """List what was created before the registry began: who approves it has seen it."""
     if halt.reason != HaltReason.OLDER_THAN_REGISTRY:
         return
     key = session.key_of(Partition(halt.provider, halt.kind, halt.policy), keys.SIGHTINGS)
-    began, cursor = await hands.control.began(), "0"
+    began, cursor = await access.control.began(), "0"
     while True:
-        ((at, flat),) = await hands.carrier.run([("HSCAN", key, cursor, "COUNT", 1000)])
+        ((at, flat),) = await access.carrier.run([("HSCAN", key, cursor, "COUNT", 1000)])
         for id_, text in zip(flat[::2], flat[1::2], strict=True):
             if older(one := json.loads(text), began):
                 name = f"  {one['n']}" if one.get("n") else ""
@@ -255,10 +255,10 @@ async def _name_elders(hands: Hands, session: Session, halt: Halt) -> None:
             return
 
 
-async def _still_the_same(hands: Hands, session: Session, rule: Rule, halt: Halt) -> None:
+async def _still_the_same(access: RegistryAccess, session: Session, rule: Rule, halt: Halt) -> None:
     """Refuse a plan that was made with other rules than those in force, or than this policy file's."""
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "since")]
-    ((digest, since),) = await hands.carrier.run(list(stored))
+    ((digest, since),) = await access.carrier.run(list(stored))
     if digest is None or digest.decode() != rule.digest:
         raise Refused(
             Code.USAGE,
@@ -266,4 +266,4 @@ async def _still_the_same(hands: Hands, session: Session, rule: Rule, halt: Halt
             " until they have taken this one up",
         )
     if since is not None and int(since) > halt.since:
-        await anew(hands, rule, halt, f"the policy was changed after plan {halt.plan} was made")
+        await anew(access, rule, halt, f"the policy was changed after plan {halt.plan} was made")

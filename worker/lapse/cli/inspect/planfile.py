@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, one_provider
+from lapse.cli.context import RegistryAccess, Session, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.ledger.records import due_first, suspect
 from lapse.policy import Rule
@@ -15,7 +15,7 @@ from lapse.sweep.plan import Doomed, Part, Plan
 def write(session: Session, rules: Sequence[Rule], file: Path) -> None:
     """Write the plan of these rules, all of one provider, to a file, whole or not at all."""
     provider = one_provider(rules)
-    plan = session.run(lambda hands: _made(hands, session, rules, provider))
+    plan = session.run(lambda access: _made(access, session, rules, provider))
     fresh = file.with_name(f".{file.name}.new")
     try:
         fresh.write_text(plan.text(), encoding="utf-8")
@@ -26,21 +26,21 @@ def write(session: Session, rules: Sequence[Rule], file: Path) -> None:
     output.note(f"  lapse apply {file}", output.STRONG)
 
 
-async def _made(hands: Hands, session: Session, rules: Sequence[Rule], provider: str) -> Plan:
-    parts = tuple([await _part(hands, rule) for rule in rules])
+async def _made(access: RegistryAccess, session: Session, rules: Sequence[Rule], provider: str) -> Plan:
+    parts = tuple([await _part(access, rule) for rule in rules])
     return Plan(
         provider=provider,
         place=session.config.accounts[provider].place,
         namespace=session.namespace,
         epoch=session.view.epoch().get("id", ""),
-        made_at=await hands.control.now(),
+        made_at=await access.control.now(),
         made_by=actor(),
         parts=parts,
     )
 
 
-async def _part(hands: Hands, rule: Rule) -> Part:
-    due = await due_first(hands.ledger, rule, None)
+async def _part(access: RegistryAccess, rule: Rule) -> Part:
+    due = await due_first(access.ledger, rule, None)
     ids = tuple(Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in due)
     mode = "enforcing" if rule.enforce else "observing"
     return Part(rule.partition.kind, rule.partition.policy, rule.digest, mode, ids)

@@ -32,7 +32,7 @@ class Case:
         rule: The policy file's rule for it, or None.
         view: Its partition as it stands, or None without a rule.
         pauses: Scope -> who paused it and why.
-        flow: The provider's breaker and Retry-After.
+        throttle: The provider's breaker and Retry-After.
         digest: The rules that workers sweep the partition with; empty before the first sweep.
         forgotten: When an application forgot it, or None.
         grave: True if it was settled as already gone, and can be brought back.
@@ -48,7 +48,7 @@ class Case:
     rule: Rule | None = None
     view: PartitionView | None = None
     pauses: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    flow: Mapping[str, str] = field(default_factory=dict)
+    throttle: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     forgotten: int | None = None
     grave: bool = False
@@ -291,8 +291,8 @@ def standing(case: Case) -> Iterator[str]:
         yield f"Policy {rule.partition.policy} is enforced for the first time, step by step, and goes on by itself."
     if view.limited:
         yield f"Policy {rule.partition.policy} has used up its pace, {formatting.pace(rule)}, and goes on by itself."
-    if "breaker" in case.flow:
-        yield f"The provider's breaker is open ({case.flow['breaker']}): requests wait."
+    if "breaker" in case.throttle:
+        yield f"The provider's breaker is open ({case.throttle['breaker']}): requests wait."
     if shut := causes.shut(f"{case.partition.provider}/{case.partition.kind}", case.shut, case.seen.now):
         yield f"{shut}."
     if case.digest and case.digest != rule.digest:

@@ -47,7 +47,7 @@ STYLES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PolicyStanding:
     """A partition, its rule if the file has one, and when and with what it was last swept (registry milliseconds).
 
     ``already_gone``: how many ids were settled because the provider did not know them; lapse deleted none of these.
@@ -102,7 +102,7 @@ def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
         output.say(text, output.DIM)
 
 
-def _standings(session: Session) -> list[Standing]:
+def _standings(session: Session) -> list[PolicyStanding]:
     rules = session.rules()
     accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
     views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
@@ -117,12 +117,14 @@ def _standings(session: Session) -> list[Standing]:
         stored = pipe.execute()
     by_partition = {rule.partition: rule for rule in rules}
     return [
-        Standing(view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0))
+        PolicyStanding(
+            view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0)
+        )
         for view, (woken, digest), gone in zip(views, stored[::2], stored[1::2], strict=True)
     ]
 
 
-def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
+def _row(one: PolicyStanding, now: int) -> tuple[str | Text, ...]:
     view = one.view
     return (
         str(view.partition),
@@ -138,7 +140,7 @@ def _row(one: Standing, now: int) -> tuple[str | Text, ...]:
     )
 
 
-def _line(one: Standing, now: int) -> str:
+def _line(one: PolicyStanding, now: int) -> str:
     """Return a partition as one line of names and values, for whatever reads a pipe."""
     view = one.view
     values = {
@@ -158,7 +160,7 @@ def _line(one: Standing, now: int) -> str:
 
 
 def _remarks(
-    session: Session, standings: list[Standing], now: int, pauses: Mapping[str, Any]
+    session: Session, standings: list[PolicyStanding], now: int, pauses: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """Say what each partition does or waits for, and which command answers it; what concerns all of them, once."""
     for halt in {halt.reason: halt for one in standings for halt in one.view.halts if halt.reason in OF_ALL}.values():
@@ -183,7 +185,7 @@ def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
             yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
 
 
-def _remark(session: Session, one: Standing, now: int) -> Iterator[tuple[str, str]]:
+def _remark(session: Session, one: PolicyStanding, now: int) -> Iterator[tuple[str, str]]:
     view, rule = one.view, one.rule
     name = str(view.partition)
     if rule is None:
@@ -216,7 +218,9 @@ def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, 
         yield text if text.startswith(" ") else f"  {text}", output.STRONG if text.startswith(" ") else output.DIM
 
 
-def _machinery(session: Session, standings: list[Standing], now: int, published: Mapping[str, str]) -> Iterator[str]:
+def _machinery(
+    session: Session, standings: list[PolicyStanding], now: int, published: Mapping[str, str]
+) -> Iterator[str]:
     source = registry_source(session.config, session.environ)
     yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
     beat = published.get("beat")
@@ -236,7 +240,7 @@ def _machinery(session: Session, standings: list[Standing], now: int, published:
 
 def _document(
     session: Session,
-    standings: list[Standing],
+    standings: list[PolicyStanding],
     now: int,
     published: Mapping[str, str],
     pauses: Mapping[str, Any],
@@ -252,7 +256,7 @@ def _document(
     }
 
 
-def _described(session: Session, one: Standing) -> dict[str, Any]:
+def _described(session: Session, one: PolicyStanding) -> dict[str, Any]:
     view, rule = one.view, one.rule
     account = session.config.accounts[rule.partition.provider] if rule else None
     needed = formatting.requests(rule, account, view) if rule and account else 0

@@ -20,11 +20,11 @@ def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterato
 
     """
     for name in sorted({at.provider for at in partitions}):
-        flow = session.view.flow(name)
-        if held := causes.breaker(name, flow, now):
+        throttle = session.view.throttle(name)
+        if held := causes.breaker(name, throttle, now):
             yield f"{held}.", output.BAD
             yield '  lapse resume --reason "..."', output.STRONG
-        if waits := causes.waits(name, flow, now):
+        if waits := causes.waits(name, throttle, now):
             yield f"{waits}.", output.WARN
             yield f"  lapse resume --provider {name}", output.STRONG
     for slot in session.view.slots(sorted({(at.provider, at.kind) for at in partitions})):
@@ -43,33 +43,40 @@ def described(session: Session, partitions: Sequence[Partition], now: int) -> di
     slots = session.view.slots(sorted({(at.provider, at.kind) for at in partitions}))
     return {
         "providers": [
-            {"provider": name, "breaker": _breaker(flow), "retry_after_until": _blocked(flow, now)}
-            for name, flow in flows.items()
+            {"provider": name, "breaker": _breaker(throttle), "retry_after_until": _blocked(throttle, now)}
+            for name, throttle in flows.items()
         ],
         "kinds": [{"provider": one.provider, "kind": one.kind, "breaker": _shut(one.shut)} for one in slots],
         "failing": [
-            {"provider": row.partition.provider, "kind": row.partition.kind, "policy": row.partition.policy,
-             "since": row.since / 1000, "sweeps": row.times, "result": row.result, "detail": row.detail}
+            {
+                "provider": row.partition.provider,
+                "kind": row.partition.kind,
+                "policy": row.partition.policy,
+                "since": row.since / 1000,
+                "sweeps": row.times,
+                "result": row.result,
+                "detail": row.detail,
+            }
             for row in failures.look(session.client, session.namespace, partitions)
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
-    }  # fmt: skip
-
-
-def _breaker(flow: Mapping[str, str]) -> dict[str, Any] | None:
-    if "breaker" not in flow:
-        return None
-    return {
-        "reason": flow["breaker"],
-        "since": causes.since(flow) / 1000,
-        "detail": flow.get("cause_detail", ""),
-        "key": flow.get("cause_key") or None,
-        "until": int(flow.get("breaker_until", 0)) / 1000,
     }
 
 
-def _blocked(flow: Mapping[str, str], now: int) -> float | None:
-    until = int(flow.get("blocked_until", 0))
+def _breaker(throttle: Mapping[str, str]) -> dict[str, Any] | None:
+    if "breaker" not in throttle:
+        return None
+    return {
+        "reason": throttle["breaker"],
+        "since": causes.since(throttle) / 1000,
+        "detail": throttle.get("cause_detail", ""),
+        "key": throttle.get("cause_key") or None,
+        "until": int(throttle.get("breaker_until", 0)) / 1000,
+    }
+
+
+def _blocked(throttle: Mapping[str, str], now: int) -> float | None:
+    until = int(throttle.get("blocked_until", 0))
     return until / 1000 if until > now else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lapse.audit.chain import Seal, Tail, open_seal
-from lapse.audit.verify import MOST, NOWHERE, Chain, Place, Verdict, Verification, Wrong
+from lapse.audit.verify import MOST, NOWHERE, Chain, ChainVerdict, Place, Verification, Wrong
 from lapse.cli import formatting, output
 from lapse.cli.context import Session
 from lapse.cli.exit_codes import Code
@@ -42,9 +42,13 @@ class End(click.ParamType[Tail]):
 @json_option
 @config_option
 def verify(
-    *, files: tuple[Path, ...], key_files: tuple[str, ...], expected: tuple[Tail, ...], as_json: bool,
+    *,
+    files: tuple[Path, ...],
+    key_files: tuple[str, ...],
+    expected: tuple[Tail, ...],
+    as_json: bool,
     config: str | None,
-) -> int:  # fmt: skip
+) -> int:
     """Verify that audit files are what workers wrote: nothing altered, taken out, put in or cut off.
 
     Give all files of all hosts, rotated ones too (.gz as well), in any order. It exits with 5 and names the first
@@ -77,7 +81,7 @@ def _seals(key_files: Sequence[str], config: str | None) -> list[Seal]:
     return [open_seal(name) for name in key_files]
 
 
-def _say(verdict: Verdict, files: Sequence[Path]) -> None:
+def _say(verdict: ChainVerdict, files: Sequence[Path]) -> None:
     for chain in verdict.chains:
         provider, kind, epoch, _seq, key = chain.name.split("/")
         sealed = "no key" if key == "sha256" else f"key {key}"
@@ -115,7 +119,7 @@ def _time(millis: int) -> str:
     return datetime.fromtimestamp(millis / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _described(verdict: Verdict, files: Sequence[Path]) -> dict[str, Any]:
+def _described(verdict: ChainVerdict, files: Sequence[Path]) -> dict[str, Any]:
     return {
         "ok": not verdict.wrong,
         "chains": [_chain(chain) for chain in verdict.chains],
@@ -137,7 +141,17 @@ def _described(verdict: Verdict, files: Sequence[Path]) -> dict[str, Any]:
 def _chain(chain: Chain) -> dict[str, Any]:
     provider, kind, epoch, _seq, key = chain.name.split("/")
     return {
-        "chain": chain.name, "provider": provider, "kind": kind, "registry": epoch, "key": key, "first": chain.first,
-        "last": chain.last, "lines": chain.lines, "repeated": chain.repeated, "from": _time(chain.since),
-        "to": _time(chain.until), "after": str(chain.after) if chain.after else None, "end": str(chain.tail),
-    }  # fmt: skip
+        "chain": chain.name,
+        "provider": provider,
+        "kind": kind,
+        "registry": epoch,
+        "key": key,
+        "first": chain.first,
+        "last": chain.last,
+        "lines": chain.lines,
+        "repeated": chain.repeated,
+        "from": _time(chain.since),
+        "to": _time(chain.until),
+        "after": str(chain.after) if chain.after else None,
+        "end": str(chain.tail),
+    }

@@ -8,9 +8,9 @@ import click
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.context import RegistryAccess, Session, confirmed
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.inprocess import means_of, refuse_other_rules, told, watched
+from lapse.cli.inprocess import context_of, refuse_other_rules, told, watched
 from lapse.cli.options import config_option, confirm_option, json_option
 from lapse.guards.integrity import preflight
 from lapse.policy import Rule
@@ -40,7 +40,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
     """
     plan = read(file)
     session = Session(config, plan.provider)
-    rules = session.run(lambda hands: _still_valid(hands, session, plan, file))
+    rules = session.run(lambda access: _still_valid(access, session, plan, file))
     for part in plan.parts:
         output.note(
             f"{plan.provider}/{part.kind}/{part.policy} ({part.mode}): {formatting.count(len(part.ids), 'id')}",
@@ -53,7 +53,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
     return _perform(session, plan, rules, as_json=as_json)
 
 
-async def _still_valid(hands: Hands, session: Session, plan: Plan, file: Path) -> list[Rule]:
+async def _still_valid(access: RegistryAccess, session: Session, plan: Plan, file: Path) -> list[Rule]:
     """Return the rule of each part.
 
     Raises:
@@ -80,7 +80,7 @@ async def _still_valid(hands: Hands, session: Session, plan: Plan, file: Path) -
             raise Refused(
                 Code.USAGE, f"{file} is not applied: {part.kind}/{part.policy} {what}; make a new plan and look at it"
             )
-        await refuse_other_rules(hands, session, rule)
+        await refuse_other_rules(access, session, rule)
         rules.append(rule)
     return rules
 
@@ -91,11 +91,11 @@ def _perform(session: Session, plan: Plan, rules: Sequence[Rule], *, as_json: bo
     left: dict[str, str] = {}
     with output.progress("applying", plan.size) as advance:
 
-        async def work(hands: Hands) -> list[Report]:
+        async def work(access: RegistryAccess) -> list[Report]:
             reports = []
-            async with means_of(hands, session, plan.provider) as means, watched(hands, rules, advance):
+            async with context_of(access, session, plan.provider) as context, watched(access, rules, advance):
                 for part, rule in zip(plan.parts, rules, strict=True):
-                    report, out = await apply_part(means, rule, part.ids, plan.hash)
+                    report, out = await apply_part(context, rule, part.ids, plan.hash)
                     reports.append(report)
                     left.update(out)
             return reports

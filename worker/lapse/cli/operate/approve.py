@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import NoReturn
 
-from lapse.cli.context import Hands
+from lapse.cli.context import RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate.remedies import CONFIRM
 from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
-from lapse.guards.edits.newly_due import Asked
+from lapse.guards.edits.newly_due import AskedPlan
 from lapse.ledger.halts import Halt
 from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import HaltReason
@@ -19,11 +19,11 @@ from lapse.policy import Rule, enforced
 class Recount:
     """A plan that is still what would happen: what it named, and the survey of now; None where a listing counts."""
 
-    asked: Asked
+    asked: AskedPlan
     survey: Survey | None
 
 
-async def recount(hands: Hands, rule: Rule, halt: Halt) -> Recount:
+async def recount(access: RegistryAccess, rule: Rule, halt: Halt) -> Recount:
     """Return how a plan stands now, if its rules make no more due than it named.
 
     Raises:
@@ -31,43 +31,43 @@ async def recount(hands: Hands, rule: Rule, halt: Halt) -> Recount:
 
     """
     partition = rule.partition
-    asked = await newly_due.asked(hands.ledger, partition, halt.plan or "")
+    asked = await newly_due.asked(access.ledger, partition, halt.plan or "")
     if asked is None:
-        await anew(hands, rule, halt, f"plan {halt.plan} does not say how many ids it names")
+        await anew(access, rule, halt, f"plan {halt.plan} does not say how many ids it names")
     if asked.listed:
         return Recount(asked, None)
-    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    survey = await newly_due.look(access.ledger, rule, await access.ledger.survey(rule))
     if survey.edit.named > enforced.covered(asked.named):
         await anew(
-            hands, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
+            access, rule, halt, f"plan {halt.plan} named {asked.named} ids, and it would be {survey.edit.named} now"
         )
     return Recount(asked, survey)
 
 
-async def accept(hands: Hands, rule: Rule, count: Recount) -> None:
+async def accept(access: RegistryAccess, rule: Rule, count: Recount) -> None:
     """Make the rules of a plan those that ids stand under."""
     if count.survey:
-        await newly_due.stand_under(hands.ledger, rule, count.survey)
+        await newly_due.stand_under(access.ledger, rule, count.survey)
     else:  # the next listing counts: nothing here knows what the provider has
         covered = enforced.covered(count.asked.named)
-        await hands.ledger.note(rule.partition, orphans_ok=f"{rule.digest} {covered}")
+        await access.ledger.note(rule.partition, orphans_ok=f"{rule.digest} {covered}")
 
 
-async def anew(hands: Hands, rule: Rule, halt: Halt, why: str) -> NoReturn:
+async def anew(access: RegistryAccess, rule: Rule, halt: Halt, why: str) -> NoReturn:
     """Put a new plan, or none where nothing stands in the way any more, in the place of one that is out of date.
 
     Raises:
         Refused: always; it names the new plan.
 
     """
-    survey = await newly_due.look(hands.ledger, rule, await hands.ledger.survey(rule))
+    survey = await newly_due.look(access.ledger, rule, await access.ledger.survey(rule))
     stand = enforcement.jump(survey)
-    await hands.control.lift(halt, why)
+    await access.control.lift(halt, why)
     then = "nothing stands in the way any more: the next sweep goes on"
     if halt.reason != HaltReason.CUTOFF_JUMPED:
         then = "the next sweep looks again, and halts with a new plan if it has to"
     elif stand.halt:
-        plan = await newly_due.plan(hands.ledger, rule, stand, survey)
-        await hands.control.halt(rule.partition, stand.halt, stand.detail, plan=plan)
+        plan = await newly_due.plan(access.ledger, rule, stand, survey)
+        await access.control.halt(rule.partition, stand.halt, stand.detail, plan=plan)
         then = f"nothing is approved. The new plan: {stand.detail}\n  lapse approve {plan} {CONFIRM}"
     raise Refused(Code.HALTED, f"{rule.partition}: {why}; {then}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from lapse.ledger.halts import Control
+from lapse.ledger.halts import Halts
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 
@@ -13,11 +13,11 @@ class Blocks:
     def __init__(self, carrier: Carrier, namespace: str) -> None:
         self._carrier = carrier
         self._namespace = namespace
-        self._control = Control(carrier, namespace)
+        self._control = Halts(carrier, namespace)
 
     async def waited(self, provider: str) -> int:
         """End a Retry-After; return how many milliseconds were left of it, 0 without one."""
-        key = keys.flow(self._namespace, provider)
+        key = keys.throttle(self._namespace, provider)
         until, _ = await self._carrier.run([("HGET", key, "blocked_until"), ("HDEL", key, "blocked_until")])
         return max(0, int(until or 0) - await self._control.now())
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.inprocess import means_of
+from lapse.cli.inprocess import context_of
 from lapse.ledger.records import look, registered
 from lapse.providers.pagination import Listed
 
@@ -24,7 +24,7 @@ def missing(session: Session, kind: str, limit: int, *, as_json: bool) -> int:
 
     """
     log.configure("ERROR")
-    found = session.run(lambda hands: _compared(hands, session, kind))
+    found = session.run(lambda access: _compared(access, session, kind))
     ids = found["missing"][:limit]
     if as_json:
         output.document({**found, "count": len(found["missing"]), "missing": ids})
@@ -39,26 +39,32 @@ def missing(session: Session, kind: str, limit: int, *, as_json: bool) -> int:
     return Code.OK
 
 
-async def _compared(hands: Hands, session: Session, kind: str) -> dict[str, Any]:
-    listed, began = set[str](), await hands.control.now()
+async def _compared(access: RegistryAccess, session: Session, kind: str) -> dict[str, Any]:
+    listed, began = set[str](), await access.control.now()
 
     async def take(page: Sequence[Listed]) -> None:
         listed.update(item.id for item in page)
 
-    async with means_of(hands, session, session.provider) as means:
-        known = means.provider.kinds.get(kind)
+    async with context_of(access, session, session.provider) as context:
+        known = context.provider.kinds.get(kind)
         if known is None or not known.listable:
             raise Refused(Code.USAGE, f"{session.provider} cannot list {formatting.plural(kind)}")
-        listing = await means.provider.listing(known, means.flow.spend, take=take)
+        listing = await context.provider.listing(known, context.throttle.spend, take=take)
     if not listing.complete or not listed:
         raise Refused(Code.TEMPORARY, f"the list says nothing: {listing.reason or 'it is empty'}")
-    held = {id_ async for id_ in registered(hands.carrier, session.namespace, session.provider, kind)}
+    held = {id_ async for id_ in registered(access.carrier, session.namespace, session.provider, kind)}
     absent, recent = sorted(held - listed), set[str]()
     for start in range(0, len(absent), PAGE):
-        for one in await look(hands.ledger, session.provider, kind, absent[start : start + PAGE], session.config.rules):
+        for one in await look(
+            access.ledger, session.provider, kind, absent[start : start + PAGE], session.config.rules
+        ):
             if max(one.created or 0, one.active or 0) > began - LAG or not one.tracked:
                 recent.add(one.id)
     return {
-        "provider": session.provider, "kind": kind, "listed": len(listed), "registered": len(held),
-        "recent": len(recent), "missing": [id_ for id_ in absent if id_ not in recent],
-    }  # fmt: skip
+        "provider": session.provider,
+        "kind": kind,
+        "listed": len(listed),
+        "registered": len(held),
+        "recent": len(recent),
+        "missing": [id_ for id_ in absent if id_ not in recent],
+    }

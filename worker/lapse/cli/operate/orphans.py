@@ -10,7 +10,7 @@ import click
 
 from lapse import durations, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed, one_provider
+from lapse.cli.context import RegistryAccess, Session, confirmed, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
@@ -24,9 +24,13 @@ from lapse.sweep.deletion.ownership import OURS
 
 INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
 CANDIDATES = (
-    Column("id"), Column("seen", right=True), Column("age", 1, right=True), Column("name", 2), Column("why", 3),
+    Column("id"),
+    Column("seen", right=True),
+    Column("age", 1, right=True),
+    Column("name", 2),
+    Column("why", 3),
     Column("policy", 4),
-)  # fmt: skip
+)
 MEANS = {
     "ripe": "to be deleted",
     "candidate": "unused, and not yet seen so on enough listings in a row",
@@ -93,7 +97,7 @@ def orphans(
         )
     if run:
         return _run_orphans(session, rules, confirm, as_json=given["as_json"])
-    found = session.run(lambda hands: _looked(hands, session, rules, limit))
+    found = session.run(lambda access: _looked(access, session, rules, limit))
     if given["as_json"]:
         output.document(found)
         return Code.OK
@@ -122,16 +126,16 @@ def _show_orphans(one: dict[str, Any]) -> None:
     output.table(CANDIDATES, rows, empty="No candidates.")
 
 
-async def _looked(hands: Hands, session: Session, rules: Sequence[Rule], limit: int) -> list[dict[str, Any]]:
-    return [await _candidates(hands, session, rule, limit) for rule in rules]
+async def _looked(access: RegistryAccess, session: Session, rules: Sequence[Rule], limit: int) -> list[dict[str, Any]]:
+    return [await _candidates(access, session, rule, limit) for rule in rules]
 
 
-async def _candidates(hands: Hands, session: Session, rule: Rule, limit: int) -> dict[str, Any]:
+async def _candidates(access: RegistryAccess, session: Session, rule: Rule, limit: int) -> dict[str, Any]:
     at, orphan = rule.partition, rule.orphan
     assert orphan is not None  # noqa: S101 - only orphan rules come here
     slot = keys.slot(session.namespace, at.provider, at.kind)
     fields = ("orphans", "listed", "listed_at", "ripens", "undecided", "undecided_at")
-    values, number, began = await hands.carrier.run(
+    values, number, began = await access.carrier.run(
         [
             ("HMGET", session.key_of(at, keys.RULES), *fields),
             ("HGET", slot + keys.LISTING, f"run|{at.policy}"),
@@ -139,10 +143,10 @@ async def _candidates(hands: Hands, session: Session, rule: Rule, limit: int) ->
         ]
     )
     noted = {name: value.decode() for name, value in zip(fields, values, strict=True) if value}
-    now = await hands.control.now()
+    now = await access.control.now()
     ready = round(int(began or now) + orphan.min_age * 1000)
     last = Last(now, int(noted.get("listed_at", 0)), ready, rule.every, orphan.seen)
-    first = await _most_seen(hands, session.key_of(at, keys.SIGHTINGS), int(number or 0), limit)
+    first = await _most_seen(access, session.key_of(at, keys.SIGHTINGS), int(number or 0), limit)
     return {
         "partition": str(at),
         "policy": at.policy,
@@ -196,11 +200,11 @@ class Last:
         return moments.told(at, self.now)
 
 
-async def _most_seen(hands: Hands, key: str, number: int, limit: int) -> list[tuple[str, dict[str, Any]]]:
+async def _most_seen(access: RegistryAccess, key: str, number: int, limit: int) -> list[tuple[str, dict[str, Any]]]:
     """Return the candidates of the last listing, those seen most often first."""
     cursor, best = "0", list[tuple[str, dict[str, Any]]]()
     while True:
-        ((at, flat),) = await hands.carrier.run([("HSCAN", key, cursor, "COUNT", 100)])
+        ((at, flat),) = await access.carrier.run([("HSCAN", key, cursor, "COUNT", 100)])
         seen = [(id_.decode(), json.loads(one)) for id_, one in zip(flat[::2], flat[1::2], strict=True)]
         # Not what the last listing did not show again, nor what was settled and is listed still.
         best = nsmallest(
@@ -236,9 +240,9 @@ def _candidate(last: Last, id_: str, one: dict[str, Any]) -> dict[str, Any]:
 def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, as_json: bool) -> int:
     name = one_provider(rules)
 
-    async def ahead(hands: Hands) -> list[dict[str, Any]]:
-        await checked_plan(hands, session, rules)
-        return await _looked(hands, session, rules, 10_000)
+    async def ahead(access: RegistryAccess) -> list[dict[str, Any]]:
+        await checked_plan(access, session, rules)
+        return await _looked(access, session, rules, 10_000)
 
     doomed = 0
     for one, rule in zip(session.run(ahead), rules, strict=True):
@@ -250,19 +254,19 @@ def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, 
             output.note(candidate["id"], indent=4)
     if any(rule.enforce for rule in rules):
         confirmed(name, given, f"list what is there and delete up to {formatting.count(doomed, 'orphan')}")
-    session.run(lambda hands: _wake(hands, session, rules))
+    session.run(lambda access: _wake(access, session, rules))
     return perform(session, rules, doomed, as_json=as_json)
 
 
-async def _wake(hands: Hands, session: Session, rules: Sequence[Rule]) -> None:
+async def _wake(access: RegistryAccess, session: Session, rules: Sequence[Rule]) -> None:
     """Mark the run, unless the interval has had its own: every complete listing counts towards ``seen``."""
-    now = await hands.control.now()
+    now = await access.control.now()
     for rule in rules:
         key = session.key_of(rule.partition, keys.RULES)
-        (woken,) = await hands.carrier.run([("HGET", key, "woken")])
+        (woken,) = await access.carrier.run([("HGET", key, "woken")])
         if woken and now - int(woken) < rule.every * INTERVAL_MS:
             every = durations.show(rule.every)
             raise Refused(
                 Code.LIMITED, f"{rule.partition} was looked at within the last {every}: one look in that time counts"
             )
-        await hands.ledger.note(rule.partition, woken=now)
+        await access.ledger.note(rule.partition, woken=now)

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import click
 
 from lapse.cli import output
-from lapse.cli.context import Hands, Session
+from lapse.cli.context import RegistryAccess, Session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
-from lapse.cli.operate.resume import Answer, called, lift, release
+from lapse.cli.operate.resume import Consent, called, lift, release
 from lapse.cli.options import config_option
 from lapse.providers.kinds import singular
 
@@ -32,7 +32,7 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
     """
     session = Session(config)
     chosen = _scope(session, scope)
-    session.run(lambda hands: _pause(hands, session, chosen, reason))
+    session.run(lambda access: _pause(access, session, chosen, reason))
     output.say(f"paused {called(chosen)}")
     output.note(f"Nothing is deleted there until: {unpause(chosen)}")
     return Code.OK
@@ -62,22 +62,22 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
     """
     session = Session(given["config"])
     if (provider := given["provider"]) is not None:
-        return session.run(lambda hands: release(hands, session, _account(session, scope, provider), reason))
+        return session.run(lambda access: release(access, session, _account(session, scope, provider), reason))
     chosen = _scope(session, scope) if scope else None
     if reason is None:
-        return session.run(lambda hands: _unpause(hands, session, chosen))
-    return session.run(lambda hands: lift(hands, session, chosen, Answer(reason, frozenset(confirm))))
+        return session.run(lambda access: _unpause(access, session, chosen))
+    return session.run(lambda access: lift(access, session, chosen, Consent(reason, frozenset(confirm))))
 
 
-async def _pause(hands: Hands, session: Session, scope: str, reason: str) -> None:
-    await hands.control.pause(scope, reason, slots=await session.slots(hands))
+async def _pause(access: RegistryAccess, session: Session, scope: str, reason: str) -> None:
+    await access.control.pause(scope, reason, slots=await session.slots(access))
 
 
-async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
-    pauses = await hands.control.pauses()
+async def _unpause(access: RegistryAccess, session: Session, scope: str | None) -> int:
+    pauses = await access.control.pauses()
     wanted = sorted(pauses) if scope is None else [scope]
     for one in wanted:
-        if await hands.control.unpause(one, slots=await session.slots(hands)):
+        if await access.control.unpause(one, slots=await session.slots(access)):
             output.say(f"resumed {called(one)}")
             output.note(f"It was paused by {pauses[one]['actor']}: {pauses[one]['reason']}", output.DIM)
         else:
@@ -86,7 +86,7 @@ async def _unpause(hands: Hands, session: Session, scope: str | None) -> int:
         output.note("Nothing was paused.")
     for one in sorted(set(pauses) - set(wanted)):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
-    for halt in await hands.control.halts(await session.slots(hands)):
+    for halt in await access.control.halts(await session.slots(access)):
         output.note(f"{where(halt)} is still halted: {halt.reason}: {halt.detail}", output.WARN)
         for text in told(halt):
             output.note(text)

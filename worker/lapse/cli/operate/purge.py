@@ -9,9 +9,9 @@ import click
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.context import RegistryAccess, Session, confirmed
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.inprocess import means_of
+from lapse.cli.inprocess import context_of
 from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Known
@@ -49,8 +49,14 @@ ENDED = {"halted": Code.HALTED, "paused": Code.HALTED, "breaker": Code.TEMPORARY
 @config_option
 @json_option
 def purge(
-    *, kind: str, include_kept: bool, limit: int, foreign: bool, confirm: str | None, **given: Any  # noqa: ANN401 - click's
-) -> int:  # fmt: skip
+    *,
+    kind: str,
+    include_kept: bool,
+    limit: int,
+    foreign: bool,
+    confirm: str | None,
+    **given: Any,  # noqa: ANN401 - click's
+) -> int:
     """Delete everything of a kind at a provider, foreign objects too, and then ask what is left.
 
     Of kinds that cannot be listed, everything that the registry knows. Your confirmation stands in the place of mode,
@@ -73,7 +79,7 @@ def purge(
     rule = rule_of(at, () if include_kept else tuple(keep for one in mine for keep in one.keep), mine)
     log.configure("ERROR")
     preflight.start(session.url, session.config)
-    found = session.run(lambda hands: _before(hands, session, rule))
+    found = session.run(lambda access: _before(access, session, rule))
     doomed = [one for one in found.things if not one.held and not one.kept and not one.strange]
     _announce(rule, found.things, doomed, limit)
     _say_where(session, at.provider, found.identity)
@@ -89,25 +95,25 @@ def purge(
     return _perform(session, rule, doomed, found.known, as_json=given["as_json"])
 
 
-async def _before(hands: Hands, session: Session, rule: Rule) -> Found:
+async def _before(access: RegistryAccess, session: Session, rule: Rule) -> Found:
     at = rule.partition
-    for scope, pause in (await hands.control.pauses()).items():
+    for scope, pause in (await access.control.pauses()).items():
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
             raise Refused(Code.HALTED, f"lapse pause on {scope}: {pause['reason']}")
-    for halt in await hands.control.halts([(at.provider, at.kind)]):
+    for halt in await access.control.halts([(at.provider, at.kind)]):
         if halt.reason not in STANDING | BESIDE:
             raise Refused(Code.HALTED, f"{at.provider}/{at.kind}/{halt.policy} is halted: {halt.reason}: {halt.detail}")
-    return await _listed(hands, session, rule)
+    return await _listed(access, session, rule)
 
 
-async def _listed(hands: Hands, session: Session, rule: Rule, known: Known | None = None) -> Found:
-    async with means_of(hands, session, rule.partition.provider, known) as means:
-        if rule.partition.kind not in means.provider.kinds:
+async def _listed(access: RegistryAccess, session: Session, rule: Rule, known: Known | None = None) -> Found:
+    async with context_of(access, session, rule.partition.provider, known) as context:
+        if rule.partition.kind not in context.provider.kinds:
             raise Refused(Code.USAGE, f"{rule.partition.provider} has no {formatting.plural(rule.partition.kind)}")
-        if trouble := await means.watch.look():
+        if trouble := await context.watch.look():
             raise Refused(Code.HALTED, f"the registry is not the one that is known: {trouble.reason}: {trouble.detail}")
         try:
-            return Found(await inventory(means, rule), means.watch.known, await means.provider.identity())
+            return Found(await inventory(context, rule), context.watch.known, await context.provider.identity())
         except Incomplete as error:
             raise Refused(Code.TEMPORARY, str(error)) from None
 
@@ -120,12 +126,12 @@ def _say_where(session: Session, provider: str, identity: str) -> None:
     output.note(f"account: {', '.join([account.base_url, *of, f'key from {key}'])}; identity {identity}", indent=2)
 
 
-async def _after(hands: Hands, session: Session, rule: Rule, gone: Collection[str]) -> list[Thing]:
+async def _after(access: RegistryAccess, session: Session, rule: Rule, gone: Collection[str]) -> list[Thing]:
     """Return what is listed now; while deleted objects are, a list that lags is given some seconds."""
     for look in range(LOOKS):
         if look:
             await asyncio.sleep(APART)
-        things = (await _listed(hands, session, rule)).things
+        things = (await _listed(access, session, rule)).things
         if not any(one.id in gone for one in things):
             break
     return things
@@ -153,12 +159,12 @@ def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limi
 def _perform(session: Session, rule: Rule, doomed: Sequence[Thing], known: Known | None, *, as_json: bool) -> int:
     with output.progress("purging", len(doomed)) as advance:
 
-        async def work(hands: Hands) -> tuple[Report, set[str], dict[str, str]]:
-            async with means_of(hands, session, rule.partition.provider, known) as means:
-                return await purge_all(means, rule, [one.id for one in doomed], actor(), advance)
+        async def work(access: RegistryAccess) -> tuple[Report, set[str], dict[str, str]]:
+            async with context_of(access, session, rule.partition.provider, known) as context:
+                return await purge_all(context, rule, [one.id for one in doomed], actor(), advance)
 
         report, gone, why = session.run(work)
-    there = session.run(lambda hands: _after(hands, session, rule, gone))
+    there = session.run(lambda access: _after(access, session, rule, gone))
     named = {one.id for one in doomed}
     why |= dict.fromkeys(gone, "gone, as the provider said, and listed still")
     left = [_left(one, why, late=one.id not in named) for one in there]

@@ -8,7 +8,7 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.context import RegistryAccess, Session, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
 from lapse.cli.options import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
@@ -60,7 +60,7 @@ def list_(
 
     """
     session = Session(config, provider)
-    found = session.run(lambda hands: _found(hands, session, kind, policy, limit))
+    found = session.run(lambda access: _found(access, session, kind, policy, limit))
     if as_json:
         output.records(_described(session, at, seen) for at, seen in found)
         return Code.OK
@@ -153,7 +153,7 @@ def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, 
     session = Session(given["config"], given["provider"])
     if bool(ids) == bool(since):
         raise click.UsageError("say which: some ids, or --since TIME")
-    chosen = list(ids) or session.run(lambda hands: _buried(hands, session, kind, since))
+    chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
     if chosen:
         _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
         confirmed(session.provider, given["confirm"], f"track {formatting.count(len(chosen), 'id')} again")
@@ -171,7 +171,7 @@ _GROUPS = {
 
 
 def _undone(session: Session, kind: str, ids: Sequence[str], reason: str) -> int:
-    said = session.run(lambda hands: _say(hands, session.provider, kind, "undo", ids, reason))
+    said = session.run(lambda access: _say(access, session.provider, kind, "undo", ids, reason))
     groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
     for what, _, id_ in (one.partition("|") for one in said):
         groups[what].append(id_)
@@ -193,7 +193,7 @@ def _chosen(session: Session, kind: str, ids: Sequence[str], policy: str | None,
         raise click.UsageError("say which: some ids, or --all")
     if not everything:
         return list(ids)
-    return [seen.id for _at, seen in session.run(lambda hands: _found(hands, session, kind, policy, None))]
+    return [seen.id for _at, seen in session.run(lambda access: _found(access, session, kind, policy, None))]
 
 
 def _plan(ids: Sequence[str], what: str) -> None:
@@ -205,7 +205,7 @@ def _plan(ids: Sequence[str], what: str) -> None:
 
 
 def _changed(session: Session, kind: str, verb: str, ids: Sequence[str], reason: str, said: str) -> int:
-    done = session.run(lambda hands: _say(hands, session.provider, kind, verb, ids, reason))
+    done = session.run(lambda access: _say(access, session.provider, kind, verb, ids, reason))
     for id_ in done:
         output.say(id_)
     output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {said}.")
@@ -215,16 +215,18 @@ def _changed(session: Session, kind: str, verb: str, ids: Sequence[str], reason:
     return Code.OK
 
 
-async def _say(hands: Hands, provider: str, kind: str, verb: str, ids: Sequence[str], reason: str) -> list[str]:
+async def _say(
+    access: RegistryAccess, provider: str, kind: str, verb: str, ids: Sequence[str], reason: str
+) -> list[str]:
     done: list[str] = []
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
-        call = hands.commands.on_slot(
+        call = access.commands.on_slot(
             "ledger/lua/quarantine", provider, kind, verb, dump(actor()), dump(reason), *batch, parse=_texts
         )
-        done += (await hands.carrier.carry([call]))[0]
+        done += (await access.carrier.carry([call]))[0]
     if verb == "drop":
-        await hands.ledger.release_edges(provider, kind)
+        await access.ledger.release_edges(provider, kind)
     return done
 
 
@@ -233,40 +235,40 @@ def _texts(reply: Iterable[bytes]) -> list[str]:
 
 
 async def _found(
-    hands: Hands, session: Session, kind: str | None, policy: str | None, limit: int | None
+    access: RegistryAccess, session: Session, kind: str | None, policy: str | None, limit: int | None
 ) -> list[tuple[Partition, Seen]]:
     """Return what is in quarantine at one provider, policy by policy, oldest first."""
     found: list[tuple[Partition, Seen]] = []
-    for provider, name in await session.slots(hands):
+    for provider, name in await session.slots(access):
         if provider != session.provider or kind not in {None, name}:
             continue
         slot = keys.slot(session.namespace, provider, name)
-        (policies,) = await hands.carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+        (policies,) = await access.carrier.run([("SMEMBERS", slot + keys.POLICIES)])
         for at in (Partition(provider, name, known) for known in sorted(_texts(policies)) if policy in {None, known}):
-            found += [(at, seen) for seen in await _all(hands, session, at, limit)]
+            found += [(at, seen) for seen in await _all(access, session, at, limit)]
     return found[:limit]
 
 
-async def _all(hands: Hands, session: Session, at: Partition, limit: int | None) -> list[Seen]:
+async def _all(access: RegistryAccess, session: Session, at: Partition, limit: int | None) -> list[Seen]:
     found: list[Seen] = []
     after: str | None = None
     while limit is None or len(found) < limit:
-        got = await page(hands.ledger, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
+        got = await page(access.ledger, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
         found, after = [*found, *got.seen], got.after
         if after is None:
             break
     return found
 
 
-async def _buried(hands: Hands, session: Session, kind: str, since: datetime | None) -> list[str]:
+async def _buried(access: RegistryAccess, session: Session, kind: str, since: datetime | None) -> list[str]:
     """Return the ids settled as already gone since a time."""
     slot = keys.slot(session.namespace, session.provider, kind)
     start = round(since.timestamp() * 1000) if since else 0
-    (settled,) = await hands.carrier.run([("ZRANGE", slot + keys.TOMBSTONES, start, "+inf", "BYSCORE")])
+    (settled,) = await access.carrier.run([("ZRANGE", slot + keys.TOMBSTONES, start, "+inf", "BYSCORE")])
     if not settled:
         return []
     ids = _texts(settled)
-    (graves,) = await hands.carrier.run([("HMGET", slot + keys.GRAVES, *ids)])
+    (graves,) = await access.carrier.run([("HMGET", slot + keys.GRAVES, *ids)])
     return [id_ for id_, grave in zip(ids, graves, strict=True) if grave]
 
 

@@ -16,10 +16,19 @@ from lapse.registry.commands import BULK, Commands
 SHOWN = 20
 FIELDS = frozenset(
     {
-        "provider", "kind", "id", "policy", "uses", "subject", "labels",
-        "expires_in", "expires_at", "created_at", "last_active_at",
+        "provider",
+        "kind",
+        "id",
+        "policy",
+        "uses",
+        "subject",
+        "labels",
+        "expires_in",
+        "expires_at",
+        "created_at",
+        "last_active_at",
     }
-)  # fmt: skip
+)
 NO_REGISTRATION = "not a registration"
 
 

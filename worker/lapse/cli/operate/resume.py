@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lapse import durations
 from lapse.cli import formatting, output
-from lapse.cli.context import Hands, Session, confirmed
+from lapse.cli.context import RegistryAccess, Session, confirmed
 from lapse.cli.exit_codes import Code
 from lapse.cli.inspect.costs import given_up, needless
 from lapse.cli.inspect.reasons import unpause
@@ -36,70 +36,70 @@ ACCEPTED: dict[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Consent:
     """What an operator said: why, and the providers that it was confirmed for."""
 
     reason: str
     confirmed: frozenset[str] = frozenset()
 
 
-async def lift(hands: Hands, session: Session, scope: str | None, said: Answer) -> int:
+async def lift(access: RegistryAccess, session: Session, scope: str | None, said: Consent) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
-    halts = [halt for halt in await hands.control.halts(await session.slots(hands)) if _covers(scope, halt)]
-    left = {halt: Code.HALTED for halt in halts if await _stays(hands, session, halt, scope)}
-    left |= await _unconfirmed(hands, session, [halt for halt in halts if halt not in left], said)
+    halts = [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scope, halt)]
+    left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope)}
+    left |= await _unconfirmed(access, session, [halt for halt in halts if halt not in left], said)
     answered = [halt for halt in halts if halt not in left]
     for cause in sorted({halt.reason for halt in answered} & EVERYWHERE):
-        await hands.control.accept(cause)
+        await access.control.accept(cause)
         output.note(ACCEPTED[cause])
     for halt in answered:
-        await _answer(hands, session, halt)
-        await hands.control.lift(halt, said.reason)
+        await _answer(access, session, halt)
+        await access.control.lift(halt, said.reason)
         output.say(f"resumed {where(halt)}: {halt.reason}")
-    breakers = [name for name in session.config.accounts if _within(scope, name) and await hands.control.retry(name)]
+    breakers = [name for name in session.config.accounts if _within(scope, name) and await access.control.retry(name)]
     for name in breakers:
         output.say(f"{name}: its breaker lets the next request through")
-    opened = await _kinds(hands, [slot for slot in await session.slots(hands) if _within(scope, slot[0])])
+    opened = await _kinds(access, [slot for slot in await session.slots(access) if _within(scope, slot[0])])
     if not halts and not breakers and not opened:
         output.note("Nothing was halted.")
-    for one in sorted(await hands.control.pauses()):
+    for one in sorted(await access.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     return max(left.values(), default=Code.OK)
 
 
-async def release(hands: Hands, session: Session, provider: str, reason: str | None) -> int:
+async def release(access: RegistryAccess, session: Session, provider: str, reason: str | None) -> int:
     """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
-    blocks, slots = Blocks(hands.carrier, session.namespace), await session.slots(hands)
+    blocks, slots = Blocks(access.carrier, session.namespace), await session.slots(access)
     waited = await blocks.waited(provider)
     if waited:
         output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
     breaker = await blocks.breaker(provider)
     if breaker:
         output.say(f"{provider}: its breaker lets the next request through")
-    opened = await _kinds(hands, [slot for slot in slots if slot[0] == provider])
+    opened = await _kinds(access, [slot for slot in slots if slot[0] == provider])
     if not waited and not breaker and not opened:
         output.note(f"Nothing kept requests from {provider}.")
         return Code.OK
     for slot in slots:
         if slot[0] == provider:
-            await hands.control.record(Partition(*slot, EVERYTHING), "unblocked", why=reason or "no reason given")
+            await access.control.record(Partition(*slot, EVERYTHING), "unblocked", why=reason or "no reason given")
     return Code.OK
 
 
-async def _kinds(hands: Hands, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    opened = await Blocks(hands.carrier, hands.ledger.namespace).kinds(slots)
+async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    opened = await Blocks(access.carrier, access.ledger.namespace).kinds(slots)
     for provider, kind in opened:
         output.say(f"{provider}/{kind}: its breaker lets the next request through")
     return opened
 
 
-async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) -> bool:
+async def _stays(access: RegistryAccess, session: Session, halt: Halt, scope: str | None) -> bool:
     """Return True, and say why, if this is not how a halt is answered, or it needs no answer any more."""
-    if why := await needless(hands, session, halt):
+    if why := await needless(access, session, halt):
         output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
         return True
     part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
-    astray = await _astray(hands, session, halt) if halt.reason == HaltReason.CLOCK_JUMPED and not part else None
+    astray = await _astray(access, session, halt) if halt.reason == HaltReason.CLOCK_JUMPED and not part else None
     if not (halt.plan or halt.reason in STANDING or part or astray):
         return False
     output.note(f"{where(halt)} stays halted: {halt.reason}: {astray or halt.detail}", output.WARN)
@@ -109,15 +109,15 @@ async def _stays(hands: Hands, session: Session, halt: Halt, scope: str | None) 
 
 
 async def _unconfirmed(
-    hands: Hands, session: Session, halts: Sequence[Halt], said: Answer
-) -> dict[Halt, Code]:  # fmt: skip
+    access: RegistryAccess, session: Session, halts: Sequence[Halt], said: Consent
+) -> dict[Halt, Code]:
     """Return the halts whose answer gives ids up and was not confirmed; where somebody can be asked, ask.
 
     Raises:
         Refused: asked, and another name was typed; nothing was done.
 
     """
-    costs = {halt: await given_up(hands, session, halt) for halt in halts if risky(halt)}
+    costs = {halt: await given_up(access, session, halt) for halt in halts if risky(halt)}
     unsure = {halt for halt in costs if halt.provider not in said.confirmed}
     if unsure and output.can_ask():
         for name in sorted({halt.provider for halt in unsure}):
@@ -137,13 +137,13 @@ async def _unconfirmed(
     return dict.fromkeys(unsure, Code.CONFIRM)
 
 
-async def _astray(hands: Hands, session: Session, halt: Halt) -> str | None:
+async def _astray(access: RegistryAccess, session: Session, halt: Halt) -> str | None:
     """Return why the clock of Redis cannot be taken for right: it is far from this host's and from the provider's."""
-    if clocks.right(await hands.control.now(), (clocks.wall(),)):
+    if clocks.right(await access.control.now(), (clocks.wall(),)):
         return None
     account = session.config.accounts.get(halt.provider)
     date = await _date(session, account, halt.kind) if account else None
-    if date is not None and clocks.right(await hands.control.now(), (date,)):
+    if date is not None and clocks.right(await access.control.now(), (date,)):
         return None
     says = "nor near the provider's" if date else "and the provider cannot be asked which of them is right"
     return f"Redis TIME is not near this host's clock, {says}: put it right first"
@@ -156,34 +156,34 @@ async def _date(session: Session, account: Account, kind: str) -> int | None:
         return await clocks.asked(provider, provider.kinds[kind]) if kind in provider.kinds else None
 
 
-async def _answer(hands: Hands, session: Session, halt: Halt) -> None:
+async def _answer(access: RegistryAccess, session: Session, halt: Halt) -> None:
     """Take what the halt was about for right."""
     if halt.reason == HaltReason.NO_WITNESS:
-        await _believe(hands, session, halt)
+        await _believe(access, session, halt)
     if halt.reason == HaltReason.GONE_WALL:
-        await _begin_window_anew(hands, halt)
+        await _begin_window_anew(access, halt)
     if halt.reason == HaltReason.PRINCIPAL_UNPROVEN:
-        await _accept_principals(hands, halt)
+        await _accept_principals(access, halt)
     if halt.reason == HaltReason.CONFIG_DIVERGENCE:
-        await _reconcile(hands, halt)
+        await _reconcile(access, halt)
     if halt.reason == HaltReason.IDENTITY_CHANGED:
-        await _settle(hands, session, halt)
+        await _settle(access, session, halt)
     at = Partition(halt.provider, halt.kind, halt.policy)
     if halt.reason == HaltReason.REGISTRY_DAMAGED:
-        await accept(hands.control, hands.carrier, session.namespace, at)
+        await accept(access.control, access.carrier, session.namespace, at)
     if halt.reason == HaltReason.LISTING_SHRUNK:
-        await take_as_it_is(hands.carrier, session.namespace, at)
+        await take_as_it_is(access.carrier, session.namespace, at)
 
 
-async def _settle(hands: Hands, session: Session, halt: Halt) -> None:
+async def _settle(access: RegistryAccess, session: Session, halt: Halt) -> None:
     """Take the account of this policy file for the one whose ids are registered."""
-    key = keys.slot(hands.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
+    key = keys.slot(access.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
     account = _account(session, halt)
-    await hands.carrier.write(("HSET", key, "place", account.place))
+    await access.carrier.write(("HSET", key, "place", account.place))
     output.note(f"The {formatting.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 
-async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
+async def _believe(access: RegistryAccess, session: Session, halt: Halt) -> None:
     """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
     account = _account(session, halt)
     _needs_key(session, account)
@@ -191,8 +191,8 @@ async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
 
     async with Provider(account, session.environ) as provider:
         identity = await provider.identity()
-    found = await believe(hands.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
-    await hands.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
+    found = await believe(access.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
+    await access.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
     kinds = formatting.plural(halt.kind)
     output.note(
         f"{found:,} {kinds} that {halt.provider} did not find, and no others, settle as already gone the next time that"
@@ -200,15 +200,15 @@ async def _believe(hands: Hands, session: Session, halt: Halt) -> None:
     )
 
 
-async def _begin_window_anew(hands: Hands, halt: Halt) -> None:
+async def _begin_window_anew(access: RegistryAccess, halt: Halt) -> None:
     """Let the next answers of a policy be counted from none."""
-    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
-    await hands.carrier.run([("HDEL", rules, "wall", "wall_since")])
+    rules = keys.partition(access.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await access.carrier.run([("HDEL", rules, "wall", "wall_since")])
 
 
-async def _accept_principals(hands: Hands, halt: Halt) -> None:
+async def _accept_principals(access: RegistryAccess, halt: Halt) -> None:
     """Believe the answers that refused credentials get from now on."""
-    accepted = await accept_refused(hands.ledger, halt.provider, halt.kind)
+    accepted = await accept_refused(access.ledger, halt.provider, halt.kind)
     output.note(f"{formatting.count(len(accepted), 'credential')} of {halt.provider} will be believed from now on.")
 
 
@@ -228,10 +228,10 @@ def _needs_key(session: Session, account: Account) -> None:
         raise ConfigError(f"{account.api_key_file} cannot be read here: the answer holds for the key in it")
 
 
-async def _reconcile(hands: Hands, halt: Halt) -> None:
+async def _reconcile(access: RegistryAccess, halt: Halt) -> None:
     """Let rules that were superseded be taken up again: whichever worker sweeps next decides."""
-    rules = keys.partition(hands.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
-    await hands.carrier.run([("HDEL", rules, "superseded")])
+    rules = keys.partition(access.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
+    await access.carrier.run([("HDEL", rules, "superseded")])
     output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
 
 

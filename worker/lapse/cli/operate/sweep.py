@@ -40,7 +40,7 @@ def sweep(
     if not rules:
         raise Refused(Code.USAGE, "these are orphan rules: lapse orphans --run")
     name = one_provider(rules)
-    planned = session.run(lambda hands: checked_plan(hands, session, rules))
+    planned = session.run(lambda access: checked_plan(access, session, rules))
     for one in planned:
         show(session, one, output.note)
     doomed = sum(one.view.due for one in planned if one.view.enforcing)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from lapse.guards.absence.positives import Positives
 from lapse.guards.absence.principals import Principals
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.ledger.known import histories
 from lapse.ledger.partition import Claim
 from lapse.policy import Rule
@@ -43,13 +43,20 @@ class Absences:
     """
 
     def __init__(
-        self, means: Means, kind: Kind, partition: Partition, principals: Principals, *, lenient: bool,
-        quiet: Callable[[], bool], rule: Rule | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        context: SweepContext,
+        kind: Kind,
+        partition: Partition,
+        principals: Principals,
+        *,
+        lenient: bool,
+        quiet: Callable[[], bool],
+        rule: Rule | None = None,
+    ) -> None:
         """Begin with nothing known.
 
         Args:
-            means: What the sweep works with.
+            context: What the sweep works with.
             kind: What the ids are.
             partition: Where they stand.
             principals: Whose answers count in this slot.
@@ -61,13 +68,13 @@ class Absences:
         self.refused = ""
         self.inconsistent = ""
         self.untried = False
-        self._means = means
+        self._context = context
         self._kind = kind
         self._partition = partition
         self._principals = principals
         self._lenient = lenient
         self._quiet = quiet
-        self._positives = Positives(means, kind, partition, rule)
+        self._positives = Positives(context, kind, partition, rule)
         self._missing: dict[str, set[str]] = {}
         self._began: int | None = None
         self._turn = asyncio.Lock()
@@ -98,7 +105,7 @@ class Absences:
             return [said[one.claim.resource.id] for one in waiting]
 
     async def _judged(self, identity: str, group: Sequence[Absent]) -> list[Verdict]:
-        ledger, ids = self._means.ledger, [one.claim.resource.id for one in group]
+        ledger, ids = self._context.ledger, [one.claim.resource.id for one in group]
         told = await histories(ledger.carrier, ledger.namespace, self._partition, ids)
         others = await self._principals.others(identity)
         verdicts: dict[str, Verdict] = {}
@@ -162,7 +169,7 @@ class Absences:
             return await self._asked(identity, one)
 
     async def _asked(self, identity: str, one: Absent) -> Verdict:
-        provider, id_ = self._means.provider, one.claim.resource.id
+        provider, id_ = self._context.provider, one.claim.resource.id
         try:
             spend = self._spender([one])
             await spend(1)
@@ -199,22 +206,22 @@ class Absences:
             self.inconsistent = self.inconsistent or f"{id_} was not found, and then {how}"
 
     def _spender(self, group: Sequence[Absent]) -> "_Spend":
-        return _Spend(self._means, _first(group).begin_by, self._quiet)
+        return _Spend(self._context, _first(group).begin_by, self._quiet)
 
 
 @dataclass(frozen=True, slots=True)
 class _Spend:
     """Spends what the claim that ends first has left."""
 
-    means: Means
+    context: SweepContext
     begin_by: float
     quiet: Callable[[], bool]
 
     async def __call__(self, requests: int = 1) -> None:
         left = self.begin_by - time.monotonic()
-        if left <= 0 or self.quiet() or self.means.stop.is_set():
+        if left <= 0 or self.quiet() or self.context.stop.is_set():
             raise Limited("no further request is to be sent for this claim")
-        await self.means.flow.spend(requests, within=left)
+        await self.context.throttle.spend(requests, within=left)
 
 
 def _first(group: Sequence[Absent]) -> Deadline:

@@ -8,7 +8,7 @@ empty, and says in its metadata what it is.
 import secrets
 
 from lapse.guards import enforcement
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, Verdict, classify
@@ -19,29 +19,29 @@ from lapse.registry.model import Partition
 _CREATED = range(200, 300)
 
 
-async def create(means: Means, kind: Kind, nonce: str) -> tuple[str | None, Reply]:
+async def create(context: SweepContext, kind: Kind, nonce: str) -> tuple[str | None, Reply]:
     """Make an empty object; return its id, None if it was not made, and the answer."""
-    reply = await means.provider.create(kind, {"lapse_canary": nonce})
+    reply = await context.provider.create(kind, {"lapse_canary": nonce})
     made = document(reply).get(kind.id_field) if reply.status in _CREATED else None
     return (made if isinstance(made, str) else None), reply
 
 
-async def register(means: Means, partition: Partition, made: str) -> int:
+async def register(context: SweepContext, partition: Partition, made: str) -> int:
     """Register a canary as due now; return when that is, in registry milliseconds.
 
     Raises:
         RegistryUnavailable: it is not registered, and nobody but the caller knows of it.
 
     """
-    now = await means.control.now()
-    commands = Commands(means.ledger.namespace, partition.provider)
+    now = await context.control.now()
+    commands = Commands(context.ledger.namespace, partition.provider)
     one = commands.registration(partition.kind, made, partition.policy, expires_at=now / 1000)
     operation = commands.register(one)
-    operation.finish(await means.ledger.carrier.carry(operation.calls))
+    operation.finish(await context.ledger.carrier.carry(operation.calls))
     return now
 
 
-async def prove(means: Means, rule: Rule, kind: Kind, spend: Spend) -> Verdict | None:
+async def prove(context: SweepContext, rule: Rule, kind: Kind, spend: Spend) -> Verdict | None:
     """Make an object and delete it; return the confirmation, or None if there was none.
 
     Raises:
@@ -50,18 +50,18 @@ async def prove(means: Means, rule: Rule, kind: Kind, spend: Spend) -> Verdict |
     """
     await spend(2)
     nonce = secrets.token_hex(6)
-    await means.control.record(rule.partition, "canary", nonce=nonce)
-    made, _reply = await create(means, kind, nonce)
+    await context.control.record(rule.partition, "canary", nonce=nonce)
+    made, _reply = await create(context, kind, nonce)
     if made is None:
         return None
-    due = await register(means, rule.partition, made)
-    claims = await means.ledger.claim_planned(
-        rule, means.settings, {made: due}, "canary", alone=False, expected=means.watch.expected()
+    due = await register(context, rule.partition, made)
+    claims = await context.ledger.claim_planned(
+        rule, context.settings, {made: due}, "canary", alone=False, expected=context.watch.expected()
     )
     if not claims.claims:
         return None
-    reply = await means.provider.delete(kind, made)
-    verdict = classify(kind, made, reply, means.provider.recognisers)
+    reply = await context.provider.delete(kind, made)
+    verdict = classify(kind, made, reply, context.provider.recognisers)
     settled = enforcement.settlement(claims.claims[0], verdict)
-    await means.ledger.settle(rule.partition, [settled], {}, means.settings.max_attempts, listable=kind.listable)
+    await context.ledger.settle(rule.partition, [settled], {}, context.settings.max_attempts, listable=kind.listable)
     return verdict if verdict.outcome is Outcome.DELETED else None

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 
 from lapse.guards.absence.canaries import prove
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.ledger.known import known_before, tracked_before
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
@@ -39,16 +39,16 @@ class Positives:
     ``exhausted``: identities under which all that could be asked about was, and nothing was there.
     """
 
-    def __init__(self, means: Means, kind: Kind, partition: Partition, rule: Rule | None = None) -> None:
+    def __init__(self, context: SweepContext, kind: Kind, partition: Partition, rule: Rule | None = None) -> None:
         """Begin with none; ``rule`` is what canaries stand under, None for no canaries."""
         self.exhausted: set[str] = set()
-        self._rule = rule if means.provider.canary and kind.create is not None else None
-        self._means = means
+        self._rule = rule if context.provider.canary and kind.create is not None else None
+        self._context = context
         self._kind = kind
         self._partition = partition
         self._latest: dict[str, float] = {}
         self._asked: dict[str, set[str]] = {}
-        self._marks = keys.slot(means.ledger.namespace, partition.provider, partition.kind) + keys.MARKS
+        self._marks = keys.slot(context.ledger.namespace, partition.provider, partition.kind) + keys.MARKS
 
     def note(self, identity: str, sent_at: float) -> None:
         """Note a positive answer about an id that this registry knew before the sweep began."""
@@ -89,7 +89,7 @@ class Positives:
             if len(asked) >= ASKED:
                 break
             await spend(1)
-            reply = await self._means.provider.witness(self._kind, id_)
+            reply = await self._context.provider.witness(self._kind, id_)
             if reply.identity != identity:
                 return False  # the credential is another one by now, and this one's answers are over
             if exists(self._kind, id_, reply):
@@ -97,11 +97,11 @@ class Positives:
                 await self._remember(identity, found=id_)
                 return True
             asked.add(id_)
-            verdict = classify_read(self._kind, id_, reply, self._means.provider.recognisers)
+            verdict = classify_read(self._kind, id_, reply, self._context.provider.recognisers)
             if verdict.outcome is Outcome.ALREADY_GONE:
                 await self._remember(identity, missed=id_)
             else:
-                await self._means.flow.heed(verdict)
+                await self._context.throttle.react(verdict)
         return False
 
     async def _listed(self, identity: str, began: int, spend: Spend) -> bool:
@@ -109,7 +109,7 @@ class Positives:
         if not self._kind.listable:
             return False
         known = set(await self._known(began))
-        listing = await self._means.provider.listing(self._kind, spend)
+        listing = await self._context.provider.listing(self._kind, spend)
         shown = listing.complete and listing.identity == identity
         if not shown or known.isdisjoint(one.id for one in listing.items):
             return False
@@ -120,22 +120,22 @@ class Positives:
         """Make an object and delete it, if this credential has seen or deleted one of the registry's own before."""
         if self._rule is None:
             return False
-        (worked,) = await self._means.ledger.carrier.run([("HEXISTS", self._marks, f"worked|{identity}")])
+        (worked,) = await self._context.ledger.carrier.run([("HEXISTS", self._marks, f"worked|{identity}")])
         if not worked and not (await self._memory(identity)).found:
             return False
-        verdict = await prove(self._means, self._rule, self._kind, spend)
+        verdict = await prove(self._context, self._rule, self._kind, spend)
         if verdict is None or verdict.identity != identity:
             return False
         self.note(identity, verdict.sent_at)
         return True
 
     async def _known(self, began: int) -> list[str]:
-        ledger = self._means.ledger
+        ledger = self._context.ledger
         return await known_before(ledger.carrier, ledger.namespace, self._partition, began)
 
     async def _candidates(self, identity: str, began: int, besides: Collection[str]) -> list[str]:
         """Return the id that answered last time, then others, without those that were not found a moment ago."""
-        memory, now = await self._memory(identity), await self._means.control.now()
+        memory, now = await self._memory(identity), await self._context.control.now()
         known = await self._known(began)
         if memory.found and await self._tracked(memory.found, began):
             known = [memory.found, *known]
@@ -143,15 +143,15 @@ class Positives:
         return [id_ for id_ in dict.fromkeys(known) if id_ not in missed and id_ not in besides]
 
     async def _tracked(self, id_: str, began: int) -> bool:
-        ledger = self._means.ledger
+        ledger = self._context.ledger
         return await tracked_before(ledger.carrier, ledger.namespace, self._partition, id_, began)
 
     async def _memory(self, identity: str) -> _Memory:
-        (stored,) = await self._means.ledger.carrier.run([("HGET", self._marks, f"asked|{identity}")])
+        (stored,) = await self._context.ledger.carrier.run([("HGET", self._marks, f"asked|{identity}")])
         return _Memory(**json.loads(stored)) if stored else _Memory()
 
     async def _remember(self, identity: str, *, found: str = "", missed: str = "") -> None:
-        memory, now = await self._memory(identity), await self._means.control.now()
+        memory, now = await self._memory(identity), await self._context.control.now()
         recent = {id_: when for id_, when in memory.missed.items() if now - when < MISSED_FOR and id_ != found}
         kept = _Memory(found or memory.found, recent | ({missed: now} if missed else {}))
-        await self._means.ledger.carrier.write(("HSET", self._marks, f"asked|{identity}", codec.dump(asdict(kept))))
+        await self._context.ledger.carrier.write(("HSET", self._marks, f"asked|{identity}", codec.dump(asdict(kept))))

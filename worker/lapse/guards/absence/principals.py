@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.known import spread_before
 from lapse.ledger.reasons import HaltReason
 from lapse.providers.kinds import Kind
@@ -60,8 +60,8 @@ class _Finding:
 class Principals:
     """The credentials of one (provider, kind), as one sweep meets them."""
 
-    def __init__(self, means: Means, kind: Kind, partition: Partition) -> None:
-        self._means = means
+    def __init__(self, context: SweepContext, kind: Kind, partition: Partition) -> None:
+        self._context = context
         self._kind = kind
         self._partition = partition
         self._accepted: set[str] = set()
@@ -80,7 +80,7 @@ class Principals:
         if identity in self._accepted:
             return ""
         stored = await self._state(identity)
-        now = await self._means.control.now()
+        now = await self._context.control.now()
         if stored.state in {"refused", "partial"} and now - stored.judged < JUDGED_AGAIN:
             return stored.why
         if stored.state != "accepted":
@@ -103,13 +103,13 @@ class Principals:
             " it appeared: it is that of another project or account"
         )
         await self._state(identity, "partial" if found.seen else "refused", why)
-        if await self._means.control.halt(self._partition, HaltReason.PRINCIPAL_UNPROVEN, why, whole_kind=True):
+        if await self._context.control.halt(self._partition, HaltReason.PRINCIPAL_UNPROVEN, why, whole_kind=True):
             log.error("guard.tripped", guard=HaltReason.PRINCIPAL_UNPROVEN, detail=why, **named(self._partition))
         return why
 
     async def _examined(self, identity: str, since: int, spend: Spend) -> "_Finding | None":
         """Return what a further credential sees of the registry's ids; None if nobody could say."""
-        ledger = self._means.ledger
+        ledger = self._context.ledger
         known = await spread_before(ledger.carrier, ledger.namespace, self._partition, since)
         if not known:
             return _Finding(1, 0)
@@ -129,19 +129,19 @@ class Principals:
     async def _sees(self, identity: str, id_: str, spend: Spend) -> bool | None:
         """Return whether one id can be read under an identity; None if the answer says nothing of that."""
         await spend(1)
-        reply = await self._means.provider.witness(self._kind, id_)
+        reply = await self._context.provider.witness(self._kind, id_)
         if reply.identity != identity:
             return None
         if exists(self._kind, id_, reply):
             return True
-        verdict = classify_read(self._kind, id_, reply, self._means.provider.recognisers)
-        await self._means.flow.heed(verdict)
+        verdict = classify_read(self._kind, id_, reply, self._context.provider.recognisers)
+        await self._context.throttle.react(verdict)
         return None if verdict.outcome in _OF_THE_MOMENT else False
 
     async def _listed(self, identity: str, known: Sequence[str], spend: Spend) -> "_Finding | None":
         if not self._kind.listable:
             return _Finding(1, 0)
-        listing = await self._means.provider.listing(self._kind, spend)
+        listing = await self._context.provider.listing(self._kind, spend)
         if not listing.complete or listing.identity != identity:
             return None
         seen = len(set(known) & {one.id for one in listing.items})
@@ -149,13 +149,13 @@ class Principals:
 
     async def _still(self, id_: str) -> int:
         """Return 1 if an id stands where it stood: another worker may have deleted it a moment ago."""
-        ledger, at = self._means.ledger, self._partition
+        ledger, at = self._context.ledger, self._partition
         operation = ledger.commands.get(Resource(at.provider, at.kind, id_))
         record = operation.finish(await ledger.carrier.carry(operation.calls))
         return int(record is not None and record.state not in {"claimed", "waiting"})
 
     async def _state(self, identity: str, verdict: str = "", why: str = "") -> _State:
-        call = self._means.ledger.commands.on_slot(
+        call = self._context.ledger.commands.on_slot(
             "guards/lua/principal",
             self._partition.provider,
             self._partition.kind,
@@ -165,7 +165,7 @@ class Principals:
             IN_USE,
             parse=list,
         )
-        state, since, reason, judged, others = (await self._means.ledger.carrier.carry([call]))[0]
+        state, since, reason, judged, others = (await self._context.ledger.carrier.carry([call]))[0]
         return _State(state.decode(), since, reason.decode(), judged, frozenset(json.loads(others)))
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from lapse.guards.absence.absences import Absences, Absent
 from lapse.guards.absence.principals import Principals
-from lapse.guards.context import Means
-from lapse.ledger.halts import Control
+from lapse.guards.context import SweepContext
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Claim
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
@@ -28,7 +28,7 @@ class Proof:
 
     def __init__(
         self,
-        means: Means,
+        context: SweepContext,
         kind: Kind,
         partition: Partition,
         *,
@@ -37,9 +37,9 @@ class Proof:
         rule: Rule | None = None,
     ) -> None:
         """Begin with nothing known; the arguments are those of ``Absences``."""
-        self.principals = Principals(means, kind, partition)
-        self.absences = Absences(means, kind, partition, self.principals, lenient=lenient, quiet=quiet, rule=rule)
-        self._means = means
+        self.principals = Principals(context, kind, partition)
+        self.absences = Absences(context, kind, partition, self.principals, lenient=lenient, quiet=quiet, rule=rule)
+        self._context = context
         self._kind = kind
         self._partition = partition
         self._strangers: set[str] = set()
@@ -71,15 +71,15 @@ class Proof:
     async def _probe(self, object_id: str, verdict: Verdict) -> Verdict:
         self._strangers.add(object_id)
         if self._kind.probe:
-            await self._means.flow.spend(1)
-        return after_probe(self._kind, verdict, await self._means.provider.probe(self._kind))
+            await self._context.throttle.spend(1)
+        return after_probe(self._kind, verdict, await self._context.provider.probe(self._kind))
 
-    async def conclude(self, outcomes: Mapping[str, int], control: Control) -> str:
+    async def conclude(self, outcomes: Mapping[str, int], control: Halts) -> str:
         """Count a sweep that found no proof, and halt at the third in a row; a sweep with one begins anew.
 
         A sweep that had no time or tokens left to ask is none of them. Returns the reason of a halt that was set.
         """
-        at, ledger, field = self._partition, self._means.ledger, f"unproven|{self._partition.policy}"
+        at, ledger, field = self._partition, self._context.ledger, f"unproven|{self._partition.policy}"
         if self.absences.inconsistent:
             await control.halt(at, HaltReason.INCONSISTENT_ABSENCE, self.absences.inconsistent, whole_kind=True)
             return HaltReason.INCONSISTENT_ABSENCE

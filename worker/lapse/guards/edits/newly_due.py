@@ -143,20 +143,20 @@ async def plan(ledger: Ledger, rule: Rule, stand: Stand, survey: Survey, *, list
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AskedPlan:
     """What a plan names: how many ids, and whether they are orphans of a listing."""
 
     named: int
     listed: bool
 
 
-async def asked(ledger: Ledger, partition: Partition, plan: str) -> Asked | None:
+async def asked(ledger: Ledger, partition: Partition, plan: str) -> AskedPlan | None:
     """Return what a plan names, or None of one that an earlier version of lapse made."""
     name = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
     (stored,) = await ledger.carrier.run([("HGET", name, "newly_asked")])
     hash_, _, rest = (stored or b"").decode().partition(" ")
     number, _, how = rest.partition(" ")
-    return Asked(int(number), how == "listed") if hash_ == plan else None
+    return AskedPlan(int(number), how == "listed") if hash_ == plan else None
 
 
 async def _counted(ledger: Ledger, partition: Partition, wanted: Sequence[Range]) -> list[Counted]:

@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from lapse import durations
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.guards.integrity.continuity import Trouble
 from lapse.ledger.reasons import HaltReason
 from lapse.providers.kinds import Kind
@@ -69,30 +69,30 @@ async def asked(provider: "Provider", kind: Kind) -> int | None:
     return date_of(reply)
 
 
-async def doubt(means: Means, partition: Partition) -> tuple[str, str] | None:
+async def doubt(context: SweepContext, partition: Partition) -> tuple[str, str] | None:
     """Halt everything while Redis TIME is astray, or end that halt; return the result of the sweep and why, or None.
 
     The provider is asked only if this host's clock and Redis TIME differ.
     """
-    now = await means.control.now()
+    now = await context.control.now()
     if not right(now, (wall(),)):
-        date = await _spent(means, partition)
+        date = await _spent(context, partition)
         if date is None:
             return "refused", "Redis TIME is not this host's, and the provider does not say which of them is right"
-        now = await means.control.now()
+        now = await context.control.now()
         if trouble := astray(now, wall(), date):
-            await means.watch.halt(trouble)
+            await context.watch.halt(trouble)
             return "halted", trouble.detail
-    for halt in await means.control.halts([(partition.provider, partition.kind)]):
+    for halt in await context.control.halts([(partition.provider, partition.kind)]):
         if halt.reason == HaltReason.CLOCK_JUMPED and FAR in halt.detail:
-            await means.watch.trust_clock("it is near the other clocks again")
+            await context.watch.trust_clock("it is near the other clocks again")
             break
     return None
 
 
-async def _spent(means: Means, partition: Partition) -> int | None:
+async def _spent(context: SweepContext, partition: Partition) -> int | None:
     try:
-        await means.flow.spend(1, within=_PATIENCE)
-        return await asked(means.provider, means.provider.kinds[partition.kind])
+        await context.throttle.spend(1, within=_PATIENCE)
+        return await asked(context.provider, context.provider.kinds[partition.kind])
     except Limited:
         return None

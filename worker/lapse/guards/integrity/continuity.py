@@ -20,13 +20,13 @@ DRIFT = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class ClockOffset:
     """Redis TIME less the local clock, known as exactly as an answer was quick: between ``least`` and ``most``."""
 
     least: int
     most: int
 
-    def strayed(self, before: "Span", slack: float) -> int:
+    def strayed(self, before: "ClockOffset", slack: float) -> int:
         """Return by how much this lies outside of ``before`` and the slack at least; 0 if it may be the same."""
         if self.least > before.most + slack:
             return self.least - before.most
@@ -36,7 +36,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Observation:
     """What one look at the registry found.
 
     Attributes:
@@ -63,9 +63,9 @@ class Sight:
     answered: int
 
     @property
-    def offset(self) -> Span:
+    def offset(self) -> ClockOffset:
         """How far Redis TIME is ahead of the local clock."""
-        return Span(self.now - self.answered, self.now - self.asked)
+        return ClockOffset(self.now - self.answered, self.now - self.asked)
 
     @property
     def behind(self) -> bool:
@@ -93,9 +93,9 @@ class Known:
     sequence: int = 0
     at: int = 0
     recent: tuple[tuple[int, int], ...] = ()
-    offset: Span | None = None
+    offset: ClockOffset | None = None
     looked: int = 0
-    before: Span | None = None
+    before: ClockOffset | None = None
     behind: bool = False
 
 
@@ -107,18 +107,22 @@ class Trouble:
     detail: str
 
 
-def sighted(stored: Mapping[str, str], known: Known | None, **times: Any) -> Sight:  # noqa: ANN401 - now, asked, answered
+def sighted(stored: Mapping[str, str], known: Known | None, **times: Any) -> Observation:  # noqa: ANN401 - now, asked, answered
     """Return what the registry's epoch hash says, for whoever reads without moving the sequence on."""
     epoch = stored.get("id")
     sequence = int(stored.get("sequence", 0))
-    return Sight(
-        epoch=epoch, sequence=sequence, at=int(stored.get("at", 0)), reached=sequence,
+    return Observation(
+        epoch=epoch,
+        sequence=sequence,
+        at=int(stored.get("at", 0)),
+        reached=sequence,
         accepted=known is None or f"accepted|{known.epoch}" in stored,
-        clock_accepted=int(stored.get("clock_accepted", 0)), **times,
-    )  # fmt: skip
+        clock_accepted=int(stored.get("clock_accepted", 0)),
+        **times,
+    )
 
 
-def judge(known: Known | None, sight: Sight) -> Trouble | None:
+def judge(known: Known | None, sight: Observation) -> Trouble | None:
     """Say what is wrong with the registry, or return None."""
     if known and sight.epoch != known.epoch and not sight.accepted:
         found = f"epoch {sight.epoch}" if sight.epoch else "no epoch"
@@ -136,7 +140,7 @@ def judge(known: Known | None, sight: Sight) -> Trouble | None:
     return _clock(known, sight)
 
 
-def _clock(known: Known | None, sight: Sight) -> Trouble | None:
+def _clock(known: Known | None, sight: Observation) -> Trouble | None:
     moved = _jumped(known, sight)
     if moved:
         way = "forward" if moved > 0 else "back"
@@ -150,34 +154,34 @@ def _clock(known: Known | None, sight: Sight) -> Trouble | None:
     return None
 
 
-def _jumped(known: Known | None, sight: Sight) -> int:
+def _jumped(known: Known | None, sight: Observation) -> int:
     """Return how far the clock jumped since the last look: 0 too if it jumped back to where it was, or was accepted."""
     if known is None or known.offset is None or _returned(known, sight) or _accepted(known, sight):
         return 0
     return sight.offset.strayed(known.offset, _slack(known, sight))
 
 
-def _slack(known: Known, sight: Sight) -> float:
+def _slack(known: Known, sight: Observation) -> float:
     return JUMP + DRIFT * (sight.asked - known.looked)
 
 
-def _returned(known: Known, sight: Sight) -> bool:
+def _returned(known: Known, sight: Observation) -> bool:
     return known.before is not None and not sight.offset.strayed(known.before, _slack(known, sight))
 
 
-def _accepted(known: Known, sight: Sight) -> bool:
+def _accepted(known: Known, sight: Observation) -> bool:
     """Return True if an operator accepted the clock since the last look; the look itself says when that was here."""
     return sight.clock_accepted - sight.offset.least > known.looked
 
 
-def mended(known: Known | None, sight: Sight) -> bool:
+def mended(known: Known | None, sight: Observation) -> bool:
     """Return True if a clock that had jumped is right again by itself."""
     if known is None or judge(known, sight):
         return False
     return _returned(known, sight) or (known.behind and not sight.behind)
 
 
-def remember(known: Known | None, sight: Sight, trouble: Trouble | None = None) -> Known | None:
+def remember(known: Known | None, sight: Observation, trouble: Trouble | None = None) -> Known | None:
     """Return what is known after a look: of a registry that is not the known one, nothing is learned."""
     if sight.epoch is None or (trouble and trouble.reason != HaltReason.CLOCK_JUMPED):
         return known
@@ -187,12 +191,18 @@ def remember(known: Known | None, sight: Sight, trouble: Trouble | None = None) 
     seen = ((sight.sequence, sight.at), *recent)
     settled = max([(base.sequence, base.at), *(one for one in seen if sight.now - one[1] >= SETTLED)])
     return replace(
-        base, sequence=settled[0], at=settled[1], recent=tuple(one for one in recent if sight.now - one[1] < SETTLED),
-        offset=sight.offset, looked=sight.answered, before=_before(known, sight), behind=sight.behind,
-    )  # fmt: skip
+        base,
+        sequence=settled[0],
+        at=settled[1],
+        recent=tuple(one for one in recent if sight.now - one[1] < SETTLED),
+        offset=sight.offset,
+        looked=sight.answered,
+        before=_before(known, sight),
+        behind=sight.behind,
+    )
 
 
-def _before(known: Known | None, sight: Sight) -> Span | None:
+def _before(known: Known | None, sight: Observation) -> ClockOffset | None:
     """Return the offset before a jump that stands from now on, or None."""
     if known is None or _returned(known, sight) or _accepted(known, sight):
         return None

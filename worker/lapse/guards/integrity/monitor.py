@@ -9,9 +9,9 @@ from dataclasses import replace
 import structlog
 
 from lapse.errors import RegistryError
-from lapse.guards.integrity.continuity import JUMP, Known, Sight, Trouble, judge, mended, remember
-from lapse.guards.integrity.statefile import Witness
-from lapse.ledger.halts import Control
+from lapse.guards.integrity.continuity import JUMP, Known, Observation, Trouble, judge, mended, remember
+from lapse.guards.integrity.statefile import StateFile
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import UNCHECKED, Expected
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
@@ -46,13 +46,13 @@ class Watch:
         partitions: Sequence[Partition] = (),
         *,
         known: Known | None = None,
-        witness: Witness | None = None,
+        witness: StateFile | None = None,
     ) -> None:
         self.known = known
         self.partitions = partitions
         self._carrier = carrier
         self._namespace = namespace
-        self._control = Control(carrier, namespace)
+        self._control = Halts(carrier, namespace)
         self._witness = witness
         self._saved: tuple[str, float] = ("", 0.0)
 
@@ -123,7 +123,7 @@ class Watch:
             log.error("witness.unwritten", path=str(self._witness.path), error=str(error))  # noqa: TRY400 - the text says it all
 
 
-async def see(carrier: Carrier, namespace: str, known: Known | None) -> Sight:
+async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observation:
     """Look at the registry once, as a worker does: make its epoch if it has none, and move its sequence on.
 
     Raises:
@@ -134,12 +134,12 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Sight:
     arguments = (secrets.token_hex(6), known.epoch if known else "")
     call = Call(script("guards/lua/look"), keys.epoch(namespace), arguments, list)
     now, epoch, sequence, at, reached, accepted, clock = (await carrier.carry([call]))[0]
-    return Sight(
+    return Observation(
         now, epoch.decode(), sequence, at, reached, accepted == 1, clock, asked=asked, answered=local_clock()
-    )  # fmt: skip
+    )
 
 
-def begin(url: str, namespace: str, timeout: float, witness: Witness | None) -> Known | None:
+def begin(url: str, namespace: str, timeout: float, witness: StateFile | None) -> Known | None:
     """Look once before the pool forks: a process that begins later knows what the registry was like, and its clock.
 
     Raises:

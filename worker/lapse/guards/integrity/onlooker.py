@@ -6,7 +6,7 @@ from lapse.guards.integrity.continuity import Known, judge, remember, sighted
 from lapse.ledger.halts import Halt
 
 
-class Onlooker:
+class ContinuityCheck:
     """Sees what a worker would halt everything for, and changes nothing."""
 
     def __init__(self, known: Known | None = None) -> None:

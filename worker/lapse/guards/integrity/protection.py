@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.guards.context import Means, named
-from lapse.ledger.halts import Control
+from lapse.guards.context import SweepContext, named
+from lapse.ledger.halts import Halts
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -70,9 +70,9 @@ async def inspect(carrier: Carrier, namespace: str, partition: Partition, *, acc
     return Damage(tuple(said["damaged"] or ()), said["counts"])
 
 
-async def damage(means: Means, partition: Partition) -> str | None:
+async def damage(context: SweepContext, partition: Partition) -> str | None:
     """Halt what lost its protection, or end such a halt once all is there again; return why nothing may be deleted."""
-    ledger, control = means.ledger, means.control
+    ledger, control = context.ledger, context.control
     found = await inspect(ledger.carrier, ledger.namespace, partition)
     lost = await control.lost_pauses(partition)
     standing = [
@@ -89,7 +89,7 @@ async def damage(means: Means, partition: Partition) -> str | None:
     return " and ".join(cause.detail for cause in (found, Damage((), {}, lost)) if cause) or None
 
 
-async def accept(control: Control, carrier: Carrier, namespace: str, partition: Partition) -> None:
+async def accept(control: Halts, carrier: Carrier, namespace: str, partition: Partition) -> None:
     """Take what is there for all there was: the answer of an operator."""
     await inspect(carrier, namespace, partition, accept=True)
     await control.forget_pauses(await control.lost_pauses(partition))

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lapse.errors import ConfigError
-from lapse.guards.integrity.continuity import Known, Span
+from lapse.guards.integrity.continuity import ClockOffset, Known
 from lapse.policy import Config
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-class Witness:
+class StateFile:
     """One file, shared by the processes of a host: replaced as a whole, so a reader never sees half of it."""
 
     def __init__(self, path: Path, namespace: str) -> None:
@@ -34,11 +34,14 @@ class Witness:
                     f"[registry] witness_file {self.path} is that of namespace {stored['namespace']!r}: give "
                     f"{self._namespace!r} a file of its own"
                 )
-            span = Span(*stored["offset"]) if stored["offset"] and stored["boot"] == _boot() else None
+            span = ClockOffset(*stored["offset"]) if stored["offset"] and stored["boot"] == _boot() else None
             return Known(
-                str(stored["epoch"]), int(stored["sequence"]), int(stored["at"]),
-                offset=span, looked=int(stored["looked"]) if span else 0,
-            )  # fmt: skip
+                str(stored["epoch"]),
+                int(stored["sequence"]),
+                int(stored["at"]),
+                offset=span,
+                looked=int(stored["looked"]) if span else 0,
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -58,11 +61,15 @@ class Witness:
             return  # another process has seen more
         text = json.dumps(
             {
-                "namespace": self._namespace, "epoch": known.epoch, "sequence": known.sequence, "at": known.at,
-                "offset": list(asdict(known.offset).values()) if known.offset else None, "looked": known.looked,
+                "namespace": self._namespace,
+                "epoch": known.epoch,
+                "sequence": known.sequence,
+                "at": known.at,
+                "offset": list(asdict(known.offset).values()) if known.offset else None,
+                "looked": known.looked,
                 "boot": _boot(),
             }
-        )  # fmt: skip
+        )
         fresh = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         try:
             with fresh.open("w", encoding="utf-8") as file:
@@ -87,10 +94,10 @@ class Witness:
             return None
 
 
-def witness_of(config: Config) -> Witness | None:
+def state_file_of(config: Config) -> StateFile | None:
     """Return the file in which a host remembers the registry of this config, if it names one."""
     path = config.registry.witness_file
-    return Witness(Path(path), config.registry.namespace) if path else None
+    return StateFile(Path(path), config.registry.namespace) if path else None
 
 
 def _boot() -> str:

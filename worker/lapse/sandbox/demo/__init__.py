@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lapse import Registry
 from lapse.sandbox.demo.application import Application
 from lapse.sandbox.demo.stage import Stage, StageError
-from lapse.sandbox.demo.verdict import Verdict, judge
+from lapse.sandbox.demo.verdict import DemoVerdict, judge
 
 PATIENCE = 45.0
 TOUCH_EVERY = 2.0
@@ -38,7 +38,7 @@ def main() -> int:
     return 0 if verdict.good else 1
 
 
-def _play(stage: Stage, console: Console) -> Verdict:
+def _play(stage: Stage, console: Console) -> DemoVerdict:
     with Registry(stage.redis.url, provider="sandbox", timeout=5, on_error="raise") as registry:
         application = Application(stage, registry)
         application.populate()
@@ -82,7 +82,7 @@ def _watch(stage: Stage, application: Application, console: Console) -> None:
             time.sleep(TOUCH_EVERY)
 
 
-def _settled(stage: Stage, application: Application) -> Verdict:
+def _settled(stage: Stage, application: Application) -> DemoVerdict:
     """Judge once the last batch of outcomes is recorded, a moment after its deletions."""
     deadline = time.monotonic() + 5
     while True:
@@ -97,7 +97,7 @@ def _alive(stage: Stage) -> set[str]:
     return stage.alive("thread") | stage.alive("conversation") | stage.alive("assistant")
 
 
-def _conclude(application: Application, stage: Stage, verdict: Verdict, console: Console) -> None:
+def _conclude(application: Application, stage: Stage, verdict: DemoVerdict, console: Console) -> None:
     alive = _alive(stage)
     console.print("asked the provider what is left:")
     groups: dict[str, list[int]] = {}

@@ -13,7 +13,7 @@ _DELETIONS = re.compile(r"^lapse_deletions_total\{([^}]*)\} (\S+)$", re.MULTILIN
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class DemoVerdict:
     """The last line's numbers.
 
     ``early``: deleted before its time, or at all when it should live. ``missed``: due and still there.
@@ -43,7 +43,7 @@ class Verdict:
         )
 
 
-def judge(objects: dict[str, Expectation], alive: set[str], log: Path, metrics: str) -> Verdict:
+def judge(objects: dict[str, Expectation], alive: set[str], log: Path, metrics: str) -> DemoVerdict:
     """Compare what the application said with what the provider holds and has confirmed."""
     confirmed = confirmations(log)
     ours = [one for one in objects.values() if one.registered]
@@ -52,7 +52,7 @@ def judge(objects: dict[str, Expectation], alive: set[str], log: Path, metrics: 
         for one in objects.values()
         if one.id in confirmed
     )
-    return Verdict(
+    return DemoVerdict(
         registered=len(ours),
         expired=sum(one.due is not None for one in ours),
         gone=sum(one.id not in alive for one in ours),

@@ -6,7 +6,7 @@ Texts that no public source shows are marked "assumed".
 from lapse.sandbox.bodies import read, refuse
 from lapse.sandbox.paging import Window, page, window
 from lapse.sandbox.state import Project, Stored, alnum_ids, now
-from lapse.sandbox.wire import Answer, Json, Request, answer, refusal
+from lapse.sandbox.wire import Json, Request, Response, answer, refusal
 
 ASSISTANT_FIELDS = (
     "name",
@@ -19,22 +19,22 @@ ASSISTANT_FIELDS = (
 )
 
 
-def unknown_thread(id_: str) -> Answer:
+def unknown_thread(id_: str) -> Response:
     """Return the provider's answer to a thread id it does not know."""
     return refusal(404, f"No thread found with id '{id_}'.", "unknown")
 
 
-def unknown_assistant(id_: str) -> Answer:
+def unknown_assistant(id_: str) -> Response:
     """Return the provider's answer to an assistant id it does not know."""
     return refusal(404, f"No assistant found with id '{id_}'.", "unknown")
 
 
-def unknown_message(id_: str) -> Answer:
+def unknown_message(id_: str) -> Response:
     """Return the answer to a message id that its thread does not have (assumed, after the thread's)."""
     return refusal(404, f"No message found with id '{id_}'.", "unknown")
 
 
-def unknown_run(id_: str) -> Answer:
+def unknown_run(id_: str) -> Response:
     """Return the provider's answer to a run id it does not know."""
     return refusal(404, f"No run found with id '{id_}'.", "unknown")
 
@@ -63,7 +63,7 @@ def new_assistant(id_: str, given: Json, created_at: int | None = None) -> Store
     return Stored(body | {"response_format": given.get("response_format", "auto")})
 
 
-def create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     """``POST /threads``, with messages if it brings some."""
     given = read(request)
     [id_] = alnum_ids("thread_", 1)
@@ -74,13 +74,13 @@ def create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> 
     return answer(stored.body, "created", executed=True)
 
 
-def read_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def read_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /threads/{id}``."""
     stored = project.kept["thread"].get(ids[0])
     return unknown_thread(ids[0]) if stored is None else answer(stored.body, "read")
 
 
-def update_thread(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def update_thread(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /threads/{id}``: metadata and tool resources."""
     given = read(request)
     stored = project.kept["thread"].get(ids[0])
@@ -89,14 +89,14 @@ def update_thread(request: Request, project: Project, ids: tuple[str, ...]) -> A
     return _update(stored, given, ("metadata", "tool_resources"))
 
 
-def delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /threads/{id}``: the messages in it go with it."""
     if project.kept["thread"].pop(ids[0], None) is None:
         return unknown_thread(ids[0])
     return answer({"id": ids[0], "object": "thread.deleted", "deleted": True}, "deleted", executed=True)
 
 
-def create_message(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def create_message(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /threads/{id}/messages``."""
     given = read(request)
     stored = project.kept["thread"].get(ids[0])
@@ -105,7 +105,7 @@ def create_message(request: Request, project: Project, ids: tuple[str, ...]) -> 
     return answer(_add_message(stored, given), "created", executed=True)
 
 
-def list_messages(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def list_messages(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /threads/{id}/messages``."""
     stored = project.kept["thread"].get(ids[0])
     if stored is None:
@@ -118,7 +118,7 @@ def list_messages(request: Request, project: Project, ids: tuple[str, ...]) -> A
     )
 
 
-def read_message(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def read_message(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /threads/{id}/messages/{message}``."""
     stored = project.kept["thread"].get(ids[0])
     if stored is None:
@@ -127,7 +127,7 @@ def read_message(_request: Request, project: Project, ids: tuple[str, ...]) -> A
     return unknown_message(ids[1]) if message is None else answer(message, "read")
 
 
-def delete_message(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def delete_message(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /threads/{id}/messages/{message}``."""
     stored = project.kept["thread"].get(ids[0])
     if stored is None:
@@ -137,21 +137,26 @@ def delete_message(_request: Request, project: Project, ids: tuple[str, ...]) ->
     return answer({"id": ids[1], "object": "thread.message.deleted", "deleted": True}, "deleted", executed=True)
 
 
-def create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /threads/{id}/runs``: it stays in progress until it is cancelled."""
     given = read(request)
     if ids[0] not in project.kept["thread"]:
         return unknown_thread(ids[0])
     [id_] = alnum_ids("run_", 1)
     body: Json = {
-        "id": id_, "object": "thread.run", "created_at": now(), "thread_id": ids[0], "status": "in_progress",
-        "assistant_id": given.get("assistant_id"), "metadata": given.get("metadata") or {},
-    }  # fmt: skip
+        "id": id_,
+        "object": "thread.run",
+        "created_at": now(),
+        "thread_id": ids[0],
+        "status": "in_progress",
+        "assistant_id": given.get("assistant_id"),
+        "metadata": given.get("metadata") or {},
+    }
     project.kept["run"][id_] = Stored(body)
     return answer(body, "created", executed=True)
 
 
-def list_runs(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def list_runs(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /threads/{id}/runs``."""
     if ids[0] not in project.kept["thread"]:
         return unknown_thread(ids[0])
@@ -160,7 +165,7 @@ def list_runs(request: Request, project: Project, ids: tuple[str, ...]) -> Answe
     return page(own, own.__getitem__, asked, unknown_run) if isinstance(asked, Window) else asked
 
 
-def cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /threads/{id}/runs/{run}/cancel``."""
     run = project.kept["run"].get(ids[1])
     if run is None:
@@ -169,7 +174,7 @@ def cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Ans
     return answer(run.body, "updated", executed=True)
 
 
-def create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     """``POST /assistants``: the model is required."""
     given = read(request)
     if not given.get("model"):
@@ -179,20 +184,20 @@ def create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) 
     return answer(stored.body, "created", executed=True)
 
 
-def list_assistants(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def list_assistants(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     """``GET /assistants``."""
     asked = window(request)
     kept = project.kept["assistant"]
     return page(kept, lambda id_: kept[id_].body, asked, unknown_assistant) if isinstance(asked, Window) else asked
 
 
-def read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /assistants/{id}``."""
     stored = project.kept["assistant"].get(ids[0])
     return unknown_assistant(ids[0]) if stored is None else answer(stored.body, "read")
 
 
-def update_assistant(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def update_assistant(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /assistants/{id}``."""
     given = read(request)
     stored = project.kept["assistant"].get(ids[0])
@@ -201,14 +206,14 @@ def update_assistant(request: Request, project: Project, ids: tuple[str, ...]) -
     return _update(stored, given, (*ASSISTANT_FIELDS, "model", "tools", "metadata", "response_format"))
 
 
-def delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /assistants/{id}``: its threads stay."""
     if project.kept["assistant"].pop(ids[0], None) is None:
         return unknown_assistant(ids[0])
     return answer({"id": ids[0], "object": "assistant.deleted", "deleted": True}, "deleted", executed=True)
 
 
-def _update(stored: Stored, given: Json, fields: tuple[str, ...]) -> Answer:
+def _update(stored: Stored, given: Json, fields: tuple[str, ...]) -> Response:
     stored.body |= {name: given[name] for name in fields if name in given}
     return answer(stored.body, "updated", executed=True)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from lapse.sandbox.bodies import read, refuse
 from lapse.sandbox.paging import LARGEST, USUAL, Window, page, window
 from lapse.sandbox.state import Project, Stored
-from lapse.sandbox.wire import Answer, Json, Request, answer, refusal
+from lapse.sandbox.wire import Json, Request, Response, answer, refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Collection:
     ascending: bool = False
     param: str | None = None
 
-    def missing(self, id_: str) -> Answer:
+    def missing(self, id_: str) -> Response:
         """Return the answer to an id that the provider does not know."""
         return refusal(404, self.unknown.format(id=id_), "unknown", param=self.param)
 
-    def create(self, request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+    def create(self, request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
         """``POST`` to the collection."""
         stored = self.make(read(request))
         project.kept[self.kind][stored.body["id"]] = stored
         return answer(self.show(stored), "created", executed=True)
 
-    def list(self, request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+    def list(self, request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
         """``GET`` of the collection: one page."""
         asked = window(request, largest=self.largest, usual=self.usual, ascending=self.ascending)
         if not isinstance(asked, Window):
@@ -56,12 +56,12 @@ class Collection:
         listed = project.listed(self.kind)
         return page(listed, lambda id_: self.show(listed[id_]), asked, self.missing)
 
-    def retrieve(self, _request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    def retrieve(self, _request: Request, project: Project, ids: tuple[str, ...]) -> Response:
         """``GET`` of one object."""
         stored = project.kept[self.kind].get(ids[0])
         return self.missing(ids[0]) if stored is None else answer(self.show(stored), "read")
 
-    def update(self, request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    def update(self, request: Request, project: Project, ids: tuple[str, ...]) -> Response:
         """``POST`` to one object."""
         given = read(request)
         stored = project.kept[self.kind].get(ids[0])
@@ -72,7 +72,7 @@ class Collection:
         stored.body |= {name: given[name] for name in self.updates if name in given}
         return answer(self.show(stored), "updated", executed=True)
 
-    def delete(self, _request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+    def delete(self, _request: Request, project: Project, ids: tuple[str, ...]) -> Response:
         """``DELETE`` of one object."""
         if project.kept[self.kind].pop(ids[0], None) is None:
             return self.missing(ids[0])

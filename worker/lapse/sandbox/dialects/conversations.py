@@ -8,7 +8,7 @@ from typing import Any
 from lapse.sandbox.bodies import read, refuse
 from lapse.sandbox.paging import Window, page, window
 from lapse.sandbox.state import Project, Stored, hex_ids, now
-from lapse.sandbox.wire import Answer, Json, Request, answer, refusal
+from lapse.sandbox.wire import Json, Request, Response, answer, refusal
 
 MOST_ITEMS = 20
 ITEM_PREFIXES = {
@@ -19,12 +19,12 @@ ITEM_PREFIXES = {
 }
 
 
-def unknown_conversation(id_: str) -> Answer:
+def unknown_conversation(id_: str) -> Response:
     """Return the provider's answer to a conversation id it does not know."""
     return refusal(404, f"Conversation with id '{id_}' not found.", "unknown")
 
 
-def unknown_item(id_: str) -> Answer:
+def unknown_item(id_: str) -> Response:
     """Return the answer to an item id its conversation does not have (assumed, after the conversation's)."""
     return refusal(404, f"Item with id '{id_}' not found.", "unknown")
 
@@ -42,7 +42,7 @@ def add_items(stored: Stored, given: list[Json]) -> list[Json]:
     return added
 
 
-def create_conversation(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def create_conversation(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     """``POST /conversations``, with up to 20 items."""
     given = read(request)
     items = _items(given)
@@ -53,13 +53,13 @@ def create_conversation(request: Request, project: Project, _ids: tuple[str, ...
     return answer(stored.body, "created", executed=True)
 
 
-def read_conversation(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def read_conversation(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /conversations/{id}``."""
     stored = project.kept["conversation"].get(ids[0])
     return unknown_conversation(ids[0]) if stored is None else answer(stored.body, "read")
 
 
-def update_conversation(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def update_conversation(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /conversations/{id}``: metadata, which replaces what was there."""
     given = read(request)
     stored = project.kept["conversation"].get(ids[0])
@@ -71,7 +71,7 @@ def update_conversation(request: Request, project: Project, ids: tuple[str, ...]
     return answer(stored.body, "updated", executed=True)
 
 
-def delete_conversation(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def delete_conversation(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /conversations/{id}``: its items are not deleted, as the provider documents."""
     stored = project.kept["conversation"].pop(ids[0], None)
     if stored is None:
@@ -80,7 +80,7 @@ def delete_conversation(_request: Request, project: Project, ids: tuple[str, ...
     return answer({"id": ids[0], "object": "conversation.deleted", "deleted": True}, "deleted", executed=True)
 
 
-def create_items(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def create_items(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /conversations/{id}/items``: up to 20; answers with a list of those added."""
     given = read(request)
     stored = project.kept["conversation"].get(ids[0])
@@ -99,7 +99,7 @@ def create_items(request: Request, project: Project, ids: tuple[str, ...]) -> An
     return answer(body, "created", executed=True)
 
 
-def list_items(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def list_items(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /conversations/{id}/items``."""
     stored = project.kept["conversation"].get(ids[0])
     if stored is None:
@@ -110,7 +110,7 @@ def list_items(request: Request, project: Project, ids: tuple[str, ...]) -> Answ
     )
 
 
-def read_item(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def read_item(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /conversations/{id}/items/{item}``."""
     stored = project.kept["conversation"].get(ids[0])
     if stored is None:
@@ -119,7 +119,7 @@ def read_item(_request: Request, project: Project, ids: tuple[str, ...]) -> Answ
     return unknown_item(ids[1]) if item is None else answer(item, "read")
 
 
-def delete_item(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def delete_item(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /conversations/{id}/items/{item}``: answers with the conversation, no deleted object."""
     stored = project.kept["conversation"].get(ids[0])
     if stored is None:

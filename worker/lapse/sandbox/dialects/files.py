@@ -11,7 +11,7 @@ from lapse.sandbox.bodies import read, refuse
 from lapse.sandbox.dialects.collections import Collection
 from lapse.sandbox.paging import Window, page, window
 from lapse.sandbox.state import Project, Stored, alnum_ids, hex_ids, now
-from lapse.sandbox.wire import Answer, Json, Request, answer, refusal
+from lapse.sandbox.wire import Json, Request, Response, answer, refusal
 
 DAY = 86_400
 MOST_LISTED = 10_000
@@ -21,10 +21,16 @@ def new_file(id_: str, given: Json, created_at: int | None = None) -> Stored:
     """Return a file as ``POST /files`` makes it; ``given`` has purpose, filename, bytes, and perhaps expires_at."""
     made = now() if created_at is None else created_at
     body = {
-        "id": id_, "object": "file", "bytes": given.get("bytes", 0), "created_at": made,
-        "expires_at": given.get("expires_at"), "filename": given.get("filename") or "file.txt",
-        "purpose": given.get("purpose") or "assistants", "status": "processed", "status_details": None,
-    }  # fmt: skip
+        "id": id_,
+        "object": "file",
+        "bytes": given.get("bytes", 0),
+        "created_at": made,
+        "expires_at": given.get("expires_at"),
+        "filename": given.get("filename") or "file.txt",
+        "purpose": given.get("purpose") or "assistants",
+        "status": "processed",
+        "status_details": None,
+    }
     return Stored(body)
 
 
@@ -34,11 +40,17 @@ def new_vector_store(id_: str, given: Json, created_at: int | None = None) -> St
     active = given.get("last_active_at") or made
     after = given.get("expires_after")
     body = {
-        "id": id_, "object": "vector_store", "created_at": made, "name": given.get("name") or "", "usage_bytes": 0,
-        "status": "completed", "expires_after": after,
-        "expires_at": active + after["days"] * DAY if after else None, "last_active_at": active,
+        "id": id_,
+        "object": "vector_store",
+        "created_at": made,
+        "name": given.get("name") or "",
+        "usage_bytes": 0,
+        "status": "completed",
+        "expires_after": after,
+        "expires_at": active + after["days"] * DAY if after else None,
+        "last_active_at": active,
         "metadata": given.get("metadata") or {},
-    }  # fmt: skip
+    }
     stored = Stored(body)
     for file_id in given.get("file_ids") or []:
         _attach(stored, file_id)
@@ -54,18 +66,26 @@ def show_vector_store(stored: Stored) -> Json:
 
 
 FILES = Collection(
-    "file", "No such File object: {id}", "file",
+    "file",
+    "No such File object: {id}",
+    "file",
     make=lambda given: new_file(alnum_ids("file-", 1, 22)[0], given),
-    updates=(), largest=MOST_LISTED, usual=MOST_LISTED, param="id",
-)  # fmt: skip
+    updates=(),
+    largest=MOST_LISTED,
+    usual=MOST_LISTED,
+    param="id",
+)
 VECTOR_STORES = Collection(
-    "vector_store", "No vector store found with id '{id}'.", "vector_store.deleted",
+    "vector_store",
+    "No vector store found with id '{id}'.",
+    "vector_store.deleted",
     make=lambda given: new_vector_store(hex_ids("vs_", 1, 32)[0], given),
-    show=show_vector_store, updates=("name", "metadata", "expires_after"),
-)  # fmt: skip
+    show=show_vector_store,
+    updates=("name", "metadata", "expires_after"),
+)
 
 
-def upload(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def upload(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     """``POST /files``: a form with the file and its purpose."""
     form = _form(request)
     if "purpose" not in form:
@@ -79,7 +99,7 @@ def upload(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
     return answer(stored.body, "created", executed=True)
 
 
-def attach(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def attach(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``POST /vector_stores/{id}/files``."""
     stored = project.kept["vector_store"].get(ids[0])
     if stored is None:
@@ -90,7 +110,7 @@ def attach(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
     return answer(_attach(stored, file_id), "created", executed=True)
 
 
-def list_attached(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def list_attached(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``GET /vector_stores/{id}/files``: without those whose file was deleted."""
     stored = project.kept["vector_store"].get(ids[0])
     if stored is None:
@@ -101,7 +121,7 @@ def list_attached(request: Request, project: Project, ids: tuple[str, ...]) -> A
     return page(there, there.__getitem__, asked, missing) if isinstance(asked, Window) else asked
 
 
-def detach(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def detach(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """``DELETE /vector_stores/{id}/files/{file}``: the file itself stays."""
     stored = project.kept["vector_store"].get(ids[0])
     if stored is None:
@@ -113,13 +133,19 @@ def detach(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
 
 def _attach(stored: Stored, file_id: str) -> Json:
     stored.children[file_id] = {
-        "id": file_id, "object": "vector_store.file", "created_at": now(), "usage_bytes": 0, "status": "completed",
-        "vector_store_id": stored.body["id"], "last_error": None, "attributes": {},
-    }  # fmt: skip
+        "id": file_id,
+        "object": "vector_store.file",
+        "created_at": now(),
+        "usage_bytes": 0,
+        "status": "completed",
+        "vector_store_id": stored.body["id"],
+        "last_error": None,
+        "attributes": {},
+    }
     return stored.children[file_id]
 
 
-def _not_attached(file_id: str, store_id: str) -> Answer:
+def _not_attached(file_id: str, store_id: str) -> Response:
     return refusal(404, f"No file found with id '{file_id}' in vector store '{store_id}'.", "unknown")
 
 

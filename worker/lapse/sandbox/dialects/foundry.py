@@ -12,7 +12,7 @@ from lapse.sandbox.dialects.assistants import unknown_thread
 from lapse.sandbox.dialects.openai import ROUTES, USUAL, OpenAI, Route, pattern_of
 from lapse.sandbox.paging import Window, page, window
 from lapse.sandbox.state import Project, World
-from lapse.sandbox.wire import Answer, Call, Headers, Request, answer, encode
+from lapse.sandbox.wire import ApiCall, Headers, Request, Response, answer, encode
 
 VERSIONS = ("v1", "2025-05-01", "2025-05-15-preview")
 
@@ -23,15 +23,15 @@ class Foundry(OpenAI):
     name = "foundry"
     prefix = "/foundry"
 
-    def route(self, request: Request) -> Call:
+    def route(self, request: Request) -> ApiCall:
         """Return the call a request stands for; an unknown route is answered ``Resource not found``."""
         pattern, ids = pattern_of(request, self.prefix)
         found = _ROUTES.get(pattern)
         if found is None or not all(ids):
-            return Call("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
-        return Call(found.kind, ids, found.listing, found.run)
+            return ApiCall("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
+        return ApiCall(found.kind, ids, found.listing, found.run)
 
-    def refuse(self, request: Request, call: Call, world: World) -> Answer | None:
+    def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
         """Return the refusal of a request without a valid token or an api-version."""
         if self.project(request, world) is None:
             expired = tokens.expired(request.header(b"authorization"))
@@ -72,21 +72,21 @@ MISSING = "The api-version query parameter (?api-version=) is required for all r
 UNSUPPORTED = "The api-version '{}' is not supported."
 
 
-def _list_threads(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _list_threads(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     asked = window(request)
     kept = project.listed("thread")
     return page(kept, lambda id_: kept[id_].body, asked, unknown_thread) if isinstance(asked, Window) else asked
 
 
-def _list_files(_request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _list_files(_request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     return answer({"object": "list", "data": [stored.body for stored in project.listed("file").values()]}, "listed")
 
 
-def _azure(status: int, code: str, message: str, word: str = "refused") -> Answer:
-    return Answer(status, json.dumps({"error": {"code": code, "message": message}}).encode(), word)
+def _azure(status: int, code: str, message: str, word: str = "refused") -> Response:
+    return Response(status, json.dumps({"error": {"code": code, "message": message}}).encode(), word)
 
 
-def _no_such_route(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Answer:
+def _no_such_route(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
     return _azure(404, "404", "Resource not found", "no_route")
 
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from lapse.sandbox.bodies import Refused
+from lapse.sandbox.bodies import BadRequest
 from lapse.sandbox.state import Project, Stored, World
-from lapse.sandbox.wire import Answer, Call, Headers, Json, Request, encode
+from lapse.sandbox.wire import ApiCall, Headers, Json, Request, Response, encode
 
 GRAPH = "sandbox"
 SYSTEM = str(uuid.uuid5(uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), GRAPH))
@@ -59,9 +59,15 @@ def new_thread(id_: str, given: Mapping[str, Any], created_at: float) -> Stored:
     """Return a thread as ``POST /threads`` makes it."""
     made = _iso(created_at)
     body = {
-        "thread_id": id_, "created_at": made, "updated_at": made, "state_updated_at": made,
-        "metadata": given.get("metadata") or {}, "status": given.get("status") or "idle", "config": {}, "values": None,
-    }  # fmt: skip
+        "thread_id": id_,
+        "created_at": made,
+        "updated_at": made,
+        "state_updated_at": made,
+        "metadata": given.get("metadata") or {},
+        "status": given.get("status") or "idle",
+        "config": {},
+        "values": None,
+    }
     return Stored(body)
 
 
@@ -69,10 +75,17 @@ def new_assistant(id_: str, given: Mapping[str, Any], created_at: float) -> Stor
     """Return an assistant as ``POST /assistants`` makes it."""
     made = _iso(created_at)
     body = {
-        "assistant_id": id_, "graph_id": GRAPH, "config": {}, "context": {}, "metadata": given.get("metadata") or {},
-        "name": given.get("name") or "Untitled", "created_at": made, "updated_at": made, "version": 1,
+        "assistant_id": id_,
+        "graph_id": GRAPH,
+        "config": {},
+        "context": {},
+        "metadata": given.get("metadata") or {},
+        "name": given.get("name") or "Untitled",
+        "created_at": made,
+        "updated_at": made,
+        "version": 1,
         "description": None,
-    }  # fmt: skip
+    }
     return Stored(body)
 
 
@@ -83,7 +96,7 @@ def uuids(_prefix: str, count: int) -> list[str]:
 
 class _Route(NamedTuple):
     kind: str
-    run: Callable[[Request, Project, tuple[str, ...]], Answer]
+    run: Callable[[Request, Project, tuple[str, ...]], Response]
     listing: bool = False
 
 
@@ -94,7 +107,7 @@ class LangGraph:
     prefix = "/langgraph"
     holds: type[Project] = GraphProject
 
-    def route(self, request: Request) -> Call:
+    def route(self, request: Request) -> ApiCall:
         """Return the call a request stands for; an unknown route is answered ``Not Found``."""
         segments = request.path[len(self.prefix) + 1 :].split("/")
         fixed = f"{request.method} {'/'.join(segments)}" in _ROUTES
@@ -103,10 +116,10 @@ class LangGraph:
         found = _ROUTES.get(f"{request.method} {pattern}")
         if found is None or not all(ids):
             known = any(route.endswith(f" {pattern}") for route in _ROUTES)
-            return Call("", (), False, _no_method if known else _no_route)  # noqa: FBT003 - a tuple's field
-        return Call(found.kind, ids, found.listing, found.run)
+            return ApiCall("", (), False, _no_method if known else _no_route)  # noqa: FBT003 - a tuple's field
+        return ApiCall(found.kind, ids, found.listing, found.run)
 
-    def refuse(self, request: Request, call: Call, world: World) -> Answer | None:
+    def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
         """Return the refusal of a request without a known key or an id of the right form."""
         if self.project(request, world) is None:
             return (
@@ -134,28 +147,28 @@ class LangGraph:
         return encode({"detail": message or USUAL_DETAILS.get(status, f"Status {status}")}).encode()
 
 
-def _create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     given = _read(request)
     stored = new_thread(given.get("thread_id") or uuids("", 1)[0], given, time.time())
     project.kept["thread"][stored.body["thread_id"]] = stored
     return _show(stored.body, "created", executed=True)
 
 
-def _read_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _read_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     stored = project.kept["thread"].get(ids[0].lower())
     return (
         _missing("Thread with ID {} not found", ids[0]) if stored is None else _show(_thread(project, stored), "read")
     )
 
 
-def _delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """Answer at once, busy or not: the runs of a deleted thread go on."""
     if project.kept["thread"].pop(ids[0].lower(), None) is None:
         return _missing("Thread with ID {} not found", ids[0])
-    return Answer(204, b"", "deleted", executed=True, headers=())
+    return Response(204, b"", "deleted", executed=True, headers=())
 
 
-def _create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     given = _read(request)
     thread = project.kept["thread"].get(ids[0].lower())
     if thread is None:
@@ -176,14 +189,14 @@ def _assistant(project: Project, named: object) -> str | None:
     return wanted if wanted in project.kept["assistant"] else None
 
 
-def _list_runs(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _list_runs(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     if ids[0].lower() not in project.kept["thread"]:
         return _missing("Thread with ID {} not found", ids[0])
     runs = [_run(run) for run in project.kept["run"].values() if run.body["thread_id"] == ids[0].lower()]
     return _show(runs, "listed")
 
 
-def _cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     run = project.kept["run"].get(ids[1].lower())
     if run is None or ids[0].lower() not in project.kept["thread"]:
         return _missing("Run with ID {} not found", ids[1])
@@ -191,7 +204,7 @@ def _cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> An
     return _show({}, "updated", executed=True)
 
 
-def _create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
     given = _read(request)
     if given.get("graph_id") != GRAPH:
         return _detail(404, f"Graph '{given.get('graph_id')}' not found. Expected one of: ['{GRAPH}']")
@@ -200,27 +213,27 @@ def _create_assistant(request: Request, project: Project, _ids: tuple[str, ...])
     return _show(stored.body, "created", executed=True)
 
 
-def _read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     stored = project.kept["assistant"].get(ids[0].lower())
     return _missing("Not Found", ids[0]) if stored is None else _show(stored.body, "read")
 
 
-def _versions(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _versions(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     stored = project.kept["assistant"].get(ids[0].lower())
     if stored is None:
         return _missing("Assistant {} not found", ids[0])
     return _show([{name: value for name, value in stored.body.items() if name != "updated_at"}], "listed")
 
 
-def _delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Answer:
+def _delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
     """Answer like any other for the system's own."""
     if project.kept["assistant"].pop(ids[0].lower(), None) is None:
         return _missing("Assistant with ID {} not found", ids[0])
-    return Answer(204, b"", "deleted", executed=True, headers=())
+    return Response(204, b"", "deleted", executed=True, headers=())
 
 
-def _search(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Answer]:
-    def search(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _search(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Response]:
+    def search(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
         asked = _read(request)
         limit, offset, by = asked.get("limit", USUAL), asked.get("offset", 0), asked.get("sort_by") or "created_at"
         if limit > LARGEST:
@@ -243,8 +256,8 @@ def _search(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Answer]:
     return search
 
 
-def _count(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Answer]:
-    def count(request: Request, project: Project, _ids: tuple[str, ...]) -> Answer:
+def _count(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Response]:
+    def count(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
         return _show(len(_matching(kind, project, _read(request))), "read")
 
     return count
@@ -284,29 +297,29 @@ def _read(request: Request) -> Json:
     try:
         body = json.loads(request.body)
     except ValueError:
-        raise Refused(_detail(422, "Invalid JSON in request body")) from None
+        raise BadRequest(_detail(422, "Invalid JSON in request body")) from None
     if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
-        raise Refused(_detail(422, f"{json.dumps(body)} is not of type 'object'"))
+        raise BadRequest(_detail(422, f"{json.dumps(body)} is not of type 'object'"))
     return body
 
 
-def _show(body: Any, word: str, *, executed: bool = False) -> Answer:  # noqa: ANN401 - any JSON
-    return Answer(200, encode(body).encode(), word, executed)
+def _show(body: Any, word: str, *, executed: bool = False) -> Response:  # noqa: ANN401 - any JSON
+    return Response(200, encode(body).encode(), word, executed)
 
 
-def _missing(text: str, id_: str) -> Answer:
+def _missing(text: str, id_: str) -> Response:
     return _detail(404, text.format(id_), "unknown")
 
 
-def _detail(status: int, text: str, word: str = "refused") -> Answer:
-    return Answer(status, encode({"detail": text}).encode(), word)
+def _detail(status: int, text: str, word: str = "refused") -> Response:
+    return Response(status, encode({"detail": text}).encode(), word)
 
 
-def _no_route(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Answer:
+def _no_route(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
     return _detail(404, "Not Found", "no_route")
 
 
-def _no_method(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Answer:
+def _no_method(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
     return _detail(405, "Method Not Allowed", "no_route")
 
 

@@ -14,7 +14,7 @@ from lapse.sandbox.dialects.collections import Collection
 from lapse.sandbox.dialects.completions import COMPLETIONS, CONTAINERS, RESPONSES
 from lapse.sandbox.dialects.files import FILES, VECTOR_STORES
 from lapse.sandbox.state import Project, World
-from lapse.sandbox.wire import Answer, Call, Headers, Request, encode, refusal
+from lapse.sandbox.wire import ApiCall, Headers, Request, Response, encode, refusal
 
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using "
@@ -58,7 +58,7 @@ class Route(NamedTuple):
     """What a request stands for: a kind, what carries it out, and whether it answers with a page."""
 
     kind: str
-    run: Callable[[Request, Project, tuple[str, ...]], Answer]
+    run: Callable[[Request, Project, tuple[str, ...]], Response]
     listing: bool = False
 
 
@@ -140,15 +140,15 @@ class OpenAI:
     prefix = "/v1"
     holds: type[Project] = Project
 
-    def route(self, request: Request) -> Call:
+    def route(self, request: Request) -> ApiCall:
         """Return the call a request stands for; an unknown route is answered ``Invalid URL``."""
         pattern, ids = pattern_of(request, self.prefix)
         found = ROUTES.get(pattern)
         if found is None or not all(ids):
-            return Call("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
-        return Call(found.kind, ids, found.listing, found.run)
+            return ApiCall("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
+        return ApiCall(found.kind, ids, found.listing, found.run)
 
-    def refuse(self, request: Request, call: Call, world: World) -> Answer | None:
+    def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
         """Return the refusal of a request without a known key, the beta header or an id of the right form."""
         authorization = request.header(b"authorization")
         if world.opened_by(authorization) is None:
@@ -157,7 +157,7 @@ class OpenAI:
             return refusal(400, NO_BETA, "refused", code="invalid_beta")
         return self.malformed(request, call)
 
-    def malformed(self, request: Request, call: Call) -> Answer | None:
+    def malformed(self, request: Request, call: ApiCall) -> Response | None:
         """Return the refusal of an id that does not begin as its kind's do."""
         if not call.ids:
             return None
@@ -192,11 +192,11 @@ class OpenAI:
         return encode({"error": body}).encode()
 
 
-def _no_such_route(request: Request, _project: Project, _ids: tuple[str, ...]) -> Answer:
+def _no_such_route(request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
     return refusal(404, f"Invalid URL ({request.method} {request.path})", "no_route")
 
 
-def _bad_key(authorization: bytes) -> Answer:
+def _bad_key(authorization: bytes) -> Response:
     key = authorization.decode("latin-1").removeprefix("Bearer").strip()
     if not key:
         return refusal(401, NO_KEY, "refused")

@@ -13,17 +13,17 @@ from lapse.errors import RegistryError
 from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absent, unproven
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.partition import Claim, Settled
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
-from lapse.policy.preconditions import Judge, Terms, active
+from lapse.policy.preconditions import Judge, Preconditions, active
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.recorder import progress
-from lapse.sweep.deletion.settlement import heed
+from lapse.sweep.deletion.settlement import react
 
 log = structlog.get_logger("lapse")
 
@@ -33,7 +33,7 @@ _GOOD = {Outcome.DELETED, Outcome.ALREADY_GONE, Outcome.CONFLICT, Outcome.KEPT, 
 
 
 @dataclass(slots=True)
-class Purse:
+class RequestBudget:
     """The requests that one claim takes before its own DELETE: a ``Spend`` that counts."""
 
     spend: Callable[[int], Awaitable[None]]
@@ -56,13 +56,20 @@ class Attempts:
     """
 
     def __init__(
-        self, means: Means, rule: Rule, proof: Proof, cascade: Cascade, *, spend: Spend, quiet: Callable[[], bool],
+        self,
+        context: SweepContext,
+        rule: Rule,
+        proof: Proof,
+        cascade: Cascade,
+        *,
+        spend: Spend,
+        quiet: Callable[[], bool],
         left: Callable[[], float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make them for one rule.
 
         Args:
-            means: What the sweep works with.
+            context: What the sweep works with.
             rule: One version of the policy.
             proof: What the sweep knows of whether absences can be believed.
             cascade: What belongs to an id, and goes first.
@@ -74,9 +81,9 @@ class Attempts:
         self.recheck: Judge | None = None
         self.familiar = False
         self.halted = ""
-        self._means = means
+        self._context = context
         self._rule = rule
-        self._kind = means.provider.kinds[rule.partition.kind]
+        self._kind = context.provider.kinds[rule.partition.kind]
         self._proof = proof
         self._cascade = cascade
         self._spend = spend
@@ -90,7 +97,7 @@ class Attempts:
         """Delete one claimed resource and decide what becomes of it, or say that it was not found; never raises."""
         with Requests(claim.deadline, partial(self._told, claim)) as requests:
             try:
-                if self._over(claim) or self._means.flow.shut:
+                if self._over(claim) or self._context.throttle.shut:
                     return self.unused(claim)
                 verdict = await self._deleted(claim)
                 if verdict.outcome is Outcome.ALREADY_GONE:
@@ -98,7 +105,7 @@ class Attempts:
                 if verdict.outcome is Outcome.DELETED:
                     return await self._confirmed(claim, verdict, requests.told)
                 verdict = await self._proof.probed(claim, verdict)
-                await self._heed(claim.resource.id, verdict)
+                await self._react(claim.resource.id, verdict)
             except Limited as reason:
                 verdict = limited(reason, requests.items)
             except asyncio.CancelledError:
@@ -108,11 +115,11 @@ class Attempts:
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
                 verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
-        return enforcement.settlement(claim, verdict, outage=self._means.flow.shut, told=requests.told)
+        return enforcement.settlement(claim, verdict, outage=self._context.throttle.shut, told=requests.told)
 
     async def _told(self, claim: Claim, items: int) -> bool:
         with contextlib.suppress(RegistryError):
-            return await progress(self._means.ledger, claim, items)
+            return await progress(self._context.ledger, claim, items)
         return False
 
     async def _confirmed(self, claim: Claim, verdict: Verdict, told: int) -> Settled:
@@ -120,7 +127,7 @@ class Attempts:
         settled = enforcement.settlement(claim, verdict, told=told)
         try:
             await self._proof.probed(claim, verdict)
-            await self._heed(claim.resource.id, verdict)
+            await self._react(claim.resource.id, verdict)
         except (Limited, RegistryError) as error:
             log.warning("verdict.unheeded", id=claim.resource.id, error=str(error), **named(self._rule.partition))
         return settled
@@ -138,7 +145,7 @@ class Attempts:
             verdicts = [unproven(one.verdict, type(error).__name__) for one in absent]
         for one, verdict in zip(absent, verdicts, strict=True):
             with contextlib.suppress(RegistryError):  # what an answer means beyond its id waits for the next one
-                await self._heed(one.claim.resource.id, verdict)
+                await self._react(one.claim.resource.id, verdict)
         if self._proof.absences.inconsistent:
             self.halted = self.halted or HaltReason.INCONSISTENT_ABSENCE
         return [enforcement.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
@@ -146,7 +153,7 @@ class Attempts:
     def _over(self, claim: Claim) -> bool:
         """Return True if no further request for a claim is to begin."""
         late = time.monotonic() >= claim.deadline.begin_by
-        return late or self._quiet() or self._means.stop.is_set()
+        return late or self._quiet() or self._context.stop.is_set()
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""
@@ -155,40 +162,45 @@ class Attempts:
     async def _deleted(self, claim: Claim) -> Verdict:
         spend = self._spender(claim)
         family = self._cascade.family(claim, spend)
-        terms = enforcement.terms(self._rule, self._kind, claim.by, claim.at)
+        preconditions = enforcement.preconditions(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
-            terms = replace(terms, judge=self.recheck)
-        verdict = await self._seen_active(claim.resource.id, terms) or await delete(
-            self._means.provider, self._kind, claim.resource.id, terms=terms, spend=spend, family=family,
-            invented=self._means.invented,
-        )  # fmt: skip
+            preconditions = replace(preconditions, judge=self.recheck)
+        verdict = await self._seen_active(claim.resource.id, preconditions) or await delete(
+            self._context.provider,
+            self._kind,
+            claim.resource.id,
+            preconditions=preconditions,
+            spend=spend,
+            family=family,
+            invented=self._context.invented,
+        )
         left = dict(family.left) if family else {}
         return replace(verdict, left=left, extra=spend.spent) if left or spend.spent else verdict
 
-    async def _seen_active(self, object_id: str, terms: Terms) -> Verdict | None:
+    async def _seen_active(self, object_id: str, preconditions: Preconditions) -> Verdict | None:
         """Ask the list for the last activity of what a read would keep alive."""
-        if self._kind.witness or terms.idle_since is None:
+        if self._kind.witness or preconditions.idle_since is None:
             return None
         async with self._listing:
             if time.monotonic() > self._activity_until:
-                listing = await self._means.provider.listing(self._kind, self._spend)
+                listing = await self._context.provider.listing(self._kind, self._spend)
                 if not listing.complete:
                     return listing.verdict or Verdict(Outcome.LIMITED, detail=listing.reason or "")
                 self._activity = {item.id: item.last_active_at for item in listing.items}
                 self._activity_until = time.monotonic() + ACTIVITY_LASTS
-        return active(terms.idle_since, self._activity.get(object_id))
+        return active(preconditions.idle_since, self._activity.get(object_id))
 
-    def _spender(self, claim: Claim) -> Purse:
+    def _spender(self, claim: Claim) -> RequestBudget:
         async def spend(requests: int) -> None:
             if self._over(claim):
                 raise Limited("no further request is to be sent for this claim")
             left = min(claim.deadline.begin_by - time.monotonic(), self._left())  # a sweep's end is no attempt
-            await self._means.flow.spend(requests, within=left)
+            await self._context.throttle.spend(requests, within=left)
 
-        return Purse(spend)
+        return RequestBudget(spend)
 
-    async def _heed(self, object_id: str, verdict: Verdict) -> None:
-        halt = await heed(self._means, self._rule.partition, self._proof, object_id, verdict)
+    async def _react(self, object_id: str, verdict: Verdict) -> None:
+        halt = await react(self._context, self._rule.partition, self._proof, object_id, verdict)
         if verdict.outcome in _GOOD:
             self.familiar = True
         self.halted = self.halted or halt or ""

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lapse.ledger.children import NOT_NOW, STAYS, Asked, Standing, standings
+from lapse.ledger.children import NOT_NOW, STAYS, ChildState, Question, standings
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import codec, keys
@@ -24,15 +24,18 @@ SCAN = 1000
 async def block(ledger: Ledger, policy: str, parent: Resource, child: "Relative", active: int | None) -> None:
     """Write down what stands in the way of a claimed parent."""
     said = {
-        "p": policy, "c": codec.edge_text(child.resource), "g": [codec.edge_text(one) for one in child.going],
-        "m": "protect" if child.protects else "users" if child.child.users else "named", "a": active,
-    }  # fmt: skip
+        "p": policy,
+        "c": codec.edge_text(child.resource),
+        "g": [codec.edge_text(one) for one in child.going],
+        "m": "protect" if child.protects else "users" if child.child.users else "named",
+        "a": active,
+    }
     await ledger.carrier.write(("HSET", _key(ledger, parent), parent.id, codec.dump(said)))
 
 
 async def free(cascade: "Cascade", rule: Rule) -> int:
     """Make parents due again whose child is not in the way any more; return how many."""
-    at, ledger, freed = rule.partition, cascade.means.ledger, 0
+    at, ledger, freed = rule.partition, cascade.context.ledger, 0
     key, cursor, looked = _key(ledger, Resource(at.provider, at.kind, "")), "0", 0
     while looked < MOST:
         ((next_, flat),) = await ledger.carrier.run([("HSCAN", key, cursor, "COUNT", SCAN)])
@@ -49,21 +52,21 @@ async def free(cascade: "Cascade", rule: Rule) -> int:
 
 async def _over(cascade: "Cascade", provider: str, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the parents of which no child is in the way."""
-    kinds: dict[str, list[tuple[str, Mapping[str, Any], Asked]]] = {}
+    kinds: dict[str, list[tuple[str, Mapping[str, Any], Question]]] = {}
     for id_, one in said.items():
         child, going = codec.edge(one["c"]), tuple(codec.edge(source) for source in one["g"])
-        asked = Asked([child.id], going, one["m"] == "named", one["a"])
+        asked = Question([child.id], going, one["m"] == "named", one["a"])
         kinds.setdefault(child.kind, []).append((id_, one, asked))
     over: list[str] = []
     for kind, waiting in kinds.items():
-        rules, expected = await cascade.told(kind), cascade.means.watch.expected()
+        rules, expected = await cascade.told(kind), cascade.context.watch.expected()
         groups = [one for _id, _said, one in waiting]
-        found = await standings(cascade.means.ledger, provider, kind, groups, rules, expected)
+        found = await standings(cascade.context.ledger, provider, kind, groups, rules, expected)
         over += [id_ for (id_, one, _asked), seen in zip(waiting, found, strict=True) if not _stands(one["m"], seen)]
     return over
 
 
-def _stands(manner: str, standing: Standing) -> bool:
+def _stands(manner: str, standing: ChildState) -> bool:
     if manner == "protect":
         return standing.status != "gone"
     return standing.status in NOT_NOW or (manner == "users" and standing.status in STAYS)

@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import Means
+from lapse.guards.context import SweepContext
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.partition import Claim
 from lapse.policy import Pace, Rule
-from lapse.policy.preconditions import Terms, follows
+from lapse.policy.preconditions import Preconditions, follows
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, exists, limited, taken_out
@@ -35,7 +35,7 @@ from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.descendants import Relative, Relatives
 from lapse.sweep.deletion.members import Unreadable
 from lapse.sweep.deletion.recorder import Recorder
-from lapse.sweep.deletion.settlement import heed
+from lapse.sweep.deletion.settlement import react
 
 UNLIMITED = -1
 FAILURES = 100  # in a row; then the others of this attempt would fail too
@@ -44,54 +44,56 @@ FAILURES = 100  # in a row; then the others of this attempt would fail too
 class Cascade:
     """The children of one sweep's parents; ``family`` gives what deletes those of one of them."""
 
-    def __init__(self, means: Means, rule: Rule) -> None:
-        self.means = means
+    def __init__(self, context: SweepContext, rule: Rule) -> None:
+        self.context = context
         self.rule = rule
         self._proofs: dict[str, Proof] = {}
 
     def family(self, claim: Claim, spend: Spend) -> "Family | None":
         """Return what deletes the children of a claimed resource, or None if its policy leaves them."""
-        kind = self.means.provider.kinds[claim.resource.kind]
+        kind = self.context.provider.kinds[claim.resource.kind]
         return Family(self, kind, claim, spend) if follows(self.rule, kind) else None
 
     def proof(self, partition: Partition) -> Proof:
         """Return what this sweep knows of whether absences of a kind can be believed."""
         if partition.kind not in self._proofs:
-            means, kind = self.means, self.means.provider.kinds[partition.kind]
+            context, kind = self.context, self.context.provider.kinds[partition.kind]
             self._proofs[partition.kind] = Proof(
-                means, kind, partition, lenient=kind.native_expiry, quiet=means.stop.is_set
+                context, kind, partition, lenient=kind.native_expiry, quiet=context.stop.is_set
             )
         return self._proofs[partition.kind]
 
     async def closed(self) -> None:
         """Count the requests about children that no settled claim carried: looks at what turned out not to be ours."""
-        means, partition = self.means, self.rule.partition
-        for child in follows(self.rule, means.provider.kinds[partition.kind]):
-            counters = means.provider.drain_tally(child.kind).get(child.kind, {})
-            await means.ledger.count(replace(partition, kind=child.kind), counters)
+        context, partition = self.context, self.rule.partition
+        for child in follows(self.rule, context.provider.kinds[partition.kind]):
+            counters = context.provider.drain_counters(child.kind).get(child.kind, {})
+            await context.ledger.count(replace(partition, kind=child.kind), counters)
 
     def rules(self, kind: str) -> dict[str, Rule]:
         """Return the policies for a kind of child, by every name that they have or had."""
         provider = self.rule.partition.provider
         return {
             name: rule
-            for rule in self.means.rules
+            for rule in self.context.rules
             if (rule.partition.provider, rule.partition.kind) == (provider, kind)
             for name in (*rule.formerly, rule.partition.policy)
         }
 
     async def told(self, kind: str) -> dict[str, Any]:
         """Return what ``claim_child.lua`` has to know of a kind's policies, and of an operator's pauses, now."""
-        provider, pauses = self.rule.partition.provider, await self.means.control.pauses()
+        provider, pauses = self.rule.partition.provider, await self.context.control.pauses()
         whole = not pauses.keys().isdisjoint({"*", provider, f"{provider}/{kind}"})
         policies = {
             name: {
-                "digest": rule.digest, "enforce": rule.enforce, "paused": str(rule.partition) in pauses,
+                "digest": rule.digest,
+                "enforce": rule.enforce,
+                "paused": str(rule.partition) in pauses,
                 **_pace(rule.max_deletions),
             }
             for name, rule in self.rules(kind).items()
-        }  # fmt: skip
-        place = self.means.provider.place
+        }
+        place = self.context.provider.place
         return {"policies": policies, "paused": whole, "place": place, **_pace(self.rule.max_deletions)}
 
 
@@ -150,14 +152,14 @@ class Family:
                 return await self._blocked(relatives, one, verdict)
         # Two parents that go at the same time would each leave a child to the other.
         users = sorted({user for one in found for user in one.users})
-        rivals = await claimed_among(self.cascade.means.ledger, users)
+        rivals = await claimed_among(self.cascade.context.ledger, users)
         for one in found:
             for rival in sorted(one.users & rivals):
                 return _waits(one, f"is used by {rival.kind} {rival.id}, which goes now")
         return None
 
     async def _blocked(self, relatives: Relatives, one: Relative, verdict: Verdict) -> Verdict:
-        ledger = self.cascade.means.ledger
+        ledger = self.cascade.context.ledger
         await block(ledger, self.claim.policy, self.claim.resource, one, relatives.active)
         return verdict
 
@@ -229,17 +231,24 @@ class Family:
         return None
 
     async def _claimed(self, relatives: Relatives, one: Relative) -> tuple[str, Claim | None]:
-        means, rules = self.cascade.means, await self.cascade.told(one.child.kind)
+        context, rules = self.cascade.context, await self.cascade.told(one.child.kind)
 
         async def claim(stamped: str = "") -> tuple[str, Claim | None]:
-            return await means.ledger.claim_child(
-                one.resource, rules, one.going, means.settings.lease, self.claim.deadline,
-                since=self.claim.at, stamped=stamped, expected=means.watch.expected(),
-                named=not one.child.users, active=relatives.active,
-            )  # fmt: skip
+            return await context.ledger.claim_child(
+                one.resource,
+                rules,
+                one.going,
+                context.settings.lease,
+                self.claim.deadline,
+                since=self.claim.at,
+                stamped=stamped,
+                expected=context.watch.expected(),
+                named=not one.child.users,
+                active=relatives.active,
+            )
 
         status, claimed = await claim()
-        kind = means.provider.kinds[one.child.kind]
+        kind = context.provider.kinds[one.child.kind]
         unknown = status == "foreign" and one.status == "unknown" and kind.has_metadata and kind.witness
         if unknown and (policy := await self._stamp(kind, one.resource.id)):
             return await claim(policy)
@@ -247,21 +256,21 @@ class Family:
 
     async def _stamp(self, kind: Kind, object_id: str) -> str | None:
         """Return the policy in this registry's own stamp on an object, or None."""
-        means = self.cascade.means
-        epoch = await means.control.epoch()
+        context = self.cascade.context
+        epoch = await context.control.epoch()
         await self.spend(1)
-        reply = await means.provider.read(kind, object_id)
+        reply = await context.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        said = ownership.stamp(found, means.ledger.namespace, epoch) if found else ownership.Stamp()
+        said = ownership.stamp(found, context.ledger.namespace, epoch) if found else ownership.Stamp()
         if said.says != ownership.OURS:
             return None
-        nonces = Nonces(means.ledger.carrier, means.ledger.namespace)
+        nonces = Nonces(context.ledger.carrier, context.ledger.namespace)
         child = replace(self.claim.resource, kind=kind.name, id=object_id)
         return said.policy if await nonces.belongs(said.nonce, child) else None
 
     async def attempted(self, claim: Claim, work: Callable[[], Awaitable[Verdict]]) -> tuple[Verdict, str]:
         """Record what came of the work on a claimed child; return the verdict and what the registry made of it."""
-        means, resource = self.cascade.means, claim.resource
+        context, resource = self.cascade.context, claim.resource
         partition = Partition(resource.provider, resource.kind, claim.policy)
         proof = self.cascade.proof(partition)
         ended: asyncio.CancelledError | None = None
@@ -269,13 +278,13 @@ class Family:
             try:
                 verdict = await work()
                 verdict = await proof.judge(claim, verdict)
-                await heed(means, partition, proof, resource.id, verdict)
+                await react(context, partition, proof, resource.id, verdict)
             except Limited as reason:
                 verdict = limited(reason, requests.items)
             except asyncio.CancelledError as error:
                 verdict, ended = cut_short("the worker ended before an answer came", requests), error
-        settled = enforcement.settlement(claim, verdict, outage=means.flow.shut)
-        recorded = await Recorder(means, partition, None).record([settled])
+        settled = enforcement.settlement(claim, verdict, outage=context.throttle.shut)
+        recorded = await Recorder(context, partition, None).record([settled])
         if ended:
             raise ended
         return verdict, "refused" if recorded.refused else settled.act
@@ -299,13 +308,18 @@ class Errand:
         """Look at it, take it out of its object, delete it."""
         cascade, id_ = self.family.cascade, self.claim.resource.id
         rule = cascade.rules(self.one.child.kind).get(self.claim.policy)
-        terms = Terms(keep=rule.keep if rule else (), cancel=cascade.rule.cancel)
-        provider = cascade.means.provider
+        preconditions = Preconditions(keep=rule.keep if rule else (), cancel=cascade.rule.cancel)
+        provider = cascade.context.provider
         kind = provider.kinds[self.one.child.kind]
         return await delete(
-            provider, kind, id_, terms=terms, spend=self.family.spend, family=self._leave,
-            invented=cascade.means.invented,
-        )  # fmt: skip
+            provider,
+            kind,
+            id_,
+            preconditions=preconditions,
+            spend=self.family.spend,
+            family=self._leave,
+            invented=cascade.context.invented,
+        )
 
     async def _leave(self, object_id: str, _body: Mapping[str, Any]) -> Verdict | None:
         if verdict := await self.family.deleted(self.relatives, self.one.inner):
@@ -318,7 +332,7 @@ class Errand:
     async def _take_out(self, path: str, object_id: str) -> Verdict | None:
         """Take a child out of its parent's list, or that would go on counting it; return what went wrong, or None."""
         await self.family.spend(1)
-        provider, parent, owner = self.family.cascade.means.provider, self.one.parent, self.one.going[-1]
+        provider, parent, owner = self.family.cascade.context.provider, self.one.parent, self.one.going[-1]
         reply: Reply = await provider.part("items", "DELETE", parent, owner.id, f"{path}/{quote(object_id, safe='')}")
         verdict = taken_out(parent, owner.id, object_id, reply, provider.recognisers)
         if verdict:
@@ -326,7 +340,7 @@ class Errand:
         self.taken_out = document(reply).get("deleted") is True or object_id in self.relatives.members[owner].out
         if not self.taken_out:
             self.strayed = True
-            return Verdict(Outcome.LIMITED, detail=f"it is not in {owner.kind} {owner.id} any more", heeded=True)
+            return Verdict(Outcome.LIMITED, detail=f"it is not in {owner.kind} {owner.id} any more", reacted=True)
         return None
 
 
@@ -342,7 +356,7 @@ def _hindrance(one: Relative) -> Verdict | None:
     """Return why a parent cannot go, by how its child stands, or None."""
     if one.protects:
         detail = f"its {one.resource.kind} {one.resource.id} is protected"
-        return None if one.status == "gone" else Verdict(Outcome.KEPT, detail=detail, heeded=True)
+        return None if one.status == "gone" else Verdict(Outcome.KEPT, detail=detail, reacted=True)
     if one.status in NOT_NOW:
         return _waits(one, f"waits: {one.status}")
     return _stays(one, one.status) if one.child.users and one.status in STAYS else None
@@ -350,20 +364,20 @@ def _hindrance(one: Relative) -> Verdict | None:
 
 def _stays(one: Relative, status: str) -> Verdict:
     detail = f"{one.resource.kind} {one.resource.id} uses it and stays: {status}"
-    return Verdict(Outcome.KEPT, detail=detail, heeded=True)
+    return Verdict(Outcome.KEPT, detail=detail, reacted=True)
 
 
 def _waits(one: Relative, why: str) -> Verdict:
-    return Verdict(Outcome.CONFLICT, detail=f"its {one.resource.kind} {one.resource.id} {why}", heeded=True)
+    return Verdict(Outcome.CONFLICT, detail=f"its {one.resource.kind} {one.resource.id} {why}", reacted=True)
 
 
 def _failure(one: Relative, verdict: Verdict) -> Verdict:
     """Return what a child's failure means for its parent: it waits, and that is no attempt of its own."""
     detail = f"its {one.resource.kind} {one.resource.id}: {verdict.detail or verdict.outcome}"
     if verdict.outcome in _EVERYBODYS:
-        return replace(verdict, unknown=False, detail=detail, request_id=None, heeded=True)
+        return replace(verdict, unknown=False, detail=detail, request_id=None, reacted=True)
     outcome = verdict.outcome if verdict.outcome in _ITS_OWN else Outcome.CONFLICT
-    return Verdict(outcome, detail=detail, heeded=True)
+    return Verdict(outcome, detail=detail, reacted=True)
 
 
 def _summary(failed: Sequence[Verdict]) -> Verdict | None:

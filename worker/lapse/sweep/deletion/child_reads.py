@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
@@ -23,7 +23,7 @@ class Looks:
     def __init__(self, cascade: "Cascade", parent: Resource, spend: Spend) -> None:
         self._cascade = cascade
         self._spend = spend
-        slot = keys.slot(cascade.means.ledger.namespace, parent.provider, parent.kind)
+        slot = keys.slot(cascade.context.ledger.namespace, parent.provider, parent.kind)
         self._name = f"{slot}{keys.SEEN}:{parent.id}"
         self._new: list[str] = []
 
@@ -41,9 +41,9 @@ class Looks:
         for one in asked:
             if _field(one) in seen:
                 continue
-            kind = self._cascade.means.provider.kinds[one.child.kind]
-            terms = Terms(keep=kept[one.child.kind, one.policy])
-            sight = await look(self._cascade.means.provider, kind, one.resource.id, terms, self._spend)
+            kind = self._cascade.context.provider.kinds[one.child.kind]
+            preconditions = Preconditions(keep=kept[one.child.kind, one.policy])
+            sight = await look(self._cascade.context.provider, kind, one.resource.id, preconditions, self._spend)
             # Gone already: its own DELETE will say so.
             if sight.verdict is None or sight.verdict.outcome is Outcome.ALREADY_GONE:
                 self._new.append(_field(one))
@@ -55,12 +55,12 @@ class Looks:
         if self._new:
             fields = [part for name in self._new for part in (name, 1)]
             self._new = []
-            await self._cascade.means.ledger.carrier.carry(
+            await self._cascade.context.ledger.carrier.carry(
                 [Call(script("sweep/lua/remember"), self._name, (LASTS, *fields), int)]
             )
 
     async def _seen(self) -> set[str]:
-        (fields,) = await self._cascade.means.ledger.carrier.run([("HKEYS", self._name)])
+        (fields,) = await self._cascade.context.ledger.carrier.run([("HKEYS", self._name)])
         return {name.decode() for name in fields}
 
 

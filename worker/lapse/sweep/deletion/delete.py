@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from lapse.policy.preconditions import Terms
+from lapse.policy.preconditions import Preconditions
 from lapse.providers.deadline import current
 from lapse.providers.invented import Invented
 from lapse.providers.kinds import Kind
@@ -22,7 +22,7 @@ from lapse.providers.outcomes import (
     unconfirmed,
     unreadable,
 )
-from lapse.providers.pagination import MAX_PAGES, Page, less, read_page
+from lapse.providers.pagination import MAX_PAGES, ListPage, less, read_page
 from lapse.providers.provider import Provider
 from lapse.providers.renaming import confirms_another
 from lapse.providers.response import Reply, line
@@ -37,13 +37,19 @@ ITEMS_AT_ONCE = 8
 FAILURES = 20
 """Of children in a row; then the others would fail too."""
 
-_FREE = Terms()
+_FREE = Preconditions()
 
 
 async def delete(
-    provider: Provider, kind: Kind, object_id: str, *, terms: Terms = _FREE, spend: Spend, family: Family | None = None,
+    provider: Provider,
+    kind: Kind,
+    object_id: str,
+    *,
+    preconditions: Preconditions = _FREE,
+    spend: Spend,
+    family: Family | None = None,
     invented: Invented | None = None,
-) -> Verdict:  # fmt: skip
+) -> Verdict:
     """Delete one resource and return what came of it.
 
     Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left that should go.
@@ -52,20 +58,20 @@ async def delete(
         provider: The account it belongs to.
         kind: What it is.
         object_id: Its id.
-        terms: What lets it live, and what goes with it.
+        preconditions: What lets it live, and what goes with it.
         spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
             raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
         family: Deletes its children, given what it says of itself; None leaves them alone.
         invented: Where ids are opaque: whether the server says of an invented one that it is not there.
 
     """
-    sight = await look(provider, kind, object_id, terms, spend)
+    sight = await look(provider, kind, object_id, preconditions, spend)
     if sight.verdict:
         return sight.verdict
     confirmed = 0
     if family and (verdict := await family(object_id, sight.body)):
         return verdict
-    if terms.items and kind.child:
+    if preconditions.items and kind.child:
         emptying = _Emptying(provider, kind, kind.child, object_id, spend)
         verdict = await emptying.run()
         confirmed = emptying.confirmed
@@ -132,7 +138,7 @@ class _Emptying:
                 return self._stop
         return Verdict(Outcome.UNCONFIRMED, detail=f"more than {MAX_PAGES} pages of {self.child.plural}")
 
-    def _stuck(self, page: Page) -> str:
+    def _stuck(self, page: ListPage) -> str:
         """Return what is wrong with a page of which nothing, or not all, can be deleted."""
         if page.strange:
             return f"lists {self.child.plural} that no request could name: {page.strange[0]!r}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from lapse.ledger.children import FREE, Asked, Standing, last_active, standings, users
+from lapse.ledger.children import FREE, ChildState, Question, last_active, standings, users
 from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
 from lapse.providers.outcomes import Spend
@@ -68,7 +68,7 @@ class Relatives:
             Unreadable: a list could not be read.
 
         """
-        self.active = await last_active(self.cascade.means.ledger, self.claim.resource)
+        self.active = await last_active(self.cascade.context.ledger, self.claim.resource)
         return await self._below(kind, body, (self.claim.resource,))
 
     @property
@@ -93,7 +93,7 @@ class Relatives:
             protects = self.cascade.rule.cascade[child.kind] == "protect"
             level = [Relative(kind, child, replace(going[-1], kind=child.kind, id=id_), going, protects) for id_ in ids]
             await self._stand(level, child, going)
-            inner = self.cascade.means.provider.kinds[child.kind]
+            inner = self.cascade.context.provider.kinds[child.kind]
             for one in level if any(each.path for each in inner.children) else []:
                 if one.goes:
                     one.inner = await self._below(inner, {}, (*going, one.resource))
@@ -104,32 +104,32 @@ class Relatives:
         """Ask the registry about one level, a slice at a time."""
         if not level:
             return
-        means = self.cascade.means
-        asked = Asked([one.resource.id for one in level], going, not child.users, self.active, self.claim.at)
-        rules, expected = await self.cascade.told(child.kind), means.watch.expected()
-        found = await standings(means.ledger, self.claim.resource.provider, child.kind, [asked], rules, expected)
+        context = self.cascade.context
+        asked = Question([one.resource.id for one in level], going, not child.users, self.active, self.claim.at)
+        rules, expected = await self.cascade.told(child.kind), context.watch.expected()
+        found = await standings(context.ledger, self.claim.resource.provider, child.kind, [asked], rules, expected)
         resources = {one.resource for one in level}
         for one, standing in zip(level, found, strict=True):
             _set(one, standing, resources if child.users else set())
 
     async def _ids(self, kind: Kind, child: Child, body: Mapping[str, Any], owner: Resource) -> list[str]:
-        means = self.cascade.means
+        context = self.cascade.context
         if child.users:
-            return await users(means.ledger, owner, child.kind)
+            return await users(context.ledger, owner, child.kind)
         if not child.path:
             return _inside(body, child.field)
-        members = self.members.setdefault(owner, Members(means.ledger.carrier, means.ledger.namespace, owner))
+        members = self.members.setdefault(owner, Members(context.ledger.carrier, context.ledger.namespace, owner))
 
         async def fetch(after: str) -> Reply:
             await self.spend(1)
             cursor = f"&after={quote(after, safe='')}" if after else ""
             path = f"{child.path}?limit={PAGE}&order=asc{cursor}"
-            return await means.provider.part("items", "GET", kind, owner.id, path)
+            return await context.provider.part("items", "GET", kind, owner.id, path)
 
-        return await members.read(means.provider, kind, fetch)
+        return await members.read(context.provider, kind, fetch)
 
 
-def _set(one: Relative, standing: Standing, level: Iterable[Resource]) -> None:
+def _set(one: Relative, standing: ChildState, level: Iterable[Resource]) -> None:
     one.status, one.users, one.policy = standing.status, standing.users, standing.policy
     if standing.users and standing.users <= set(level):
         one.status, one.users, one.siblings = "free", frozenset(), standing.users

@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from lapse.errors import InvalidResource
 from lapse.policy import Keep
-from lapse.policy.preconditions import Terms, active
+from lapse.policy.preconditions import Preconditions, active
 from lapse.providers.kinds import Kind
 from lapse.providers.not_found import absent
 from lapse.providers.outcomes import (
@@ -31,14 +31,14 @@ from lapse.registry.keys import identifier
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Precheck:
     """What a look showed: a verdict if the object is not to be deleted now, and its body if it was read."""
 
     verdict: Verdict | None = None
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spend: Spend) -> Sight:
+async def look(provider: Provider, kind: Kind, object_id: str, preconditions: Preconditions, spend: Spend) -> Precheck:
     """Read what decides about an object; no request where nothing does.
 
     A read that finds it gone is the answer where it says so in words that are known: a DELETE would act on something
@@ -47,7 +47,7 @@ async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spe
     """
     try:
         body: Mapping[str, Any] = {}
-        if terms.ask(kind):
+        if preconditions.ask(kind):
             await spend(1)
             reply = await provider.read(kind, object_id)
             shown = exists(kind, object_id, reply) or (provider.opaque and renamed(kind, object_id, reply))
@@ -57,31 +57,31 @@ async def look(provider: Provider, kind: Kind, object_id: str, terms: Terms, spe
                 reply = await provider.absence(kind, object_id)
             if found is None:
                 missed = classify_read(kind, object_id, reply, provider.recognisers)
-                return Sight() if unreadable(missed) and not terms.protects(kind) else Sight(missed)
+                return Precheck() if unreadable(missed) and not preconditions.protects(kind) else Precheck(missed)
             body = document(reply)
-            verdict = _said_of(kind, found, reply, terms)
-            if verdict and verdict.outcome is Outcome.CONFLICT and terms.cancel and kind.cancel:
+            verdict = _said_of(kind, found, reply, preconditions)
+            if verdict and verdict.outcome is Outcome.CONFLICT and preconditions.cancel and kind.cancel:
                 verdict = await _cancel(provider, kind, object_id, kind.cancel, spend)
             if verdict:
-                return Sight(replace(verdict, present=True, identity=reply.identity, sent_at=reply.sent_at))
-        return Sight(await _at_work(provider, kind, object_id, terms, spend), body)
+                return Precheck(replace(verdict, present=True, identity=reply.identity, sent_at=reply.sent_at))
+        return Precheck(await _at_work(provider, kind, object_id, preconditions, spend), body)
     except Limited as reason:
-        return Sight(limited(reason))
+        return Precheck(limited(reason))
 
 
-def _said_of(kind: Kind, found: Listed, reply: Reply, terms: Terms) -> Verdict | None:
-    if terms.judge and (why := terms.judge(found)):
+def _said_of(kind: Kind, found: Listed, reply: Reply, preconditions: Preconditions) -> Verdict | None:
+    if preconditions.judge and (why := preconditions.judge(found)):
         return Verdict(Outcome.KEPT, status=reply.status, detail=why)
-    if any(rule.matches(found.name, found.metadata) for rule in terms.keep):
+    if any(rule.matches(found.name, found.metadata) for rule in preconditions.keep):
         return Verdict(Outcome.KEPT, status=reply.status, detail="a keep rule matches")
     if kind.is_system(found.metadata):
         return Verdict(Outcome.KEPT, status=reply.status, detail="the provider made it for itself")
     body = document(reply)
-    if unseen := _unseen(kind, body, terms.keep):
+    if unseen := _unseen(kind, body, preconditions.keep):
         return unconfirmed(reply, f"without a {unseen} to go by")
     if body.get("status") in kind.busy:
         return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"its status is {body['status']}")
-    return active(terms.idle_since, found.last_active_at)
+    return active(preconditions.idle_since, found.last_active_at)
 
 
 def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | None:
@@ -95,9 +95,11 @@ def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | 
     return None
 
 
-async def _at_work(provider: Provider, kind: Kind, object_id: str, terms: Terms, spend: Spend) -> Verdict | None:
+async def _at_work(
+    provider: Provider, kind: Kind, object_id: str, preconditions: Preconditions, spend: Spend
+) -> Verdict | None:
     """Look at the newest run on an object. A server without such a list does not tell, and the DELETE decides."""
-    if kind.runs is None or terms.resting:
+    if kind.runs is None or preconditions.resting:
         return None
     await spend(1)
     reply = await provider.part("read", "GET", kind, object_id, f"{kind.runs.path}?limit=1&order=desc")
@@ -108,7 +110,7 @@ async def _at_work(provider: Provider, kind: Kind, object_id: str, terms: Terms,
     newest = next((run for run in page["data"] if isinstance(run, dict)), {})
     if newest.get("status") not in kind.runs.active:
         return None
-    if terms.cancel and kind.cancel and (run := _identified(newest)):
+    if preconditions.cancel and kind.cancel and (run := _identified(newest)):
         return await _cancel(provider, kind, object_id, f"{kind.runs.path}/{run}{kind.cancel}", spend)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"a run on it is {newest['status']}")
 

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from lapse.errors import RegistryError, RegistryRefused
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.ledger.outbox import Unrecorded
 from lapse.ledger.partition import Claim, Ledger, Recorded, Settled
 from lapse.ledger.reasons import HaltReason
@@ -43,13 +43,13 @@ class _Batch:
 class Recorder:
     """Records the outcomes of one partition's claims."""
 
-    def __init__(self, means: Means, partition: Partition, wall: Share | None) -> None:
+    def __init__(self, context: SweepContext, partition: Partition, wall: Share | None) -> None:
         """Record for one partition; ``wall``: how many absences are believed, None for any number."""
         self._wall = wall
         self._rolled_back: int | None = None
-        self._means = means
+        self._context = context
         self._partition = partition
-        self._listable = means.provider.kinds[partition.kind].listable
+        self._listable = context.provider.kinds[partition.kind].listable
 
     async def record(self, settled: Sequence[Settled], counters: dict[str, int] | None = None) -> Recorded:
         """Record outcomes; return once Redis has taken them, or the outbox what it never will.
@@ -69,14 +69,14 @@ class Recorder:
         refusals, patience = 0, 0.0
         while True:
             try:
-                recorded = await self._means.ledger.record(self._partition, await self._said(batch))
+                recorded = await self._context.ledger.record(self._partition, await self._said(batch))
             except RegistryError as error:
                 self._keep(batch)
                 refusals = refusals + 1 if _for_good(error) else 0
                 if refusals >= FOR_GOOD:
                     return await self._refused(batch, error)
-                patience = patience or time.monotonic() + self._means.settings.lease / 2
-                if time.monotonic() > patience and (self._means.stop.is_set() or self._safe(batch)):
+                patience = patience or time.monotonic() + self._context.settings.lease / 2
+                if time.monotonic() > patience and (self._context.stop.is_set() or self._safe(batch)):
                     raise
                 await asyncio.sleep(TRY_AGAIN)
             else:
@@ -96,7 +96,7 @@ class Recorder:
         ids = [one.id for one in batch.settled]
         log.error("outcome.unrecordable", ids=ids, error=str(error), **named(self._partition))
         try:
-            await self._means.control.halt(
+            await self._context.control.halt(
                 self._partition, HALTED, f"the outcome of {', '.join(ids) or 'no id'} cannot be recorded: {error}"
             )
         except RegistryError as second:
@@ -105,51 +105,60 @@ class Recorder:
 
     async def _said(self, batch: _Batch) -> dict[str, Any]:
         return said(
-            self._means.ledger.worker, batch.settled, batch.counters, self._means.settings.max_attempts,
-            listable=self._listable, batch=batch.name, wall=self._wall,
+            self._context.ledger.worker,
+            batch.settled,
+            batch.counters,
+            self._context.settings.max_attempts,
+            listable=self._listable,
+            batch=batch.name,
+            wall=self._wall,
             rolled_back=await self._rollback(batch.settled),
-        )  # fmt: skip
+        )
 
     def _safe(self, batch: _Batch) -> bool:
         """Return True if nothing that the provider confirmed would be lost with this process."""
-        outbox = self._means.outbox
+        outbox = self._context.outbox
         return not _confirmed(batch) or (outbox is not None and outbox.keeps(batch.name))
 
     def _keep(self, batch: _Batch) -> None:
         """Write confirmations to disk that Redis did not take; sent again, they change nothing that it did take."""
-        outbox, at = self._means.outbox, self._partition
+        outbox, at = self._context.outbox, self._partition
         if outbox is None or not _confirmed(batch):
             return
-        ledger, epoch = self._means.ledger, self._means.watch.epoch
+        ledger, epoch = self._context.ledger, self._context.watch.epoch
         stored = said(
-            ledger.worker, batch.settled, batch.counters, self._means.settings.max_attempts,
-            listable=self._listable, batch=batch.name,
-        )  # fmt: skip
+            ledger.worker,
+            batch.settled,
+            batch.counters,
+            self._context.settings.max_attempts,
+            listable=self._listable,
+            batch=batch.name,
+        )
         try:
             outbox.keep(Unrecorded(ledger.namespace, epoch, at.provider, at.kind, batch.name, stored))
         except OSError as error:
             log.error("outbox.unwritten", folder=str(outbox.folder), error=str(error), **named(at))  # noqa: TRY400 - the text says it all
 
     def _acknowledged(self, batch: _Batch) -> None:
-        if self._means.outbox is None:
+        if self._context.outbox is None:
             return
         try:
-            self._means.outbox.recorded(batch.name)
+            self._context.outbox.recorded(batch.name)
         except OSError as error:
-            log.warning("outbox.unwritten", folder=str(self._means.outbox.folder), error=str(error))
+            log.warning("outbox.unwritten", folder=str(self._context.outbox.folder), error=str(error))
 
     async def _rollback(self, settled: Sequence[Settled]) -> int:
         """Return when a rollback was accepted: what was due before is gone by our own hand, perhaps."""
         if self._rolled_back is None and any(one.outcome is Outcome.ALREADY_GONE for one in settled):
-            self._rolled_back = await self._means.control.rolled_back()
+            self._rolled_back = await self._context.control.rolled_back()
         return self._rolled_back or 0
 
     def counters(self) -> dict[str, int]:
         """Return what was counted of requests and waits since the last call, and forget it."""
-        kind, flow = self._partition.kind, self._means.flow
-        counted = self._means.provider.drain_tally(kind).get(kind, {})
-        if flow.waited_ms:
-            counted["rate_wait_ms||"], flow.waited_ms = flow.waited_ms, 0
+        kind, throttle = self._partition.kind, self._context.throttle
+        counted = self._context.provider.drain_counters(kind).get(kind, {})
+        if throttle.waited_ms:
+            counted["rate_wait_ms||"], throttle.waited_ms = throttle.waited_ms, 0
         return counted
 
 

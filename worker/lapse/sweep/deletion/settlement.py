@@ -3,7 +3,7 @@
 import structlog
 
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import Means, named
+from lapse.guards.context import SweepContext, named
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 
@@ -12,11 +12,13 @@ log = structlog.get_logger("lapse")
 _HALTING = {Outcome.ENDPOINT_MISSING: "endpoint_missing", Outcome.UNSUPPORTED: "sunset"}
 
 
-async def heed(means: Means, partition: Partition, proof: Proof, object_id: str, verdict: Verdict) -> str | None:
+async def react(
+    context: SweepContext, partition: Partition, proof: Proof, object_id: str, verdict: Verdict
+) -> str | None:
     """Let one verdict move breaker and halts; return the reason of a halt that it set."""
-    if verdict.heeded:
+    if verdict.reacted:
         return None
-    if change := await means.flow.heed(verdict):
+    if change := await context.throttle.react(verdict):
         event = f"breaker.{change}"
         log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
     halt = _HALTING.get(verdict.outcome)
@@ -25,7 +27,7 @@ async def heed(means: Means, partition: Partition, proof: Proof, object_id: str,
             "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
         )
         halt = "unrecognised" if proof.endpoint_doubtful else None
-    if halt and await means.control.halt(partition, halt, verdict.detail, whole_kind=True):
+    if halt and await context.control.halt(partition, halt, verdict.detail, whole_kind=True):
         log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
         return halt
     return None

@@ -84,7 +84,7 @@ def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
 
 
 @pytest.mark.parametrize(
-    ("kind", "terms", "asked"),
+    ("kind", "preconditions", "asked"),
     [
         ("file", Preconditions(), False),
         ("file", Preconditions(keep=(Keep("x", {}),)), True),
@@ -140,7 +140,7 @@ def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: floa
 
 
 @pytest.mark.parametrize(
-    ("kind", "terms", "expected"),
+    ("kind", "preconditions", "expected"),
     [
         (OPENAI["thread"], Preconditions(), False),
         (OPENAI["thread"], Preconditions(whole=True, idle_since=1.0), False),

@@ -47,7 +47,6 @@ class Model(BaseModel):
         frozen=True,
         validate_default=True,
         use_attribute_docstrings=True,
-        model_title_generator=lambda model: model.__name__.removesuffix("Table"),
     )
 
 
@@ -331,7 +330,7 @@ def keys_at(path: Path) -> Collection[str]:
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 7, which TOML editors understand) of the policy file."""
     made: dict[str, Any] = _plain(PolicyFile.model_json_schema(ref_template="#/definitions/{model}"))
-    made["definitions"] = made.pop("$defs")
+    made["definitions"] = {name.removesuffix("Table"): node for name, node in made.pop("$defs").items()}
     for named in NAMED:
         made["properties"][named]["propertyNames"] = {"pattern": f"^{keys.NAME.pattern}$"}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lapse policy file", **made}
@@ -341,6 +340,8 @@ def _plain(node: Any) -> Any:  # noqa: ANN401 - any JSON
     """Return a schema without what TOML cannot say (null) and what only repeats a key's name (title)."""
     if isinstance(node, list):
         return [_plain(inner) for inner in node if inner != {"type": "null"}]
+    if isinstance(node, str) and node.startswith("#/definitions/"):
+        return node.removesuffix("Table")
     if not isinstance(node, dict):
         return node
     kept = {key: _plain(inner) for key, inner in node.items() if not _noise(key, inner, node)}

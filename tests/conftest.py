@@ -7,9 +7,8 @@ from collections.abc import Callable, Generator, Iterator
 import pytest
 import redis
 
-import acl
-import counted
 from lapse.sandbox.redis_server import EmbeddedRedis
+from support import acl, counted
 
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
 

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import rooms
+
 MODULE_LINES = 400
 TEST_MODULE_LINES = 600  # a test module is a list of cases: it is read by name, not from top to bottom
 FUNCTION_LINES = 40
@@ -69,6 +71,8 @@ def files(root: Path) -> Iterator[Path]:
 def check(root: Path) -> list[Offence]:
     """Return every offence in the project below ``root``."""
     found = list(_versions(root))
+    package = root / "worker" / "lapse"
+    found += [Offence(f"worker/lapse/{name}", line, what) for name, line, what in rooms.offences(package)]
     for path in files(root):
         name = path.relative_to(root).as_posix()
         found += [Offence(name, line, what) for line, what in _named(name)]

@@ -13,7 +13,8 @@ import redis
 from bench import baselines
 from bench.figures import Figure, ratio
 from lapse import Registry
-from lapse.ledger.partition import Ledger, Settled
+from lapse.ledger.partition import Ledger
+from lapse.ledger.settle import Settled
 from lapse.policy import Rule, SweepSection
 from lapse.providers.outcomes import Outcome
 from lapse.registry import keys

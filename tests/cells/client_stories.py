@@ -9,7 +9,7 @@ from cells.reached import Reached
 from cells.stories import LONG_AGO, STORIES, Story, Told
 from lapse.errors import TooManyUses
 from lapse.registry.model import Partition
-from world import DAY
+from support.world import DAY
 
 
 def saying(say: Callable[[], Any]) -> Callable[[], Awaitable[None]]:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from faults.proxy import Proxy
 from faults.traffic import Cut, Exchange, Traffic
 from lapse.sandbox.redis_server import die_with_parent
-from lua import named
+from support.lua import named
 
 POINTS = ("claimed", "asking", "executed", "answered", "settling", "settled")
 CLAIMS = ("claim", "claim_child", "claim_orphans")

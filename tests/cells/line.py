@@ -10,7 +10,7 @@ from typing import Any, Self
 import redis
 
 from lapse.registry.scripts import packed
-from lua import named
+from support.lua import named
 
 REFUSALS = {
     "BUSY": "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",

@@ -7,8 +7,8 @@ from typing import Any
 from cells.line import Line
 from lapse.registry.aio import Carrier
 from lapse.sandbox import Sandbox
-from recording import RecordingRegistry
-from world import World
+from support.recording import RecordingRegistry
+from support.world import World
 
 TIMEOUT = 0.5
 FLOW = "lapse:{openai}:flow"

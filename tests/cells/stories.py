@@ -23,7 +23,7 @@ from lapse.runtime.jobs import Work
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
 from lapse.sweep.purge import inventory, purge, rule_of
-from world import DAY, KEY
+from support.world import DAY, KEY
 
 LONG_AGO = 1_600_000_000
 IDLE = Partition("openai", "assistant", "idle")

@@ -10,7 +10,7 @@ from cells.death import POINTS, Death
 from cells.line import Line
 from cells.reached import Reached
 from cells.work import WORK
-from documented import cells, columns, rows, table
+from support.documented import cells, columns, rows, table
 
 HEADING = "Deaths of a process"
 WORDS = {"deleted", "already gone", "counted", "stays registered"}

@@ -6,9 +6,9 @@ from cells.client_stories import ALL
 from cells.line import CLASSES, MIDDLE, Line
 from cells.reached import Reached
 from cells.stories import STORIES, Told
-from documented import cells, columns, rows, table
 from lapse.errors import LapseError
-from lua import SCRIPTS
+from support.documented import cells, columns, rows, table
+from support.lua import SCRIPTS
 
 HEADING = "Replies of Redis"
 GOES_ON, REFUSED = "goes on", "refused"

@@ -6,7 +6,7 @@ from typing import Any
 
 from lapse.policy import Orphan
 from lapse.registry.model import Partition
-from world import World
+from support.world import World
 
 LONG_AGO = 1_600_000_000
 AGED = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}

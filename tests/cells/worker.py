@@ -7,7 +7,7 @@ from typing import Any
 
 from cells.work import WORK
 from lapse.registry.aio import Carrier
-from world import World
+from support.world import World
 
 
 async def main(redis_url: str, provider_url: str, what: str) -> None:

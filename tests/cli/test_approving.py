@@ -2,8 +2,8 @@
 
 import re
 
-from commandline import ENFORCED, Desk
 from lapse.registry.model import Partition
+from support.commandline import ENFORCED, Desk
 
 THREADS = Partition("openai", "thread", "chat")
 JUMPING = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from commandline import ENFORCED, Desk
 from lapse.cli import inprocess
 from lapse.cli.context import RegistryAccess, Session
+from support.commandline import ENFORCED, Desk
 
 ENOUGH = 60  # seconds for all of them; a bar that went on would never let one end
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from commandline import CHAT, Desk
+from support.commandline import CHAT, Desk
 
 CANARY = ("doctor", "--canary", "--confirm=openai", "--json")
 STORES = '[policies.stores]\nkind = "vector_store"\nttl = "7d"\nanchor = "created_at"\n'

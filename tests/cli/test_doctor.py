@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import redis
 
-from commandline import CHAT, ENFORCED, HEAD, Desk
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
+from support.commandline import CHAT, ENFORCED, HEAD, Desk
 
 CONVERSATIONS = CHAT.replace('["conversation", "thread"]', '"conversation"')
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import click
 import pytest
 
-from commandline import Desk
 from lapse.cli.main import SECTIONS, lapse
 from lapse.ledger.halts import Halts
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox.redis_server import free_port
+from support.commandline import Desk
 
 POLICIES = """
 [policies.chat]

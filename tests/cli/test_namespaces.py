@@ -2,8 +2,8 @@
 
 import time
 
-from commandline import CHAT, HEAD, Desk
 from lapse import Registry
+from support.commandline import CHAT, HEAD, Desk
 
 POLICIES = (
     CHAT

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from commandline import Desk
+from support.commandline import Desk
 
 STORED = '{"reason":"case 7","actor":"a@b","since":1}'
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from commandline import ENFORCED, HEAD, Desk
+from support.commandline import ENFORCED, HEAD, Desk
 
 STRANGE = [{"method": "DELETE", "effect": "error", "status": 404, "message": "Thread is unknown to this server"}]
 SLOT = "lapse:{openai:thread}:"

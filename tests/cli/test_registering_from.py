@@ -6,10 +6,10 @@ from io import StringIO
 
 import pytest
 
-from commandline import Desk
 from lapse import Registry
 from lapse.cli.operate.lost import NotSaid, read, registration, warning
 from lapse.sandbox.redis_server import free_port
+from support.commandline import Desk
 
 SAID = {"error": "away", "provider": "openai", "kind": "thread", "id": "thread_1", "policy": "chat"}
 PAYLOAD = json.dumps(SAID)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from commandline import Desk
 from lapse import Record, Registry
 from lapse.sandbox.redis_server import free_port
+from support.commandline import Desk
 
 
 def record(desk: Desk, id_: str, kind: str = "thread") -> Record:

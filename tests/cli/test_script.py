@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from commandline import SCRIPT, Desk
 from lapse.cli.main import SECTIONS
+from support.commandline import SCRIPT, Desk
 
 
 def test_importing_the_entry_point_loads_nothing_of_the_worker_half() -> None:

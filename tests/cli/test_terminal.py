@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from commandline import CHAT, ENFORCED, Desk
+from support.commandline import CHAT, ENFORCED, Desk
 
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 

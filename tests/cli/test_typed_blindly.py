@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from commandline import ENFORCED, Desk
 from lapse.cli.operate.remedies import CONFIRM, REMEDIES, told
 from lapse.ledger.halts import Halt, Halts
 from lapse.ledger.reasons import STANDING
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
+from support.commandline import ENFORCED, Desk
 
 THREADS = Partition("openai", "thread", "chat")
 GUARDED = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"

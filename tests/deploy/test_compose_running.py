@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import DEPLOY, compose
 from lapse.sandbox.redis_server import die_with_parent, free_port
+from support.deploykit import DEPLOY, compose
 
 NAMES = ("provider", "worker", "beat", "metrics", "application")
 FASTER = {

@@ -13,8 +13,8 @@ import redis
 from lapse.metrics.catalog import TABLE
 from lapse.metrics.collector import exposition
 from lapse.policy.reload import ConfigFile
-from promql import asked, doubled, filled, mixed
-from world import World
+from support.promql import asked, doubled, filled, mixed
+from support.world import World
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GRAFANA = DEPLOY / "grafana"

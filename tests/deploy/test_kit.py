@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-import shown
-from deploykit import DEPLOY, ROOT, UNITS, Instruction, compose, stages, unit
 from lapse.policy import load
+from support import shown
+from support.deploykit import DEPLOY, ROOT, UNITS, Instruction, compose, stages, unit
 
 OURS = {"provider", "worker", "beat", "metrics", "application"}
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]

@@ -15,7 +15,7 @@ from lapse.cli.main import lapse as program
 from lapse.durations import parse
 from lapse.metrics.catalog import GUARDS, TABLE
 from lapse.metrics.server import TIMEOUT
-from promql import asked, doubled, mixed
+from support.promql import asked, doubled, mixed
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"

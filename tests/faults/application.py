@@ -5,7 +5,7 @@ from typing import Any
 
 from lapse.errors import LapseError
 from oracle.history import Call
-from recording import RecordingRegistry
+from support.recording import RecordingRegistry
 
 
 class Application:

@@ -15,9 +15,9 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T3": (
         "TERM in the middle of a sweep",
         (
-            "celery/test_running.py::test_a_term_ends_new_deletions_within_a_second",
-            "celery/test_running.py::test_a_term_to_the_whole_process_group_cuts_nothing_off",
-            "celery/test_running.py::test_other_pools_delete_and_stop_as_well",
+            "runtime/test_running.py::test_a_term_ends_new_deletions_within_a_second",
+            "runtime/test_running.py::test_a_term_to_the_whole_process_group_cuts_nothing_off",
+            "runtime/test_running.py::test_other_pools_delete_and_stop_as_well",
         ),
     ),
     "T4": (
@@ -26,7 +26,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T5": (
         "two beats, two workers",
-        ("celery/test_running.py::test_two_beats_and_two_workers_delete_everything_once",),
+        ("runtime/test_running.py::test_two_beats_and_two_workers_delete_everything_once",),
     ),
     "T6": (
         "a worker stopped for longer than its lease",
@@ -61,22 +61,22 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T11": (
         "a wiped or wrong registry",
         (
-            "sweep/test_registry_guards.py::test_a_wiped_registry_halts_everything_and_nothing_is_deleted",
+            "guards/test_registry_guards.py::test_a_wiped_registry_halts_everything_and_nothing_is_deleted",
             "faults/full_registry.py::test_a_wiped_registry_halts_within_one_sweep_and_deletes_nothing",
         ),
     ),
     "T12": (
         "an older state of the registry",
         (
-            "sweep/test_registry_guards.py::test_an_older_state_of_the_registry_halts_until_an_operator_takes_it",
+            "guards/test_registry_guards.py::test_an_older_state_of_the_registry_halts_until_an_operator_takes_it",
             "faults/full_registry.py::test_an_older_state_of_the_registry_halts",
         ),
     ),
     "T13": (
         "a full Redis, or one that evicts",
         (
-            "redis/test_preflight.py::test_a_server_that_may_evict_registered_ids_is_refused",
-            "sweep/test_full_redis.py::*",
+            "guards/test_preflight.py::test_a_server_that_may_evict_registered_ids_is_refused",
+            "ledger/test_full_redis.py::*",
             "faults/full_registry.py::test_a_full_redis_refuses_new_ids_at_once_and_goes_on_deleting",
             "faults/full_registry.py::test_a_full_redis_that_is_the_broker_too_loses_nothing",
         ),
@@ -84,12 +84,12 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T14": (
         "a failover, a server that loads, forgotten scripts, a user with few rights",
         (
-            "redis/test_half_open.py::test_a_call_that_met_a_replica_closes_what_waits_in_the_pool",
-            "redis/test_half_open.py::test_asyncio_calls_go_on_at_the_new_primary",
+            "registry/test_half_open.py::test_a_call_that_met_a_replica_closes_what_waits_in_the_pool",
+            "registry/test_half_open.py::test_asyncio_calls_go_on_at_the_new_primary",
             "faults/full_failover.py::test_a_primary_that_becomes_a_replica_is_left_by_everybody",
             "faults/full_failover.py::test_a_worker_that_waits_for_a_message_outlives_a_failover",
             "faults/full_failover.py::test_a_server_that_loads_its_data_is_waited_for",
-            "redis/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
+            "registry/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
             "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",
         ),
     ),
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "an outage",
         (
             "faults/full_provider.py::test_an_outage_costs_a_probe_now_and_then_and_no_attempt",
-            "sweep/test_bookkeeping.py::test_the_breaker_lets_one_request_through_and_closes_after_a_good_answer",
+            "ledger/test_bookkeeping.py::test_the_breaker_lets_one_request_through_and_closes_after_a_good_answer",
         ),
     ),
     "T18": (
@@ -119,7 +119,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "answers that confirm nothing",
         (
             "sweep/test_sweep.py::test_an_answer_that_does_not_confirm_keeps_the_id_and_backs_off",
-            "providers/test_wire.py::TestAnswer::test_redirects_are_not_followed",
+            "providers/test_transport.py::TestAnswer::test_redirects_are_not_followed",
         ),
     ),
     "T20": (
@@ -132,14 +132,14 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T21": (
         "a conflict",
         (
-            "unit/test_guard.py::test_an_attempt_counts_only_where_the_answer_is_about_this_id",
+            "unit/test_enforcement.py::test_an_attempt_counts_only_where_the_answer_is_about_this_id",
             "faults/full_provider.py::test_conflicts_back_off_and_are_deleted_in_the_end",
         ),
     ),
     "T22": (
         "answers slower than the timeout",
         (
-            "providers/test_wire.py::TestFailure::test_no_answer_in_time",
+            "providers/test_transport.py::TestFailure::test_no_answer_in_time",
             "providers/test_deletion.py::TestStandIn::test_executed_but_not_answered",
             "faults/full_provider.py::test_answers_slower_than_the_timeout_delete_nothing_twice",
         ),
@@ -147,7 +147,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T23": (
         "many partitions, few processes",
         (
-            "celery/test_running.py::test_more_partitions_than_processes_are_all_served",
+            "runtime/test_running.py::test_more_partitions_than_processes_are_all_served",
             "faults/full_provider.py::test_a_backlog_of_one_policy_keeps_no_other_waiting",
         ),
     ),
@@ -164,8 +164,8 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
         "listings that are not whole",
         (
             "sweep/test_orphans.py::test_a_listing_that_is_not_complete_decides_nothing",
-            "providers/test_listing.py::TestIncomplete::test_a_cursor_that_goes_in_circles",
-            "providers/test_listing.py::TestStandIn::test_a_list_that_is_not_whole",
+            "providers/test_pagination.py::TestIncomplete::test_a_cursor_that_goes_in_circles",
+            "providers/test_pagination.py::TestStandIn::test_a_list_that_is_not_whole",
         ),
     ),
     "T27": ("listings that shrank", ("sweep/test_orphans.py::test_a_listing_that_shrank_by_half_decides_nothing",)),
@@ -179,7 +179,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T29": (
         "a worker's clock is wrong",
         (
-            "sweep/test_registry_guards.py::test_a_worker_that_slept_sees_no_jump",
+            "guards/test_registry_guards.py::test_a_worker_that_slept_sees_no_jump",
             "faults/full_clock.py::test_a_wrong_clock_of_a_worker_makes_nothing_due_and_keeps_nothing_alive",
             "faults/full_clock.py::test_a_clock_that_is_set_while_workers_and_beat_run_changes_nothing",
         ),
@@ -187,9 +187,9 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T30": (
         "Redis' clock jumps",
         (
-            "sweep/test_registry_guards.py::test_a_clock_that_jumps_ahead_makes_nothing_due",
-            "sweep/test_registry_guards.py::test_a_clock_that_jumps_within_a_sweep_refuses_the_next_claim",
-            "sweep/test_registry_guards.py::test_a_step_back_that_is_made_good_ends_its_halt_by_itself",
+            "guards/test_registry_guards.py::test_a_clock_that_jumps_ahead_makes_nothing_due",
+            "guards/test_registry_guards.py::test_a_clock_that_jumps_within_a_sweep_refuses_the_next_claim",
+            "guards/test_registry_guards.py::test_a_step_back_that_is_made_good_ends_its_halt_by_itself",
             "faults/full_clock.py::test_a_jump_of_redis_halts_before_any_claim_until_it_is_made_good",
             "faults/full_clock.py::test_a_jump_of_redis_within_a_sweep_claims_nothing_more",
             "faults/full_clock.py::test_a_step_back_that_an_operator_accepts_goes_on_by_the_new_clock",
@@ -212,13 +212,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "T33": (
         "livez and readyz in fourteen states",
-        ("sweep/test_health.py::test_there_are_fourteen", "sweep/test_health.py::test_state"),
+        ("metrics/test_health.py::test_there_are_fourteen", "metrics/test_health.py::test_state"),
     ),
     "T34": (
         "a policy file replaced while it is read",
         (
-            "unit/test_settings.py::test_a_file_that_is_being_written_is_taken_when_it_is_whole",
-            "celery/test_running.py::test_a_changed_config_is_used_without_a_restart_and_an_invalid_one_never",
+            "unit/test_reload.py::test_a_file_that_is_being_written_is_taken_when_it_is_whole",
+            "runtime/test_running.py::test_a_changed_config_is_used_without_a_restart_and_an_invalid_one_never",
         ),
     ),
     "T35": (
@@ -258,7 +258,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T42": (
         "two namespaces on one Redis",
         (
-            "redis/test_registry.py::test_two_namespaces_on_one_redis_do_not_meet",
+            "registry/test_registry.py::test_two_namespaces_on_one_redis_do_not_meet",
             "cli/test_namespaces.py::test_one_deletes_nothing_of_the_other",
         ),
     ),

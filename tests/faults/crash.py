@@ -7,11 +7,11 @@ import random
 import signal
 import time
 
-from deployment import Process, policy
 from faults import operator
 from faults.rig import RIG, Rig
 from faults.traffic import Cut, Exchange
-from lua import named
+from support.deployment import Process, policy
+from support.lua import named
 
 ONE_AT_A_TIME = RIG.replace("concurrency = 8", "concurrency = 1").replace('lease = "5s"', 'lease = "3s"')
 RECOVERED = 15.0  # seconds: a lease, a sweep, a process that starts on a busy machine

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from deployment import Process, policy
 from faults import operator, registry
 from faults.clock import Clock
 from faults.rig import Rig, rig_on
 from lapse.sandbox.process import SandboxProcess
 from lapse.sandbox.redis_server import server_binary
 from oracle.history import Violation
+from support.deployment import Process, policy
 
 pytestmark = pytest.mark.timeout(300)
 NOTICED = 10.0

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from deployment import policy
 from faults import crash
 from faults.rig import Rig
 from faults.traffic import Cut, Exchange
+from support.deployment import policy
 
 pytestmark = pytest.mark.timeout(900)
 ROUNDS = 20

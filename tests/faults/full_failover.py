@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from deployment import policy
 from faults.application import Application
 from faults.rig import Rig
 from lapse.errors import RegistryUnavailable
 from lapse.sandbox.redis_server import EmbeddedRedis
-from recording import RecordingRegistry
+from support.deployment import policy
+from support.recording import RecordingRegistry
 
 pytestmark = pytest.mark.timeout(300)
 RESUMED = 30.0

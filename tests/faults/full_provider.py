@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from deployment import policy
 from faults import provider
 from faults.rig import IN_FLIGHT, RIG, Rig
+from support.deployment import policy
 
 pytestmark = pytest.mark.timeout(900)
 SHARE = {"method": "DELETE", "probability": 0.069}  # of what the ones before left over: 30 % together

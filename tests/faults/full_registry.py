@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deployment import Process, policy
 from faults import registry
 from faults.rig import RIG, Rig
 from lapse.errors import RegistryRefused
 from lapse.sandbox.redis_server import EmbeddedRedis
+from support.deployment import Process, policy
 
 pytestmark = pytest.mark.timeout(900)
 HALF_OPEN = 45.0

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from cells.answers import FAULTS
 from cells.line import Line
-from deployment import Process, policy
-from documented import rows, table
 from faults import operator
 from faults.crash import POINTS, Failpoint, disarm
 from faults.rig import Rig
 from oracle.history import Request
+from support.deployment import Process, policy
+from support.documented import rows, table
 
 TTL = 3
 LONGER = 1  # seconds that each reload adds

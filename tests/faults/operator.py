@@ -3,8 +3,8 @@
 import subprocess
 import time
 
-from deployment import policy
 from faults.rig import Rig
+from support.deployment import policy
 
 QUIET = 2.0
 

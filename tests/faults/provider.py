@@ -4,9 +4,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deployment import policy
 from faults.rig import Rig
 from oracle.history import History
+from support.deployment import policy
 
 TTL = 1.0
 

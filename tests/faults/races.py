@@ -5,9 +5,9 @@ import threading
 import time
 from collections import Counter
 
-from deployment import policy
 from faults.rig import Rig
 from faults.traffic import Exchange
+from support.deployment import policy
 
 VERBS = ("hold", "touch", "forget")
 AHEAD = 60  # ids; what two processes have claimed, and what they will claim next

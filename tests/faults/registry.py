@@ -3,8 +3,8 @@
 import threading
 import time
 
-from deployment import policy
 from faults.rig import Rig
+from support.deployment import policy
 
 CONSUMING = 15.0
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from counted import COUNTS
 from faults.catalogue import CASES, PROMISES
+from support.counted import COUNTS
 
 TESTS = Path(__file__).parents[1]
 README = TESTS.parent / "README.md"

@@ -13,9 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
-import counted
-import evidence
-from deployment import HEAD, KEY, Deployment, Process
 from faults.application import Application
 from faults.proxy import Proxy
 from faults.traffic import Traffic
@@ -24,6 +21,8 @@ from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from oracle import reading
 from oracle.history import History, Violation
 from oracle.verdict import violations
+from support import counted, evidence
+from support.deployment import HEAD, KEY, Deployment, Process
 
 if TYPE_CHECKING:
     from lapse.sandbox import Sandbox

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from lapse.guards.edits.adoption import rename
-from lapse.ledger.partition import Claim, Settled
+from lapse.ledger.claim import Claim
+from lapse.ledger.settle import Settled
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted
 from lapse.providers.outcomes import Outcome

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from lapse.ledger.partition import Claims
+from lapse.ledger.claim import Batch
 from lapse.providers.deadline import Deadline
 from lapse.registry import keys
 from lapse.registry.codec import dump
@@ -152,7 +152,7 @@ class Registry(Stories):
             one.cap = 1
             client.hset(f"{SLOT}{policy}:{keys.RULES}", "ramp_cap", 1)
 
-    def _granted(self, claims: Claims, status: str, granted: list[str]) -> None:
+    def _granted(self, claims: Batch, status: str, granted: list[str]) -> None:
         assert (status, granted) == (claims.status, [claim.resource.id for claim in claims.claims])
         assert not set(granted) & self.model.holds.keys()
         self.claims += claims.claims

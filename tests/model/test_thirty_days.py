@@ -20,8 +20,10 @@ from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext
 from lapse.guards.edits import newly_due
 from lapse.guards.integrity.monitor import Watch
+from lapse.ledger.claim import Claim
 from lapse.ledger.halts import Halts
-from lapse.ledger.partition import Claim, Ledger, Settled
+from lapse.ledger.partition import Ledger
+from lapse.ledger.settle import Settled
 from lapse.policy import Pace, Rule, Share, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.outcomes import classify
@@ -30,7 +32,7 @@ from lapse.providers.throttle import Throttle
 from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from model.clocked import Clocked
-from sandbox_fixture import sandbox, sandbox_server
+from support.sandbox_fixture import sandbox, sandbox_server
 
 if TYPE_CHECKING:
     from lapse.registry.aio import Carrier

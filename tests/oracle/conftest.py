@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from commandline import desk
 from lapse.registry import scripts
-from sandbox_fixture import sandbox, sandbox_server
-from world import World, world
+from support.commandline import desk
+from support.sandbox_fixture import sandbox, sandbox_server
+from support.world import World, world
 
 __all__ = ["desk", "sandbox", "sandbox_server", "world"]
 

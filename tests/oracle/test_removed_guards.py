@@ -13,7 +13,7 @@ from lapse.guards.enforcement import Stand, settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.sweep.deletion import delete
-from world import DAY, World
+from support.world import DAY, World
 
 Cut = Callable[[str, str, str], None]
 Reported = Callable[[], set[str]]

@@ -8,23 +8,23 @@ from dataclasses import replace
 import pytest
 import redis
 
-import evidence
-from commandline import ENFORCED, Desk
 from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
 from lapse.guards.enforcement import Stand
 from lapse.guards.integrity import monitor as watching
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.monitor import Watch
+from lapse.ledger.claim import UNCHECKED
 from lapse.ledger.halts import Halts
-from lapse.ledger.partition import UNCHECKED
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Verdict
 from lapse.providers.throttle import Throttle
 from oracle.guards import HUSH
 from oracle.history import History, Outage, Quiet
 from oracle.verdict import violations
-from world import DAY, World
+from support import evidence
+from support.commandline import ENFORCED, Desk
+from support.world import DAY, World
 
 Cut = Callable[[str, str, str], None]
 Reported = Callable[[], set[str]]

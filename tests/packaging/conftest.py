@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from distributions import Built, Environment, build, install
+from support.distributions import Built, Environment, build, install
 
 
 @pytest.fixture(scope="session")

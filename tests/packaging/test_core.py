@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from distributions import Built, Environment
+from support.distributions import Built, Environment
 
 pytestmark = pytest.mark.timeout(600)  # the first to run takes every unit test, under coverage
 
@@ -34,7 +34,7 @@ PURE = (
     "providers/outcomes",
     "providers/renaming",
     "registry/scripts",
-    "providers/tally",
+    "providers/request_counters",
     "policy/preconditions",
 )
 PURE_FOLDERS = ("providers/kinds", "policy")

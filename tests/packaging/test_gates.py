@@ -6,6 +6,7 @@ from textwrap import dedent
 import pytest
 
 import gates
+import rooms
 
 PYPROJECT = """\
 [project]
@@ -177,3 +178,37 @@ def test_an_ignored_rule_has_its_reason(tree: Path) -> None:
     write(tree, "pyproject.toml", PYPROJECT.replace(" # a reason", ""))
 
     assert ["pyproject.toml:8: an ignored rule without its reason"] == found(tree)
+
+
+def test_what_is_imported_lies_below(tree: Path) -> None:
+    write(tree, "worker/lapse/ledger/claim.py", "from lapse.registry import keys\nfrom lapse.sweep.orphans import x\n")
+    write(tree, "worker/lapse/registry/keys.py", "def late() -> None:\n    from lapse import policy\n")
+    write(tree, "worker/lapse/sweep/__init__.py", "")
+    write(tree, "worker/lapse/policy/__init__.py", "")
+
+    assert [
+        "worker/lapse/ledger/claim.py:2: ledger may not import sweep: see MAY in tests/rooms.py",
+        "worker/lapse/registry/keys.py:2: registry may not import policy: see MAY in tests/rooms.py",
+    ] == found(tree)
+
+
+def test_a_folder_of_too_many_entries(tree: Path) -> None:
+    for number in range(rooms.ENTRIES + 1):
+        write(tree, f"worker/lapse/guards/guard_{number}.py", "")
+
+    assert ["worker/lapse/guards:1: 19 entries, at most 18 in a folder"] == found(tree)
+
+
+def test_a_word_that_was_given_up(tree: Path) -> None:
+    write(tree, "worker/lapse/sweep/crew.py", "")
+    write(tree, "worker/lapse/sandbox/wire.py", "")
+
+    assert ["worker/lapse/sweep/crew.py:1: crew: the field has another word for it"] == found(tree)
+
+
+def test_the_table_of_rooms_is_written_from_the_ground_up() -> None:
+    known = set(rooms.GROUND)
+    for room, below in rooms.MAY.items():
+        assert below <= known, room
+        known.add(room)
+    assert rooms.FLOORS >= rooms.floors()

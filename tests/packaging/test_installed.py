@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 import lapse
-from distributions import Environment
+from support.distributions import Environment
 
 HEAVY = (
     "aiohttp",

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from distributions import ROOT, Built
 from lapse import __version__
+from support.distributions import ROOT, Built
 
 PACKAGE = ROOT / "worker" / "lapse"
 

@@ -9,7 +9,7 @@ import pytest
 from lapse.providers.account import Account
 from lapse.providers.provider import Provider
 from providers.scripted import Server
-from sandbox_fixture import sandbox, sandbox_server
+from support.sandbox_fixture import sandbox, sandbox_server
 
 __all__ = ["sandbox", "sandbox_server"]
 

@@ -25,7 +25,7 @@ from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
 from providers.scripted import HANG, Server, answer
 from providers.stalled import StalledPeer
-from tls import Authority
+from support.tls import Authority
 
 FULL = b"\r\n\r\n"  # the end of a request without a body: before it, nobody can act on it
 DELETED = answer(200, gone("thread", THREAD))

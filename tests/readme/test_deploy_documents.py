@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-import shown
 from lapse.policy import load
+from support import shown
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(one for one in (ROOT / "deploy").rglob("*.md") if "node_modules" not in one.parts)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-import shown
 from lapse.metrics.catalog import TABLE
 from lapse.policy.schema import Policy
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import die_with_parent
+from support import shown
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

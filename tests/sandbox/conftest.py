@@ -8,7 +8,7 @@ import pytest
 
 from lapse.sandbox import Sandbox
 from sandbox.asking import KEY, Asker
-from sandbox_fixture import sandbox, sandbox_server
+from support.sandbox_fixture import sandbox, sandbox_server
 
 __all__ = ["sandbox", "sandbox_server"]
 

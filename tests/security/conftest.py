@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-import acl
-from deployment import Deployment
 from faults.proxy import Proxy
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis
-from recording import RecordingRegistry
-from sandbox_fixture import sandbox, sandbox_server
-from tls import Authority
+from support import acl
+from support.deployment import Deployment
+from support.recording import RecordingRegistry
+from support.sandbox_fixture import sandbox, sandbox_server
+from support.tls import Authority
 
 __all__ = ["sandbox", "sandbox_server"]
 

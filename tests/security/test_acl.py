@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import redis
 
-import acl
 from lapse import Registry
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
-from lua import named
+from support import acl
+from support.lua import named
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
 SLOT = "lapse:{openai:thread}:"

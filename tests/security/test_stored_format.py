@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import redis
 
-import acl
 from lapse import Registry
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
+from support import acl
 
 TOOL = runpy.run_path(str(acl.REDIS / "acl.py"))
 ROWS = tuple(TOOL["rows"]())

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-import acl
-from deployment import HEAD, Deployment, policy
 from faults.proxy import Proxy
 from lapse import Registry
 from lapse.errors import RegistryUnavailable
 from lapse.sandbox.redis_server import EmbeddedRedis
-from tls import Authority
+from support import acl
+from support.deployment import HEAD, Deployment, policy
+from support.tls import Authority
 
 Wait = Callable[..., None]
 

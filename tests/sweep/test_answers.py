@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from cells.answers import FAULTS
-from documented import columns, rows, table
 from lapse.policy import Keep, Orphan
 from lapse.registry.model import Partition
 from lapse.sweep.session import Report
-from world import World
+from support.documented import columns, rows, table
+from support.world import World
 
 IDS = 6
 ROUNDS = 3

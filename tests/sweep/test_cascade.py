@@ -17,7 +17,7 @@ from lapse.providers.deadline import Deadline
 from lapse.registry import model
 from lapse.registry.model import Partition
 from oracle.history import Resource
-from world import World
+from support.world import World
 
 BOTH = {"file": "delete", "vector_store": "delete"}
 LONG_AGO = 1_600_000_000
@@ -439,7 +439,7 @@ async def test_a_worker_killed_between_any_two_steps_loses_nothing(
     (file,) = family.files()
     ids = {"thread": family.parent(files=(file,)), "file": file}
     world.sandbox.faults([{"method": "DELETE", "kind": kind, "effect": "hang", "execute": execute}])
-    command = (sys.executable, "-m", "sweep_process", world.url, world.sandbox.url)
+    command = (sys.executable, "-m", "support.sweep_process", world.url, world.sandbox.url)
     process = await asyncio.create_subprocess_exec(*command, cwd=Path(__file__).parents[1])
     await world.until(lambda: _begun(world, kind, ids[kind], execute=execute))
     assert process.returncode is None

@@ -13,8 +13,8 @@ from lapse.providers.outcomes import Limited, Reply
 from lapse.registry.model import Partition
 from lapse.registry.model import Resource as Named
 from lapse.sweep.deletion.members import PAGE, Members, Unreadable
+from support.world import World
 from sweep.test_cascade import LONG_AGO, Family
-from world import World
 
 CONVERSATION = Partition("openai", "conversation", "chat")
 RESPONSE = Partition("openai", "response", "chat")

@@ -10,8 +10,8 @@ import pytest
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
 from lapse.sweep.circles import MOST
-from lua import named
-from world import DAY, World
+from support.lua import named
+from support.world import DAY, World
 
 STORE = Partition("openai", "vector_store", "stores")
 FILE = Partition("openai", "file", "files")

@@ -8,7 +8,7 @@ import pytest
 from lapse.policy import Orphan
 from lapse.registry.model import Partition
 from oracle.history import Resource
-from world import DAY, World
+from support.world import DAY, World
 
 ORPHANS = Orphan(min_age=0.001, seen=3, max_share=None, uses_stated=True)
 

@@ -10,7 +10,7 @@ import pytest
 
 from lapse.policy import Keep, Orphan
 from lapse.registry.model import Partition
-from world import DAY, World
+from support.world import DAY, World
 
 KINDS = ["file", "vector_store", "response", "container", "chat_completion"]
 

@@ -11,12 +11,12 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lapse.guards.listing import take_as_it_is
-from lapse.ledger.partition import Settled
+from lapse.ledger.settle import Settled
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
 from oracle.history import Resource
-from world import KEY, World
+from support.world import KEY, World
 
 ORPHANS = Orphan(min_age=0.001, seen=3, max_share=None, uses_stated=True)
 IDLE = Partition("openai", "assistant", "idle")

@@ -10,7 +10,7 @@ from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 from oracle.history import Resource
-from world import World
+from support.world import World
 
 ORPHANS = Orphan(min_age=0.001, seen=3, max_share=None, uses_stated=False)
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from lapse.guards.enforcement import settlement
-from lapse.ledger.partition import Claim
+from lapse.ledger.claim import Claim
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
 from lapse.sweep.deletion.recorder import progress
-from world import World
+from support.world import World
 
 AT = Partition("openai", "conversation", "chat")
 ITEMS = "deletions|chat|conversation_item"

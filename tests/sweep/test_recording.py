@@ -15,16 +15,16 @@ import redis
 
 from lapse.errors import ConfigError, RegistryRefused
 from lapse.guards.enforcement import settlement
-from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check
-from lapse.ledger.partition import Claim, Ledger, Settled
-from lapse.ledger.replay import replay
-from lapse.ledger.settling import said
+from lapse.ledger.claim import Claim
+from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, replay
+from lapse.ledger.partition import Ledger
+from lapse.ledger.settle import Settled, said
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
 from lapse.registry.model import Partition
-from lua import named
-from world import World
+from support.lua import named
+from support.world import World
 
 USED = [("thread", "thread_used_by_it")]
 ENDS: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from lapse.policy import Rule
 from lapse.registry.commands import Commands
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
-from world import DAY, World
+from support.world import DAY, World
 
 REGISTRIES = int(os.environ.get("LAPSE_TEST_REGISTRIES", "30"))
 BACK = {"n": 1, "u": 1}

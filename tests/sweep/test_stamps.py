@@ -14,8 +14,8 @@ from lapse.registry.model import Resource as Named
 from lapse.sweep.deletion.ownership import Stamp, stamp
 from lapse.sweep.purge import inventory, rule_of
 from oracle.history import Resource
+from support.world import World
 from sweep.test_orphans import ORPHANS
-from world import World
 
 IDLE = Partition("openai", "assistant", "idle")
 LONG_AGO = 1_600_000_000

@@ -9,7 +9,7 @@ import pytest
 from lapse.guards.enforcement import settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
-from world import DAY, World
+from support.world import DAY, World
 
 
 async def test_what_is_due_is_deleted_and_nothing_else(world: World) -> None:

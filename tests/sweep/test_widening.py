@@ -8,7 +8,7 @@ import pytest
 
 from lapse.policy import Keep, Orphan, Share
 from lapse.registry.model import Partition
-from world import DAY, World
+from support.world import DAY, World
 
 LIMIT = Share(percent=5, at_least=2)
 RULE = Orphan(min_age=2 * DAY, seen=2, max_share=None, uses_stated=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deploykit import compose
+from support.deploykit import compose
 
 
 @pytest.fixture

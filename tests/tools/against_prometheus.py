@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from promql import filled
+from support.promql import filled
 from tools.prometheus import PROMETHEUS, Labels, program
 from tools.stage import DAY, Stage, staged
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploykit import UNITS
+from support.deploykit import UNITS
 
 ANALYZE = shutil.which("systemd-analyze")
 EXPOSURE = 1.5

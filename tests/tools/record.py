@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deployment import Deployment, policy
-from promql import filled
+from support.deployment import Deployment, policy
+from support.promql import filled
 from tools.prometheus import PROMETHEUS
 from tools.stage import Stage, staged
 

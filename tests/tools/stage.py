@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployment import Deployment, Process, policy
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
+from support.deployment import Deployment, Process, policy
 from tools.prometheus import Prometheus
 
 DAY = 86400

@@ -8,7 +8,7 @@ from redis.crc import key_slot
 from lapse.errors import InvalidResource
 from lapse.registry import keys
 from lapse.registry.scripts import PACKAGE
-from lua import PARTS, SCRIPTS, source
+from support.lua import PARTS, SCRIPTS, source
 
 SOURCES = {name: re.sub(r"--.*", "", source(name)) for name in SCRIPTS | PARTS}
 ALL_SOURCE = "\n".join(SOURCES.values())

@@ -19,7 +19,7 @@ from lapse.registry import codec, keys
 from lapse.registry.commands import TOLD_FOR, Bulk, Commands, known_kinds, stamped
 from lapse.registry.model import DELETION_TOKENS, deleted_at
 from lapse.registry.scripts import Call
-from lua import named
+from support.lua import named
 
 FILES = [("file", f"file-{n}") for n in range(1001)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lapse.registry.scripts import PACKAGE, Call, Script, packed, script
-from lua import PARTS, SCRIPTS, named, source
+from support.lua import PARTS, SCRIPTS, named, source
 
 PYTHON = "\n".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py"))
 INCLUDE = re.compile(r"^-- @include ([\w/]+)$", re.MULTILINE)

@@ -18,8 +18,7 @@ from lapse import Registry
 from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
 from lapse.errors import ConfigError
-from lapse.guards.integrity.continuity import Known
-from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.continuity import ContinuityCheck, Known
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger

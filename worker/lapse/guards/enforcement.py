@@ -5,8 +5,10 @@ import random
 from dataclasses import dataclass, replace
 
 from lapse import durations
-from lapse.ledger.partition import Claim, Settled, Survey
+from lapse.ledger.claim import Claim
+from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import STANDING, HaltReason
+from lapse.ledger.settle import Settled
 from lapse.policy import Rule
 from lapse.policy.preconditions import Preconditions, follows, named_inside
 from lapse.providers.kinds import Kind

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse.ledger.partition import Expected, Ledger
+from lapse.ledger.claim import Expected
+from lapse.ledger.partition import Ledger
 from lapse.registry import codec, keys
 from lapse.registry.model import Resource
 

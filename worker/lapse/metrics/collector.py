@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from lapse import __version__
 from lapse.guards import enforcement
-from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View

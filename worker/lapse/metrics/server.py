@@ -21,7 +21,7 @@ import structlog
 
 from lapse import moments
 from lapse.errors import ConfigError
-from lapse.guards.integrity.onlooker import ContinuityCheck
+from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import failures
 from lapse.log import register_url

@@ -10,8 +10,8 @@ from typing import Any
 
 import redis
 
+from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.guards.integrity.monitor import local_clock
-from lapse.guards.integrity.onlooker import ContinuityCheck
 from lapse.ledger.due import cutoffs
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import BESIDE

@@ -30,8 +30,8 @@ from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import DIALECTS, Kind
 from lapse.providers.outcomes import Spend, unauthorised
 from lapse.providers.pagination import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
+from lapse.providers.request_counters import RequestCounters
 from lapse.providers.response import Reply
-from lapse.providers.tally import RequestCounters
 from lapse.providers.transport import BODY_BYTES, Transport
 from lapse.registry.keys import identifier
 

@@ -24,10 +24,9 @@ from lapse.ledger import failures
 from lapse.ledger.forgotten import end_unlistable
 from lapse.ledger.halts import Halts
 from lapse.ledger.misnamed import Misnamed
-from lapse.ledger.outbox import Outbox, folder_of
+from lapse.ledger.outbox import Outbox, folder_of, replay
 from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import EVERYWHERE, HaltReason
-from lapse.ledger.replay import replay
 from lapse.policy import Config, Rule
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS

@@ -14,8 +14,7 @@ import structlog
 
 from lapse.guards import enforcement
 from lapse.guards.context import SweepContext, named
-from lapse.ledger.leasing import lease
-from lapse.ledger.partition import Claim
+from lapse.ledger.claim import Claim, lease_of
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows
 from lapse.providers.deadline import Deadline
@@ -150,7 +149,7 @@ class _Going:
         self._context: SweepContext = run.context
         # One whose children go along comes last: these may be members too.
         self._members = dict(sorted(members.items(), key=lambda item: (bool(self._children(*item)), item[0])))
-        self._names = codec.dump([codec.edge_text(one) for one in self._members])
+        self._names = [codec.edge_text(one) for one in self._members]
         self._deadline = Deadline.of(run.context.settings.lease)
 
     async def run(self) -> None:
@@ -193,7 +192,7 @@ class _Going:
             token=token,
             expected=context.watch.expected(),
         )
-        status, now, fence, due, by, attempts, unknown = await lease(context.ledger.carrier, asked, self._deadline)
+        status, now, fence, due, by, attempts, unknown = await lease_of(context.ledger.carrier, asked, self._deadline)
         if status != b"granted":
             return None
         partition = rule.partition

@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 from lapse.guards.absence.absences import Absent
-from lapse.ledger.partition import Claim, Settled
+from lapse.ledger.claim import Claim
+from lapse.ledger.settle import Settled
 
 BATCH = 50
 LINGER = 0.05

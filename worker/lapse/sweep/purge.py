@@ -8,8 +8,8 @@ from itertools import islice
 from lapse.errors import LapseError
 from lapse.guards.context import SweepContext
 from lapse.ledger.nonces import Nonces
-from lapse.ledger.partition import Settled
 from lapse.ledger.records import registered
+from lapse.ledger.settle import Settled
 from lapse.policy import Keep, Rule
 from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys

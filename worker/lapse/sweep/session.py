@@ -16,8 +16,9 @@ from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext, named
 from lapse.guards.integrity.protection import damage
 from lapse.ledger import failures
-from lapse.ledger.partition import Claims, Settled
+from lapse.ledger.claim import Batch
 from lapse.ledger.reasons import HaltReason
+from lapse.ledger.settle import Settled
 from lapse.policy import Rule, SweepSection
 from lapse.policy.preconditions import Judge
 from lapse.providers.invented import Invented
@@ -137,7 +138,7 @@ class Run:
             self.report.result, self.report.detail, self.report.more, self._over = result, detail, more, True
         return False
 
-    async def next_claims(self, executor: Executor) -> Claims | None:
+    async def next_claims(self, executor: Executor) -> Batch | None:
         """Return the next batch, or None when the sweep is over: nothing due, no time or tokens, stopped, halted."""
         while await self._goes_on():
             tokens = await self._tokens(min(await self._room(executor), self.context.settings.batch))
@@ -153,10 +154,10 @@ class Run:
             await self._drain(executor)  # a limit ends the claiming; what was claimed within it is deleted
         return None
 
-    async def claim_orphans(self, wanted: dict[str, int], executor: Executor, *, alone: bool = False) -> Claims | None:
+    async def claim_orphans(self, wanted: dict[str, int], executor: Executor, *, alone: bool = False) -> Batch | None:
         """Take as many of these orphans as there are tokens; return the claims granted, or None when it is over."""
 
-        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
             expected = self.context.watch.expected()
             return await self.context.ledger.claim_orphans(rule, settings, chosen, alone=alone, expected=expected)
 
@@ -164,10 +165,10 @@ class Run:
 
     async def claim_planned(
         self, wanted: dict[str, int], executor: Executor, plan: str, *, alone: bool
-    ) -> Claims | None:
+    ) -> Batch | None:
         """Take as many of a plan's ids as there are tokens; return what was granted, or None when it is over."""
 
-        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
             expected = self.context.watch.expected()
             claims = await self.context.ledger.claim_planned(
                 rule, settings, chosen, plan, alone=alone, expected=expected
@@ -178,10 +179,10 @@ class Run:
 
         return await self._claim_named(wanted, executor, claim)
 
-    async def claim_purged(self, wanted: dict[str, int], executor: Executor, actor: str) -> Claims | None:
+    async def claim_purged(self, wanted: dict[str, int], executor: Executor, actor: str) -> Batch | None:
         """Take as much of a purge as there are tokens; return what was granted, or None when it is over."""
 
-        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Claims:
+        async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
             expected = self.context.watch.expected()
             return await self.context.ledger.claim_purged(
                 rule.partition, settings, list(chosen), actor, expected=expected
@@ -193,8 +194,8 @@ class Run:
         self,
         wanted: dict[str, int],
         executor: Executor,
-        claim: Callable[[Rule, SweepSection, dict[str, int]], Awaitable[Claims]],
-    ) -> Claims | None:
+        claim: Callable[[Rule, SweepSection, dict[str, int]], Awaitable[Batch]],
+    ) -> Batch | None:
         while await self._goes_on():
             if tokens := await self._tokens(min(await self._room(executor), len(wanted))):
                 chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
@@ -310,7 +311,7 @@ class Run:
                 await self.context.throttle.pause(min(grant.wait, LONGEST_NAP))
         return grant.granted
 
-    async def _claim(self, tokens: int, *, alone: bool = False) -> Claims:
+    async def _claim(self, tokens: int, *, alone: bool = False) -> Batch:
         claims = await self.context.ledger.claim(
             self.rule, self.context.settings, tokens, alone=alone, expected=self.context.watch.expected()
         )
@@ -318,9 +319,9 @@ class Run:
         await self.context.throttle.give_back(tokens - len(claims.claims))
         return claims
 
-    async def _suspect(self, executor: Executor) -> Claims | None:
+    async def _suspect(self, executor: Executor) -> Batch | None:
         """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
-        again = Claims("ok", self._now, parked=1)
+        again = Batch("ok", self._now, parked=1)
         if not executor.idle or not await self._tokens(1):
             return again
         claims = await self._claim(1, alone=True)

@@ -68,15 +68,14 @@ def ls(
             chosen = [rule for rule in rules if policy in {None, rule.partition.policy}]
             return [one for rule in chosen for one in await due_first(access.ledger, rule, limit)][:limit], None
         names = [policy] if policy else await _policies(access, *slot)
-        if after and after.partition("/")[0] not in names:
+        first, _, cursor = (after or "").partition("/")
+        if after and first not in names:
             raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
         found: list[Seen] = []
-        cursor = after.partition("/")[2] if after else None
-        for name in names[names.index(after.partition("/")[0]) :] if after else names:
-            got = await page(
-                access.ledger, Partition(*slot, name), rules, state=state, limit=limit - len(found), after=cursor
-            )
-            found, cursor = [*found, *got.seen], None
+        for name in names[names.index(first) :] if after else names:
+            at, rest = Partition(*slot, name), limit - len(found)
+            got = await page(access.ledger, at, rules, state=state, limit=rest, after=cursor or None)
+            found, cursor = [*found, *got.seen], ""
             if got.after:
                 return found, f"{name}/{got.after}"
         return found, None

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from lapse.guards.absence.positives import Positives
 from lapse.guards.absence.principals import Principals
 from lapse.guards.context import SweepContext
+from lapse.ledger.claim import Claim
 from lapse.ledger.known import histories
-from lapse.ledger.partition import Claim
 from lapse.policy import Rule
 from lapse.providers.deadline import Deadline, Requests
 from lapse.providers.kinds import Kind

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from lapse.guards.absence.absences import Absences, Absent
 from lapse.guards.absence.principals import Principals
 from lapse.guards.context import SweepContext
+from lapse.ledger.claim import Claim
 from lapse.ledger.halts import Halts
-from lapse.ledger.partition import Claim
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind

@@ -11,8 +11,8 @@ import structlog
 from lapse.errors import RegistryError
 from lapse.guards.integrity.continuity import JUMP, Known, Observation, Trouble, judge, mended, remember
 from lapse.guards.integrity.statefile import StateFile
+from lapse.ledger.claim import UNCHECKED, Expected
 from lapse.ledger.halts import Halts
-from lapse.ledger.partition import UNCHECKED, Expected
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier

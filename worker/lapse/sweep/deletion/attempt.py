@@ -14,8 +14,9 @@ from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absent, unproven
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext, named
-from lapse.ledger.partition import Claim, Settled
+from lapse.ledger.claim import Claim
 from lapse.ledger.reasons import HaltReason
+from lapse.ledger.settle import Settled
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Preconditions, active
 from lapse.providers.deadline import Requests, cut_short

@@ -18,8 +18,8 @@ from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
+from lapse.ledger.claim import Claim
 from lapse.ledger.nonces import Nonces
-from lapse.ledger.partition import Claim
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Preconditions, follows
 from lapse.providers.deadline import Requests, cut_short

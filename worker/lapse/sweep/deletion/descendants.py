@@ -16,7 +16,7 @@ from lapse.registry.model import Resource
 from lapse.sweep.deletion.members import PAGE, Members
 
 if TYPE_CHECKING:
-    from lapse.ledger.partition import Claim
+    from lapse.ledger.claim import Claim
     from lapse.sweep.deletion.cascade import Cascade
 
 

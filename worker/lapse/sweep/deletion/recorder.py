@@ -16,10 +16,11 @@ import structlog
 
 from lapse.errors import RegistryError, RegistryRefused
 from lapse.guards.context import SweepContext, named
+from lapse.ledger.claim import Claim
 from lapse.ledger.outbox import Unrecorded
-from lapse.ledger.partition import Claim, Ledger, Recorded, Settled
+from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.settling import said
+from lapse.ledger.settle import Recorded, Settled, said
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition

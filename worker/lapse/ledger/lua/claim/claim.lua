@@ -2,26 +2,23 @@
 -- @include ledger/lua/include/candidates
 -- @include ledger/lua/include/budget
 -- @include ledger/lua/include/lease
--- @include ledger/lua/include/replay
+-- @include ledger/lua/include/request
 -- Leases due ids of a partition to one worker. A hold, touch, forget or new rule acknowledged before this always wins.
--- ARGV[3]: policy, [4]: digest, [5]: limit, [6]: lease (ms), [7]: 1 for one id that crashed a worker before,
--- [8], [9]: max_deletions and its window (ms), -1: unlimited, [10]: ramp (ms), -1: off, [11]: worker, [12]: most audit records pending,
--- [13]: the epoch that the rules were adopted under, [14], [15]: between which Redis TIME has to be; '' each: not checked,
--- [16]: the name of this request.
--- Returns {status, now, token, parked, [id, due, by, attempts, unknown]...};
+-- ARGV[3]: request.lua's, with limit, and alone: true for one id that crashed a worker before.
+-- Returns {status, now, token, parked, '{}', [id, due, by, attempts, unknown]...};
 -- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's) |
 -- damaged (a key that protects ids is not whole).
 
-local policy, digest, limit, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7] == '1'
+local policy, digest, limit, lease, alone = request.policy, request.digest, request.limit, request.lease, request.alone
 
 local again = replied()
 if again then return again end
 
-local function nothing(status) return { status, now, 0, 0 } end
+local function nothing(status) return { status, now, 0, 0, '{}' } end
 
-local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
+local bar = barred(policy, digest, request.epoch, request.earliest, request.latest)
 if bar then return nothing(bar) end
-if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return nothing('audit') end
+if redis.call('XLEN', key('audit')) >= request.pending then return nothing('audit') end
 lapsed(policy, 200)
 end_holds()
 look_again(policy)
@@ -51,12 +48,12 @@ if #found == 0 then return nothing('ok') end
 
 local state = numbers(policy)
 local function due_now() return due_count(policy, rules) end
-local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
-                      ramp_room(policy, state, tonumber(ARGV[10]), due_now))
+local room = math.min(let_through(), pace_room(policy, state, pace.amount, pace.window),
+                      ramp_room(policy, state, request.ramp or -1, due_now))
 if room <= 0 then return nothing('limited') end
 
 local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
-local reply, parked, granted = { 'ok', now, token, 0 }, 0, 0
+local reply, parked, granted = { 'ok', now, token, 0, '{}' }, 0, 0
 for i = 1, math.min(#found, limit) do
   local one = found[i]
   if granted >= room then break end
@@ -64,7 +61,7 @@ for i = 1, math.min(#found, limit) do
     parked = parked + 1
   else
     grant(one.id, one.record, token, lease, string.format(
-      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s', one.due, one.by, digest, text(ARGV[11])))
+      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s', one.due, one.by, digest, text(request.worker)))
     granted = granted + 1
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = one.id, one.due, one.by

@@ -2,23 +2,22 @@
 -- @include ledger/lua/include/candidates
 -- @include ledger/lua/include/budget
 -- @include ledger/lua/include/lease
--- @include ledger/lua/include/replay
+-- @include ledger/lua/include/request
 -- Leases one member of a circle: due, and used by nothing but the other members. Once all are leased each is asked again.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [5]: id, [6]: lease, [8]..[15]; [7]: its token where it is asked again, or '',
--- [16]: JSON list of the members ("provider|kind|id"), [17]: the account's place, [18]: the name of this request.
+-- ARGV[3]: request.lua's, with id, members: ["provider|kind|id"], place: the account's, and token where it is asked again.
 -- Returns {status, now, token, due, by, attempts, unknown}; status: granted | halted | lost | superseded | clock | audit |
 -- limited | breaker | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
 
-local policy, digest, id, token = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[7])
+local policy, digest, id, token = request.policy, request.digest, request.id, request.token
 
 local again = replied()
 if again then return again end
 
 local function answer(status) return { status, now, 0, 0, '', 0, 0 } end
 
-local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
+local bar = barred(policy, digest, request.epoch, request.earliest, request.latest)
 if bar then return answer(bar) end
-if redis.call('HGET', key('marks'), 'place') ~= ARGV[17] then return answer('elsewhere') end
+if redis.call('HGET', key('marks'), 'place') ~= request.place then return answer('elsewhere') end
 -- A member of another partition is claimed only under rules that the guards of its own sweeps let act.
 if redis.call('HGET', part(policy, 'rules'), 'acted') ~= digest then return answer('unswept') end
 end_holds()
@@ -34,22 +33,22 @@ local function as_it_was()
   elseif record.s ~= 'tracked' and not (record.s == 'parked' and record.r == 'referenced') then
     return false
   end
-  return redis.call('HEXISTS', key('holds'), id) == 0 and not used_otherwise(id, cjson.decode(ARGV[16]))
+  return redis.call('HEXISTS', key('holds'), id) == 0 and not used_otherwise(id, request.members)
 end
 
 if not as_it_was() then return answer('changed') end
 local due, by = due_of(record, rules)
 if not due or due > now then return answer('changed') end
 if token then return { 'granted', now, token, due, by, record.n or 0, record.u or 0 } end
-if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return answer('audit') end
+if redis.call('XLEN', key('audit')) >= request.pending then return answer('audit') end
 
 local state = numbers(policy)
 local function due_now() return due_count(policy, rules) end
-local room = math.min(pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
-                      ramp_room(policy, state, tonumber(ARGV[10]), due_now))
+local room = math.min(pace_room(policy, state, pace.amount, pace.window),
+                      ramp_room(policy, state, request.ramp or -1, due_now))
 if room <= 0 then return answer('limited') end
 token = redis.call('HINCRBY', key('marks'), 'fence', 1)
-grant(id, record, token, tonumber(ARGV[6]), string.format(
-  ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"circle":%s', due, by, digest, text(ARGV[11]), ARGV[16]))
+grant(id, record, token, request.lease, string.format(
+  ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"circle":%s', due, by, digest, text(request.worker), cjson.encode(request.members)))
 spend(policy, 1)
 return granting({ 'granted', now, token, due, by, record.n or 0, record.u or 0 })

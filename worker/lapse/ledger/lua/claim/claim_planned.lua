@@ -2,29 +2,29 @@
 -- @include ledger/lua/include/budget
 -- @include ledger/lua/include/lease
 -- @include registry/lua/include/due
--- @include ledger/lua/include/replay
+-- @include ledger/lua/include/request
 -- Leases ids of a plan to one worker: each as it stood when the plan was made, or not at all.
--- ARGV as claim.lua's [3]: policy, [4]: digest, [6]: lease, [7]: 1 for ids that crashed a worker before, [8]..[15]; [5]: JSON [{id, due}], [16]: the plan's hash, [17]: the name of this request.
+-- ARGV[3]: request.lua's, with wanted: [{id, due}], plan: its hash, and alone: true for ids that crashed a worker before.
 -- Returns {status, now, token, 0, JSON {id: why it was left out}, [id, due, by, attempts, unknown]...}; status as claim.lua.
 -- An id that is neither left out nor leased was beyond what pace and ramp allow.
 
-local policy, digest, lease, alone = ARGV[3], ARGV[4], tonumber(ARGV[6]), ARGV[7] == '1'
+local policy, digest, lease, alone = request.policy, request.digest, request.lease, request.alone
 
 local again = replied()
 if again then return again end
 
 local function nothing(status) return { status, now, 0, 0, '{}' } end
 
-local bar = barred(policy, digest, ARGV[13], ARGV[14], ARGV[15])
+local bar = barred(policy, digest, request.epoch, request.earliest, request.latest)
 if bar then return nothing(bar) end
-if redis.call('XLEN', key('audit')) >= tonumber(ARGV[12]) then return nothing('audit') end
+if redis.call('XLEN', key('audit')) >= request.pending then return nothing('audit') end
 lapsed(policy, 200)
 end_holds()
 
-local rules, wanted, state = rules_of(policy), cjson.decode(ARGV[5]), numbers(policy)
+local rules, wanted, state = rules_of(policy), request.wanted, numbers(policy)
 local function due_now() return #wanted end
-local room = math.min(let_through(), pace_room(policy, state, tonumber(ARGV[8]), tonumber(ARGV[9])),
-                      ramp_room(policy, state, tonumber(ARGV[10]), due_now))
+local room = math.min(let_through(), pace_room(policy, state, pace.amount, pace.window),
+                      ramp_room(policy, state, request.ramp or -1, due_now))
 if room <= 0 then return nothing('limited') end
 
 -- Why a planned id is not as it was, or nil.
@@ -51,7 +51,7 @@ for _, one in ipairs(wanted) do
     left[one.id] = why
   else
     grant(one.id, record, token, lease, string.format(
-      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"plan":%s', one.due, by, digest, text(ARGV[11]), text(ARGV[16])))
+      ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"plan":%s', one.due, by, digest, text(request.worker), text(request.plan)))
     granted = granted + 1
     local n = #reply
     reply[n + 1], reply[n + 2], reply[n + 3] = one.id, one.due, by

@@ -1,0 +1,218 @@
+"""plan -o and apply: exactly what was seen, or less."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from lapse.registry.model import Partition
+from support.commandline import CHAT, DAY, ENFORCED, HEAD, Desk
+
+THREADS = Partition("openai", "thread", "chat")
+CONFIRM = "--confirm=openai"
+
+
+def planned(desk: Desk) -> dict[str, Any]:
+    desk.good("plan", "-o", "plan.json")
+    return dict(json.loads((desk.directory / "plan.json").read_text()))
+
+
+def deletes(desk: Desk) -> list[str]:
+    return [one["path"].rsplit("/", 1)[1] for one in desk.sandbox.requests() if one["method"] == "DELETE"]
+
+
+def test_a_plan_names_each_id_and_what_it_rests_on(desk: Desk) -> None:
+    due = desk.seed(3)
+    desk.seed(2, days=1)
+    shown = desk.good("plan", "-o", "plan.json")
+    plan = json.loads((desk.directory / "plan.json").read_text())
+
+    conversations, threads = plan["parts"]
+    assert ("conversation", []) == (conversations["kind"], conversations["ids"])
+    assert set(due) == {one["id"] for one in threads["ids"]}
+    assert {"ttl"} == {one["by"] for one in threads["ids"]}
+    assert all(one["due"] == int(one["due"]) < time.time() * 1000 for one in threads["ids"])
+    assert ("openai", "lapse", 12, 16) == (
+        plan["provider"],
+        plan["namespace"],
+        len(plan["hash"]),
+        len(plan["place"]),
+    )
+    assert plan["hash"] in shown.err
+    assert "lapse apply plan.json" in shown.err
+    assert [] == desk.sandbox.requests()
+
+
+def test_exactly_a_plan_is_deleted_though_its_policy_observes(desk: Desk) -> None:
+    due = desk.seed(5)
+    planned(desk)
+    since = desk.seed(2)
+    shown = desk.good("apply", "plan.json", CONFIRM)
+    assert set(due) == set(deletes(desk))
+    assert set(since) == desk.sandbox.alive("thread")
+    assert "openai/thread/chat: completed: 5 deleted" in shown.lines
+    intents = [one for one in desk.audit() if one["event"] == "intent"]
+    assert {planned(desk)["hash"]} != {one["plan"] for one in intents}
+    assert 5 == len(intents) == len([one for one in desk.audit() if one["event"] == "settled"])
+    assert "base_at" not in desk.rules(THREADS)  # observing sets no baseline, whoever deletes
+
+
+def test_without_a_confirmation_nothing_is_done(desk: Desk) -> None:
+    desk.seed(2)
+    planned(desk)
+    for options in ((), ("--confirm=opnai",)):
+        shown = desk.run("apply", "plan.json", *options)
+        assert 8 == shown.code
+        assert "delete up to 2 objects there" in shown.err
+    assert 2 == len(desk.sandbox.alive("thread"))
+    typed = desk.terminal("apply", "plan.json", typed="openai")
+    assert 0 == typed.code
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_a_plan_only_shrinks(desk: Desk) -> None:
+    held, touched, expired, forgotten, moved, used, settled, gone = desk.seed(8)
+    desk.configure(
+        CHAT.replace("created_at", "last_active_at")
+        + 'touches = "none"\n[policies.other]\nkind = "thread"\nttl = "52w"\nanchor = "created_at"\n'
+    )
+    planned(desk)
+    registry = desk.registry
+    registry.hold("thread", held, reason="case")
+    registry.touch("thread", touched)
+    registry.expire("thread", expired)
+    registry.forget("thread", forgotten)
+    registry.register("thread", moved, "other")
+    registry.register("conversation", "conv_1", "chat", uses=[("thread", used)])
+    registry.forget("thread", settled)
+    registry.register("thread", settled, "chat")
+
+    shown = desk.good("apply", "plan.json", CONFIRM)
+
+    assert [gone] == deletes(desk)
+    left = {line.split()[2].rstrip(":"): line.partition(": ")[2] for line in shown.lines if "left out" in line}
+    assert {
+        held: "held",
+        touched: "not due any more",
+        expired: "touched, or given another expiry",
+        forgotten: "forgotten",
+        moved: "moved to other",
+        used: "referenced",
+        settled: "not due any more",
+    } == left
+    again = desk.good("apply", "plan.json", CONFIRM, "--json").records
+    assert {"not tracked any more"} == {one["left_out"] for one in again if one.get("id") == gone}
+    assert [gone] == deletes(desk)
+
+
+@pytest.mark.parametrize(
+    ("what", "why"),
+    [
+        ("edited", "was changed after it was written"),
+        ("not JSON", "cannot be read as a plan"),
+        ("a list", "is no plan"),
+        ("rules", "thread/chat was changed since"),
+        ("policy", "is no policy any more"),
+        ("account", "is another account by now"),
+        ("namespace", "it is for the namespace lapse"),
+        ("registry", "before it was emptied"),
+    ],
+)
+def test_a_plan_that_rests_on_something_else_is_refused_as_a_whole(desk: Desk, what: str, why: str) -> None:
+    desk.configure(CHAT.replace('["conversation", "thread"]', '"thread"'))
+    desk.worker()
+    due = desk.seed(2)
+    plan = planned(desk)
+    file, environ = desk.directory / "plan.json", {}
+    match what:
+        case "edited":
+            plan["parts"][0]["ids"].append({"id": "thread_other", "due": 1, "by": "ttl", "alone": False})
+            file.write_text(json.dumps(plan))
+        case "not JSON":
+            file.write_text(file.read_text()[:-5])
+        case "a list":
+            file.write_text("[]")
+        case "rules":
+            desk.configure(CHAT.replace("7d", "8d"))
+        case "policy":
+            desk.configure('[policies.new]\nkind = "thread"\nttl = "7d"\nanchor = "created_at"\n')
+        case "account":
+            desk.configure(CHAT, head=HEAD + 'project = "proj_2"\n')
+        case "namespace":
+            environ = {"LAPSE_REGISTRY__NAMESPACE": "other"}
+        case "registry":
+            desk.raw.flushdb()
+    shown = desk.run("apply", "plan.json", CONFIRM, **environ)
+    assert 2 == shown.code
+    assert why in shown.err
+    assert "plan" in shown.err
+    assert set(due) == desk.sandbox.alive("thread")
+
+
+def test_a_halt_and_a_pause_hold(desk: Desk) -> None:
+    desk.configure(ENFORCED.replace("created_at", "last_active_at"))
+    desk.registry.register("thread", "thread_new", "chat")
+    desk.seed(2)
+    planned(desk)
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 6 == shown.code
+    assert "no id of this policy was ever touched" in shown.out
+
+    desk.configure(ENFORCED)
+    planned(desk)
+    desk.good("pause", "--reason", "the move")
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 6 == shown.code
+    assert 2 == len(desk.sandbox.alive("thread"))
+
+
+def test_a_pace_is_kept_and_the_rest_goes_later(desk: Desk) -> None:
+    desk.configure(CHAT + 'max_deletions = { amount = 3, window = "1h" }\n')
+    desk.seed(5)
+    planned(desk)
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 7 == shown.code
+    assert 2 == len(desk.sandbox.alive("thread"))
+    desk.raw.hdel("lapse:{openai:thread}:chat:rules", "pace_from")
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 0 == shown.code
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_an_id_that_a_worker_ended_on_goes_last_and_alone(desk: Desk) -> None:
+    ids = desk.seed(3)
+    oldest = desk.sandbox.seed("thread", 1)[0]
+    desk.registry.register("thread", oldest, "chat", created_at=time.time() - 99 * DAY)
+    record = {"p": "chat", "s": "waiting", "f": 1_600_000_000_000, "x": 1, "d": 1_700_000_000_000, "u": 1}
+    desk.raw.zrem("lapse:{openai:thread}:chat:fresh", oldest)
+    desk.raw.hset("lapse:{openai:thread}:aside", oldest, json.dumps(record))
+    desk.raw.zadd("lapse:{openai:thread}:chat:suspects", {oldest: record["d"]})  # type: ignore[dict-item]
+    plan = planned(desk)
+    assert [*sorted(ids), oldest] == [one["id"] for one in plan["parts"][1]["ids"]]
+    desk.good("apply", "plan.json", CONFIRM)
+    assert oldest == deletes(desk)[-1]
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_an_empty_plan_is_written_and_applied(desk: Desk) -> None:
+    assert [[], []] == [part["ids"] for part in planned(desk)["parts"]]
+    shown = desk.good("apply", "plan.json")
+    assert "nothing was due" in shown.err
+
+
+def test_several_providers_need_a_plan_each(desk: Desk) -> None:
+    second = '[providers.second]\ntype = "openai"\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "OPENAI_API_KEY"\n'
+    other = '[policies.other]\nprovider = "second"\nkind = "thread"\nttl = "7d"\nanchor = "created_at"\n'
+    desk.configure(second + CHAT + 'provider = "openai"\n' + other)
+    shown = desk.run("plan", "-o", "plan.json")
+    assert 2 == shown.code
+    assert "--provider" in shown.err
+    assert not (desk.directory / "plan.json").exists()
+    desk.good("plan", "-o", "plan.json", "--provider", "second")
+
+
+def test_a_place_that_cannot_be_written_is_said(desk: Desk) -> None:
+    shown = desk.run("plan", "-o", "nowhere/plan.json")
+    assert 2 == shown.code
+    assert "nowhere/plan.json cannot be written" in shown.err

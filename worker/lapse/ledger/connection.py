@@ -1,0 +1,43 @@
+"""What claims, settles and surveys go over: one process' connection to the registry, and how its scripts are called."""
+
+from typing import Any
+
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.commands import Commands
+from lapse.registry.model import Partition
+from lapse.registry.scripts import Call
+
+
+class LedgerConnection:
+    """One worker process, as the registry's scripts know it.
+
+    ``worker`` names it in audit records; ``host`` is the name that all processes of one worker share, this one's own
+    if left out. ``freed``: the partitions of what nothing uses any more, by what was settled here.
+    """
+
+    def __init__(self, carrier: Carrier, namespace: str, worker: str, *, max_pending: int, host: str = "") -> None:
+        self.carrier = carrier
+        self.namespace = namespace
+        self.worker = worker
+        self.host = host or worker
+        self.max_pending = max_pending
+        self.commands = Commands(namespace, None)
+        self.freed: set[Partition] = set()
+
+    def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+        """Return a call of a script on a partition."""
+        return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
+
+    def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any = None) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+        """Return a call of a script on a slot, which answers with text unless ``parse`` says otherwise."""
+        return self.commands.on_slot(name, provider, kind, *args, parse=parse or text)
+
+    def prefix(self, partition: Partition) -> str:
+        """Return what the keys of a partition begin with."""
+        return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)
+
+
+def text(reply: bytes | str) -> str:
+    """Return a reply as text."""
+    return reply.decode() if isinstance(reply, bytes) else reply

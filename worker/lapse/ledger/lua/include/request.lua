@@ -1,0 +1,20 @@
+-- @include registry/lua/include/slot
+-- What is asked of a claim: ARGV[3], one JSON object. All say name (of this request), lease (ms), worker, pending (most audit
+-- records), epoch (that the rules were adopted under), earliest, latest (between which Redis TIME has to be); '' each: not
+-- checked. Those that go by a rule: policy, digest, amount and window (ms) of max_deletions (none: unlimited), ramp (ms, none: off).
+-- A claim whose reply was lost is sent again under the same name: it gets the reply of the first and leases nothing on top,
+-- for nobody would work on what the first one leased.
+
+local request = cjson.decode(ARGV[3])
+local pace = { amount = request.amount or -1, window = request.window or 0 }
+
+local function replied()
+  local said = redis.call('GET', key('claim:' .. request.name))
+  return said and cjson.decode(said)
+end
+
+-- Only what changed something is kept: any other reply may be given anew.
+local function granting(reply)
+  redis.call('SET', key('claim:' .. request.name), cjson.encode(reply), 'PX', 60000)
+  return reply
+end

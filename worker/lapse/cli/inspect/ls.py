@@ -65,8 +65,8 @@ def ls(
 
     async def read(access: RegistryAccess) -> tuple[list[Seen], str | None]:
         if state == "due":
-            chosen = [rule for rule in rules if policy in {None, rule.partition.policy}]
-            return [one for rule in chosen for one in await due_first(access.ledger, rule, limit)][:limit], None
+            mine = [rule for rule in rules if policy in {None, rule.partition.policy}]
+            return [one for rule in mine for one in await due_first(access.ledger, rule, limit)][:limit], None
         names = [policy] if policy else await _policies(access, *slot)
         first, _, cursor = (after or "").partition("/")
         if after and first not in names:
@@ -81,10 +81,10 @@ def ls(
         return found, None
 
     found, following = session.run(read)
+    empty = f"No {formatting.plural(kind)}{' ' + state if state else ''} at {session.provider}."
     if as_json:
         output.records(_described(one, kind) for one in found)
     else:
-        empty = f"No {formatting.plural(kind)}{' ' + state if state else ''} at {session.provider}."
         output.table(COLUMNS, _rows(found), empty=empty)
     if following:
         output.note(f"There may be more: --after {following}", output.DIM)

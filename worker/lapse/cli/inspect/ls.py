@@ -81,11 +81,10 @@ def ls(
         return found, None
 
     found, following = session.run(read)
-    empty = f"No {formatting.plural(kind)}{' ' + state if state else ''} at {session.provider}."
     if as_json:
         output.records(_described(one, kind) for one in found)
     else:
-        output.table(COLUMNS, _rows(found), empty=empty)
+        output.table(COLUMNS, _rows(found), empty=_nothing(kind, state, session.provider))
     if following:
         output.note(f"There may be more: --after {following}", output.DIM)
     return Code.OK
@@ -143,3 +142,7 @@ def _described(one: Seen, kind: str) -> dict[str, Any]:
         "attempts": one.record.get("n", 0),
         "reason": one.record.get("r"),
     }
+
+
+def _nothing(kind: str, state: str | None, provider: str) -> str:
+    return f"No {formatting.plural(kind)}{' ' + state if state else ''} at {provider}."

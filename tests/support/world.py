@@ -25,7 +25,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition, Record
 from lapse.sandbox import Sandbox
 from lapse.sweep.orphans import collect_orphans
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 from oracle import reading
 from oracle.guards import HUSH

@@ -14,7 +14,7 @@ import pytest
 from cells.answers import FAULTS
 from lapse.policy import Keep, Orphan
 from lapse.registry.model import Partition
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 from support.documented import columns, rows, table
 from support.world import World
 

@@ -22,7 +22,7 @@ from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.sweep.orphans import collect_orphans
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 
 WORKERS_LIVE = 300.0

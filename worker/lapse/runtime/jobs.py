@@ -38,7 +38,7 @@ from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
 from lapse.runtime.host import Host
 from lapse.sweep.orphans import collect_orphans
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 
 REGISTRY_TIMEOUT = 5.0

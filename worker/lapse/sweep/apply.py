@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lapse.guards import enforcement
 from lapse.guards.context import SweepContext
-from lapse.guards.edits.adoption import rename
 from lapse.policy import Rule
+from lapse.sweep.batches import claim_planned
 from lapse.sweep.executor import Executor
+from lapse.sweep.opening import Warrant, opened
 from lapse.sweep.plan import Doomed
-from lapse.sweep.session import Report, Run
-from lapse.sweep.sweep import sound
+from lapse.sweep.report import Report
+from lapse.sweep.session import Session
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 
@@ -28,37 +28,22 @@ async def apply(
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(replace(context, settings=replace(context.settings, budget=BUDGET, ramp=None)), rule, None)
+    session = Session(replace(context, settings=replace(context.settings, budget=BUDGET, ramp=None)), rule, None)
     left: dict[str, str] = {}
-    if await _opened(run):
-        async with run.executor() as executor:
+    if await opened(session, Warrant.PLAN):
+        async with session.executor(delete=session.delete, settle=session.settle) as executor:
             for wanted, alone in _batches(doomed):
-                await _hand_all(run, executor, wanted, plan, left, alone=alone)
-    return await run.closed(), left
+                await _submit_all(session, executor, wanted, plan, left, alone=alone)
+    return await session.closed(), left
 
 
-async def _hand_all(
-    run: Run, executor: Executor, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
+async def _submit_all(
+    session: Session, executor: Executor, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
 ) -> None:
-    while wanted and (claims := await run.claim_planned(wanted, executor, plan, alone=alone)):
+    while wanted and (claims := await claim_planned(session, executor, wanted, plan, alone=alone)):
         left |= claims.left
         executor.submit(claims.claims)
-    await executor.drain(run.left())
-
-
-async def _opened(run: Run) -> bool:
-    """Let everything but the size of the plan be a reason not to act: that one has been looked at."""
-    context, rule = run.context, run.rule
-    if not await sound(run):
-        return False
-    if await context.ledger.adopt(rule, context.watch.epoch) == "divergence":
-        return run.ends("divergence", "another worker has newer rules")
-    if scope := await context.control.paused(rule.partition):
-        return run.ends("paused", f"lapse pause on {scope}")
-    await rename(context.ledger, rule)
-    survey = await context.ledger.survey(rule)
-    stand = enforcement.stand(replace(rule, enforce=True), survey, context.provider.place)
-    return stand.act or run.ends(stand.result, stand.detail or ", ".join(survey.halts))
+    await executor.drain(session.budget.left())
 
 
 def _batches(doomed: Sequence[Doomed]) -> Iterator[tuple[dict[str, int], bool]]:

@@ -23,7 +23,7 @@ from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
 from lapse.sweep.deletion.cascade import Cascade, Family
 from lapse.sweep.deletion.delete import delete
-from lapse.sweep.session import Run
+from lapse.sweep.session import Session
 
 log = structlog.get_logger("lapse")
 
@@ -44,12 +44,12 @@ class Look:
 class Circles:
     """The circles that the ids of one sweep's partition are in."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._context: SweepContext = run.context
-        self._partition = run.rule.partition
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._context: SweepContext = session.context
+        self._partition = session.rule.partition
         self._rules = {
-            rule.partition: rule for rule in (*run.context.rules, run.rule) if rule.enforce and not rule.orphan
+            rule.partition: rule for rule in (*session.context.rules, session.rule) if rule.enforce and not rule.orphan
         }
         self._looks: dict[Resource, Look | None] = {}
 
@@ -57,11 +57,11 @@ class Circles:
         """Delete every circle that is due and whose members nothing else uses."""
         over = set[Resource]()
         for one in await self._candidates():
-            if one not in over and self._run.left() > 0 and not self._context.stop.is_set():
+            if one not in over and self._session.budget.left() > 0 and not self._context.stop.is_set():
                 circle = await self._circle(one)
                 over |= circle.keys()
                 if circle:
-                    await _Going(self._run, circle).run()
+                    await _Going(self._session, circle).run()
 
     async def _candidates(self) -> list[Resource]:
         """Return ids that were found used when they were due: those parked since the last look, and some others."""
@@ -144,13 +144,13 @@ def _look(said: Mapping[str, object] | bool) -> Look | None:  # noqa: FBT001 - f
 class _Going:
     """One circle on its way out."""
 
-    def __init__(self, run: Run, members: Mapping[Resource, Rule]) -> None:
-        self._run = run
-        self._context: SweepContext = run.context
+    def __init__(self, session: Session, members: Mapping[Resource, Rule]) -> None:
+        self._session = session
+        self._context: SweepContext = session.context
         # One whose children go along comes last: these may be members too.
         self._members = dict(sorted(members.items(), key=lambda item: (bool(self._children(*item)), item[0])))
         self._names = [codec.edge_text(one) for one in self._members]
-        self._deadline = Deadline.of(run.context.settings.lease)
+        self._deadline = Deadline.of(session.context.settings.lease)
 
     async def run(self) -> None:
         """Claim all, ask all again, delete all; give back what is claimed wherever that ends."""
@@ -167,7 +167,7 @@ class _Going:
             for claim in claims:
                 if await self._ask(claim.resource, self._members[claim.resource], claim.token) is None:
                     return
-            log.info("circle.found", ids=[one.id for one in self._members], **named(self._run.rule.partition))
+            log.info("circle.found", ids=[one.id for one in self._members], **named(self._session.rule.partition))
             for claim in claims:
                 act = await self._deleted(claim)
                 done += 1
@@ -212,14 +212,14 @@ class _Going:
             )
 
         verdict, act = await family.attempted(claim, work)
-        if rule.partition == self._run.rule.partition:
-            self._run.report.outcomes[str(verdict.outcome)] += act != "release"
+        if rule.partition == self._session.rule.partition:
+            self._session.report.outcomes[str(verdict.outcome)] += act != "release"
         return act
 
     async def _spend(self, requests: int = 1) -> None:
         if time.monotonic() > self._deadline.begin_by:
             raise Limited("no further request is to be sent for this circle")
-        await self._run.spend(requests)
+        await self._session.budget.spend(requests)
 
     def _family(self, claim: Claim) -> Family:
         spend: Spend = self._spend

@@ -1,7 +1,7 @@
-"""The hands of a sweep: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms.
+"""What a sweep runs on: deletions in flight, outcomes recorded in batches of at most 50 or 50 ms.
 
-A claim whose id was not found waits, without a hand, for what proves it: until nothing else is in flight, 50 wait, or
-5 s have passed.
+A claim whose id was not found waits, without a request, for what proves it: until nothing else is in flight, 50 wait,
+or 5 s have passed.
 """
 
 import asyncio
@@ -22,8 +22,12 @@ ABSENT_WAIT = 5.0  # seconds
 ABSENT_MOST = 2 * BATCH  # claims that wait before no more are taken
 
 
+Delete = Callable[[Claim], Awaitable[Settled | Absent]]
+Settle = Callable[[list[Settled]], Awaitable[None]]
+
+
 class Executor:
-    """Runs ``work`` on claims, at most ``hands`` at a time, and gives what comes out to ``record`` in batches.
+    """Runs ``delete`` on claims, at most ``concurrency`` at a time, and gives what comes out to ``settle`` in batches.
 
     Leaving the context waits for what is in flight; claims not yet begun come back through ``unused``.
     """
@@ -31,14 +35,14 @@ class Executor:
     def __init__(
         self,
         concurrency: int,
-        work: Callable[[Claim], Awaitable[Settled | Absent]],
-        record: Callable[[list[Settled]], Awaitable[None]],
+        delete: Delete,
+        settle: Settle,
         unused: Callable[[Claim], Settled],
         resolve: Callable[[Sequence[Absent]], Awaitable[list[Settled]]],
     ) -> None:
         self._concurrency = concurrency
-        self._work = work
-        self._record = record
+        self._delete = delete
+        self._settle = settle
         self._unused = unused
         self._resolve = resolve
         self._queue: deque[Claim] = deque()
@@ -56,7 +60,7 @@ class Executor:
         self._recorded = 0
 
     def submit(self, claims: Iterable[Claim]) -> None:
-        """Take claims; begin as many as there are free hands."""
+        """Take claims; begin as many as may run at once."""
         self._queue.extend(claims)
         self._begin()
 
@@ -73,11 +77,11 @@ class Executor:
 
     @property
     def recording(self) -> bool:
-        """True while outcomes are recorded: until the crew is left, or what ends the sweep ended that."""
+        """True while outcomes are recorded: until the executor is left, or what ends the sweep ended that."""
         return not self._recorder.done()
 
     def room(self) -> int:
-        """Return how many more claims keep every hand busy while the next ones are fetched.
+        """Return how many more claims keep it busy while the next ones are fetched.
 
         None while more than a batch waits to be recorded: Redis does not take outcomes, and more would wait.
         """
@@ -88,7 +92,7 @@ class Executor:
         return max(0, 2 * self._concurrency - len(self._queue) - len(self._running))
 
     async def vacancy(self, within: float) -> None:
-        """Wait at most ``within`` seconds until half the hands' worth of claims is worked off, or nothing is left."""
+        """Wait at most ``within`` seconds until half of what may run at once is worked off, or nothing is left."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + within
         while len(self._queue) > self._concurrency // 2 or not self.room():
@@ -145,7 +149,7 @@ class Executor:
             claim = self._queue.popleft()
             if len(self._queue) <= self._concurrency // 2:
                 self._room.set()
-            outcome = await self._work(claim)
+            outcome = await self._delete(claim)
             if isinstance(outcome, Absent):
                 self._absent.append(outcome)
                 self._quiet.set()
@@ -191,7 +195,7 @@ class Executor:
             await self._linger()
             batch = self._done[:BATCH]
             if batch:
-                await self._record(batch)
+                await self._settle(batch)
                 self._recorded += len(batch)
                 del self._done[: len(batch)]
             if self._done:

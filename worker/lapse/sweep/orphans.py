@@ -23,10 +23,12 @@ from lapse.ledger.reasons import HaltReason
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
+from lapse.sweep.batches import claim_due, claim_orphans
 from lapse.sweep.deletion.ownership import COPIED, Judge
 from lapse.sweep.executor import Executor
-from lapse.sweep.session import Report, Run
-from lapse.sweep.sweep import opened
+from lapse.sweep.opening import opened
+from lapse.sweep.report import Report
+from lapse.sweep.session import Session
 from lapse.sweep.widening import Widening
 
 T = TypeVar("T")
@@ -45,20 +47,21 @@ async def collect_orphans(context: SweepContext, rule: Rule, *, budget: float | 
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(context, rule, budget)
-    if await opened(run):
-        async with run.executor() as executor:
-            while batch := await run.next_claims(executor):  # those with an expiry of their own
+    found = Findings()
+    session = Session(context, rule, budget, recheck=found.changed)
+    if await opened(session):
+        async with session.executor(delete=session.delete, settle=session.settle) as executor:
+            while batch := await claim_due(session, executor):  # those with an expiry of their own
                 executor.submit(batch.claims)
-            await _collect(Search(run, await _judge(context, rule), await Widening.of(run)), executor)
+            await _collect(Search(session, found, await Widening.of(session)), executor)
     elif await by_listing(context, rule):
-        await Search(run, await _judge(context, rule), await Widening.of(run)).look_again()
-    return await run.closed()
+        await Search(session, found, await Widening.of(session)).look_again()
+    return await session.closed()
 
 
 async def _collect(search: "Search", executor: Executor) -> None:
-    if why := await halted(search.run.context, search.run.rule.partition):
-        search.run.ends("halted", why)
+    if why := await halted(search.session.context, search.session.rule.partition):
+        search.session.ends("halted", why)
         return
     listing = await search.listing()
     if listing is None:
@@ -68,18 +71,17 @@ async def _collect(search: "Search", executor: Executor) -> None:
         return
     if not await search.widening.allows(listing.count):
         return
-    search.run.recheck(search.changed)
     together = {id_: one.first for id_, one in ripe.items() if not one.crashed}
-    while together and (claims := await search.run.claim_orphans(together, executor)):
+    while together and (claims := await claim_orphans(search.session, executor, together)):
         executor.submit(claims.claims)
-    await executor.drain(search.run.left())
+    await executor.drain(search.session.budget.left())
     for id_, one in ripe.items():
-        if one.crashed and (claims := await search.run.claim_orphans({id_: one.first}, executor, alone=True)):
+        if one.crashed and (claims := await claim_orphans(search.session, executor, {id_: one.first}, alone=True)):
             executor.submit(claims.claims)
-            await executor.drain(search.run.left())
+            await executor.drain(search.session.budget.left())
 
 
-async def _judge(context: SweepContext, rule: Rule) -> Judge:
+def _judge(context: SweepContext, rule: Rule) -> Judge:
     if rule.orphan is None:
         raise ValueError(f"{rule.partition} has no orphan rule")
     return Judge(rule, rule.orphan, context.ledger.namespace, context.watch.epoch)
@@ -97,11 +99,18 @@ class Ripe:
 class Findings:
     """What one listing shows: how many objects of each state, and those that the registry has to count."""
 
-    now: int
+    now: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     candidates: dict[str, dict[str, Any]] = field(default_factory=dict)
     ripens: list[float] = field(default_factory=list)
     """When the first and the last of the young ones is old enough, in registry milliseconds."""
+
+    judge: Judge | None = None
+    """By what each object was seen as what it is."""
+
+    def changed(self, item: Listed) -> str | None:
+        """Return why an object as it is just before its deletion is no orphan any more, or None."""
+        return self.judge.changed(item, self.now, self.candidates[item.id]["m"]) if self.judge else "it was not listed"
 
     def young(self, at: float) -> None:
         """Remember when a young one is old enough."""
@@ -111,27 +120,27 @@ class Findings:
 class Search:
     """One look at everything of a kind that the provider lists."""
 
-    def __init__(self, run: Run, judge: Judge, widening: Widening) -> None:
-        self.run = run
+    def __init__(self, session: Session, found: Findings, widening: Widening) -> None:
+        self.session = session
         self.widening = widening
-        self._judge = judge
+        self._judge = judge = found.judge = _judge(session.context, session.rule)
         self._orphan: Orphan = judge.orphan
-        self._rule = run.rule
-        self._partition = run.rule.partition
-        self._slot = keys.slot(run.context.ledger.namespace, self._partition.provider, self._partition.kind)
-        self._found = Findings(0)
+        self._rule = session.rule
+        self._partition = session.rule.partition
+        self._slot = keys.slot(session.context.ledger.namespace, self._partition.provider, self._partition.kind)
+        self._found = found
         self._vetting: asyncio.Task[None] | None = None
-        nonces = Nonces(run.context.ledger.carrier, run.context.ledger.namespace)
+        nonces = Nonces(session.context.ledger.carrier, session.context.ledger.namespace)
         self._copies = Copies(nonces, self._partition.provider, self._partition.kind, judge.copies)
-        self._unlisted = Unlisted(run.context.ledger, self._partition)
+        self._unlisted = Unlisted(session.context.ledger, self._partition)
 
     async def listing(self) -> Listing | None:
         """Read the complete list, or return None: a failed, empty, truncated or shrunken one decides nothing."""
-        context, shrinkage = self.run.context, Shrinkage(self.run.context, self._partition)
+        context, shrinkage = self.session.context, Shrinkage(self.session.context, self._partition)
         # Age counts up to here: what is created while pages are read is young.
-        self._found = Findings(await context.control.now())
+        self._found.now = await context.control.now()
         await self._unlisted.begin(self._found.now)
-        listing = await context.provider.listing(self.run.kind, self.run.spend, take=self._take)
+        listing = await context.provider.listing(self.session.kind, self.session.budget.spend, take=self._take)
         await self._vetted()
         if listing.strange:
             log.warning(
@@ -143,18 +152,18 @@ class Search:
         elif await context.throttle.answered():
             log.warning("breaker.mended", provider=self._partition.provider)
         why = None if listing.complete else listing.reason or "the listing is incomplete"
-        why = why or await shrinkage.doubt(listing.count, self.run.report.registered)
+        why = why or await shrinkage.doubt(listing.count, self.session.report.registered)
         if why is None:
             return listing
         log.warning("listing.undecided", reason=why, seen=listing.count, **named(self._partition))
         await context.ledger.note(self._partition, undecided=why, undecided_at=self._found.now)
-        self.run.ends("halted" if await shrinkage.halt(why) else "undecided", why)
+        self.session.ends("halted" if await shrinkage.halt(why) else "undecided", why)
         return None
 
     async def ripe(self, listing: Listing) -> dict[str, Ripe]:
         """Count the listing, and return every candidate seen often enough in a row."""
-        carrier, found, ripe = self.run.context.ledger.carrier, self._found, dict[str, Ripe]()
-        elders, waiting = await Elders.of(self.run.context, self._rule), 0
+        carrier, found, ripe = self.session.context.ledger.carrier, self._found, dict[str, Ripe]()
+        elders, waiting = await Elders.of(self.session.context, self._rule), 0
         await self._copies.end()
         for id_ in self._copies.ids & found.candidates.keys():
             found.candidates[id_]["m"] = COPIED
@@ -175,7 +184,7 @@ class Search:
         await elders.tell(waiting)
         await self._forget_others(int(number))
         await self._unlisted.end()
-        await self.run.context.ledger.note(
+        await self.session.context.ledger.note(
             self._partition,
             orphans=codec.dump(found.counts),
             listed=listing.count,
@@ -189,23 +198,23 @@ class Search:
         """Look whether the list still halts the policy; nothing is claimed while it does."""
         if listing := await self.listing():
             await lift(
-                self.run.context, self._rule, HaltReason.LISTING_SHRUNK, "the list is as long as was expected again"
+                self.session.context, self._rule, HaltReason.LISTING_SHRUNK, "the list is as long as was expected again"
             )
             await self.share_allows(await self.ripe(listing), listing)
 
     async def old_enough(self) -> bool:
         """Return True once the registry is as old as its orphans have to be: it may not know yet what uses them."""
-        ready = await self.run.context.control.began() + round(self._orphan.min_age * 1000)
+        ready = await self.session.context.control.began() + round(self._orphan.min_age * 1000)
         if self._found.now >= ready:
             return True
         age = durations.show((ready - self._found.now) / 1000)
-        return self.run.ends(
+        return self.session.ends(
             "completed", f"the registry is younger than min_age: no orphan is deleted for another {age}"
         )
 
     async def share_allows(self, ripe: Mapping[str, Ripe], listing: Listing) -> bool:
         """Return True unless so large a share of the listing would go that an operator has to say so."""
-        share, context = self._orphan.max_share, self.run.context
+        share, context = self._orphan.max_share, self.session.context
         rules = keys.partition(context.ledger.namespace, *self._parts()) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
             await context.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
@@ -221,11 +230,7 @@ class Search:
             log.error(
                 "guard.tripped", guard=HaltReason.ORPHAN_SHARE, detail=detail, plan=plan, **named(self._partition)
             )
-        return self.run.ends("halted", detail)
-
-    def changed(self, item: Listed) -> str | None:
-        """Return why an object as it is just before its deletion is no orphan any more, or None."""
-        return self._judge.changed(item, self._found.now, self._found.candidates[item.id]["m"])
+        return self.session.ends("halted", detail)
 
     async def _take(self, page: Sequence[Listed]) -> None:
         """Keep of a page only what the registry may have to count."""
@@ -261,8 +266,8 @@ class Search:
 
     async def _forget_others(self, number: int) -> None:
         """End the sightings that this listing did not renew."""
-        carrier, cursor = self.run.context.ledger.carrier, "0"
-        name = keys.partition(self.run.context.ledger.namespace, *self._parts()) + keys.SIGHTINGS
+        carrier, cursor = self.session.context.ledger.carrier, "0"
+        name = keys.partition(self.session.context.ledger.namespace, *self._parts()) + keys.SIGHTINGS
         while True:
             ((at, flat),) = await carrier.run([("HSCAN", name, cursor, "COUNT", CHUNK)])
             old = [
@@ -275,7 +280,7 @@ class Search:
                 return
 
     async def _on(self, script: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
-        ledger = self.run.context.ledger
+        ledger = self.session.context.ledger
         return (await ledger.carrier.carry([ledger.on(self._partition, script, *args, parse=_reply)]))[0]
 
     def _parts(self) -> tuple[str, str, str]:

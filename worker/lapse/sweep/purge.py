@@ -15,9 +15,12 @@ from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys
 from lapse.registry.model import PURGED, Partition, Resource
 from lapse.registry.scripts import Call, script
+from lapse.sweep.batches import claim_purged
 from lapse.sweep.deletion.ownership import COPIED, OURS, Stamp, stamp
 from lapse.sweep.executor import Executor
-from lapse.sweep.session import Report, Run
+from lapse.sweep.opening import Warrant, opened
+from lapse.sweep.report import Report
+from lapse.sweep.session import Session
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 CHUNK = 100
@@ -107,7 +110,6 @@ async def purge(
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    run = Run(replace(context, settings=replace(context.settings, budget=BUDGET)), rule, None)
     wanted, gone, left = dict.fromkeys(doomed, 0), set[str](), dict[str, str]()
 
     def settled(batch: Sequence[Settled]) -> None:
@@ -120,18 +122,22 @@ async def purge(
                 left[one.id] = f"{one.outcome}: {one.detail}" if one.detail else str(one.outcome)
         advance(len(gone))
 
-    run.on_settled = settled
-    async with run.executor() as executor:
-        while await _claimed(run, executor, wanted, left, actor):
-            await executor.drain(run.left())
-    return await run.closed(), gone, {**dict.fromkeys(wanted, "not begun"), **left}
+    context = replace(context, settings=replace(context.settings, budget=BUDGET))
+    session = Session(context, rule, None, on_settled=settled)
+    if await opened(session, Warrant.PURGE):
+        async with session.executor(delete=session.delete, settle=session.settle) as executor:
+            while await _claimed(session, executor, wanted, left, actor):
+                await executor.drain(session.budget.left())
+    return await session.closed(), gone, {**dict.fromkeys(wanted, "not begun"), **left}
 
 
-async def _claimed(run: Run, executor: Executor, wanted: dict[str, int], left: dict[str, str], actor: str) -> bool:
+async def _claimed(
+    session: Session, executor: Executor, wanted: dict[str, int], left: dict[str, str], actor: str
+) -> bool:
     """Hand out all that is wanted; False when that is over, or nothing came back."""
     began = bool(wanted)
     while wanted:
-        claims = await run.claim_purged(wanted, executor, actor)
+        claims = await claim_purged(session, executor, wanted, actor)
         if claims is None:
             return False
         left |= claims.left

@@ -14,7 +14,7 @@ from lapse.policy.enforced import Past
 from lapse.providers.pagination import Listed
 from lapse.registry import keys
 from lapse.sweep.deletion import ownership
-from lapse.sweep.session import Run
+from lapse.sweep.session import Session
 
 log = structlog.get_logger("lapse")
 
@@ -23,26 +23,26 @@ log = structlog.get_logger("lapse")
 class Widening:
     """What a listing shows as an orphan now and not under the rules that were last enforced."""
 
-    run: Run
+    session: Session
     rules: Sequence[Past]
     new: set[str] = field(default_factory=set)
     times: dict[str, int] = field(default_factory=dict)
     """Candidates that the registry knows nothing against: on how many listings in a row."""
 
     @classmethod
-    async def of(cls, run: Run) -> "Widening":
+    async def of(cls, session: Session) -> "Widening":
         """Return what compares a rule with those that were last enforced, as they are stored."""
-        (stored,) = await run.context.ledger.carrier.run([("HGET", _rules(run), "enforced")])
-        return cls(run, enforced.past(enforced.stored_in(stored)))
+        (stored,) = await session.context.ledger.carrier.run([("HGET", _rules(session), "enforced")])
+        return cls(session, enforced.past(enforced.stored_in(stored)))
 
     def see(self, item: Listed, now: int) -> None:
         """Remember an object that could be an orphan, and could not before."""
-        if any(_spared(one, self.run.rule, item, now) for one in self.rules):
+        if any(_spared(one, self.session.rule, item, now) for one in self.rules):
             self.new.add(item.id)
 
     def _count(self) -> tuple[int, bool]:
         """Return how many became orphans by an edit, and whether none of them is still to be seen again."""
-        seen = self.run.rule.orphan.seen if self.run.rule.orphan else 0
+        seen = self.session.rule.orphan.seen if self.session.rule.orphan else 0
         ripe = {id_ for id_, times in self.times.items() if times >= seen}
         mine = self.new & self.times.keys()
         before = [one.orphan.seen for one in self.rules if one.orphan]
@@ -54,10 +54,10 @@ class Widening:
 
     async def allows(self, listed: int) -> bool:
         """Return True if no more became orphans by an edit than it may make due without an approval."""
-        rule, ledger = self.run.rule, self.run.context.ledger
+        rule, ledger = self.session.rule, self.session.context.ledger
         count, whole = self._count()
         fields = ("orphans_ok", "share_ok")
-        approved, share = (await ledger.carrier.run([("HMGET", _rules(self.run), *fields)]))[0]
+        approved, share = (await ledger.carrier.run([("HMGET", _rules(self.session), *fields)]))[0]
         digest, _, most = (approved or b" 0").decode().partition(" ")
         known = max(int(most) if digest == rule.digest else 0, int(share or 0))
         if count <= max(enforced.allows(enforced.limits(rule, self.rules), listed), known):
@@ -69,18 +69,18 @@ class Widening:
             act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=count
         )
         plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
-        if await self.run.context.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
+        if await self.session.context.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
             log.error(
                 "guard.tripped", guard=HaltReason.CUTOFF_JUMPED, detail=detail, plan=plan, **named(rule.partition)
             )
-        return self.run.ends("halted", detail)
+        return self.session.ends("halted", detail)
 
     async def _enforced(self) -> None:
         """Make the whole rule the one that objects stand under from now on."""
-        ledger, rule = self.run.context.ledger, self.run.rule
-        (at,) = await ledger.carrier.run([("HGET", _rules(self.run), "base_at")])
+        ledger, rule = self.session.context.ledger, self.session.rule
+        (at,) = await ledger.carrier.run([("HGET", _rules(self.session), "base_at")])
         await ledger.note(rule.partition, enforced=enforced.text(int(at), [enforced.stored(rule)]))
-        await ledger.carrier.run([("HDEL", _rules(self.run), "orphans_ok")])
+        await ledger.carrier.run([("HDEL", _rules(self.session), "orphans_ok")])
 
 
 def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
@@ -93,6 +93,6 @@ def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
     return any(keep.matches(item.name, item.metadata) for keep in past.listed_keep)
 
 
-def _rules(run: Run) -> str:
-    at = run.rule.partition
-    return keys.partition(run.context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES
+def _rules(session: Session) -> str:
+    at = session.rule.partition
+    return keys.partition(session.context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES

@@ -20,7 +20,7 @@ from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, classify
 from lapse.providers.response import say
 from lapse.registry.model import Partition
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 
 POLICY = "lapse-canary"

@@ -17,7 +17,7 @@ from lapse.policy import Rule
 from lapse.registry.model import Partition
 from lapse.sweep.apply import apply as apply_part
 from lapse.sweep.plan import Plan, read
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 
 SHOWN = 20
 

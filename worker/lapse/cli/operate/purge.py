@@ -21,7 +21,7 @@ from lapse.registry.commands import actor
 from lapse.registry.model import PURGED, Partition
 from lapse.sweep.purge import Incomplete, Thing, inventory, rule_of
 from lapse.sweep.purge import purge as purge_all
-from lapse.sweep.session import Report
+from lapse.sweep.report import Report
 
 LOOKS, APART = 3, 2.0
 """How often, and how many seconds apart, the list is read afterwards while it shows what was deleted."""

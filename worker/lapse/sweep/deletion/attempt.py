@@ -20,7 +20,8 @@ from lapse.ledger.settle import Settled
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge, Preconditions, active
 from lapse.providers.deadline import Requests, cut_short
-from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict, limited
+from lapse.providers.outcomes import Limited, Outcome, Verdict, limited
+from lapse.sweep.budget import SweepBudget
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.recorder import progress
@@ -50,7 +51,6 @@ class Attempts:
     """The attempts of one sweep.
 
     Attributes:
-        recheck: Says why an orphan, read just before its deletion, is none any more.
         familiar: True once an answer was a good one: the provider knows this worker and its ids.
         halted: The reason of a halt that an answer led to; empty if none did.
 
@@ -63,9 +63,9 @@ class Attempts:
         proof: Proof,
         cascade: Cascade,
         *,
-        spend: Spend,
+        budget: SweepBudget,
         quiet: Callable[[], bool],
-        left: Callable[[], float],
+        recheck: Judge | None = None,
     ) -> None:
         """Make them for one rule.
 
@@ -74,12 +74,11 @@ class Attempts:
             rule: One version of the policy.
             proof: What the sweep knows of whether absences can be believed.
             cascade: What belongs to an id, and goes first.
-            spend: For requests that are the sweep's own.
+            budget: The sweep's time, and tokens for requests of its own.
             quiet: Says that no further request is to begin.
-            left: Returns the seconds that are left of the sweep.
+            recheck: Says why an orphan, read just before its deletion, is none any more.
 
         """
-        self.recheck: Judge | None = None
         self.familiar = False
         self.halted = ""
         self._context = context
@@ -87,9 +86,9 @@ class Attempts:
         self._kind = context.provider.kinds[rule.partition.kind]
         self._proof = proof
         self._cascade = cascade
-        self._spend = spend
+        self._recheck = recheck
+        self._budget = budget
         self._quiet = quiet
-        self._left = left
         self._listing = asyncio.Lock()
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
@@ -165,7 +164,7 @@ class Attempts:
         family = self._cascade.family(claim, spend)
         preconditions = enforcement.preconditions(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
-            preconditions = replace(preconditions, judge=self.recheck)
+            preconditions = replace(preconditions, judge=self._recheck)
         verdict = await self._seen_active(claim.resource.id, preconditions) or await delete(
             self._context.provider,
             self._kind,
@@ -184,7 +183,7 @@ class Attempts:
             return None
         async with self._listing:
             if time.monotonic() > self._activity_until:
-                listing = await self._context.provider.listing(self._kind, self._spend)
+                listing = await self._context.provider.listing(self._kind, self._budget.spend)
                 if not listing.complete:
                     return listing.verdict or Verdict(Outcome.LIMITED, detail=listing.reason or "")
                 self._activity = {item.id: item.last_active_at for item in listing.items}
@@ -195,7 +194,7 @@ class Attempts:
         async def spend(requests: int) -> None:
             if self._over(claim):
                 raise Limited("no further request is to be sent for this claim")
-            left = min(claim.deadline.begin_by - time.monotonic(), self._left())  # a sweep's end is no attempt
+            left = min(claim.deadline.begin_by - time.monotonic(), self._budget.left())  # a sweep's end is no attempt
             await self._context.throttle.spend(requests, within=left)
 
         return RequestBudget(spend)

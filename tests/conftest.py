@@ -42,7 +42,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session")
 def redis_server(
-    clean_environment: None,  # noqa: ARG001 - order
+    clean_environment: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedRedis]:
     """Return one real server for the whole run; tests that stop or fill a server start their own."""
@@ -60,7 +60,7 @@ def redis_url(redis_server: EmbeddedRedis) -> Iterator[str]:
 
 
 @pytest.fixture
-def raw(redis_server: EmbeddedRedis, redis_url: str) -> Iterator[redis.Redis]:  # noqa: ARG001 - empty before
+def raw(redis_server: EmbeddedRedis, redis_url: str) -> Iterator[redis.Redis]:
     """Return a plain client to look at what is stored."""
     with redis.Redis.from_url(redis_server.url, decode_responses=True) as client:
         yield client

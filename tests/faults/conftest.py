@@ -10,7 +10,7 @@ from lapse.sandbox.process import SandboxProcess
 
 
 @pytest.fixture(scope="session")
-def provider_process(clean_environment: None) -> Iterator[SandboxProcess]:  # noqa: ARG001 - order
+def provider_process(clean_environment: None) -> Iterator[SandboxProcess]:
     """Return one running provider; tests use ``rig.provider``."""
     with SandboxProcess() as made:
         yield made

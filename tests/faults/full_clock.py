@@ -38,7 +38,7 @@ def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def jumping(
-    there: Clock,  # noqa: ARG001 - order
+    there: Clock,
     tmp_path: Path,
     provider_process: SandboxProcess,
     wait_until: Callable[..., None],

@@ -49,7 +49,7 @@ class Exchange:
         return self.target.partition("?")[0].rpartition("/")[2]
 
 
-class Cut(Exception):  # noqa: N818 - what happens, no error
+class Cut(Exception):
     """Raised by who looks on: the connection ends before what was seen is passed on."""
 
 

@@ -263,8 +263,8 @@ async def test_what_alerts_compare_with_is_told_too(world: World, scrape: Any) -
 async def test_a_config_is_reloaded_when_everyone_could_read_it(
     world: World,
     tmp_path: Path,
-    here: bool,  # noqa: FBT001 - one column of the table
-    workers: bool,  # noqa: FBT001 - one column of the table
+    here: bool,
+    workers: bool,
     shown: int,
 ) -> None:
     path = tmp_path / "retention.toml"

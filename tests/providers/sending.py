@@ -19,11 +19,11 @@ async def main(url: str, lease: str, organization: str) -> None:
         leased = time.monotonic()
         with Requests(Deadline.of(float(lease))) as requests:
             removing = asyncio.create_task(provider.delete(provider.kinds["thread"], "thread_1"))
-            while not requests.deleting and not removing.done():  # noqa: ASYNC110 - it is another task that says so
+            while not requests.deleting and not removing.done():
                 await asyncio.sleep(0.01)
-            print(leased, flush=True)  # noqa: T201 - to the test
+            print(leased, flush=True)
             reply = await removing
-        print(reply.failure, reply.sent, flush=True)  # noqa: T201 - to the test
+        print(reply.failure, reply.sent, flush=True)
 
 
 if __name__ == "__main__":

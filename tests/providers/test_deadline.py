@@ -263,7 +263,7 @@ class TestEnd:
             provider, requests = make(peer.url, organization=PLENTY), within(5)
             removing = asyncio.create_task(remove(provider, requests))
             async with asyncio.timeout(5):
-                while not requests.deleting:  # noqa: ASYNC110 - a flag of the request's own
+                while not requests.deleting:
                     await asyncio.sleep(0.01)
             removing.cancel()
             await asyncio.gather(removing, return_exceptions=True)

@@ -154,7 +154,7 @@ class TestStandIn:
         self,
         rule: dict[str, object],
         outcome: Outcome,
-        unknown: bool,  # noqa: FBT001 - a table
+        unknown: bool,
         sandbox: Sandbox,
         make: MakeProvider,
     ) -> None:

@@ -67,7 +67,7 @@ def hole() -> Iterator[str]:
         waiting = []
         for _ in range(4):
             one = socket.socket()
-            one.setblocking(False)  # noqa: FBT003 - its only parameter
+            one.setblocking(False)
             one.connect_ex(server.getsockname())
             waiting.append(one)
         yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"

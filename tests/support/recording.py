@@ -20,7 +20,7 @@ class RecordingRegistry(Registry):
         self._of = provider
         self.calls: list[Call] = []
 
-    def register(self, kind: str, id: str, policy: str, **facts: Any) -> Any:  # noqa: A002 - as Registry
+    def register(self, kind: str, id: str, policy: str, **facts: Any) -> Any:
         said = {"kind": kind, "id": id, "policy": policy, **facts}
         answer = None
         called = time.time()
@@ -40,19 +40,19 @@ class RecordingRegistry(Registry):
             self._registered(said, called, acknowledged=done is not None and done.registered == len(said))
         return done
 
-    def touch(self, kind: str, id: str, **where: Any) -> Any:  # noqa: A002 - as Registry
+    def touch(self, kind: str, id: str, **where: Any) -> Any:
         return self._say("touch", kind, id, where, super().touch)
 
-    def hold(self, kind: str, id: str, **said: Any) -> Any:  # noqa: A002 - as Registry
+    def hold(self, kind: str, id: str, **said: Any) -> Any:
         return self._say("hold", kind, id, said, super().hold, until=_moment(said.get("until")))
 
-    def unhold(self, kind: str, id: str, **said: Any) -> Any:  # noqa: A002 - as Registry
+    def unhold(self, kind: str, id: str, **said: Any) -> Any:
         return self._say("unhold", kind, id, said, super().unhold)
 
-    def forget(self, kind: str, id: str, **where: Any) -> Any:  # noqa: A002 - as Registry
+    def forget(self, kind: str, id: str, **where: Any) -> Any:
         return self._say("forget", kind, id, where, super().forget, release=where.get("release", False))
 
-    def expire(self, kind: str, id: str, at: Any = None, **where: Any) -> Any:  # noqa: A002 - as Registry
+    def expire(self, kind: str, id: str, at: Any = None, **where: Any) -> Any:
         given = where if at is None else {"at": at, **where}
         return self._say("expire", kind, id, given, super().expire, expires_at=_moment(at))
 

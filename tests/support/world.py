@@ -195,7 +195,7 @@ class World:
     async def until(self, condition: Callable[[], object], within: float = 20) -> None:
         """Wait on a condition while the loop goes on."""
         async with asyncio.timeout(within):
-            while not condition():  # noqa: ASYNC110 - what is waited on is another process' state
+            while not condition():
                 await asyncio.sleep(0.01)
 
     def state(self, id_: str, kind: str = "thread") -> str | None:

@@ -431,7 +431,7 @@ STEPS = [("file", False), ("file", True), ("thread", False), ("thread", True)]
 async def test_a_worker_killed_between_any_two_steps_loses_nothing(
     family: Family,
     kind: str,
-    execute: bool,  # noqa: FBT001 - a row of the table
+    execute: bool,
 ) -> None:
     """Its leases run out; the next worker finds what is left, and counts each deletion once."""
     world = family.world
@@ -468,7 +468,7 @@ def _begun(world: World, kind: str, id_: str, *, execute: bool) -> bool:
     """Return True once the provider has got the request that it hangs on."""
     if execute:
         return id_ not in world.sandbox.alive(kind)
-    with urllib.request.urlopen(f"{world.sandbox.root}/sandbox/faults", timeout=10) as answer:  # noqa: S310 - this machine
+    with urllib.request.urlopen(f"{world.sandbox.root}/sandbox/faults", timeout=10) as answer:
         return any(rule["hits"] for rule in json.load(answer)["rules"])
 
 

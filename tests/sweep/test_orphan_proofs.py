@@ -52,11 +52,11 @@ def sightings(world: World) -> dict[str, Any]:
 
 def change(world: World, id_: str, **body: Any) -> None:
     """Change an assistant as somebody at the provider would."""
-    asked = Request(f"{world.sandbox.url}/assistants/{id_}", json.dumps(body).encode(), method="POST")  # noqa: S310 - ours
+    asked = Request(f"{world.sandbox.url}/assistants/{id_}", json.dumps(body).encode(), method="POST")
     asked.add_header("Authorization", f"Bearer {KEY}")
     asked.add_header("Content-Type", "application/json")
     asked.add_header("OpenAI-Beta", "assistants=v2")
-    with urlopen(asked, timeout=10) as reply:  # noqa: S310 - ours
+    with urlopen(asked, timeout=10) as reply:
         assert 200 == reply.status
 
 

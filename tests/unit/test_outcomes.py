@@ -71,7 +71,7 @@ def test_row(row: Row) -> None:
         ("late", False, Outcome.LIMITED, False),
     ],
 )
-def test_no_answer(failure: str, sent: bool, outcome: Outcome, unknown: bool) -> None:  # noqa: FBT001 - a table
+def test_no_answer(failure: str, sent: bool, outcome: Outcome, unknown: bool) -> None:
     """Only a request that may have been seen may have taken effect."""
     verdict = classify(KIND, THREAD, Reply(body=b"what happened", failure=failure, sent=sent))
 
@@ -355,7 +355,7 @@ def test_a_credential_that_is_not_valid_is_told_from_one_that_may_not() -> None:
 @pytest.mark.parametrize(("status", "expected"), [(404, True), (410, True), (200, False), (500, False)])
 def test_only_a_kind_whose_absence_is_asked_for_elsewhere_has_an_unnamed_one(
     status: int,
-    expected: bool,  # noqa: FBT001 - a row of the table
+    expected: bool,
 ) -> None:
     elsewhere = next((kind for kinds in KINDS.values() for kind in kinds.values() if kind.absence is not None), None)
 

@@ -61,7 +61,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
     kind: str,
     rule: Rule,
     by: str,
-    resting: bool,  # noqa: FBT001 - a row of the table
+    resting: bool,
 ) -> None:
     assert resting is enforcement.preconditions(rule, OPENAI[kind], by, NOW).resting
 
@@ -99,7 +99,7 @@ def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
 def test_an_object_is_read_only_where_what_it_says_decides(
     kind: str,
     preconditions: Preconditions,
-    asked: bool,  # noqa: FBT001 - a row of the table
+    asked: bool,
 ) -> None:
     assert asked is preconditions.ask(OPENAI[kind])
 

@@ -64,7 +64,7 @@ class Lapse(Celery):  # type: ignore[misc]
         self.conf.update(settings(host.config, host.broker.url))
 
     @cached_property
-    def Worker(self) -> Any:  # noqa: ANN401, N802 - Celery's own
+    def Worker(self) -> Any:  # noqa: N802 - Celery's own
         """The worker program."""
         return self.subclass_with_self("lapse.runtime.worker:Worker")
 
@@ -97,7 +97,7 @@ app = start(os.environ, Path.cwd())
 
 
 @app.task(name=SWEEP_EXPIRED, bind=True)  # type: ignore[untyped-decorator]
-def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
+def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:
     """Sweep a partition for one slice of time; what is left then goes to the end of the queue."""
     if again := loop.of(app.host).sweep(Partition(provider, kind, policy), sent):
         self.apply_async((provider, kind, policy), {"sent": again})
@@ -106,7 +106,7 @@ def sweep_expired(self: Any, provider: str, kind: str, policy: str, sent: int | 
 
 
 @app.task(name=SWEEP_ORPHANS, bind=True)  # type: ignore[untyped-decorator]
-def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:  # noqa: ANN401 - Celery's own task
+def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | None = None) -> None:
     """Look for orphans in a partition; a worker whose rules are superseded sends the message on."""
     if again := loop.of(app.host).sweep(Partition(provider, kind, policy), sent):
         self.apply_async((provider, kind, policy), {"sent": again})
@@ -137,7 +137,7 @@ def _log(loglevel: int | str | None = None, logfile: str | None = None, **_: obj
     log.configure(loglevel or "WARNING", logfile=logfile)
 
 
-def _worker_starts(instance: Any, **_: object) -> None:  # noqa: ANN401 - Celery's own
+def _worker_starts(instance: Any, **_: object) -> None:
     app.host.children = instance.concurrency
     _check("worker")
 

@@ -22,7 +22,7 @@ class ConfigError(LapseError):
     """The policy file, the environment or a constructor argument is wrong; the text names it and the fix."""
 
 
-class InvalidResource(LapseError, ValueError):  # noqa: N818 - reads as what it is about, as ValueError does
+class InvalidResource(LapseError, ValueError):
     """A provider, kind, id, policy, text or time that cannot be stored; nothing was written."""
 
 
@@ -45,13 +45,13 @@ class RegistryError(LapseError):
     """The registry cannot be used; whether a write took effect is unknown unless the text says so."""
 
 
-class RegistryUnavailable(RegistryError):  # noqa: N818 - the name says the state
+class RegistryUnavailable(RegistryError):
     """Redis did not answer within the time allowed: connecting, retrying and the reply together."""
 
 
-class RegistryRefused(RegistryError):  # noqa: N818 - the name says the state
+class RegistryRefused(RegistryError):
     """Redis answered and refused the write: out of memory, read-only, loading, or not permitted."""
 
 
-class NoEpoch(LapseError):  # noqa: N818 - the name says the state
+class NoEpoch(LapseError):
     """The registry has no epoch yet: a worker makes it when it first starts."""

@@ -178,7 +178,7 @@ class Mover:
         (epoch,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "id")])
         return epoch.decode() if epoch else "none"
 
-    async def _call(self, name: str, slot: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
+    async def _call(self, name: str, slot: str, *args: str | int) -> Any:
         call = Call(script(name), slot, (self._token, *args), lambda reply: reply)
         return (await self._carrier.carry([call]))[0]
 

@@ -7,7 +7,7 @@ DIGITS = 1000
 """Of a number, at most; Python itself would refuse 4,300, in other words."""
 
 
-def loads(text: str | bytes) -> Any:  # noqa: ANN401 - any JSON
+def loads(text: str | bytes) -> Any:
     """Return the one value that a text holds.
 
     Raises:
@@ -41,7 +41,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _half(value: Any) -> bool:  # noqa: ANN401 - any JSON
+def _half(value: Any) -> bool:
     """Return True if a text in it, or a name, has half of a character: no bytes say that."""
     if isinstance(value, str):
         return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)

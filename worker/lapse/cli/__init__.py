@@ -17,6 +17,6 @@ def main() -> int:
             "  from a built wheel:   pip install 'PATH/TO/lapse-VERSION-py3-none-any.whl[worker]'\n"
         )
         return 2
-    from lapse.cli.main import run  # noqa: PLC0415 - only where the worker half is installed
+    from lapse.cli.main import run
 
     return run()

@@ -19,7 +19,7 @@ class Code(IntEnum):
     INTERRUPTED = 130
 
 
-class Refused(LapseError):  # noqa: N818 - reads as what it is about
+class Refused(LapseError):
     """A command that ends with a message and a code; nothing more was done than its output says."""
 
     def __init__(self, code: Code, text: str) -> None:

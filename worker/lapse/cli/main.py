@@ -69,11 +69,11 @@ _COMMANDS = {name: found for section in SECTIONS.values() for name, found in sec
 class Program(click.Group):
     """A group that imports a command's module when the command is used: no command pays for another's libraries."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+    def list_commands(self, ctx: click.Context) -> list[str]:
         """Return every command's name."""
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, or None if there is no such thing."""
         if cmd_name not in _COMMANDS:
             return None
@@ -101,7 +101,7 @@ class Program(click.Group):
         ]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands in sections."""
         for title, commands in SECTIONS.items():
             with formatter.section(title):

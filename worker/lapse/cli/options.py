@@ -22,14 +22,14 @@ class KindArgument(click.ParamType[str]):
 
     name = "kind"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the kind's name."""
         try:
             return singular(value)
         except ConfigError as error:
             self.fail(str(error), param, ctx)
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:  # noqa: ARG002 - click's
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the kinds that begin so, in plural."""
         plurals = {kind.plural for kinds in KINDS.values() for kind in kinds.values()}
         return [CompletionItem(plural) for plural in sorted(plurals) if plural.startswith(incomplete)]
@@ -40,7 +40,7 @@ class Identifier(click.ParamType[str]):
 
     name = "id"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the id unchanged."""
         try:
             return keys.identifier(value)
@@ -53,7 +53,7 @@ class SpanArgument(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the seconds."""
         if isinstance(value, float):
             return value
@@ -71,7 +71,7 @@ class When(click.ParamType[datetime]):
     def __init__(self, *, past: bool) -> None:
         self._sign = -1 if past else 1
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:  # noqa: ANN401 - click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """Return the time."""
         if isinstance(value, datetime):
             return value

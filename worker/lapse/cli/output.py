@@ -120,7 +120,7 @@ def progress(what: str, total: int) -> Iterator[Advance]:
         yield lambda done: bar.update(task, completed=done)
 
 
-class ReaderGone(Exception):  # noqa: N818 - the name says the state
+class ReaderGone(Exception):
     """Whoever read what is printed has gone, as ``head`` does: there is no more to do, and nothing is wrong."""
 
 

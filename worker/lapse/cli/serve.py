@@ -25,7 +25,7 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
       lapse metrics --host 0.0.0.0 --port 9108
 
     """
-    from lapse.metrics import server  # noqa: PLC0415 - it loads the Prometheus client
+    from lapse.metrics import server
 
     configure()
     server.serve(Session(config).environ, Path.cwd(), host, port)
@@ -60,7 +60,7 @@ def sandbox(
       lapse sandbox --latency 20ms --key sk-test=default
 
     """
-    from lapse.sandbox import serve  # noqa: PLC0415 - it needs the extra [sandbox]
+    from lapse.sandbox import serve
 
     projects = dict(key.rpartition("=")[::2] if "=" in key else (key, "default") for key in keys)
     serve(port, host=host, log=log, script=faults, latency=latency, keys=projects or None)
@@ -76,6 +76,6 @@ def demo() -> int:
       lapse demo
 
     """
-    from lapse.sandbox.demo import main  # noqa: PLC0415 - only this command needs it
+    from lapse.sandbox.demo import main
 
     return main()

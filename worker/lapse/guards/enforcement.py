@@ -231,7 +231,7 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str 
             # Others first: what one id is told may not hold up those behind it.
             return "retry", ODD_AGAIN, False, "rate_limited"
         case Outcome.CONFLICT:
-            return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"  # noqa: S311 - jitter
+            return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"
         case outcome:
             return _CERTAIN.get(outcome, ("release", 0, False, None))
 
@@ -239,7 +239,7 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str 
 def backoff(attempts: int) -> float:
     """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
     longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
-    return longest * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+    return longest * random.uniform(0.8, 1.2)
 
 
 def refused(status: str) -> tuple[str, str]:

@@ -188,7 +188,7 @@ class Claims(LedgerConnection):
         )
         return await lease_of(self.carrier, call, deadline)
 
-    def _asked(self, rule: Rule, sweep: SweepSection, expected: Expected, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    def _asked(self, rule: Rule, sweep: SweepSection, expected: Expected, **more: Any) -> dict[str, Any]:
         """Return a request for ids of a rule's own partition: within its pace and ramp."""
         pace, asked = rule.max_deletions, self._request(sweep.lease, expected) | more
         asked |= {"policy": rule.partition.policy, "digest": rule.digest}

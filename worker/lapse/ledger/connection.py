@@ -25,11 +25,11 @@ class LedgerConnection:
         self.commands = Commands(namespace, None)
         self.freed: set[Partition] = set()
 
-    def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+    def on(self, partition: Partition, name: str, *args: str | float, parse: Any) -> Call[Any]:
         """Return a call of a script on a partition."""
         return self.commands.on_slot(name, partition.provider, partition.kind, partition.policy, *args, parse=parse)
 
-    def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any = None) -> Call[Any]:  # noqa: ANN401 - each script's own reply
+    def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any = None) -> Call[Any]:
         """Return a call of a script on a slot, which answers with text unless ``parse`` says otherwise."""
         return self.commands.on_slot(name, provider, kind, *args, parse=parse or text)
 

@@ -47,7 +47,7 @@ class Unlisted:
                 break
         return ended
 
-    async def _on(self, script: str, *ids: str) -> Any:  # noqa: ANN401 - each script's own reply
+    async def _on(self, script: str, *ids: str) -> Any:
         at = self._partition
         call = self._ledger.on_slot(script, at.provider, at.kind, *ids, parse=_read)
         return (await self._ledger.carrier.carry([call]))[0]
@@ -60,5 +60,5 @@ async def end_unlistable(ledger: Ledger, provider: str, kind: str, before: int) 
     return int(ended)
 
 
-def _read(reply: Any) -> Any:  # noqa: ANN401 - a number, or ids
+def _read(reply: Any) -> Any:
     return [id_.decode() for id_ in reply] if isinstance(reply, list) else reply

@@ -199,5 +199,5 @@ def _readable(hold: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _unread(reply: Any) -> Any:  # noqa: ANN401 - nobody asks what it says
+def _unread(reply: Any) -> Any:
     return reply

@@ -81,7 +81,7 @@ class Settlements(LedgerConnection):
         settled: Sequence[Settled],
         counters: Mapping[str, int],
         attempts: int,
-        **more: Any,  # noqa: ANN401 - those of ``said``
+        **more: Any,
     ) -> Recorded:
         """Record outcomes and counters in one step, and once; see ``said`` and ``record``."""
         return await self.record(partition, said(self.worker, settled, counters, attempts, **more))

@@ -147,7 +147,7 @@ class Server(ThreadingHTTPServer):
         silence = time.monotonic() - self.turned
         return silence <= STANDSTILL, f"the loop turned {silence:.0f} s ago"
 
-    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401, ARG002 - the standard library's own
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the standard library's own
         """Log what a connection ended with."""
         log.info("connection.lost", error=repr(sys.exception()))
 

@@ -289,7 +289,7 @@ def _names(rule: Rule) -> tuple[str, ...]:
     return (rule.partition.policy, *rule.formerly)
 
 
-def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:  # noqa: ANN401 - redis-py's pipeline
+def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:
     for name in _SIZES:
         pipe.zcard(prefix + name)
     for name, cut in cuts.items():

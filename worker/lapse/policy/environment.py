@@ -86,7 +86,7 @@ def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
 
 
-def _copy(value: Any) -> Any:  # noqa: ANN401 - any TOML
+def _copy(value: Any) -> Any:
     return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 

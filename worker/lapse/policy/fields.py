@@ -76,7 +76,7 @@ def _recogniser(value: str) -> str:
 
 def _kind(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'{shown(value)} is not a kind: write its name, such as "conversation"')  # noqa: TRY004 - pydantic collects ValueError only
+        raise ValueError(f'{shown(value)} is not a kind: write its name, such as "conversation"')
     try:
         return singular(value)
     except ConfigError as error:
@@ -203,7 +203,7 @@ class OrUnlimited:
             if value == UNLIMITED:
                 return None
             if not isinstance(value, dict):
-                raise ValueError(f'{shown(value)} is not a limit: write a table {{ ... }}, or "unlimited"')  # noqa: TRY004 - pydantic collects ValueError only
+                raise ValueError(f'{shown(value)} is not a limit: write a table {{ ... }}, or "unlimited"')
             return inner(value)
 
         return core_schema.no_info_wrap_validator_function(check, handler(source))

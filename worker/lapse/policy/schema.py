@@ -33,7 +33,7 @@ SECONDS_PER = {"days": 86_400, "hours": 3600, "minutes": 60, "seconds": 1}
 """The units of ``expires_after``."""
 
 
-def _written(value: object) -> Any:  # noqa: ANN401 - pydantic checks and converts it as it does the file's own
+def _written(value: object) -> Any:
     """Return a default as the file would spell it."""
     return value
 
@@ -336,7 +336,7 @@ def schema() -> dict[str, Any]:
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lapse policy file", **made}
 
 
-def _plain(node: Any) -> Any:  # noqa: ANN401 - any JSON
+def _plain(node: Any) -> Any:
     """Return a schema without what TOML cannot say (null) and what only repeats a key's name (title)."""
     if isinstance(node, list):
         return [_plain(inner) for inner in node if inner != {"type": "null"}]

@@ -15,7 +15,7 @@ def origin(account: Account) -> str:
     return f"file {account.api_key_file}" if account.api_key_file else "nobody: this account has none"
 
 
-class NoCredential(Exception):  # noqa: N818 - the name says the state
+class NoCredential(Exception):
     """There is no usable key now; the text says where one was looked for."""
 
 

@@ -53,7 +53,7 @@ class Outcome(StrEnum):
     LIMITED = "limited"
 
 
-class Limited(LapseError):  # noqa: N818 - the name says the state
+class Limited(LapseError):
     """No further request may be sent in the time that is left. ``retry_after``: seconds, None if unknown."""
 
     def __init__(self, detail: str = "no request tokens in time", after: float | None = None) -> None:

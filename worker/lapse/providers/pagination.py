@@ -113,7 +113,7 @@ def read_page(kind: Kind, reply: Reply) -> ListPage | None:
     return ListPage(tuple(item for item in items if item is not None), more, strange, named[-1] if named else "")
 
 
-def read_object(kind: Kind, body: Any) -> Listed | None:  # noqa: ANN401 - any JSON
+def read_object(kind: Kind, body: Any) -> Listed | None:
     """Return what lapse needs of one object, or None if it has no id that could be one."""
     if not isinstance(body, dict):
         return None

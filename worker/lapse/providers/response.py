@@ -72,7 +72,7 @@ def array(reply: Reply) -> list[Any] | None:
     return parsed if isinstance(parsed, list) else None
 
 
-def _parsed(reply: Reply) -> Any:  # noqa: ANN401 - any JSON
+def _parsed(reply: Reply) -> Any:
     try:
         return json.loads(reply.body)
     except (ValueError, RecursionError):

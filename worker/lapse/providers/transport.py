@@ -128,7 +128,7 @@ class Transport:
         await self._session.close()
 
 
-class _Late(Exception):  # noqa: N818 - the name says the state
+class _Late(Exception):
     """The claim's time was over before the request's first byte was written."""
 
 

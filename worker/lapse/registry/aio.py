@@ -41,7 +41,7 @@ class Carrier:
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
-        **options: Any,  # noqa: ANN401 - redis-py's own options
+        **options: Any,
     ) -> None:
         self._pools = LoopPools(url, timeout, connect_timeout, most, **options)
 
@@ -113,7 +113,7 @@ class Carrier:
         await self._pools.aclose()
 
 
-def _unread(reply: Any) -> Any:  # noqa: ANN401 - what the command says
+def _unread(reply: Any) -> Any:
     return reply
 
 
@@ -142,7 +142,7 @@ class AsyncRegistry:
     async def register(
         self,
         kind: str,
-        id: str,  # noqa: A002 - the field's own word
+        id: str,
         policy: str,
         *,
         provider: str | None = None,
@@ -184,7 +184,7 @@ class AsyncRegistry:
             done += await self._guarded(lambda checked=checked: self._commands.register_many(checked), Bulk(), dict)  # type: ignore[misc]
         return done
 
-    async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now; see ``Registry.touch``."""
         return await self._guarded(
             lambda: self._commands.touch(self._commands.resource(kind, id, provider)),
@@ -195,7 +195,7 @@ class AsyncRegistry:
     async def hold(
         self,
         kind: str,
-        id: str,  # noqa: A002 - as register
+        id: str,
         *,
         reason: str,
         actor: str | None = None,
@@ -217,7 +217,7 @@ class AsyncRegistry:
             },
         )
 
-    async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold; see ``Registry.unhold``."""
         return await self._guarded(
             lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor),
@@ -225,7 +225,7 @@ class AsyncRegistry:
             lambda: {"call": "unhold", "provider": provider, "kind": kind, "id": id, "actor": actor},
         )
 
-    async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id; see ``Registry.forget``."""
         return await self._guarded(
             lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release),
@@ -233,7 +233,7 @@ class AsyncRegistry:
             lambda: {"call": "forget", "provider": provider, "kind": kind, "id": id, "release": release or None},
         )
 
-    async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time; see ``Registry.expire``."""
         return await self._guarded(
             lambda: self._commands.expire(self._commands.resource(kind, id, provider), at),
@@ -241,7 +241,7 @@ class AsyncRegistry:
             lambda: {"call": "expire", "provider": provider, "kind": kind, "id": id, "at": at},
         )
 
-    async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:  # noqa: A002 - as register
+    async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id; see ``Registry.get``."""
         return await self._guarded(
             lambda: self._commands.get(self._commands.resource(kind, id, provider)),
@@ -334,7 +334,7 @@ class AsyncRegistry:
             self._commands.told(news)
         return await self._carrier.read(calls, replies)
 
-    async def _ask(self, *command: str) -> Any:  # noqa: ANN401 - a reply is what the command says
+    async def _ask(self, *command: str) -> Any:
         (reply,) = await self._carrier.send([packed(*command)])
         if isinstance(reply, redis.ResponseError):
             raise translated(reply)

@@ -37,7 +37,7 @@ class LoopPools:
         timeout: float,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
-        **more: Any,  # noqa: ANN401 - redis-py's own options
+        **more: Any,
     ) -> None:
         self._class, given = options(redis.asyncio.connection, url, connect_timeout)
         self._options = given | more
@@ -140,7 +140,7 @@ class _LoopPool:
     def abandon(self) -> None:
         """Let go of connections whose loop is closed: nothing can close them in good order any more."""
         for connection in self._idle:
-            writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001 - redis-py gives them no other name
+            writer, connection._writer, connection._reader = connection._writer, None, None
             sock = writer and writer.get_extra_info("socket")
             with suppress(OSError):
                 if sock:
@@ -170,7 +170,7 @@ class _LoopPool:
             self._doubt()
         return replies
 
-    async def _try(self, connection: Any, commands: list[bytes]) -> list[Any] | None:  # noqa: ANN401 - redis-py's connection
+    async def _try(self, connection: Any, commands: list[bytes]) -> list[Any] | None:
         """Return the replies, or None where this connection was of no use, and a new one may be."""
         try:
             replies = await self._use(connection, commands)
@@ -182,7 +182,7 @@ class _LoopPool:
             return None
         return replies
 
-    async def _use(self, connection: Any, commands: list[bytes]) -> list[Any]:  # noqa: ANN401 - redis-py's connection
+    async def _use(self, connection: Any, commands: list[bytes]) -> list[Any]:
         life = self._life
         try:
             await connection.send_packed_command(commands, check_health=False)
@@ -197,15 +197,15 @@ class _LoopPool:
             self._end(connection)
         return replies
 
-    def _pop(self) -> Any:  # noqa: ANN401 - redis-py's connection
+    def _pop(self) -> Any:
         while self._idle:
             connection = self._idle.pop()
-            if not (connection._reader.at_eof() or connection._writer.is_closing()):  # noqa: SLF001 - redis-py gives them no other name
+            if not (connection._reader.at_eof() or connection._writer.is_closing()):
                 return connection
             self._end(connection)
         return None
 
-    async def _wait(self, allowed: float, most: int) -> Any:  # noqa: ANN401 - redis-py's connection
+    async def _wait(self, allowed: float, most: int) -> Any:
         """Return a connection that is new or given back."""
         until, asked = time.monotonic() + allowed, False
         while True:
@@ -273,22 +273,22 @@ class _LoopPool:
         for connection in idle:
             self._end(connection)
 
-    def _end(self, connection: Any) -> None:  # noqa: ANN401 - redis-py's connection
+    def _end(self, connection: Any) -> None:
         self._live.discard(connection)
         _shut(connection)
         self._wake()  # there is room for another
 
 
-async def _reply(connection: Any) -> Any:  # noqa: ANN401 - redis-py types neither
+async def _reply(connection: Any) -> Any:
     try:
         return await connection.read_response()
     except redis.ResponseError as error:
         return error
 
 
-def _shut(connection: Any) -> None:  # noqa: ANN401 - redis-py's connection
+def _shut(connection: Any) -> None:
     # Not close(): that waits until a peer that is gone has taken what was written.
-    writer, connection._writer, connection._reader = connection._writer, None, None  # noqa: SLF001 - redis-py gives them no other name
+    writer, connection._writer, connection._reader = connection._writer, None, None
     if writer:
         writer.transport.abort()
 

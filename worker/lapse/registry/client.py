@@ -92,7 +92,7 @@ class Registry:
     def register(
         self,
         kind: str,
-        id: str,  # noqa: A002 - the field's own word
+        id: str,
         policy: str,
         *,
         provider: str | None = None,
@@ -165,7 +165,7 @@ class Registry:
             done += self._guarded(lambda checked=checked: self._commands.register_many(checked), Bulk(), dict)  # type: ignore[misc]
         return done
 
-    def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now. Creates nothing; never moves an expiry of its own, a creation or a max_age."""
         return self._guarded(
             lambda: self._commands.touch(self._commands.resource(kind, id, provider)),
@@ -176,7 +176,7 @@ class Registry:
     def hold(
         self,
         kind: str,
-        id: str,  # noqa: A002 - as register
+        id: str,
         *,
         reason: str,
         actor: str | None = None,
@@ -198,7 +198,7 @@ class Registry:
             },
         )
 
-    def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold: the id is due when it would have been without it."""
         return self._guarded(
             lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor),
@@ -206,7 +206,7 @@ class Registry:
             lambda: {"call": "unhold", "provider": provider, "kind": kind, "id": id, "actor": actor},
         )
 
-    def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
 
         The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
@@ -217,7 +217,7 @@ class Registry:
             lambda: {"call": "forget", "provider": provider, "kind": kind, "id": id, "release": release or None},
         )
 
-    def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:  # noqa: A002 - as register
+    def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time."""
         return self._guarded(
             lambda: self._commands.expire(self._commands.resource(kind, id, provider), at),
@@ -225,7 +225,7 @@ class Registry:
             lambda: {"call": "expire", "provider": provider, "kind": kind, "id": id, "at": at},
         )
 
-    def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:  # noqa: A002 - as register
+    def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id, or None if it is not tracked."""
         return self._guarded(
             lambda: self._commands.get(self._commands.resource(kind, id, provider)),
@@ -331,7 +331,7 @@ class Registry:
                 replies[i] = reply
         return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
 
-    def _ask(self, *command: str) -> Any:  # noqa: ANN401 - a reply is what the command says
+    def _ask(self, *command: str) -> Any:
         (reply,) = self._exchange([packed(*command)])
         if isinstance(reply, redis.ResponseError):
             raise translated(reply)

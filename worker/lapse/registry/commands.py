@@ -129,7 +129,7 @@ class Commands:
         """Return a call of a script on one slot."""
         return Call(script(name), keys.slot(self.namespace, provider, kind), (provider, kind, *args), parse)
 
-    def registration(self, kind: str, id: str, policy: str, **given: Any) -> Registration:  # noqa: A002, ANN401 - register()'s own parameters
+    def registration(self, kind: str, id: str, policy: str, **given: Any) -> Registration:
         """Check one registration.
 
         Raises:
@@ -262,7 +262,7 @@ class Commands:
             for slot, source in used.items()
         )
 
-    def _uses(self, resource: Resource, given: Any) -> tuple[Resource, ...]:  # noqa: ANN401 - as register takes it
+    def _uses(self, resource: Resource, given: Any) -> tuple[Resource, ...]:
         if not given:
             return ()
         uses = tuple(codec.edges(given, resource.provider, lambda kind: singular(kind, self.kinds)))
@@ -317,11 +317,11 @@ def _described(name: str, resource: Resource, said: Mapping[str, object]) -> Cal
     return lambda: [named | {what: value for what, value in said.items() if value is not None}]
 
 
-def _only(replies: list[Any]) -> Any:  # noqa: ANN401 - the one call's own type
+def _only(replies: list[Any]) -> Any:
     return replies[0]
 
 
-def _as_it_is(reply: Any) -> Any:  # noqa: ANN401 - as above
+def _as_it_is(reply: Any) -> Any:
     return reply
 
 

@@ -18,7 +18,7 @@ MOST = 100
 _OF_A_POOL = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error")
 
 
-def options(module: Any, url: str, seconds: float) -> tuple[type[Any], dict[str, Any]]:  # noqa: ANN401 - a module
+def options(module: Any, url: str, seconds: float) -> tuple[type[Any], dict[str, Any]]:
     """Return the class of a URL's connections and their arguments, with ``seconds`` for each step of connecting.
 
     Args:
@@ -46,7 +46,7 @@ def options(module: Any, url: str, seconds: float) -> tuple[type[Any], dict[str,
     return made, given
 
 
-def silent(connection: Any) -> Any:  # noqa: ANN401 - redis-py's connection
+def silent(connection: Any) -> Any:
     """Return a connection that will not say which library it is: two round trips for nothing that anybody needs."""
     for name in ("driver_info", "lib_name", "lib_version"):  # of redis-py 8, and of those before
         setattr(connection, name, None)

@@ -202,14 +202,14 @@ class Pool:
 class _Line:
     """One connection that is open."""
 
-    def __init__(self, connection: Any, life: object, timeout: float) -> None:  # noqa: ANN401 - redis-py types none of it
+    def __init__(self, connection: Any, life: object, timeout: float) -> None:
         self.life = life
         self._connection = connection
         self._timeout = timeout
         connection.connect()
-        self._socket = connection._sock  # noqa: SLF001 - redis-py gives it no other name
+        self._socket = connection._sock
         self._socket.settimeout(timeout)
-        self._reader = Reader(self._socket, timeout, connection._parser.parse_error)  # noqa: SLF001 - as above
+        self._reader = Reader(self._socket, timeout, connection._parser.parse_error)
         self._poll = None
         if poll is not None:
             self._poll = poll()

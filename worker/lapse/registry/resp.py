@@ -59,7 +59,7 @@ class Reader:
         self._data, self._at = b"", 0
         return found
 
-    def _value(self) -> Any:  # noqa: ANN401 - a reply is what the script returns
+    def _value(self) -> Any:
         line = self._line()
         mark, rest = line[:1], line[1:]
         if mark == b"$":

@@ -63,7 +63,7 @@ class Call(Generic[T]):
         """Return the command as it goes over the wire."""
         return packed("EVALSHA", self.script.sha, 1, self.key, *self.args)
 
-    def read(self, reply: Any) -> T:  # noqa: ANN401 - each script's own
+    def read(self, reply: Any) -> T:
         """Return what a reply means.
 
         Raises:

@@ -81,7 +81,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self._ahead = -math.inf
         self._follow()
 
-    def tick(self, *args: Any, **kwargs: Any) -> float:  # noqa: ANN401 - Celery's own
+    def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send one due message, by the newest config."""
         self._follow()
         show(self._heartbeat)

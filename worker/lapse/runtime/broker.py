@@ -35,7 +35,7 @@ class QoS(kombu_redis.QoS):
             log.warning("message.unacknowledged", error=str(error))
             virtual.QoS.ack(self, delivery_tag)
 
-    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: ANN401, FBT001, FBT002 - kombu's own
+    def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:  # noqa: FBT001, FBT002 - kombu's own
         """Put a message back whose worker is gone; drop what is none."""
         try:
             super().restore_by_tag(tag, client, leftmost)
@@ -51,13 +51,13 @@ class Channel(kombu_redis.Channel):
 
     QoS = QoS
 
-    def _do_restore_message(self, payload: Any, *where: Any, **options: Any) -> None:  # noqa: ANN401 - kombu's own
+    def _do_restore_message(self, payload: Any, *where: Any, **options: Any) -> None:
         if why := messages.refusal(payload):
             _refuse(payload, why)
         else:
             super()._do_restore_message(payload, *where, **options)
 
-    def _brpop_read(self, **options: Any) -> bool:  # noqa: ANN401 - kombu's own
+    def _brpop_read(self, **options: Any) -> bool:
         self.connection.delivering = False
         try:
             return bool(super()._brpop_read(**options))
@@ -89,7 +89,7 @@ class Transport(kombu_redis.Transport):
             raise
         return made
 
-    def _deliver(self, message: Any, queue: str) -> None:  # noqa: ANN401 - any JSON
+    def _deliver(self, message: Any, queue: str) -> None:
         self.delivering = True
         if why := messages.refusal(message):
             _refuse(message, why)  # it was taken out of the queue, and is nobody's any more

@@ -283,7 +283,7 @@ class Work:
             await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
         except (OSError, RegistryError, ConfigError) as error:
             about = {"provider": provider, "kind": kind, "sink": config.audit.sink}
-            log.error("audit.failed", error=str(error), **about)  # noqa: TRY400 - the text says it all
+            log.error("audit.failed", error=str(error), **about)
             return False
         return True
 

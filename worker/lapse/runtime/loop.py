@@ -96,7 +96,7 @@ class Runtime:
         try:
             return future.result()
         except LapseError as error:
-            log.error("task.failed", error=str(error), **about)  # noqa: TRY400 - the text says it all
+            log.error("task.failed", error=str(error), **about)
             return None
         except BaseException:
             future.cancel()  # a time limit: the loop ends the work in good order

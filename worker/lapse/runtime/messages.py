@@ -48,10 +48,10 @@ def named(message: object) -> dict[str, str]:
 
 def _envelope(message: object) -> None:
     if not isinstance(message, Mapping):
-        raise ValueError("it is no object")  # noqa: TRY004 - one kind of refusal
+        raise ValueError("it is no object")
     headers, properties = message.get("headers"), message.get("properties")
     if not isinstance(headers, Mapping) or not isinstance(properties, Mapping):
-        raise ValueError("it has no headers or no properties")  # noqa: TRY004 - as above
+        raise ValueError("it has no headers or no properties")
     if message.get("content-type") != "application/json":
         raise ValueError(f"its content is {ascii(message.get('content-type'))[:80]}, and not JSON")
     if message.get("content-encoding") != "utf-8":
@@ -84,7 +84,7 @@ def _headers(headers: Mapping[str, Any]) -> None:
         raise ValueError("it is said to have been tried before")
 
 
-def _content(body: object, encoding: object) -> Any:  # noqa: ANN401 - any JSON
+def _content(body: object, encoding: object) -> Any:
     if not isinstance(body, str) or len(body) > LONGEST:
         raise ValueError("it has no body, or far too long a one")
     if encoding is None:
@@ -97,12 +97,12 @@ def _content(body: object, encoding: object) -> Any:  # noqa: ANN401 - any JSON
         raise ValueError("its body is no base64") from None
 
 
-def _body(task: str, content: Any) -> None:  # noqa: ANN401 - any JSON
+def _body(task: str, content: Any) -> None:
     if not isinstance(content, list) or len(content) != _PARTS:
         raise ValueError("its body is not what a task is called with")
     args, said, embedded = content
     if not isinstance(args, list) or not isinstance(said, dict) or not isinstance(embedded, dict):
-        raise ValueError("its body is not what a task is called with")  # noqa: TRY004 - as above
+        raise ValueError("its body is not what a task is called with")
     if any(embedded.values()):
         raise ValueError("it asks for other messages to be sent")
     if said.keys() - {"sent"}:

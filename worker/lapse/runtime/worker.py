@@ -15,7 +15,7 @@ class Turning(StartStopStep):  # type: ignore[misc]
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
-    def __init__(self, consumer: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Celery's own
+    def __init__(self, consumer: Any, **kwargs: Any) -> None:
         super().__init__(consumer, **kwargs)
         conf, blocking = consumer.app.conf, not consumer.hub
         # Without a loop of its own a worker does nothing else while a task runs.
@@ -23,12 +23,12 @@ class Turning(StartStopStep):  # type: ignore[misc]
         self._heartbeat = consumer.app.heartbeat = Heartbeat(WORKER, consumer.app.host.environ, stale=stale)
         self._timer: Any = None
 
-    def start(self, consumer: Any) -> None:  # noqa: ANN401 - Celery's own
+    def start(self, consumer: Any) -> None:
         """Begin: the broker answers."""
         show(self._heartbeat)
         self._timer = consumer.timer.call_repeatedly(TURN, show, (self._heartbeat,))
 
-    def stop(self, consumer: Any) -> None:  # noqa: ANN401, ARG002 - Celery's own
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's own
         """Show nothing while there is no connection to consume from."""
         if self._timer:
             self._timer.cancel()
@@ -37,11 +37,11 @@ class Turning(StartStopStep):  # type: ignore[misc]
 class Worker(CeleryWorker):  # type: ignore[misc]
     """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
 
-    def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: ANN401, FBT001, FBT002 - Celery's own
+    def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - Celery's own
         """Leave the banner out unless stdout is a terminal."""
         super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
 
-    def prepare_args(self, **kwargs: Any) -> dict[str, Any]:  # noqa: ANN401 - Celery's own
+    def prepare_args(self, **kwargs: Any) -> dict[str, Any]:
         """Switch gossip, mingle and heartbeats off."""
         alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
         return dict(super().prepare_args(**{**kwargs, **alone}))

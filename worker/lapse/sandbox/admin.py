@@ -96,7 +96,7 @@ class Admin:
         return {}
 
 
-def plant(app: "App", *, dialect: str = OPENAI, **given: Any) -> list[str]:  # noqa: ANN401 - seed checks it
+def plant(app: "App", *, dialect: str = OPENAI, **given: Any) -> list[str]:
     """Make objects in a dialect's world; return their ids.
 
     Raises:

@@ -50,7 +50,7 @@ class App:
         self._control = Admin(self)
         self._request_ids = int.from_bytes(os.urandom(12)) << 32
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - ASGI's own type
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI calls it."""
         arrived, began = time.time(), time.perf_counter()
         method = scope["method"]
@@ -119,7 +119,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 async def _send(send: Send, answer: Response, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    length = () if answer.status == 204 else ((b"content-length", b"%d" % len(answer.body)),)  # noqa: PLR2004 - No Content
+    length = () if answer.status == 204 else ((b"content-length", b"%d" % len(answer.body)),)
     await send(
         {
             "type": "http.response.start",

@@ -9,7 +9,7 @@ LONGEST_KEY = 64
 LONGEST_VALUE = 512
 
 
-class BadRequest(Exception):  # noqa: N818 - carries the answer, which says what is wrong
+class BadRequest(Exception):
     """A request body that the provider refuses; ``answer`` says how."""
 
     def __init__(self, answer: Response) -> None:

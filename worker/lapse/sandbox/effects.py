@@ -87,7 +87,7 @@ def _list(effect: str, request: Request, call: ApiCall, carry: Carry) -> Respons
     if effect == "list_empty":
         return Response(200, b"[]" if searched else encode(listed([], has_more=True)).encode(), effect)
     answer = carry(_first_page(request) if effect == "list_loop" else request, None)
-    if answer.status != 200:  # noqa: PLR2004 - OK
+    if answer.status != 200:
         return answer
     if searched:  # an array says nothing of what follows it
         return answer._replace(word=effect)

@@ -138,7 +138,7 @@ class FaultScript:
 
     def __init__(self, rules: Sequence[Fault] = (), seed: int = 0) -> None:
         self.rules = tuple(rules)
-        self._random = random.Random(seed)  # noqa: S311 - repeatable faults, not cryptography
+        self._random = random.Random(seed)
         self._matched = [0] * len(self.rules)
         self._pages: dict[tuple[str, str], int] = {}
         self.hits = [0] * len(self.rules)
@@ -268,7 +268,7 @@ def _contradiction(rule: Fault) -> str | None:
     return next((text for wrong, text in checks if wrong), None)
 
 
-def _one_of(allowed: Sequence[str]) -> Any:  # noqa: ANN401 - a reader of any TOML value
+def _one_of(allowed: Sequence[str]) -> Any:
     def reader(value: object) -> str:
         if value not in allowed:
             close = get_close_matches(str(value), allowed, 1)
@@ -280,12 +280,12 @@ def _one_of(allowed: Sequence[str]) -> Any:  # noqa: ANN401 - a reader of any TO
     return reader
 
 
-def _several_of(allowed: Sequence[str]) -> Any:  # noqa: ANN401 - as _one_of
+def _several_of(allowed: Sequence[str]) -> Any:
     one = _one_of(allowed)
     return lambda value: tuple(one(each) for each in (value if isinstance(value, list) else [value]))
 
 
-def _whole(least: int, most: int = 10**9) -> Any:  # noqa: ANN401 - as _one_of
+def _whole(least: int, most: int = 10**9) -> Any:
     def reader(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
             raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
@@ -302,7 +302,7 @@ def _share(value: object) -> float:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")  # noqa: TRY004 - one error type for every wrong value
+        raise ValueError(f"{value!r} is not a text")
     return value
 
 
@@ -314,7 +314,7 @@ def _texts(value: object) -> frozenset[str]:
 
 def _headers(value: object) -> Mapping[str, str]:
     if not isinstance(value, dict):
-        raise ValueError(f'{value!r} is not a table such as {{ Retry-After = "2" }}')  # noqa: TRY004 - as _text
+        raise ValueError(f'{value!r} is not a table such as {{ Retry-After = "2" }}')
     for name, each in value.items():
         if not (_TOKEN.fullmatch(name) and _text(each).isascii() and each.isprintable()):
             raise ValueError(f"{name}: {each!r} is not a header that HTTP can carry")
@@ -323,7 +323,7 @@ def _headers(value: object) -> Mapping[str, str]:
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")  # noqa: TRY004 - as _text
+        raise ValueError(f"{value!r} is neither true nor false")
     return value
 
 

@@ -72,7 +72,7 @@ class SandboxProcess:
 
         """
         command = die_with_parent(*self._command)
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors)  # noqa: S603 - ours
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors)
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         self.url = self._process.stdout.readline().decode().strip()
         if not self.url:
@@ -95,7 +95,7 @@ class SandboxProcess:
             self._process.stdout.close()
         self._process = None
 
-    def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
+    def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:
         """Make objects; return their ids. ``given``: metadata, name, created_at, items, ids, project."""
         ids: list[str] = self._ask("POST", "/sandbox/seed", {"kind": kind, "count": count, **given})["ids"]
         return ids

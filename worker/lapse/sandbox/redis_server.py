@@ -92,7 +92,7 @@ class EmbeddedRedis:
         command = [server_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *persistence]
         command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self.options]
         with (self.directory / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(die_with_parent(*command), stdout=log, stderr=log)  # noqa: S603 - our own server
+            self._process = subprocess.Popen(die_with_parent(*command), stdout=log, stderr=log)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and self._process.poll() is None:
             if _answers(self.port):

@@ -33,7 +33,7 @@ KEYS = (
 )
 
 
-def seed(world: World, dialect: str = OPENAI, **given: Any) -> list[str]:  # noqa: ANN401 - checked here, it comes from JSON
+def seed(world: World, dialect: str = OPENAI, **given: Any) -> list[str]:
     """Put objects into a project and return their ids in order of creation.
 
     Args:

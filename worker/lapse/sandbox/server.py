@@ -161,7 +161,7 @@ class Sandbox:
             self._thread.join(10)
         self._log.close()
 
-    def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:  # noqa: ANN401 - as seed.seed says
+    def seed(self, kind: str, count: int = 1, **given: Any) -> list[str]:
         """Make objects; return their ids. ``given``: dialect, metadata, name, created_at, items, ids, ..."""
         return self._do(lambda: admin.plant(self._app, kind=kind, count=count, **given))
 

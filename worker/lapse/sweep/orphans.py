@@ -279,7 +279,7 @@ class Search:
             if cursor == "0":
                 return
 
-    async def _on(self, script: str, *args: str | int) -> Any:  # noqa: ANN401 - each script's own reply
+    async def _on(self, script: str, *args: str | int) -> Any:
         ledger = self.session.context.ledger
         return (await ledger.carrier.carry([ledger.on(self._partition, script, *args, parse=_reply)]))[0]
 
@@ -293,5 +293,5 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def _reply(reply: bytes | int) -> Any:  # noqa: ANN401 - JSON, or a number
+def _reply(reply: bytes | int) -> Any:
     return reply if isinstance(reply, int) else json.loads(reply)

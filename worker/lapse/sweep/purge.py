@@ -26,7 +26,7 @@ BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
 CHUNK = 100
 
 
-class Incomplete(LapseError):  # noqa: N818 - the name says the state
+class Incomplete(LapseError):
     """The list could not be read to its end; nothing can be said of everything."""
 
 

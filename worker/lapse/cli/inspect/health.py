@@ -35,9 +35,9 @@ def health(*, role: str | None, config: str | None, as_json: bool) -> int:
         found = heartbeat.read(role, os.environ)
         return _told({role: (found.ok, found.detail)}, as_json=as_json)
     # A probe of one process pays for none of these.
-    from lapse.cli.context import Session  # noqa: PLC0415 - as above
-    from lapse.metrics.server import Health  # noqa: PLC0415 - as above
-    from lapse.policy.reload import ConfigFile, find  # noqa: PLC0415 - as above
+    from lapse.cli.context import Session
+    from lapse.metrics.server import Health
+    from lapse.policy.reload import ConfigFile, find
 
     session = Session(config)
     file = ConfigFile(find(session.environ, Path.cwd()), session.environ)

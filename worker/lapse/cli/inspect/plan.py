@@ -71,7 +71,7 @@ class Planned:
 @provider_option
 @config_option
 @json_option
-def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, **given: Any) -> None:  # noqa: ANN401 - click's
+def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, **given: Any) -> None:
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
     What is due follows from the policy file as it is now, in mode observe too. With -o the whole plan is written to a

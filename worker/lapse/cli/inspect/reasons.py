@@ -317,7 +317,7 @@ def _hold(seen: Seen) -> str:
     )
 
 
-def _several(edges: Any) -> str:  # noqa: ANN401 - a stored list
+def _several(edges: Any) -> str:
     named = [edge(text) for text in edges]
     shown = ", ".join(f"{one.kind} {one.id}" for one in named[:SHOWN])
     more = len(named) - SHOWN

@@ -23,7 +23,7 @@ class End(click.ParamType[Tail]):
 
     name = "end"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tail:  # noqa: ANN401 - click's
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tail:
         """Return the chain, its line and its mac."""
         tail = value if isinstance(value, Tail) else Tail.parse(value)
         if tail is None:

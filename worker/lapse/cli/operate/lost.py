@@ -29,7 +29,7 @@ _ADVICE = (
 )
 
 
-class NotSaid(Exception):  # noqa: N818 - the name says the state
+class NotSaid(Exception):
     """A line says something like a registration, and not in a form that counts; the text says why."""
 
 

@@ -71,7 +71,7 @@ def orphans(
     kind: str | None,
     run: bool,
     confirm: str | None,
-    **given: Any,  # noqa: ANN401 - click's
+    **given: Any,
 ) -> int:
     """Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
 

@@ -55,7 +55,7 @@ def purge(
     limit: int,
     foreign: bool,
     confirm: str | None,
-    **given: Any,  # noqa: ANN401 - click's
+    **given: Any,
 ) -> int:
     """Delete everything of a kind at a provider, foreign objects too, and then ask what is left.
 

@@ -95,7 +95,7 @@ def _say_details(session: Session, found: Sequence[tuple[Partition, Seen]]) -> N
 @click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @provider_option
 @config_option
-def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:
     """Try ids again at once, with their failed attempts forgotten.
 
     Examples:
@@ -117,7 +117,7 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
 @confirm_option
 @provider_option
 @config_option
-def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:
     """Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
 
     Examples:
@@ -142,7 +142,7 @@ def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None,
 @confirm_option
 @provider_option
 @config_option
-def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, **given: Any) -> int:  # noqa: ANN401 - click's
+def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, **given: Any) -> int:
     """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
 
     Examples:

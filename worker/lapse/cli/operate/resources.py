@@ -47,7 +47,7 @@ from lapse.registry.commands import Commands
 @provider_option
 @config_option
 @json_option
-def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:  # noqa: ANN401 - click's
+def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:
     """Track an id under a policy; a tracked one is touched, and moved if the policy is another.
 
     FILE holds one JSON object a line with the fields of a registration, and nothing else; or it is the log in which

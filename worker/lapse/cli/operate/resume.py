@@ -150,7 +150,7 @@ async def _astray(access: RegistryAccess, session: Session, halt: Halt) -> str |
 
 
 async def _date(session: Session, account: Account, kind: str) -> int | None:
-    from lapse.providers.provider import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+    from lapse.providers.provider import Provider
 
     async with Provider(account, session.environ) as provider:
         return await clocks.asked(provider, provider.kinds[kind]) if kind in provider.kinds else None
@@ -187,7 +187,7 @@ async def _believe(access: RegistryAccess, session: Session, halt: Halt) -> None
     """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
     account = _account(session, halt)
     _needs_key(session, account)
-    from lapse.providers.provider import Provider  # noqa: PLC0415 - it loads the openai client, and a pause has to be quick
+    from lapse.providers.provider import Provider
 
     async with Provider(account, session.environ) as provider:
         identity = await provider.identity()

@@ -184,7 +184,7 @@ async def _paged(ledger: Ledger, partition: Partition, counted: Sequence[Counted
     return most
 
 
-def _page(ledger: Ledger, partition: Partition, wanted: Range, offset: int, *, inside: bool) -> Any:  # noqa: ANN401 - a call
+def _page(ledger: Ledger, partition: Partition, wanted: Range, offset: int, *, inside: bool) -> Any:
     """Return a look at one page of a range, or of what may not count of it: how many ids, and how many are in both."""
     counts = (wanted.index, wanted.after, wanted.until)
     left_out = (wanted.other, -math.inf, wanted.beyond)

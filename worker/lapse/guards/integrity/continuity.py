@@ -108,7 +108,7 @@ class Trouble:
     detail: str
 
 
-def sighted(stored: Mapping[str, str], known: Known | None, **times: Any) -> Observation:  # noqa: ANN401 - now, asked, answered
+def sighted(stored: Mapping[str, str], known: Known | None, **times: Any) -> Observation:
     """Return what the registry's epoch hash says, for whoever reads without moving the sequence on."""
     epoch = stored.get("id")
     sequence = int(stored.get("sequence", 0))

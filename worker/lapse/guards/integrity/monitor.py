@@ -120,7 +120,7 @@ class Watch:
         try:
             await asyncio.to_thread(self._witness.save, self.known)
         except OSError as error:
-            log.error("witness.unwritten", path=str(self._witness.path), error=str(error))  # noqa: TRY400 - the text says it all
+            log.error("witness.unwritten", path=str(self._witness.path), error=str(error))
 
 
 async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observation:

@@ -86,7 +86,7 @@ class Stage:
         path = self.folder / f"{name}.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
-    def seed(self, kind: str, count: int, **given: Any) -> list[str]:  # noqa: ANN401 - the stand-in's own JSON
+    def seed(self, kind: str, count: int, **given: Any) -> list[str]:
         """Create objects at the provider and return their ids."""
         return list(self._sandbox("seed", {"kind": kind, "count": count, **given})["ids"])
 
@@ -122,7 +122,7 @@ class Stage:
     def _run(self, name: str, program: str, *args: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
             # A session of its own: Ctrl-C reaches the demo alone, which then ends them in order.
-            self._processes[name] = subprocess.Popen(  # noqa: S603 - our own programs
+            self._processes[name] = subprocess.Popen(
                 die_with_parent(sys.executable, str(SCRIPTS / program), *args),
                 cwd=self.folder,
                 env=self.environ,
@@ -160,5 +160,5 @@ class Stage:
             f"http://127.0.0.1:{self._provider}/sandbox/{path}",
             data=None if body is None else json.dumps(body).encode(),
         )
-        with urllib.request.urlopen(request, timeout=10) as reply:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=10) as reply:
             return dict(json.load(reply))

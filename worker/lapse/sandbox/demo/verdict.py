@@ -69,7 +69,7 @@ def confirmations(log: Path) -> dict[str, tuple[str, float]]:
     found = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         one = json.loads(line)
-        if one["method"] == "DELETE" and one["status"] == 200:  # noqa: PLR2004 - the provider's confirmation
+        if one["method"] == "DELETE" and one["status"] == 200:
             found[one["path"].rsplit("/", 1)[1]] = (one["kind"], one["time"])
     return found
 

@@ -28,7 +28,7 @@ class Foundry(OpenAI):
         pattern, ids = pattern_of(request, self.prefix)
         found = _ROUTES.get(pattern)
         if found is None or not all(ids):
-            return ApiCall("", (), False, _no_such_route)  # noqa: FBT003 - a tuple's field
+            return ApiCall("", (), False, _no_such_route)
         return ApiCall(found.kind, ids, found.listing, found.run)
 
     def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:

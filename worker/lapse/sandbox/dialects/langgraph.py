@@ -116,7 +116,7 @@ class LangGraph:
         found = _ROUTES.get(f"{request.method} {pattern}")
         if found is None or not all(ids):
             known = any(route.endswith(f" {pattern}") for route in _ROUTES)
-            return ApiCall("", (), False, _no_method if known else _no_route)  # noqa: FBT003 - a tuple's field
+            return ApiCall("", (), False, _no_method if known else _no_route)
         return ApiCall(found.kind, ids, found.listing, found.run)
 
     def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
@@ -303,7 +303,7 @@ def _read(request: Request) -> Json:
     return body
 
 
-def _show(body: Any, word: str, *, executed: bool = False) -> Response:  # noqa: ANN401 - any JSON
+def _show(body: Any, word: str, *, executed: bool = False) -> Response:
     return Response(200, encode(body).encode(), word, executed)
 
 

@@ -26,7 +26,7 @@ Fetch = Callable[[str], Awaitable[Reply]]
 """Reads the page after an id; of "" the first. Raises ``Limited``."""
 
 
-class Unreadable(Exception):  # noqa: N818 - the name says the state
+class Unreadable(Exception):
     """The list cannot be read to its end; ``verdict`` says why."""
 
     def __init__(self, verdict: Verdict) -> None:

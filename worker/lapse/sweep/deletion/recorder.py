@@ -101,7 +101,7 @@ class Recorder:
                 self._partition, HALTED, f"the outcome of {', '.join(ids) or 'no id'} cannot be recorded: {error}"
             )
         except RegistryError as second:
-            log.error("guard.failed", guard=HALTED, error=str(second), **named(self._partition))  # noqa: TRY400 - the text says it all
+            log.error("guard.failed", guard=HALTED, error=str(second), **named(self._partition))
         return Recorded(unrecordable=tuple(ids))
 
     async def _said(self, batch: _Batch) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class Recorder:
         try:
             outbox.keep(Unrecorded(ledger.namespace, epoch, at.provider, at.kind, batch.name, stored))
         except OSError as error:
-            log.error("outbox.unwritten", folder=str(outbox.folder), error=str(error), **named(at))  # noqa: TRY400 - the text says it all
+            log.error("outbox.unwritten", folder=str(outbox.folder), error=str(error), **named(at))
 
     def _acknowledged(self, batch: _Batch) -> None:
         if self._context.outbox is None:

@@ -26,9 +26,9 @@ class Taps:
 
     def sent(self, data: bytes) -> None:
         """Take what the process said."""
-        named = [name for name in ("settle", *CLAIMS) if named(name).sha.encode() in data]
+        about = [name for name in ("settle", *CLAIMS) if named(name).sha.encode() in data]
         # A batch of counters alone settles nothing.
-        self._call = named[0] if named and (named[0] != "settle" or b'"settled":[{' in data) else ""
+        self._call = about[0] if about and (about[0] != "settle" or b'"settled":[{' in data) else ""
         if self._call == "settle":
             self._death.comes_to("settling")
 

@@ -7,9 +7,8 @@ import pytest
 
 from lapse.guards.edits import newly_due
 from lapse.guards.edits.adoption import retire
-from lapse.guards.enforcement import settlement
 from lapse.ledger.claim import Claim
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Settled, settlement
 from lapse.policy import Keep, Pace, Rule, Share, enforced
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lapse.guards.enforcement import settlement
+from lapse.ledger.settle import settlement
 from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry.codec import dump
 from support.world import World

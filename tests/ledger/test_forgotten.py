@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.guards.enforcement import settlement
 from lapse.ledger.forgotten import end_unlistable
+from lapse.ledger.settle import settlement
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump

@@ -23,7 +23,7 @@ from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.claim import Claim
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Settled, settlement
 from lapse.policy import Pace, Rule, Share, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.outcomes import classify
@@ -159,7 +159,7 @@ class Month:
         reply = await self.provider.delete(self.kind, claim.resource.id)
         verdict = await proof.judge(claim, classify(self.kind, claim.resource.id, reply))
         self.outcomes[str(verdict.outcome)] += 1
-        return enforcement.settlement(claim, verdict)
+        return settlement(claim, verdict)
 
     async def live(self) -> None:
         """Live thirty days."""

@@ -9,7 +9,8 @@ import pytest
 
 from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absences
-from lapse.guards.enforcement import Stand, settlement
+from lapse.guards.enforcement import Stand
+from lapse.ledger.settle import settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.sweep.deletion import delete

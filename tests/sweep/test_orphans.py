@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.guards.enforcement import settlement
+from lapse.ledger.settle import settlement
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition

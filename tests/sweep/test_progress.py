@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.guards.enforcement import settlement
 from lapse.ledger.claim import Claim
+from lapse.ledger.settle import settlement
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition

@@ -14,11 +14,10 @@ import pytest
 import redis
 
 from lapse.errors import ConfigError, RegistryRefused
-from lapse.guards.enforcement import settlement
 from lapse.ledger.claim import Claim
 from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, replay
 from lapse.ledger.partition import Ledger
-from lapse.ledger.settle import Settled, said
+from lapse.ledger.settle import Settled, said, settlement
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump

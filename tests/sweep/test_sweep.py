@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lapse.guards.enforcement import settlement
+from lapse.ledger.settle import settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from support.world import DAY, World

@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 
-from lapse.guards.integrity.continuity import DRIFT, ClockOffset, Known, Observation, judge, mended, remember, sighted
+from lapse.guards.integrity.continuity import (
+    DRIFT,
+    ClockOffset,
+    ContinuityCheck,
+    Known,
+    Observation,
+    judge,
+    mended,
+    remember,
+    sighted,
+)
 from lapse.ledger.reasons import HaltReason
 
 NOW = 1_800_000_000_000
@@ -178,3 +188,24 @@ def test_whoever_only_reads_sees_the_same(stored: dict[str, str], known: Known |
     sight = sighted(stored, known, now=NOW, asked=1, answered=2)
 
     assert (stored.get("id"), 0, accepted) == (sight.epoch, sight.sequence, sight.accepted)
+
+
+STORED = {"id": "e1", "sequence": "60", "at": str(NOW - 2 * SECOND)}
+SLOTS = [("openai", "thread"), ("openai", "file")]
+TIMES = {"now": NOW, "asked": HERE - 1, "answered": HERE + 1}
+
+
+def test_who_only_looks_keeps_to_the_registry_that_it_saw_first() -> None:
+    check = ContinuityCheck()
+
+    assert (None, "e1") == (check.epoch({}), check.epoch(STORED))
+    assert [] == check.halts(STORED, SLOTS, **TIMES)
+    assert "e1" == check.epoch({"id": "e2"})
+
+
+def test_who_only_looks_names_the_halts_that_a_worker_would_set() -> None:
+    halts = ContinuityCheck(KNOWN).halts({"id": "e2"}, SLOTS, **TIMES)
+
+    assert [(*slot, "*", HaltReason.REGISTRY_LOST, NOW) for slot in SLOTS] == [
+        (one.provider, one.kind, one.policy, one.reason, one.since) for one in halts
+    ]

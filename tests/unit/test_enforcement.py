@@ -7,8 +7,9 @@ import pytest
 from lapse.guards import enforcement
 from lapse.ledger.claim import Claim
 from lapse.ledger.partition import Survey
+from lapse.ledger.settle import backoff, settlement, unbelieved
 from lapse.metrics.catalog import RESULTS
-from lapse.policy import Orphan, Rule, Share
+from lapse.policy import Orphan, Rule, Share, estimate
 from lapse.policy.enforced import Base, Edit
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Outcome, Verdict
@@ -182,11 +183,11 @@ def test_a_jump_below_the_limit_goes_on_slowly(survey: Survey, *, restart_ramp: 
 def test_an_outage_is_no_attempt_of_the_id_that_met_it() -> None:
     failed = Verdict(Outcome.ERROR, unknown=True, status=503)
 
-    settled = enforcement.settlement(CLAIM, failed, outage=True)
+    settled = settlement(CLAIM, failed, outage=True)
 
     assert ("retry", False, 10_000, True) == (settled.act, settled.counted, settled.delay, settled.unknown)
-    assert enforcement.settlement(CLAIM, failed).counted
-    assert "done" == enforcement.settlement(CLAIM, Verdict(Outcome.DELETED), outage=True).act
+    assert settlement(CLAIM, failed).counted
+    assert "done" == settlement(CLAIM, Verdict(Outcome.DELETED), outage=True).act
 
 
 def test_the_account_whose_ids_are_registered_is_no_other() -> None:
@@ -222,13 +223,13 @@ ENDS = {
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_id_leaves_the_registry_only_where_the_provider_said_that_it_is_gone(outcome: Outcome) -> None:
-    settled = enforcement.settlement(CLAIM, Verdict(outcome, status=200))
+    settled = settlement(CLAIM, Verdict(outcome, status=200))
 
     assert ENDS[outcome] == (settled.act, settled.reason)
 
 
 def test_an_id_that_is_told_to_wait_for_ever_lets_others_go_first() -> None:
-    settled = enforcement.settlement(CLAIM, Verdict(Outcome.RATE_LIMITED, status=429, odd=True))
+    settled = settlement(CLAIM, Verdict(Outcome.RATE_LIMITED, status=429, odd=True))
 
     assert ("retry", "rate_limited", 60_000) == (settled.act, settled.reason, settled.delay)
 
@@ -236,7 +237,7 @@ def test_an_id_that_is_told_to_wait_for_ever_lets_others_go_first() -> None:
 def test_a_settlement_carries_the_claim_and_the_answer() -> None:
     verdict = Verdict(Outcome.ERROR, unknown=True, detail="500 x", status=500, request_id="req_1", items=3)
 
-    settled = enforcement.settlement(CLAIM, verdict)
+    settled = settlement(CLAIM, verdict)
 
     assert ("thread_1", 7, "chat", NOW - 1) == (settled.id, settled.token, settled.policy, settled.due)
     assert (Outcome.ERROR, True, "500 x", 500, "req_1", 3) == (
@@ -250,7 +251,7 @@ def test_a_settlement_carries_the_claim_and_the_answer() -> None:
 
 
 def test_a_plain_success_says_no_more_than_that() -> None:
-    settled = enforcement.settlement(CLAIM, Verdict(Outcome.DELETED))
+    settled = settlement(CLAIM, Verdict(Outcome.DELETED))
 
     assert {
         "id": "thread_1",
@@ -281,7 +282,7 @@ def test_a_plain_success_says_no_more_than_that() -> None:
     ids=str,
 )
 def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdict, *, counted: bool) -> None:
-    assert counted == enforcement.settlement(CLAIM, verdict).counted
+    assert counted == settlement(CLAIM, verdict).counted
 
 
 @pytest.mark.parametrize(
@@ -301,15 +302,15 @@ def test_an_attempt_counts_only_where_the_answer_is_about_this_id(verdict: Verdi
     ids=str,
 )
 def test_what_all_ids_of_a_kind_may_be_told_is_doubtful(verdict: Verdict, doubt: str | None) -> None:
-    assert doubt == enforcement.settlement(CLAIM, verdict).doubt
+    assert doubt == settlement(CLAIM, verdict).doubt
     everybody = "outage" if verdict.outcome is Outcome.ERROR else None
-    assert everybody == enforcement.settlement(CLAIM, verdict, outage=True).doubt
+    assert everybody == settlement(CLAIM, verdict, outage=True).doubt
 
 
 @pytest.mark.parametrize("outcome", [Outcome.DELETED, Outcome.ALREADY_GONE])
 def test_only_the_answer_to_a_deletion_shows_that_deletions_are_answered(outcome: Outcome) -> None:
-    assert enforcement.settlement(CLAIM, Verdict(outcome)).good
-    assert not enforcement.settlement(CLAIM, Verdict(outcome, by_read=True)).good
+    assert settlement(CLAIM, Verdict(outcome)).good
+    assert not settlement(CLAIM, Verdict(outcome, by_read=True)).good
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_only_the_answer_to_a_deletion_shows_that_deletions_are_answered(outcome
     ],
 )
 def test_the_delay_of_a_settlement_is_in_milliseconds(outcome: Outcome, least: int, most: int) -> None:
-    delays = [enforcement.settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
+    delays = [settlement(CLAIM, Verdict(outcome, status=1)).delay for _ in range(100)]
 
     assert least <= min(delays) <= max(delays) <= most
 
@@ -342,7 +343,7 @@ def test_a_refused_claim_ends_a_sweep_by_a_known_result(status: str) -> None:
     ("attempts", "seconds"), [(0, 5), (1, 10), (2, 20), (9, 2560), (10, 3600), (16, 3600), (10_000, 3600)]
 )
 def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
-    waits = [enforcement.backoff(attempts) for _ in range(200)]
+    waits = [backoff(attempts) for _ in range(200)]
 
     assert 0.8 * seconds <= min(waits) < max(waits) <= 1.2 * seconds
 
@@ -361,13 +362,13 @@ def test_backing_off_doubles_to_an_hour(attempts: int, seconds: float) -> None:
     ],
 )
 def test_a_forecast_reads_as_a_person_writes_it(requests: int, rate: float | None, said: str) -> None:
-    assert said == enforcement.forecast(requests, rate)
+    assert said == estimate.forecast(requests, rate)
 
 
 def test_an_absence_that_was_one_too_many_is_recorded_as_unproven() -> None:
-    gone = enforcement.settlement(CLAIM, Verdict(Outcome.ALREADY_GONE, status=404, identity="one"))
+    gone = settlement(CLAIM, Verdict(Outcome.ALREADY_GONE, status=404, identity="one"))
 
-    waits = enforcement.unbelieved(gone)
+    waits = unbelieved(gone)
 
     assert ("done", "absent") == (gone.act, gone.seen)
     assert ("retry", Outcome.UNPROVEN, "unproven", gone.id, gone.token) == (

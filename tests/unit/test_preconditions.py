@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.guards import enforcement
 from lapse.ledger.claim import Claim
-from lapse.policy import Keep, Rule
-from lapse.policy.preconditions import Preconditions, active
+from lapse.ledger.settle import settlement
+from lapse.policy import Keep, Rule, estimate
+from lapse.policy.preconditions import Preconditions, active, preconditions_of
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import KINDS, Kind
 from lapse.providers.outcomes import Outcome
@@ -63,7 +63,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
     by: str,
     resting: bool,
 ) -> None:
-    assert resting is enforcement.preconditions(rule, OPENAI[kind], by, NOW).resting
+    assert resting is preconditions_of(rule, OPENAI[kind], by, NOW).resting
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_has_been_idle_for_longer_than_any_run_is_not_asked_for_one(
 def test_the_providers_last_activity_counts_where_the_policy_counts_from_it(
     kind: str, rule: Rule, by: str, since: float | None
 ) -> None:
-    assert since == enforcement.preconditions(rule, OPENAI[kind], by, NOW).idle_since
+    assert since == preconditions_of(rule, OPENAI[kind], by, NOW).idle_since
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
     seen = active(1.0, 2.5)
     assert seen is not None
 
-    settled = enforcement.settlement(claim("ttl"), seen)
+    settled = settlement(claim("ttl"), seen)
     assert (2500, "touch") == (settled.active, settled.act)
 
 
@@ -136,7 +136,7 @@ def test_the_last_activity_travels_in_milliseconds() -> None:
     ],
 )
 def test_a_forecast_counts_looks_and_children(kind: str, rule: Rule, extra: float | None, expected: int) -> None:
-    assert expected == enforcement.requests(rule, OPENAI[kind], 5, extra)
+    assert expected == estimate.requests(rule, OPENAI[kind], 5, extra)
 
 
 @pytest.mark.parametrize(

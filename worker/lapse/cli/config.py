@@ -16,9 +16,9 @@ from lapse.cli.context import Session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import config_option, json_option
 from lapse.errors import ConfigError
-from lapse.guards.enforcement import forecast
 from lapse.log import redact
 from lapse.policy import Config
+from lapse.policy.estimate import forecast
 from lapse.policy.reload import DEFAULT, registry_source
 from lapse.providers import entra
 from lapse.providers.account import Account

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 
 from lapse import durations
-from lapse.guards import enforcement
 from lapse.metrics.snapshot import PartitionView
-from lapse.policy import Keep, Rule
+from lapse.policy import Keep, Rule, estimate
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 
@@ -59,14 +58,14 @@ def pace(rule: Rule) -> str:
 
 def requests(rule: Rule, account: Account, view: PartitionView) -> int:
     """Return how many requests deleting what is due takes, as far as that is known."""
-    return enforcement.requests(rule, KINDS[account.type][rule.partition.kind], view.due, view.extra)
+    return estimate.requests(rule, KINDS[account.type][rule.partition.kind], view.due, view.extra)
 
 
 def effort(rule: Rule, account: Account, view: PartitionView) -> str:
     """Say what deleting what is due takes: ``1,284 requests, 21m 24s at 60/m``; an estimate says that it is one."""
     needed = requests(rule, account, view)
-    estimate = ("at least " if view.extra is None else "about ") if needed > view.due else ""
-    return f"{estimate}{count(needed, 'request')}, {enforcement.forecast(needed, account.rate)}"
+    roughly = ("at least " if view.extra is None else "about ") if needed > view.due else ""
+    return f"{roughly}{count(needed, 'request')}, {estimate.forecast(needed, account.rate)}"
 
 
 def either(parts: Iterable[str]) -> str:

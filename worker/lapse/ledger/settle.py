@@ -1,17 +1,30 @@
 """Outcomes on their way into the registry: what became of claims, each batch in one step, and once."""
 
 import json
+import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
+from lapse.ledger.claim import Claim
 from lapse.ledger.connection import LedgerConnection, text
 from lapse.ledger.edges import Release
 from lapse.policy import Share
-from lapse.providers.outcomes import Outcome
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry import codec
 from lapse.registry.model import Partition
+
+BACKOFF_FIRST = 5.0
+BACKOFF_LONGEST = 3600.0
+BUSY_AGAIN = 30.0
+KEPT_AGAIN = 6 * 3600.0
+UNPROVEN_AGAIN = 60.0
+FORBIDDEN_AGAIN = 60.0
+ODD_AGAIN = 60.0
+OUTAGE_AGAIN = 10.0
+NO_ANSWER = frozenset({None, 502, 503, 504})
+"""Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,105 @@ class Recorded:
     refused: tuple[str, ...] = ()
     unbelieved: tuple[str, ...] = ()
     unrecordable: tuple[str, ...] = ()
+
+
+def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False, told: int = 0) -> Settled:
+    """Decide what becomes of a claim: ids are kept unless the provider said that they are gone.
+
+    ``outage``: the provider fails everybody; that is no attempt of this id. ``told``: of how many of its items the
+    registry knows already.
+    """
+    act, delay, counted, reason = _consequence(claim, verdict)
+    if outage and verdict.outcome is Outcome.ERROR:
+        delay, counted = OUTAGE_AGAIN, False
+    return Settled(
+        id=claim.resource.id,
+        token=claim.token,
+        policy=claim.policy,
+        due=claim.due,
+        act=act,
+        outcome=verdict.outcome,
+        delay=round(delay * 1000),
+        counted=counted,
+        unknown=verdict.unknown,
+        reason=reason,
+        detail=verdict.detail or None,
+        status=verdict.status,
+        request=verdict.request_id,
+        items=verdict.items,
+        active=None if verdict.active_at is None else round(verdict.active_at * 1000),
+        left=verdict.left,
+        extra=verdict.extra,
+        identity=verdict.identity or None,
+        seen=_seen(verdict),
+        believed=verdict.believed,
+        at=claim.at,
+        good=verdict.outcome in _GOOD and not verdict.by_read,
+        doubt=_doubt(verdict, outage=outage),
+        told=told,
+    )
+
+
+def unbelieved(settled: Settled) -> Settled:
+    """Return an absence as the registry recorded it where it was one too many: not proven, and backed off."""
+    return replace(settled, act="retry", outcome=Outcome.UNPROVEN, reason="unproven")
+
+
+def _seen(verdict: Verdict) -> str | None:
+    if verdict.present or verdict.outcome is Outcome.DELETED:
+        return "present"
+    return "absent" if verdict.outcome in {Outcome.UNPROVEN, Outcome.ALREADY_GONE} else None
+
+
+_GOOD = frozenset({Outcome.DELETED, Outcome.ALREADY_GONE})
+
+
+def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
+    """Return what others may be told too: ``answer`` (one without sense), ``failure``, ``error``, ``outage``.
+
+    None: it is this id's own.
+    """
+    if outage:
+        return "outage" if verdict.outcome is Outcome.ERROR else None
+    if verdict.outcome is Outcome.INVALID:
+        return None if verdict.named or verdict.status is None else "answer"
+    if verdict.outcome is Outcome.ERROR:
+        return "failure" if verdict.status in NO_ANSWER else "error"
+    return "answer" if verdict.outcome in {Outcome.FORBIDDEN, Outcome.UNCONFIRMED} else None
+
+
+_CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
+    Outcome.DELETED: ("done", 0, False, None),
+    Outcome.ALREADY_GONE: ("done", 0, False, None),
+    Outcome.UNRECOGNISED: ("quarantine", 0, False, "unrecognised"),
+    Outcome.INVALID: ("quarantine", 0, False, "invalid"),
+    Outcome.UNPROVEN: ("retry", UNPROVEN_AGAIN, False, "unproven"),
+    Outcome.KEPT: ("keep", KEPT_AGAIN, False, None),
+    Outcome.ACTIVE: ("touch", 0, False, None),
+}
+
+
+def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str | None]:
+    match verdict.outcome:
+        case Outcome.ERROR | Outcome.UNCONFIRMED:
+            # A request that never left says nothing about this id; and to delete some of its items is to get further.
+            counted = (verdict.unknown or verdict.status is not None) and not verdict.items
+            return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
+        case Outcome.FORBIDDEN:
+            return "retry", max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"
+        case Outcome.RATE_LIMITED if verdict.odd:
+            # Others first: what one id is told may not hold up those behind it.
+            return "retry", ODD_AGAIN, False, "rate_limited"
+        case Outcome.CONFLICT:
+            return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"
+        case outcome:
+            return _CERTAIN.get(outcome, ("release", 0, False, None))
+
+
+def backoff(attempts: int) -> float:
+    """Return the seconds before the next attempt: 5 s doubling to an hour, 20 % jitter either way."""
+    longest = min(BACKOFF_LONGEST, BACKOFF_FIRST * 2.0 ** min(attempts, 16))
+    return longest * random.uniform(0.8, 1.2)
 
 
 class Settlements(LedgerConnection):

@@ -14,12 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from lapse import __version__
-from lapse.guards import enforcement
 from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
-from lapse.policy import Config, Rule
+from lapse.policy import Config, Rule, estimate
 from lapse.policy.reload import ConfigFile
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
@@ -217,7 +216,7 @@ class Scrape:
         for one in self._partitions:
             if one.configured:
                 kind = KINDS[self._config.accounts[one.partition.provider].type][one.partition.kind]
-                needed[one.partition.provider] += enforcement.requests(rules[one.partition], kind, one.due, one.extra)
+                needed[one.partition.provider] += estimate.requests(rules[one.partition], kind, one.due, one.extra)
         rates = {name: account.rate for name, account in self._config.accounts.items()}
         return {(name,): n / rate for name, n in needed.items() if (rate := rates[name])}
 

@@ -61,3 +61,23 @@ def follows(rule: Rule, kind: Kind) -> tuple[Child, ...]:
 def named_inside(rule: Rule, kind: Kind) -> bool:
     """Return True if an object has to be read to know what follows it."""
     return any(child.field for child in follows(rule, kind))
+
+
+def preconditions_of(rule: Rule, kind: Kind, by: str, now: int) -> Preconditions:
+    """Return what a resource that is due by a rule is deleted under; ``now`` is registry milliseconds.
+
+    What its ttl from last activity made due has been idle since, if the application tells of its use. What is due for
+    any other reason may be in use at this moment.
+    """
+    timed = by == "ttl" and rule.ttl is not None
+    idle = rule.anchor == "last_active_at"
+    ttl = rule.ttl or 0
+    long = kind.longest_run is not None and ttl >= kind.longest_run
+    return Preconditions(
+        keep=rule.keep,
+        idle_since=now / 1000 - ttl if timed and idle and kind.active_field else None,
+        resting=timed and long and (kind.runs is None or (idle and not rule.touches_stated)),
+        cancel=rule.cancel,
+        items=rule.cascade.get("conversation_item", "delete") == "delete",
+        whole=named_inside(rule, kind),
+    )

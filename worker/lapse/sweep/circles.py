@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from lapse.guards import enforcement
 from lapse.guards.context import SweepContext, named
 from lapse.ledger.claim import Claim, lease_of
 from lapse.policy import Rule
-from lapse.policy.preconditions import follows
+from lapse.policy.preconditions import follows, preconditions_of
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.registry import codec, keys
@@ -202,7 +201,7 @@ class _Going:
         rule, spend = self._members[claim.resource], self._spend
         family = self._family(claim)
         kind = self._context.provider.kinds[claim.resource.kind]
-        preconditions = enforcement.preconditions(rule, kind, claim.by, claim.at)
+        preconditions = preconditions_of(rule, kind, claim.by, claim.at)
 
         async def work() -> Verdict:
             await spend(1)  # the DELETE's own

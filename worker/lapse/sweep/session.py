@@ -9,14 +9,13 @@ from enum import IntEnum
 import structlog
 
 from lapse.errors import ConfigError, RegistryError
-from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absent
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext, named
 from lapse.ledger import failures
 from lapse.ledger.claim import Claim
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Settled, unbelieved
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge
 from lapse.providers.invented import Invented
@@ -173,7 +172,7 @@ class Session:
         """Record what became of claims, and end the sweep if the registry does not believe it."""
         recorded = await self._recorder.record(settled)
         if recorded.unbelieved:
-            settled = [enforcement.unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
+            settled = [unbelieved(one) if one.id in recorded.unbelieved else one for one in settled]
             log.error("guard.tripped", guard=HaltReason.GONE_WALL, **named(self.rule.partition))
             self.ends("halted", HaltReason.GONE_WALL)
         if recorded.unrecordable:

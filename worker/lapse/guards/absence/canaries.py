@@ -7,8 +7,8 @@ empty, and says in its metadata what it is.
 
 import secrets
 
-from lapse.guards import enforcement
 from lapse.guards.context import SweepContext
+from lapse.ledger.settle import settlement
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, Verdict, classify
@@ -62,6 +62,6 @@ async def prove(context: SweepContext, rule: Rule, kind: Kind, spend: Spend) -> 
         return None
     reply = await context.provider.delete(kind, made)
     verdict = classify(kind, made, reply, context.provider.recognisers)
-    settled = enforcement.settlement(claims.claims[0], verdict)
+    settled = settlement(claims.claims[0], verdict)
     await context.ledger.settle(rule.partition, [settled], {}, context.settings.max_attempts, listable=kind.listable)
     return verdict if verdict.outcome is Outcome.DELETED else None

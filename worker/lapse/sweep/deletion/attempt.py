@@ -10,22 +10,21 @@ from functools import partial
 import structlog
 
 from lapse.errors import RegistryError
-from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absent, unproven
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext, named
 from lapse.ledger.claim import Claim
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Settled, settlement
 from lapse.policy import Rule
-from lapse.policy.preconditions import Judge, Preconditions, active
+from lapse.policy.preconditions import Judge, Preconditions, active, preconditions_of
 from lapse.providers.deadline import Requests, cut_short
 from lapse.providers.outcomes import Limited, Outcome, Verdict, limited
 from lapse.sweep.budget import SweepBudget
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.reactions import react
 from lapse.sweep.deletion.recorder import progress
-from lapse.sweep.deletion.settlement import react
 
 log = structlog.get_logger("lapse")
 
@@ -115,7 +114,7 @@ class Attempts:
             except Exception as error:
                 log.exception("deletion.failed", id=claim.resource.id, **named(self._rule.partition))
                 verdict = Verdict(Outcome.ERROR, unknown=True, detail=type(error).__name__, items=requests.items)
-        return enforcement.settlement(claim, verdict, outage=self._context.throttle.shut, told=requests.told)
+        return settlement(claim, verdict, outage=self._context.throttle.shut, told=requests.told)
 
     async def _told(self, claim: Claim, items: int) -> bool:
         with contextlib.suppress(RegistryError):
@@ -124,7 +123,7 @@ class Attempts:
 
     async def _confirmed(self, claim: Claim, verdict: Verdict, told: int) -> Settled:
         """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
-        settled = enforcement.settlement(claim, verdict, told=told)
+        settled = settlement(claim, verdict, told=told)
         try:
             await self._proof.probed(claim, verdict)
             await self._react(claim.resource.id, verdict)
@@ -148,7 +147,7 @@ class Attempts:
                 await self._react(one.claim.resource.id, verdict)
         if self._proof.absences.inconsistent:
             self.halted = self.halted or HaltReason.INCONSISTENT_ABSENCE
-        return [enforcement.settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
+        return [settlement(one.claim, verdict) for one, verdict in zip(absent, verdicts, strict=True)]
 
     def _over(self, claim: Claim) -> bool:
         """Return True if no further request for a claim is to begin."""
@@ -157,12 +156,12 @@ class Attempts:
 
     def unused(self, claim: Claim) -> Settled:
         """Return the claim as one for which no request was sent."""
-        return enforcement.settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
+        return settlement(claim, Verdict(Outcome.LIMITED, detail="not begun"))
 
     async def _deleted(self, claim: Claim) -> Verdict:
         spend = self._spender(claim)
         family = self._cascade.family(claim, spend)
-        preconditions = enforcement.preconditions(self._rule, self._kind, claim.by, claim.at)
+        preconditions = preconditions_of(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
             preconditions = replace(preconditions, judge=self._recheck)
         verdict = await self._seen_active(claim.resource.id, preconditions) or await delete(

@@ -14,12 +14,12 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from lapse.guards import enforcement
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
 from lapse.ledger.claim import Claim
 from lapse.ledger.nonces import Nonces
+from lapse.ledger.settle import settlement
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Preconditions, follows
 from lapse.providers.deadline import Requests, cut_short
@@ -34,8 +34,8 @@ from lapse.sweep.deletion.child_reads import Looks
 from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.descendants import Relative, Relatives
 from lapse.sweep.deletion.members import Unreadable
+from lapse.sweep.deletion.reactions import react
 from lapse.sweep.deletion.recorder import Recorder
-from lapse.sweep.deletion.settlement import react
 
 UNLIMITED = -1
 FAILURES = 100  # in a row; then the others of this attempt would fail too
@@ -283,7 +283,7 @@ class Family:
                 verdict = limited(reason, requests.items)
             except asyncio.CancelledError as error:
                 verdict, ended = cut_short("the worker ended before an answer came", requests), error
-        settled = enforcement.settlement(claim, verdict, outage=context.throttle.shut)
+        settled = settlement(claim, verdict, outage=context.throttle.shut)
         recorded = await Recorder(context, partition, None).record([settled])
         if ended:
             raise ended

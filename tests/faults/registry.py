@@ -9,12 +9,14 @@ from support.deployment import policy
 CONSUMING = 15.0
 
 
-def registering(rig: Rig, ids: list[str], rate: float) -> threading.Thread:
-    """Register ids one by one at a rate in a thread, each again until it is acknowledged."""
+def registering(rig: Rig, ids: list[str], rate: float, half: threading.Event) -> threading.Thread:
+    """Register ids one by one at a rate in a thread, each again until it is acknowledged; half of them after a sign."""
 
     def work() -> None:
         began = time.monotonic()
         for number, id_ in enumerate(ids):
+            if number == len(ids) // 2:
+                half.wait(60)
             while time.monotonic() < began + number / rate:
                 time.sleep(0.001)
             while not rig.application.register(id_, "chat"):
@@ -31,9 +33,11 @@ def killed_while_registering(rig: Rig, *, ids: int, rate: float) -> None:
     rig.beat()
     rig.worker(children=2)
     created = rig.provider.seed("thread", ids)
-    application = registering(rig, created, rate)
+    half = threading.Event()
+    application = registering(rig, created, rate, half)
     rig.wait_until(lambda: len(rig.traffic.deletes()) > ids // 10, what="the first deletions")
 
+    half.set()
     rig.stop_server(kill=True)
     acknowledged = rig.application.acknowledged()
     rig.server.start()

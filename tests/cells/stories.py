@@ -424,7 +424,42 @@ async def woken(world: Reached) -> Told:
     return Told(act, {"thread": ids})
 
 
+async def halted(world: Reached) -> Told:
+    """Prepare: a guard trips."""
+    due = world.seed(2)
+    at, halts = world.rule.partition, world.context().control
+
+    async def act() -> None:
+        await halts.halt(at, "no_witness", "nothing can be read")
+
+    async def once() -> None:
+        assert ["no_witness"] == [one.reason for one in await halts.halts([("openai", "thread")])]
+        assert ("halted", "no_witness") == await halts.stopped(at)
+        assert "1" == world.raw.hget(f"{world.slot()}counters", "guard_trips|chat|no_witness")
+        assert ["halted"] == [one["event"] for one in world.audit() if one["event"] == "halted"]
+
+    return Told(act, {}, {"thread": due}, once)
+
+
+async def lifted(world: Reached) -> Told:
+    """Prepare: an operator answers a halt."""
+    due = world.seed(2)
+    halts = world.context().control
+    await halts.halt(world.rule.partition, "no_witness", "nothing can be read")
+    (halt,) = await halts.halts([("openai", "thread")])
+
+    async def act() -> None:
+        await halts.lift(halt, "mended", "ann")
+
+    async def over() -> None:
+        assert [] == await halts.halts([("openai", "thread")])
+
+    return Told(act, {}, {"thread": due}, over)
+
+
 STORIES: dict[str, Story] = {
+    "halt": halted,
+    "lift": lifted,
     **dict.fromkeys(
         (
             "adopt",

@@ -12,6 +12,7 @@ from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import actor
 from lapse.registry.model import PURGED, Partition
+from lapse.registry.scripts import Call, script
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,31 +188,9 @@ class Halts:
         plan: str | None = None,
     ) -> bool:
         """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
-        slot = keys.slot(self._namespace, partition.provider, partition.kind)
         policy = "*" if whole_kind else partition.policy
-        stored = {"since": await self.now(), "detail": detail, **({"plan": plan} if plan else {})}
-        (new,) = await self._carrier.write(("HSETNX", slot + keys.HALTS, f"{policy}|{reason}", codec.dump(stored)))
-        if new:
-            await self._carrier.write(("HINCRBY", slot + keys.COUNTERS, f"guard_trips|{partition.policy}|{reason}", 1))
-            await self._restart_step(partition)
-            await self._audit(
-                partition.provider,
-                partition.kind,
-                "halted",
-                policy=policy,
-                reason=reason,
-                detail=detail,
-                actor="lapse",
-            )
-        return bool(new)
-
-    async def _restart_step(self, partition: Partition) -> None:
-        """Let the ramp's step begin anew, if a ramp was begun: a step counts without a guard tripped."""
-        at = partition
-        rules = keys.partition(self._namespace, at.provider, at.kind, at.policy) + keys.RULES
-        (begun,) = await self._carrier.run([("HEXISTS", rules, "ramp_cap")])
-        if begun:
-            await self._carrier.write(("HSET", rules, "ramp_from", await self.now()))
+        said = (policy, reason, detail, partition.policy, plan or "")
+        return await self._run("ledger/lua/halts/halt", partition.provider, partition.kind, *said)
 
     async def retry(self, provider: str) -> bool:
         """Let an open breaker's next attempt through now; False if it is closed."""
@@ -236,17 +215,12 @@ class Halts:
 
     async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
         """Remove one halt, with the operator's reason in the audit."""
-        slot = keys.slot(self._namespace, halt.provider, halt.kind)
-        await self._carrier.run([("HDEL", slot + keys.HALTS, f"{halt.policy}|{halt.reason}")])
-        await self._audit(
-            halt.provider,
-            halt.kind,
-            "resumed",
-            policy=halt.policy,
-            reason=halt.reason,
-            why=why,
-            actor=by or actor(),
-        )
+        said = (halt.policy, halt.reason, why, by or actor())
+        await self._run("ledger/lua/halts/lift", halt.provider, halt.kind, *said)
+
+    async def _run(self, path: str, provider: str, kind: str, *said: str) -> bool:
+        call = Call(script(path), keys.slot(self._namespace, provider, kind), (provider, kind, *said), bool)
+        return bool((await self._carrier.carry([call]))[0])
 
     async def publish(self, fields: Mapping[str, str | int]) -> None:
         """Publish what worker processes know, for applications and for ``status``."""

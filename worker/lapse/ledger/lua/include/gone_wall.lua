@@ -1,4 +1,4 @@
--- @include registry/lua/include/halt
+-- @include ledger/lua/include/halting
 -- @include ledger/lua/include/once
 -- The last answers of a policy that ended an id, "d" for a confirmed deletion and "g" for one that was gone already, however
 -- long they took: where too many are gone, the next one is not believed. A wrong place and an emptied account look alike.

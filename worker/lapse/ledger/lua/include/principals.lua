@@ -1,4 +1,4 @@
--- @include registry/lua/include/halt
+-- @include ledger/lua/include/halting
 -- The credentials whose answers this slot has had: identity -> JSON {since, at (last seen), state: new | accepted | refused |
 -- partial (refused, and sees some of the ids), why, judged}.
 

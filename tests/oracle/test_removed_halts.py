@@ -155,11 +155,14 @@ async def test_another_account(
 
 
 @guarded
-async def test_an_outage(world: World, monkeypatch: pytest.MonkeyPatch, reported: Reported, *, without: bool) -> None:
+async def test_an_outage(
+    world: World, monkeypatch: pytest.MonkeyPatch, cut: Cut, reported: Reported, *, without: bool
+) -> None:
     world.seed(100)
     world.sandbox.faults([{"effect": "error", "status": 503}])
     if without:
         monkeypatch.setattr(Throttle, "_block", nothing)
+        cut("settle", "if state.n >= ENOUGH and", "if false and")
 
     began = time.time()
     await world.sweep()

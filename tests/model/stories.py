@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lapse.guards.edits.adoption import rename
 from lapse.ledger.claim import Claim
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Act, Settled
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted
 from lapse.providers.outcomes import Outcome
@@ -174,7 +174,7 @@ class Stories(RuleBasedStateMachine):
         if verb == "touch":
             said = {"active": self.model.now - 1}
         taken = self.model.settle(id_, claim.token, verb, outcome, policy=claim.policy, **said)
-        one = Settled(id_, claim.token, claim.policy, claim.due, verb, outcome, **said)
+        one = Settled(id_, claim.token, claim.policy, claim.due, Act(verb), outcome, **said)
         partition = Partition("openai", "thread", claim.policy)
         refused = self.real.do(self.real.ledger.settle(partition, [one], {}, ATTEMPTS, listable=False))
         assert (() if taken else (id_,)) == refused.refused

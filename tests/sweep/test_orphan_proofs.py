@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lapse.guards.listing import take_as_it_is
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Act, Settled
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
@@ -213,7 +213,7 @@ async def test_one_of_ours_that_the_provider_saw_used_is_counted_anew_registered
     ledger = idle.context().ledger
     claims = await ledger.claim_orphans(idle.rule, idle.settings, wanted, alone=False)
     used = [
-        Settled(claim.resource.id, claim.token, claim.policy, claim.due, "touch", Outcome.ACTIVE, active=claims.now)
+        Settled(claim.resource.id, claim.token, claim.policy, claim.due, Act.TOUCH, Outcome.ACTIVE, active=claims.now)
         for claim in claims.claims
     ]
     idle.unpromised = {"unasked", "count"}  # nobody looked at the provider: that it was used is made up here

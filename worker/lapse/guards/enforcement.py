@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from lapse.ledger.claim import Status
 from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Rule
@@ -104,15 +105,15 @@ def _newly_due(survey: Survey) -> str:
     return f"{'' if edit.exact else 'up to '}{edit.named} of {edit.total} ids would become due at once: {how}"
 
 
-def refused(status: str) -> tuple[str, str]:
+def refused(status: Status) -> tuple[str, str]:
     """Return how a sweep ends whose claim was refused, and why in words."""
     return {
-        "limited": ("limited", "max_deletions or ramp"),
-        "halted": ("halted", ""),
-        "superseded": ("refused", "other rules are in force"),
-        "lost": ("refused", "the registry is not the one that this was decided under"),
-        "clock": ("refused", "the claim came too late"),
-        "breaker": ("breaker", "all ids of this kind are answered alike: its breaker is open"),
-        "damaged": ("halted", HaltReason.REGISTRY_DAMAGED),
-        "audit": ("limited", "the audit stream is full: its sink does not take records"),
+        Status.LIMITED: ("limited", "max_deletions or ramp"),
+        Status.HALTED: ("halted", ""),
+        Status.SUPERSEDED: ("refused", "other rules are in force"),
+        Status.LOST: ("refused", "the registry is not the one that this was decided under"),
+        Status.CLOCK: ("refused", "the claim came too late"),
+        Status.BREAKER: ("breaker", "all ids of this kind are answered alike: its breaker is open"),
+        Status.DAMAGED: ("halted", HaltReason.REGISTRY_DAMAGED),
+        Status.AUDIT: ("limited", "the audit stream is full: its sink does not take records"),
     }[status]

@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from lapse.errors import RegistryUnavailable
@@ -52,17 +53,36 @@ class Claim:
     at: int = 0
 
 
+class Status(StrEnum):
+    """Why a claim leased what it did, or nothing: as the claim scripts say it."""
+
+    OK = "ok"
+    LIMITED = "limited"
+    """max_deletions or ramp."""
+    HALTED = "halted"
+    SUPERSEDED = "superseded"
+    """Other rules are in force."""
+    AUDIT = "audit"
+    """The slot's audit stream is full."""
+    LOST = "lost"
+    """The registry is not of the epoch that was expected."""
+    CLOCK = "clock"
+    """Redis TIME is not what it has to be."""
+    BREAKER = "breaker"
+    """That of this kind is open."""
+    DAMAGED = "damaged"
+    """A key that protects ids is not whole."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one claim leased.
 
-    ``status``: ok, limited (max_deletions or ramp), halted, superseded (other rules are in force), audit (its stream
-    is full), lost (not the epoch that was expected), clock (not the time), breaker (this kind's is open).
     ``parked`` counts ids that were found held or referenced and taken out of the way: a batch without claims is the
     end only if nothing was parked. ``left``: ids of a plan that are not as they were, and why.
     """
 
-    status: str
+    status: Status
     now: int
     claims: tuple[Claim, ...] = ()
     parked: int = 0
@@ -246,4 +266,4 @@ def _batch(partition: Partition, reply: list[Any], deadline: Deadline) -> Batch:
         )
         for i in range(0, len(rest), 5)
     )
-    return Batch(text(status), now, claims, parked, json.loads(left))
+    return Batch(Status(text(status)), now, claims, parked, json.loads(left))

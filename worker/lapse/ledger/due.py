@@ -11,25 +11,25 @@ NEVER = float("-inf")
 
 def due_of(record: Mapping[str, Any], rule: Rule | None) -> tuple[int | None, str]:
     """Return when a rule makes a record due and which part of it says so, as ``due.lua`` computes it."""
-    created: Any = record.get("f") or record.get("c") or record.get("k")
-    due, by = None, "orphan" if rule and rule.orphan else "unmanaged"
-    if record.get("e"):
-        due, by = record["e"], "expires_at"
-    elif rule and rule.ttl and (record.get("f") or record.get("a")):
-        anchor: Any = created if rule.anchor == "created_at" else record.get("f") or record.get("a")
-        due, by = anchor + round(rule.ttl * 1000), "ttl"
-    if rule and rule.max_age and created and (due is None or created + rule.max_age * 1000 < due):
-        due, by = created + round(rule.max_age * 1000), "max_age"
-    return due, by
+    created, active = _first(record, "f", "c", "k"), _first(record, "f", "a")
+    due, by = record.get("e"), "expires_at"
+    if due is None and rule and rule.ttl and active is not None:
+        anchor = created if rule.anchor == "created_at" and created is not None else active
+        due, by = anchor + _millis(rule.ttl), "ttl"
+    if rule and rule.max_age and created is not None and (due is None or created + _millis(rule.max_age) < due):
+        due, by = created + _millis(rule.max_age), "max_age"
+    if due is not None:
+        return due, by
+    return None, "orphan" if rule and rule.orphan else "unmanaged"
 
 
 def cutoffs(rule: Rule, now: int) -> dict[str, float]:
     """Return the cut-off of each due index in registry milliseconds, as ``candidates.lua`` computes them."""
-    idle = now - rule.ttl * 1000 if rule.ttl and rule.anchor == "last_active_at" else NEVER
-    aged = now - rule.max_age * 1000 if rule.max_age else NEVER
+    idle = now - _millis(rule.ttl) if rule.ttl and rule.anchor == "last_active_at" else NEVER
+    aged = now - _millis(rule.max_age) if rule.max_age else NEVER
     capped = aged
     if rule.ttl and rule.anchor == "created_at":
-        aged = max(aged, now - rule.ttl * 1000)
+        aged = max(aged, now - _millis(rule.ttl))
     return {
         keys.FRESH: max(idle, aged),
         keys.ACTIVE: idle,
@@ -37,3 +37,11 @@ def cutoffs(rule: Rule, now: int) -> dict[str, float]:
         keys.EXPLICIT: float(now),
         keys.CAPPED: capped,
     }
+
+
+def _first(record: Mapping[str, Any], *fields: str) -> int | None:
+    return next((record[field] for field in fields if record.get(field) is not None), None)
+
+
+def _millis(seconds: float) -> int:
+    return round(seconds * 1000)  # as a rule is published

@@ -5,6 +5,7 @@ import random
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Protocol
 
 from lapse.ledger.claim import Claim
@@ -27,9 +28,23 @@ NO_ANSWER = frozenset({None, 502, 503, 504})
 """Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
 
 
+class Act(StrEnum):
+    """What is done with a claim: as ``settle.lua`` reads it."""
+
+    DONE = "done"
+    """It leaves the registry."""
+    RETRY = "retry"
+    KEEP = "keep"
+    TOUCH = "touch"
+    """The provider saw it used: it is as young as that."""
+    QUARANTINE = "quarantine"
+    RELEASE = "release"
+    """It was not tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of one claim: ``act`` is done, retry, keep, touch, quarantine or release.
+    """What became of one claim.
 
     ``delay`` and ``active``, the last activity that the provider showed, are in milliseconds. ``identity`` is that of
     the deciding answer, and ``seen`` what it shows of the object: present, absent, or None for neither.
@@ -43,7 +58,7 @@ class Settled:
     token: int
     policy: str
     due: int
-    act: str
+    act: Act
     outcome: Outcome
     delay: int = 0
     identity: str | None = None
@@ -124,7 +139,7 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False, told: in
 
 def unbelieved(settled: Settled) -> Settled:
     """Return an absence as the registry recorded it where it was one too many: not proven, and backed off."""
-    return replace(settled, act="retry", outcome=Outcome.UNPROVEN, reason="unproven")
+    return replace(settled, act=Act.RETRY, outcome=Outcome.UNPROVEN, reason="unproven")
 
 
 def _seen(verdict: Verdict) -> str | None:
@@ -150,32 +165,32 @@ def _doubt(verdict: Verdict, *, outage: bool) -> str | None:
     return "answer" if verdict.outcome in {Outcome.FORBIDDEN, Outcome.UNCONFIRMED} else None
 
 
-_CERTAIN: dict[Outcome, tuple[str, float, bool, str | None]] = {
-    Outcome.DELETED: ("done", 0, False, None),
-    Outcome.ALREADY_GONE: ("done", 0, False, None),
-    Outcome.UNRECOGNISED: ("quarantine", 0, False, "unrecognised"),
-    Outcome.INVALID: ("quarantine", 0, False, "invalid"),
-    Outcome.UNPROVEN: ("retry", UNPROVEN_AGAIN, False, "unproven"),
-    Outcome.KEPT: ("keep", KEPT_AGAIN, False, None),
-    Outcome.ACTIVE: ("touch", 0, False, None),
+_CERTAIN: dict[Outcome, tuple[Act, float, bool, str | None]] = {
+    Outcome.DELETED: (Act.DONE, 0, False, None),
+    Outcome.ALREADY_GONE: (Act.DONE, 0, False, None),
+    Outcome.UNRECOGNISED: (Act.QUARANTINE, 0, False, "unrecognised"),
+    Outcome.INVALID: (Act.QUARANTINE, 0, False, "invalid"),
+    Outcome.UNPROVEN: (Act.RETRY, UNPROVEN_AGAIN, False, "unproven"),
+    Outcome.KEPT: (Act.KEEP, KEPT_AGAIN, False, None),
+    Outcome.ACTIVE: (Act.TOUCH, 0, False, None),
 }
 
 
-def _consequence(claim: Claim, verdict: Verdict) -> tuple[str, float, bool, str | None]:
+def _consequence(claim: Claim, verdict: Verdict) -> tuple[Act, float, bool, str | None]:
     match verdict.outcome:
         case Outcome.ERROR | Outcome.UNCONFIRMED:
             # A request that never left says nothing about this id; and to delete some of its items is to get further.
             counted = (verdict.unknown or verdict.status is not None) and not verdict.items
-            return "retry", backoff(claim.attempts), counted, str(verdict.outcome)
+            return Act.RETRY, backoff(claim.attempts), counted, str(verdict.outcome)
         case Outcome.FORBIDDEN:
-            return "retry", max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"
+            return Act.RETRY, max(FORBIDDEN_AGAIN, backoff(claim.attempts)), True, "forbidden"
         case Outcome.RATE_LIMITED if verdict.odd:
             # Others first: what one id is told may not hold up those behind it.
-            return "retry", ODD_AGAIN, False, "rate_limited"
+            return Act.RETRY, ODD_AGAIN, False, "rate_limited"
         case Outcome.CONFLICT:
-            return "retry", BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"
+            return Act.RETRY, BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"
         case outcome:
-            return _CERTAIN.get(outcome, ("release", 0, False, None))
+            return _CERTAIN.get(outcome, (Act.RELEASE, 0, False, None))
 
 
 def backoff(attempts: int) -> float:

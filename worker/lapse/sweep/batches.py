@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from lapse.guards import enforcement
 from lapse.guards.integrity.protection import damage
-from lapse.ledger.claim import Batch
+from lapse.ledger.claim import Batch, Status
 from lapse.policy import Rule, SweepSection
 from lapse.sweep.executor import Executor
 from lapse.sweep.session import Phase, Session
@@ -22,7 +22,7 @@ async def claim_due(session: Session, executor: Executor) -> Batch | None:
             batch = await _claim(session, tokens)
             if batch.claims:
                 return batch
-            if batch.status != "ok":
+            if batch.status != Status.OK:
                 await _refused(session, batch.status)
             elif not batch.parked and not await _drain(session, executor):
                 return await _suspect(session, executor, batch.now)
@@ -76,7 +76,7 @@ async def _claim_named(session: Session, executor: Executor, wanted: dict[str, i
             chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
             batch = await claim(session.rule, session.context.settings, chosen)
             await session.budget.give_back(tokens - len(batch.claims))
-            if batch.status != "ok":
+            if batch.status != Status.OK:
                 wanted.update(chosen)
                 await _refused(session, batch.status)
                 return None
@@ -95,7 +95,7 @@ async def _claim(session: Session, tokens: int, *, alone: bool = False) -> Batch
 
 async def _suspect(session: Session, executor: Executor, now: int) -> Batch | None:
     """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
-    again = Batch("ok", now, parked=1)
+    again = Batch(Status.OK, now, parked=1)
     if not executor.idle or not await _tokens(session, 1):
         return again
     batch = await _claim(session, 1, alone=True)
@@ -106,11 +106,11 @@ async def _suspect(session: Session, executor: Executor, now: int) -> Batch | No
     return again
 
 
-async def _refused(session: Session, status: str) -> None:
+async def _refused(session: Session, status: Status) -> None:
     """End the sweep because a claim was refused; a registry that is not the expected one halts everything."""
-    if status in {"lost", "clock"}:
+    if status in {Status.LOST, Status.CLOCK}:
         await session.look()
-    if status == "damaged":
+    if status == Status.DAMAGED:
         await damage(session.context, session.rule.partition)
     session.ends(*enforcement.refused(status))
 

@@ -14,6 +14,7 @@ import structlog
 
 from lapse.guards.context import SweepContext, named
 from lapse.ledger.claim import Claim, lease_of
+from lapse.ledger.settle import Act
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows, preconditions_of
 from lapse.providers.deadline import Deadline
@@ -170,7 +171,7 @@ class _Going:
             for claim in claims:
                 act = await self._deleted(claim)
                 done += 1
-                if act != "done":
+                if act != Act.DONE:
                     return
         finally:
             for claim in claims[done:]:
@@ -212,7 +213,7 @@ class _Going:
 
         verdict, act = await family.attempted(claim, work)
         if rule.partition == self._session.rule.partition:
-            self._session.report.outcomes[str(verdict.outcome)] += act != "release"
+            self._session.report.outcomes[str(verdict.outcome)] += act != Act.RELEASE
         return act
 
     async def _spend(self, requests: int = 1) -> None:

@@ -9,7 +9,7 @@ from lapse.errors import LapseError
 from lapse.guards.context import SweepContext
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.records import registered
-from lapse.ledger.settle import Settled
+from lapse.ledger.settle import Act, Settled
 from lapse.policy import Keep, Rule
 from lapse.providers.pagination import Listed
 from lapse.registry import codec, keys
@@ -114,9 +114,9 @@ async def purge(
 
     def settled(batch: Sequence[Settled]) -> None:
         for one in batch:
-            if one.act == "done":
+            if one.act == Act.DONE:
                 gone.add(one.id)
-            elif one.act == "release":
+            elif one.act == Act.RELEASE:
                 wanted[one.id] = 0  # for reasons that are not its own: it is begun again while the run goes on
             else:
                 left[one.id] = f"{one.outcome}: {one.detail}" if one.detail else str(one.outcome)

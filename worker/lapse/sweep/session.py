@@ -15,7 +15,7 @@ from lapse.guards.context import SweepContext, named
 from lapse.ledger import failures
 from lapse.ledger.claim import Claim
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.settle import Settled, unbelieved
+from lapse.ledger.settle import Act, Settled, unbelieved
 from lapse.policy import Rule
 from lapse.policy.preconditions import Judge
 from lapse.providers.invented import Invented
@@ -177,7 +177,7 @@ class Session:
             self.ends("halted", HaltReason.GONE_WALL)
         if recorded.unrecordable:
             self.ends("halted", HALTED)
-        self.report.outcomes.update(str(one.outcome) for one in settled if one.act != "release")
+        self.report.outcomes.update(str(one.outcome) for one in settled if one.act != Act.RELEASE)
         if self._on_settled:
             self._on_settled(settled)
         if recorded.refused:

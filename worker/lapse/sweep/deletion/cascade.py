@@ -19,7 +19,7 @@ from lapse.guards.context import SweepContext
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
 from lapse.ledger.claim import Claim
 from lapse.ledger.nonces import Nonces
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import Act, settlement
 from lapse.policy import Pace, Rule
 from lapse.policy.preconditions import Preconditions, follows
 from lapse.providers.deadline import Requests, cut_short
@@ -207,14 +207,14 @@ class Family:
             return self._unclaimed(status, one)
         errand = Errand(self, relatives, one, claim)
         verdict, act = await self.attempted(claim, errand.run)
-        if act == "done":
+        if act == Act.DONE:
             self._done += 1
             return None
         if errand.taken_out:
             await relatives.members[one.going[-1]].taken(one.resource.id)
         if errand.strayed:
             return self._unclaimed("foreign", one)
-        if act == "keep":
+        if act == Act.KEEP:
             return self._unclaimed("kept", one)
         self._over = verdict.outcome in _EVERYBODYS
         return _failure(one, verdict)

@@ -5,18 +5,18 @@ import asyncio
 import pytest
 
 from lapse.cli import inprocess
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from support.commandline import ENFORCED, Desk
 
 ENOUGH = 60  # seconds for all of them; a bar that went on would never let one end
 
 
-def session_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Session:
+def session_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Invocation:
     desk.configure(ENFORCED)
     for name, value in desk.environ.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(desk.directory)
-    return Session(str(desk.config))
+    return Invocation(str(desk.config))
 
 
 def test_a_bar_ends_while_it_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

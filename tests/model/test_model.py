@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from lapse.ledger.claim import Batch
+from lapse.ledger.claim import Batch, ChildRequest
 from lapse.providers.deadline import Deadline
 from lapse.registry import keys
 from lapse.registry.codec import dump
@@ -121,13 +121,15 @@ class Registry(Stories):
         parents = [Resource("openai", "thread", one) for one in sources]
         said, claim = self.real.do(
             self.real.ledger.claim_child(
-                Resource("openai", "thread", id_),
-                self._told(),
-                parents,
-                LEASE / 1000,
-                Deadline(0.0, 0.0),
-                since=since,
-                stamped=stamped,
+                ChildRequest(
+                    Resource("openai", "thread", id_),
+                    self._told(),
+                    parents,
+                    LEASE / 1000,
+                    Deadline(0.0, 0.0),
+                    since=since,
+                    stamped=stamped,
+                )
             )
         )
         assert status == said

@@ -16,6 +16,7 @@ import pytest
 import redis
 
 from lapse.guards import enforcement
+from lapse.guards.absence.absences import Scope
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext
 from lapse.guards.edits import newly_due
@@ -144,7 +145,7 @@ class Month:
             return
         await ledger.settle_at(rule.partition, self.provider.place)
         await ledger.note(rule.partition, **newly_due.baseline(rule, survey))
-        proof = Proof(self.context(ledger), self.kind, rule.partition, lenient=False, quiet=bool)
+        proof = Proof(Scope(self.context(ledger), self.kind, rule.partition, lenient=False, quiet=bool))
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
             settled = [await self.attempt(claim, proof) for claim in batch.claims]
             await ledger.settle(rule.partition, settled, {}, 3, listable=False)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lapse.cli.formatting import effort
+from lapse.ledger.claim import ChildRequest
 from lapse.metrics.snapshot import View
 from lapse.policy import Keep, Pace
 from lapse.providers.deadline import Deadline
@@ -408,7 +409,7 @@ async def test_a_lease_on_a_child_that_no_policy_sweeps_ends_in_housekeeping(fam
     world.unpromised.add("unasked")  # the parent is claimed by nobody
     ledger, rules = world.context().ledger, {"policies": {}, "amount": -1, "window": 0, "paused": False}
     going = [model.Resource("openai", "thread", "thread_1")]
-    status, _claim = await ledger.claim_child(child, rules, going, 0.01, Deadline(0, 0), since=2**53)
+    status, _claim = await ledger.claim_child(ChildRequest(child, rules, going, 0.01, Deadline(0, 0), since=2**53))
     assert ("granted", "claimed") == (status, world.state(file, "file"))
 
     await world.until(lambda: _lapsed(world))

@@ -12,7 +12,7 @@ import click
 from lapse import policy
 from lapse.audit.chain import open_seal
 from lapse.cli import formatting, output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import config_option, json_option
 from lapse.errors import ConfigError
@@ -37,7 +37,7 @@ def init(config: str | None) -> None:
       lapse init --config retention.toml
 
     """
-    path = Path(config or Session().environ.get("LAPSE_CONFIG") or DEFAULT)
+    path = Path(config or Invocation().environ.get("LAPSE_CONFIG") or DEFAULT)
     text = files("lapse.policy").joinpath("retention.toml").read_text(encoding="utf-8")
     if path.exists():
         raise Refused(Code.USAGE, f"{path} is there already and stays as it is; give --config PATH to write elsewhere")
@@ -66,7 +66,7 @@ def check_config(*, config: str | None, as_json: bool) -> None:
       lapse check-config --config config/retention.toml --json
 
     """
-    session = Session(config)
+    session = Invocation(config)
     checked = session.config
     if as_json:
         output.document(_described(checked))
@@ -108,7 +108,7 @@ def _ending(config: Config, today: date) -> Iterator[str]:
             yield f"{provider}: {host} serves {plural} until {sunset.date}, {days} more days; then: {sunset.successor}."
 
 
-def _still_missing(session: Session, config: Config) -> list[str]:
+def _still_missing(session: Invocation, config: Config) -> list[str]:
     """Return what the environment does not have yet: no reason to refuse a file that is right."""
     unset = sorted({account.api_key_env or "" for account in config.accounts.values()} - {"", *session.environ})
     said = [f"{name} is not set here; workers need it." for name in unset]

@@ -48,7 +48,7 @@ class RegistryAccess:
     commands: Commands
 
 
-class Session:
+class Invocation:
     """One call's config and connections."""
 
     def __init__(self, config: str | None = None, provider: str | None = None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from lapse import log
 from lapse.cli import output
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.plan import Planned, plan_of
 from lapse.errors import RegistryError
@@ -45,7 +45,7 @@ WORST_FIRST = (Code.INTERRUPTED, Code.HALTED, Code.TEMPORARY, Code.PARTIAL, Code
 DONE = {"deleted", "already_gone", "kept", "conflict"}
 
 
-def perform(session: Session, rules: Sequence[Rule], doomed: int, *, as_json: bool) -> int:
+def perform(session: Invocation, rules: Sequence[Rule], doomed: int, *, as_json: bool) -> int:
     """Sweep these partitions, say what came of it, and return the exit code.
 
     Args:
@@ -87,7 +87,7 @@ async def _until_done(context: SweepContext, rule: Rule) -> Report:
 
 @contextlib.asynccontextmanager
 async def context_of(
-    access: RegistryAccess, session: Session, name: str, known: Known | None = None
+    access: RegistryAccess, session: Invocation, name: str, known: Known | None = None
 ) -> AsyncIterator[SweepContext]:
     """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order.
 
@@ -142,7 +142,7 @@ async def _settled(access: RegistryAccess, rules: Sequence[Rule]) -> int:
     return sum(int(n or 0) for reply in await access.carrier.run(list(commands)) for n in reply)
 
 
-async def checked_plan(access: RegistryAccess, session: Session, rules: Sequence[Rule]) -> list[Planned]:
+async def checked_plan(access: RegistryAccess, session: Invocation, rules: Sequence[Rule]) -> list[Planned]:
     """Return the plan of each rule.
 
     Raises:
@@ -154,7 +154,7 @@ async def checked_plan(access: RegistryAccess, session: Session, rules: Sequence
     return await plan_of(access, session, rules, 3)
 
 
-async def refuse_other_rules(access: RegistryAccess, session: Session, rule: Rule) -> None:
+async def refuse_other_rules(access: RegistryAccess, session: Invocation, rule: Rule) -> None:
     """Refuse to put a file's rules in force by hand where workers use others: they would halt.
 
     Raises:

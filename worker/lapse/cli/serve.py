@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.options import SPAN, config_option
 from lapse.log import configure
 
@@ -28,7 +28,7 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
     from lapse.metrics import server
 
     configure()
-    server.serve(Session(config).environ, Path.cwd(), host, port)
+    server.serve(Invocation(config).environ, Path.cwd(), host, port)
 
 
 @click.command()

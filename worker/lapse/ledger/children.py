@@ -58,13 +58,13 @@ class ChildState:
 
 
 async def standings(
-    ledger: Ledger, provider: str, kind: str, asked: Sequence[Question], rules: Mapping[str, Any], expected: Expected
+    ledger: Ledger, slot: tuple[str, str], asked: Sequence[Question], rules: Mapping[str, Any], expected: Expected
 ) -> list[ChildState]:
-    """Return how children of one kind stand, in their order."""
+    """Return how children of one (provider, kind) stand, in their order."""
     found: list[ChildState] = []
     for part in _slices(asked):
         said = codec.dump([one.stored() for one in part])
-        call = ledger.on_slot("ledger/lua/check_children", provider, kind, said, codec.dump(rules), *expected)
+        call = ledger.on_slot("ledger/lua/check_children", *slot, said, codec.dump(rules), *expected)
         found += [_standing(each) for each in json.loads((await ledger.carrier.carry([call]))[0])]
     return found
 

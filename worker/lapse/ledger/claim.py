@@ -89,6 +89,47 @@ class Batch:
     left: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class ChildRequest:
+    """What is asked of one child of what is about to be deleted.
+
+    Attributes:
+        resource: The child, in its own slot.
+        rules: What its policies say, by name, and the parent's pace: as ``claim_child.lua`` takes it.
+        going: What goes with it: these uses do not protect it. The parent is the last.
+        lease: Seconds.
+        deadline: The parent's: it ends before the child's own lease does.
+        since: Registry milliseconds; a use of it from then on lets it live.
+        stamped: The policy in the stamp of one that is not registered.
+        named: True if a use by what goes has to name it.
+        active: The parent's last activity in registry milliseconds; what was used later lives.
+
+    """
+
+    resource: Resource
+    rules: Mapping[str, Any]
+    going: Sequence[Resource]
+    lease: float
+    deadline: Deadline
+    since: int
+    stamped: str = ""
+    named: bool = False
+    active: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CircleMember:
+    """One of what uses each other: its id, all members ("provider|kind|id"), the account's place.
+
+    ``token``: that of its claim, where it is asked about again.
+    """
+
+    id: str
+    members: Sequence[str]
+    place: str
+    token: int | None = None
+
+
 class Claims(LedgerConnection):
     """The six ways to lease."""
 
@@ -129,69 +170,33 @@ class Claims(LedgerConnection):
         asked = self._request(sweep.lease, expected) | {"policy": partition.policy, "ids": list(ids), "actor": actor}
         return await self._leased("ledger/lua/claim/claim_purged", partition, sweep, asked)
 
-    async def claim_child(
-        self,
-        child: Resource,
-        rules: Mapping[str, Any],
-        going: Sequence[Resource],
-        lease: float,
-        deadline: Deadline,
-        *,
-        since: int,
-        stamped: str = "",
-        expected: Expected = UNCHECKED,
-        named: bool = False,
-        active: int | None = None,
-    ) -> tuple[str, Claim | None]:
-        """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted.
-
-        Args:
-            child: The id, in its own slot.
-            rules: What its policies say, by name, and the parent's pace: as ``claim_child.lua`` takes it.
-            going: What goes with it: these uses do not protect it. The parent is the last.
-            lease: Seconds.
-            deadline: The parent's: it ends before the child's own lease does.
-            since: Registry milliseconds; a use of it from then on lets it live.
-            expected: As for ``claim``.
-            stamped: The policy in the stamp of one that is not registered.
-            named: True if a use by what goes has to name it.
-            active: The parent's last activity in registry milliseconds; what was used later lives.
-
-        """
-        asked = self._request(lease, expected) | {
-            "id": child.id,
-            "stamped": stamped,
-            "going": [codec.edge_text(source) for source in going],
-            "rules": rules,
-            "since": since,
-            "named": named,
+    async def claim_child(self, child: ChildRequest, expected: Expected = UNCHECKED) -> tuple[str, Claim | None]:
+        """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted."""
+        asked = self._request(child.lease, expected) | {
+            "id": child.resource.id,
+            "stamped": child.stamped,
+            "going": [codec.edge_text(source) for source in child.going],
+            "rules": child.rules,
+            "since": child.since,
+            "named": child.named,
         }
-        if active is not None:
-            asked["active"] = active
+        if child.active is not None:
+            asked["active"] = child.active
         call = self.commands.on_slot(
-            "ledger/lua/claim/claim_child", child.provider, child.kind, codec.dump(asked), parse=list
+            "ledger/lua/claim/claim_child", child.resource.provider, child.resource.kind, codec.dump(asked), parse=list
         )
-        status, now, token, policy, attempts, unknown = await lease_of(self.carrier, call, deadline)
+        status, now, token, policy, attempts, unknown = await lease_of(self.carrier, call, child.deadline)
         if text(status) != "granted":
             return text(status), None
-        claim = Claim(child, text(policy), token, now, "cascade", attempts, unknown == 1, deadline, now)
+        claim = Claim(child.resource, text(policy), token, now, "cascade", attempts, unknown == 1, child.deadline, now)
         return "granted", claim
 
-    def circle(
-        self,
-        rule: Rule,
-        sweep: SweepSection,
-        id_: str,
-        members: Sequence[str],
-        place: str,
-        *,
-        token: int | None,
-        expected: Expected,
-    ) -> Call[list[Any]]:
+    def circle(self, rule: Rule, sweep: SweepSection, member: CircleMember, expected: Expected) -> Call[list[Any]]:
         """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
-        asked = self._asked(rule, sweep, expected, id=id_, members=list(members), place=place)
-        if token is not None:
-            asked["token"] = token
+        said = {"id": member.id, "members": list(member.members), "place": member.place}
+        asked = self._asked(rule, sweep, expected, **said)
+        if member.token is not None:
+            asked["token"] = member.token
         at = rule.partition
         return self.commands.on_slot(
             "ledger/lua/claim/claim_circle", at.provider, at.kind, codec.dump(asked), parse=list

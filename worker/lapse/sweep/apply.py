@@ -33,17 +33,20 @@ async def apply(
     if await opened(session, Warrant.PLAN):
         async with session.executor(delete=session.delete, settle=session.settle) as executor:
             for wanted, alone in _batches(doomed):
-                await _submit_all(session, executor, wanted, plan, left, alone=alone)
+                left |= await _submit_all(session, executor, wanted, plan, alone=alone)
     return await session.closed(), left
 
 
 async def _submit_all(
-    session: Session, executor: Executor, wanted: dict[str, int], plan: str, left: dict[str, str], *, alone: bool
-) -> None:
+    session: Session, executor: Executor, wanted: dict[str, int], plan: str, *, alone: bool
+) -> dict[str, str]:
+    """Submit what is as it was when the plan was made; return what is not, and why."""
+    left: dict[str, str] = {}
     while wanted and (claims := await claim_planned(session, executor, wanted, plan, alone=alone)):
         left |= claims.left
         executor.submit(claims.claims)
     await executor.drain(session.budget.left())
+    return left
 
 
 def _batches(doomed: Sequence[Doomed]) -> Iterator[tuple[dict[str, int], bool]]:

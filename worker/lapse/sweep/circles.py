@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import structlog
 
 from lapse.guards.context import SweepContext, named
-from lapse.ledger.claim import Claim, lease_of
+from lapse.ledger.claim import CircleMember, Claim, lease_of
 from lapse.ledger.settle import Act
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows, preconditions_of
@@ -183,15 +183,8 @@ class _Going:
 
     async def _ask(self, one: Resource, rule: Rule, token: int | None = None) -> Claim | None:
         context = self._context
-        asked = context.ledger.circle(
-            rule,
-            context.settings,
-            one.id,
-            self._names,
-            context.provider.place,
-            token=token,
-            expected=context.watch.expected(),
-        )
+        member = CircleMember(one.id, self._names, context.provider.place, token)
+        asked = context.ledger.circle(rule, context.settings, member, context.watch.expected())
         status, now, fence, due, by, attempts, unknown = await lease_of(context.ledger.carrier, asked, self._deadline)
         if status != b"granted":
             return None

@@ -9,7 +9,7 @@ from enum import IntEnum
 import structlog
 
 from lapse.errors import ConfigError, RegistryError
-from lapse.guards.absence.absences import Absent
+from lapse.guards.absence.absences import Absent, Scope
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext, named
 from lapse.ledger import failures
@@ -78,12 +78,12 @@ class Session:
         self._tried = 0
         self._on_settled = on_settled
         lenient = rule.expect_gone or self.kind.native_expiry
-        self._proof = Proof(context, self.kind, rule.partition, lenient=lenient, quiet=self.quiet, rule=rule)
+        scope = Scope(context, self.kind, rule.partition, lenient=lenient, quiet=self.quiet, rule=rule)
+        self._proof = Proof(scope)
         self._cascade = Cascade(context, rule)
         self._recorder = Recorder(context, rule.partition, wall=None if lenient else rule.max_already_gone)
-        self._attempts = Attempts(
-            context, rule, self._proof, self._cascade, budget=self.budget, quiet=self.quiet, recheck=recheck
-        )
+        self._attempts = Attempts(scope, rule, self._proof, self._cascade, self.budget)
+        self._attempts.recheck = recheck
 
     def quiet(self) -> bool:
         """Return True once no further request is to begin."""

@@ -9,7 +9,7 @@ import click
 from lapse import log
 from lapse.cli import doctor as checks
 from lapse.cli import output
-from lapse.cli.context import RegistryAccess, Session, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code
 from lapse.cli.inprocess import context_of
 from lapse.cli.options import config_option, confirm_option, json_option, provider_option
@@ -53,7 +53,7 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
 
     """
     log.configure("ERROR")
-    session = Session(config, provider or confirm)
+    session = Invocation(config, provider or confirm)
     try:
         if canary:
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
@@ -70,7 +70,7 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
     return _code(findings)
 
 
-async def _registry(access: RegistryAccess, session: Session) -> list[Finding]:
+async def _registry(access: RegistryAccess, session: Invocation) -> list[Finding]:
     findings = await checks.server(access.carrier, session.config)
     up = findings[0].name != "server"
     if up:
@@ -86,14 +86,14 @@ async def _registry(access: RegistryAccess, session: Session) -> list[Finding]:
     return findings + list(await asyncio.gather(*(_account(access, session, one, up=up) for one in _accounts(session))))
 
 
-def _accounts(session: Session) -> Iterator[Account]:
+def _accounts(session: Invocation) -> Iterator[Account]:
     named = session.named_provider
     if named is not None and named not in session.config.accounts:
         raise ConfigError(f"{session.config.path} has no provider {named}: it has {', '.join(session.config.accounts)}")
     yield from (account for name, account in session.config.accounts.items() if named in {None, name})
 
 
-async def _account(access: RegistryAccess, session: Session, account: Account, *, up: bool) -> Finding:
+async def _account(access: RegistryAccess, session: Invocation, account: Account, *, up: bool) -> Finding:
     rules = [rule for rule in session.config.rules if rule.partition.provider == account.name]
     try:
         async with Provider(account, session.environ, timeout=TIMEOUT) as provider:
@@ -103,7 +103,7 @@ async def _account(access: RegistryAccess, session: Session, account: Account, *
         return Finding(f"provider {account.name}", Level.FATAL, str(error), "correct its table in the policy file")
 
 
-async def _canaries(access: RegistryAccess, session: Session) -> list[Finding]:
+async def _canaries(access: RegistryAccess, session: Invocation) -> list[Finding]:
     """Send a canary of each kind that the provider's policies name and that can be made empty."""
     name = session.provider
     async with context_of(access, session, name) as context:

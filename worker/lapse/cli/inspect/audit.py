@@ -12,7 +12,7 @@ import click
 
 from lapse.audit import strictjson
 from lapse.cli import output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.exit_codes import Code
 from lapse.cli.inspect.verify import verify
 from lapse.cli.options import ID, KIND, PAST, config_option, provider_option
@@ -58,7 +58,7 @@ def export(
       lapse audit export thread thread_abc
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     wanted = {"provider": provider, "kind": kind, "id": id_}
     start = since.timestamp() * 1000 if since else 0.0
     printed: dict[tuple[str, str], tuple[int, int]] = {}
@@ -71,7 +71,7 @@ def export(
     return Code.OK
 
 
-def answer_of(session: Session, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
+def answer_of(session: Invocation, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
     """Return the last record of an id that says it left the registry, of the sink's file or of what waits, or None.
 
     With ``[audit] sink = "stdout"`` only what waits in the registry can be read here.
@@ -96,7 +96,7 @@ def _last(lines: Iterable[str], provider: str, kind: str, id_: str) -> dict[str,
     return last
 
 
-def _moved(session: Session) -> Iterator[dict[str, Any]]:
+def _moved(session: Invocation) -> Iterator[dict[str, Any]]:
     """Yield what stands in the sink's file; a line that is cut off is left out."""
     scheme, _, name = session.config.audit.sink.partition(":")
     path = Path(name)
@@ -123,7 +123,7 @@ def _read(text: bytes | str) -> tuple[dict[str, Any] | None, str]:
     return (value, "") if isinstance(value, dict) else (None, "it is no record")
 
 
-def _waiting(session: Session) -> Iterator[dict[str, Any]]:
+def _waiting(session: Invocation) -> Iterator[dict[str, Any]]:
     """Yield what waits in the registry, slot by slot."""
     configured = {(rule.partition.provider, rule.partition.kind) for rule in session.config.rules}
     known = {(provider, kind) for provider, kind in json.loads(session.view.published().get("slots", "[]"))}
@@ -143,14 +143,14 @@ def _stored(text: str) -> dict[str, Any]:
     return {"garbled": text} if record is None else record
 
 
-def _rows(session: Session, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _rows(session: Invocation, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
     after = "-"
     while rows := _page(session, stream, after):
         yield from rows
         after = f"({rows[-1][0]}"
 
 
-def _page(session: Session, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
+def _page(session: Invocation, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
     rows: Any = session.client.xrange(stream, min=after, count=PAGE)
     return list(rows)
 

@@ -1,6 +1,6 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.operate.remedies import EVERYTHING
 from lapse.guards.edits import newly_due
 from lapse.guards.integrity.protection import inspect
@@ -25,7 +25,7 @@ _HELD = (
 )
 
 
-async def given_up(access: RegistryAccess, session: Session, halt: Halt) -> int:
+async def given_up(access: RegistryAccess, session: Invocation, halt: Halt) -> int:
     """Return how many ids the answer to a halt that gives something up is about."""
     at = Partition(halt.provider, halt.kind, halt.policy)
     match halt.reason:
@@ -46,7 +46,7 @@ async def given_up(access: RegistryAccess, session: Session, halt: Halt) -> int:
             return await _sizes(access, session, at, _HELD)
 
 
-async def needless(access: RegistryAccess, session: Session, halt: Halt) -> str | None:
+async def needless(access: RegistryAccess, session: Invocation, halt: Halt) -> str | None:
     """Return why a halt needs no answer any more: the one that loses nothing was given."""
     at = Partition(halt.provider, halt.kind, halt.policy)
     account = session.config.accounts.get(halt.provider)
@@ -61,12 +61,12 @@ async def needless(access: RegistryAccess, session: Session, halt: Halt) -> str 
     return None
 
 
-async def _noted(access: RegistryAccess, session: Session, at: Partition, field: str) -> int:
+async def _noted(access: RegistryAccess, session: Invocation, at: Partition, field: str) -> int:
     (stored,) = await access.carrier.run([("HGET", session.key_of(at, keys.RULES), field)])
     return int(stored or 0)
 
 
-async def _sizes(access: RegistryAccess, session: Session, at: Partition, names: tuple[str, ...]) -> int:
+async def _sizes(access: RegistryAccess, session: Invocation, at: Partition, names: tuple[str, ...]) -> int:
     """Return how many ids stand in these indexes of a partition, or of all of a slot."""
     slot = keys.slot(session.namespace, at.provider, at.kind)
     policies = [at.policy]

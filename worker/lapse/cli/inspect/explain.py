@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lapse.cli import output
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
 from lapse.cli.inspect.reasons import Case
@@ -31,7 +31,7 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
       lapse explain thread thread_abc --json
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     case = session.run(lambda access: _case(access, session, kind, id_))
     sentences = reasons.explain(case, session.config)
     if as_json:
@@ -43,7 +43,7 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
         output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
 
 
-async def _case(access: RegistryAccess, session: Session, kind: str, id_: str) -> Case:
+async def _case(access: RegistryAccess, session: Invocation, kind: str, id_: str) -> Case:
     provider, rules = session.provider, session.config.rules
     (seen,) = await look(access.ledger, provider, kind, [id_], rules)
     slot = keys.slot(session.namespace, provider, kind)

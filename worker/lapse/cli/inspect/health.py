@@ -35,11 +35,11 @@ def health(*, role: str | None, config: str | None, as_json: bool) -> int:
         found = heartbeat.read(role, os.environ)
         return _told({role: (found.ok, found.detail)}, as_json=as_json)
     # A probe of one process pays for none of these.
-    from lapse.cli.context import Session
+    from lapse.cli.context import Invocation
     from lapse.metrics.server import Health
     from lapse.policy.reload import ConfigFile, find
 
-    session = Session(config)
+    session = Invocation(config)
     file = ConfigFile(find(session.environ, Path.cwd()), session.environ)
     return _told(Health(session.client, file).checks(), as_json=as_json)
 

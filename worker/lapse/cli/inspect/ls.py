@@ -8,7 +8,7 @@ from rich.text import Text
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import KIND, config_option, json_option, provider_option
 from lapse.cli.output import Column
@@ -59,7 +59,7 @@ def ls(
       lapse ls conversations --json
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     slot = (session.provider, kind)
     rules = [rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == slot]
 

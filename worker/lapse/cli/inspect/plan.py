@@ -10,7 +10,7 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed, one_provider
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.costs import given_up
 from lapse.cli.inspect.planfile import write
@@ -85,7 +85,7 @@ def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, 
       lapse plan -o plan.json
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     rules = session.rules(kind, policy)
     if out:
         one_provider(rules)
@@ -98,13 +98,13 @@ def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, 
         write(session, rules, out)
 
 
-async def plan_of(access: RegistryAccess, session: Session, rules: Sequence[Rule], limit: int) -> list[Planned]:
+async def plan_of(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int) -> list[Planned]:
     """Return what the next enforced sweep of each rule would do."""
     views = {view.partition: view for view in session.view.partitions(rules, session.config.accounts)}
     return [await _planned(access, session, rule, views[rule.partition], limit) for rule in rules]
 
 
-def show(session: Session, one: Planned, tell: Tell = output.say) -> None:
+def show(session: Invocation, one: Planned, tell: Tell = output.say) -> None:
     """Tell a plan: what would go, and what would stand in its way."""
     name, view, rule = str(one.rule.partition), one.view, one.rule
     mode = "enforcing" if rule.enforce else "observing"
@@ -149,7 +149,7 @@ def _obstacles(one: Planned) -> list[str]:
     return said
 
 
-async def _planned(access: RegistryAccess, session: Session, rule: Rule, view: PartitionView, limit: int) -> Planned:
+async def _planned(access: RegistryAccess, session: Invocation, rule: Rule, view: PartitionView, limit: int) -> Planned:
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "ramp_step")]
     ((digest, step),) = await access.carrier.run(list(stored))
     known = digest is not None and digest.decode() == rule.digest
@@ -161,7 +161,7 @@ async def _planned(access: RegistryAccess, session: Session, rule: Rule, view: P
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
 
 
-def _described(session: Session, one: Planned) -> dict[str, Any]:
+def _described(session: Invocation, one: Planned) -> dict[str, Any]:
     at, due = one.rule.partition, one.view.due
     account = session.config.accounts[at.provider]
     rate, needed = account.rate, formatting.requests(one.rule, account, one.view)
@@ -194,7 +194,7 @@ def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None)
       lapse approve 3f2a91c0d4e5 --confirm=openai
 
     """
-    session = Session(config)
+    session = Invocation(config)
     return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm)))
 
 
@@ -206,7 +206,7 @@ class Yes:
     provider: str | None
 
 
-async def _approve(access: RegistryAccess, session: Session, wanted: str, said: Yes) -> int:
+async def _approve(access: RegistryAccess, session: Invocation, wanted: str, said: Yes) -> int:
     halts = [halt for halt in await access.control.halts(await session.slots(access)) if halt.plan]
     halt = next((halt for halt in halts if halt.plan == wanted), None)
     if halt is None:
@@ -238,7 +238,7 @@ async def _approve(access: RegistryAccess, session: Session, wanted: str, said: 
     return Code.OK
 
 
-async def _name_elders(access: RegistryAccess, session: Session, halt: Halt) -> None:
+async def _name_elders(access: RegistryAccess, session: Invocation, halt: Halt) -> None:
     """List what was created before the registry began: who approves it has seen it."""
     if halt.reason != HaltReason.OLDER_THAN_REGISTRY:
         return
@@ -255,7 +255,7 @@ async def _name_elders(access: RegistryAccess, session: Session, halt: Halt) -> 
             return
 
 
-async def _still_the_same(access: RegistryAccess, session: Session, rule: Rule, halt: Halt) -> None:
+async def _still_the_same(access: RegistryAccess, session: Invocation, rule: Rule, halt: Halt) -> None:
     """Refuse a plan that was made with other rules than those in force, or than this policy file's."""
     stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "since")]
     ((digest, since),) = await access.carrier.run(list(stored))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, one_provider
+from lapse.cli.context import Invocation, RegistryAccess, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.ledger.records import due_first, suspect
 from lapse.policy import Rule
@@ -12,7 +12,7 @@ from lapse.registry.commands import actor
 from lapse.sweep.plan import Doomed, Part, Plan
 
 
-def write(session: Session, rules: Sequence[Rule], file: Path) -> None:
+def write(session: Invocation, rules: Sequence[Rule], file: Path) -> None:
     """Write the plan of these rules, all of one provider, to a file, whole or not at all."""
     provider = one_provider(rules)
     plan = session.run(lambda access: _made(access, session, rules, provider))
@@ -26,7 +26,7 @@ def write(session: Session, rules: Sequence[Rule], file: Path) -> None:
     output.note(f"  lapse apply {file}", output.STRONG)
 
 
-async def _made(access: RegistryAccess, session: Session, rules: Sequence[Rule], provider: str) -> Plan:
+async def _made(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], provider: str) -> Plan:
     parts = tuple([await _part(access, rule) for rule in rules])
     return Plan(
         provider=provider,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lapse import durations, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.inspect import troubles
 from lapse.cli.inspect.reasons import stopping, unpause
 from lapse.cli.operate.remedies import answer, told
@@ -84,7 +84,7 @@ def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
       lapse status --json
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     standings = _standings(session)
     now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
     if as_json:
@@ -102,7 +102,7 @@ def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
         output.say(text, output.DIM)
 
 
-def _standings(session: Session) -> list[PolicyStanding]:
+def _standings(session: Invocation) -> list[PolicyStanding]:
     rules = session.rules()
     accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
     views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
@@ -160,7 +160,7 @@ def _line(one: PolicyStanding, now: int) -> str:
 
 
 def _remarks(
-    session: Session, standings: list[PolicyStanding], now: int, pauses: Mapping[str, Any]
+    session: Invocation, standings: list[PolicyStanding], now: int, pauses: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """Say what each partition does or waits for, and which command answers it; what concerns all of them, once."""
     for halt in {halt.reason: halt for one in standings for halt in one.view.halts if halt.reason in OF_ALL}.values():
@@ -176,7 +176,7 @@ def _remarks(
     yield from _elsewhere(session)
 
 
-def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
+def _elsewhere(session: Invocation) -> Iterator[tuple[str, str]]:
     """Say what is held of providers that the file does not have: misspelt, perhaps, and then it protects nothing."""
     strange = [slot for slot in session.view.known_slots((), {}) if slot[0] not in session.config.accounts]
     for slot in session.view.slots(strange):
@@ -185,7 +185,7 @@ def _elsewhere(session: Session) -> Iterator[tuple[str, str]]:
             yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
 
 
-def _remark(session: Session, one: PolicyStanding, now: int) -> Iterator[tuple[str, str]]:
+def _remark(session: Invocation, one: PolicyStanding, now: int) -> Iterator[tuple[str, str]]:
     view, rule = one.view, one.rule
     name = str(view.partition)
     if rule is None:
@@ -219,7 +219,7 @@ def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, 
 
 
 def _machinery(
-    session: Session, standings: list[PolicyStanding], now: int, published: Mapping[str, str]
+    session: Invocation, standings: list[PolicyStanding], now: int, published: Mapping[str, str]
 ) -> Iterator[str]:
     source = registry_source(session.config, session.environ)
     yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
@@ -239,7 +239,7 @@ def _machinery(
 
 
 def _document(
-    session: Session,
+    session: Invocation,
     standings: list[PolicyStanding],
     now: int,
     published: Mapping[str, str],
@@ -256,7 +256,7 @@ def _document(
     }
 
 
-def _described(session: Session, one: PolicyStanding) -> dict[str, Any]:
+def _described(session: Invocation, one: PolicyStanding) -> dict[str, Any]:
     view, rule = one.view, one.rule
     account = session.config.accounts[rule.partition.provider] if rule else None
     needed = formatting.requests(rule, account, view) if rule and account else 0

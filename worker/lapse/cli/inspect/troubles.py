@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lapse.cli import output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.ledger import failures
 from lapse.metrics import causes
 from lapse.registry.model import Partition
 
 
-def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:
+def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:
     """Say why requests are held back, which sweeps fail again and again, and which workers are gone, with the answer.
 
     Args:
@@ -37,7 +37,7 @@ def told(session: Session, partitions: Sequence[Partition], now: int) -> Iterato
         yield f"workers: {host}.", output.WARN
 
 
-def described(session: Session, partitions: Sequence[Partition], now: int) -> dict[str, Any]:
+def described(session: Invocation, partitions: Sequence[Partition], now: int) -> dict[str, Any]:
     """Return the same as members of a document: times in seconds since 1970, None where nothing stands in the way."""
     flows = session.view.flows(sorted({at.provider for at in partitions}))
     slots = session.view.slots(sorted({(at.provider, at.kind) for at in partitions}))

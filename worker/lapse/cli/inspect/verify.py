@@ -10,7 +10,7 @@ import click
 from lapse.audit.chain import Seal, Tail, open_seal
 from lapse.audit.verify import MOST, NOWHERE, Chain, ChainVerdict, Place, Verification, Wrong
 from lapse.cli import formatting, output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.exit_codes import Code
 from lapse.cli.options import config_option, json_option
 from lapse.errors import ConfigError
@@ -74,7 +74,7 @@ def verify(
 
 
 def _seals(key_files: Sequence[str], config: str | None) -> list[Seal]:
-    session = Session(config)
+    session = Invocation(config)
     if not key_files and (config is not None or session.configured):
         named = session.config.audit.key_file
         key_files = [named] if named else []

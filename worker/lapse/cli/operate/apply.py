@@ -8,7 +8,7 @@ import click
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of, refuse_other_rules, told, watched
 from lapse.cli.options import config_option, confirm_option, json_option
@@ -39,7 +39,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
 
     """
     plan = read(file)
-    session = Session(config, plan.provider)
+    session = Invocation(config, plan.provider)
     rules = session.run(lambda access: _still_valid(access, session, plan, file))
     for part in plan.parts:
         output.note(
@@ -53,7 +53,7 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
     return _perform(session, plan, rules, as_json=as_json)
 
 
-async def _still_valid(access: RegistryAccess, session: Session, plan: Plan, file: Path) -> list[Rule]:
+async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, file: Path) -> list[Rule]:
     """Return the rule of each part.
 
     Raises:
@@ -85,7 +85,7 @@ async def _still_valid(access: RegistryAccess, session: Session, plan: Plan, fil
     return rules
 
 
-def _perform(session: Session, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
+def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
     log.configure("ERROR")
     preflight.start(session.url, session.config)
     left: dict[str, str] = {}

@@ -5,7 +5,7 @@ from typing import Any
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of
 from lapse.ledger.records import look, registered
@@ -16,7 +16,7 @@ LAG = 60_000
 PAGE = 100
 
 
-def missing(session: Session, kind: str, limit: int, *, as_json: bool) -> int:
+def missing(session: Invocation, kind: str, limit: int, *, as_json: bool) -> int:
     """Print how many registered ids a complete list does not show, and the first of them; nothing is changed.
 
     Raises:
@@ -39,7 +39,7 @@ def missing(session: Session, kind: str, limit: int, *, as_json: bool) -> int:
     return Code.OK
 
 
-async def _compared(access: RegistryAccess, session: Session, kind: str) -> dict[str, Any]:
+async def _compared(access: RegistryAccess, session: Invocation, kind: str) -> dict[str, Any]:
     listed, began = set[str](), await access.control.now()
 
     async def take(page: Sequence[Listed]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from lapse import durations, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed, one_provider
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
@@ -85,7 +85,7 @@ def orphans(
       lapse orphans --run --confirm=openai
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     if kind:
         return missing(session, kind, limit, as_json=given["as_json"])
     rules = [rule for rule in session.rules(policy=policy) if rule.orphan]
@@ -126,11 +126,13 @@ def _show_orphans(one: dict[str, Any]) -> None:
     output.table(CANDIDATES, rows, empty="No candidates.")
 
 
-async def _looked(access: RegistryAccess, session: Session, rules: Sequence[Rule], limit: int) -> list[dict[str, Any]]:
+async def _looked(
+    access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int
+) -> list[dict[str, Any]]:
     return [await _candidates(access, session, rule, limit) for rule in rules]
 
 
-async def _candidates(access: RegistryAccess, session: Session, rule: Rule, limit: int) -> dict[str, Any]:
+async def _candidates(access: RegistryAccess, session: Invocation, rule: Rule, limit: int) -> dict[str, Any]:
     at, orphan = rule.partition, rule.orphan
     assert orphan is not None  # noqa: S101 - only orphan rules come here
     slot = keys.slot(session.namespace, at.provider, at.kind)
@@ -237,7 +239,7 @@ def _candidate(last: Last, id_: str, one: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, as_json: bool) -> int:
+def _run_orphans(session: Invocation, rules: Sequence[Rule], given: str | None, *, as_json: bool) -> int:
     name = one_provider(rules)
 
     async def ahead(access: RegistryAccess) -> list[dict[str, Any]]:
@@ -258,7 +260,7 @@ def _run_orphans(session: Session, rules: Sequence[Rule], given: str | None, *, 
     return perform(session, rules, doomed, as_json=as_json)
 
 
-async def _wake(access: RegistryAccess, session: Session, rules: Sequence[Rule]) -> None:
+async def _wake(access: RegistryAccess, session: Invocation, rules: Sequence[Rule]) -> None:
     """Mark the run, unless the interval has had its own: every complete listing counts towards ``seen``."""
     now = await access.control.now()
     for rule in rules:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import click
 
 from lapse.cli import output
-from lapse.cli.context import RegistryAccess, Session
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
@@ -30,7 +30,7 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
       lapse pause openai/conversations --reason "looking at a complaint"
 
     """
-    session = Session(config)
+    session = Invocation(config)
     chosen = _scope(session, scope)
     session.run(lambda access: _pause(access, session, chosen, reason))
     output.say(f"paused {called(chosen)}")
@@ -60,7 +60,7 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
       lapse resume --provider openai
 
     """
-    session = Session(given["config"])
+    session = Invocation(given["config"])
     if (provider := given["provider"]) is not None:
         return session.run(lambda access: release(access, session, _account(session, scope, provider), reason))
     chosen = _scope(session, scope) if scope else None
@@ -69,11 +69,11 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
     return session.run(lambda access: lift(access, session, chosen, Consent(reason, frozenset(confirm))))
 
 
-async def _pause(access: RegistryAccess, session: Session, scope: str, reason: str) -> None:
+async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> None:
     await access.control.pause(scope, reason, slots=await session.slots(access))
 
 
-async def _unpause(access: RegistryAccess, session: Session, scope: str | None) -> int:
+async def _unpause(access: RegistryAccess, session: Invocation, scope: str | None) -> int:
     pauses = await access.control.pauses()
     wanted = sorted(pauses) if scope is None else [scope]
     for one in wanted:
@@ -93,7 +93,7 @@ async def _unpause(access: RegistryAccess, session: Session, scope: str | None) 
     return Code.OK
 
 
-def _account(session: Session, scope: str | None, provider: str) -> str:
+def _account(session: Invocation, scope: str | None, provider: str) -> str:
     """Return the provider whose requests are to go on.
 
     Raises:
@@ -107,7 +107,7 @@ def _account(session: Session, scope: str | None, provider: str) -> str:
     return provider
 
 
-def _scope(session: Session, text: str | None) -> str:
+def _scope(session: Invocation, text: str | None) -> str:
     """Return a scope with its kind in singular.
 
     Raises:
@@ -125,7 +125,7 @@ def _scope(session: Session, text: str | None) -> str:
     return "/".join([provider, *kind, *_policy(session, rest)])
 
 
-def _policy(session: Session, rest: list[str]) -> Iterator[str]:
+def _policy(session: Invocation, rest: list[str]) -> Iterator[str]:
     for name in rest[1:]:
         if name not in {rule.partition.policy for rule in session.config.rules}:
             output.note(f"No policy of {session.config.path} is called {name}.", output.WARN)

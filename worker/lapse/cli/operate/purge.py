@@ -9,7 +9,7 @@ import click
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of
 from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
@@ -69,7 +69,7 @@ def purge(
       lapse purge conversations --confirm=openai
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     at = Partition(session.provider, kind, PURGED)
     if at.provider not in session.config.accounts:
         raise Refused(Code.USAGE, f"{session.config.path} has no provider {at.provider}")
@@ -95,7 +95,7 @@ def purge(
     return _perform(session, rule, doomed, found.known, as_json=given["as_json"])
 
 
-async def _before(access: RegistryAccess, session: Session, rule: Rule) -> Found:
+async def _before(access: RegistryAccess, session: Invocation, rule: Rule) -> Found:
     at = rule.partition
     for scope, pause in (await access.control.pauses()).items():
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
@@ -106,7 +106,7 @@ async def _before(access: RegistryAccess, session: Session, rule: Rule) -> Found
     return await _listed(access, session, rule)
 
 
-async def _listed(access: RegistryAccess, session: Session, rule: Rule, known: Known | None = None) -> Found:
+async def _listed(access: RegistryAccess, session: Invocation, rule: Rule, known: Known | None = None) -> Found:
     async with context_of(access, session, rule.partition.provider, known) as context:
         if rule.partition.kind not in context.provider.kinds:
             raise Refused(Code.USAGE, f"{rule.partition.provider} has no {formatting.plural(rule.partition.kind)}")
@@ -118,7 +118,7 @@ async def _listed(access: RegistryAccess, session: Session, rule: Rule, known: K
             raise Refused(Code.TEMPORARY, str(error)) from None
 
 
-def _say_where(session: Session, provider: str, identity: str) -> None:
+def _say_where(session: Invocation, provider: str, identity: str) -> None:
     """Name the account: a purge at the wrong one cannot be taken back."""
     account = session.config.accounts[provider]
     of = [f"{name} {value}" for name in ("organization", "project") if (value := getattr(account, name))]
@@ -126,7 +126,7 @@ def _say_where(session: Session, provider: str, identity: str) -> None:
     output.note(f"account: {', '.join([account.base_url, *of, f'key from {key}'])}; identity {identity}", indent=2)
 
 
-async def _after(access: RegistryAccess, session: Session, rule: Rule, gone: Collection[str]) -> list[Thing]:
+async def _after(access: RegistryAccess, session: Invocation, rule: Rule, gone: Collection[str]) -> list[Thing]:
     """Return what is listed now; while deleted objects are, a list that lags is given some seconds."""
     for look in range(LOOKS):
         if look:
@@ -156,7 +156,7 @@ def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limi
         output.note(f"left alone: {held:,} held, {kept:,} matched by a keep rule", indent=2)
 
 
-def _perform(session: Session, rule: Rule, doomed: Sequence[Thing], known: Known | None, *, as_json: bool) -> int:
+def _perform(session: Invocation, rule: Rule, doomed: Sequence[Thing], known: Known | None, *, as_json: bool) -> int:
     with output.progress("purging", len(doomed)) as advance:
 
         async def work(access: RegistryAccess) -> tuple[Report, set[str], dict[str, str]]:

@@ -1,6 +1,7 @@
 """``lapse quarantine``: the ids that no worker goes on with, and what an operator says to them."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -8,7 +9,7 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
 from lapse.cli.options import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
@@ -59,7 +60,7 @@ def list_(
       lapse quarantine list threads --json
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     found = session.run(lambda access: _found(access, session, kind, policy, limit))
     if as_json:
         output.records(_described(session, at, seen) for at, seen in found)
@@ -73,7 +74,7 @@ def list_(
     return Code.OK
 
 
-def _say_details(session: Session, found: Sequence[tuple[Partition, Seen]]) -> None:
+def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -> None:
     """Say each answer once, with the ids that met it and the config line that would recognise it."""
     by_detail: dict[str, list[str]] = {}
     for _at, seen in found:
@@ -103,9 +104,9 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
       lapse quarantine retry threads --all --reason "recogniser added"
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     chosen = _chosen(session, kind, ids, policy, everything=everything)
-    return _changed(session, kind, "retry", chosen, reason, "will be tried again")
+    return _changed(session, Change(kind, "retry", reason, "will be tried again"), chosen)
 
 
 @quarantine.command(short_help="Stop tracking ids in quarantine.")
@@ -124,14 +125,14 @@ def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None,
       lapse quarantine drop threads thread_abc --confirm=openai
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     chosen = _chosen(session, kind, ids, policy, everything=everything)
     if chosen:
         _plan(
             chosen, f"These {formatting.plural(kind)} would stay at the provider, and no record would say so any more:"
         )
         confirmed(session.provider, given["confirm"], f"drop {formatting.count(len(chosen), 'id')}")
-    return _changed(session, kind, "drop", chosen, reason, "are no longer tracked")
+    return _changed(session, Change(kind, "drop", reason, "are no longer tracked"), chosen)
 
 
 @quarantine.command(short_help="Track again what was taken for already gone.")
@@ -150,7 +151,7 @@ def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, 
       lapse quarantine undo threads --since 2h --confirm=openai
 
     """
-    session = Session(given["config"], given["provider"])
+    session = Invocation(given["config"], given["provider"])
     if bool(ids) == bool(since):
         raise click.UsageError("say which: some ids, or --since TIME")
     chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
@@ -170,8 +171,8 @@ _GROUPS = {
 """What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
 
 
-def _undone(session: Session, kind: str, ids: Sequence[str], reason: str) -> int:
-    said = session.run(lambda access: _say(access, session.provider, kind, "undo", ids, reason))
+def _undone(session: Invocation, kind: str, ids: Sequence[str], reason: str) -> int:
+    said = session.run(lambda access: _say(access, session.provider, Change(kind, "undo", reason, "are back"), ids))
     groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
     for what, _, id_ in (one.partition("|") for one in said):
         groups[what].append(id_)
@@ -188,7 +189,7 @@ def _undone(session: Session, kind: str, ids: Sequence[str], reason: str) -> int
     return Code.OK
 
 
-def _chosen(session: Session, kind: str, ids: Sequence[str], policy: str | None, *, everything: bool) -> list[str]:
+def _chosen(session: Invocation, kind: str, ids: Sequence[str], policy: str | None, *, everything: bool) -> list[str]:
     if bool(ids) == everything:
         raise click.UsageError("say which: some ids, or --all")
     if not everything:
@@ -204,20 +205,29 @@ def _plan(ids: Sequence[str], what: str) -> None:
         output.note(f"... and {len(ids) - 10:,} more", output.DIM, indent=2)
 
 
-def _changed(session: Session, kind: str, verb: str, ids: Sequence[str], reason: str, said: str) -> int:
-    done = session.run(lambda access: _say(access, session.provider, kind, verb, ids, reason))
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done with ids in quarantine, why, and how that is said."""
+
+    kind: str
+    verb: str
+    reason: str
+    said: str
+
+
+def _changed(session: Invocation, change: Change, ids: Sequence[str]) -> int:
+    done = session.run(lambda access: _say(access, session.provider, change, ids))
     for id_ in done:
         output.say(id_)
-    output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {said}.")
+    output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {change.said}.")
     missed = sorted(set(ids) - set(done))
     if missed:
         raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not in quarantine")
     return Code.OK
 
 
-async def _say(
-    access: RegistryAccess, provider: str, kind: str, verb: str, ids: Sequence[str], reason: str
-) -> list[str]:
+async def _say(access: RegistryAccess, provider: str, change: Change, ids: Sequence[str]) -> list[str]:
+    kind, verb, reason = change.kind, change.verb, change.reason
     done: list[str] = []
     for start in range(0, len(ids), BATCH):
         batch = ids[start : start + BATCH]
@@ -235,7 +245,7 @@ def _texts(reply: Iterable[bytes]) -> list[str]:
 
 
 async def _found(
-    access: RegistryAccess, session: Session, kind: str | None, policy: str | None, limit: int | None
+    access: RegistryAccess, session: Invocation, kind: str | None, policy: str | None, limit: int | None
 ) -> list[tuple[Partition, Seen]]:
     """Return what is in quarantine at one provider, policy by policy, oldest first."""
     found: list[tuple[Partition, Seen]] = []
@@ -249,7 +259,7 @@ async def _found(
     return found[:limit]
 
 
-async def _all(access: RegistryAccess, session: Session, at: Partition, limit: int | None) -> list[Seen]:
+async def _all(access: RegistryAccess, session: Invocation, at: Partition, limit: int | None) -> list[Seen]:
     found: list[Seen] = []
     after: str | None = None
     while limit is None or len(found) < limit:
@@ -260,7 +270,7 @@ async def _all(access: RegistryAccess, session: Session, at: Partition, limit: i
     return found
 
 
-async def _buried(access: RegistryAccess, session: Session, kind: str, since: datetime | None) -> list[str]:
+async def _buried(access: RegistryAccess, session: Invocation, kind: str, since: datetime | None) -> list[str]:
     """Return the ids settled as already gone since a time."""
     slot = keys.slot(session.namespace, session.provider, kind)
     start = round(since.timestamp() * 1000) if since else 0
@@ -281,7 +291,7 @@ def _since(seen: Seen) -> str:
     return moment.isoformat(timespec="seconds")
 
 
-def _described(session: Session, at: Partition, seen: Seen) -> dict[str, Any]:
+def _described(session: Invocation, at: Partition, seen: Seen) -> dict[str, Any]:
     detail = str(seen.record.get("m", ""))
     line = not_found(detail)
     moment = from_millis(seen.record.get("d"))

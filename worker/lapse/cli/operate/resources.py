@@ -9,7 +9,7 @@ import click
 
 from lapse import Answer, Registered, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Session
+from lapse.cli.context import Invocation
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate.replay import replay
 from lapse.cli.options import (
@@ -62,7 +62,7 @@ def register(*, kind: str | None, id_: str | None, file: str | None, **given: An
       lapse register --from lost.jsonl
 
     """
-    session = Session(given.pop("config"), given.pop("provider"))
+    session = Invocation(given.pop("config"), given.pop("provider"))
     as_json, policy = given.pop("as_json"), given.pop("policy")
     if file:
         if kind or id_:
@@ -91,7 +91,7 @@ def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_j
       lapse touch conversation conv_68a1
 
     """
-    return _answered(Session(config, provider).registry.touch(kind, id_), id_, _TOUCH, as_json=as_json)
+    return _answered(Invocation(config, provider).registry.touch(kind, id_), id_, _TOUCH, as_json=as_json)
 
 
 @click.command()
@@ -111,7 +111,7 @@ def hold(
       lapse hold conversation conv_77c0 --reason "case 2026-114" --until 90d
 
     """
-    registry = Session(config, provider).registry
+    registry = Invocation(config, provider).registry
     return _answered(registry.hold(kind, id_, reason=reason, until=until), id_, _HOLD, as_json=as_json)
 
 
@@ -127,7 +127,7 @@ def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_
       lapse unhold conversation conv_77c0
 
     """
-    return _answered(Session(config, provider).registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
+    return _answered(Invocation(config, provider).registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
 
 
 @click.command()
@@ -144,7 +144,7 @@ def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, co
       lapse expire conversation conv_68a1 --at 12h
 
     """
-    return _answered(Session(config, provider).registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
+    return _answered(Invocation(config, provider).registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
 
 
 @click.command()
@@ -163,7 +163,7 @@ def forget(*, kind: str, id_: str, release: bool, provider: str | None, config: 
       lapse forget thread thread_7d2e --release
 
     """
-    registry = Session(config, provider).registry
+    registry = Invocation(config, provider).registry
     return _answered(registry.forget(kind, id_, release=release), id_, _FORGET, as_json=as_json)
 
 
@@ -203,7 +203,7 @@ _GOVERNED = {
 }
 
 
-def _registered(session: Session, id_: str, policy: str, registered: Registered, *, as_json: bool) -> None:
+def _registered(session: Invocation, id_: str, policy: str, registered: Registered, *, as_json: bool) -> None:
     due = moments.clock(registered.due) if registered.due else "never"
     if as_json:
         stored = asdict(registered) | {"due": registered.due.isoformat() if registered.due else None}
@@ -215,7 +215,7 @@ def _registered(session: Session, id_: str, policy: str, registered: Registered,
         output.note("No worker has taken the policy file up yet: start one, and the id is managed.", output.WARN)
 
 
-def _replayed(session: Session, file: str, policy: str | None, *, as_json: bool) -> int:
+def _replayed(session: Invocation, file: str, policy: str | None, *, as_json: bool) -> int:
     size = 0 if file == "-" else Path(file).stat().st_size
     provider = session.default_provider
     with click.open_file(file, "rb") as lines:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lapse import durations
 from lapse.cli import formatting, output
-from lapse.cli.context import RegistryAccess, Session, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code
 from lapse.cli.inspect.costs import given_up, needless
 from lapse.cli.inspect.reasons import unpause
@@ -43,7 +43,7 @@ class Consent:
     confirmed: frozenset[str] = frozenset()
 
 
-async def lift(access: RegistryAccess, session: Session, scope: str | None, said: Consent) -> int:
+async def lift(access: RegistryAccess, session: Invocation, scope: str | None, said: Consent) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
     halts = [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scope, halt)]
     left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope)}
@@ -67,7 +67,7 @@ async def lift(access: RegistryAccess, session: Session, scope: str | None, said
     return max(left.values(), default=Code.OK)
 
 
-async def release(access: RegistryAccess, session: Session, provider: str, reason: str | None) -> int:
+async def release(access: RegistryAccess, session: Invocation, provider: str, reason: str | None) -> int:
     """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
     blocks, slots = Blocks(access.carrier, session.namespace), await session.slots(access)
     waited = await blocks.waited(provider)
@@ -93,7 +93,7 @@ async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> li
     return opened
 
 
-async def _stays(access: RegistryAccess, session: Session, halt: Halt, scope: str | None) -> bool:
+async def _stays(access: RegistryAccess, session: Invocation, halt: Halt, scope: str | None) -> bool:
     """Return True, and say why, if this is not how a halt is answered, or it needs no answer any more."""
     if why := await needless(access, session, halt):
         output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
@@ -109,7 +109,7 @@ async def _stays(access: RegistryAccess, session: Session, halt: Halt, scope: st
 
 
 async def _unconfirmed(
-    access: RegistryAccess, session: Session, halts: Sequence[Halt], said: Consent
+    access: RegistryAccess, session: Invocation, halts: Sequence[Halt], said: Consent
 ) -> dict[Halt, Code]:
     """Return the halts whose answer gives ids up and was not confirmed; where somebody can be asked, ask.
 
@@ -137,7 +137,7 @@ async def _unconfirmed(
     return dict.fromkeys(unsure, Code.CONFIRM)
 
 
-async def _astray(access: RegistryAccess, session: Session, halt: Halt) -> str | None:
+async def _astray(access: RegistryAccess, session: Invocation, halt: Halt) -> str | None:
     """Return why the clock of Redis cannot be taken for right: it is far from this host's and from the provider's."""
     if clocks.right(await access.control.now(), (clocks.wall(),)):
         return None
@@ -149,14 +149,14 @@ async def _astray(access: RegistryAccess, session: Session, halt: Halt) -> str |
     return f"Redis TIME is not near this host's clock, {says}: put it right first"
 
 
-async def _date(session: Session, account: Account, kind: str) -> int | None:
+async def _date(session: Invocation, account: Account, kind: str) -> int | None:
     from lapse.providers.provider import Provider
 
     async with Provider(account, session.environ) as provider:
         return await clocks.asked(provider, provider.kinds[kind]) if kind in provider.kinds else None
 
 
-async def _answer(access: RegistryAccess, session: Session, halt: Halt) -> None:
+async def _answer(access: RegistryAccess, session: Invocation, halt: Halt) -> None:
     """Take what the halt was about for right."""
     if halt.reason == HaltReason.NO_WITNESS:
         await _believe(access, session, halt)
@@ -175,7 +175,7 @@ async def _answer(access: RegistryAccess, session: Session, halt: Halt) -> None:
         await take_as_it_is(access.carrier, session.namespace, at)
 
 
-async def _settle(access: RegistryAccess, session: Session, halt: Halt) -> None:
+async def _settle(access: RegistryAccess, session: Invocation, halt: Halt) -> None:
     """Take the account of this policy file for the one whose ids are registered."""
     key = keys.slot(access.ledger.namespace, halt.provider, halt.kind) + keys.MARKS
     account = _account(session, halt)
@@ -183,7 +183,7 @@ async def _settle(access: RegistryAccess, session: Session, halt: Halt) -> None:
     output.note(f"The {formatting.plural(halt.kind)} of {halt.provider} are at {account.base_url} from now on.")
 
 
-async def _believe(access: RegistryAccess, session: Session, halt: Halt) -> None:
+async def _believe(access: RegistryAccess, session: Invocation, halt: Halt) -> None:
     """Take the ids that were not found, and wait, for gone: under this credential, and no others."""
     account = _account(session, halt)
     _needs_key(session, account)
@@ -212,14 +212,14 @@ async def _accept_principals(access: RegistryAccess, halt: Halt) -> None:
     output.note(f"{formatting.count(len(accepted), 'credential')} of {halt.provider} will be believed from now on.")
 
 
-def _account(session: Session, halt: Halt) -> Account:
+def _account(session: Invocation, halt: Halt) -> Account:
     account = session.config.accounts.get(halt.provider)
     if account is None:
         raise ConfigError(f"{session.config.path} has no provider {halt.provider!r}: run this with the workers' file")
     return account
 
 
-def _needs_key(session: Session, account: Account) -> None:
+def _needs_key(session: Invocation, account: Account) -> None:
     """Refuse without the key: the proof holds for one credential, and has to be that of the workers."""
     name = account.api_key_env
     if name and not session.environ.get(name):

@@ -3,7 +3,7 @@
 import click
 
 from lapse.cli import formatting, output
-from lapse.cli.context import Session, confirmed, one_provider
+from lapse.cli.context import Invocation, confirmed, one_provider
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.inspect.plan import show
@@ -35,7 +35,7 @@ def sweep(
       lapse sweep threads --policy chat --confirm=openai
 
     """
-    session = Session(config, provider)
+    session = Invocation(config, provider)
     rules = [rule for rule in session.rules(kind, policy) if rule.orphan is None]
     if not rules:
         raise Refused(Code.USAGE, "these are orphan rules: lapse orphans --run")

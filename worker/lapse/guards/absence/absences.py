@@ -32,6 +32,28 @@ class Absent:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What one sweep asks about, and how.
+
+    Attributes:
+        context: What the sweep works with.
+        kind: What the ids are.
+        partition: Where they stand.
+        lenient: The ids also go by themselves: a later positive answer is enough.
+        quiet: Says that no further request is to begin.
+        rule: What canaries stand under; None for no canaries.
+
+    """
+
+    context: SweepContext
+    kind: Kind
+    partition: Partition
+    lenient: bool
+    quiet: Callable[[], bool]
+    rule: Rule | None = None
+
+
 class Absences:
     """What one sweep knows of the ids of one kind that the provider says it does not have.
 
@@ -42,39 +64,18 @@ class Absences:
 
     """
 
-    def __init__(
-        self,
-        context: SweepContext,
-        kind: Kind,
-        partition: Partition,
-        principals: Principals,
-        *,
-        lenient: bool,
-        quiet: Callable[[], bool],
-        rule: Rule | None = None,
-    ) -> None:
-        """Begin with nothing known.
-
-        Args:
-            context: What the sweep works with.
-            kind: What the ids are.
-            partition: Where they stand.
-            principals: Whose answers count in this slot.
-            lenient: The ids also go by themselves: a later positive answer is enough.
-            quiet: Says that no further request is to begin.
-            rule: What canaries stand under; None for no canaries.
-
-        """
+    def __init__(self, scope: Scope, principals: Principals) -> None:
+        """Begin with nothing known; ``principals``: whose answers count in this slot."""
         self.refused = ""
         self.inconsistent = ""
         self.untried = False
-        self._context = context
-        self._kind = kind
-        self._partition = partition
+        self._context = scope.context
+        self._kind = scope.kind
+        self._partition = scope.partition
         self._principals = principals
-        self._lenient = lenient
-        self._quiet = quiet
-        self._positives = Positives(context, kind, partition, rule)
+        self._lenient = scope.lenient
+        self._quiet = scope.quiet
+        self._positives = Positives(scope.context, scope.kind, scope.partition, scope.rule)
         self._missing: dict[str, set[str]] = {}
         self._began: int | None = None
         self._turn = asyncio.Lock()

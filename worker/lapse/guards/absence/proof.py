@@ -1,17 +1,13 @@
 """What one sweep can prove about the answers of one kind: that an absence is one, and that its endpoint is there."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from lapse.guards.absence.absences import Absences, Absent
+from lapse.guards.absence.absences import Absences, Absent, Scope
 from lapse.guards.absence.principals import Principals
-from lapse.guards.context import SweepContext
 from lapse.ledger.claim import Claim
 from lapse.ledger.halts import Halts
 from lapse.ledger.reasons import HaltReason
-from lapse.policy import Rule
-from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Verdict, after_probe
-from lapse.registry.model import Partition
 
 TRIES = 3  # sweeps without a proof
 STRANGERS = 3
@@ -26,22 +22,13 @@ class Proof:
 
     """
 
-    def __init__(
-        self,
-        context: SweepContext,
-        kind: Kind,
-        partition: Partition,
-        *,
-        lenient: bool,
-        quiet: Callable[[], bool],
-        rule: Rule | None = None,
-    ) -> None:
-        """Begin with nothing known; the arguments are those of ``Absences``."""
-        self.principals = Principals(context, kind, partition)
-        self.absences = Absences(context, kind, partition, self.principals, lenient=lenient, quiet=quiet, rule=rule)
-        self._context = context
-        self._kind = kind
-        self._partition = partition
+    def __init__(self, scope: Scope) -> None:
+        """Begin with nothing known."""
+        self.principals = Principals(scope.context, scope.kind, scope.partition)
+        self.absences = Absences(scope, self.principals)
+        self._context = scope.context
+        self._kind = scope.kind
+        self._partition = scope.partition
         self._strangers: set[str] = set()
 
     async def judge(self, claim: Claim, verdict: Verdict) -> Verdict:

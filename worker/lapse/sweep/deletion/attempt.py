@@ -10,9 +10,9 @@ from functools import partial
 import structlog
 
 from lapse.errors import RegistryError
-from lapse.guards.absence.absences import Absent, unproven
+from lapse.guards.absence.absences import Absent, Scope, unproven
 from lapse.guards.absence.proof import Proof
-from lapse.guards.context import SweepContext, named
+from lapse.guards.context import named
 from lapse.ledger.claim import Claim
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.settle import Settled, settlement
@@ -52,42 +52,31 @@ class Attempts:
     Attributes:
         familiar: True once an answer was a good one: the provider knows this worker and its ids.
         halted: The reason of a halt that an answer led to; empty if none did.
+        recheck: Says why an orphan, read just before its deletion, is none any more.
 
     """
 
-    def __init__(
-        self,
-        context: SweepContext,
-        rule: Rule,
-        proof: Proof,
-        cascade: Cascade,
-        *,
-        budget: SweepBudget,
-        quiet: Callable[[], bool],
-        recheck: Judge | None = None,
-    ) -> None:
+    def __init__(self, scope: Scope, rule: Rule, proof: Proof, cascade: Cascade, budget: SweepBudget) -> None:
         """Make them for one rule.
 
         Args:
-            context: What the sweep works with.
+            scope: What the sweep asks about.
             rule: One version of the policy.
             proof: What the sweep knows of whether absences can be believed.
             cascade: What belongs to an id, and goes first.
             budget: The sweep's time, and tokens for requests of its own.
-            quiet: Says that no further request is to begin.
-            recheck: Says why an orphan, read just before its deletion, is none any more.
 
         """
         self.familiar = False
         self.halted = ""
-        self._context = context
+        self.recheck: Judge | None = None
+        self._context = scope.context
         self._rule = rule
-        self._kind = context.provider.kinds[rule.partition.kind]
+        self._kind = scope.kind
         self._proof = proof
         self._cascade = cascade
-        self._recheck = recheck
         self._budget = budget
-        self._quiet = quiet
+        self._quiet = scope.quiet
         self._listing = asyncio.Lock()
         self._activity: dict[str, float | None] = {}
         self._activity_until = 0.0
@@ -163,7 +152,7 @@ class Attempts:
         family = self._cascade.family(claim, spend)
         preconditions = preconditions_of(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
-            preconditions = replace(preconditions, judge=self._recheck)
+            preconditions = replace(preconditions, judge=self.recheck)
         verdict = await self._seen_active(claim.resource.id, preconditions) or await delete(
             self._context.provider,
             self._kind,

@@ -61,7 +61,7 @@ async def _over(cascade: "Cascade", provider: str, said: Mapping[str, Mapping[st
     for kind, waiting in kinds.items():
         rules, expected = await cascade.told(kind), cascade.context.watch.expected()
         groups = [one for _id, _said, one in waiting]
-        found = await standings(cascade.context.ledger, provider, kind, groups, rules, expected)
+        found = await standings(cascade.context.ledger, (provider, kind), groups, rules, expected)
         over += [id_ for (id_, one, _asked), seen in zip(waiting, found, strict=True) if not _stands(one["m"], seen)]
     return over
 

@@ -14,10 +14,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+from lapse.guards.absence.absences import Scope
 from lapse.guards.absence.proof import Proof
 from lapse.guards.context import SweepContext
 from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
-from lapse.ledger.claim import Claim
+from lapse.ledger.claim import ChildRequest, Claim
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.settle import Act, settlement
 from lapse.policy import Pace, Rule
@@ -59,7 +60,7 @@ class Cascade:
         if partition.kind not in self._proofs:
             context, kind = self.context, self.context.provider.kinds[partition.kind]
             self._proofs[partition.kind] = Proof(
-                context, kind, partition, lenient=kind.native_expiry, quiet=context.stop.is_set
+                Scope(context, kind, partition, lenient=kind.native_expiry, quiet=context.stop.is_set)
             )
         return self._proofs[partition.kind]
 
@@ -234,7 +235,7 @@ class Family:
         context, rules = self.cascade.context, await self.cascade.told(one.child.kind)
 
         async def claim(stamped: str = "") -> tuple[str, Claim | None]:
-            return await context.ledger.claim_child(
+            asked = ChildRequest(
                 one.resource,
                 rules,
                 one.going,
@@ -242,10 +243,10 @@ class Family:
                 self.claim.deadline,
                 since=self.claim.at,
                 stamped=stamped,
-                expected=context.watch.expected(),
                 named=not one.child.users,
                 active=relatives.active,
             )
+            return await context.ledger.claim_child(asked, context.watch.expected())
 
         status, claimed = await claim()
         kind = context.provider.kinds[one.child.kind]

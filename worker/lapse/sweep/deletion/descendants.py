@@ -107,7 +107,8 @@ class Relatives:
         context = self.cascade.context
         asked = Question([one.resource.id for one in level], going, not child.users, self.active, self.claim.at)
         rules, expected = await self.cascade.told(child.kind), context.watch.expected()
-        found = await standings(context.ledger, self.claim.resource.provider, child.kind, [asked], rules, expected)
+        slot = self.claim.resource.provider, child.kind
+        found = await standings(context.ledger, slot, [asked], rules, expected)
         resources = {one.resource for one in level}
         for one, standing in zip(level, found, strict=True):
             _set(one, standing, resources if child.users else set())

@@ -49,8 +49,12 @@ def offences(package: Path) -> Iterator[tuple[str, int, str]]:
         entries = [path for path in folder.iterdir() if _counts(path)]
         if len(entries) > ENTRIES:
             yield _below(package, folder), 1, f"{len(entries)} entries, at most {ENTRIES} in a folder"
+    classes: dict[str, str] = {}
     for path in sorted(package.rglob("*.py")):
         name = _below(package, path)
+        for class_ in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(class_, ast.ClassDef) and (other := classes.setdefault(class_.name, name)) != name:
+                yield name, class_.lineno, f"class {class_.name}: {other} has one of that name"
         if path.stem in GIVEN_UP and name != "sandbox/wire.py":
             yield name, 1, f"{path.stem}: the field has another word for it"
         for line, room in _imported(package, path):

@@ -199,6 +199,13 @@ def test_a_folder_of_too_many_entries(tree: Path) -> None:
     assert ["worker/lapse/guards:1: 19 entries, at most 18 in a folder"] == found(tree)
 
 
+def test_two_classes_of_one_name(tree: Path) -> None:
+    write(tree, "worker/lapse/ledger/claim.py", "class Claim:\n    pass\n")
+    write(tree, "worker/lapse/sweep/claim.py", "class Claim:\n    pass\n")
+
+    assert ["worker/lapse/sweep/claim.py:1: class Claim: ledger/claim.py has one of that name"] == found(tree)
+
+
 def test_a_word_that_was_given_up(tree: Path) -> None:
     write(tree, "worker/lapse/sweep/crew.py", "")
     write(tree, "worker/lapse/sandbox/wire.py", "")

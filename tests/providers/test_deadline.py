@@ -19,7 +19,7 @@ from lapse.providers.deadline import Deadline, Requests, current
 from lapse.providers.outcomes import Outcome, classify, classify_item
 from lapse.providers.provider import Provider
 from lapse.providers.response import Reply
-from lapse.providers.transport import Transport
+from lapse.providers.transport import HttpTransport
 from providers.actions import Budget
 from providers.conftest import MakeProvider
 from providers.rows import THREAD, gone
@@ -330,6 +330,6 @@ class TestSeam:
                 monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset())
 
         with pytest.raises(ConfigError, match=r"aiohttp .* install the release"):
-            Transport(concurrency=1, timeout=1)
+            HttpTransport(concurrency=1, timeout=1)
         monkeypatch.undo()
         transport.demand.cache_clear()

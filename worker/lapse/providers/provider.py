@@ -32,7 +32,7 @@ from lapse.providers.outcomes import Spend, unauthorised
 from lapse.providers.pagination import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
 from lapse.providers.request_counters import RequestCounters
 from lapse.providers.response import Reply
-from lapse.providers.transport import BODY_BYTES, Transport
+from lapse.providers.transport import BODY_BYTES, HttpTransport
 from lapse.registry.keys import identifier
 
 TIMEOUT = 30.0
@@ -91,7 +91,7 @@ class Provider:
             self._credential = entra.Entra(
                 account, _scope(account), environ, clock=clock, patience=timeout, source=tokens
             )
-        self._transport = Transport(concurrency=account.concurrency, timeout=timeout)
+        self._transport = HttpTransport(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._counters = RequestCounters()
         self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))

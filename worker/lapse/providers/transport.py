@@ -39,7 +39,7 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST, and nothing that still waits to be sent
 
 
-class Transport:
+class HttpTransport:
     """A pool of connections. Make it inside the running event loop, after a fork; one process, one loop."""
 
     def __init__(self, *, concurrency: int, timeout: float) -> None:

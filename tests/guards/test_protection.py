@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 
+from lapse.errors import RegistryUnavailable
 from lapse.guards.integrity.protection import accept, inspect
 from lapse.ledger.halts import Halts
 from lapse.metrics.collector import exposition
@@ -272,3 +273,24 @@ def test_every_script_that_protects_counts() -> None:
         for key, command in (("holds", "HSET"), ("edges", "ZADD"), ("forgotten", "ZADD")):
             if f"'{command}', key('{key}')" in text and name != "protection":
                 assert f"protect('{key}')" in text, name
+
+
+async def test_a_pause_whose_writer_ended_is_told_by_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = [("openai", "thread")]
+    halts = world.context().control
+
+    async def ends(*_: object, **__: object) -> None:
+        raise RegistryUnavailable("the program was killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Halts, "_audit_all", ends)
+        with pytest.raises(RegistryUnavailable):
+            await halts.pause("openai", "an incident", "ann", slots=slots)
+    assert "paused" == (await world.sweep()).result
+    assert not [one for one in world.audit() if one["event"] == "paused"]
+
+    await halts.tell_owed(slots)
+    await halts.tell_owed(slots)
+
+    (told,) = [one for one in world.audit() if one["event"] == "paused"]
+    assert ("openai", "an incident", "ann") == (told["scope"], told["why"], told["actor"])

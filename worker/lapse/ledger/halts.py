@@ -37,6 +37,9 @@ class Halt:
 _COPY = "paused|"
 """Fields beside the epoch: each pause a second time, so that a ``control`` that is gone ends none."""
 
+_OWED = "owed|"
+"""Fields beside them: the audit record of a pause, or of its end, that is not in every slot yet."""
+
 REWIND = 1_000_000
 """By how much accepting an older state moves the sequence on: past whatever any process remembers."""
 
@@ -87,9 +90,13 @@ class Halts:
         """
         who = by or actor()
         stored = codec.dump({"actor": who, "reason": reason, "since": await self.now()})
-        await self._carrier.write(("HSET", keys.control(self._namespace), scope, stored))
-        await self._carrier.write(("HSET", keys.epoch(self._namespace), _COPY + scope, stored))
-        await self._audit_all(scope, slots, "paused", why=reason, actor=who)
+        epoch, owed = keys.epoch(self._namespace), _owed("paused", who, reason)
+        # The switch first: whatever becomes of the rest, nothing is deleted from here on.
+        await self._carrier.write(
+            ("HSET", keys.control(self._namespace), scope, stored),
+            ("HSET", epoch, _COPY + scope, stored, _OWED + scope, owed),
+        )
+        await self._tell(scope, owed, slots)
 
     async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:
         """Take a pause back, with a record as ``pause`` writes; False if there was none on exactly this scope."""
@@ -97,9 +104,24 @@ class Halts:
         # The copy goes before the pause, so that it never stands alone; and once more, if a worker made it meanwhile.
         stored, _, removed, _ = await self._carrier.run([("HGET", key, scope), copy, ("HDEL", key, scope), copy])
         if removed:
-            why = f"ends the pause: {json.loads(stored)['reason']}"
-            await self._audit_all(scope, slots, "unpaused", why=why, actor=by or actor())
+            owed = _owed("unpaused", by or actor(), f"ends the pause: {json.loads(stored)['reason']}")
+            await self._carrier.write(("HSET", keys.epoch(self._namespace), _OWED + scope, owed))
+            await self._tell(scope, owed, slots)
         return bool(removed)
+
+    async def tell_owed(self, slots: Iterable[tuple[str, str]]) -> None:
+        """Write the records of pauses whose writer ended before it had: some of them a second time, perhaps."""
+        (flat,) = await self._carrier.run([("HGETALL", keys.epoch(self._namespace))])
+        for field, owed in _pairs(flat):
+            if field.startswith(_OWED.encode()):
+                await self._tell(field.decode().removeprefix(_OWED), owed.decode(), slots)
+
+    async def _tell(self, scope: str, owed: str, slots: Iterable[tuple[str, str]]) -> None:
+        facts = json.loads(owed)
+        await self._audit_all(scope, slots, facts.pop("event"), **facts)
+        ((still,),) = await self._carrier.run([("HMGET", keys.epoch(self._namespace), _OWED + scope)])
+        if still == owed.encode():
+            await self._carrier.run([("HDEL", keys.epoch(self._namespace), _OWED + scope)])
 
     async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
         """Return the scopes of pauses that are gone and were not taken back; those of a partition, if given."""
@@ -258,6 +280,10 @@ def _covering(partition: Partition, scopes: Collection[str]) -> str | None:
     mine = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
     theirs = [scope for scope in scopes if policy == PURGED and scope.startswith(f"{provider}/{kind}/")]
     return next((scope for scope in (*mine, *theirs) if scope in scopes), None)
+
+
+def _owed(event: str, who: str, why: str) -> str:
+    return codec.dump({"event": event, "why": why, "actor": who})
 
 
 def _copies(fields: Iterable[bytes]) -> set[str]:

@@ -152,6 +152,7 @@ class Work:
             await replay(self._ledger(config), self._outbox, self._watch.epoch)
         slots = await self._publish(config, sent)
         await self._control.copy_pauses()
+        await self._control.tell_owed(slots)
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         await retire(ledger, config.rules, slots)

@@ -94,7 +94,7 @@ class Provider:
         self._transport = HttpTransport(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._counters = RequestCounters()
-        self._request_ids = (f"lapse-{secrets.token_hex(6)}-{number:x}" for number in count(1))
+        self._request_ids = map(f"lapse-{secrets.token_hex(6)}-{{:x}}".format, count(1))
         self._selectless: set[str] = set()
         self._key: str | None = None
         self._headers: dict[str, dict[str, str]] = {}

@@ -32,7 +32,10 @@ def scope(digest: str, began: int) -> str:
 
 
 def older(sighting: Mapping[str, Any], began: int) -> bool:
-    """Return True if what was listed was created before the registry began, in milliseconds."""
+    """Return True if what was listed may have been created before the registry began, in milliseconds.
+
+    Providers tell whole seconds: what was created in the second in which it began may be older.
+    """
     return float(sighting["c"]) * 1000 < began
 
 

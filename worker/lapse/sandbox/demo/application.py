@@ -81,6 +81,8 @@ class Application:
             self.registry.hold(one.kind, one.id, reason="demo: a legal case")
 
     def _assistants(self) -> None:
+        # Providers tell whole seconds: what is as old as the registry to the second may be older, and waits for a person.
+        time.sleep(1)
         used, orphans = self.stage.seed("assistant", 6), self.stage.seed("assistant", 6)
         users = self.of("archived")
         for assistant, user in zip(used, users, strict=False):

@@ -81,7 +81,7 @@ class Application:
             self.registry.hold(one.kind, one.id, reason="demo: a legal case")
 
     def _assistants(self) -> None:
-        # Providers tell whole seconds: what is as old as the registry to the second may be older, and waits for a person.
+        # Providers tell whole seconds: what is as old as the registry to the second may be older, and would wait.
         time.sleep(1)
         used, orphans = self.stage.seed("assistant", 6), self.stage.seed("assistant", 6)
         users = self.of("archived")

@@ -223,7 +223,7 @@ class Halts:
         return since is not None
 
     async def halts(self, slots: Iterable[tuple[str, str]]) -> list[Halt]:
-        """Return every halt of these (provider, kind) slots, oldest first."""
+        """Return every halt of these (provider, kind) slots, oldest first; those of one moment by where and why."""
         chosen = list(slots)
         commands = [("HGETALL", keys.slot(self._namespace, *slot) + keys.HALTS) for slot in chosen]
         found = []
@@ -233,7 +233,7 @@ class Halts:
                 seen = json.loads(stored)
                 at = (provider, kind, policy, reason)
                 found.append(Halt(*at, seen["detail"], seen["since"], seen.get("plan"), seen.get("began")))
-        return sorted(found, key=lambda halt: halt.since)
+        return sorted(found, key=lambda halt: (halt.since, halt.provider, halt.kind, halt.policy, halt.reason))
 
     async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
         """Remove one halt, with the operator's reason in the audit."""

@@ -136,3 +136,13 @@ def test_schema_is_one_json_document_that_names_every_table(desk: Desk) -> None:
 def test_help_of_a_command_does_not_need_a_policy_file(desk: Desk, flag: str) -> None:
     desk.config.unlink()
     assert "Examples:" in desk.good("status", flag).out
+
+
+def test_check_config_warns_of_canaries_where_any_delete_may_be_confirmed(desk: Desk) -> None:
+    graph = HEAD.replace('type = "openai"', 'type = "langgraph"\nproof = "canary"')
+    desk.configure(CHAT.replace('["conversation", "thread"]', '"thread"'), head=graph)
+
+    shown = desk.good("check-config")
+
+    assert 'proof = "canary" proves nothing where DELETE confirms what is not there too' in shown.err
+    assert "lapse doctor --canary --confirm=" in shown.err

@@ -76,7 +76,8 @@ def check_config(*, config: str | None, as_json: bool) -> None:
     for rule in checked.rules:
         output.say(f"{rule.partition}: {formatting.does(rule)}", "" if rule.enforce else output.WARN)
     output.note(f"{checked.path} is valid (hash {checked.hash}).")
-    for warning in [*_ending(checked, datetime.now(UTC).date()), *_still_missing(session, checked)]:
+    ending = _ending(checked, datetime.now(UTC).date())
+    for warning in [*ending, *_unproving(checked), *_still_missing(session, checked)]:
         output.note(warning, output.WARN)
 
 
@@ -106,6 +107,19 @@ def _ending(config: Config, today: date) -> Iterator[str]:
         if sunset and not sunset.over(today):
             plural, days = formatting.plural(kind), (sunset.date - today).days
             yield f"{provider}: {host} serves {plural} until {sunset.date}, {days} more days; then: {sunset.successor}."
+
+
+def _unproving(config: Config) -> Iterator[str]:
+    """Yield canaries whose confirmed deletion may say nothing: a bare 204 is what some servers answer to any id."""
+    for name, account in config.accounts.items():
+        mine = {rule.partition.kind for rule in config.rules if rule.partition.provider == name}
+        bare = sorted(kind for kind in mine if KINDS[account.type][kind].no_content)
+        if account.proof and bare:
+            plurals = formatting.either(formatting.plural(kind) for kind in bare)
+            yield (
+                f'{name}: proof = "canary" proves nothing where DELETE confirms what is not there too, as servers that '
+                f"answer a bare 204 for {plurals} may: lapse doctor --canary --confirm={name} shows whether yours does."
+            )
 
 
 def _still_missing(session: Invocation, config: Config) -> list[str]:

@@ -3,7 +3,8 @@
 Every way to lose one, crossed with everything that deletes; and clients of an older version, which count nothing.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -275,22 +276,56 @@ def test_every_script_that_protects_counts() -> None:
                 assert f"protect('{key}')" in text, name
 
 
-async def test_a_pause_whose_writer_ended_is_told_by_a_worker(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    slots = [("openai", "thread")]
-    halts = world.context().control
+OPENAI = [("openai", "thread")]
 
-    async def ends(*_: object, **__: object) -> None:
+
+def told(world: World, event: str) -> list[tuple[str, str, str]]:
+    return [(one["scope"], one["why"], one["actor"]) for one in world.audit() if one["event"] == event]
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AbstractContextManager[None]]:
+    """Return what lets a program end where it comes to one of these methods."""
+
+    async def end(*_: object, **__: object) -> None:
         raise RegistryUnavailable("the program was killed")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Halts, "_audit_all", ends)
-        with pytest.raises(RegistryUnavailable):
-            await halts.pause("openai", "an incident", "ann", slots=slots)
+    @contextmanager
+    def at(method: str) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Halts, method, end)
+            yield
+
+    return at
+
+
+async def test_a_pause_whose_writer_ended_is_told_by_a_worker(
+    world: World, ends: Callable[[str], AbstractContextManager[None]]
+) -> None:
+    halts = world.context().control
+
+    with ends("_audit_all"), pytest.raises(RegistryUnavailable):
+        await halts.pause("openai", "an incident", "ann", slots=OPENAI)
     assert "paused" == (await world.sweep()).result
-    assert not [one for one in world.audit() if one["event"] == "paused"]
+    assert [] == told(world, "paused")
+    with ends("_audit_all"), pytest.raises(RegistryUnavailable):
+        await halts.unpause("openai", "ben", slots=OPENAI)
+    assert "completed" == (await world.sweep()).result
 
-    await halts.tell_owed(slots)
-    await halts.tell_owed(slots)
+    await halts.tell_owed(OPENAI)
+    await halts.tell_owed(OPENAI)
 
-    (told,) = [one for one in world.audit() if one["event"] == "paused"]
-    assert ("openai", "an incident", "ann") == (told["scope"], told["why"], told["actor"])
+    assert [("openai", "an incident", "ann")] == told(world, "paused")
+    assert [("openai", "ends the pause: an incident", "ben")] == told(world, "unpaused")
+    assert not [field for field in world.raw.hkeys("lapse:epoch") if field.startswith("owed|")]
+
+
+async def test_an_end_that_never_came_is_not_told(world: World) -> None:
+    halts = world.context().control
+    await halts.pause("openai", "an incident", "ann", slots=OPENAI)
+    world.raw.hset("lapse:epoch", "owed|unpaused|openai", '{"why":"ends the pause: an incident","actor":"ben"}')
+
+    await halts.tell_owed(OPENAI)
+
+    assert [] == told(world, "unpaused")
+    assert "paused" == (await world.sweep()).result

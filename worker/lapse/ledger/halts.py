@@ -90,38 +90,45 @@ class Halts:
         """
         who = by or actor()
         stored = codec.dump({"actor": who, "reason": reason, "since": await self.now()})
-        epoch, owed = keys.epoch(self._namespace), _owed("paused", who, reason)
+        epoch, owed = keys.epoch(self._namespace), codec.dump({"why": reason, "actor": who})
         # The switch first: whatever becomes of the rest, nothing is deleted from here on.
         await self._carrier.write(
             ("HSET", keys.control(self._namespace), scope, stored),
-            ("HSET", epoch, _COPY + scope, stored, _OWED + scope, owed),
+            ("HSET", epoch, _COPY + scope, stored, _owed("paused", scope), owed),
         )
-        await self._tell(scope, owed, slots)
+        await self._tell("paused", scope, owed, slots)
 
     async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:
         """Take a pause back, with a record as ``pause`` writes; False if there was none on exactly this scope."""
-        key, copy = keys.control(self._namespace), ("HDEL", keys.epoch(self._namespace), _COPY + scope)
+        key, epoch = keys.control(self._namespace), keys.epoch(self._namespace)
+        (stored,) = await self._carrier.run([("HGET", key, scope)])
+        if stored is None:
+            return False
+        owed = codec.dump({"why": f"ends the pause: {json.loads(stored)['reason']}", "actor": by or actor()})
+        await self._carrier.write(("HSET", epoch, _owed("unpaused", scope), owed))
+        copy = ("HDEL", epoch, _COPY + scope)
         # The copy goes before the pause, so that it never stands alone; and once more, if a worker made it meanwhile.
-        stored, _, removed, _ = await self._carrier.run([("HGET", key, scope), copy, ("HDEL", key, scope), copy])
+        _, removed, _ = await self._carrier.run([copy, ("HDEL", key, scope), copy])
         if removed:
-            owed = _owed("unpaused", by or actor(), f"ends the pause: {json.loads(stored)['reason']}")
-            await self._carrier.write(("HSET", keys.epoch(self._namespace), _OWED + scope, owed))
-            await self._tell(scope, owed, slots)
+            await self._tell("unpaused", scope, owed, slots)
         return bool(removed)
 
     async def tell_owed(self, slots: Iterable[tuple[str, str]]) -> None:
         """Write the records of pauses whose writer ended before it had: some of them a second time, perhaps."""
+        chosen = list(slots)
         (flat,) = await self._carrier.run([("HGETALL", keys.epoch(self._namespace))])
         for field, owed in _pairs(flat):
             if field.startswith(_OWED.encode()):
-                await self._tell(field.decode().removeprefix(_OWED), owed.decode(), slots)
+                event, _, scope = field.decode().removeprefix(_OWED).partition("|")
+                (stands,) = await self._carrier.run([("HEXISTS", keys.control(self._namespace), scope)])
+                if event == "unpaused" and stands:  # who began it ended before it came to that
+                    await self._carrier.run([("HDEL", keys.epoch(self._namespace), _owed(event, scope))])
+                else:
+                    await self._tell(event, scope, owed.decode(), chosen)
 
-    async def _tell(self, scope: str, owed: str, slots: Iterable[tuple[str, str]]) -> None:
-        facts = json.loads(owed)
-        await self._audit_all(scope, slots, facts.pop("event"), **facts)
-        ((still,),) = await self._carrier.run([("HMGET", keys.epoch(self._namespace), _OWED + scope)])
-        if still == owed.encode():
-            await self._carrier.run([("HDEL", keys.epoch(self._namespace), _OWED + scope)])
+    async def _tell(self, event: str, scope: str, owed: str, slots: Iterable[tuple[str, str]]) -> None:
+        await self._audit_all(scope, slots, event, **json.loads(owed))
+        await self._carrier.run([("HDEL", keys.epoch(self._namespace), _owed(event, scope))])
 
     async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
         """Return the scopes of pauses that are gone and were not taken back; those of a partition, if given."""
@@ -282,8 +289,8 @@ def _covering(partition: Partition, scopes: Collection[str]) -> str | None:
     return next((scope for scope in (*mine, *theirs) if scope in scopes), None)
 
 
-def _owed(event: str, who: str, why: str) -> str:
-    return codec.dump({"event": event, "why": why, "actor": who})
+def _owed(event: str, scope: str) -> str:
+    return f"{_OWED}{event}|{scope}"
 
 
 def _copies(fields: Iterable[bytes]) -> set[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lapse.guards.context import SweepContext
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
-from lapse.policy import Orphan, Rule, SweepSection
+from lapse.policy import Orphan, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.pagination import Listed
 from lapse.providers.provider import Provider
@@ -28,17 +29,22 @@ from lapse.registry.model import Partition
 from lapse.sandbox import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.sweep.orphans import collect_orphans
+from support import rules
 
 MANY, THREADS, FEW = 100_000, 1_000_000, 10_000
 LONG_AGO = 1_600_000_000
 SLOW = 10_000  # microseconds
 PAGE = 100
 IDLE = Partition("bench", "assistant", "idle")
-RULE = Rule(
-    partition=IDLE, ttl=None, anchor=None, max_age=None, orphan=Orphan(0.001, 3, None, uses_stated=False), keep=(),
-    cascade={}, enforce=True, max_deletions=None, max_newly_due=None, touches_stated=True, expect_gone=False,
-    cancel=False, every=3600, formerly=(), digest="digest000001",
-)  # fmt: skip
+RULE = replace(
+    rules.RULE,
+    partition=IDLE,
+    ttl=None,
+    anchor=None,
+    orphan=Orphan(0.001, 3, None, uses_stated=False),
+    touches_stated=True,
+    every=3600,
+)
 
 
 def measure(rounds: int) -> list[Figure]:

@@ -21,29 +21,13 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox.redis_server import EmbeddedRedis
+from support import rules
 
 LONG_AGO = 1_600_000_000
 SMALL, LARGE = 10_000, 1_000_000
 CLAIM = 100
 BATCHES = 20
-RULE = Rule(
-    partition=Partition("bench", "thread", "chat"),
-    ttl=86400,
-    anchor="created_at",
-    max_age=None,
-    orphan=None,
-    keep=(),
-    cascade={},
-    enforce=True,
-    max_deletions=None,
-    max_newly_due=None,
-    touches_stated=False,
-    expect_gone=False,
-    cancel=False,
-    every=60,
-    formerly=(),
-    digest="bench0000000",
-)
+RULE = replace(rules.RULE, partition=Partition("bench", "thread", "chat"), ttl=86400, digest="bench0000000")
 SWEEP = SweepSection(budget=50, lease=120, batch=CLAIM, max_attempts=8, tombstones=86400, ramp=None)
 
 

@@ -1,6 +1,7 @@
 """The due rule stands in Lua, where it decides, and in Python, where it is shown: on any record and rule they agree."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import redis
@@ -9,9 +10,9 @@ from hypothesis import strategies as st
 
 from lapse.ledger.due import cutoffs, due_of
 from lapse.policy import Orphan, Rule
-from lapse.registry.model import Partition
 from lapse.registry.scripts import script
 from support.lua import PARTS
+from support.rules import RULE
 
 NOW = 1_800_000_000_000
 ASKED = """
@@ -35,22 +36,12 @@ def rules(draw: st.DrawFn) -> Rule | None:
     if kind == "none":
         return None
     ttl = kind == "ttl"
-    return Rule(
-        partition=Partition("openai", "thread", "chat"),
+    return replace(
+        RULE,
         ttl=draw(seconds) if ttl else None,
         anchor=draw(st.sampled_from(["created_at", "last_active_at"])) if ttl else None,
         max_age=draw(st.none() | seconds) if ttl else None,
         orphan=None if ttl else Orphan(86400, 3, None, uses_stated=False),
-        keep=(),
-        cascade={},
-        enforce=True,
-        max_deletions=None,
-        max_newly_due=None,
-        touches_stated=False,
-        expect_gone=False,
-        cancel=False,
-        every=60,
-        formerly=(),
         digest="0123456789ab",
     )
 

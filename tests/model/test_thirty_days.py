@@ -33,6 +33,7 @@ from lapse.providers.throttle import Throttle
 from lapse.registry.model import Partition
 from lapse.sandbox import Sandbox
 from model.clocked import Clocked
+from support import rules
 from support.sandbox_fixture import sandbox, sandbox_server
 
 if TYPE_CHECKING:
@@ -50,22 +51,12 @@ OUTAGE = range(10 * DAY, 12 * DAY)
 FLASH = range(5 * DAY, 5 * DAY + 2 * TICK)
 ROLLING = range(15 * DAY, 15 * DAY + 2 * TICK)
 
-RULE = Rule(
+RULE = replace(
+    rules.RULE,
     partition=Partition("openai", "thread", "hour"),
     ttl=3600.0,
-    anchor="created_at",
-    max_age=None,
-    orphan=None,
-    keep=(),
-    cascade={},
-    enforce=True,
     max_deletions=Pace(5000, 3600.0),
     max_newly_due=Share(20, 100),
-    touches_stated=False,
-    expect_gone=False,
-    cancel=False,
-    every=60,
-    formerly=(),
     digest="hour00000001",
 )
 

@@ -22,7 +22,7 @@ from lapse.providers.provider import Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
-from lapse.registry.model import Partition, Record
+from lapse.registry.model import Record
 from lapse.sandbox import Sandbox
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
@@ -32,7 +32,7 @@ from oracle.guards import HUSH
 from oracle.history import Account as Budget
 from oracle.history import History, Outage, Policy, Quiet, Resource, Violation
 from oracle.verdict import violations
-from support import counted, evidence
+from support import counted, evidence, rules
 from support.recording import RecordingRegistry
 
 KEY = "sk-test-0123456789abcdef"
@@ -68,11 +68,7 @@ class World:
             allow_plaintext=False,
         )  # fmt: skip
         self.settings = SweepSection(budget=20, lease=10, batch=100, max_attempts=3, tombstones=30 * DAY, ramp=None)
-        self.rule = Rule(
-            partition=Partition("openai", "thread", "chat"), ttl=7 * DAY, anchor="created_at", max_age=None,
-            orphan=None, keep=(), cascade={}, enforce=True, max_deletions=None, max_newly_due=None,
-            touches_stated=False, expect_gone=False, cancel=False, every=60, formerly=(), digest="digest000001",
-        )  # fmt: skip
+        self.rule = rules.RULE
         self.watch = Watch(carrier, "lapse")
         self.others: tuple[Rule, ...] = ()
         self.open: list[Provider] = []

@@ -11,28 +11,11 @@ from hypothesis import strategies as st
 
 from lapse.policy import Keep, Orphan, Rule, Share, enforced
 from lapse.policy.enforced import DEFAULT, NEVER, Base, Edit, Past, Reach
-from lapse.registry.model import Partition
+from support import rules
 
 NOW = 1_800_000_000_000
 DAY = 86_400_000
-RULE = Rule(
-    partition=Partition("openai", "thread", "chat"),
-    ttl=30 * 86400,
-    anchor="last_active_at",
-    max_age=None,
-    orphan=None,
-    keep=(),
-    cascade={},
-    enforce=True,
-    max_deletions=None,
-    max_newly_due=Share(percent=20, at_least=100),
-    touches_stated=False,
-    expect_gone=False,
-    cancel=False,
-    every=60,
-    formerly=(),
-    digest="digest000001",
-)
+RULE = replace(rules.RULE, ttl=30 * 86400, anchor="last_active_at", max_newly_due=Share(percent=20, at_least=100))
 ORPHAN = Orphan(min_age=60, seen=3, max_share=Share(20, 10), uses_stated=False)
 PIN = Keep(None, {"pin": "true"})
 

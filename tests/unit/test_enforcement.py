@@ -13,27 +13,11 @@ from lapse.policy import Orphan, Rule, Share, estimate
 from lapse.policy.enforced import Base, Edit
 from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Outcome, Verdict
-from lapse.registry.model import Partition, Resource
+from lapse.registry.model import Resource
+from support import rules
 
 NOW = 1_800_000_000_000
-RULE = Rule(
-    partition=Partition("openai", "thread", "chat"),
-    ttl=60,
-    anchor="created_at",
-    max_age=None,
-    orphan=None,
-    keep=(),
-    cascade={},
-    enforce=True,
-    max_deletions=None,
-    max_newly_due=Share(percent=20, at_least=100),
-    touches_stated=False,
-    expect_gone=False,
-    cancel=False,
-    every=60,
-    formerly=(),
-    digest="digest000001",
-)
+RULE = replace(rules.RULE, ttl=60, max_newly_due=Share(percent=20, at_least=100))
 ORPHANS = replace(RULE, ttl=None, anchor=None, orphan=Orphan(min_age=60, seen=3, max_share=None, uses_stated=False))
 SURVEY = Survey(
     now=NOW,

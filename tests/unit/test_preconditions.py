@@ -11,29 +11,13 @@ from lapse.policy.preconditions import Preconditions, active, preconditions_of
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import KINDS, Kind
 from lapse.providers.outcomes import Outcome
-from lapse.registry.model import Partition, Resource
+from lapse.registry.model import Resource
+from support import rules
 
 HOUR = 3600.0
 NOW = 1_800_000_000_000
 OPENAI = KINDS["openai"]
-RULE = Rule(
-    partition=Partition("openai", "thread", "chat"),
-    ttl=HOUR,
-    anchor="last_active_at",
-    max_age=None,
-    orphan=None,
-    keep=(),
-    cascade={},
-    enforce=True,
-    max_deletions=None,
-    max_newly_due=None,
-    touches_stated=False,
-    expect_gone=False,
-    cancel=False,
-    every=60,
-    formerly=(),
-    digest="digest000001",
-)
+RULE = replace(rules.RULE, ttl=HOUR, anchor="last_active_at")
 
 
 def claim(by: str) -> Claim:

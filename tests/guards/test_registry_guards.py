@@ -311,19 +311,19 @@ async def test_the_exporter_shows_a_loss_though_no_worker_is_alive(world: World,
     await world.sweep(enforce=False)
     path = tmp_path / "retention.toml"
     path.write_text(evidence.policy_file(world.policies, world.sandbox.url))
-    file, onlooker = ConfigFile(path, {}), ContinuityCheck()
+    file, continuity = ConfigFile(path, {}), ContinuityCheck()
     halted = 'lapse_halted{kind="thread",policy="chat",provider="openai",reason="registry_lost"} 1.0'
-    health = Health(world.raw, file, onlooker)
-    assert halted not in anywhere(exposition(world.raw, file, onlooker)[1])
+    health = Health(world.raw, file, continuity)
+    assert halted not in anywhere(exposition(world.raw, file, continuity)[1])
     assert health.checks()["halted"][0]
 
     world.raw.flushall()
 
-    assert halted in anywhere(exposition(world.raw, file, onlooker)[1])
+    assert halted in anywhere(exposition(world.raw, file, continuity)[1])
     assert (False, "openai/thread/chat: registry_lost") == health.checks()["halted"]
     assert not world.raw.exists(EPOCH)
     await world.watch.look()
-    assert 1 == exposition(world.raw, file, onlooker)[1].count(b'registry_lost"} 1.0')
+    assert 1 == exposition(world.raw, file, continuity)[1].count(b'registry_lost"} 1.0')
 
 
 @pytest.mark.parametrize("remembers", [True, False], ids=["one-that-remembers", "a-newcomer"])

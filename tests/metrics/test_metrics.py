@@ -343,13 +343,13 @@ def test_a_registry_that_stands_still_is_down_in_time_and_up_again(world: World,
 async def test_every_series_says_which_deployment_it_is_of(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, onlooker = tmp_path / "retention.toml", ContinuityCheck()
+    path, continuity = tmp_path / "retention.toml", ContinuityCheck()
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
     named = tmp_path / "named.toml"
     named.write_text(f'[registry]\ndeployment = "production"\n{path.read_text()}')
 
     def deployments(file: Path = path, client: redis.Redis = world.raw) -> set[str | None]:
-        shown = exposition(client, ConfigFile(file, dict(os.environ)), onlooker)[1].decode()
+        shown = exposition(client, ConfigFile(file, dict(os.environ)), continuity)[1].decode()
         series = [one for family in text_string_to_metric_families(shown) for one in family.samples]
         return {one.labels.get("deployment") for one in series}
 
@@ -366,16 +366,16 @@ async def test_every_series_says_which_deployment_it_is_of(
 
 async def test_a_lost_registry_keeps_the_name_by_which_alerts_compare(world: World, tmp_path: Path) -> None:
     world.unpromised = {"lost", "record", "count"}
-    path, onlooker = tmp_path / "retention.toml", ContinuityCheck()
+    path, continuity = tmp_path / "retention.toml", ContinuityCheck()
     path.write_text(CONFIG.format(url=world.sandbox.url, mode="observe"))
     file = ConfigFile(path, {})
     await world.watch.look()
     epoch = world.raw.hget("lapse:epoch", "id")
-    exposition(world.raw, file, onlooker)
+    exposition(world.raw, file, continuity)
 
     world.raw.flushall()
 
-    assert f'lapse_registry_up{{deployment="{epoch}"}} 1.0' in exposition(world.raw, file, onlooker)[1].decode()
+    assert f'lapse_registry_up{{deployment="{epoch}"}} 1.0' in exposition(world.raw, file, continuity)[1].decode()
 
 
 def test_a_registry_that_is_away_is_shown_as_down(world: World, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 Delivery is at least once. A crash between a write and its trim repeats lines, so every line carries its
 stream id as ``seq``: (provider, kind, seq) names one line for ever. Lines are sealed into a chain on their way out (see
-``seal``). Where it stands is kept with the stream and moves on in the step that trims: a line that is written again is
+``chain``). Where it stands is kept with the stream and moves on in the step that trims: a line that is written again is
 the same to the last byte.
 """
 

@@ -13,7 +13,7 @@ log = structlog.get_logger("lapse")
 async def halted(context: SweepContext, partition: Partition) -> str | None:
     """Halt an orphan rule if an application could not say all that it uses since it was last resumed; return why.
 
-    The client noted that where it could not (``lua/unsaid.lua``). A rule remembers the note that it halted for:
+    The client noted that where it could not (``unsaid.lua``). A rule remembers the note that it halted for:
     resumed, it goes on until there is another one.
     """
     ledger = context.ledger

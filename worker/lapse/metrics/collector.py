@@ -35,10 +35,10 @@ Samples = Mapping[Labels, float]
 class Exporter(Collector):
     """Reads the registry anew for every scrape."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None) -> None:
         self._client = client
         self._file = file
-        self._onlooker = onlooker or ContinuityCheck()
+        self._continuity = continuity or ContinuityCheck()
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not ask Redis."""
@@ -51,11 +51,11 @@ class Exporter(Collector):
         """
         config = self._file.current()
         try:
-            view = View(self._client, config.registry.namespace, self._onlooker)
+            view = View(self._client, config.registry.namespace, self._continuity)
             scrape, without = Scrape(view, config), NEW
         except (redis.RedisError, OSError):
             scrape, without = None, UNKNOWN
-        deployment = config.registry.deployment or self._onlooker.epoch(scrape.epoch if scrape else {}) or without
+        deployment = config.registry.deployment or self._continuity.epoch(scrape.epoch if scrape else {}) or without
         for metric in self._all(config, scrape):
             metric.samples = [one._replace(labels={"deployment": deployment, **one.labels}) for one in metric.samples]
             yield metric
@@ -70,10 +70,10 @@ class Exporter(Collector):
             yield from scrape.metrics()
 
 
-def exposition(client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> tuple[str, bytes]:
-    """Return the content type and the text of one scrape; ``onlooker`` remembers the registry from one to the next."""
+def exposition(client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None) -> tuple[str, bytes]:
+    """Return the content type and the text of one scrape; ``continuity`` remembers the registry between two."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Exporter(client, file, onlooker))
+    registry.register(Exporter(client, file, continuity))
     return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
 
 

@@ -46,10 +46,10 @@ STANDSTILL = 30.0
 class Health:
     """The readiness of one registry and one config: each check is named and says what it found."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile, onlooker: ContinuityCheck | None = None) -> None:
+    def __init__(self, client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None) -> None:
         self._client = client
         self._file = file
-        self._onlooker = onlooker
+        self._continuity = continuity
         self._answered = False
 
     def started(self) -> tuple[bool, str]:
@@ -66,7 +66,7 @@ class Health:
         config = self._file.current()
         found = {"config": (self._file.ok, self._file.error or f"in use: {config.hash}")}
         try:
-            view = View(self._client, config.registry.namespace, self._onlooker)
+            view = View(self._client, config.registry.namespace, self._continuity)
             partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
             pauses, troubles = view.pauses(), self._troubles(view, config, now)
         except (redis.RedisError, OSError) as error:
@@ -208,9 +208,9 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
     witness = state_file_of(file.current())
-    onlooker = ContinuityCheck(witness.load() if witness else None)
-    health = Health(client, file, onlooker)
-    Handler.pages = {"/metrics": lambda _query: (200, *exposition(client, file, onlooker)), **pages(server, health)}
+    continuity = ContinuityCheck(witness.load() if witness else None)
+    health = Health(client, file, continuity)
+    Handler.pages = {"/metrics": lambda _query: (200, *exposition(client, file, continuity)), **pages(server, health)}
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")

@@ -38,10 +38,10 @@ _OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
 """Where ids stand that are due and not in the due indexes: their scores do not say since when."""
 
 _SCORES = {"f": keys.FRESH, "a": keys.ACTIVE, "c": keys.CREATED, "e": keys.EXPLICIT, "k": keys.CAPPED}
-"""The saved scores of such a record (``lua/record.lua``), and the index that each would stand in."""
+"""The saved scores of such a record (``include/record.lua``), and the index that each would stand in."""
 
 LOOKED_AT = 50  # ids at either end of what is backed off or claimed: the longest tried are the last of it
-RAMP_STEPS = 2  # as in lua/budget.lua
+RAMP_STEPS = 2  # as in ledger/lua/include/budget.lua
 MOST_TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 
 
@@ -105,10 +105,10 @@ class SlotView:
 class View:
     """Reads one namespace. The client has to decode responses."""
 
-    def __init__(self, client: redis.Redis, namespace: str, onlooker: ContinuityCheck | None = None) -> None:
+    def __init__(self, client: redis.Redis, namespace: str, continuity: ContinuityCheck | None = None) -> None:
         self._client = client
         self._namespace = namespace
-        self._onlooker = onlooker or ContinuityCheck()
+        self._continuity = continuity or ContinuityCheck()
 
     def now(self) -> int:
         """Return Redis TIME in milliseconds."""
@@ -222,7 +222,7 @@ class View:
             for name, text in stored.items()
         ]
         told = {(halt.provider, halt.kind, halt.reason) for halt in halts}
-        seen = self._onlooker.halts(epoch, slots, now=now, asked=asked, answered=local_clock())
+        seen = self._continuity.halts(epoch, slots, now=now, asked=asked, answered=local_clock())
         halts += [halt for halt in seen if (halt.provider, halt.kind, halt.reason) not in told]
         return now, names, halts, dict.fromkeys(scopes, True)
 
@@ -360,7 +360,7 @@ def _limited(rule: Rule, stored: Mapping[str, str], now: int) -> bool:
 
 
 def _ramped(stored: Mapping[str, str], at: _Moment) -> bool:
-    """Say whether the step of the ramp that runs now is used up, as ``lua/budget.lua`` will find it."""
+    """Say whether the step of the ramp that runs now is used up, as ``include/budget.lua`` will find it."""
     if at.ramp is None or "ramp_from" not in stored or int(stored.get("ramp_step", 0)) >= RAMP_STEPS:
         return False
     used = int(stored.get("ramp_used", 0))

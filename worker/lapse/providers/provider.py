@@ -1,7 +1,7 @@
 """One configured account: its credential, its URLs, and every request that lapse sends to it.
 
 The openai client says what a base URL and a credential look like on the wire. The requests themselves go
-over ``wire``: the client's lenient parsing hides what an outcome depends on (a 200 that deletes nothing
+over ``transport``: the client's lenient parsing hides what an outcome depends on (a 200 that deletes nothing
 parses like one that does), and its layers cost several times the CPU of the request.
 """
 

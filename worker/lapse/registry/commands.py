@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 BULK = 500
 USES_A_CALL = 1000
-USES_AN_ID = 20_000  # as in lua/register.lua
+USES_AN_ID = 20_000  # as in registry/lua/register.lua
 MANY = 100
 """With more uses than these in one call, an id's own are counted before anything is written: one more round trip."""
 TOLD_FOR = 3600.0
@@ -148,7 +148,7 @@ class Commands:
         """Return the round trip that registers one resource.
 
         Its edges go first, so that a target is never unprotected, and last, so that whoever removes those of an
-        earlier life just now never has the last word (``release.py``).
+        earlier life just now never has the last word (``ledger/edges.py``).
         """
         if not registration.uses:  # most of them
             return Operation(

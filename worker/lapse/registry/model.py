@@ -7,7 +7,7 @@ from enum import StrEnum
 HOLDS_MARKER = "."
 FORGOTTEN_MARKER = "."
 EDGES_MARKER = "~"
-"""What counts a slot's holds, forgotten ids and edges among them, and is none (``lua/protection.lua``)."""
+"""What counts a slot's holds, forgotten ids and edges among them, and is none (``include/protection.lua``)."""
 
 PURGED = "(purge)"
 """Where a policy's name stands for what is registered: objects that only a purge deletes. No policy is called so."""
@@ -107,7 +107,7 @@ class Record:
 
 
 DELETION_TOKENS = 1_048_576
-"""How many claims the score of a confirmed deletion tells apart, as ``lua/once.lua`` writes it."""
+"""How many claims the score of a confirmed deletion tells apart, as ``include/once.lua`` writes it."""
 
 
 def deleted_at(score: float) -> int:

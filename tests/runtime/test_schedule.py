@@ -139,6 +139,29 @@ def test_two_edits_between_two_ticks_are_both_followed(
     beat.close()
 
 
+def test_a_signal_closes_nothing_in_its_handler_and_is_not_lost_when_it_is_swallowed(
+    module: ModuleType, host: Host, raw: redis.Redis
+) -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    beat = Scheduler(module.Lapse(host))
+    beat.tick()
+    connection = beat.producer.connection
+    try:
+        beat.end_on_signals()
+        with pytest.raises(SystemExit):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert connection.connected
+        with pytest.raises(SystemExit):
+            beat.tick()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    beat.close()
+
+    assert not connection.connected
+
+
 def test_a_clock_that_is_set_back_delays_nothing(
     module: ModuleType, host: Host, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,9 +142,10 @@ def _worker_starts(instance: Any, **_: object) -> None:
     _check("worker")
 
 
-def _beat_starts(**_: object) -> None:
+def _beat_starts(sender: Any, **_: object) -> None:
     if not app.host.checked:  # inside a worker, that was done before the fork
         _check("beat")
+        sender.scheduler.end_on_signals()
 
 
 def _embedded_beat_starts(**_: object) -> None:

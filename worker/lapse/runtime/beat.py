@@ -1,9 +1,11 @@
 """Beat: what it sends and when, by the newest policy file and by Redis TIME."""
 
 import math
+import signal
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from types import FrameType
 from typing import Any
 
 import redis
@@ -79,10 +81,26 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self._heartbeat = Heartbeat(BEAT, host.environ)
         self._hash = ""
         self._ahead = -math.inf
+        self._ended = False
         self._follow()
+
+    def end_on_signals(self) -> None:
+        """End by SIGTERM and SIGINT without taking a lock in their handler.
+
+        Celery's handler closes the broker's connection there and then, and waits for ever if what the signal
+        interrupted holds one of its locks. The service closes it too, once the stack is unwound.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+
+    def _end(self, _number: int, _frame: FrameType | None) -> None:
+        self._ended = True  # Python swallows an exception that meets it in a finalizer: the next tick raises it again
+        raise SystemExit
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Send one due message, by the newest config."""
+        if self._ended:
+            raise SystemExit
         self._follow()
         show(self._heartbeat)
         return float(super().tick(*args, **kwargs))

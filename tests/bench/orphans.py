@@ -21,7 +21,7 @@ from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.policy import Orphan, SweepSection
 from lapse.providers.account import Account
-from lapse.providers.pagination import Listed
+from lapse.providers.pagination import Bounds, Listed
 from lapse.providers.provider import Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry.aio import Carrier
@@ -112,7 +112,7 @@ async def _once(run: str, url: str, base_url: str) -> dict[str, float]:
         ledger, throttle = Ledger(carrier, "lapse", "bench", max_pending=1_000_000), Throttle(carrier, "lapse", account)
         context = SweepContext(ledger, Halts(carrier, "lapse"), provider, throttle, settings, _Never(), watch, (RULE,))
         await watch.look()
-        await provider.listing(provider.kinds["assistant"], throttle.spend, max_pages=1)
+        await provider.listing(provider.kinds["assistant"], throttle.spend, bounds=Bounds(pages=1))
         idle, began = _resident("VmRSS"), time.perf_counter()
         if run == "list":
 

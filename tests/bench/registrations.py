@@ -14,7 +14,7 @@ from bench import baselines
 from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.ledger.partition import Ledger
-from lapse.ledger.settle import Act, Settled
+from lapse.ledger.settle import Act, OutcomeBatch, Settled
 from lapse.policy import Rule, SweepSection
 from lapse.providers.outcomes import Outcome
 from lapse.registry import keys
@@ -167,7 +167,7 @@ async def _claim_all(ledger: Ledger, rule: Rule) -> float:
         raise RuntimeError(f"{len(claims)} ids were claimed, {CLAIM * BATCHES} are due")
     done = [Settled(one.resource.id, one.token, "chat", one.due, Act.DONE, Outcome.DELETED) for one in claims]
     for start in range(0, len(done), 50):
-        await ledger.settle(rule.partition, done[start : start + 50], {}, 8, listable=False)
+        await ledger.settle(rule.partition, OutcomeBatch(done[start : start + 50], {}, 8, listable=False))
     return taken / len(claims) * 1e6
 
 

@@ -8,7 +8,7 @@ import pytest
 from lapse.guards.edits import newly_due
 from lapse.guards.edits.adoption import retire
 from lapse.ledger.claim import Claim
-from lapse.ledger.settle import Settled, settlement
+from lapse.ledger.settle import OutcomeBatch, Settled, settlement
 from lapse.policy import Keep, Pace, Rule, Share, enforced
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
@@ -327,10 +327,10 @@ async def test_what_an_earlier_window_gave_is_given_back_to_no_later_one(world: 
     assert (10, 10) == (len(first.claims), len(second.claims))
 
     back = [released(claim) for claim in first.claims]
-    await context.ledger.settle(SHORT, back, {}, 3, listable=False)
+    await context.ledger.settle(SHORT, OutcomeBatch(back, {}, 3, listable=False))
 
     assert "limited" == (await context.ledger.claim(rule, world.settings, 100)).status
-    await context.ledger.settle(SHORT, [released(one) for one in second.claims], {}, 3, listable=False)
+    await context.ledger.settle(SHORT, OutcomeBatch([released(one) for one in second.claims], {}, 3, listable=False))
     assert 10 == len((await context.ledger.claim(rule, world.settings, 100)).claims)
 
 
@@ -346,7 +346,7 @@ async def test_what_an_earlier_step_of_the_ramp_gave_is_given_back_to_no_later_o
     second = await context.ledger.claim(rule, settings, 100)
 
     back = [released(claim) for claim in first.claims]
-    await context.ledger.settle(SHORT, back, {}, 3, listable=False)
+    await context.ledger.settle(SHORT, OutcomeBatch(back, {}, 3, listable=False))
 
     assert (10, 10) == (len(first.claims), len(second.claims))
     assert "limited" == (await context.ledger.claim(rule, settings, 100)).status
@@ -362,7 +362,7 @@ async def test_a_claim_of_an_id_that_was_moved_gives_nothing_back_to_its_new_pol
     world.raw.hset(rules, mapping={"pace_from": 1, "pace_used": 10, "pace_fence": 0})
     world.registry.register("thread", id_, "short")
 
-    await context.ledger.settle(LONG, [released(claim)], {}, 3, listable=False)
+    await context.ledger.settle(LONG, OutcomeBatch([released(claim)], {}, 3, listable=False))
 
     assert "10" == world.raw.hget(rules, "pace_used")
 

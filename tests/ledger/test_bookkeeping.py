@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry.codec import dump
 from support.world import World
@@ -249,7 +249,7 @@ async def test_a_batch_whose_reply_was_lost_counts_once_when_it_is_sent_again(wo
     counted = {"requests|delete|200": 7}
 
     for _ in range(2):
-        again = await ledger.settle(world.rule.partition, done, counted, 3, listable=False, batch="b1")
+        again = await ledger.settle(world.rule.partition, OutcomeBatch(done, counted, 3, listable=False, name="b1"))
         assert () == again.refused
 
     assert "7" == world.raw.hget(f"{world.slot()}counters", "requests|delete|200")

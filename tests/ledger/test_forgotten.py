@@ -7,7 +7,7 @@ import pytest
 
 from lapse import InvalidResource
 from lapse.ledger.forgotten import end_unlistable
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
@@ -159,7 +159,7 @@ async def forgotten_under_a_claim(world: World, outcome: Outcome, *, attempts: i
     claims = await ledger.claim(world.rule, world.settings, 1)
     assert "too_late" == world.registry.forget("thread", id_)
     settled = [settlement(claims.claims[0], Verdict(outcome, active_at=time.time()))]
-    assert not (await ledger.settle(world.rule.partition, settled, {}, attempts, listable=False)).refused
+    assert not (await ledger.settle(world.rule.partition, OutcomeBatch(settled, {}, attempts, listable=False))).refused
     return id_
 
 
@@ -222,7 +222,7 @@ async def test_undo_never_brings_back_what_was_forgotten_also_when_no_list_needs
     if when == "under the claim":
         world.registry.forget("thread", id_)
     gone = [settlement(claims.claims[0], Verdict(Outcome.ALREADY_GONE))]
-    await ledger.settle(world.rule.partition, gone, {}, 3, listable=False)
+    await ledger.settle(world.rule.partition, OutcomeBatch(gone, {}, 3, listable=False))
     if when == "since":
         world.registry.forget("thread", id_)
     assert 1 == await end_unlistable(ledger, "openai", "thread", world.raw.time()[0] * 1000 + 60_000)

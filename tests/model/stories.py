@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from lapse.guards.edits.adoption import rename
 from lapse.ledger.claim import Claim
-from lapse.ledger.settle import Act, Settled
+from lapse.ledger.settle import Act, OutcomeBatch, Settled
 from lapse.policy import Orphan, Pace, SweepSection
 from lapse.policy import Rule as Adopted
 from lapse.providers.outcomes import Outcome
@@ -176,7 +176,7 @@ class Stories(RuleBasedStateMachine):
         taken = self.model.settle(id_, claim.token, verb, outcome, policy=claim.policy, **said)
         one = Settled(id_, claim.token, claim.policy, claim.due, Act(verb), outcome, **said)
         partition = Partition("openai", "thread", claim.policy)
-        refused = self.real.do(self.real.ledger.settle(partition, [one], {}, ATTEMPTS, listable=False))
+        refused = self.real.do(self.real.ledger.settle(partition, OutcomeBatch([one], {}, ATTEMPTS, listable=False)))
         assert (() if taken else (id_,)) == refused.refused
         self.real.do(self.real.ledger.release_edges("openai", "thread"))
         self.model.release()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule, run_state_machine_as_test
 
-from lapse.ledger.claim import Batch, ChildRequest
+from lapse.ledger.claim import Batch, ChildRequest, PlannedIds
 from lapse.providers.deadline import Deadline
 from lapse.registry import keys
 from lapse.registry.codec import dump
@@ -103,7 +103,7 @@ class Registry(Stories):
         status, granted, left = self.model.claim_planned(policy, wanted, alone=alone)
         ledger = self.real.ledger
         claims = self.real.do(
-            ledger.claim_planned(self.adopted(policy), self.sweep(policy), wanted, "plan", alone=alone)
+            ledger.claim_planned(self.adopted(policy), self.sweep(policy), PlannedIds("plan", wanted, alone))
         )
         self._granted(claims, status, granted)
         assert left == claims.left

@@ -24,7 +24,7 @@ from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.claim import Claim
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
-from lapse.ledger.settle import Settled, settlement
+from lapse.ledger.settle import OutcomeBatch, Settled, settlement
 from lapse.policy import Pace, Rule, Share, SweepSection
 from lapse.providers.account import Account
 from lapse.providers.outcomes import classify
@@ -139,7 +139,7 @@ class Month:
         proof = Proof(Scope(self.context(ledger), self.kind, rule.partition, lenient=False, quiet=bool))
         while (batch := await ledger.claim(rule, SETTINGS, 100)).claims:
             settled = [await self.attempt(claim, proof) for claim in batch.claims]
-            await ledger.settle(rule.partition, settled, {}, 3, listable=False)
+            await ledger.settle(rule.partition, OutcomeBatch(settled, {}, 3, listable=False))
 
     def context(self, ledger: Ledger) -> SweepContext:
         carrier = cast("Carrier", self.clocked)

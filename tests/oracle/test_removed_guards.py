@@ -10,7 +10,7 @@ import pytest
 from lapse.guards import enforcement
 from lapse.guards.absence.absences import Absences
 from lapse.guards.enforcement import Stand
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.sweep.deletion import delete
@@ -83,7 +83,7 @@ async def test_without_fencing(world: World, cut: Cut, reported: Reported) -> No
     await context.ledger.claim(world.rule, world.settings, 1)
     await context.ledger.claim(world.rule, world.settings, 1, alone=True)
     late = [settlement(zombie.claims[0], Verdict(Outcome.DELETED))]
-    await context.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
+    await context.ledger.settle(world.rule.partition, OutcomeBatch(late, {}, 3, listable=False))
     assert {"record"} <= reported()
 
 

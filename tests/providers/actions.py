@@ -5,6 +5,7 @@ from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Limited, Verdict
 from lapse.providers.provider import Provider
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from providers.scripted import Server
 
 
@@ -32,7 +33,7 @@ async def remove(
     spend = budget or Budget()
     # The look at what runs on it is another test's matter.
     preconditions = Preconditions(keep=keep, items=items, resting=True)
-    return await delete(provider, provider.kinds[kind], object_id, preconditions=preconditions, spend=spend)
+    return await delete(Target(provider, provider.kinds[kind], object_id, spend), preconditions=preconditions)
 
 
 def deletions(server: Server) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 from lapse.policy import Keep
 from lapse.providers.kinds import KINDS, Sunset
 from lapse.providers.outcomes import Outcome, Verdict, after_probe, classify
+from lapse.providers.pagination import Bounds
 from lapse.providers.provider import Provider
 from providers.actions import Budget, deletions, remove
 from providers.conftest import KEY, MakeProvider
@@ -302,7 +303,7 @@ class TestSearch:
     async def test_a_search_that_never_ends_decides_nothing(self, server: Server, make: MakeProvider) -> None:
         server.respond = Shelf(["id-0"], lambda ids: ids.extend(f"id-{len(ids) + more}" for more in range(100)))
 
-        listing = await at(server, make, "langgraph").listing(self.THREADS, Budget(), max_pages=10)
+        listing = await at(server, make, "langgraph").listing(self.THREADS, Budget(), bounds=Bounds(pages=10))
 
         assert (listing.complete, listing.reason) == (False, "longer than 10 pages or 200000 objects")
 

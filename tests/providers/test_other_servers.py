@@ -15,6 +15,7 @@ from lapse.providers.pagination import USUAL_MOST, less, read_object
 from lapse.providers.provider import Provider
 from lapse.registry.keys import identifier
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from providers.actions import Budget, deletions
 from providers.conftest import MakeProvider
 from providers.dialects import idle
@@ -36,7 +37,7 @@ async def remove(
 ) -> Verdict:
     given = Preconditions(**({"resting": True} | preconditions))
     return await delete(
-        provider, provider.kinds[kind], object_id, preconditions=given, spend=budget or Budget(), invented=known
+        Target(provider, provider.kinds[kind], object_id, budget or Budget()), preconditions=given, invented=known
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from lapse.providers.kinds import CONVERSATION_ITEM, KINDS
 from lapse.providers.outcomes import Outcome, Reply
-from lapse.providers.pagination import PAGE_BYTES, Listed, read_page
+from lapse.providers.pagination import PAGE_BYTES, Bounds, Listed, read_page
 from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from providers.actions import Budget
@@ -219,7 +219,7 @@ class TestIncomplete:
     async def test_more_pages_than_allowed(self, server: Server, provider: Provider) -> None:
         server.respond = paged([f"asst_{number}" for number in range(50)], 10)
 
-        listing = await provider.listing(ASSISTANT, Budget(), max_pages=4)
+        listing = await provider.listing(ASSISTANT, Budget(), bounds=Bounds(pages=4))
 
         assert (listing.complete, len(server.asked)) == (False, 4)
         assert "longer than 4 pages" in (listing.reason or "")
@@ -227,12 +227,12 @@ class TestIncomplete:
     async def test_exactly_as_many_pages_as_allowed(self, server: Server, provider: Provider) -> None:
         server.respond = paged([f"asst_{number}" for number in range(50)], 10)
 
-        assert (await provider.listing(ASSISTANT, Budget(), max_pages=5, max_objects=50)).complete
+        assert (await provider.listing(ASSISTANT, Budget(), bounds=Bounds(pages=5, objects=50))).complete
 
     async def test_more_objects_than_allowed(self, server: Server, provider: Provider) -> None:
         server.respond = paged([f"asst_{number}" for number in range(50)], 10)
 
-        listing = await provider.listing(ASSISTANT, Budget(), max_objects=29)
+        listing = await provider.listing(ASSISTANT, Budget(), bounds=Bounds(objects=29))
 
         assert (listing.complete, len(server.asked)) == (False, 3)
         assert "29 objects" in (listing.reason or "")

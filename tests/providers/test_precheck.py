@@ -11,6 +11,7 @@ from lapse.providers.deadline import Deadline, Requests
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.providers.provider import Provider
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from providers.actions import Budget, deletions
 from providers.rows import RESPONSE, STORE, THREAD, error, gone
 from providers.scripted import Answer, Server, answer
@@ -22,7 +23,7 @@ async def remove(
     provider: Provider, kind: str, object_id: str, budget: Budget | None = None, **preconditions: object
 ) -> Verdict:
     given = Preconditions(**preconditions)  # type: ignore[arg-type]
-    return await delete(provider, provider.kinds[kind], object_id, preconditions=given, spend=budget or Budget())
+    return await delete(Target(provider, provider.kinds[kind], object_id, budget or Budget()), preconditions=given)
 
 
 def runs(*statuses: str) -> Answer:

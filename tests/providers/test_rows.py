@@ -5,6 +5,7 @@ import pytest
 from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Outcome
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from providers.conftest import MakeProvider
 from providers.dialects import API_VERSIONS, DIALECT_ROWS, idle
 from providers.rows import ROWS, Row
@@ -25,7 +26,7 @@ async def test_row(row: Row, server: Server, make: MakeProvider) -> None:
     kind = provider.kinds[row.kind]
 
     verdict = await delete(
-        provider, kind, row.object_id, preconditions=Preconditions(items=False, resting=True), spend=spend
+        Target(provider, kind, row.object_id, spend), preconditions=Preconditions(items=False, resting=True)
     )
 
     assert (row.outcome, row.unknown) == (verdict.outcome, verdict.unknown)
@@ -41,6 +42,6 @@ async def test_a_recogniser_of_the_account_counts(server: Server, make: MakeProv
     server.say(answer(404, '{"message": "Assistant not found"}'))
     provider = make(server.url, not_found=("Assistant not found",))
 
-    verdict = await delete(provider, provider.kinds["assistant"], "asst_1", spend=spend)
+    verdict = await delete(Target(provider, provider.kinds["assistant"], "asst_1", spend))
 
     assert verdict.outcome is Outcome.ALREADY_GONE

@@ -15,6 +15,7 @@ from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import free_port
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from servers.others import SERVERS, Client, account, free, program, running
 
 INSTALL = f"npm install --prefix {SERVERS} @copilotkit/aimock@1.43.0"
@@ -161,7 +162,7 @@ def upload(aimock: Client) -> str:
 async def test_lapse_deletes_a_file_once(aimock: Client, provider: Provider) -> None:
     made, kind = upload(aimock), provider.kinds["file"]
 
-    verdicts = [await delete(provider, kind, made, spend=free) for _ in range(2)]
+    verdicts = [await delete(Target(provider, kind, made, free)) for _ in range(2)]
 
     assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
     assert aimock.ask("GET", f"/files/{made}")[0] == 404
@@ -179,7 +180,7 @@ async def test_lapse_lists_every_file(aimock: Client, provider: Provider) -> Non
 
 async def test_a_kind_that_it_does_not_serve_is_an_endpoint_that_is_missing(provider: Provider) -> None:
     kind = provider.kinds["vector_store"]
-    verdict = await delete(provider, kind, "vs_1", spend=free)
+    verdict = await delete(Target(provider, kind, "vs_1", free))
 
     judged = after_probe(kind, verdict, await provider.probe(kind))
 

@@ -22,6 +22,7 @@ from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import free_port
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from servers.others import BIN, Client, account, free, program, running, worker
 
 INSTALL = f"{Path(sys.executable).parent}/python -m pip install agent-framework-devui==1.0.0b261022"
@@ -199,7 +200,7 @@ async def test_lapse_deletes_a_conversation_once(devui: Server) -> None:
     provider = Provider(there, {"KEY": KEY})
     try:
         kind = provider.kinds["conversation"]
-        verdicts = [await delete(provider, kind, made, spend=free) for _ in range(2)]
+        verdicts = [await delete(Target(provider, kind, made, free)) for _ in range(2)]
     finally:
         await provider.aclose()
 

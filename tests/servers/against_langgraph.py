@@ -21,6 +21,7 @@ from lapse.providers.provider import Provider
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import free_port
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from servers.others import SERVERS, Client, account, free, program, running, worker
 
 INSTALL = f"python3 -m venv {SERVERS}/langgraph && {SERVERS}/langgraph/bin/pip install 'langgraph-cli[inmem]==0.4.40'"
@@ -199,7 +200,7 @@ async def test_lapse_deletes_once(langgraph: Client, provider: Provider, kind: s
     table = provider.kinds[kind]
     object_id = made[table.id_field]
 
-    verdicts = [await delete(provider, table, object_id, spend=free) for _ in range(2)]
+    verdicts = [await delete(Target(provider, table, object_id, free)) for _ in range(2)]
 
     assert [verdict.outcome for verdict in verdicts] == [Outcome.DELETED, Outcome.ALREADY_GONE]
     assert langgraph.ask("GET", f"/{kind}s/{object_id}")[0] == 404
@@ -211,12 +212,12 @@ async def test_lapse_leaves_what_works_alone_and_deletes_it_later(
     busy = thread(langgraph)
     run = begin(langgraph, assistant, busy)
 
-    first = await delete(provider, provider.kinds["thread"], busy, spend=free)
+    first = await delete(Target(provider, provider.kinds["thread"], busy, free))
     assert (first.outcome, first.detail) == (Outcome.CONFLICT, "its status is busy")
     assert langgraph.ask("GET", f"/threads/{busy}")[0] == 200
 
     assert langgraph.ask("POST", f"/threads/{busy}/runs/{run}/cancel?wait=true", {})[0] < 300
-    second = await delete(provider, provider.kinds["thread"], busy, spend=free)
+    second = await delete(Target(provider, provider.kinds["thread"], busy, free))
     assert second.outcome is Outcome.DELETED
 
 
@@ -224,7 +225,7 @@ async def test_a_system_assistant_is_kept(langgraph: Client, provider: Provider)
     """The walk deleted the server's own: here is another that says the same of itself."""
     _, made = langgraph.ask("POST", "/assistants", {"graph_id": GRAPH, "metadata": {"created_by": "system"}})
 
-    verdict = await delete(provider, provider.kinds["assistant"], made["assistant_id"], spend=free)
+    verdict = await delete(Target(provider, provider.kinds["assistant"], made["assistant_id"], free))
     listing = await provider.listing(KINDS["langgraph"]["assistant"], free)
 
     assert verdict.outcome is Outcome.KEPT

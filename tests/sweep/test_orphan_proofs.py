@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from lapse.guards.listing import take_as_it_is
-from lapse.ledger.settle import Act, Settled
+from lapse.ledger.settle import Act, OutcomeBatch, Settled
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
@@ -218,7 +218,7 @@ async def test_one_of_ours_that_the_provider_saw_used_is_counted_anew_registered
     ]
     idle.unpromised = {"unasked", "count"}  # nobody looked at the provider: that it was used is made up here
 
-    assert () == (await ledger.settle(idle.rule.partition, used, {}, 3, listable=True)).refused
+    assert () == (await ledger.settle(idle.rule.partition, OutcomeBatch(used, {}, 3, listable=True))).refused
 
     assert {registered, stamped} == {one.id for one in used}
     assert ("tracked", None) == (idle.state(registered, "assistant"), idle.state(stamped, "assistant"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Keep, Orphan, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
@@ -128,7 +128,7 @@ async def test_what_was_forgotten_under_a_claim_keeps_what_it_uses_as_well(idle:
     assert "too_late" == idle.registry.forget("thread", source, release=release)
 
     unsure = settlement(claims.claims[0], Verdict(Outcome.CONFLICT))
-    await context.ledger.settle(chat.partition, [unsure], {}, 3, listable=False)
+    await context.ledger.settle(chat.partition, OutcomeBatch([unsure], {}, 3, listable=False))
     await context.ledger.release_edges("openai", "thread")
     await runs(idle, 4)
 

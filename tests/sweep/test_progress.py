@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse.ledger.claim import Claim
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.providers.deadline import TELL_EVERY
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.model import Partition
@@ -57,7 +57,7 @@ async def test_a_count_that_is_sent_again_counts_once(world: World, talk: str) -
 
     assert (talk, 16) == (claim.resource.id, world.counters("conversation")[ITEMS])
     settled = settlement(claim, Verdict(Outcome.LIMITED, items=20))
-    await ledger.settle(AT, [settled], {}, 3, listable=False)
+    await ledger.settle(AT, OutcomeBatch([settled], {}, 3, listable=False))
     assert 20 == world.counters("conversation")[ITEMS]
     world.unpromised.add("uncounted")  # no item was ever asked for
 
@@ -75,6 +75,6 @@ async def test_what_a_worker_counted_before_it_ended_stands_with_its_lapse(world
     (lapsed,) = [one for one in world.audit("conversation") if one["event"] == "lapsed"]
     assert 8 == lapsed["items"]
     late = replace(settlement(claim, Verdict(Outcome.LIMITED, items=20)), told=8)
-    await ledger.settle(AT, [late], {}, 3, listable=False)
+    await ledger.settle(AT, OutcomeBatch([late], {}, 3, listable=False))
     assert 20 == world.counters("conversation")[ITEMS]
     world.unpromised.add("uncounted")  # no item was ever asked for

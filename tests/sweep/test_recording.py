@@ -17,7 +17,7 @@ from lapse.errors import ConfigError, RegistryRefused
 from lapse.ledger.claim import Claim
 from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, replay
 from lapse.ledger.partition import Ledger
-from lapse.ledger.settle import Settled, said, settlement
+from lapse.ledger.settle import OutcomeBatch, Settled, settlement
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.codec import dump
@@ -94,10 +94,8 @@ async def batch_of(world: World) -> tuple[list[str], list[Any]]:
     """Return the keys and arguments of one batch over freshly claimed ids."""
     world.raw.flushall()
     claims = await claimed(world)
-    batch = said(
-        "worker-1", ended(claims), {"requests||delete|200": 7}, 3, listable=False, batch="b1", wall=Share(50, 20)
-    )
-    return [world.slot()], ["openai", "thread", dump(batch)]
+    batch = OutcomeBatch(ended(claims), {"requests||delete|200": 7}, 3, listable=False, name="b1", wall=Share(50, 20))
+    return [world.slot()], ["openai", "thread", dump(batch.stored("worker-1"))]
 
 
 async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_the_reply_of_once(world: World) -> None:
@@ -263,14 +261,16 @@ async def test_a_confirmed_deletion_of_a_lease_taken_over_is_counted_once(
         (own,) = (await ledger.claim(world.rule, world.settings, 1, alone=True)).claims
         outcome = {"already_gone": Outcome.ALREADY_GONE}.get(life, Outcome.DELETED)
         if life != "claimed":
-            await ledger.settle(world.rule.partition, [settlement(own, Verdict(outcome))], {}, 3, listable=False)
+            await ledger.settle(
+                world.rule.partition, OutcomeBatch([settlement(own, Verdict(outcome))], {}, 3, listable=False)
+            )
     if life == "registered anew":
         world.registry.register("thread", id_, "chat", expires_in="30d")
     before = world.counters()
 
     for _ in range(2):
         done = await ledger.settle(
-            world.rule.partition, [settlement(late, Verdict(Outcome.DELETED))], {}, 3, listable=False
+            world.rule.partition, OutcomeBatch([settlement(late, Verdict(Outcome.DELETED))], {}, 3, listable=False)
         )
         assert () == done.refused
 
@@ -312,7 +312,7 @@ async def test_what_a_killed_process_left_is_recorded_by_the_next_and_once(world
     claims = (await ledger.claim(world.rule, world.settings, 10)).claims
     outbox = Outbox(tmp_path / "outbox")
     for claim, taken in zip(claims, (True, False), strict=True):
-        batch = said("w", [settlement(claim, Verdict(Outcome.DELETED))], {}, 3, listable=False)
+        batch = OutcomeBatch([settlement(claim, Verdict(Outcome.DELETED))], {}, 3, listable=False).stored("w")
         outbox.keep(Unrecorded("lapse", world.watch.epoch, "openai", "thread", batch["batch"], batch))
         if taken:
             await ledger.record(world.rule.partition, batch)

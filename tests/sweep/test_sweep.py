@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lapse.ledger.settle import settlement
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Pace, Share
 from lapse.providers.outcomes import Outcome, Verdict
 from support.world import DAY, World
@@ -522,7 +522,7 @@ async def test_an_outcome_after_the_lease_was_taken_over_is_refused(world: World
     await context.ledger.claim(world.rule, world.settings, 1, alone=True)
 
     late = [settlement(zombie.claims[0], Verdict(outcome))]
-    refused = await context.ledger.settle(world.rule.partition, late, {}, 3, listable=False)
+    refused = await context.ledger.settle(world.rule.partition, OutcomeBatch(late, {}, 3, listable=False))
 
     assert (id_,) == refused.refused
     assert "claimed" == world.state(id_)

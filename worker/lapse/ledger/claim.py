@@ -118,6 +118,15 @@ class ChildRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedIds:
+    """Some ids of a plan: id -> when it was due as the plan was made. ``alone``: a worker crashed on it before."""
+
+    plan: str
+    due: Mapping[str, int]
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class CircleMember:
     """One of what uses each other: its id, all members ("provider|kind|id"), the account's place.
 
@@ -149,18 +158,11 @@ class Claims(LedgerConnection):
         return await self._leased("ledger/lua/claim/claim_orphans", rule.partition, sweep, asked)
 
     async def claim_planned(
-        self,
-        rule: Rule,
-        sweep: SweepSection,
-        wanted: Mapping[str, int],
-        plan: str,
-        *,
-        alone: bool,
-        expected: Expected = UNCHECKED,
+        self, rule: Rule, sweep: SweepSection, planned: PlannedIds, expected: Expected = UNCHECKED
     ) -> Batch:
-        """Lease ids of a plan: id -> due. What is not as it was when the plan was made is left out."""
-        listed = [{"id": id_, "due": due} for id_, due in wanted.items()]
-        asked = self._asked(rule, sweep, expected, wanted=listed, plan=plan, alone=alone)
+        """Lease ids of a plan. What is not as it was when the plan was made is left out."""
+        listed = [{"id": id_, "due": due} for id_, due in planned.due.items()]
+        asked = self._asked(rule, sweep, expected, wanted=listed, plan=planned.plan, alone=planned.alone)
         return await self._leased("ledger/lua/claim/claim_planned", rule.partition, sweep, asked)
 
     async def claim_purged(

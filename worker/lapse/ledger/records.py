@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lapse.errors import InvalidResource
 from lapse.ledger.due import cutoffs, due_of
@@ -104,51 +104,71 @@ async def look(ledger: Ledger, provider: str, kind: str, ids: Iterable[str], rul
     return [_seen(id_, found, by_policy) for id_, found in zip(chosen, await ledger.carrier.carry(calls), strict=True)]
 
 
-async def _standing(
-    ledger: Ledger, partition: Partition, name: str, rank: int, rules: Sequence[Rule], size: int
-) -> AsyncIterator[tuple[Seen, float]]:
-    """Yield what stands in one index from a rank on, with its score."""
-    while True:
-        ids, scores = await _read(ledger, partition, name, rank, size)
-        seen = await look(ledger, partition.provider, partition.kind, ids, rules)
-        for pair in zip(seen, scores, strict=True):
-            yield pair
-        rank += len(ids)
-        if len(ids) < size:
-            return
+@dataclass(frozen=True, slots=True)
+class PartitionRecords:
+    """The ids of a partition; ``rules``: what their due times are computed with."""
+
+    ledger: Ledger
+    partition: Partition
+    rules: Sequence[Rule]
+
+    async def page(self, *, state: str | None, limit: int, after: str | None) -> RecordPage:
+        """Return ids index by index, oldest first in each.
+
+        Args:
+            state: Only these; None for all.
+            limit: How many at most.
+            after: Where the page before ended.
+
+        Raises:
+            InvalidResource: ``after`` is not what a page before returned.
+
+        """
+        names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
+        start = _PageEnd("", "", "")
+        if after:
+            start = _cursor(after)
+            names = names[names.index(start.name) :] if start.name in names else []
+        found: list[Seen] = []
+        for name in names:
+            rank = await self._rank(start) if name == start.name else 0
+            async for one, score in self._standing(name, rank, limit):
+                if state is None or one.state == state:
+                    found.append(one)
+                if len(found) == limit:
+                    return RecordPage(found, f"{name}/{score:.0f}/{one.id}")
+        return RecordPage(found, None)
+
+    async def _standing(self, name: str, rank: int, size: int) -> AsyncIterator[tuple[Seen, float]]:
+        """Yield what stands in one index from a rank on, with its score."""
+        key, at = _key(self.ledger, self.partition, name), self.partition
+        while True:
+            (flat,) = await self.ledger.carrier.run([("ZRANGE", key, rank, rank + size - 1, "WITHSCORES")])
+            ids, scores = [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
+            seen = await look(self.ledger, at.provider, at.kind, ids, self.rules)
+            for pair in zip(seen, scores, strict=True):
+                yield pair
+            rank += len(ids)
+            if len(ids) < size:
+                return
+
+    async def _rank(self, cursor: "_PageEnd") -> int:
+        """Return where a page goes on.
+
+        If its last id is gone, some of its score may be shown again; none is left out.
+        """
+        key = _key(self.ledger, self.partition, cursor.name)
+        asked = [("ZRANK", key, cursor.id), ("ZCOUNT", key, "-inf", f"({cursor.score}")]
+        rank, before = await self.ledger.carrier.run(asked)
+        return int(before if rank is None else rank + 1)
 
 
-async def page(
-    ledger: Ledger, partition: Partition, rules: Sequence[Rule], *, state: str | None, limit: int, after: str | None
-) -> RecordPage:
-    """Return ids of a partition: index by index, oldest first in each.
+class _PageEnd(NamedTuple):
+    """Where a page ended."""
 
-    Args:
-        ledger: The registry.
-        partition: Where they stand.
-        rules: What their due times are computed with.
-        state: Only these; None for all.
-        limit: How many at most.
-        after: Where the page before ended.
-
-    Raises:
-        InvalidResource: ``after`` is not what a page before returned.
-
-    """
-    names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
-    start = ("", "", "")
-    if after:
-        start = _cursor(after)
-        names = names[names.index(start[0]) :] if start[0] in names else []
-    found: list[Seen] = []
-    for name in names:
-        rank = await _rank(ledger, partition, start) if name == start[0] else 0
-        async for one, score in _standing(ledger, partition, name, rank, rules, limit):
-            if state is None or one.state == state:
-                found.append(one)
-            if len(found) == limit:
-                return RecordPage(found, f"{name}/{score:.0f}/{one.id}")
-    return RecordPage(found, None)
+    name: str
+    score: str
+    id: str
 
 
 async def due_first(ledger: Ledger, rule: Rule, limit: int | None) -> list[Seen]:
@@ -222,27 +242,11 @@ def _stored(state: str) -> str:
     return "parked" if state in {"held", "referenced"} else state
 
 
-def _cursor(text: str) -> tuple[str, str, str]:
-    parts = text.split("/")
-    if len(parts) != 3 or parts[0] not in INDEXES:  # noqa: PLR2004 - index, score and id
-        raise InvalidResource(f"--after {text!r}: give what the page before ended with")
-    return parts[0], parts[1], parts[2]
-
-
-async def _rank(ledger: Ledger, partition: Partition, cursor: tuple[str, str, str]) -> int:
-    """Return where a page goes on. If its last id is gone, some of its score may be shown again; none is left out."""
-    name, score, id_ = cursor
-    key = _key(ledger, partition, name)
-    rank, before = await ledger.carrier.run([("ZRANK", key, id_), ("ZCOUNT", key, "-inf", f"({score}")])
-    return int(before if rank is None else rank + 1)
-
-
-async def _read(
-    ledger: Ledger, partition: Partition, name: str, start: int, limit: int
-) -> tuple[list[str], list[float]]:
-    key = _key(ledger, partition, name)
-    (flat,) = await ledger.carrier.run([("ZRANGE", key, start, start + limit - 1, "WITHSCORES")])
-    return [id_.decode() for id_ in flat[::2]], [float(score) for score in flat[1::2]]
+def _cursor(text: str) -> _PageEnd:
+    match text.split("/"):
+        case [name, score, id_] if name in INDEXES:
+            return _PageEnd(name, score, id_)
+    raise InvalidResource(f"--after {text!r}: give what the page before ended with")
 
 
 def _key(ledger: Ledger, partition: Partition, name: str) -> str:

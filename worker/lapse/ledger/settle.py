@@ -4,9 +4,10 @@ import json
 import random
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from lapse.ledger.claim import Claim
 from lapse.ledger.connection import LedgerConnection, text
@@ -98,6 +99,44 @@ class Recorded:
     refused: tuple[str, ...] = ()
     unbelieved: tuple[str, ...] = ()
     unrecordable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeBatch:
+    """What is recorded in one step, under one name: sent again under it, it has the effect and the reply of once.
+
+    Attributes:
+        settled: The outcomes.
+        counters: Increments of the slot's counters.
+        attempts: How many failed ones lead to quarantine.
+        listable: The kind can be listed, and lists may lag.
+        name: Its name.
+        wall: How many absences are believed; None: any number.
+        rolled_back: What was due before an accepted rollback, in registry milliseconds, is expected to be gone.
+
+    """
+
+    settled: Sequence[Settled]
+    counters: Mapping[str, int]
+    attempts: int
+    _: KW_ONLY
+    listable: bool
+    name: str = field(default_factory=partial(secrets.token_hex, 8))
+    wall: Share | None = None
+    rolled_back: int = 0
+
+    def stored(self, worker: str) -> dict[str, Any]:
+        """Return it as ``settle.lua`` takes it; ``worker``: whose outcomes these are, for the audit."""
+        return {
+            "batch": self.name,
+            "rolled_back": self.rolled_back,
+            **({"wall": asdict(self.wall)} if self.wall else {}),
+            "worker": worker,
+            "attempts": self.attempts,
+            "listable": self.listable,
+            "counters": dict(self.counters),
+            "settled": [one.stored() for one in self.settled],
+        }
 
 
 def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False, told: int = 0) -> Settled:
@@ -202,19 +241,12 @@ def backoff(attempts: int) -> float:
 class Settlements(LedgerConnection):
     """Records outcomes, and ends what they leave behind."""
 
-    async def settle(
-        self,
-        partition: Partition,
-        settled: Sequence[Settled],
-        counters: Mapping[str, int],
-        attempts: int,
-        **more: Any,
-    ) -> Recorded:
-        """Record outcomes and counters in one step, and once; see ``said`` and ``record``."""
-        return await self.record(partition, said(self.worker, settled, counters, attempts, **more))
+    async def settle(self, partition: Partition, batch: OutcomeBatch) -> Recorded:
+        """Record outcomes and counters in one step, and once; see ``record``."""
+        return await self.record(partition, batch.stored(self.worker))
 
     async def record(self, partition: Partition, batch: Mapping[str, Any]) -> Recorded:
-        """Record a batch; return what was not recorded as it was said.
+        """Record a batch in its stored form; return what was not recorded as it was said.
 
         Raises:
             RegistryUnavailable: no answer; it may be recorded, and sending it again changes nothing then.
@@ -246,48 +278,4 @@ class Settlements(LedgerConnection):
     async def count(self, partition: Partition, counters: Mapping[str, int]) -> None:
         """Add to counters of a slot that no settled claim carries."""
         if counters:
-            await self.settle(partition, [], counters, 1, listable=False)
-
-
-class Outcomes(Protocol):
-    """One outcome that knows its stored form."""
-
-    def stored(self) -> dict[str, Any]:
-        """Return the fields that say something."""
-        ...
-
-
-def said(
-    worker: str,
-    settled: Sequence[Outcomes],
-    counters: Mapping[str, int],
-    attempts: int,
-    *,
-    listable: bool,
-    batch: str | None = None,
-    wall: Share | None = None,
-    rolled_back: int = 0,
-) -> dict[str, Any]:
-    """Return a batch.
-
-    Args:
-        worker: Whose outcomes these are, for the audit.
-        settled: The outcomes.
-        counters: Increments of the slot's counters.
-        attempts: How many failed ones lead to quarantine.
-        listable: The kind can be listed, and lists may lag.
-        batch: Its name: sent again under it, it has the effect and the reply of once.
-        wall: How many absences are believed; None: any number.
-        rolled_back: What was due before an accepted rollback, in registry milliseconds, is expected to be gone.
-
-    """
-    return {
-        "batch": batch or secrets.token_hex(8),
-        "rolled_back": rolled_back,
-        **({"wall": asdict(wall)} if wall else {}),
-        "worker": worker,
-        "attempts": attempts,
-        "listable": listable,
-        "counters": dict(counters),
-        "settled": [one.stored() for one in settled],
-    }
+            await self.settle(partition, OutcomeBatch([], counters, 1, listable=False))

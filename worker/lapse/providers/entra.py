@@ -10,7 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from lapse.errors import ConfigError
 from lapse.providers.account import Account
@@ -48,6 +48,14 @@ class TokenSource(Protocol):
         ...
 
 
+class Issuer(NamedTuple):
+    """Who is asked for tokens: for which scope, for how many seconds at most; None: whom azure-identity finds."""
+
+    scope: str
+    patience: float
+    source: TokenSource | None = None
+
+
 def installed() -> bool:
     """Return True if azure-identity is there."""
     return find_spec("azure") is not None and find_spec("azure.identity") is not None
@@ -71,19 +79,16 @@ class Entra:
     def __init__(
         self,
         account: Account,
-        scope: str,
+        issuer: Issuer,
         environ: Mapping[str, str],
         *,
         clock: Callable[[], float],
-        patience: float,
-        source: TokenSource | None = None,
     ) -> None:
         self._name = account.name
-        self._scope = scope
+        self._issuer = issuer
         self._environ = environ
         self._clock = clock
-        self._patience = patience
-        self._source = source or _found_by_azure(account)
+        self._source = issuer.source or _found_by_azure(account)
         self._token: Token | None = None
         self._renew_at = 0.0
         self._failure = ""
@@ -135,8 +140,8 @@ class Entra:
         if now - self._failed_at < ASK_AGAIN:
             raise NoCredential(self._failure)
         try:
-            async with asyncio.timeout(self._patience):
-                fetched = await self._source.get_token(self._scope)
+            async with asyncio.timeout(self._issuer.patience):
+                fetched = await self._source.get_token(self._issuer.scope)
         except Exception as error:
             if self._token and now < self._token.expires_on:
                 self._renew_at = now + (self._token.expires_on - now) / 2

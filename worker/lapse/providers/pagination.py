@@ -20,7 +20,17 @@ PAGE_BYTES = 16 * 1024 * 1024
 """The longest page that is read. One that does not fit is asked for again with a tenth of the objects."""
 
 MAX_PAGES = 2000
-MAX_OBJECTS = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of a list is read: one that is longer is not complete."""
+
+    pages: int = MAX_PAGES
+    objects: int = 200_000
+
+
+BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +148,13 @@ async def walk(
     spend: Spend,
     *,
     take: Take | None = None,
-    max_pages: int = MAX_PAGES,
-    max_objects: int = MAX_OBJECTS,
+    bounds: Bounds = BOUNDS,
 ) -> Listing:
     """Read a list page by page; ``fetch`` takes where to go on, a cursor or an offset, and how many to ask for."""
     found = _Found(kind, take)
     reading: _Cursor | _Offset = _Offset() if kind.search else _Cursor(unpaged=kind.unpaged)
     size = kind.page_size
-    for _ in range(max_pages):
+    for _ in range(bounds.pages):
         try:
             await spend(1)
             reply = await fetch(reading.position, size)
@@ -163,9 +172,9 @@ async def walk(
             return found.whole()
         if wrong := reading.go_on(page, fresh, size):
             return found.partial(wrong)
-        if len(found.ids) > max_objects:  # strange ones too
+        if len(found.ids) > bounds.objects:  # strange ones too
             break
-    return found.partial(f"longer than {max_pages} pages or {max_objects} objects")
+    return found.partial(f"longer than {bounds.pages} pages or {bounds.objects} objects")
 
 
 class _Found:

@@ -12,9 +12,8 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from itertools import count
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
@@ -29,10 +28,10 @@ from lapse.providers.credentials import Credential, NoCredential
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import DIALECTS, Kind
 from lapse.providers.outcomes import Spend, unauthorised
-from lapse.providers.pagination import MAX_OBJECTS, MAX_PAGES, PAGE_BYTES, Listing, Take, selectless, walk
+from lapse.providers.pagination import BOUNDS, PAGE_BYTES, Bounds, Listing, Take, selectless, walk
 from lapse.providers.request_counters import RequestCounters
 from lapse.providers.response import Reply
-from lapse.providers.transport import BODY_BYTES, HttpTransport
+from lapse.providers.transport import BODY_BYTES, HttpRequest, HttpTransport
 from lapse.registry.keys import identifier
 
 TIMEOUT = 30.0
@@ -42,6 +41,16 @@ OBJECT_BYTES = 4 * 1024 * 1024
 """How much is read of one object: an assistant's instructions alone may be a megabyte."""
 
 Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is asked of an account, wherever its URL lies: for what (``op``, as counters name it) and how."""
+
+    op: str
+    method: str
+    limit: int = BODY_BYTES
+    body: Body | None = None
 
 
 class Provider:
@@ -88,9 +97,8 @@ class Provider:
         self._host = self._client.base_url.host
         self._credential: Credential | entra.Entra = Credential(account, environ)
         if account.auth:
-            self._credential = entra.Entra(
-                account, _scope(account), environ, clock=clock, patience=timeout, source=tokens
-            )
+            issuer = entra.Issuer(_scope(account), timeout, tokens)
+            self._credential = entra.Entra(account, issuer, environ, clock=clock)
         self._transport = HttpTransport(concurrency=account.concurrency, timeout=timeout)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._counters = RequestCounters()
@@ -118,40 +126,39 @@ class Provider:
 
     async def delete(self, kind: Kind, object_id: str) -> Reply:
         """Send the DELETE of one object."""
-        return await self._about("delete", "DELETE", kind, object_id)
+        return await self._about(_Question("delete", "DELETE"), kind, object_id)
 
     async def read(self, kind: Kind, object_id: str) -> Reply:
         """Read one object, to see its name and metadata."""
-        return await self._about("read", "GET", kind, object_id, limit=OBJECT_BYTES)
+        return await self._about(_Question("read", "GET", OBJECT_BYTES), kind, object_id)
 
     async def absence(self, kind: Kind, object_id: str) -> Reply:
         """Ask for a missing object where the answer names it, as that of ``read`` does not for this kind."""
-        return await self._about("read", "POST", kind, object_id, kind.absence or "", limit=OBJECT_BYTES, body={})
+        return await self._about(_Question("read", "POST", OBJECT_BYTES, {}), kind, object_id, kind.absence or "")
 
     async def witness(self, kind: Kind, object_id: str) -> Reply:
         """Read one object, to see that objects of this kind can be seen from here."""
-        return await self._about("witness", "GET", kind, object_id, limit=OBJECT_BYTES)
+        return await self._about(_Question("witness", "GET", OBJECT_BYTES), kind, object_id)
 
     async def probe(self, kind: Kind) -> Reply | None:
         """Ask the kind's endpoint for what needs no id, or return None if there is no such thing."""
         if kind.search:
             asked = _search(kind, 0, 1, select=False)
-            return await self._send("probe", "POST", kind, self._url(kind.search), limit=OBJECT_BYTES, body=asked)
+            return await self._send(_Question("probe", "POST", OBJECT_BYTES, asked), kind, self._url(kind.search))
         if kind.probe is None:
             return None
         # Some servers list all there is, whatever limit the probe names.
-        return await self._send("probe", "GET", kind, self._url(kind.probe), limit=PAGE_BYTES)
+        return await self._send(_Question("probe", "GET", PAGE_BYTES), kind, self._url(kind.probe))
 
     async def create(self, kind: Kind, metadata: Mapping[str, str]) -> Reply:
         """Make an empty object of a kind that can be made so; ``metadata`` says what it is for."""
         body = dict(kind.create or {}) | ({"metadata": dict(metadata)} if kind.has_metadata else {})
-        return await self._send("create", "POST", kind, self._url(kind.path), body=body)
+        return await self._send(_Question("create", "POST", body=body), kind, self._url(kind.path))
 
     async def items(self, kind: Kind, object_id: str, size: int = 100) -> Reply:
         """Read the first page of an object's children, oldest first."""
-        return await self._about(
-            "items", "GET", kind, object_id, f"{kind.items}?limit={size}&order=asc", limit=PAGE_BYTES
-        )
+        tail = f"{kind.items}?limit={size}&order=asc"
+        return await self._about(_Question("items", "GET", PAGE_BYTES), kind, object_id, tail)
 
     async def delete_item(self, kind: Kind, object_id: str, item_id: str) -> Reply:
         """Send the DELETE of one child."""
@@ -159,21 +166,13 @@ class Provider:
             tail = f"{kind.items}/{quote(identifier(item_id), safe='')}"
         except InvalidResource as error:
             return _never_sent("invalid", str(error))
-        return await self._about("items", "DELETE", kind, object_id, tail, limit=OBJECT_BYTES)
+        return await self._about(_Question("items", "DELETE", OBJECT_BYTES), kind, object_id, tail)
 
     async def part(self, op: str, method: str, kind: Kind, object_id: str, path: str) -> Reply:
         """Send a request about what lies below one object; ``path`` is percent-encoded."""
-        return await self._about(op, method, kind, object_id, path, limit=PAGE_BYTES)
+        return await self._about(_Question(op, method, PAGE_BYTES), kind, object_id, path)
 
-    async def listing(
-        self,
-        kind: Kind,
-        spend: Spend,
-        *,
-        take: Take | None = None,
-        max_pages: int = MAX_PAGES,
-        max_objects: int = MAX_OBJECTS,
-    ) -> Listing:
+    async def listing(self, kind: Kind, spend: Spend, *, take: Take | None = None, bounds: Bounds = BOUNDS) -> Listing:
         """Read the whole list of a listable kind, oldest first; ``take`` gets it page by page."""
         identities, began = set[str](), time.monotonic()
 
@@ -188,16 +187,16 @@ class Provider:
             query = "" if kind.unpaged else f"&limit={size}&order=asc"
             query += f"&after={quote(str(after), safe='')}" if after else ""
             url = self._url(kind.path + query.replace("&", "?", 1))
-            return await self._send("list", "GET", kind, url, limit=PAGE_BYTES)
+            return await self._send(_Question("list", "GET", PAGE_BYTES), kind, url)
 
-        listing = await walk(kind, fetch, spend, take=take, max_pages=max_pages, max_objects=max_objects)
+        listing = await walk(kind, fetch, spend, take=take, bounds=bounds)
         identity = identities.pop() if len(identities) == 1 else ""
         return replace(listing, identity=identity, sent_at=began)
 
     async def _searched(self, kind: Kind, path: str, after: str | int | None, size: int, spend: Spend) -> Reply:
         """Ask a search for a page, for whole objects where the server takes no ``select``."""
         asked = _search(kind, after, size, select=kind.name not in self._selectless)
-        reply = await self._send("list", "POST", kind, self._url(path), limit=PAGE_BYTES, body=asked)
+        reply = await self._send(_Question("list", "POST", PAGE_BYTES, asked), kind, self._url(path))
         if "select" in asked and selectless(reply):
             self._selectless.add(kind.name)
             await spend(1)
@@ -228,59 +227,40 @@ class Provider:
             return f"{self._base}{tail}"
         return f"{self._base}{tail}{'&' if '?' in tail else '?'}api-version={self._version}"
 
-    async def _about(
-        self,
-        op: str,
-        method: str,
-        kind: Kind,
-        object_id: str,
-        tail: str = "",
-        *,
-        limit: int = BODY_BYTES,
-        body: Body | None = None,
-    ) -> Reply:
+    async def _about(self, question: _Question, kind: Kind, object_id: str, tail: str = "") -> Reply:
         try:
             url = self._url(f"{kind.path}/{quote(identifier(object_id), safe='')}{tail}")
         except InvalidResource as error:
             return _never_sent("invalid", str(error))
-        return await self._send(op, method, kind, url, limit=limit, body=body)
+        return await self._send(question, kind, url)
 
-    async def _send(
-        self, op: str, method: str, kind: Kind, url: str, *, limit: int = BODY_BYTES, body: Body | None = None
-    ) -> Reply:
+    async def _send(self, question: _Question, kind: Kind, url: str) -> Reply:
         if (sunset := kind.sunset(self._host)) and sunset.over(datetime.fromtimestamp(self._clock(), UTC).date()):
             why = f"{self._host} shut {kind.plural} down on {sunset.date}; use {sunset.successor} instead"
             return _never_sent("sunset", why)
-        exchange = partial(self._exchange, method, url, op, kind, limit, body=body)
         try:
             key = await self._credential.current()
-            reply = await exchange(key)
+            reply = await self._exchange(question, kind, url, key)
             if unauthorised(reply) and (renewed := await self._credential.renewed(key)):
-                reply = await exchange(renewed)
+                reply = await self._exchange(question, kind, url, renewed)
         except NoCredential as error:
             return _never_sent("credentials", str(error))
         return reply
 
-    async def _exchange(
-        self, method: str, url: str, op: str, kind: Kind, limit: int, key: str, *, body: Body | None
-    ) -> Reply:
+    async def _exchange(self, question: _Question, kind: Kind, url: str, key: str) -> Reply:
         self._use(key)
         headers, identity = self._headers[kind.name].copy(), self._identity
         headers["X-Client-Request-Id"] = next(self._request_ids)
-        content = None
-        if body is not None:
-            headers["Content-Type"], content = "application/json", json.dumps(body).encode()
+        content, op = None, question.op
+        if question.body is not None:
+            headers["Content-Type"], content = "application/json", json.dumps(question.body).encode()
         claimed = deadline.current()
         until = claimed.deadline if claimed else None
         if not await (self._slot(until) if until and self._slots.locked() else self._slots.acquire()):
             return _never_sent("late", "every connection was taken until the time of its claim was over")
         try:
             reply = await self._transport.request(
-                method,
-                url,
-                headers,
-                limit,
-                body=content,
+                HttpRequest(question.method, url, headers, question.limit, content),
                 deadline=until,
                 begun=claimed.begun if claimed and op == "delete" else None,
                 identity=identity,

@@ -39,6 +39,26 @@ _USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux
 _RESET = struct.pack("ii", 1, 0)  # linger for 0 s: closing sends RST, and nothing that still waits to be sent
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request as it is written to a connection.
+
+    Attributes:
+        method: ``GET``, ``DELETE``, or ``POST``.
+        url: Absolute and already percent-encoded; it is sent as it stands.
+        headers: All of them but Host.
+        limit: How many bytes of the answer's body are kept, after decompression.
+        body: What is sent along; the headers say what it is.
+
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    limit: int = BODY_BYTES
+    body: bytes | None = None
+
+
 class HttpTransport:
     """A pool of connections. Make it inside the running event loop, after a fork; one process, one loop."""
 
@@ -66,12 +86,8 @@ class HttpTransport:
 
     async def request(
         self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        limit: int = BODY_BYTES,
+        request: HttpRequest,
         *,
-        body: bytes | None = None,
         deadline: Deadline | None = None,
         begun: Callable[[], None] | None = None,
         identity: str = "",
@@ -79,11 +95,7 @@ class HttpTransport:
         """Send one request and return what became of it.
 
         Args:
-            method: ``GET``, ``DELETE``, or ``POST``.
-            url: Absolute and already percent-encoded; it is sent as it stands.
-            headers: All of them but Host.
-            limit: How many bytes of the answer's body are kept, after decompression.
-            body: What is sent along; the headers say what it is.
+            request: What is sent.
             deadline: That of the claim it is for; None: it is for none, and its timeout alone holds.
             begun: Told when its first byte is about to be written.
             identity: Of whom the answer will be: it is handed back with it.
@@ -93,14 +105,14 @@ class HttpTransport:
         token = _sending.set(sending)
         try:
             async with self._session.request(
-                method,
-                URL(url, encoded=True),
-                headers=headers,
-                data=body,
+                request.method,
+                URL(request.url, encoded=True),
+                headers=request.headers,
+                data=request.body,
                 allow_redirects=False,
                 timeout=self._within(deadline),
             ) as response:
-                return await sending.answered(response, limit)
+                return await sending.answered(response, request.limit)
         except (aiohttp.ClientError, TimeoutError, OSError, _Late) as error:
             sending.reset()
             return sending.failed(error)

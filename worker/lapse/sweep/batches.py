@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from lapse.guards import enforcement
 from lapse.guards.integrity.protection import damage
-from lapse.ledger.claim import Batch, Status
+from lapse.ledger.claim import Batch, PlannedIds, Status
 from lapse.policy import Rule, SweepSection
 from lapse.sweep.executor import Executor
 from lapse.sweep.session import Phase, Session
@@ -50,7 +50,8 @@ async def claim_planned(
 
     async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
         expected = session.context.watch.expected()
-        batch = await session.context.ledger.claim_planned(rule, settings, chosen, plan, alone=alone, expected=expected)
+        planned = PlannedIds(plan, chosen, alone)
+        batch = await session.context.ledger.claim_planned(rule, settings, planned, expected)
         told = {one.resource.id for one in batch.claims} | set(batch.left)
         wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
         return batch

@@ -23,6 +23,7 @@ from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
 from lapse.sweep.deletion.cascade import Cascade, Family
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.session import Session
 
 log = structlog.get_logger("lapse")
@@ -200,9 +201,8 @@ class _Going:
         async def work() -> Verdict:
             await spend(1)  # the DELETE's own
             chosen = family if self._children(claim.resource, rule) else None
-            return await delete(
-                self._context.provider, kind, claim.resource.id, preconditions=preconditions, spend=spend, family=chosen
-            )
+            target = Target(self._context.provider, kind, claim.resource.id, spend)
+            return await delete(target, preconditions=preconditions, family=chosen)
 
         verdict, act = await family.attempted(claim, work)
         if rule.partition == self._session.rule.partition:

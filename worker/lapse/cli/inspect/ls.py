@@ -12,7 +12,7 @@ from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import KIND, config_option, json_option, provider_option
 from lapse.cli.output import Column
-from lapse.ledger.records import STATES, Seen, due_first, page
+from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first
 from lapse.registry import keys
 from lapse.registry.model import Partition, from_millis
 
@@ -73,8 +73,8 @@ def ls(
             raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
         found: list[Seen] = []
         for name in names[names.index(first) :] if after else names:
-            at, rest = Partition(*slot, name), limit - len(found)
-            got = await page(access.ledger, at, rules, state=state, limit=rest, after=cursor or None)
+            here = PartitionRecords(access.ledger, Partition(*slot, name), rules)
+            got = await here.page(state=state, limit=limit - len(found), after=cursor or None)
             found, cursor = [*found, *got.seen], ""
             if got.after:
                 return found, f"{name}/{got.after}"

@@ -14,7 +14,7 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
 from lapse.cli.options import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
 from lapse.cli.output import Column
-from lapse.ledger.records import Seen, page
+from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
 from lapse.registry.codec import dump
 from lapse.registry.commands import actor
@@ -262,8 +262,9 @@ async def _found(
 async def _all(access: RegistryAccess, session: Invocation, at: Partition, limit: int | None) -> list[Seen]:
     found: list[Seen] = []
     after: str | None = None
+    records = PartitionRecords(access.ledger, at, session.config.rules)
     while limit is None or len(found) < limit:
-        got = await page(access.ledger, at, session.config.rules, state="quarantined", limit=PAGE, after=after)
+        got = await records.page(state="quarantined", limit=PAGE, after=after)
         found, after = [*found, *got.seen], got.after
         if after is None:
             break

@@ -8,7 +8,8 @@ empty, and says in its metadata what it is.
 import secrets
 
 from lapse.guards.context import SweepContext
-from lapse.ledger.settle import settlement
+from lapse.ledger.claim import PlannedIds
+from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Outcome, Spend, Verdict, classify
@@ -55,13 +56,13 @@ async def prove(context: SweepContext, rule: Rule, kind: Kind, spend: Spend) -> 
     if made is None:
         return None
     due = await register(context, rule.partition, made)
-    claims = await context.ledger.claim_planned(
-        rule, context.settings, {made: due}, "canary", alone=False, expected=context.watch.expected()
-    )
+    planned = PlannedIds("canary", {made: due})
+    claims = await context.ledger.claim_planned(rule, context.settings, planned, context.watch.expected())
     if not claims.claims:
         return None
     reply = await context.provider.delete(kind, made)
     verdict = classify(kind, made, reply, context.provider.recognisers)
     settled = settlement(claims.claims[0], verdict)
-    await context.ledger.settle(rule.partition, [settled], {}, context.settings.max_attempts, listable=kind.listable)
+    batch = OutcomeBatch([settled], {}, context.settings.max_attempts, listable=kind.listable)
+    await context.ledger.settle(rule.partition, batch)
     return verdict if verdict.outcome is Outcome.DELETED else None

@@ -23,6 +23,7 @@ from lapse.providers.outcomes import Limited, Outcome, Verdict, limited
 from lapse.sweep.budget import SweepBudget
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.deletion.reactions import react
 from lapse.sweep.deletion.recorder import progress
 
@@ -154,11 +155,8 @@ class Attempts:
         if claim.by == "orphan":
             preconditions = replace(preconditions, judge=self.recheck)
         verdict = await self._seen_active(claim.resource.id, preconditions) or await delete(
-            self._context.provider,
-            self._kind,
-            claim.resource.id,
+            Target(self._context.provider, self._kind, claim.resource.id, spend),
             preconditions=preconditions,
-            spend=spend,
             family=family,
             invented=self._context.invented,
         )

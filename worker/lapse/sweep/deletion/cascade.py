@@ -35,6 +35,7 @@ from lapse.sweep.deletion.child_reads import Looks
 from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.descendants import Relative, Relatives
 from lapse.sweep.deletion.members import Unreadable
+from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.deletion.reactions import react
 from lapse.sweep.deletion.recorder import Recorder
 
@@ -312,15 +313,8 @@ class Errand:
         preconditions = Preconditions(keep=rule.keep if rule else (), cancel=cascade.rule.cancel)
         provider = cascade.context.provider
         kind = provider.kinds[self.one.child.kind]
-        return await delete(
-            provider,
-            kind,
-            id_,
-            preconditions=preconditions,
-            spend=self.family.spend,
-            family=self._leave,
-            invented=cascade.context.invented,
-        )
+        target = Target(provider, kind, id_, self.family.spend)
+        return await delete(target, preconditions=preconditions, family=self._leave, invented=cascade.context.invented)
 
     async def _leave(self, object_id: str, _body: Mapping[str, Any]) -> Verdict | None:
         if verdict := await self.family.deleted(self.relatives, self.one.inner):

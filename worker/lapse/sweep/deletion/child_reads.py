@@ -8,7 +8,7 @@ from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script
-from lapse.sweep.deletion.precheck import look
+from lapse.sweep.deletion.precheck import Target, look
 
 if TYPE_CHECKING:
     from lapse.sweep.deletion.cascade import Cascade
@@ -43,7 +43,8 @@ class Looks:
                 continue
             kind = self._cascade.context.provider.kinds[one.child.kind]
             preconditions = Preconditions(keep=kept[one.child.kind, one.policy])
-            sight = await look(self._cascade.context.provider, kind, one.resource.id, preconditions, self._spend)
+            target = Target(self._cascade.context.provider, kind, one.resource.id, self._spend)
+            sight = await look(target, preconditions)
             # Gone already: its own DELETE will say so.
             if sight.verdict is None or sight.verdict.outcome is Outcome.ALREADY_GONE:
                 self._new.append(_field(one))

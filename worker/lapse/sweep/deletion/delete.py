@@ -13,7 +13,6 @@ from lapse.providers.not_found import ABSENT
 from lapse.providers.outcomes import (
     Limited,
     Outcome,
-    Spend,
     Verdict,
     classify,
     classify_item,
@@ -23,10 +22,9 @@ from lapse.providers.outcomes import (
     unreadable,
 )
 from lapse.providers.pagination import MAX_PAGES, ListPage, less, read_page
-from lapse.providers.provider import Provider
 from lapse.providers.renaming import confirms_another
 from lapse.providers.response import Reply, line
-from lapse.sweep.deletion.precheck import look
+from lapse.sweep.deletion.precheck import Target, look
 
 Family = Callable[[str, Mapping[str, Any]], Awaitable[Verdict | None]]
 """Deletes the children of the object with this id and body; returns why the parent has to stay, or None."""
@@ -41,12 +39,9 @@ _FREE = Preconditions()
 
 
 async def delete(
-    provider: Provider,
-    kind: Kind,
-    object_id: str,
+    target: Target,
     *,
     preconditions: Preconditions = _FREE,
-    spend: Spend,
     family: Family | None = None,
     invented: Invented | None = None,
 ) -> Verdict:
@@ -55,39 +50,36 @@ async def delete(
     Nothing is deleted while a keep rule cannot be evaluated, and no parent while a child is left that should go.
 
     Args:
-        provider: The account it belongs to.
-        kind: What it is.
-        object_id: Its id.
+        target: The resource.
         preconditions: What lets it live, and what goes with it.
-        spend: Awaited before every request but the DELETE itself, whose token came with the claim. It has to
-            raise ``Limited`` once the claim's lease leaves no time: there may be any number of children.
         family: Deletes its children, given what it says of itself; None leaves them alone.
         invented: Where ids are opaque: whether the server says of an invented one that it is not there.
 
     """
-    sight = await look(provider, kind, object_id, preconditions, spend)
+    provider, kind = target.provider, target.kind
+    sight = await look(target, preconditions)
     if sight.verdict:
         return sight.verdict
     confirmed = 0
-    if family and (verdict := await family(object_id, sight.body)):
+    if family and (verdict := await family(target.id, sight.body)):
         return verdict
     if preconditions.items and kind.child:
-        emptying = _Emptying(provider, kind, kind.child, object_id, spend)
+        emptying = _Emptying(target, kind.child)
         verdict = await emptying.run()
         confirmed = emptying.confirmed
         if verdict:
             return replace(verdict, items=confirmed)
-    reply = await provider.delete(kind, object_id)
-    verdict = classify(kind, object_id, reply, provider.recognisers)
-    if provider.opaque and confirms_another(kind, object_id, reply):
-        verdict = await _believed(verdict, kind, object_id, invented, spend)
+    reply = await provider.delete(kind, target.id)
+    verdict = classify(kind, target.id, reply, provider.recognisers)
+    if provider.opaque and confirms_another(kind, target.id, reply):
+        verdict = await _believed(verdict, target, invented)
     return replace(verdict, items=confirmed) if confirmed else verdict
 
 
-async def _believed(verdict: Verdict, kind: Kind, object_id: str, invented: Invented | None, spend: Spend) -> Verdict:
+async def _believed(verdict: Verdict, target: Target, invented: Invented | None) -> Verdict:
     """Return a confirmation under another id as one, if this server does not confirm what never existed."""
     try:
-        if invented and await invented.missing(kind, object_id, spend):
+        if invented and await invented.missing(target.kind, target.id, target.spend):
             return replace(verdict, outcome=Outcome.DELETED, unknown=False, detail="")
     except Limited as reason:
         return replace(verdict, detail=line(f"{verdict.detail}; no invented id was asked for: {reason}"))
@@ -101,11 +93,8 @@ class _Emptying:
     Always the first page: a cursor whose object was deleted means nothing to a provider.
     """
 
-    provider: Provider
-    kind: Kind
+    target: Target
     child: Kind
-    object_id: str
-    spend: Spend
     confirmed: int = 0
     _done: set[str] = field(default_factory=set)
     _failed: dict[str, Verdict] = field(default_factory=dict)
@@ -117,10 +106,10 @@ class _Emptying:
         size = self.child.page_size
         for _ in range(MAX_PAGES):
             try:
-                await self.spend(1)
+                await self.target.spend(1)
             except Limited as reason:
                 return limited(reason)
-            reply = await self.provider.items(self.kind, self.object_id, size)
+            reply = await self.target.provider.items(self.target.kind, self.target.id, size)
             page = read_page(self.child, reply)
             if page is None and (smaller := less(reply, size)):
                 size = smaller
@@ -152,13 +141,13 @@ class _Emptying:
         A list may say so in words that a DELETE does not use. Where the object cannot be read either, it has no items
         that could be left behind.
         """
-        verdict = classify_read(self.kind, self.object_id, reply, self.provider.recognisers)
-        if unreadable(verdict) and self.kind.witness:
+        verdict = classify_read(self.target.kind, self.target.id, reply, self.target.provider.recognisers)
+        if unreadable(verdict) and self.target.kind.witness:
             try:
-                await self.spend(1)
+                await self.target.spend(1)
             except Limited as reason:
                 return limited(reason)
-            own = await self.provider.read(self.kind, self.object_id)
+            own = await self.target.provider.read(self.target.kind, self.target.id)
             return None if own.status in ABSENT else verdict
         return None if verdict.outcome is Outcome.ALREADY_GONE else verdict
 
@@ -184,12 +173,12 @@ class _Emptying:
             if self._stop:
                 return
             try:
-                await self.spend(1)
+                await self.target.spend(1)
             except Limited as reason:
                 self._stop = self._stop or limited(reason)
                 return
-            reply = await self.provider.delete_item(self.kind, self.object_id, item_id)
-            verdict = classify_item(self.kind, self.object_id, item_id, reply, self.provider.recognisers)
+            reply = await self.target.provider.delete_item(self.target.kind, self.target.id, item_id)
+            verdict = classify_item(self.target.kind, self.target.id, item_id, reply, self.target.provider.recognisers)
             if verdict.outcome in {Outcome.DELETED, Outcome.ALREADY_GONE}:
                 await self._confirm(item_id, deleted=verdict.outcome is Outcome.DELETED)
             elif verdict.outcome in _ITS_OWN:

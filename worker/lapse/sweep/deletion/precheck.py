@@ -31,6 +31,20 @@ from lapse.registry.keys import identifier
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """One object of one account, and what requests about it are taken from.
+
+    ``spend`` is awaited before every request but the DELETE itself, whose token came with the claim. It has to raise
+    ``Limited`` once the claim's lease leaves no time: there may be any number of children.
+    """
+
+    provider: Provider
+    kind: Kind
+    id: str
+    spend: Spend
+
+
+@dataclass(frozen=True, slots=True)
 class Precheck:
     """What a look showed: a verdict if the object is not to be deleted now, and its body if it was read."""
 
@@ -38,33 +52,34 @@ class Precheck:
     body: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def look(provider: Provider, kind: Kind, object_id: str, preconditions: Preconditions, spend: Spend) -> Precheck:
+async def look(target: Target, preconditions: Preconditions) -> Precheck:
     """Read what decides about an object; no request where nothing does.
 
     A read that finds it gone is the answer where it says so in words that are known: a DELETE would act on something
     whose name was never seen. In words that are not, it may be that GET has others than DELETE: where nothing that
     the object says could protect it, the DELETE decides.
     """
+    provider, kind = target.provider, target.kind
     try:
         body: Mapping[str, Any] = {}
         if preconditions.ask(kind):
-            await spend(1)
-            reply = await provider.read(kind, object_id)
-            shown = exists(kind, object_id, reply) or (provider.opaque and renamed(kind, object_id, reply))
+            await target.spend(1)
+            reply = await provider.read(kind, target.id)
+            shown = exists(kind, target.id, reply) or (provider.opaque and renamed(kind, target.id, reply))
             found = read_object(kind, document(reply)) if shown else None
-            if unnamed(kind, reply) and not absent(kind.not_found, provider.recognisers, object_id, reply):
-                await spend(1)
-                reply = await provider.absence(kind, object_id)
+            if unnamed(kind, reply) and not absent(kind.not_found, provider.recognisers, target.id, reply):
+                await target.spend(1)
+                reply = await provider.absence(kind, target.id)
             if found is None:
-                missed = classify_read(kind, object_id, reply, provider.recognisers)
+                missed = classify_read(kind, target.id, reply, provider.recognisers)
                 return Precheck() if unreadable(missed) and not preconditions.protects(kind) else Precheck(missed)
             body = document(reply)
             verdict = _said_of(kind, found, reply, preconditions)
             if verdict and verdict.outcome is Outcome.CONFLICT and preconditions.cancel and kind.cancel:
-                verdict = await _cancel(provider, kind, object_id, kind.cancel, spend)
+                verdict = await _cancel(target, kind.cancel)
             if verdict:
                 return Precheck(replace(verdict, present=True, identity=reply.identity, sent_at=reply.sent_at))
-        return Precheck(await _at_work(provider, kind, object_id, preconditions, spend), body)
+        return Precheck(await _at_work(target, preconditions), body)
     except Limited as reason:
         return Precheck(limited(reason))
 
@@ -95,23 +110,22 @@ def _unseen(kind: Kind, body: Mapping[str, Any], keep: Sequence[Keep]) -> str | 
     return None
 
 
-async def _at_work(
-    provider: Provider, kind: Kind, object_id: str, preconditions: Preconditions, spend: Spend
-) -> Verdict | None:
+async def _at_work(target: Target, preconditions: Preconditions) -> Verdict | None:
     """Look at the newest run on an object. A server without such a list does not tell, and the DELETE decides."""
+    kind = target.kind
     if kind.runs is None or preconditions.resting:
         return None
-    await spend(1)
-    reply = await provider.part("read", "GET", kind, object_id, f"{kind.runs.path}?limit=1&order=desc")
+    await target.spend(1)
+    reply = await target.provider.part("read", "GET", kind, target.id, f"{kind.runs.path}?limit=1&order=desc")
     page = listed(kind, reply)
     if page is None:
-        verdict = classify_read(kind, object_id, reply, provider.recognisers)
+        verdict = classify_read(kind, target.id, reply, target.provider.recognisers)
         return verdict if verdict.outcome in _TELLS_NOTHING else None
     newest = next((run for run in page["data"] if isinstance(run, dict)), {})
     if newest.get("status") not in kind.runs.active:
         return None
     if preconditions.cancel and kind.cancel and (run := _identified(newest)):
-        return await _cancel(provider, kind, object_id, f"{kind.runs.path}/{run}{kind.cancel}", spend)
+        return await _cancel(target, f"{kind.runs.path}/{run}{kind.cancel}")
     return Verdict(Outcome.CONFLICT, status=reply.status, detail=f"a run on it is {newest['status']}")
 
 
@@ -136,10 +150,10 @@ _TELLS_NOTHING = frozenset(
 )
 
 
-async def _cancel(provider: Provider, kind: Kind, object_id: str, path: str, spend: Spend) -> Verdict:
+async def _cancel(target: Target, path: str) -> Verdict:
     """Ask for the end of what runs, "attempted but not guaranteed": whether it ended is seen at the next attempt."""
-    await spend(1)
-    reply = await provider.part("cancel", "POST", kind, object_id, path)
+    await target.spend(1)
+    reply = await target.provider.part("cancel", "POST", target.kind, target.id, path)
     if not reply.sent:
-        return classify_read(kind, object_id, reply, provider.recognisers)
+        return classify_read(target.kind, target.id, reply, target.provider.recognisers)
     return Verdict(Outcome.CONFLICT, status=reply.status, detail="what runs on it was told to end")

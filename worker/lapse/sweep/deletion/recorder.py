@@ -6,11 +6,9 @@ is alone: it stays in the outbox, and its partition halts.
 """
 
 import asyncio
-import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import astuple, replace
 
 import structlog
 
@@ -20,7 +18,7 @@ from lapse.ledger.claim import Claim
 from lapse.ledger.outbox import Unrecorded
 from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.settle import Recorded, Settled, said
+from lapse.ledger.settle import OutcomeBatch, Recorded, Settled
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
@@ -30,15 +28,6 @@ FOR_GOOD = 4  # refusals in a row that speak of no state of the server, after wh
 HALTED = HaltReason.UNRECORDABLE
 
 log = structlog.get_logger("lapse")
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Outcomes and counters under one name: sent again under it, they have the effect of once."""
-
-    name: str
-    settled: tuple[Settled, ...]
-    counters: dict[str, int]
 
 
 class Recorder:
@@ -64,13 +53,14 @@ class Recorder:
 
         """
         counted = self.counters() if counters is None else counters
-        return await self._recorded(_Batch(secrets.token_hex(8), tuple(settled), counted))
+        attempts = self._context.settings.max_attempts
+        return await self._recorded(OutcomeBatch(settled, counted, attempts, listable=self._listable, wall=self._wall))
 
-    async def _recorded(self, batch: _Batch) -> Recorded:
+    async def _recorded(self, batch: OutcomeBatch) -> Recorded:
         refusals, patience = 0, 0.0
         while True:
             try:
-                recorded = await self._context.ledger.record(self._partition, await self._said(batch))
+                recorded = await self._context.ledger.settle(self._partition, await self._told(batch))
             except RegistryError as error:
                 self._keep(batch)
                 refusals = refusals + 1 if _for_good(error) else 0
@@ -84,12 +74,13 @@ class Recorder:
                 self._acknowledged(batch)
                 return recorded
 
-    async def _refused(self, batch: _Batch, error: RegistryError) -> Recorded:
+    async def _refused(self, batch: OutcomeBatch, error: RegistryError) -> Recorded:
         """Record the halves of a batch that is refused as a whole, the counters alone too; halt for what is left."""
         parts = [batch.settled[: len(batch.settled) // 2], batch.settled[len(batch.settled) // 2 :]]
         if len(batch.settled) > 1:
             halves = [
-                _Batch(f"{batch.name}.{i}", part, batch.counters if not i else {}) for i, part in enumerate(parts)
+                replace(batch, name=f"{batch.name}.{i}", settled=part, counters=batch.counters if not i else {})
+                for i, part in enumerate(parts)
             ]
             done = [await self._recorded(half) for half in halves]
             self._acknowledged(batch)
@@ -104,43 +95,24 @@ class Recorder:
             log.error("guard.failed", guard=HALTED, error=str(second), **named(self._partition))
         return Recorded(unrecordable=tuple(ids))
 
-    async def _said(self, batch: _Batch) -> dict[str, Any]:
-        return said(
-            self._context.ledger.worker,
-            batch.settled,
-            batch.counters,
-            self._context.settings.max_attempts,
-            listable=self._listable,
-            batch=batch.name,
-            wall=self._wall,
-            rolled_back=await self._rollback(batch.settled),
-        )
-
-    def _safe(self, batch: _Batch) -> bool:
+    def _safe(self, batch: OutcomeBatch) -> bool:
         """Return True if nothing that the provider confirmed would be lost with this process."""
         outbox = self._context.outbox
         return not _confirmed(batch) or (outbox is not None and outbox.keeps(batch.name))
 
-    def _keep(self, batch: _Batch) -> None:
+    def _keep(self, batch: OutcomeBatch) -> None:
         """Write confirmations to disk that Redis did not take; sent again, they change nothing that it did take."""
         outbox, at = self._context.outbox, self._partition
         if outbox is None or not _confirmed(batch):
             return
         ledger, epoch = self._context.ledger, self._context.watch.epoch
-        stored = said(
-            ledger.worker,
-            batch.settled,
-            batch.counters,
-            self._context.settings.max_attempts,
-            listable=self._listable,
-            batch=batch.name,
-        )
+        stored = replace(batch, wall=None).stored(ledger.worker)  # what was confirmed is no absence
         try:
             outbox.keep(Unrecorded(ledger.namespace, epoch, at.provider, at.kind, batch.name, stored))
         except OSError as error:
             log.error("outbox.unwritten", folder=str(outbox.folder), error=str(error), **named(at))
 
-    def _acknowledged(self, batch: _Batch) -> None:
+    def _acknowledged(self, batch: OutcomeBatch) -> None:
         if self._context.outbox is None:
             return
         try:
@@ -148,11 +120,11 @@ class Recorder:
         except OSError as error:
             log.warning("outbox.unwritten", folder=str(self._context.outbox.folder), error=str(error))
 
-    async def _rollback(self, settled: Sequence[Settled]) -> int:
-        """Return when a rollback was accepted: what was due before is gone by our own hand, perhaps."""
-        if self._rolled_back is None and any(one.outcome is Outcome.ALREADY_GONE for one in settled):
+    async def _told(self, batch: OutcomeBatch) -> OutcomeBatch:
+        """Return a batch with when a rollback was accepted: what was due before is gone by our own hand, perhaps."""
+        if self._rolled_back is None and any(one.outcome is Outcome.ALREADY_GONE for one in batch.settled):
             self._rolled_back = await self._context.control.rolled_back()
-        return self._rolled_back or 0
+        return replace(batch, rolled_back=self._rolled_back or 0)
 
     def counters(self) -> dict[str, int]:
         """Return what was counted of requests and waits since the last call, and forget it."""
@@ -177,7 +149,7 @@ _OF_THE_SERVER = (
 """What a server says of its own state, and not of what it was asked: it ends by itself, or an operator ends it."""
 
 
-def _confirmed(batch: _Batch) -> bool:
+def _confirmed(batch: OutcomeBatch) -> bool:
     return any(one.outcome is Outcome.DELETED or one.items for one in batch.settled)
 
 

@@ -29,6 +29,10 @@ AGAIN = (0.1, 0.5, 1.0)
 PATIENCE = 6.0
 """Seconds within which a further try begins: one more after a reply that did not come in time, not three."""
 
+RAMP_STEPS, RAMP_FIRST, RAMP_SHARE = 2, 10, 10
+"""The ramp: how many steps it has, how many ids the first one deletes, and of how many that are due the second deletes
+one, but no fewer. ``include/budget.lua`` says the same."""
+
 Expected = tuple[str | int, str | int, str | int]
 """What a claim insists on: the epoch its rules were adopted under, the earliest and latest Redis TIME; or '' each."""
 UNCHECKED: Expected = ("", "", "")

@@ -29,6 +29,10 @@ NO_ANSWER = frozenset({None, 502, 503, 504})
 """Statuses of an answer that was none, or a gateway's: a plain 500 may be one id's own."""
 
 
+LAG_BOUNDS = (10, 60, 300, 1800, 3600, 21600, 86400, 604800, 2592000)
+"""Upper bounds in seconds of how long after it was due an id is settled: ``settle.lua`` counts in these."""
+
+
 class Act(StrEnum):
     """What is done with a claim: as ``settle.lua`` reads it."""
 

@@ -12,6 +12,7 @@ from lapse.guards.edits.adoption import rename
 from lapse.guards.integrity.clocks import doubt
 from lapse.guards.integrity.protection import damage
 from lapse.guards.recovery import diverged, recover
+from lapse.ledger.claim import RAMP_FIRST
 from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Rule
@@ -132,6 +133,6 @@ async def _set_baseline(context: SweepContext, rule: Rule, survey: Survey, *, re
     fields = newly_due.baseline(rule, survey) | {"acted": rule.digest}
     if restart_ramp:
         log.warning("ramp.restarted", newly_due=survey.edit.newly, **named(rule.partition))
-        begun = {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": 10}
+        begun = {"ramp_step": 0, "ramp_from": survey.now, "ramp_used": 0, "ramp_cap": RAMP_FIRST}
         fields |= begun | {"ramp_fence": survey.fence}
     await context.ledger.note(rule.partition, **fields)

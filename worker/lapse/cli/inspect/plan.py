@@ -23,6 +23,7 @@ from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
 from lapse.guards.enforcement import Stand
 from lapse.guards.preexisting import APPROVED, older, scope
+from lapse.ledger.claim import RAMP_FIRST, RAMP_STEPS
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import Seen, due_first
@@ -30,9 +31,6 @@ from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
-
-FIRST_STEP = 10  # as ledger/lua/include/budget.lua
-STEPS = 2  # of the ramp, before all that is due may go
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +140,8 @@ def _obstacles(one: Planned) -> list[str]:
         said.append(f"enforced, it would halt first ({one.stand.halt}): {one.stand.detail}")
     if one.stand is None:
         said.append("workers have not taken this version of the policy up yet, so what guards would say is not known")
-    if one.ramping and view.due > FIRST_STEP:
-        said.append(f"a first enforcement deletes {FIRST_STEP}, then a tenth, then all")
+    if one.ramping and view.due > RAMP_FIRST:
+        said.append(f"a first enforcement deletes {RAMP_FIRST}, then a tenth, then all")
     if rule.max_deletions and view.due > rule.max_deletions.amount:
         said.append(f"at a pace of {formatting.pace(rule)}")
     return said
@@ -157,7 +155,7 @@ async def _planned(access: RegistryAccess, session: Invocation, rule: Rule, view
     survey = await newly_due.look(access.ledger, rule, await access.ledger.survey(rule)) if known else None
     stand = enforcement.stand(replace(rule, enforce=True), survey, place) if survey else None
     first = await due_first(access.ledger, rule, limit) if limit else []
-    ramping = session.config.sweep.ramp is not None and int(step or 0) < STEPS
+    ramping = session.config.sweep.ramp is not None and int(step or 0) < RAMP_STEPS
     return Planned(rule, view, first, stand, digest.decode() if digest else "", ramping)
 
 

@@ -7,8 +7,9 @@ rest, asks each once more when all are claimed, and only then deletes the first.
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -21,8 +22,9 @@ from lapse.providers.deadline import Deadline
 from lapse.providers.outcomes import Limited, Outcome, Spend, Verdict
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
-from lapse.sweep.deletion.cascade import Cascade, Family
+from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.family import Family
 from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.session import Session
 
@@ -116,7 +118,7 @@ class Circles:
                     "sweep/lua/look_circle", provider, kind, codec.dump([one.id for one in part])
                 )
                 said = json.loads((await self._context.ledger.carrier.carry([call]))[0])
-                self._looks.update({one: _look(each) for one, each in zip(part, said, strict=True)})
+                self._looks.update({one: _look(each) if each else None for one, each in zip(part, said, strict=True)})
 
     def _users(self, one: Resource) -> frozenset[Resource]:
         seen = self._looks[one]
@@ -134,12 +136,8 @@ class Circles:
         return self._rules[self._at(one)]
 
 
-def _look(said: Mapping[str, object] | bool) -> Look | None:  # noqa: FBT001 - false where there is nothing to say
-    if not isinstance(said, Mapping):
-        return None
-    users = said.get("users") or ()
-    assert isinstance(users, Sequence)  # noqa: S101 - the script's own reply
-    return Look(str(said["p"]), said["due"] is True, frozenset(codec.edge(str(user)) for user in users))
+def _look(said: Mapping[str, Any]) -> Look:
+    return Look(said["p"], said["due"], frozenset(codec.edge(user) for user in said.get("users", ())))
 
 
 class _Going:

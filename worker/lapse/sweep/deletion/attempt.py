@@ -23,6 +23,7 @@ from lapse.providers.outcomes import Limited, Outcome, Verdict, limited
 from lapse.sweep.budget import SweepBudget
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.delete import delete
+from lapse.sweep.deletion.family import family_of
 from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.deletion.reactions import react
 from lapse.sweep.deletion.recorder import progress
@@ -150,7 +151,7 @@ class Attempts:
 
     async def _deleted(self, claim: Claim) -> Verdict:
         spend = self._spender(claim)
-        family = self._cascade.family(claim, spend)
+        family = family_of(self._cascade, claim, spend)
         preconditions = preconditions_of(self._rule, self._kind, claim.by, claim.at)
         if claim.by == "orphan":
             preconditions = replace(preconditions, judge=self.recheck)

@@ -5,23 +5,21 @@ What the registry knows costs no request. So every sweep asks it first, and a pa
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lapse.ledger.children import NOT_NOW, STAYS, ChildState, Question, standings
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import codec, keys
 from lapse.registry.model import Resource
-
-if TYPE_CHECKING:
-    from lapse.sweep.deletion.cascade import Cascade
-    from lapse.sweep.deletion.descendants import Relative
+from lapse.sweep.deletion.cascade import Cascade
+from lapse.sweep.deletion.descendants import Relative
 
 MOST = 20_000  # looked at by one sweep
 SCAN = 1000
 
 
-async def block(ledger: Ledger, policy: str, parent: Resource, child: "Relative", active: int | None) -> None:
+async def block(ledger: Ledger, policy: str, parent: Resource, child: Relative, active: int | None) -> None:
     """Write down what stands in the way of a claimed parent."""
     said = {
         "p": policy,
@@ -33,7 +31,7 @@ async def block(ledger: Ledger, policy: str, parent: Resource, child: "Relative"
     await ledger.carrier.write(("HSET", _key(ledger, parent), parent.id, codec.dump(said)))
 
 
-async def free(cascade: "Cascade", rule: Rule) -> int:
+async def free(cascade: Cascade, rule: Rule) -> int:
     """Make parents due again whose child is not in the way any more; return how many."""
     at, ledger, freed = rule.partition, cascade.context.ledger, 0
     key, cursor, looked = _key(ledger, Resource(at.provider, at.kind, "")), "0", 0
@@ -50,7 +48,7 @@ async def free(cascade: "Cascade", rule: Rule) -> int:
     return freed
 
 
-async def _over(cascade: "Cascade", provider: str, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
+async def _over(cascade: Cascade, provider: str, said: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the parents of which no child is in the way."""
     kinds: dict[str, list[tuple[str, Mapping[str, Any], Question]]] = {}
     for id_, one in said.items():

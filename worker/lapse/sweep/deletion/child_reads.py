@@ -1,18 +1,15 @@
 """Reading the children whose keep rules decide, before any of them is deleted, over as many attempts as that takes."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING
 
 from lapse.policy.preconditions import Preconditions
 from lapse.providers.outcomes import Outcome, Spend, Verdict
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script
+from lapse.sweep.deletion.cascade import Cascade
+from lapse.sweep.deletion.descendants import Relative
 from lapse.sweep.deletion.precheck import Target, look
-
-if TYPE_CHECKING:
-    from lapse.sweep.deletion.cascade import Cascade
-    from lapse.sweep.deletion.descendants import Relative
 
 LASTS = 6 * 3600 * 1000  # ms; each is read once more just before its own deletion
 
@@ -20,14 +17,14 @@ LASTS = 6 * 3600 * 1000  # ms; each is read once more just before its own deleti
 class Looks:
     """What was read of one parent's children."""
 
-    def __init__(self, cascade: "Cascade", parent: Resource, spend: Spend) -> None:
+    def __init__(self, cascade: Cascade, parent: Resource, spend: Spend) -> None:
         self._cascade = cascade
         self._spend = spend
         slot = keys.slot(cascade.context.ledger.namespace, parent.provider, parent.kind)
         self._name = f"{slot}{keys.SEEN}:{parent.id}"
         self._new: list[str] = []
 
-    async def at(self, children: Sequence["Relative"]) -> AsyncIterator[tuple["Relative", Verdict]]:
+    async def at(self, children: Sequence[Relative]) -> AsyncIterator[tuple[Relative, Verdict]]:
         """Read those that no attempt has read yet; yield each that is not to be deleted now, and why."""
         kept = {
             (kind, name): rule.keep
@@ -65,5 +62,5 @@ class Looks:
         return {name.decode() for name in fields}
 
 
-def _field(one: "Relative") -> str:
+def _field(one: Relative) -> str:
     return f"{one.resource.kind}|{one.resource.id}"

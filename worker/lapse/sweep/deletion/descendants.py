@@ -3,21 +3,19 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from lapse.ledger.children import FREE, ChildState, Question, last_active, standings, users
+from lapse.ledger.claim import Claim
 from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
 from lapse.providers.outcomes import Spend
 from lapse.providers.response import Reply
 from lapse.registry.keys import ID
 from lapse.registry.model import Resource
+from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.members import PAGE, Members
-
-if TYPE_CHECKING:
-    from lapse.ledger.claim import Claim
-    from lapse.sweep.deletion.cascade import Cascade
 
 
 @dataclass(slots=True)
@@ -54,8 +52,8 @@ class Relative:
 class Relatives:
     """The family of one claimed resource."""
 
-    cascade: "Cascade"
-    claim: "Claim"
+    cascade: Cascade
+    claim: Claim
     spend: Spend
     active: int | None = None
     members: dict[Resource, Members] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import json
 import os
-import random
+import secrets
 import time
 import urllib.request
 
@@ -34,9 +34,9 @@ def main() -> None:
             print(f"the provider did not answer: {error}", flush=True)
             time.sleep(2)
             continue
-        registry.register("conversation", conversation, random.choice(["chat", "chat", "tickets"]))  # noqa: S311 - a demo
+        registry.register("conversation", conversation, secrets.choice(["chat", "chat", "tickets"]))
         newest = [*newest, conversation][-IN_USE:]
-        registry.touch("conversation", random.choice(newest))  # noqa: S311 - a demo
+        registry.touch("conversation", secrets.choice(newest))
         time.sleep(EVERY)
 
 

@@ -338,7 +338,7 @@ def test_stdout_gets_whole_lines_from_any_number_of_processes(programs: int, *, 
         subprocess.Popen(die_with_parent(sys.executable, "-c", WRITERS, "4"), stdout=theirs) for _ in range(programs)
     ]
     os.close(theirs)
-    with open(ours, "rb") as pipe:  # noqa: PTH123 - a descriptor, not a path
+    with os.fdopen(ours, "rb") as pipe:
         lines = pipe.read().splitlines()
     assert [0] * programs == [program.wait() for program in running]
 

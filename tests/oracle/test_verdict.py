@@ -453,8 +453,8 @@ def test_already_gone_needs_a_sign_that_this_is_the_right_place(story: Story) ->
     story.settle(other, 17 * DAY + 0.2, token, "already_gone")
     assert ["unproven"] == found(story.history())
 
-    for at, seen in ((-60, ["unproven"]), (0.15, [])):
-        at += START + 17 * DAY  # noqa: PLW2901 - the same time on the story's clock
+    for after, seen in ((-60, ["unproven"]), (0.15, [])):
+        at = START + 17 * DAY + after
         story.requests.append(Request("openai", at, at, "GET", f"/v1/threads/{B.id}", 200))
         assert seen == found(story.history())
 

@@ -17,6 +17,7 @@ import redis
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
+from lapse.runtime import loop
 from lapse.runtime.beat import BeatClock, Scheduler, schedule
 from lapse.runtime.host import Host
 from lapse.runtime.shutdown import Stop
@@ -272,8 +273,6 @@ def test_a_term_to_a_pool_process_ends_its_work_and_not_the_process() -> None:
 def test_an_unknown_partition_and_a_changed_registry_are_logged(
     host: Host, deployment: Deployment, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lapse.runtime import loop  # noqa: PLC0415 - beside its use
-
     made = loop.of(host)
     assert made.sweep(Partition("openai", "thread", "gone"), None) is None
     deployment.configure(policy(), head=HEAD.replace("[registry]", '[registry]\nnamespace = "other"'))

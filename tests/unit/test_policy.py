@@ -4,6 +4,7 @@ import json
 import random
 import re
 from dataclasses import astuple
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,9 @@ def test_the_smallest_file_works_and_only_observes() -> None:
     (rule,) = read(SMALLEST).rules
 
     assert ("openai", "conversation", "chat") == (rule.partition.provider, rule.partition.kind, rule.partition.policy)
-    assert (30 * 86400, "last_active_at", False, None, 60) == (
-        rule.ttl, rule.anchor, rule.enforce, rule.max_age, rule.every,
-    )  # fmt: skip
+    assert (30 * 86400, "last_active_at", False, None, 60) == attrgetter(
+        "ttl", "anchor", "enforce", "max_age", "every"
+    )(rule)
     assert (Pace(5000, 3600), Share(20, 100)) == (rule.max_deletions, rule.max_newly_due)
 
 
@@ -133,17 +134,17 @@ def test_every_default_is_the_documented_one() -> None:
         "openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", None, None, 1.0, 16, (), None, None, None,
         allow_plaintext=False,
     ) == config.accounts["openai"]  # fmt: skip
-    assert ("http://[::1]/v1", None, "/k") == (
-        config.accounts["b"].base_url, config.accounts["b"].api_key_env, config.accounts["b"].api_key_file,
-    )  # fmt: skip
+    assert ("http://[::1]/v1", None, "/k") == attrgetter("base_url", "api_key_env", "api_key_file")(
+        config.accounts["b"]
+    )
     assert Rule(
         Partition("openai", "conversation", "chat"), 30 * 86400.0, "last_active_at", None, None, (), {}, enforce=False,
         max_deletions=Pace(5000, 3600.0), max_newly_due=Share(20.0, 100), touches_stated=False, expect_gone=False,
         cancel=False, every=60.0, formerly=(), digest=chat.digest, max_already_gone=Share(50.0, 20),
     ) == chat  # fmt: skip
-    assert (Orphan(86400.0, 3, Share(20.0, 10), uses_stated=False), None, None, 3600.0, False) == (
-        idle.orphan, idle.ttl, idle.anchor, idle.every, idle.enforce,
-    )  # fmt: skip
+    assert (Orphan(86400.0, 3, Share(20.0, 10), uses_stated=False), None, None, 3600.0, False) == attrgetter(
+        "orphan", "ttl", "anchor", "every", "enforce"
+    )(idle)
     assert (None, ()) == (config.path, config.variables)
     assert re.fullmatch(r"[0-9a-f]{12}", config.hash)
     assert re.fullmatch(r"[0-9a-f]{12}", chat.digest)
@@ -172,30 +173,26 @@ def test_every_line_that_the_shipped_file_shows_is_understood() -> None:
     config = read(shown)
 
     assert {"chat", "support", "sessions", "idle-assistants"} == {rule.partition.policy for rule in config.rules}
-    assert (50, 120, 100, 8, 30 * 86400, 900) == (
-        config.sweep.budget, config.sweep.lease, config.sweep.batch, config.sweep.max_attempts, config.sweep.tombstones,
-        config.sweep.ramp,
-    )  # fmt: skip
+    assert (50, 120, 100, 8, 30 * 86400, 900) == attrgetter(
+        "budget", "lease", "batch", "max_attempts", "tombstones", "ramp"
+    )(config.sweep)
 
 
 def test_the_whole_vocabulary() -> None:
     config = read(FULL)
     assistant, conversation, thread = sorted(config.rules, key=lambda rule: rule.partition.kind)
 
-    assert ("hosted", "https://llm.example.com/v1", 5.0, 8) == (
-        config.accounts["hosted"].name, config.accounts["hosted"].base_url, config.accounts["hosted"].rate,
-        config.accounts["hosted"].concurrency,
-    )  # fmt: skip
+    assert ("hosted", "https://llm.example.com/v1", 5.0, 8) == attrgetter("name", "base_url", "rate", "concurrency")(
+        config.accounts["hosted"]
+    )
     assert config.accounts["local"].rate is None
     assert (None, None, None) == (config.sweep.ramp, thread.max_deletions, assistant.max_newly_due)
-    assert (Share(5, 10), 600, ("support-v1",), True, True) == (
-        thread.max_newly_due, thread.every, thread.formerly, thread.touches_stated, thread.enforce,
-    )  # fmt: skip
+    assert (Share(5, 10), 600, ("support-v1",), True, True) == attrgetter(
+        "max_newly_due", "every", "formerly", "touches_stated", "enforce"
+    )(thread)
     assert conversation.digest != thread.digest
     assert assistant.orphan
-    assert (2 * 86400, 4, None, True) == (
-        assistant.orphan.min_age, assistant.orphan.seen, assistant.orphan.max_share, assistant.orphan.uses_stated,
-    )  # fmt: skip
+    assert (2 * 86400, 4, None, True) == attrgetter("min_age", "seen", "max_share", "uses_stated")(assistant.orphan)
     assert (7200, Pace(100, 600)) == (assistant.every, assistant.max_deletions)
     assert assistant.keep[0].matches("prod-1", {})
     assert not assistant.keep[0].matches("dev-1", {})

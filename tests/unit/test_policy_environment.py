@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from operator import attrgetter
 
 import pytest
 
@@ -63,14 +64,12 @@ def test_each_type_of_value_is_understood_with_and_without_quotes() -> None:
     assert "chat-Room.v2" == chat.partition.policy
     assert (7200, True, True, "conversation") == (chat.ttl, chat.enforce, chat.expect_gone, chat.partition.kind)
     assert {"pin": "yes"} == chat.keep[0].metadata
-    assert (Pace(3, 60), Share(2.5, 7), {"conversation_item": "leave"}) == (
-        chat.max_deletions, chat.max_newly_due, chat.cascade,
-    )  # fmt: skip
+    assert (Pace(3, 60), Share(2.5, 7), {"conversation_item": "leave"}) == attrgetter(
+        "max_deletions", "max_newly_due", "cascade"
+    )(chat)
     assert (86400, None) == (other.ttl, other.max_deletions)
     account = config.accounts["main"]
-    assert (5.0, "12345", "2026-01-01", 4) == (
-        account.rate, account.organization, account.project, account.concurrency,
-    )  # fmt: skip
+    assert (5.0, "12345", "2026-01-01", 4) == attrgetter("rate", "organization", "project", "concurrency")(account)
     assert ("redis://h:1/0", None) == (config.registry.url, config.sweep.ramp)
     assert 16 == len(config.variables)
 

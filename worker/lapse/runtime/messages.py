@@ -18,6 +18,7 @@ SWEEP_ORPHANS = "lapse.sweep_orphans"
 HOUSEKEEPING = "lapse.housekeeping"
 SWEEPS = frozenset({SWEEP_EXPIRED, SWEEP_ORPHANS})
 LONGEST = 16_384  # characters of a body; ours have some hundred
+LONGEST_ID = 255  # characters of a task's id, as Celery has it
 LATEST = 253_402_300_799_999  # milliseconds since 1970: the end of the year 9999
 _PARTS = 3  # args, kwargs and what is embedded; and also provider, kind and policy
 _UNUSED = ("eta", "expires", "group", "chord", "shadow", "compression", "stamped_headers", "stamps")
@@ -116,4 +117,4 @@ def _body(task: str, content: Any) -> None:
 
 
 def _short(text: object) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= 255 and text.isprintable()  # noqa: PLR2004 - as Celery has it
+    return isinstance(text, str) and 0 < len(text) <= LONGEST_ID and text.isprintable()

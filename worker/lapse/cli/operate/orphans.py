@@ -17,7 +17,7 @@ from lapse.cli.operate.missing import missing
 from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
 from lapse.cli.output import Column
 from lapse.ledger.reasons import HaltReason
-from lapse.policy import Rule
+from lapse.policy import Orphan, Rule
 from lapse.registry import keys
 from lapse.registry.model import from_millis
 from lapse.sweep.deletion.ownership import OURS
@@ -129,12 +129,13 @@ def _show_orphans(one: dict[str, Any]) -> None:
 async def _looked(
     access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int
 ) -> list[dict[str, Any]]:
-    return [await _candidates(access, session, rule, limit) for rule in rules]
+    return [await _candidates(access, session, rule, rule.orphan, limit) for rule in rules if rule.orphan]
 
 
-async def _candidates(access: RegistryAccess, session: Invocation, rule: Rule, limit: int) -> dict[str, Any]:
-    at, orphan = rule.partition, rule.orphan
-    assert orphan is not None  # noqa: S101 - only orphan rules come here
+async def _candidates(
+    access: RegistryAccess, session: Invocation, rule: Rule, orphan: Orphan, limit: int
+) -> dict[str, Any]:
+    at = rule.partition
     slot = keys.slot(session.namespace, at.provider, at.kind)
     fields = ("orphans", "listed", "listed_at", "ripens", "undecided", "undecided_at")
     values, number, began = await access.carrier.run(

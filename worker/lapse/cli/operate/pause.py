@@ -116,10 +116,10 @@ def _scope(session: Invocation, text: str | None) -> str:
     """
     if text is None or text == EVERYTHING:
         return EVERYTHING
-    provider, *rest = text.split("/")
+    provider, *rest = text.split("/", 2)
     if provider not in session.config.accounts:
         raise Refused(Code.USAGE, f"scope {text!r}: {session.config.path} has {'/, '.join(session.config.accounts)}")
-    if len(rest) > 2 or not all(rest):  # noqa: PLR2004 - kind and policy
+    if not all(rest) or any("/" in name for name in rest):
         raise Refused(Code.USAGE, f"scope {text!r}: {SCOPE}")
     kind = [singular(word) for word in rest[:1]]
     return "/".join([provider, *kind, *_policy(session, rest)])

@@ -30,6 +30,7 @@ COLUMNS = (
 )
 BATCH = 500
 PAGE = 500
+SHOWN = 10  # ids before a question
 
 
 @click.group()
@@ -199,10 +200,10 @@ def _chosen(session: Invocation, kind: str, ids: Sequence[str], policy: str | No
 
 def _plan(ids: Sequence[str], what: str) -> None:
     output.note(what, output.STRONG)
-    for id_ in ids[:10]:
+    for id_ in ids[:SHOWN]:
         output.note(id_, indent=2)
-    if len(ids) > 10:  # noqa: PLR2004 - as many as were shown
-        output.note(f"... and {len(ids) - 10:,} more", output.DIM, indent=2)
+    if more := len(ids[SHOWN:]):
+        output.note(f"... and {more:,} more", output.DIM, indent=2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,8 +97,10 @@ class Absences:
         for one in waiting:
             self._begin(one.claim)
             self._missing.setdefault(one.verdict.identity, set()).add(one.claim.resource.id)
+        # One after the other: what one group proves or belies holds for the next, and is not paid for twice.
         async with self._turn:
             said: dict[str, Verdict] = {}
+            # By credential: what one of them sees proves nothing about where another one looks.
             for identity in dict.fromkeys(one.verdict.identity for one in waiting):
                 group = [one for one in waiting if one.verdict.identity == identity]
                 verdicts = await self._judged(identity, group)
@@ -113,6 +115,7 @@ class Absences:
         open_: list[Absent] = []
         for one in group:
             history = told.get(one.claim.resource.id)
+            # An operator's yes holds for the key it was said with: another one may look at another place.
             if history and history.believed == identity:
                 verdicts[one.claim.resource.id] = replace(one.verdict, believed=True)
             else:
@@ -123,10 +126,10 @@ class Absences:
         else:
             for one, verdict in zip(open_, await self._again(identity, open_), strict=True):
                 history = told.get(one.claim.resource.id)
+                # Keys of two projects that alternate would each bury the other's ids: gone is what all of them miss.
                 missing = others - set(history.missed if history else ())
-                if verdict.outcome is Outcome.ALREADY_GONE and missing:
-                    verdict = unproven(one.verdict, _OTHERS)  # noqa: PLW2901 - the last word on this one
-                verdicts[one.claim.resource.id] = verdict
+                doubted = verdict.outcome is Outcome.ALREADY_GONE and missing
+                verdicts[one.claim.resource.id] = unproven(one.verdict, _OTHERS) if doubted else verdict
         return [verdicts[one.claim.resource.id] for one in group]
 
     async def _unproven(self, identity: str, group: Sequence[Absent]) -> str:
@@ -143,6 +146,7 @@ class Absences:
             if why := await self._principals.refusal(identity, spend):
                 self.refused = why
                 return why
+            # Asked for after the last of these absences: an earlier answer may be from before a key or route changed.
             if self._positives.after(identity, answered):
                 return ""
             missing = self._missing[identity]
@@ -155,7 +159,7 @@ class Absences:
 
     async def _again(self, identity: str, group: Sequence[Absent]) -> list[Verdict]:
         """Ask each once more, all before any is believed: one that is there after all speaks against the others."""
-        if self._lenient:
+        if self._lenient:  # these are expected to go by themselves: a second request each would be for nothing
             return [one.verdict for one in group]
         verdicts = list(await asyncio.gather(*(self._asked_again(identity, one) for one in group)))
         if not self.inconsistent:
@@ -174,6 +178,7 @@ class Absences:
         try:
             spend = self._spender([one])
             await spend(1)
+            # With the method of the first time: GET and DELETE may have other words for the same absence.
             if one.verdict.by_read:
                 reply = await provider.read(self._kind, id_)
                 if exists(self._kind, id_, reply):

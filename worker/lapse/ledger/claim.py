@@ -199,6 +199,7 @@ class Claims(LedgerConnection):
 
     def circle(self, rule: Rule, sweep: SweepSection, member: CircleMember, expected: Expected) -> Call[list[Any]]:
         """Return the call that leases one member of a circle, or with its ``token`` asks about it again."""
+        # The token makes it the second question: it is granted only while that very claim stands, and takes no other.
         said = {"id": member.id, "members": list(member.members), "place": member.place}
         asked = self._asked(rule, sweep, expected, **said)
         if member.token is not None:
@@ -209,6 +210,7 @@ class Claims(LedgerConnection):
         )
 
     async def _leased(self, script: str, at: Partition, sweep: SweepSection, asked: Mapping[str, Any]) -> Batch:
+        # Before the script is sent: Redis begins the lease later, so this clock runs out first, and never after it.
         deadline = Deadline.of(sweep.lease)
         call = self.commands.on_slot(
             script,
@@ -222,6 +224,7 @@ class Claims(LedgerConnection):
     def _asked(self, rule: Rule, sweep: SweepSection, expected: Expected, **more: Any) -> dict[str, Any]:
         """Return a request for ids of a rule's own partition: within its pace and ramp."""
         pace, asked = rule.max_deletions, self._request(sweep.lease, expected) | more
+        # The digest fences rules as the token fences leases: a worker with a file that is out of date leases nothing.
         asked |= {"policy": rule.partition.policy, "digest": rule.digest}
         if pace:
             asked |= {"amount": pace.amount, "window": round(pace.window * 1000)}
@@ -245,6 +248,7 @@ async def lease_of(carrier: Carrier, call: Call[T], deadline: Deadline) -> T:
         RegistryRefused: Redis refused.
 
     """
+    # What is leased after begin_by is of no use: no request may begin under it, and nobody else gets the ids meanwhile.
     until = min(deadline.begin_by, time.monotonic() + PATIENCE)
     for pause in AGAIN:
         try:

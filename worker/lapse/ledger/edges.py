@@ -42,6 +42,7 @@ class Release:
         sources = await self._sources()
         edges = [(source, edge) for source, uses in sources.items() for edge in uses]
         await self._each("ledger/lua/leave", edges)
+        # Marked first, then asked again: a source that is registered anew meanwhile ends the mark, or is seen here.
         over, anew = await self._over(sources, edges)
         if anew:
             await self.carrier.write(*(self._unmarked(one) for one in anew))

@@ -57,6 +57,7 @@ class Halts:
         (stored,) = await self._carrier.run([("HGET", key, "id")])
         if stored is None:
             now = await self.now()
+            # Two first workers may come here at once: one wins, and both go by what they read afterwards.
             await self._carrier.write(("HSETNX", key, "id", secrets.token_hex(6)), ("HSETNX", key, "created", now))
             (stored,) = await self._carrier.run([("HGET", key, "id")])
         return str(stored.decode())
@@ -171,6 +172,7 @@ class Halts:
         paused = {name.decode() for name in pauses}
         if scope := _covering(partition, paused):
             return "paused", f"lapse pause on {scope}"
+        # A pause that is gone, and that nobody took back, goes on: a damaged key must not be what resumes deletions.
         if _lost(paused, _copies(beside), partition):
             return "halted", HaltReason.REGISTRY_DAMAGED
         for policy, _, reason in (name.decode().partition("|") for name in halts):
@@ -217,6 +219,8 @@ class Halts:
         plan: str | None = None,
     ) -> bool:
         """Set a halt; False if it stood already. Counts the guard's trip and audits it."""
+        # One script: set, counted and audited, or none of it. Two workers that see the same trouble set one halt, and
+        # the reply says which of them was first: that one alone logs it.
         policy = "*" if whole_kind else partition.policy
         said = (policy, reason, detail, partition.policy, plan or "")
         return await self._run("ledger/lua/halts/halt", partition.provider, partition.kind, *said)

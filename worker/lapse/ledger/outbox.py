@@ -122,6 +122,7 @@ class Outbox:
             return
         self._kept.discard(batch)
         if self._kept:
+            # Said in a further line: to rewrite the file would put the others at risk for one that is safe.
             self._append({"recorded": batch})
         else:
             self.close()
@@ -140,9 +141,10 @@ class Outbox:
             check(self.folder)
             path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            # The kernel lets go of the lock however this process ends: nobody answers any more for a file without one.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._path = path
-            _sync_folder(self.folder)
+            _sync_folder(self.folder)  # a file is on disk once its name is
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         if os.write(self._file, line) != len(line):
             raise OSError(f"{self._path}: the disk is full")
@@ -175,6 +177,7 @@ def abandoned(folder: Path) -> Iterator[Abandoned]:
             continue
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Between opening and locking its owner may have removed it: what is in it is recorded then.
             if os.fstat(file).st_uid != os.getuid() or not path.exists():
                 raise BlockingIOError
         except OSError:

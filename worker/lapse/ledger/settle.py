@@ -150,6 +150,7 @@ def settlement(claim: Claim, verdict: Verdict, *, outage: bool = False, told: in
     registry knows already.
     """
     act, delay, counted, reason = _consequence(claim, verdict)
+    # What everybody is answered says nothing about this id: counted, an outage would quarantine all that is due.
     if outage and verdict.outcome is Outcome.ERROR:
         delay, counted = OUTAGE_AGAIN, False
     return Settled(
@@ -233,6 +234,7 @@ def _consequence(claim: Claim, verdict: Verdict) -> tuple[Act, float, bool, str 
         case Outcome.CONFLICT:
             return Act.RETRY, BUSY_AGAIN * random.uniform(0.8, 1.2), False, "conflict"
         case outcome:
+            # The rest speaks of the account or of us, not of the id: it is given back as it was claimed.
             return _CERTAIN.get(outcome, (Act.RELEASE, 0, False, None))
 
 
@@ -261,6 +263,8 @@ class Settlements(LedgerConnection):
             "ledger/lua/settle", partition.provider, partition.kind, codec.dump(batch), parse=list
         )
         _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
+        # What it used stands in other slots, where its own script cannot write. Until that is done the sources are kept
+        # as released: whoever ends in between leaves edges that protect too much for a while, and none too little.
         if released:
             await self.release_edges(partition.provider, partition.kind)
         return Recorded(tuple(text(id_) for id_ in refused), tuple(json.loads(walled)))

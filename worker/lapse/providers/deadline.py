@@ -30,6 +30,8 @@ class Deadline:
     @classmethod
     def of(cls, lease: float) -> Self:
         """Return that of a lease of so many seconds. Call it before the lease is asked for: Redis counts from later."""
+        # Half to begin in and the rest to end in: a request may take a little less than half a lease, so that one which
+        # began in time is over before anybody else may claim the id.
         now = time.monotonic()
         return cls(now + lease / 2, now + lease * SOONER)
 

@@ -155,6 +155,8 @@ class _Going:
         """Claim all, ask all again, delete all; give back what is claimed wherever that ends."""
         if await self._stopped():
             return
+        # No lock spans slots. So all are leased first, and each is asked again under its own token: from the second
+        # answer on nobody can touch one without the lease showing it, and only then is the first DELETE sent.
         claims: list[Claim] = []
         done = 0
         try:

@@ -127,6 +127,7 @@ class Executor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # In this order: what is in flight may still find ids absent, and what is resolved is still to be recorded.
         self._done += [self._unused(claim) for claim in self._queue]
         self._queue.clear()
         self._news.set()
@@ -173,6 +174,7 @@ class Executor:
             await self._others()
             batch = self._absent[:BATCH]
             if batch:
+                # Taken out afterwards: meanwhile it must not look idle, or the sweep ends before they are recorded.
                 self._done += await self._resolve(batch)
                 del self._absent[: len(batch)]
                 self._news.set()

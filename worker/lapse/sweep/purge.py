@@ -83,6 +83,7 @@ async def inventory(context: SweepContext, rule: Rule) -> list[Thing]:
     """
     at, kind, things = rule.partition, context.provider.kinds[rule.partition.kind], list[Thing]()
     slot = keys.slot(context.ledger.namespace, at.provider, at.kind)
+    # Before the list: if the registry is emptied between this and the claims, the mark is gone, and they are refused.
     await context.ledger.carrier.write(("HSET", slot + keys.MARKS, "purge", context.watch.epoch))
 
     async def take(page: Sequence[Listed]) -> None:

@@ -91,7 +91,7 @@ class Session:
 
     def ends(self, result: str, detail: str = "", *, more: bool = False) -> bool:
         """End the sweep with a result; False, so that a caller can return it."""
-        if self.phase < Phase.ENDING:
+        if self.phase < Phase.ENDING:  # the first reason is the cause; what comes after it follows from it
             self.report.result, self.report.detail, self.report.more = result, detail, more
             self.phase = Phase.ENDING
         return False

@@ -52,6 +52,7 @@ class Positives:
 
     def note(self, identity: str, sent_at: float) -> None:
         """Note a positive answer about an id that this registry knew before the sweep began."""
+        # By when it was sent: an answer that arrives late may have been formed before the absence was.
         self._latest[identity] = max(sent_at, self._latest.get(identity, 0.0))
 
     def after(self, identity: str, answered_at: float) -> bool:
@@ -120,6 +121,7 @@ class Positives:
         """Make an object and delete it, if this credential has seen or deleted one of the registry's own before."""
         if self._rule is None:
             return False
+        # In a wrong project a canary would be made and deleted without fault, and prove just that.
         (worked,) = await self._context.ledger.carrier.run([("HEXISTS", self._marks, f"worked|{identity}")])
         if not worked and not (await self._memory(identity)).found:
             return False

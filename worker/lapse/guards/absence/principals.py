@@ -81,6 +81,7 @@ class Principals:
             return ""
         stored = await self._state(identity)
         now = await self._context.control.now()
+        # Remembered for all workers, or each sweep of each of them would spend requests on the same wrong key.
         if stored.state in {"refused", "partial"} and now - stored.judged < JUDGED_AGAIN:
             return stored.why
         if stored.state != "accepted":
@@ -111,7 +112,7 @@ class Principals:
         """Return what a further credential sees of the registry's ids; None if nobody could say."""
         ledger = self._context.ledger
         known = await spread_before(ledger.carrier, ledger.namespace, self._partition, since)
-        if not known:
+        if not known:  # nothing is older than it, so there is nothing that it could fail to see
             return _Finding(1, 0)
         if not self._kind.witness:
             return await self._listed(identity, known, spend)
@@ -120,6 +121,7 @@ class Principals:
             sees = await self._sees(identity, id_, spend)
             if sees is None:
                 return None
+            # Looked up after the answer: only what still stands here untouched was there to be seen.
             missed = 0 if sees else await self._still(id_)
             found = _Finding(found.seen + sees, found.missed + missed)
             if found.seen >= ENOUGH and not found.missed:
@@ -139,6 +141,7 @@ class Principals:
         return None if verdict.outcome in _OF_THE_MOMENT else False
 
     async def _listed(self, identity: str, known: Sequence[str], spend: Spend) -> "_Finding | None":
+        # Neither to be read nor listed: its absences need a positive answer all the same, so this gives nothing away.
         if not self._kind.listable:
             return _Finding(1, 0)
         listing = await self._context.provider.listing(self._kind, spend)

@@ -87,6 +87,7 @@ class Attempts:
         """Delete one claimed resource and decide what becomes of it, or say that it was not found; never raises."""
         with Requests(claim.deadline, partial(self._told, claim)) as requests:
             try:
+                # Looked at here too: a claim waits in the queue, and the breaker may have opened meanwhile.
                 if self._over(claim) or self._context.throttle.shut:
                     return self.unused(claim)
                 verdict = await self._deleted(claim)
@@ -114,6 +115,7 @@ class Attempts:
 
     async def _confirmed(self, claim: Claim, verdict: Verdict, told: int) -> Settled:
         """Return a confirmed deletion as one: nothing that happens after the answer replaces it."""
+        # Made before anything else is asked: what fails from here on concerns other ids, and this one is gone.
         settled = settlement(claim, verdict, told=told)
         try:
             await self._proof.probed(claim, verdict)

@@ -49,6 +49,7 @@ class Cascade:
 
     async def told(self, kind: str) -> dict[str, Any]:
         """Return what ``claim_child.lua`` has to know of a kind's policies, and of an operator's pauses, now."""
+        # Asked anew for each child: a pause or an edit that comes in the middle of a family holds for the rest of it.
         provider, pauses = self.rule.partition.provider, await self.context.control.pauses()
         whole = not pauses.keys().isdisjoint({"*", provider, f"{provider}/{kind}"})
         policies = {

@@ -106,6 +106,7 @@ class Family:
         looks, failed = Looks(self.cascade, self.claim.resource, self.spend), list[Verdict]()
         try:
             async for one, verdict in looks.at([one for one in found if one.child.users and one.goes]):
+                # Claimed for the record alone: as kept or backed off, the child is not read again for every parent.
                 status, claim = await self._claimed(relatives, one)
                 if claim:
                     await self.attempted(claim, partial(_said, verdict))
@@ -148,6 +149,7 @@ class Family:
         if act == Act.DONE:
             self._done += 1
             return None
+        # No list shows it any more, and it lives: unless that is remembered, the parent would go without it.
         if errand.taken_out:
             await relatives.members[one.going[-1]].taken(one.resource.id)
         if errand.strayed:
@@ -178,7 +180,7 @@ class Family:
                 one.going,
                 context.settings.lease,
                 self.claim.deadline,
-                since=self.claim.at,
+                since=self.claim.at,  # who used it after that did not know that its parent goes
                 stamped=stamped,
                 named=not one.child.users,
                 active=relatives.active,
@@ -187,6 +189,7 @@ class Family:
 
         status, claimed = await claim()
         kind = context.provider.kinds[one.child.kind]
+        # Nobody registered it. A stamp makes it ours if it was given to this very object: metadata gets copied.
         unknown = status == "foreign" and one.status == "unknown" and kind.has_metadata and kind.witness
         if unknown and (policy := await self._stamp(kind, one.resource.id)):
             return await claim(policy)
@@ -223,6 +226,7 @@ class Family:
                 verdict, ended = cut_short("the worker ended before an answer came", requests), error
         settled = settlement(claim, verdict, outage=context.throttle.shut)
         recorded = await Recorder(context, partition, None).record([settled])
+        # The end waits for the record: an answer that was there must not be lost with the task that asked for it.
         if ended:
             raise ended
         return verdict, "refused" if recorded.refused else settled.act
@@ -259,6 +263,8 @@ class Errand:
         return await delete(target, preconditions=preconditions, family=self._leave, invented=cascade.context.invented)
 
     async def _leave(self, object_id: str, _body: Mapping[str, Any]) -> Verdict | None:
+        # What is below it first, then out of its parent's list, then itself: wherever that ends, what is left can be
+        # found from a parent that is still there.
         if verdict := await self.family.deleted(self.relatives, self.one.inner):
             return verdict
         if self.one.child.path and (verdict := await self._take_out(self.one.child.path, object_id)):
@@ -274,6 +280,7 @@ class Errand:
         verdict = taken_out(parent, owner.id, object_id, reply, provider.recognisers)
         if verdict:
             return verdict
+        # That it was in the list is what makes it a child: one that was taken out by others may be theirs by now.
         self.taken_out = document(reply).get("deleted") is True or object_id in self.relatives.members[owner].out
         if not self.taken_out:
             self.strayed = True

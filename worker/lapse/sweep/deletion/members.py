@@ -82,6 +82,7 @@ class Members:
         if len(self._ids) > MAX_PAGES * PAGE:
             raise Unreadable(unconfirmed(reply, f"with more than {MAX_PAGES} pages"))
         self._ids.update(dict.fromkeys(fresh))
+        # A full page may be one that a proxy cut off: only the next one, which shows nothing new, ends the list.
         self._whole = page.last and not (fresh and full)
         self._after = page.items[-1].id if page.items else self._after
         if not page.items and not page.last:

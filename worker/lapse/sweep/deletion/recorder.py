@@ -62,11 +62,14 @@ class Recorder:
             try:
                 recorded = await self._context.ledger.settle(self._partition, await self._told(batch))
             except RegistryError as error:
+                # Before anything else: from the first try that failed on, the disk knows what only this process knew.
                 self._keep(batch)
                 refusals = refusals + 1 if _for_good(error) else 0
                 if refusals >= FOR_GOOD:
                     return await self._refused(batch, error)
                 patience = patience or time.monotonic() + self._context.settings.lease / 2
+                # Beyond half a lease others may claim these ids again, at the cost of a second DELETE. What must not be
+                # lost is a confirmation: a process that is the only one to know of it goes on asking.
                 if time.monotonic() > patience and (self._context.stop.is_set() or self._safe(batch)):
                     raise
                 await asyncio.sleep(TRY_AGAIN)
@@ -77,12 +80,15 @@ class Recorder:
     async def _refused(self, batch: OutcomeBatch, error: RegistryError) -> Recorded:
         """Record the halves of a batch that is refused as a whole, the counters alone too; halt for what is left."""
         parts = [batch.settled[: len(batch.settled) // 2], batch.settled[len(batch.settled) // 2 :]]
+        # A half has a name of its own, or the script would take it for the whole sent again. The names follow from the
+        # whole's, so that a half that is tried again is the same one; the counters go with the first, to count once.
         if len(batch.settled) > 1:
             halves = [
                 replace(batch, name=f"{batch.name}.{i}", settled=part, counters=batch.counters if not i else {})
                 for i, part in enumerate(parts)
             ]
             done = [await self._recorded(half) for half in halves]
+            # Each half is in Redis or in the outbox under its own name by now: the whole would be recorded beside them.
             self._acknowledged(batch)
             return Recorded(*(one + other for one, other in zip(astuple(done[0]), astuple(done[1]), strict=True)))
         ids = [one.id for one in batch.settled]
@@ -106,7 +112,8 @@ class Recorder:
         if outbox is None or not _confirmed(batch):
             return
         ledger, epoch = self._context.ledger, self._context.watch.epoch
-        stored = replace(batch, wall=None).stored(ledger.worker)  # what was confirmed is no absence
+        # Without the wall, which weighs what comes in now: each of these was judged by whoever asked, and stays judged.
+        stored = replace(batch, wall=None).stored(ledger.worker)
         try:
             outbox.keep(Unrecorded(ledger.namespace, epoch, at.provider, at.kind, batch.name, stored))
         except OSError as error:

@@ -10,9 +10,10 @@ from lapse.policy import Keep
 from lapse.policy.preconditions import Preconditions
 from lapse.providers.invented import Invented, invented
 from lapse.providers.kinds import KINDS
-from lapse.providers.outcomes import Outcome, Reply, Verdict
+from lapse.providers.outcomes import Outcome, Verdict
 from lapse.providers.pagination import USUAL_MOST, less, read_object
 from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
 from lapse.registry.keys import identifier
 from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.precheck import Target

@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from lapse.providers.kinds import CONVERSATION_ITEM, KINDS
-from lapse.providers.outcomes import Outcome, Reply
+from lapse.providers.outcomes import Outcome
 from lapse.providers.pagination import PAGE_BYTES, Bounds, Listed, read_page
 from lapse.providers.provider import Provider
+from lapse.providers.response import Reply
 from lapse.sandbox import Sandbox
 from providers.actions import Budget
 from providers.conftest import MakeProvider

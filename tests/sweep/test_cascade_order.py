@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from lapse.policy import Keep
-from lapse.providers.outcomes import Limited, Reply
+from lapse.providers.outcomes import Limited
+from lapse.providers.response import Reply
 from lapse.registry.model import Partition
 from lapse.registry.model import Resource as Named
 from lapse.sweep.deletion.members import PAGE, Members, Unreadable

@@ -10,7 +10,6 @@ from lapse.providers.kinds import CONVERSATION_ITEM, KINDS
 from lapse.providers.outcomes import (
     Limited,
     Outcome,
-    Reply,
     Verdict,
     after_probe,
     classify,
@@ -24,6 +23,7 @@ from lapse.providers.outcomes import (
     unnamed,
     unreadable,
 )
+from lapse.providers.response import Reply
 from providers.dialects import DIALECT_ROWS
 from providers.rows import CONVERSATION, FILE, ROWS, STORE, THREAD, Row, error, gone
 

@@ -145,7 +145,7 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing(tmp_path: Path) ->
 
 def test_a_kind_of_another_type_is_told_with_the_types_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one more type in the table, as the next provider will be."""
-    bare = Kind("thread", "threads", "/threads", "thread.deleted", (), has_metadata=False)
+    bare = Kind("thread", (), has_metadata=False)
     other = Dialect(kinds={"thread": bare}, key_example="KEY", example="https://h/v1")
     monkeypatch.setitem(DIALECTS, "other", other)
     monkeypatch.setitem(KINDS, "other", other.kinds)

@@ -1,6 +1,7 @@
 """``lapse init``, ``check-config`` and ``schema``: from nothing to a policy file that says what is meant."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -139,9 +140,7 @@ def _still_missing(session: Invocation, config: Config) -> list[str]:
 def _described(config: Config) -> dict[str, Any]:
     policies = [
         {
-            "provider": rule.partition.provider,
-            "kind": rule.partition.kind,
-            "policy": rule.partition.policy,
+            **asdict(rule.partition),
             "mode": "enforce" if rule.enforce else "observe",
             "does": formatting.does(rule),
             "digest": rule.digest,

@@ -7,9 +7,9 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import redis
@@ -17,6 +17,7 @@ import redis
 from lapse import Registry
 from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.options import config_option, provider_option
 from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import ContinuityCheck, Known
 from lapse.guards.integrity.statefile import state_file_of
@@ -33,6 +34,7 @@ from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 TIMEOUT = 5.0
 """Seconds for one exchange with the registry: a person is waiting, not a request."""
@@ -55,7 +57,7 @@ class Invocation:
         self.environ: dict[str, str] = dict(os.environ)
         if config is not None:
             self.environ["LAPSE_CONFIG"] = config
-        self._provider = provider
+        self.given_provider = provider
 
     @cached_property
     def config(self) -> Config:
@@ -108,7 +110,7 @@ class Invocation:
     @property
     def named_provider(self) -> str | None:
         """The account that ``--provider`` or ``LAPSE_PROVIDER`` names; None: all of them."""
-        return self._provider or self.environ.get("LAPSE_PROVIDER")
+        return self.given_provider or self.environ.get("LAPSE_PROVIDER")
 
     @cached_property
     def default_provider(self) -> str | None:
@@ -222,6 +224,16 @@ class Invocation:
         """Return every (provider, kind) that the file or a worker ever knew."""
         configured = {(rule.partition.provider, rule.partition.kind) for rule in self.config.rules}
         return sorted(configured | set(_published_slots(await access.control.published())))
+
+
+def with_session(command: F) -> F:
+    """Add ``--provider`` and ``--config``; the command gets what they lead to, as ``session``."""
+
+    @wraps(command)
+    def opened(*, provider: str | None, config: str | None, **given: Any) -> Any:
+        return command(session=Invocation(config, provider), **given)
+
+    return cast("F", provider_option(config_option(opened)))
 
 
 def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Policies, times and counts in words. No I/O."""
+"""Policies, times and counts as they are printed. No I/O."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Keep, Rule, estimate
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
+from lapse.registry.model import from_millis
 
 SINCE = {"created_at": "creation", "last_active_at": "last activity"}
 
@@ -19,6 +20,12 @@ def plural(kind: str) -> str:
 def count(number: int, one: str, several: str | None = None) -> str:
     """Return a number with its noun: ``1 id``, ``1,284 requests``."""
     return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
+def iso(millis: float | None, timespec: str = "seconds") -> str | None:
+    """Return a registry time in milliseconds as ISO 8601."""
+    moment = from_millis(millis)
+    return moment.isoformat(timespec=timespec) if moment else None
 
 
 def does(rule: Rule) -> str:

@@ -131,15 +131,11 @@ async def watched(access: RegistryAccess, rules: Sequence[Rule], advance: output
 
 
 async def _settled(access: RegistryAccess, rules: Sequence[Rule]) -> int:
-    fields = [
-        (keys.slot(access.ledger.namespace, rule.partition.provider, rule.partition.kind), rule.partition.policy)
-        for rule in rules
-    ]
-    commands = [
-        ("HMGET", slot + keys.COUNTERS, *(f"settled|{policy}|{outcome}" for outcome in sorted(DONE)))
-        for slot, policy in fields
-    ]
-    return sum(int(n or 0) for reply in await access.carrier.run(list(commands)) for n in reply)
+    asked = []
+    for at in (rule.partition for rule in rules):
+        counters = keys.slot(access.ledger.namespace, at.provider, at.kind) + keys.COUNTERS
+        asked.append(("HMGET", counters, *(f"settled|{at.policy}|{outcome}" for outcome in sorted(DONE))))
+    return sum(int(n or 0) for reply in await access.carrier.run(asked) for n in reply)
 
 
 async def checked_plan(access: RegistryAccess, session: Invocation, rules: Sequence[Rule]) -> list[Planned]:

@@ -3,8 +3,11 @@
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,19 +18,26 @@ from lapse.providers.kinds import KINDS, singular
 from lapse.registry import keys
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
-class KindArgument(click.ParamType[str]):
-    """A kind in singular or plural; becomes its name."""
+class Parsed(click.ParamType[T]):
+    """What a function makes of a text; the error that it raises is the message."""
 
-    name = "kind"
+    def __init__(self, name: str, read: Callable[[str], T]) -> None:
+        self.name = name
+        self._read = read
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the kind's name."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        """Return the value: that of a text, or what is one already."""
         try:
-            return singular(value)
-        except ConfigError as error:
+            return self._read(value) if isinstance(value, str) else cast("T", value)
+        except (ConfigError, InvalidResource, ValueError) as error:
             self.fail(str(error), param, ctx)
+
+
+class KindArgument(Parsed[str]):
+    """A kind in singular or plural; becomes its name."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Return the kinds that begin so, in plural."""
@@ -35,93 +45,38 @@ class KindArgument(click.ParamType[str]):
         return [CompletionItem(plural) for plural in sorted(plurals) if plural.startswith(incomplete)]
 
 
-class Identifier(click.ParamType[str]):
-    """An id as the registry stores it."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the id unchanged."""
-        try:
-            return keys.identifier(value)
-        except InvalidResource as error:
-            self.fail(str(error), param, ctx)
-
-
-class SpanArgument(click.ParamType[float]):
-    """A duration such as ``90s`` or ``30d``; becomes seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
-        if isinstance(value, float):
-            return value
-        try:
-            return durations.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
+def _when(text: str, sign: int) -> datetime:
+    """Return an aware time: of ISO 8601 with a zone, seconds since 1970, or a duration from now, or before."""
+    if re.fullmatch(r"[0-9]{9,10}(\.[0-9]+)?", text):
+        return datetime.fromtimestamp(float(text), UTC)
+    with suppress(ValueError):
+        return datetime.fromtimestamp(time.time() + sign * durations.parse(text), UTC)
+    try:
+        read = datetime.fromisoformat(text)
+    except ValueError:
+        ago = " ago" if sign < 0 else " from now"
+        raise ValueError(f'{text!r} is no time: write "2026-12-24T18:00Z", or "2h" for two hours{ago}') from None
+    if read.tzinfo is None:
+        raise ValueError(f"{text!r} has no time zone: add Z for UTC, or an offset such as +01:00")
+    return read
 
 
-class When(click.ParamType[datetime]):
-    """A time: ISO 8601 with a zone, seconds since 1970, or a duration from now; becomes an aware datetime."""
+KIND = KindArgument("kind", singular)
+ID = Parsed("id", keys.identifier)
+SPAN = Parsed("duration", durations.parse)
+PAST = Parsed("time", partial(_when, sign=-1))
+FUTURE = Parsed("time", partial(_when, sign=1))
+NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
-    name = "time"
-
-    def __init__(self, *, past: bool) -> None:
-        self._sign = -1 if past else 1
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Return the time."""
-        if isinstance(value, datetime):
-            return value
-        if re.fullmatch(r"[0-9]{9,10}(\.[0-9]+)?", value):
-            return datetime.fromtimestamp(float(value), UTC)
-        try:
-            return datetime.fromtimestamp(time.time() + self._sign * durations.parse(value), UTC)
-        except ValueError:
-            return self._iso(value, param, ctx)
-
-    def _iso(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        try:
-            read = datetime.fromisoformat(value)
-        except ValueError:
-            ago = " ago" if self._sign < 0 else " from now"
-            self.fail(f'{value!r} is no time: write "2026-12-24T18:00Z", or "2h" for two hours{ago}', param, ctx)
-        if read.tzinfo is None:
-            self.fail(f"{value!r} has no time zone: add Z for UTC, or an offset such as +01:00", param, ctx)
-        return read
-
-
-KIND = KindArgument()
-ID = Identifier()
-SPAN = SpanArgument()
-PAST = When(past=True)
-FUTURE = When(past=False)
-
-
-def config_option(command: F) -> F:
-    """Add ``--config``."""
-    return click.option(
-        "--config", "config", metavar="PATH", help="The policy file. Else LAPSE_CONFIG, else config/retention.toml."
-    )(command)
-
-
-def provider_option(command: F) -> F:
-    """Add ``--provider``."""
-    return click.option("--provider", metavar="NAME", help="Which account, where several are configured.")(command)
-
-
-def json_option(command: F) -> F:
-    """Add ``--json``."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-
-
-def confirm_option(command: F) -> F:
-    """Add ``--confirm``."""
-    return click.option(
-        "--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
-    )(command)
+config_option = click.option(
+    "--config", "config", metavar="PATH", help="The policy file. Else LAPSE_CONFIG, else config/retention.toml."
+)
+provider_option = click.option("--provider", metavar="NAME", help="Which account, where several are configured.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+confirm_option = click.option(
+    "--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
+)
 
 
 def resource_arguments(command: F) -> F:

@@ -5,12 +5,10 @@ from pathlib import Path
 import click
 
 from lapse.cli.context import Invocation
-from lapse.cli.options import SPAN, config_option
+from lapse.cli.options import FILE, NEW_FILE, SPAN, config_option
 from lapse.log import configure
 
 LOOPBACK = "127.0.0.1"
-FILE = click.Path(dir_okay=False, path_type=Path)
-SCRIPT = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
@@ -34,15 +32,8 @@ def metrics(*, host: str, port: int, config: str | None) -> None:
 @click.command()
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="0, the default, takes a free one.")
-@click.option(
-    "--log", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Append every request, as JSONL."
-)
-@click.option(
-    "--faults",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="A fault script, TOML.",
-)
+@click.option("--log", type=NEW_FILE, metavar="FILE", help="Append every request, as JSONL.")
+@click.option("--faults", type=FILE, metavar="FILE", help="A fault script, TOML.")
 @click.option(
     "--latency", type=SPAN, default=0.0, metavar="DURATION", help='Every answer waits so long, such as "20ms".'
 )

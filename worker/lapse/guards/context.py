@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
+
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.halts import Halts
 from lapse.ledger.outbox import Outbox
@@ -14,6 +16,9 @@ from lapse.registry.model import Partition
 
 if TYPE_CHECKING:
     from lapse.providers.provider import Provider  # it loads the openai client; what only asks the registry needs none
+
+
+log = structlog.get_logger("lapse")
 
 
 class StopSignal(Protocol):
@@ -43,6 +48,16 @@ class SweepContext:
     rules: tuple[Rule, ...] = ()
     outbox: Outbox | None = None
     invented: Invented | None = None
+
+    async def trip(
+        self, partition: Partition, reason: str, detail: str, *, plan: str | None = None, wide: bool = False
+    ) -> bool:
+        """Set a halt, and log it where it is news; ``wide``: of the whole kind. True if it did not stand already."""
+        news = await self.control.halt(partition, reason, detail, whole_kind=wide, plan=plan)
+        if news:
+            about = {"plan": plan} if plan else {}
+            log.error("guard.tripped", guard=reason, detail=detail, **about, **named(partition))
+        return news
 
 
 def named(partition: Partition) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """A list that is much shorter than the last one, less what lapse deleted since: not to be believed at once."""
 
-import structlog
-
-from lapse.guards.context import SweepContext, named
+from lapse.guards.context import SweepContext
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -13,8 +11,6 @@ LAG = 3_600_000
 """Milliseconds for which a list may go on showing what was deleted."""
 DOUBTS = 3
 """Shrunken listings in a row after which an operator has to say whether that is how it is."""
-
-log = structlog.get_logger("lapse")
 
 
 class Shrinkage:
@@ -58,8 +54,7 @@ class Shrinkage:
         if not self._shrunken or (await carrier.write(("HINCRBY", self._name, self._doubts, 1)))[0] < DOUBTS:
             return False
         await carrier.write(("HSET", self._name, self._shown, self._listed), ("HDEL", self._name, self._doubts))
-        if await self._context.control.halt(self._partition, HaltReason.LISTING_SHRUNK, why):
-            log.error("guard.tripped", guard=HaltReason.LISTING_SHRUNK, detail=why, **named(self._partition))
+        await self._context.trip(self._partition, HaltReason.LISTING_SHRUNK, why)
         return True
 
     async def _settled_since(self, since: int) -> int:

@@ -75,4 +75,4 @@ class Elders:
 
 
 def _rules(context: SweepContext, at: Partition) -> str:
-    return keys.partition(context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES
+    return context.ledger.prefix(at) + keys.RULES

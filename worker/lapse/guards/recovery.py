@@ -66,7 +66,7 @@ async def place(ledger: Ledger, partition: Partition) -> str | None:
 
 
 async def _changed_since(ledger: Ledger, partition: Partition, halt: Halt) -> bool:
-    rules = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+    rules = ledger.prefix(partition) + keys.RULES
     (since,) = await ledger.carrier.run([("HGET", rules, "since")])
     return since is not None and int(since) > halt.since
 
@@ -90,7 +90,7 @@ async def _seen(context: SweepContext, rule: Rule, halt: Halt) -> bool:
 
 async def _registered(ledger: Ledger, at: Partition, halt: Halt) -> list[str]:
     """Return some of the ids that were registered before a halt, those first that were not found."""
-    waiting = keys.partition(ledger.namespace, at.provider, at.kind, at.policy) + keys.WAITING
+    waiting = ledger.prefix(at) + keys.WAITING
     (missed,) = await ledger.carrier.run([("ZRANGE", waiting, 0, WITNESSES - 1)])
     others = await known_before(ledger.carrier, ledger.namespace, at, halt.since)
     return [*(id_.decode() for id_ in missed), *others[:WITNESSES]]

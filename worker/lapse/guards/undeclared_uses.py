@@ -1,13 +1,9 @@
 """Uses that an application could not say: until an operator knows, nothing of the kinds that they name is an orphan."""
 
-import structlog
-
-from lapse.guards.context import SweepContext, named
+from lapse.guards.context import SweepContext
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.model import Partition
-
-log = structlog.get_logger("lapse")
 
 
 async def halted(context: SweepContext, partition: Partition) -> str | None:
@@ -18,13 +14,12 @@ async def halted(context: SweepContext, partition: Partition) -> str | None:
     """
     ledger = context.ledger
     slot = keys.slot(ledger.namespace, partition.provider, partition.kind)
-    rules = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+    rules = ledger.prefix(partition) + keys.RULES
     noted, seen = await ledger.carrier.run([("HGET", slot + keys.SAID, "unsaid"), ("HGET", rules, "unsaid_seen")])
     if not noted or noted == seen:
         return None
     detail = _detail(noted.decode(), partition)
-    if await context.control.halt(partition, HaltReason.USES_EXCEEDED, detail):
-        log.error("guard.tripped", guard=HaltReason.USES_EXCEEDED, detail=detail, **named(partition))
+    await context.trip(partition, HaltReason.USES_EXCEEDED, detail)
     await ledger.note(partition, unsaid_seen=noted.decode())
     return detail
 

@@ -53,7 +53,7 @@ async def note(ledger: Ledger, partition: Partition, result: str, detail: str, n
         RegistryUnavailable: it could not be written down.
 
     """
-    key = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+    key = ledger.prefix(partition) + keys.RULES
     if result in WELL:
         await ledger.carrier.write(("HDEL", key, *_FIELDS))
     elif result in BADLY:

@@ -250,7 +250,7 @@ def _cursor(text: str) -> _PageEnd:
 
 
 def _key(ledger: Ledger, partition: Partition, name: str) -> str:
-    return keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + name
+    return ledger.prefix(partition) + name
 
 
 async def registered(carrier: Carrier, namespace: str, provider: str, kind: str) -> AsyncIterator[str]:
@@ -259,18 +259,19 @@ async def registered(carrier: Carrier, namespace: str, provider: str, kind: str)
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
     for policy in sorted(name.decode() for name in policies):
         for index in TRACKED:
-            async for id_ in _scanned(carrier, "ZSCAN", f"{slot}{policy}:{index}"):
+            async for id_, _score in scanned(carrier, "ZSCAN", f"{slot}{policy}:{index}"):
                 yield id_
-    async for id_ in _scanned(carrier, "HSCAN", slot + keys.ASIDE):
+    async for id_, _record in scanned(carrier, "HSCAN", slot + keys.ASIDE):
         yield id_
 
 
-async def _scanned(carrier: Carrier, command: str, name: str) -> AsyncIterator[str]:
+async def scanned(carrier: Carrier, command: str, name: str) -> AsyncIterator[tuple[str, bytes]]:
+    """Yield all of a hash or sorted set with its values, ``HSCAN`` or ``ZSCAN``; some perhaps twice."""
     cursor = "0"
     while True:
         ((at, flat),) = await carrier.run([(command, name, cursor, "COUNT", PAGE)])
-        for id_ in flat[::2]:
-            yield id_.decode()
+        for id_, value in zip(flat[::2], flat[1::2], strict=True):
+            yield id_.decode(), value
         cursor = at.decode()
         if cursor == "0":
             return

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from lapse.errors import LapseError
@@ -15,12 +16,6 @@ from lapse.providers.kinds import Kind
 from lapse.providers.not_found import ABSENT, absent, recogniser
 from lapse.providers.renaming import ENCRYPTS, confirms_another, renamed
 from lapse.providers.response import DETAIL, Reply, array, complaint, document, line, odd_wait, retry_after, say, shape
-
-__all__ = [
-    "SLOW_DOWN", "Limited", "Outcome", "Reply", "Spend", "Verdict", "after_probe", "classify", "classify_item",
-    "classify_read", "exists", "limited", "listed", "probe_ok", "taken_out", "unauthorised", "unconfirmed",
-    "unnamed", "unreadable",
-]  # fmt: skip
 
 SLOW_DOWN = 900.0
 """Seconds to stay away after a 503 "Slow Down": OpenAI asks for at least 15 minutes at a reduced rate."""
@@ -145,15 +140,9 @@ _STATUSES = {
     429: Outcome.RATE_LIMITED,
 }
 
-_OK = 200
 _SUCCESS = 2  # the first digit of such statuses
-_NO_CONTENT = 204
 _FIRST_REFUSAL = 400
 _FIRST_FAULT = 500
-_UNAUTHORISED = 401
-_TIMED_OUT = 408
-_TOO_MANY = 429
-_BUSY = 503
 
 
 def classify(
@@ -175,12 +164,12 @@ def classify(
         now: Seconds since 1970, for a Retry-After date in an answer without a Date of its own.
 
     """
-    if reply.status == _OK:
+    if reply.status == HTTPStatus.OK:
         wrong = _not_deleted(kind, object_id, reply)
         if wrong is None:
             return _confirmed(reply)
         return replace(unconfirmed(reply, wrong), unknown=True)
-    if reply.status == _NO_CONTENT and kind.no_content:
+    if reply.status == HTTPStatus.NO_CONTENT and kind.no_content:
         return _confirmed(reply)
     if absent(kind.not_found, recognisers, object_id, reply):
         return _verdict(reply, Outcome.ALREADY_GONE)
@@ -196,7 +185,7 @@ def classify_item(kind: Kind, object_id: str, item_id: str, reply: Reply, recogn
     said of the parent, whose own deletion was not asked for yet.
     """
     child = kind.child or kind
-    if reply.status == _OK:
+    if reply.status == HTTPStatus.OK:
         body = document(reply)
         parent = body.get("id") == object_id and body.get("object", child.deleted_object) == child.deleted_object
         if parent or (body.get("deleted") is True and body.get("id") == item_id):
@@ -214,7 +203,7 @@ def taken_out(
 
     ``unknown`` is always False: it is said of the child, whose own deletion was not asked for yet.
     """
-    if reply.status == _OK:
+    if reply.status == HTTPStatus.OK:
         body = document(reply)
         if body.get("deleted") is True and body.get("id") == child_id:
             return None
@@ -256,7 +245,7 @@ def limited(reason: Limited, items: int = 0) -> Verdict:
 
 def exists(kind: Kind, object_id: str, reply: Reply) -> bool:
     """Return True if a ``GET`` of this id answered with the object itself: what a witness has to say."""
-    return reply.status == _OK and document(reply).get(kind.id_field) == object_id
+    return reply.status == HTTPStatus.OK and document(reply).get(kind.id_field) == object_id
 
 
 def unnamed(kind: Kind, reply: Reply) -> bool:
@@ -271,12 +260,12 @@ def unreadable(verdict: Verdict) -> bool:
 
 def unauthorised(reply: Reply) -> bool:
     """Return True for the answer to a credential that is not valid, or not any more."""
-    return reply.status == _UNAUTHORISED
+    return reply.status == HTTPStatus.UNAUTHORIZED
 
 
 def listed(kind: Kind, reply: Reply) -> dict[str, Any] | None:
     """Return the body of a 200 that holds a list, its objects under ``data``, or None for any other answer."""
-    if reply.status != _OK:
+    if reply.status != HTTPStatus.OK:
         return None
     body = {"data": array(reply)} if kind.search else document(reply)
     return body if isinstance(body.get("data"), list) else None
@@ -320,14 +309,17 @@ def _refusal(kind: Kind, reply: Reply, now: float | None) -> Verdict:
     if reply.status < _FIRST_REFUSAL:
         return replace(_verdict(reply, Outcome.UNCONFIRMED, now), unknown=True)
     verdict = _verdict(reply, _STATUSES.get(reply.status, Outcome.ERROR), now)
-    if reply.status == _TOO_MANY and "insufficient_quota" in {complaint(reply).code, complaint(reply).type}:
+    if reply.status == HTTPStatus.TOO_MANY_REQUESTS and "insufficient_quota" in {
+        complaint(reply).code,
+        complaint(reply).type,
+    }:
         return replace(verdict, outcome=Outcome.QUOTA)
-    if reply.status == _BUSY and "slow down" in verdict.detail.lower():
+    if reply.status == HTTPStatus.SERVICE_UNAVAILABLE and "slow down" in verdict.detail.lower():
         verdict = replace(verdict, retry_after=max(verdict.retry_after or 0, SLOW_DOWN))
     if reply.status >= _FIRST_FAULT and complaint(reply).message in kind.denied:
         return replace(verdict, outcome=Outcome.AUTH)
     # A 408 and every 5xx tell of an answer that was lost, not of a request that was refused.
-    return replace(verdict, unknown=reply.status == _TIMED_OUT or reply.status >= _FIRST_FAULT)
+    return replace(verdict, unknown=reply.status == HTTPStatus.REQUEST_TIMEOUT or reply.status >= _FIRST_FAULT)
 
 
 HINT = "; if that means gone, add "

@@ -21,7 +21,6 @@ NO_RETRY_AFTER = 5.0
 ODD_RETRY_AFTER = 1.0  # less than any slice: what one id is told in earnest of nothing must stop no other
 SHORT_WAIT = 1.0
 LONGEST_DETAIL = 300  # characters of an answer that are kept
-ROOM_FOR_WHEN_UNLIMITED = 1_000_000
 
 
 # No failure, and no sign that the provider works: a login page is an answer too.

@@ -69,7 +69,7 @@ class Circles:
     async def _candidates(self) -> list[Resource]:
         """Return ids that were found used when they were due: those parked since the last look, and some others."""
         at, carrier = self._partition, self._context.ledger.carrier
-        prefix = keys.partition(self._context.ledger.namespace, at.provider, at.kind, at.policy)
+        prefix = self._context.ledger.prefix(at)
         ((since, turn),) = await carrier.run([("HMGET", prefix + keys.RULES, "circles_at", "circles_from")])
         now = await self._context.control.now()
         new, old = await carrier.run(

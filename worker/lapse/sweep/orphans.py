@@ -20,6 +20,7 @@ from lapse.ledger.forgotten import Unlisted
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.nonces import Copies, Nonces
 from lapse.ledger.reasons import HaltReason
+from lapse.ledger.records import scanned
 from lapse.policy import Orphan, Rule
 from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
@@ -215,7 +216,7 @@ class Search:
     async def share_allows(self, ripe: Mapping[str, Ripe], listing: Listing) -> bool:
         """Return True unless so large a share of the listing would go that an operator has to say so."""
         share, context = self._orphan.max_share, self.session.context
-        rules = keys.partition(context.ledger.namespace, *self._parts()) + keys.RULES
+        rules = context.ledger.prefix(self._partition) + keys.RULES
         if share is None or not share.exceeded(len(ripe), listing.count):
             await context.ledger.carrier.run([("HDEL", rules, "share_ok")])  # an approval is for one plan
             await lift(context, self._rule, HaltReason.ORPHAN_SHARE, "no more than max_share would go")
@@ -226,10 +227,7 @@ class Search:
         detail = f"{len(ripe)} of {listing.count} listed would be deleted as orphans"
         await context.ledger.note(self._partition, share_asked=len(ripe))
         plan = plan_hash(self._partition, self._rule.digest, HaltReason.ORPHAN_SHARE, len(ripe))
-        if await context.control.halt(self._partition, HaltReason.ORPHAN_SHARE, detail, plan=plan):
-            log.error(
-                "guard.tripped", guard=HaltReason.ORPHAN_SHARE, detail=detail, plan=plan, **named(self._partition)
-            )
+        await context.trip(self._partition, HaltReason.ORPHAN_SHARE, detail, plan=plan)
         return self.session.ends("halted", detail)
 
     async def _take(self, page: Sequence[Listed]) -> None:
@@ -266,25 +264,15 @@ class Search:
 
     async def _forget_others(self, number: int) -> None:
         """End the sightings that this listing did not renew."""
-        carrier, cursor = self.session.context.ledger.carrier, "0"
-        name = keys.partition(self.session.context.ledger.namespace, *self._parts()) + keys.SIGHTINGS
-        while True:
-            ((at, flat),) = await carrier.run([("HSCAN", name, cursor, "COUNT", CHUNK)])
-            old = [
-                id_.decode() for id_, one in zip(flat[::2], flat[1::2], strict=True) if json.loads(one)["run"] < number
-            ]
-            for ids in _chunks(old, CHUNK):
-                await self._on("sweep/lua/unsight", number, *ids)
-            cursor = at.decode()
-            if cursor == "0":
-                return
+        ledger = self.session.context.ledger
+        sightings = scanned(ledger.carrier, "HSCAN", ledger.prefix(self._partition) + keys.SIGHTINGS)
+        old = [id_ async for id_, one in sightings if json.loads(one)["run"] < number]
+        for ids in _chunks(old, CHUNK):
+            await self._on("sweep/lua/unsight", number, *ids)
 
     async def _on(self, script: str, *args: str | int) -> Any:
         ledger = self.session.context.ledger
         return (await ledger.carrier.carry([ledger.on(self._partition, script, *args, parse=_reply)]))[0]
-
-    def _parts(self) -> tuple[str, str, str]:
-        return self._partition.provider, self._partition.kind, self._partition.policy
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -1,7 +1,7 @@
 """What one sweep did, as it is logged and counted."""
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lapse.registry.model import Partition
@@ -28,9 +28,7 @@ class Report:
     def as_log(self) -> dict[str, Any]:
         """Return the fields of the sweep's one log line."""
         return {
-            "provider": self.partition.provider,
-            "kind": self.partition.kind,
-            "policy": self.partition.policy,
+            **asdict(self.partition),
             "result": self.result,
             "due": self.due,
             "registered": self.registered,

@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import structlog
-
 from lapse.guards import enforcement
-from lapse.guards.context import named
 from lapse.guards.edits import newly_due
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule, enforced
@@ -15,8 +12,6 @@ from lapse.providers.pagination import Listed
 from lapse.registry import keys
 from lapse.sweep.deletion import ownership
 from lapse.sweep.session import Session
-
-log = structlog.get_logger("lapse")
 
 
 @dataclass(slots=True)
@@ -69,10 +64,7 @@ class Widening:
             act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=count
         )
         plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
-        if await self.session.context.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan):
-            log.error(
-                "guard.tripped", guard=HaltReason.CUTOFF_JUMPED, detail=detail, plan=plan, **named(rule.partition)
-            )
+        await self.session.context.trip(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan)
         return self.session.ends("halted", detail)
 
     async def _enforced(self) -> None:
@@ -94,5 +86,4 @@ def _spared(past: Past, rule: Rule, item: Listed, now: int) -> bool:
 
 
 def _rules(session: Session) -> str:
-    at = session.rule.partition
-    return keys.partition(session.context.ledger.namespace, at.provider, at.kind, at.policy) + keys.RULES
+    return session.context.ledger.prefix(session.rule.partition) + keys.RULES

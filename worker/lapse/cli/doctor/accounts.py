@@ -8,9 +8,9 @@ from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.providers.kinds import Kind
-from lapse.providers.outcomes import Outcome, Reply, classify_read, exists, probe_ok
+from lapse.providers.outcomes import Outcome, classify_read, exists, probe_ok
 from lapse.providers.provider import Provider
-from lapse.providers.response import say
+from lapse.providers.response import Reply, say
 from lapse.providers.throttle import Throttle
 from lapse.registry import codec
 from lapse.registry.model import Partition

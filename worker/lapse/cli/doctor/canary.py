@@ -10,6 +10,7 @@ lost there is empty, and says in its metadata what it is; the audit says when it
 """
 
 import secrets
+from dataclasses import replace
 
 from lapse.errors import LapseError
 from lapse.guards.absence import canaries
@@ -20,6 +21,7 @@ from lapse.providers.kinds import Kind
 from lapse.providers.outcomes import Limited, Outcome, classify
 from lapse.providers.response import say
 from lapse.registry.model import Partition
+from lapse.sweep.purge import rule_of
 from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 
@@ -89,21 +91,4 @@ def _said(report: Report) -> str:
 
 def _rule(partition: Partition) -> Rule:
     """Return the rule of the partition: what has an expiry of its own goes by it, and nothing else stands there."""
-    return Rule(
-        partition=partition,
-        ttl=None,
-        anchor=None,
-        max_age=None,
-        orphan=None,
-        keep=(),
-        cascade={},
-        enforce=True,
-        max_deletions=None,
-        max_newly_due=None,
-        touches_stated=True,
-        expect_gone=False,
-        cancel=False,
-        every=60,
-        formerly=(),
-        digest=_RULES,
-    )
+    return replace(rule_of(partition, (), ()), partition=partition, enforce=True, digest=_RULES)

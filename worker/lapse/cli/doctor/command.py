@@ -7,9 +7,12 @@ from pathlib import Path
 import click
 
 from lapse import log
-from lapse.cli import doctor as checks
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed
+from lapse.cli.doctor import running
+from lapse.cli.doctor.accounts import account as asked
+from lapse.cli.doctor.canary import canary as sent
+from lapse.cli.doctor.server import server
 from lapse.cli.exit_codes import Code
 from lapse.cli.inprocess import context_of
 from lapse.cli.options import config_option, confirm_option, json_option, provider_option
@@ -57,8 +60,8 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
     try:
         if canary:
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
-        findings = [checks.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
-        findings.append(checks.outbox(session.config, session.environ))
+        findings = [running.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
+        findings.append(running.outbox(session.config, session.environ))
         findings += session.run(lambda access: _registry(access, session))
         if canary and findings[2].name != "server":
             findings += session.run(lambda access: _canaries(access, session))
@@ -71,17 +74,17 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
 
 
 async def _registry(access: RegistryAccess, session: Invocation) -> list[Finding]:
-    findings = await checks.server(access.carrier, session.config)
+    findings = await server(access.carrier, session.config)
     up = findings[0].name != "server"
     if up:
         view, used = session.view, session.config
         published, now = view.published(), view.now()
-        findings += checks.broker(used, broker_source(used, session.environ))
-        findings += [checks.beat(used, published, now), *checks.workers(used, view, published, now)]
+        findings += running.broker(used, broker_source(used, session.environ))
+        findings += [running.beat(used, published, now), *running.workers(used, view, published, now)]
         findings += [
-            checks.sweeps(session.client, used, now),
-            *checks.flows(view, used, now),
-            *checks.observing(view, used),
+            running.sweeps(session.client, used, now),
+            *running.flows(view, used, now),
+            *running.observing(view, used),
         ]
     return findings + list(await asyncio.gather(*(_account(access, session, one, up=up) for one in _accounts(session))))
 
@@ -98,7 +101,7 @@ async def _account(access: RegistryAccess, session: Invocation, account: Account
     try:
         async with Provider(account, session.environ, timeout=TIMEOUT) as provider:
             throttle = Throttle(access.carrier, session.namespace, account) if up else None
-            return await checks.account(provider, rules, access.ledger if up else None, throttle)
+            return await asked(provider, rules, access.ledger if up else None, throttle)
     except LapseError as error:
         return Finding(f"provider {account.name}", Level.FATAL, str(error), "correct its table in the policy file")
 
@@ -112,7 +115,7 @@ async def _canaries(access: RegistryAccess, session: Invocation) -> list[Finding
         if not kinds:
             detail = f"none of the kinds that its policies name can be made empty: {', '.join(sorted(named)) or 'none'}"
             return [Finding(f"canary {name}", Level.UNKNOWN, detail)]
-        return [await checks.canary(context, kind) for kind in kinds]
+        return [await sent(context, kind) for kind in kinds]
 
 
 def _tell(findings: list[Finding], *, as_json: bool) -> None:

@@ -6,16 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
 from lapse.audit import strictjson
 from lapse.cli import output
-from lapse.cli.context import Invocation
-from lapse.cli.exit_codes import Code
+from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect.verify import verify
-from lapse.cli.options import ID, KIND, PAST, config_option, provider_option
+from lapse.cli.options import ID, KIND, PAST
 from lapse.registry import keys
 
 PAGE = 1000
@@ -41,11 +40,8 @@ audit.add_command(verify)
 @click.argument("kind", type=KIND, required=False)
 @click.argument("id_", metavar="[ID]", type=ID, required=False)
 @click.option("--since", type=PAST, metavar="TIME", help="Only records since then.")
-@provider_option
-@config_option
-def export(
-    *, kind: str | None, id_: str | None, since: datetime | None, provider: str | None, config: str | None
-) -> int:
+@with_session
+def export(*, session: Invocation, kind: str | None, id_: str | None, since: datetime | None) -> None:
     """Print audit records as JSON lines: the sink's file, then what has not been moved to it yet.
 
     Nothing is taken out of the registry. With [audit] sink = "stdout", what workers have moved is in their own
@@ -58,8 +54,7 @@ def export(
       lapse audit export thread thread_abc
 
     """
-    session = Invocation(config, provider)
-    wanted = {"provider": provider, "kind": kind, "id": id_}
+    wanted = {"provider": session.given_provider, "kind": kind, "id": id_}
     start = since.timestamp() * 1000 if since else 0.0
     printed: dict[tuple[str, str], tuple[int, int]] = {}
     for record in _moved(session):
@@ -68,7 +63,6 @@ def export(
         _print(record, wanted, start, printed)
     if session.config.audit.sink == "stdout":
         output.note('[audit] sink = "stdout": what workers have moved stands in their own output.', output.DIM)
-    return Code.OK
 
 
 def answer_of(session: Invocation, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
@@ -145,14 +139,9 @@ def _stored(text: str) -> dict[str, Any]:
 
 def _rows(session: Invocation, stream: str) -> Iterator[tuple[str, dict[str, str]]]:
     after = "-"
-    while rows := _page(session, stream, after):
+    while rows := cast("list[tuple[str, dict[str, str]]]", session.client.xrange(stream, min=after, count=PAGE)):
         yield from rows
         after = f"({rows[-1][0]}"
-
-
-def _page(session: Invocation, stream: str, after: str) -> list[tuple[str, dict[str, str]]]:
-    rows: Any = session.client.xrange(stream, min=after, count=PAGE)
-    return list(rows)
 
 
 def _print(

@@ -1,5 +1,7 @@
 """What the answer to a halt gives up: how many ids it is about. And whether it is needed at all."""
 
+from collections.abc import Iterable
+
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.operate.remedies import EVERYTHING
 from lapse.guards.edits import newly_due
@@ -8,21 +10,9 @@ from lapse.guards.preexisting import COUNTED
 from lapse.guards.recovery import place
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import HaltReason
+from lapse.ledger.records import INDEXES
 from lapse.registry import keys
 from lapse.registry.model import Partition
-
-_HELD = (
-    keys.FRESH,
-    keys.ACTIVE,
-    keys.EXPLICIT,
-    keys.CLAIMS,
-    keys.WAITING,
-    keys.SUSPECTS,
-    keys.TRIED,
-    keys.PARKED,
-    keys.KEPT,
-    keys.QUARANTINE,
-)
 
 
 async def given_up(access: RegistryAccess, session: Invocation, halt: Halt) -> int:
@@ -41,9 +31,9 @@ async def given_up(access: RegistryAccess, session: Invocation, halt: Halt) -> i
             return await _sizes(access, session, at, (keys.WAITING,))
         case reason if reason == HaltReason.REGISTRY_DAMAGED:
             found = await inspect(access.carrier, session.namespace, at)
-            return found.ids or await _sizes(access, session, at, _HELD)
+            return found.ids or await _sizes(access, session, at, INDEXES)
         case _:
-            return await _sizes(access, session, at, _HELD)
+            return await _sizes(access, session, at, INDEXES)
 
 
 async def needless(access: RegistryAccess, session: Invocation, halt: Halt) -> str | None:
@@ -66,7 +56,7 @@ async def _noted(access: RegistryAccess, session: Invocation, at: Partition, fie
     return int(stored or 0)
 
 
-async def _sizes(access: RegistryAccess, session: Invocation, at: Partition, names: tuple[str, ...]) -> int:
+async def _sizes(access: RegistryAccess, session: Invocation, at: Partition, names: Iterable[str]) -> int:
     """Return how many ids stand in these indexes of a partition, or of all of a slot."""
     slot = keys.slot(session.namespace, at.provider, at.kind)
     policies = [at.policy]

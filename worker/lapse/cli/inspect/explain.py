@@ -5,23 +5,22 @@ from typing import Any
 
 import click
 
-from lapse.cli import output
-from lapse.cli.context import Invocation, RegistryAccess
+from lapse.cli import formatting, output
+from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
 from lapse.cli.inspect.reasons import Case
-from lapse.cli.options import config_option, json_option, provider_option, resource_arguments
+from lapse.cli.options import json_option, resource_arguments
 from lapse.ledger.records import Seen, look
 from lapse.registry import keys
-from lapse.registry.model import Partition, deleted_at, from_millis
+from lapse.registry.model import Partition, deleted_at
 
 
 @click.command()
 @resource_arguments
-@provider_option
-@config_option
+@with_session
 @json_option
-def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> None:
+def explain(*, session: Invocation, kind: str, id_: str, as_json: bool) -> None:
     """Say why an id will or will not be deleted, and when.
 
     Times come from the policy file as it is now: what it makes due is due, whatever it said before.
@@ -31,7 +30,6 @@ def explain(*, kind: str, id_: str, provider: str | None, config: str | None, as
       lapse explain thread thread_abc --json
 
     """
-    session = Invocation(config, provider)
     case = session.run(lambda access: _case(access, session, kind, id_))
     sentences = reasons.explain(case, session.config)
     if as_json:
@@ -96,7 +94,9 @@ def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
         "used_by": list(seen.used_by),
         "attempts": seen.record.get("n", 0),
         "reason": seen.record.get("r"),
-        "deleted_at": _moment(reasons.gone_at(case)) if not seen.tracked and not case.grave else None,
+        "deleted_at": formatting.iso(reasons.gone_at(case), "milliseconds")
+        if not seen.tracked and not case.grave
+        else None,
         "answer": dict(case.answer) if case.answer else None,
         "breaker": {"reason": case.shut[0], "detail": case.shut[1], "until": case.shut[2] / 1000}
         if case.shut
@@ -106,9 +106,4 @@ def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
 
 
 def _time(seen: Seen, millis: int | None) -> str | None:
-    return _moment(millis) if seen.tracked else None
-
-
-def _moment(millis: int | None) -> str | None:
-    moment = from_millis(millis)
-    return moment.isoformat(timespec="milliseconds") if moment else None
+    return formatting.iso(millis, "milliseconds") if seen.tracked else None

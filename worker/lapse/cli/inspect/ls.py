@@ -8,13 +8,13 @@ from rich.text import Text
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, RegistryAccess
+from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import KIND, config_option, json_option, provider_option
+from lapse.cli.options import KIND, json_option
 from lapse.cli.output import Column
 from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first
 from lapse.registry import keys
-from lapse.registry.model import Partition, from_millis
+from lapse.registry.model import Partition
 
 COLUMNS = (
     Column("id"),
@@ -34,20 +34,18 @@ STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @click.option("--after", metavar="CURSOR", help="Go on where the page before ended.")
-@provider_option
-@config_option
+@with_session
 @json_option
 def ls(
     *,
+    session: Invocation,
     kind: str,
     policy: str | None,
     state: str | None,
     limit: int,
     after: str | None,
-    provider: str | None,
-    config: str | None,
     as_json: bool,
-) -> int:
+) -> None:
     """List the ids of a kind: where each stands, and when it is due by the policy file.
 
     With --json one object a line. Elsewhere than on a terminal the columns stand between tabs, the id first.
@@ -59,7 +57,6 @@ def ls(
       lapse ls conversations --json
 
     """
-    session = Invocation(config, provider)
     slot = (session.provider, kind)
     rules = [rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == slot]
 
@@ -87,7 +84,6 @@ def ls(
         output.table(COLUMNS, _rows(found), empty=_nothing(kind, state, session.provider))
     if following:
         output.note(f"There may be more: --after {following}", output.DIM)
-    return Code.OK
 
 
 async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[str]:
@@ -120,13 +116,8 @@ def _due(one: Seen) -> str | Text:
 def _when(one: Seen, millis: int | None) -> str:
     """Return a time as who reads it wants it: a person how far away, a program when."""
     if millis is None or not output.on_terminal():
-        return _moment(millis)
+        return formatting.iso(millis) or "-"
     return moments.told(millis, one.now)
-
-
-def _moment(millis: int | None) -> str:
-    moment = from_millis(millis)
-    return moment.isoformat(timespec="seconds") if moment else "-"
 
 
 def _described(one: Seen, kind: str) -> dict[str, Any]:
@@ -135,10 +126,10 @@ def _described(one: Seen, kind: str) -> dict[str, Any]:
         "id": one.id,
         "policy": one.record["p"],
         "state": one.state,
-        "due": _moment(one.due) if one.due is not None else None,
+        "due": formatting.iso(one.due),
         "governed_by": one.by,
-        "last_active_at": _moment(one.active) if one.active else None,
-        "created_at": _moment(one.created) if one.created else None,
+        "last_active_at": formatting.iso(one.active or None),
+        "created_at": formatting.iso(one.created or None),
         "attempts": one.record.get("n", 0),
         "reason": one.record.get("r"),
     }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,14 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.costs import given_up
 from lapse.cli.inspect.planfile import write
 from lapse.cli.inspect.reasons import stopping
 from lapse.cli.operate.approve import accept, anew, recount
 from lapse.cli.operate.remedies import remedy, told
-from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
+from lapse.cli.options import KIND, NEW_FILE, config_option, confirm_option, json_option
 from lapse.cli.output import Tell
 from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
@@ -26,7 +26,7 @@ from lapse.guards.preexisting import APPROVED, older, scope
 from lapse.ledger.claim import RAMP_FIRST, RAMP_STEPS
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.records import Seen, due_first
+from lapse.ledger.records import Seen, due_first, scanned
 from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Rule
 from lapse.registry import keys
@@ -59,17 +59,12 @@ class Planned:
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(0, 1000), default=5, show_default=True, help="Ids to show of each policy.")
-@click.option(
-    "-o",
-    "--out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    metavar="FILE",
-    help="Write the exact plan, for apply.",
-)
-@provider_option
-@config_option
+@click.option("-o", "--out", type=NEW_FILE, metavar="FILE", help="Write the exact plan, for apply.")
+@with_session
 @json_option
-def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, **given: Any) -> None:
+def plan(
+    *, session: Invocation, kind: str | None, policy: str | None, limit: int, out: Path | None, as_json: bool
+) -> None:
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
     What is due follows from the policy file as it is now, in mode observe too. With -o the whole plan is written to a
@@ -83,14 +78,13 @@ def plan(*, kind: str | None, policy: str | None, limit: int, out: Path | None, 
       lapse plan -o plan.json
 
     """
-    session = Invocation(given["config"], given["provider"])
     rules = session.rules(kind, policy)
     if out:
         one_provider(rules)
     planned = session.run(lambda access: plan_of(access, session, rules, limit))
-    if given["as_json"]:
+    if as_json:
         output.document([_described(session, one) for one in planned])
-    for one in planned if not given["as_json"] else ():
+    for one in planned if not as_json else ():
         show(session, one)
     if out:
         write(session, rules, out)
@@ -164,9 +158,7 @@ def _described(session: Invocation, one: Planned) -> dict[str, Any]:
     account = session.config.accounts[at.provider]
     rate, needed = account.rate, formatting.requests(one.rule, account, one.view)
     return {
-        "provider": at.provider,
-        "kind": at.kind,
-        "policy": at.policy,
+        **asdict(at),
         "mode": "enforce" if one.rule.enforce else "observe",
         "registered": one.view.registered,
         "due": due,
@@ -241,16 +233,11 @@ async def _name_elders(access: RegistryAccess, session: Invocation, halt: Halt) 
     if halt.reason != HaltReason.OLDER_THAN_REGISTRY:
         return
     key = session.key_of(Partition(halt.provider, halt.kind, halt.policy), keys.SIGHTINGS)
-    began, cursor = await access.control.began(), "0"
-    while True:
-        ((at, flat),) = await access.carrier.run([("HSCAN", key, cursor, "COUNT", 1000)])
-        for id_, text in zip(flat[::2], flat[1::2], strict=True):
-            if older(one := json.loads(text), began):
-                name = f"  {one['n']}" if one.get("n") else ""
-                output.note(f"{id_.decode()}  created {moments.told(one['c'] * 1000, began)}{name}", indent=2)
-        cursor = at.decode()
-        if cursor == "0":
-            return
+    began = await access.control.began()
+    async for id_, text in scanned(access.carrier, "HSCAN", key):
+        if older(one := json.loads(text), began):
+            name = f"  {one['n']}" if one.get("n") else ""
+            output.note(f"{id_}  created {moments.told(one['c'] * 1000, began)}{name}", indent=2)
 
 
 async def _still_the_same(access: RegistryAccess, session: Invocation, rule: Rule, halt: Halt) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -10,11 +10,11 @@ from rich.text import Text
 
 from lapse import durations, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation
+from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect import troubles
 from lapse.cli.inspect.reasons import stopping, unpause
 from lapse.cli.operate.remedies import answer, told
-from lapse.cli.options import config_option, json_option, provider_option
+from lapse.cli.options import json_option
 from lapse.cli.output import Column
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import OF_ALL
@@ -73,10 +73,9 @@ class PolicyStanding:
 
 
 @click.command()
-@provider_option
-@config_option
+@with_session
 @json_option
-def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
+def status(*, session: Invocation, as_json: bool) -> None:
     """Show what each policy holds, what it does, and what it waits for, with the command that answers it.
 
     Examples:
@@ -84,11 +83,20 @@ def status(*, provider: str | None, config: str | None, as_json: bool) -> None:
       lapse status --json
 
     """
-    session = Invocation(config, provider)
     standings = _standings(session)
     now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
     if as_json:
-        output.document(_document(session, standings, now, published, pauses))
+        output.document(
+            {
+                "now": now / 1000,
+                "config": {"path": str(session.config.path), "hash": session.config.hash},
+                "workers": json.loads(published.get("config", "null")),
+                "beat": int(published["beat"]) / 1000 if "beat" in published else None,
+                "paused": pauses,
+                "partitions": [_described(session, one) for one in standings],
+                **troubles.described(session, [one.view.partition for one in standings], now),
+            }
+        )
         return
     if output.on_terminal():
         output.table(COLUMNS, (_row(one, now) for one in standings), empty="no policies")
@@ -238,33 +246,13 @@ def _machinery(
     )
 
 
-def _document(
-    session: Invocation,
-    standings: list[PolicyStanding],
-    now: int,
-    published: Mapping[str, str],
-    pauses: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "now": now / 1000,
-        "config": {"path": str(session.config.path), "hash": session.config.hash},
-        "workers": json.loads(published.get("config", "null")),
-        "beat": int(published["beat"]) / 1000 if "beat" in published else None,
-        "paused": pauses,
-        "partitions": [_described(session, one) for one in standings],
-        **troubles.described(session, [one.view.partition for one in standings], now),
-    }
-
-
 def _described(session: Invocation, one: PolicyStanding) -> dict[str, Any]:
     view, rule = one.view, one.rule
     account = session.config.accounts[rule.partition.provider] if rule else None
     needed = formatting.requests(rule, account, view) if rule and account else 0
     rate = account.rate if account else None
     return {
-        "provider": view.partition.provider,
-        "kind": view.partition.kind,
-        "policy": view.partition.policy,
+        **asdict(view.partition),
         "managed": view.configured,
         "state": one.state.strip("()"),
         "mode": view.mode,
@@ -273,21 +261,18 @@ def _described(session: Invocation, one: PolicyStanding) -> dict[str, Any]:
         "overdue_seconds": view.overdue,
         "requests": needed,
         "seconds_at_rate": needed / rate if rate else None,
-        "parked": view.parked,
-        "kept": view.kept,
-        "waiting": view.waiting,
-        "claimed": view.claimed,
-        "quarantined": view.quarantined,
+        **{name: getattr(view, name) for name in ("parked", "kept", "waiting", "claimed", "quarantined")},
         "already_gone": one.already_gone,
         "orphans": dict(view.orphans),
         "limited": view.limited,
         "ramped": view.ramped,
         "paused": view.paused,
-        "halts": [
-            {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan,
-             "answer": answer(halt), "answers": list(told(halt))}
-            for halt in view.halts
-        ],
+        "halts": [_halt(halt) for halt in view.halts],
         "last_sweep": one.woken / 1000 if one.woken else None,
         "last_success": view.last_success,
-    }  # fmt: skip
+    }
+
+
+def _halt(halt: Halt) -> dict[str, Any]:
+    said = {"reason": halt.reason, "detail": halt.detail, "since": halt.since / 1000, "plan": halt.plan}
+    return said | {"answer": answer(halt), "answers": list(told(halt))}

@@ -1,6 +1,7 @@
 """What stands in the way of deletions without a halt: in words for ``lapse status``, and as a document."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from lapse.cli import output
@@ -49,9 +50,7 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
         "kinds": [{"provider": one.provider, "kind": one.kind, "breaker": _shut(one.shut)} for one in slots],
         "failing": [
             {
-                "provider": row.partition.provider,
-                "kind": row.partition.kind,
-                "policy": row.partition.policy,
+                **asdict(row.partition),
                 "since": row.since / 1000,
                 "sweeps": row.times,
                 "result": row.result,

@@ -12,33 +12,28 @@ from lapse.audit.verify import MOST, NOWHERE, Chain, ChainVerdict, Place, Verifi
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation
 from lapse.cli.exit_codes import Code
-from lapse.cli.options import config_option, json_option
+from lapse.cli.options import FILE, Parsed, config_option, json_option
 from lapse.errors import ConfigError
 
 SHOWN = 10
 
 
-class End(click.ParamType[Tail]):
-    """What this command printed of a chain's end."""
-
-    name = "end"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Tail:
-        """Return the chain, its line and its mac."""
-        tail = value if isinstance(value, Tail) else Tail.parse(value)
-        if tail is None:
-            self.fail(f"{value!r} is no end of a chain: copy it from what an earlier call printed", param, ctx)
-        return tail
+def _end(text: str) -> Tail:
+    """Return what this command printed of a chain's end."""
+    tail = Tail.parse(text)
+    if tail is None:
+        raise ValueError(f"{text!r} is no end of a chain: copy it from what an earlier call printed")
+    return tail
 
 
 @click.command()
-@click.argument(
-    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option(
     "--key-file", "key_files", metavar="PATH", multiple=True, help="The key; also an old one. Else the policy file's."
 )
-@click.option("--expect", "expected", type=End(), multiple=True, help="An end that was printed before: not cut off?")
+@click.option(
+    "--expect", "expected", type=Parsed("end", _end), multiple=True, help="An end that was printed before: not cut off?"
+)
 @json_option
 @config_option
 def verify(

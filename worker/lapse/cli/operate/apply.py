@@ -11,7 +11,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of, refuse_other_rules, told, watched
-from lapse.cli.options import config_option, confirm_option, json_option
+from lapse.cli.options import FILE, config_option, confirm_option, json_option
 from lapse.guards.integrity import preflight
 from lapse.policy import Rule
 from lapse.registry.model import Partition
@@ -23,7 +23,7 @@ SHOWN = 20
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=FILE)
 @confirm_option
 @config_option
 @json_option

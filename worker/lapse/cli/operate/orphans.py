@@ -10,16 +10,16 @@ import click
 
 from lapse import durations, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provider, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
-from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
+from lapse.cli.options import KIND, confirm_option, json_option
 from lapse.cli.output import Column
 from lapse.ledger.reasons import HaltReason
+from lapse.ledger.records import scanned
 from lapse.policy import Orphan, Rule
 from lapse.registry import keys
-from lapse.registry.model import from_millis
 from lapse.sweep.deletion.ownership import OURS
 
 INTERVAL_MS = 900  # milliseconds for each second of the rule's interval, as workers count it
@@ -61,17 +61,17 @@ MEANS = {
 @click.option("--missing", "kind", type=KIND, metavar="KIND", help="Registered ids that the list does not show.")
 @click.option("--run", is_flag=True, help="List the provider now, and delete what is an orphan by then.")
 @confirm_option
-@provider_option
-@config_option
+@with_session
 @json_option
 def orphans(
     *,
+    session: Invocation,
     policy: str | None,
     limit: int,
     kind: str | None,
     run: bool,
     confirm: str | None,
-    **given: Any,
+    as_json: bool,
 ) -> int:
     """Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
 
@@ -85,9 +85,8 @@ def orphans(
       lapse orphans --run --confirm=openai
 
     """
-    session = Invocation(given["config"], given["provider"])
     if kind:
-        return missing(session, kind, limit, as_json=given["as_json"])
+        return missing(session, kind, limit, as_json=as_json)
     rules = [rule for rule in session.rules(policy=policy) if rule.orphan]
     if not rules:
         which = f" in policy {policy}" if policy else ""
@@ -96,12 +95,11 @@ def orphans(
             f'{session.config.path} has no orphan rule{which}: give a policy orphan = {{ min_age = "30d", seen = 3 }}',
         )
     if run:
-        return _run_orphans(session, rules, confirm, as_json=given["as_json"])
+        return _run_orphans(session, rules, confirm, as_json=as_json)
     found = session.run(lambda access: _looked(access, session, rules, limit))
-    if given["as_json"]:
+    if as_json:
         output.document(found)
-        return Code.OK
-    for one in found:
+    for one in found if not as_json else ():
         _show_orphans(one)
     return Code.OK
 
@@ -205,17 +203,15 @@ class Last:
 
 async def _most_seen(access: RegistryAccess, key: str, number: int, limit: int) -> list[tuple[str, dict[str, Any]]]:
     """Return the candidates of the last listing, those seen most often first."""
-    cursor, best = "0", list[tuple[str, dict[str, Any]]]()
-    while True:
-        ((at, flat),) = await access.carrier.run([("HSCAN", key, cursor, "COUNT", 100)])
-        seen = [(id_.decode(), json.loads(one)) for id_, one in zip(flat[::2], flat[1::2], strict=True)]
+    best = list[tuple[str, dict[str, Any]]]()
+    async for id_, text in scanned(access.carrier, "HSCAN", key):
+        one = json.loads(text)
         # Not what the last listing did not show again, nor what was settled and is listed still.
-        best = nsmallest(
-            limit, [*best, *(pair for pair in seen if pair[1]["run"] == number and pair[1]["times"])], _turn
-        )
-        cursor = at.decode()
-        if cursor == "0":
-            return best
+        if one["run"] == number and one["times"]:
+            best.append((id_, one))
+        if len(best) > 2 * limit:
+            best = nsmallest(limit, best, _turn)
+    return nsmallest(limit, best, _turn)
 
 
 def _turn(sighting: tuple[str, dict[str, Any]]) -> tuple[int, str]:
@@ -223,7 +219,6 @@ def _turn(sighting: tuple[str, dict[str, Any]]) -> tuple[int, str]:
 
 
 def _candidate(last: Last, id_: str, one: dict[str, Any]) -> dict[str, Any]:
-    first, at = from_millis(one["first"]), from_millis(last.decided(one["times"]))
     missing = max(0, last.wanted - int(one["times"]))
     waits = f"{formatting.count(missing, 'listing')} more, {last.distance(last.decided(one['times']))} at the earliest"
     if not missing:
@@ -233,10 +228,10 @@ def _candidate(last: Last, id_: str, one: dict[str, Any]) -> dict[str, Any]:
         "name": one.get("n"),
         "age": max(1.0, last.now / 1000 - one["c"]),
         "times": int(one["times"]),
-        "first": first.isoformat(timespec="seconds") if first else "",
+        "first": formatting.iso(one["first"]),
         "reason": f"used by nothing; {waits}",
         "ours_by": "registration" if not one.get("q") else "stamp" if one["m"] == OURS else "an earlier registration",
-        "decided_at": at.isoformat(timespec="seconds") if at else "",
+        "decided_at": formatting.iso(last.decided(one["times"])),
     }
 
 

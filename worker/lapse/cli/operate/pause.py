@@ -20,7 +20,7 @@ SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one
 @click.argument("scope", required=False)
 @click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
 @config_option
-def pause(*, scope: str | None, reason: str, config: str | None) -> int:
+def pause(*, scope: str | None, reason: str, config: str | None) -> None:
     """Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything.
@@ -35,7 +35,6 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> int:
     session.run(lambda access: _pause(access, session, chosen, reason))
     output.say(f"paused {called(chosen)}")
     output.note(f"Nothing is deleted there until: {unpause(chosen)}")
-    return Code.OK
 
 
 @click.command()

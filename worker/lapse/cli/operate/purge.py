@@ -3,16 +3,15 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import click
 
 from lapse import log
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, RegistryAccess, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of
-from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
+from lapse.cli.options import KIND, confirm_option, json_option
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Known
 from lapse.ledger.reasons import BESIDE, STANDING
@@ -45,17 +44,17 @@ ENDED = {"halted": Code.HALTED, "paused": Code.HALTED, "breaker": Code.TEMPORARY
 @click.option("--limit", type=click.IntRange(0, 1_000_000), default=50, show_default=True, help="Names to print.")
 @click.option("--foreign", is_flag=True, help="Go on where this registry knows nothing of what is listed.")
 @confirm_option
-@provider_option
-@config_option
+@with_session
 @json_option
 def purge(
     *,
+    session: Invocation,
     kind: str,
     include_kept: bool,
     limit: int,
     foreign: bool,
     confirm: str | None,
-    **given: Any,
+    as_json: bool,
 ) -> int:
     """Delete everything of a kind at a provider, foreign objects too, and then ask what is left.
 
@@ -69,7 +68,6 @@ def purge(
       lapse purge conversations --confirm=openai
 
     """
-    session = Invocation(given["config"], given["provider"])
     at = Partition(session.provider, kind, PURGED)
     if at.provider not in session.config.accounts:
         raise Refused(Code.USAGE, f"{session.config.path} has no provider {at.provider}")
@@ -84,7 +82,7 @@ def purge(
     _announce(rule, found.things, doomed, limit)
     _say_where(session, at.provider, found.identity)
     if not doomed:
-        return _told([_left(one, {}) for one in found.things], None, as_json=given["as_json"])
+        return _told([_left(one, {}) for one in found.things], None, as_json=as_json)
     if not foreign and not any(one.known for one in found.things):
         raise Refused(
             Code.CONFIRM,
@@ -92,7 +90,7 @@ def purge(
             f" {formatting.count(len(doomed), 'object')} all the same",
         )
     confirmed(at.provider, confirm, f"delete {formatting.count(len(doomed), 'object')} there for good")
-    return _perform(session, rule, doomed, found.known, as_json=given["as_json"])
+    return _perform(session, rule, doomed, found.known, as_json=as_json)
 
 
 async def _before(access: RegistryAccess, session: Invocation, rule: Rule) -> Found:

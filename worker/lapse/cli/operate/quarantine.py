@@ -1,7 +1,7 @@
 """``lapse quarantine``: the ids that no worker goes on with, and what an operator says to them."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,16 +9,16 @@ import click
 
 from lapse import moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, RegistryAccess, confirmed
+from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, config_option, confirm_option, json_option, provider_option
+from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
 from lapse.registry.codec import dump
 from lapse.registry.commands import actor
-from lapse.registry.model import Partition, from_millis
+from lapse.registry.model import Partition
 
 COLUMNS = (
     Column("id"),
@@ -48,12 +48,9 @@ def quarantine() -> None:
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
-@provider_option
-@config_option
+@with_session
 @json_option
-def list_(
-    *, kind: str | None, policy: str | None, limit: int, provider: str | None, config: str | None, as_json: bool
-) -> int:
+def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: int, as_json: bool) -> None:
     """List what is in quarantine: why, what the provider answered, and what to do about it.
 
     Examples:
@@ -61,18 +58,16 @@ def list_(
       lapse quarantine list threads --json
 
     """
-    session = Invocation(config, provider)
     found = session.run(lambda access: _found(access, session, kind, policy, limit))
     if as_json:
         output.records(_described(session, at, seen) for at, seen in found)
-        return Code.OK
+        return
     rows = [
         (seen.id, at.kind, at.policy, str(seen.record.get("r")), str(seen.record.get("n", 0)), _since(seen))
         for at, seen in found
     ]
     output.table(COLUMNS, rows, empty="Nothing is in quarantine.")
     _say_details(session, found)
-    return Code.OK
 
 
 def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -> None:
@@ -95,9 +90,8 @@ def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
 @click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
-@provider_option
-@config_option
-def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:
+@with_session
+def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, **which: Any) -> int:
     """Try ids again at once, with their failed attempts forgotten.
 
     Examples:
@@ -105,8 +99,7 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
       lapse quarantine retry threads --all --reason "recogniser added"
 
     """
-    session = Invocation(given["config"], given["provider"])
-    chosen = _chosen(session, kind, ids, policy, everything=everything)
+    chosen = _chosen(session, kind, ids, **which)
     return _changed(session, Change(kind, "retry", reason, "will be tried again"), chosen)
 
 
@@ -117,22 +110,20 @@ def retry(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None
 @click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
-@provider_option
-@config_option
-def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None, reason: str, **given: Any) -> int:
+@with_session
+def drop(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, confirm: str | None, **which: Any) -> int:
     """Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
 
     Examples:
       lapse quarantine drop threads thread_abc --confirm=openai
 
     """
-    session = Invocation(given["config"], given["provider"])
-    chosen = _chosen(session, kind, ids, policy, everything=everything)
+    chosen = _chosen(session, kind, ids, **which)
     if chosen:
         _plan(
             chosen, f"These {formatting.plural(kind)} would stay at the provider, and no record would say so any more:"
         )
-        confirmed(session.provider, given["confirm"], f"drop {formatting.count(len(chosen), 'id')}")
+        confirmed(session.provider, confirm, f"drop {formatting.count(len(chosen), 'id')}")
     return _changed(session, Change(kind, "drop", reason, "are no longer tracked"), chosen)
 
 
@@ -142,9 +133,10 @@ def drop(*, kind: str, ids: Sequence[str], everything: bool, policy: str | None,
 @click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
-@provider_option
-@config_option
-def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, **given: Any) -> int:
+@with_session
+def undo(
+    *, session: Invocation, kind: str, ids: Sequence[str], since: datetime | None, reason: str, confirm: str | None
+) -> int:
     """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
 
     Examples:
@@ -152,13 +144,12 @@ def undo(*, kind: str, ids: Sequence[str], since: datetime | None, reason: str, 
       lapse quarantine undo threads --since 2h --confirm=openai
 
     """
-    session = Invocation(given["config"], given["provider"])
     if bool(ids) == bool(since):
         raise click.UsageError("say which: some ids, or --since TIME")
     chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
     if chosen:
         _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
-        confirmed(session.provider, given["confirm"], f"track {formatting.count(len(chosen), 'id')} again")
+        confirmed(session.provider, confirm, f"track {formatting.count(len(chosen), 'id')} again")
     return _undone(session, kind, chosen, reason)
 
 
@@ -285,25 +276,20 @@ async def _buried(access: RegistryAccess, session: Invocation, kind: str, since:
 
 
 def _since(seen: Seen) -> str:
-    moment = from_millis(seen.record.get("d"))
-    if moment is None:
-        return "-"
-    if output.on_terminal():
-        return moments.told(seen.record["d"], seen.now)
-    return moment.isoformat(timespec="seconds")
+    since = seen.record.get("d")
+    if since is not None and output.on_terminal():
+        return moments.told(since, seen.now)
+    return formatting.iso(since) or "-"
 
 
 def _described(session: Invocation, at: Partition, seen: Seen) -> dict[str, Any]:
     detail = str(seen.record.get("m", ""))
     line = not_found(detail)
-    moment = from_millis(seen.record.get("d"))
     return {
-        "provider": at.provider,
-        "kind": at.kind,
-        "policy": at.policy,
+        **asdict(at),
         "id": seen.id,
         "reason": seen.record.get("r"),
-        "since": moment.isoformat(timespec="seconds") if moment else None,
+        "since": formatting.iso(seen.record.get("d")),
         "attempts": seen.record.get("n", 0),
         "crashes": seen.record.get("x", 0),
         "detail": detail,

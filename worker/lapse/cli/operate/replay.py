@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from typing import Any
 
 from lapse import Registry
@@ -14,21 +15,7 @@ from lapse.providers.kinds import singular
 from lapse.registry.commands import BULK, Commands
 
 SHOWN = 20
-FIELDS = frozenset(
-    {
-        "provider",
-        "kind",
-        "id",
-        "policy",
-        "uses",
-        "subject",
-        "labels",
-        "expires_in",
-        "expires_at",
-        "created_at",
-        "last_active_at",
-    }
-)
+FIELDS = signature(Registry.register).parameters.keys() - {"self"}
 NO_REGISTRATION = "not a registration"
 
 

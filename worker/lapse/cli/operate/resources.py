@@ -9,7 +9,7 @@ import click
 
 from lapse import Answer, Registered, moments
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation
+from lapse.cli.context import Invocation, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate.replay import replay
 from lapse.cli.options import (
@@ -18,9 +18,7 @@ from lapse.cli.options import (
     KIND,
     PAST,
     SPAN,
-    config_option,
     json_option,
-    provider_option,
     resource_arguments,
 )
 from lapse.registry.commands import Commands
@@ -44,10 +42,18 @@ from lapse.registry.commands import Commands
     metavar="FILE",
     help="Register every line of a JSONL file; - is stdin.",
 )
-@provider_option
-@config_option
+@with_session
 @json_option
-def register(*, kind: str | None, id_: str | None, file: str | None, **given: Any) -> int:
+def register(
+    *,
+    session: Invocation,
+    kind: str | None,
+    id_: str | None,
+    policy: str | None,
+    file: str | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
     """Track an id under a policy; a tracked one is touched, and moved if the policy is another.
 
     FILE holds one JSON object a line with the fields of a registration, and nothing else; or it is the log in which
@@ -62,8 +68,6 @@ def register(*, kind: str | None, id_: str | None, file: str | None, **given: An
       lapse register --from lost.jsonl
 
     """
-    session = Invocation(given.pop("config"), given.pop("provider"))
-    as_json, policy = given.pop("as_json"), given.pop("policy")
     if file:
         if kind or id_:
             raise click.UsageError("--from FILE says everything itself: leave KIND and ID out")
@@ -81,29 +85,25 @@ def register(*, kind: str | None, id_: str | None, file: str | None, **given: An
 
 @click.command()
 @resource_arguments
-@provider_option
-@config_option
+@with_session
 @json_option
-def touch(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
+def touch(*, kind: str, id_: str, session: Invocation, as_json: bool) -> int:
     """Move an id's last activity to now, as a use by the application does.
 
     Examples:
       lapse touch conversation conv_68a1
 
     """
-    return _answered(Invocation(config, provider).registry.touch(kind, id_), id_, _TOUCH, as_json=as_json)
+    return _answered(session.registry.touch(kind, id_), id_, _TOUCH, as_json=as_json)
 
 
 @click.command()
 @resource_arguments
 @click.option("--reason", required=True, metavar="TEXT", help="Why it must not be deleted.")
 @click.option("--until", type=FUTURE, metavar="TIME", help="When the hold ends by itself.")
-@provider_option
-@config_option
+@with_session
 @json_option
-def hold(
-    *, kind: str, id_: str, reason: str, until: datetime | None, provider: str | None, config: str | None, as_json: bool
-) -> int:
+def hold(*, kind: str, id_: str, reason: str, until: datetime | None, session: Invocation, as_json: bool) -> int:
     """Forbid the deletion of an id, tracked or not, whatever any policy says.
 
     Examples:
@@ -111,32 +111,29 @@ def hold(
       lapse hold conversation conv_77c0 --reason "case 2026-114" --until 90d
 
     """
-    registry = Invocation(config, provider).registry
-    return _answered(registry.hold(kind, id_, reason=reason, until=until), id_, _HOLD, as_json=as_json)
+    return _answered(session.registry.hold(kind, id_, reason=reason, until=until), id_, _HOLD, as_json=as_json)
 
 
 @click.command()
 @resource_arguments
-@provider_option
-@config_option
+@with_session
 @json_option
-def unhold(*, kind: str, id_: str, provider: str | None, config: str | None, as_json: bool) -> int:
+def unhold(*, kind: str, id_: str, session: Invocation, as_json: bool) -> int:
     """Take a hold back: the id is due when it would have been without it.
 
     Examples:
       lapse unhold conversation conv_77c0
 
     """
-    return _answered(Invocation(config, provider).registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
+    return _answered(session.registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
 
 
 @click.command()
 @resource_arguments
 @click.option("--at", type=FUTURE, metavar="TIME", help="When, if not now.")
-@provider_option
-@config_option
+@with_session
 @json_option
-def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, config: str | None, as_json: bool) -> int:
+def expire(*, kind: str, id_: str, at: datetime | None, session: Invocation, as_json: bool) -> int:
     """Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
 
     Examples:
@@ -144,16 +141,15 @@ def expire(*, kind: str, id_: str, at: datetime | None, provider: str | None, co
       lapse expire conversation conv_68a1 --at 12h
 
     """
-    return _answered(Invocation(config, provider).registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
+    return _answered(session.registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
 
 
 @click.command()
 @resource_arguments
 @click.option("--release", is_flag=True, help="Let go of what it uses too: it needs none of that any more.")
-@provider_option
-@config_option
+@with_session
 @json_option
-def forget(*, kind: str, id_: str, release: bool, provider: str | None, config: str | None, as_json: bool) -> int:
+def forget(*, kind: str, id_: str, release: bool, session: Invocation, as_json: bool) -> int:
     """Stop tracking an id and delete nothing: it stays at the provider, and lapse leaves it alone.
 
     What it uses stays protected, because the object lives on; --release ends that, also for an id forgotten before.
@@ -163,8 +159,7 @@ def forget(*, kind: str, id_: str, release: bool, provider: str | None, config: 
       lapse forget thread thread_7d2e --release
 
     """
-    registry = Invocation(config, provider).registry
-    return _answered(registry.forget(kind, id_, release=release), id_, _FORGET, as_json=as_json)
+    return _answered(session.registry.forget(kind, id_, release=release), id_, _FORGET, as_json=as_json)
 
 
 _LATE = "a deletion of {id} is under way: what you said is recorded, and no further attempt ignores it"

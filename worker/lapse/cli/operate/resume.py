@@ -10,7 +10,6 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code
 from lapse.cli.inspect.costs import given_up, needless
 from lapse.cli.inspect.reasons import unpause
-from lapse.cli.operate.blocks import Blocks
 from lapse.cli.operate.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.errors import ConfigError
 from lapse.guards.integrity import clocks
@@ -69,11 +68,12 @@ async def lift(access: RegistryAccess, session: Invocation, scope: str | None, s
 
 async def release(access: RegistryAccess, session: Invocation, provider: str, reason: str | None) -> int:
     """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
-    blocks, slots = Blocks(access.carrier, session.namespace), await session.slots(access)
-    waited = await blocks.waited(provider)
+    slots, key = await session.slots(access), keys.throttle(session.namespace, provider)
+    until, _ = await access.carrier.run([("HGET", key, "blocked_until"), ("HDEL", key, "blocked_until")])
+    waited = max(0, int(until or 0) - await access.control.now())
     if waited:
         output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
-    breaker = await blocks.breaker(provider)
+    breaker = await access.control.retry(provider)
     if breaker:
         output.say(f"{provider}: its breaker lets the next request through")
     opened = await _kinds(access, [slot for slot in slots if slot[0] == provider])
@@ -87,9 +87,15 @@ async def release(access: RegistryAccess, session: Invocation, provider: str, re
 
 
 async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    opened = await Blocks(access.carrier, access.ledger.namespace).kinds(slots)
-    for provider, kind in opened:
-        output.say(f"{provider}/{kind}: its breaker lets the next request through")
+    """Let the next attempt of every kind through whose own breaker is open; return these (provider, kind)."""
+    opened = []
+    for provider, kind in slots:
+        key = keys.slot(access.ledger.namespace, provider, kind) + keys.MARKS
+        (since,) = await access.carrier.run([("HGET", key, "shut_since")])
+        if since is not None:
+            await access.carrier.write(("HSET", key, "shut_until", 0))
+            output.say(f"{provider}/{kind}: its breaker lets the next request through")
+            opened.append((provider, kind))
     return opened
 
 

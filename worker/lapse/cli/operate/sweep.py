@@ -3,29 +3,20 @@
 import click
 
 from lapse.cli import formatting, output
-from lapse.cli.context import Invocation, confirmed, one_provider
+from lapse.cli.context import Invocation, confirmed, one_provider, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.inspect.plan import show
-from lapse.cli.options import KIND, config_option, confirm_option, json_option, provider_option
+from lapse.cli.options import KIND, confirm_option, json_option
 
 
 @click.command()
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy.")
 @confirm_option
-@provider_option
-@config_option
+@with_session
 @json_option
-def sweep(
-    *,
-    kind: str | None,
-    policy: str | None,
-    confirm: str | None,
-    provider: str | None,
-    config: str | None,
-    as_json: bool,
-) -> int:
+def sweep(*, session: Invocation, kind: str | None, policy: str | None, confirm: str | None, as_json: bool) -> int:
     """Sweep now, in this process: show the plan, ask, and delete what is due by every rule, guard and limit.
 
     Policies that observe are counted and not touched. Orphans have a command of their own.
@@ -35,7 +26,6 @@ def sweep(
       lapse sweep threads --policy chat --confirm=openai
 
     """
-    session = Invocation(config, provider)
     rules = [rule for rule in session.rules(kind, policy) if rule.orphan is None]
     if not rules:
         raise Refused(Code.USAGE, "these are orphan rules: lapse orphans --run")

@@ -104,8 +104,7 @@ class Principals:
             " it appeared: it is that of another project or account"
         )
         await self._state(identity, "partial" if found.seen else "refused", why)
-        if await self._context.control.halt(self._partition, HaltReason.PRINCIPAL_UNPROVEN, why, whole_kind=True):
-            log.error("guard.tripped", guard=HaltReason.PRINCIPAL_UNPROVEN, detail=why, **named(self._partition))
+        await self._context.trip(self._partition, HaltReason.PRINCIPAL_UNPROVEN, why, wide=True)
         return why
 
     async def _examined(self, identity: str, since: int, spend: Spend) -> "_Finding | None":

@@ -78,7 +78,7 @@ def _told(there: dict[str, str], here: dict[str, str]) -> bool:
 
 
 async def _empty(ledger: Ledger, partition: Partition) -> bool:
-    prefix = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy)
+    prefix = ledger.prefix(partition)
     indexes = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
     return not any(await ledger.carrier.run([("EXISTS", prefix + index) for index in indexes]))
 

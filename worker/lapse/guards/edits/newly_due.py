@@ -69,7 +69,7 @@ async def _former(ledger: Ledger, partition: Partition, old: str, ours: list[dic
         return None
     at = replace(partition, policy=old)
     rules = await adoption.stood_under(ledger, partition, old)
-    prefix = keys.partition(ledger.namespace, at.provider, at.kind, at.policy)
+    prefix = ledger.prefix(at)
     own, kept = await ledger.carrier.run([("ZCARD", prefix + keys.EXPLICIT), ("ZCARD", prefix + keys.KEPT)])
     return _Group(at, ours if rules is None else rules, there, own, kept)
 
@@ -152,7 +152,7 @@ class AskedPlan:
 
 async def asked(ledger: Ledger, partition: Partition, plan: str) -> AskedPlan | None:
     """Return what a plan names, or None of one that an earlier version of lapse made."""
-    name = keys.partition(ledger.namespace, partition.provider, partition.kind, partition.policy) + keys.RULES
+    name = ledger.prefix(partition) + keys.RULES
     (stored,) = await ledger.carrier.run([("HGET", name, "newly_asked")])
     hash_, _, rest = (stored or b"").decode().partition(" ")
     number, _, how = rest.partition(" ")

@@ -47,10 +47,10 @@ class Kind:
 
     Attributes:
         name: The singular, as in ``lapse_deletions_total{kind="thread"}``.
-        plural: As people and URLs write several of them.
-        path: The collection below the base URL; of a child, below its parent's URL.
-        deleted_object: What ``object`` says in the answer to a DELETE that worked.
         not_found: How a 404 names an object that is not there; ``{id}`` is the whole id, quoted or not.
+        plural: As people and URLs write several of them; the name with an s unless given.
+        path: The collection below the base URL, or of a child, below its parent's; ``/plural`` unless given.
+        deleted_object: What ``object`` says in the answer to a DELETE that worked; ``name.deleted`` unless given.
         absence: Where the GET of a missing object names nothing: what below its URL does, POSTed with ``{}``.
         confirmation: A whole body that confirms a DELETE without naming the id, where servers answer so.
         no_content: True if a bare 204 is the documented answer to a DELETE that worked.
@@ -84,10 +84,10 @@ class Kind:
     """
 
     name: str
-    plural: str
-    path: str
-    deleted_object: str
     not_found: tuple[str, ...]
+    plural: str = ""
+    path: str = ""
+    deleted_object: str = ""
     absence: str | None = None
     no_content: bool = False
     confirmation: Mapping[str, Any] | None = None
@@ -115,6 +115,12 @@ class Kind:
     child: "Kind | None" = None
     children: tuple[Child, ...] = ()
     sunsets: Mapping[str, Sunset] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Derive from the name what was not given."""
+        object.__setattr__(self, "plural", self.plural or f"{self.name}s")
+        object.__setattr__(self, "path", self.path or f"/{self.plural}")
+        object.__setattr__(self, "deleted_object", self.deleted_object or f"{self.name}.deleted")
 
     @property
     def items(self) -> str | None:

@@ -14,9 +14,6 @@ LANGGRAPH_DIALECT = Dialect(
     kinds=by_name(
         Kind(
             name="thread",
-            plural="threads",
-            path="/threads",
-            deleted_object="thread.deleted",
             not_found=("Thread with ID {id} not found", "Thread {id} not found"),
             no_content=True,
             confirmation=_CONFIRMATION,
@@ -30,9 +27,6 @@ LANGGRAPH_DIALECT = Dialect(
         ),
         Kind(
             name="assistant",
-            plural="assistants",
-            path="/assistants",
-            deleted_object="assistant.deleted",
             not_found=("Assistant with ID {id} not found", "Assistant {id} not found"),
             absence="/versions",
             no_content=True,

@@ -19,7 +19,6 @@ _TOOL_RESOURCES = (
 
 CONVERSATION_ITEM = Kind(
     name="conversation_item",
-    plural="conversation_items",
     path="/items",
     deleted_object="conversation",  # the answer to deleting an item is the conversation it was in
     not_found=("Item with id {id} not found", "No item found with id {id}"),
@@ -30,9 +29,6 @@ CONVERSATION_ITEM = Kind(
 OPENAI = (
     Kind(
         name="thread",
-        plural="threads",
-        path="/threads",
-        deleted_object="thread.deleted",
         not_found=("No thread found with id {id}",),
         headers=_ASSISTANTS_BETA,
         # Threads have no list; whoever serves threads serves assistants beside them.
@@ -46,9 +42,6 @@ OPENAI = (
     ),
     Kind(
         name="assistant",
-        plural="assistants",
-        path="/assistants",
-        deleted_object="assistant.deleted",
         not_found=("No assistant found with id {id}",),
         headers=_ASSISTANTS_BETA,
         listable=True,
@@ -59,9 +52,6 @@ OPENAI = (
     ),
     Kind(
         name="conversation",
-        plural="conversations",
-        path="/conversations",
-        deleted_object="conversation.deleted",
         not_found=("Conversation with id {id} not found",),
         # "Items in the conversation will not be deleted" (API reference, conversations/delete).
         child=CONVERSATION_ITEM,
@@ -70,8 +60,6 @@ OPENAI = (
     ),
     Kind(
         name="file",
-        plural="files",
-        path="/files",
         deleted_object="file",  # not "file.deleted" (API reference, files/delete)
         # github.com/openai/openai-ruby/issues/240
         not_found=("No such File object: {id}",),
@@ -84,9 +72,6 @@ OPENAI = (
     ),
     Kind(
         name="vector_store",
-        plural="vector_stores",
-        path="/vector_stores",
-        deleted_object="vector_store.deleted",
         # Clients recognise it by these words (openai-php applications, WordPress plugins), with the id behind them.
         not_found=("No vector store found with id {id}",),
         headers=_ASSISTANTS_BETA,
@@ -101,8 +86,6 @@ OPENAI = (
     ),
     Kind(
         name="response",
-        plural="responses",
-        path="/responses",
         deleted_object="response",  # not "response.deleted" (API reference, responses/delete)
         # github.com/BerriAI/litellm/issues/34422: the answer to a DELETE, passed on
         not_found=("Response with id {id} not found",),
@@ -113,9 +96,6 @@ OPENAI = (
     ),
     Kind(
         name="container",
-        plural="containers",
-        path="/containers",
-        deleted_object="container.deleted",
         # github.com/BerriAI/litellm/pull/39464
         not_found=("Container with id {id} not found",),
         listable=True,
@@ -129,7 +109,6 @@ OPENAI = (
     ),
     Kind(
         name="chat_completion",
-        plural="chat_completions",
         path="/chat/completions",
         deleted_object="chat.completion.deleted",
         # No source shows its words: an unknown 404 goes to quarantine, with the not_found line to add.

@@ -27,7 +27,4 @@ async def react(
             "resource.quarantined", id=object_id, reason="unrecognised", detail=verdict.detail, **named(partition)
         )
         halt = "unrecognised" if proof.endpoint_doubtful else None
-    if halt and await context.control.halt(partition, halt, verdict.detail, whole_kind=True):
-        log.error("guard.tripped", guard=halt, detail=verdict.detail, **named(partition))
-        return halt
-    return None
+    return halt if halt and await context.trip(partition, halt, verdict.detail, wide=True) else None

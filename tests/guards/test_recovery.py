@@ -7,7 +7,7 @@ import pytest
 
 from lapse.guards.integrity.monitor import Watch
 from lapse.guards.recovery import diverged
-from lapse.policy.rules import Share
+from lapse.policy import Share
 from support.world import DAY, World
 
 LIMIT = Share(percent=20, at_least=2)

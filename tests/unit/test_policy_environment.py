@@ -9,7 +9,7 @@ import pytest
 
 from lapse.errors import ConfigError
 from lapse.policy import Config, Pace, Share, parse
-from lapse.policy.schema import NAMED, SECTIONS
+from lapse.policy.schema import NAMED, SECTIONS, keys_of
 
 TEXT = """
 [providers.main]
@@ -149,9 +149,9 @@ def test_a_file_whose_sections_are_no_tables_is_still_only_wrong() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [f"LAPSE_{section}__{key}".upper() for section, model in SECTIONS.items() for key in model.model_fields]
-    + [f"LAPSE_PROVIDERS__MAIN__{key}".upper() for key in NAMED["providers"].model_fields]
-    + [f"LAPSE_POLICIES__OTHER__{key}".upper() for key in NAMED["policies"].model_fields],
+    [f"LAPSE_{section}__{key}".upper() for section, model in SECTIONS.items() for key in keys_of(model)]
+    + [f"LAPSE_PROVIDERS__MAIN__{key}".upper() for key in keys_of(NAMED["providers"])]
+    + [f"LAPSE_POLICIES__OTHER__{key}".upper() for key in keys_of(NAMED["policies"])],
 )
 def test_every_key_has_a_variable(name: str) -> None:
     """A value of the wrong type for any key is refused under the key's own variable."""

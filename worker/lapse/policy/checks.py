@@ -15,6 +15,7 @@ from lapse.policy.accounts import Given, base_url, check_provider, check_twins
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
 from lapse.policy.schema import SECONDS_PER, Policy, PolicyFile
+from lapse.policy.tables import UNSAID
 from lapse.providers.kinds import KINDS, Kind
 
 SHORTEST_LEASE = 2.0
@@ -126,10 +127,8 @@ def _where(given: Given, policy: Policy, providers: Collection[str]) -> Iterator
         yield Problem((*at, "kind"), 'is missing: write what it deletes, such as "conversation"')
     for i, keep in enumerate(policy.keep):
         if keep.name is None and not keep.metadata:
-            written = ("metadata",) if "metadata" in keep.model_fields_set else ()
-            yield Problem(
-                (*at, "keep", i, *written), "is blank, and a blank does not mean everything: give a name or metadata"
-            )
+            text = "is blank, and a blank does not mean everything: give a name or metadata"
+            yield Problem((*at, "keep", i, *(() if keep.metadata is UNSAID else ("metadata",))), text)
     if policy.provider is None and "provider" not in given.broken and len(providers) != 1:
         choice = f"write one of {', '.join(sorted(providers))}" if providers else "write [providers.NAME] first"
         yield Problem((*at, "provider"), f"is missing: {choice}")

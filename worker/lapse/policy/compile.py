@@ -4,30 +4,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from lapse.policy import schema
 from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
-from lapse.policy.rules import (
-    USUAL_WALL,
-    AuditSection,
-    CelerySection,
-    Config,
-    Keep,
-    Orphan,
-    Pace,
-    RegistrySection,
-    Rule,
-    ScheduleSection,
-    Share,
-    SweepSection,
-)
+from lapse.policy.rules import Config, Orphan, Rule
+from lapse.policy.tables import Table, Wall
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
+
+USUAL_WALL = Wall(50, 20)
+"""``max_already_gone`` where the file says nothing."""
 
 
 def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, ...]) -> Config:
@@ -38,20 +29,14 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
         for name, policy in file.policies.items()
         for kind in policy.kind or ()
     ]
-    sections: dict[str, Any] = {
-        "registry": RegistrySection(**dict(file.registry)),
-        "celery": CelerySection(**dict(file.celery)),
-        "schedule": ScheduleSection(**dict(file.schedule)),
-        "sweep": SweepSection(**dict(file.sweep)),
-        "audit": AuditSection(**dict(file.audit)),
-    }
     rules.sort(key=lambda rule: rule.partition)
-    content = {name: asdict(section) for name, section in sections.items()}
-    content["registry"]["url"] = _without_password(file.registry.url)
-    content["celery"]["broker_url"] = _without_password(file.celery.broker_url)
-    content["accounts"] = {name: asdict(account) for name, account in accounts.items()}
-    digest = _digest([content, [asdict(rule) for rule in rules]])
-    return Config(**sections, accounts=accounts, rules=tuple(rules), path=path, variables=variables, hash=digest)
+    sections: dict[str, Any] = {name: table for name, table in file if isinstance(table, Table)}
+    config = Config(**sections, accounts=accounts, rules=tuple(rules), path=path, variables=variables, hash="")
+    content = asdict(config)
+    del content["path"], content["variables"], content["hash"]
+    content["registry"]["url"] = _without_password(config.registry.url)
+    content["celery"]["broker_url"] = _without_password(config.celery.broker_url)
+    return replace(config, hash=_digest([content, content.pop("rules")]))
 
 
 def _account(name: str, provider: schema.ProviderTable) -> Account:
@@ -63,58 +48,43 @@ def _rule(
     name: str, policy: schema.Policy, kind: str, file: schema.PolicyFile, accounts: Mapping[str, Account]
 ) -> Rule:
     account = accounts[account_of(policy, file) or ""]
-    partition = Partition(account.name, kind, name)
-    stated = policy.model_fields_set
-    pace = policy.max_deletions if "max_deletions" in stated else file.limits.max_deletions
-    share = policy.max_newly_due if "max_newly_due" in stated else file.limits.max_newly_due
-    wall = policy.max_already_gone if "max_already_gone" in stated else file.limits.max_already_gone
-    decides: dict[str, Any] = {
-        "ttl": ttl_of(policy),
-        "anchor": policy.expires_after.anchor if policy.expires_after else policy.anchor,
-        "max_age": policy.max_age,
-        "orphan": _orphan(policy.orphan),
-        "keep": tuple(sorted((_keep(keep) for keep in policy.keep), key=repr)),
-        "cascade": dict(sorted(policy.cascade.items())),
-        "enforce": policy.mode == "enforce",
-        "max_deletions": None if pace is None else Pace(pace.amount, pace.window),
-        "max_newly_due": _share(share),
-        "max_already_gone": _share(wall),
+    limits = dict(file.limits) | {key: limit for key, limit in policy if key in policy.model_fields_set}
+    rule = Rule(
+        partition=Partition(account.name, kind, name),
+        ttl=ttl_of(policy),
+        anchor=policy.expires_after.anchor if policy.expires_after else policy.anchor,
+        max_age=policy.max_age,
+        orphan=_orphan(policy.orphan),
+        keep=tuple(sorted(policy.keep, key=repr)),
+        cascade=dict(sorted(policy.cascade.items())),
+        enforce=policy.mode == "enforce",
+        max_deletions=limits["max_deletions"],
+        max_newly_due=limits["max_newly_due"],
+        max_already_gone=limits["max_already_gone"],
         # Where the provider keeps the last activity it is asked: no touch is needed.
-        "touches_stated": policy.touches == "none" or KINDS[account.type][kind].tells_activity,
-        "expect_gone": policy.expect_gone,
-        "cancel": policy.cancel,
-        "formerly": tuple(sorted(set(policy.formerly))),
-    }
+        touches_stated=policy.touches == "none" or KINDS[account.type][kind].tells_activity,
+        expect_gone=policy.expect_gone,
+        cancel=policy.cancel,
+        every=policy.every or (file.schedule.orphans if policy.orphan else file.schedule.sweep),
+        formerly=tuple(sorted(set(policy.formerly))),
+        digest="",
+    )
+    return replace(rule, digest=_rule_digest(rule, account, file.sweep.ramp))
+
+
+def _rule_digest(rule: Rule, account: Account, ramp: float | None) -> str:
     identity = [account.type, account.base_url, account.organization, account.project]
     identity += [account.ids] if account.ids else []  # it decides what counts as a confirmation
-    rule = Rule(partition=partition, every=_every(policy, file), digest="", **decides)
+    decides = asdict(rule)
+    del decides["every"], decides["digest"]
     # Workers of the version before do not know it: unless it is stated, both have the same rules in force.
-    known = decides.keys() - ({"max_already_gone"} if rule.max_already_gone == USUAL_WALL else set())
-    written = {key: value for key, value in asdict(rule).items() if key in known}
-    return Rule(
-        partition=partition,
-        every=rule.every,
-        digest=_digest([asdict(partition), identity, file.sweep.ramp, written]),
-        **decides,
-    )
+    if rule.max_already_gone == USUAL_WALL:
+        del decides["max_already_gone"]
+    return _digest([decides.pop("partition"), identity, ramp, decides])
 
 
-def _every(policy: schema.Policy, file: schema.PolicyFile) -> float:
-    return policy.every or (file.schedule.orphans if policy.orphan else file.schedule.sweep)
-
-
-def _orphan(orphan: schema.OrphanTable | None) -> Orphan | None:
-    if orphan is None:
-        return None
-    return Orphan(orphan.min_age, orphan.seen, _share(orphan.max_share), orphan.uses == "none")
-
-
-def _keep(keep: schema.KeepTable) -> Keep:
-    return Keep(keep.name, dict(sorted(keep.metadata.items())))
-
-
-def _share(share: schema.ShareTable | None) -> Share | None:
-    return None if share is None else Share(share.percent, share.at_least)
+def _orphan(said: schema.OrphanTable | None) -> Orphan | None:
+    return Orphan(said.min_age, said.seen, said.max_share, uses_stated=said.uses == "none") if said else None
 
 
 def _without_password(url: str | None) -> str | None:

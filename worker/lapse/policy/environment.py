@@ -9,11 +9,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem
-from lapse.policy.schema import NAMED, SECTIONS, Model
+from lapse.policy.schema import NAMED, SECTIONS, keys_of
 
 PREFIX = "LAPSE_"
 STEP = "__"
@@ -73,7 +73,7 @@ _AMBIGUOUS = ""
 def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield every key that a variable may set, with the variable's name in capitals."""
     for section, model in SECTIONS.items():
-        for key in model.model_fields:
+        for key in keys_of(model):
             yield (section, key), f"{PREFIX}{section}{STEP}{key}".upper()
     for section, model in NAMED.items():
         folded: dict[str, str] = {}
@@ -82,7 +82,7 @@ def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             short = name.upper().replace("-", "_").replace(".", "_")
             folded[short] = _AMBIGUOUS if short in folded else name
         for short, name in folded.items():
-            for key in model.model_fields:
+            for key in keys_of(model):
                 yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
 
 
@@ -116,7 +116,6 @@ def _value(path: Path, text: str) -> object:
 
 def _takes_text(path: Path) -> bool:
     """Return True for a key whose value is text, so that ``ORGANIZATION=12345`` needs no quotes."""
-    model: type[Model] = {**SECTIONS, **NAMED}[str(path[0])]
-    annotation: Any = model.model_fields[str(path[2 if path[0] in NAMED else 1])].annotation
-    kinds = (annotation, *get_args(annotation))
-    return any(kind is str or getattr(kind, "__origin__", None) is str for kind in kinds)
+    section, key = path[0], path[2 if path[0] in NAMED else 1]
+    annotation = get_type_hints((SECTIONS | NAMED)[str(section)])[str(key)]
+    return str in (annotation, *get_args(annotation))

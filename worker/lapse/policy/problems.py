@@ -17,6 +17,7 @@ _SECRET = frozenset(
 )
 _LONGEST = 60
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
+_UNKNOWN = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
 _LITERAL_KEY = re.compile(r"(api|access|secret)?[_-]?(key|token|secret|password|credential)s?")
 
 
@@ -90,6 +91,7 @@ _SENTENCES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
     "list_type": lambda value, _ctx: f"{value} is not an array: write it as [ ... ]",
     "dict_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
     "model_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
+    "dataclass_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
     "greater_than": lambda value, ctx: f"{value} is too small: it has to be more than {ctx['gt']:g}",
     "greater_than_equal": lambda value, ctx: f"{value} is too small: it has to be at least {ctx['ge']:g}",
     "less_than": lambda value, ctx: f'{value} is too large: it has to be less than {ctx["lt"]:g}, or write "unlimited"',
@@ -107,7 +109,7 @@ def explain(
         # "[key]" marks that the name of a table is wrong, and not what is in it.
         path: Path = tuple(step for step in found["loc"] if step != "[key]")
         key = str(path[-1])
-        if found["type"] == "extra_forbidden":
+        if found["type"] in _UNKNOWN:
             text = unknown_key(key, known(path[:-1]), elsewhere)
         elif found["type"] == "literal_error":
             choices = re.findall(r"'([^']+)'", found["ctx"]["expected"])

@@ -4,40 +4,21 @@ Durations are seconds. ``None`` where a limit could stand means that the file sa
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from pathlib import Path
 
+from lapse.policy.tables import (
+    AuditSection,
+    CelerySection,
+    Keep,
+    Pace,
+    RegistrySection,
+    ScheduleSection,
+    Share,
+    SweepSection,
+)
 from lapse.providers.account import Account
 from lapse.registry.model import Partition
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A limit that grows with what it is compared to: ``percent`` of it, but at least ``at_least``."""
-
-    percent: float
-    at_least: int
-
-    def exceeded(self, count: int, population: int) -> bool:
-        """Return True if ``count`` out of ``population`` is more than this allows."""
-        return count > self.allows(population)
-
-    def allows(self, population: int) -> float:
-        """Return how many out of ``population`` it allows."""
-        return max(self.at_least, self.percent * population / 100)
-
-
-USUAL_WALL = Share(50, 20)
-"""``max_already_gone`` where the file says nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """At most ``amount`` in each ``window`` of seconds."""
-
-    amount: int
-    window: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +37,6 @@ class Orphan:
     seen: int
     max_share: Share | None
     uses_stated: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """What is never deleted: every part given has to match. Patterns are shell globs and mind upper and lower case."""
-
-    name: str | None
-    metadata: Mapping[str, str]
-
-    def matches(self, name: str | None, metadata: Mapping[str, str]) -> bool:
-        """Return True if an object with this name and metadata is to be kept; one without a name is called ``""``."""
-        if self.name is not None and not fnmatchcase(name or "", self.name):
-            return False
-        return all(key in metadata and fnmatchcase(metadata[key], glob) for key, glob in self.metadata.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,63 +87,6 @@ class Rule:
         """The kind whose uses of an object do not protect it, because they are deleted before it."""
         users = self.partition.kind == "conversation" and self.cascade.get("response") == "delete"
         return "response" if users else None
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrySection:
-    """``[registry]``. ``url`` may hold a password: it is not shown in the representation.
-
-    ``deployment``: what metrics call this one, or None.
-    """
-
-    url: str | None = field(repr=False)
-    namespace: str
-    witness_file: str | None
-    allow_volatile: bool
-    tls_ca: str | None
-    tls_verify: bool
-    deployment: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CelerySection:
-    """``[celery]``. ``broker_url`` may hold a password: it is not shown in the representation."""
-
-    broker_url: str | None = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleSection:
-    """``[schedule]``: seconds between two sweeps, and between two looks for orphans."""
-
-    sweep: float
-    orphans: float
-
-
-@dataclass(frozen=True, slots=True)
-class SweepSection:
-    """``[sweep]``: seconds, ids and attempts; ``ramp`` is None where it is ``"off"``, ``outbox`` a folder or None."""
-
-    budget: float
-    lease: float
-    batch: int
-    max_attempts: int
-    tombstones: float
-    ramp: float | None
-    deleted_tombstones: float = 7 * 86400.0
-    outbox: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AuditSection:
-    """``[audit]``: ``sink`` is ``stdout`` or ``file:PATH``; ``max_pending`` counts records of one slot.
-
-    ``key_file`` names the file with the key that seals the records, or is None.
-    """
-
-    sink: str
-    max_pending: int
-    key_file: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ default are optional to pydantic wherever a missing one is better explained ther
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lapse import durations
 from lapse.policy.fields import (
     BaseUrl,
     ChildName,
@@ -17,15 +19,24 @@ from lapse.policy.fields import (
     Name,
     OrUnlimited,
     ProviderType,
-    Ramp,
     Rate,
     Recogniser,
-    RedisUrl,
-    Sink,
     Text,
     Variable,
 )
 from lapse.policy.positions import Path
+from lapse.policy.tables import (
+    AuditSection,
+    CelerySection,
+    Keep,
+    Pace,
+    RegistrySection,
+    ScheduleSection,
+    Share,
+    SweepSection,
+    Table,
+    Wall,
+)
 from lapse.registry import keys
 
 Anchor = Literal["created_at", "last_active_at"]
@@ -48,73 +59,6 @@ class Model(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
     )
-
-
-class RegistryTable(Model):
-    """Where registrations are kept."""
-
-    url: RedisUrl | None = None
-    """Redis that holds the registry: redis://, rediss:// or unix://. Else the environment variable REDIS_URL."""
-    namespace: Name = "lapse"
-    """First part of every key name. Two deployments on one Redis need two."""
-    deployment: Name | None = None
-    """Label of all metrics, such as "production", where one Prometheus scrapes several. Else the registry's epoch."""
-    witness_file: Text | None = None
-    """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too."""
-    allow_volatile: bool = False
-    """Accept a Redis without persistence while a policy is in mode enforce."""
-    tls_ca: Text | None = None
-    """File with the certificate authorities for rediss://. Else the system's."""
-    tls_verify: bool = True
-    """Whether the certificate of a rediss:// server is checked."""
-
-
-class Celery(Model):
-    """Where Celery's wake-ups travel."""
-
-    broker_url: RedisUrl | None = None
-    """Redis that is Celery's broker. Else the environment variable CELERY_BROKER_URL, else the registry's."""
-
-
-class Schedule(Model):
-    """How often beat wakes the workers."""
-
-    sweep: Duration = _written("1m")
-    """Time between two sweeps of a policy with a ttl."""
-    orphans: Duration = _written("1h")
-    """Time between two looks for orphans."""
-
-
-class Sweep(Model):
-    """How one sweep works."""
-
-    budget: Duration = _written("50s")
-    """Time after which a sweep stops claiming more; the next one goes on."""
-    lease: Duration = _written("2m")
-    """Time a worker has to settle what it claimed before others may claim it again. At least 2s."""
-    batch: int = Field(default=100, ge=1, le=1000)
-    """Ids claimed in one step."""
-    max_attempts: int = Field(default=8, ge=1, le=100)
-    """Failed attempts after which an id goes to quarantine."""
-    tombstones: Duration = _written("30d")
-    """Time for which what was settled is remembered, so that it can be explained and undone."""
-    deleted_tombstones: Duration = _written("7d")
-    """Time for which an id whose deletion was confirmed is remembered, so that nothing is counted twice."""
-    outbox: Text | None = None
-    """Folder on a disk for confirmations that Redis did not take. Else LAPSE_STATE_DIR, else systemd's."""
-    ramp: Ramp = _written("15m")
-    """Time between the steps of a first enforcement: 10 deletions, then 10 % of what is due, then all. Or "off"."""
-
-
-class Audit(Model):
-    """Where the record of every intent and outcome goes."""
-
-    sink: Sink = "stdout"
-    """"stdout" or "file:PATH": one JSON object a line."""
-    max_pending: int = Field(default=100_000, ge=1000, le=10_000_000)
-    """Records that may wait for the sink in Redis for each provider and kind before deletions there stop."""
-    key_file: Text | None = None
-    """File with 32 bytes or more that seal the records: without them nobody can make a record that verifies."""
 
 
 class ProviderTable(Model):
@@ -152,37 +96,12 @@ class ProviderTable(Model):
     """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
 
 
-class PaceTable(Model):
-    """So many in each stretch of time."""
-
-    amount: int = Field(ge=1)
-    """How many."""
-    window: Duration
-    """In how much time."""
-
-
-class ShareTable(Model):
-    """So much of all there is."""
-
-    percent: float = Field(gt=0, lt=100, allow_inf_nan=False)
-    """Percent of all."""
-    at_least: int = Field(ge=1)
-    """Number that is always allowed, however few there are."""
-
-
-class Wall(ShareTable):
-    """So many of the last answers of a policy, of which there are twice ``at_least``."""
-
-    at_least: int = Field(ge=1, le=1000)
-    """Number that is always allowed."""
-
-
 class Limits(Model):
     """Limits of every policy that does not state its own."""
 
-    max_deletions: Annotated[PaceTable, OrUnlimited()] | None = _written({"amount": 5000, "window": "1h"})
+    max_deletions: Annotated[Pace, OrUnlimited()] | None = _written({"amount": 5000, "window": "1h"})
     """Deletions of one policy per window; then it waits for the next window. Or "unlimited"."""
-    max_newly_due: Annotated[ShareTable, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
+    max_newly_due: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 100})
     """What an edit of a policy may make due at once before it waits for lapse approve. Or "unlimited"."""
     max_already_gone: Annotated[Wall, OrUnlimited()] | None = _written({"percent": 50, "at_least": 20})
     """How many of a policy's last answers may say that the object is gone already. Or "unlimited"."""
@@ -195,7 +114,7 @@ class OrphanTable(Model):
     """Time since its creation before an object can be an orphan."""
     seen: int = Field(default=3, ge=2, le=1000)
     """Complete listings in a row that have to show it unused."""
-    max_share: Annotated[ShareTable, OrUnlimited()] | None = _written({"percent": 20, "at_least": 10})
+    max_share: Annotated[Share, OrUnlimited()] | None = _written({"percent": 20, "at_least": 10})
     """How much of one listing may be orphaned; if it is more, nothing is deleted. Or "unlimited"."""
     uses: Literal["none"] | None = None
     """"none": the application never names what it uses, and all unused objects are to go."""
@@ -214,15 +133,6 @@ class ExpiresAfter(Model):
     """Minutes after the anchor."""
     seconds: int | None = Field(default=None, ge=1)
     """Seconds after the anchor."""
-
-
-class KeepTable(Model):
-    """What is never deleted: every part given has to match."""
-
-    name: Annotated[str, Field(min_length=1)] | None = None
-    """Pattern of the object's name, such as "prod-*"."""
-    metadata: dict[str, Annotated[str, Field(min_length=1)]] = {}
-    """Pattern of each metadata value that the object has to have."""
 
 
 class Policy(Model):
@@ -249,15 +159,15 @@ class Policy(Model):
     """Time after creation that no object outlives, however often it is touched."""
     orphan: OrphanTable | None = None
     """Delete what nothing live uses, in place of a ttl. Only for kinds that the provider lists."""
-    keep: list[KeepTable] = []
+    keep: list[Keep] = []
     """What is never deleted, by name or metadata. One match is enough."""
     cascade: dict[ChildName, Literal["delete", "leave", "protect"]] = {}
     """What becomes of what belongs to a deleted object, by kind. Default: delete for conversation_item, else leave."""
     mode: Literal["observe", "enforce"] = "observe"
     """observe plans and counts, and deletes nothing; enforce deletes."""
-    max_deletions: Annotated[PaceTable, OrUnlimited()] | None = None
+    max_deletions: Annotated[Pace, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
-    max_newly_due: Annotated[ShareTable, OrUnlimited()] | None = None
+    max_newly_due: Annotated[Share, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
     max_already_gone: Annotated[Wall, OrUnlimited()] | None = None
     """As in [limits]; unless stated, that one holds."""
@@ -276,11 +186,11 @@ class Policy(Model):
 class PolicyFile(Model):
     """lapse's policy file, config/retention.toml."""
 
-    registry: RegistryTable = RegistryTable()
-    celery: Celery = Celery()
-    schedule: Schedule = Schedule()
-    sweep: Sweep = Sweep()
-    audit: Audit = Audit()
+    registry: RegistrySection = RegistrySection()
+    celery: CelerySection = CelerySection()
+    schedule: ScheduleSection = ScheduleSection()
+    sweep: SweepSection = SweepSection()
+    audit: AuditSection = AuditSection()
     limits: Limits = Limits()
     providers: dict[Name, ProviderTable] = {}
     """The accounts, each under a name of its own: [providers.NAME]."""
@@ -288,31 +198,31 @@ class PolicyFile(Model):
     """The policies, each under a name of its own: [policies.NAME]."""
 
 
-SECTIONS: dict[str, type[Model]] = {
-    "registry": RegistryTable,
-    "celery": Celery,
-    "schedule": Schedule,
-    "sweep": Sweep,
-    "audit": Audit,
-    "limits": Limits,
-}
-"""The tables there is one of."""
 NAMED: dict[str, type[Model]] = {"providers": ProviderTable, "policies": Policy}
 """The tables that hold one table for each name."""
-INNER: dict[str, type[Model]] = {
+SECTIONS: dict[str, Any] = {key: field.annotation for key, field in PolicyFile.model_fields.items() if key not in NAMED}
+"""The tables there is one of."""
+INNER: dict[str, type[Model | Table]] = {
     "orphan": OrphanTable,
-    "keep": KeepTable,
+    "keep": Keep,
     "expires_after": ExpiresAfter,
-    "max_deletions": PaceTable,
-    "max_newly_due": ShareTable,
+    "max_deletions": Pace,
+    "max_newly_due": Share,
     "max_already_gone": Wall,
-    "max_share": ShareTable,
+    "max_share": Share,
 }
 """The tables that are a key's value."""
+
+
+def keys_of(table: type[Model | Table]) -> Collection[str]:
+    """Return the keys that a table may have."""
+    return [field.name for field in fields(table)] if issubclass(table, Table) else table.model_fields
+
+
 ELSEWHERE: dict[str, str] = {
     key: f"[{section}]" if section in SECTIONS else f"[{section}.NAME]"
-    for section, model in (NAMED | SECTIONS).items()
-    for key in model.model_fields
+    for section, table in (NAMED | SECTIONS).items()
+    for key in keys_of(table)
 }
 """Key -> the table it belongs into; of a key of two tables, the one whose value holds for all policies."""
 
@@ -322,29 +232,29 @@ def keys_at(path: Path) -> Collection[str]:
     named = [step for step in path if isinstance(step, str)]
     if not named:
         return PolicyFile.model_fields
-    if named[-1] in INNER:
-        return INNER[named[-1]].model_fields
-    return {**SECTIONS, **NAMED}[named[0]].model_fields
+    return keys_of(INNER.get(named[-1]) or (SECTIONS | NAMED)[named[0]])
 
 
 def schema() -> dict[str, Any]:
     """Return the JSON Schema (draft 7, which TOML editors understand) of the policy file."""
     made: dict[str, Any] = _plain(PolicyFile.model_json_schema(ref_template="#/definitions/{model}"))
-    made["definitions"] = {name.removesuffix("Table"): node for name, node in made.pop("$defs").items()}
+    made["definitions"] = {_called(name): node for name, node in made.pop("$defs").items()}
     for named in NAMED:
         made["properties"][named]["propertyNames"] = {"pattern": f"^{keys.NAME.pattern}$"}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lapse policy file", **made}
 
 
 def _plain(node: Any) -> Any:
-    """Return a schema without what TOML cannot say (null) and what only repeats a key's name (title)."""
+    """Return a schema without what TOML cannot say (null, seconds) and what only repeats a key's name (title)."""
     if isinstance(node, list):
         return [_plain(inner) for inner in node if inner != {"type": "null"}]
     if isinstance(node, str) and node.startswith("#/definitions/"):
-        return node.removesuffix("Table")
+        return _called(node)
     if not isinstance(node, dict):
         return node
     kept = {key: _plain(inner) for key, inner in node.items() if not _noise(key, inner, node)}
+    if isinstance(kept.get("default"), float):
+        kept["default"] = durations.show(kept["default"])
     choices = kept.get("anyOf", [])
     if len(choices) == 1:
         del kept["anyOf"]
@@ -352,8 +262,12 @@ def _plain(node: Any) -> Any:
     return kept
 
 
+def _called(definition: str) -> str:
+    return definition.removesuffix("Table").removesuffix("Section")
+
+
 def _noise(key: str, inner: object, node: Mapping[str, object]) -> bool:
     if key == "title":
         return isinstance(inner, str)
-    # The default of a whole section says nothing that its keys do not say, and says it in seconds.
+    # The default of a whole section says nothing that its keys do not say.
     return key == "default" and (inner is None or "$ref" in node)

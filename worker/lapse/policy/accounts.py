@@ -74,14 +74,11 @@ def check_twins(providers: Mapping[str, ProviderTable], environ: Mapping[str, st
 def _places(provider: ProviderTable, environ: Mapping[str, str]) -> Iterator[tuple[str | None, ...]]:
     """Yield what tells an account from others, by each way in which its key may be named."""
     at = (base_url(provider), provider.organization, provider.project)
-    if base_url(provider) and provider.api_key_env:
-        yield (*at, "variable", provider.api_key_env)
-        if key := environ.get(provider.api_key_env, "").strip():
-            yield (*at, "key", key)
-    if base_url(provider) and provider.api_key_file:
-        yield (*at, "file", provider.api_key_file)
-    if base_url(provider) and provider.auth:
-        yield (*at, "auth", provider.auth)
+    for key in _CREDENTIALS if base_url(provider) else ():
+        if said := getattr(provider, key):
+            yield (*at, key, said)
+    if base_url(provider) and (held := environ.get(provider.api_key_env or "", "").strip()):
+        yield (*at, "key", held)
 
 
 def _credentials(given: Given, dialect: Dialect | None) -> Iterator[Problem]:

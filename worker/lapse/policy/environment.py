@@ -28,9 +28,9 @@ class Overrides:
     problems: list[Problem] = field(default_factory=list)
 
 
-def overridden(tables: Mapping[str, Any], environ: Mapping[str, str]) -> Overrides:
-    """Return the file's tables with the environment's overrides; the tables given are not changed."""
-    made = Overrides(_copy(tables))
+def overridden(tables: dict[str, Any], environ: Mapping[str, str]) -> Overrides:
+    """Put the environment's overrides into the file's tables."""
+    made = Overrides(tables)
     known = {name: path for path, name in _known(tables)}
     for name in sorted(environ):
         if not name.startswith(PREFIX):
@@ -84,10 +84,6 @@ def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         for short, name in folded.items():
             for key in keys_of(model):
                 yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
-
-
-def _copy(value: Any) -> Any:
-    return {key: _copy(inner) for key, inner in value.items()} if isinstance(value, Mapping) else value
 
 
 def _put(tables: dict[str, Any], path: Path, value: object) -> Iterator[int]:

@@ -116,19 +116,16 @@ def _not_toml(said: str, text: str, name: str) -> str:
     return f"{name}:{line}: {key}: is not TOML: {what}{hint}"
 
 
-def _validated(tables: Mapping[str, Any]) -> tuple[PolicyFile, set[positions.Path], list[Problem]]:
+def _validated(tables: dict[str, Any]) -> tuple[PolicyFile, set[positions.Path], list[Problem]]:
     """Return the tables without what is wrong by itself, where that was, and what is wrong with it."""
     try:
         return PolicyFile.model_validate(tables), set(), []
     except ValidationError as error:
         problems = explain(error, keys_at, ELSEWHERE)
     broken = {problem.path[: 2 if problem.path[0] in SECTIONS else 3] for problem in problems}
-    return PolicyFile.model_validate(_without(tables, broken, ())), broken, problems
-
-
-def _without(tables: Mapping[str, Any], broken: set[positions.Path], at: positions.Path) -> dict[str, Any]:
-    return {
-        key: _without(inner, broken, (*at, key)) if isinstance(inner, dict) and len(at) < 2 else inner  # noqa: PLR2004 - section and name
-        for key, inner in tables.items()
-        if (*at, key) not in broken
-    }
+    for path in sorted(broken, key=len, reverse=True):
+        table: Any = tables
+        for step in path[:-1]:
+            table = table[step]
+        table.pop(path[-1], None)
+    return PolicyFile.model_validate(tables), broken, problems

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -79,25 +78,24 @@ def unknown_key(key: str, known: Collection[str], elsewhere: Mapping[str, str]) 
     return f"is no key of this table: {did_you_mean(key, known)}"
 
 
-_SENTENCES: Mapping[str, Callable[[str, Mapping[str, Any]], str]] = {
-    "missing": lambda _shown, _ctx: "is missing: it has no default",
-    "string_type": lambda value, _ctx: f"{value} is not text: put it in quotes",
-    "bool_type": lambda value, _ctx: f"{value} is neither true nor false (without quotes)",
-    "int_type": lambda value, _ctx: f"{value} is not a whole number (without quotes)",
-    "int_from_float": lambda value, _ctx: f"{value} is not a whole number",
-    "float_type": lambda value, _ctx: f"{value} is not a number (without quotes)",
-    "finite_number": lambda value, _ctx: f"{value} is not a number",
-    "string_too_short": lambda _shown, _ctx: "is blank: write a value or leave the key out",
-    "list_type": lambda value, _ctx: f"{value} is not an array: write it as [ ... ]",
-    "dict_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
-    "model_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
-    "dataclass_type": lambda value, _ctx: f"{value} is not a table: write it as {{ ... }}",
-    "greater_than": lambda value, ctx: f"{value} is too small: it has to be more than {ctx['gt']:g}",
-    "greater_than_equal": lambda value, ctx: f"{value} is too small: it has to be at least {ctx['ge']:g}",
-    "less_than": lambda value, ctx: f'{value} is too large: it has to be less than {ctx["lt"]:g}, or write "unlimited"',
-    "less_than_equal": lambda value, ctx: f"{value} is too large: it can be {ctx['le']:g} at most",
-    "value_error": lambda _shown, ctx: str(ctx["error"]),
+_SENTENCES = {
+    "missing": "is missing: it has no default",
+    "string_type": "{value} is not text: put it in quotes",
+    "bool_type": "{value} is neither true nor false (without quotes)",
+    "int_type": "{value} is not a whole number (without quotes)",
+    "int_from_float": "{value} is not a whole number",
+    "float_type": "{value} is not a number (without quotes)",
+    "finite_number": "{value} is not a number",
+    "string_too_short": "is blank: write a value or leave the key out",
+    "list_type": "{value} is not an array: write it as [ ... ]",
+    **dict.fromkeys(("dict_type", "model_type", "dataclass_type"), "{value} is not a table: write it as {{ ... }}"),
+    "greater_than": "{value} is too small: it has to be more than {gt:g}",
+    "greater_than_equal": "{value} is too small: it has to be at least {ge:g}",
+    "less_than": '{value} is too large: it has to be less than {lt:g}, or write "unlimited"',
+    "less_than_equal": "{value} is too large: it can be {le:g} at most",
+    "value_error": "{error}",
 }
+"""What pydantic finds -> what to say of it."""
 
 
 def explain(
@@ -109,14 +107,15 @@ def explain(
         # "[key]" marks that the name of a table is wrong, and not what is in it.
         path: Path = tuple(step for step in found["loc"] if step != "[key]")
         key = str(path[-1])
+        value = _value(key, found["input"])
         if found["type"] in _UNKNOWN:
             text = unknown_key(key, known(path[:-1]), elsewhere)
         elif found["type"] == "literal_error":
             choices = re.findall(r"'([^']+)'", found["ctx"]["expected"])
-            text = f"{_value(key, found['input'])} is not a choice: {did_you_mean(found['input'], choices)}"
+            text = f"{value} is not a choice: {did_you_mean(found['input'], choices)}"
         else:
-            sentence = _SENTENCES.get(found["type"], lambda _shown, _ctx, other=found["msg"]: other)
-            text = sentence(_value(key, found["input"]), found.get("ctx", {}))
+            sentence = _SENTENCES.get(found["type"], "{message}")
+            text = sentence.format(value=value, message=found["msg"], **found.get("ctx", {}))
         problems.append(Problem(path, text))
     return problems
 

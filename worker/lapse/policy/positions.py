@@ -13,7 +13,10 @@ Path = tuple[str | int, ...]
 """Keys and array indexes from the top of the document: ``("policies", "chat", "keep", 0, "name")``."""
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_SPACE = re.compile(r"[ \t]*")
+_GAP = re.compile(rf"{_BLANK.pattern},?{_BLANK.pattern}")
+_OPEN = re.compile(r"\[\[?[ \t]*")
+_CLOSE = re.compile(r"[ \t]*\]{0,2}")
+_EQUALS = re.compile(r"[ \t]*=[ \t]*")
 _KEY = re.compile(r"""[A-Za-z0-9_-]+|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'""")
 _DOT = re.compile(r"[ \t]*\.[ \t]*")
 _SCALAR = re.compile(
@@ -51,30 +54,25 @@ class Positions:
 
     def _document(self) -> None:
         table: Path = ()
-        while self._skip(_BLANK) < len(self._text):
-            if self._text[self._at] == "[":
+        while True:
+            self._take(_BLANK)
+            if self._peek() == "[":
                 table = self._header()
             else:
                 self._pair(table)
 
     def _header(self) -> Path:
         start = self._at
-        array = self._text.startswith("[[", start)
-        self._at += 2 if array else 1
-        self._skip(_SPACE)
-        keys = self._keys()
-        self._skip(_SPACE)
-        self._at += 2 if array else 1
+        array = self._take(_OPEN).startswith("[[")
+        *above, last = self._keys()
+        self._take(_CLOSE)
         path: Path = ()
-        for key in keys[:-1]:
+        for key in above:
             path = self._inside((*path, key), start)
-        path = (*path, keys[-1])
-        if not array:
-            self._note(path, start)
-            return path
-        self._imply(path, start)
-        self._arrays[path] = self._arrays.get(path, -1) + 1
-        path = (*path, self._arrays[path])
+        path = (*path, last)
+        if array:
+            self._arrays[path] = self._arrays.get(path, -1) + 1
+            path = self._inside(path, start)
         self._note(path, start)
         return path
 
@@ -89,38 +87,35 @@ class Positions:
             self._imply((*table, *keys[:depth]), start)
         path = (*table, *keys)
         self._note(path, start)
-        self._skip(_SPACE)
-        self._expect("=")
-        self._skip(_SPACE)
+        self._take(_EQUALS)
         self._value(path)
 
     def _value(self, path: Path) -> None:
         opening = self._peek()
-        if opening == "[":
-            self._array(path)
-        elif opening == "{":
-            self._inline(path)
+        if opening in "[{":
+            self._at += 1
+            (self._array if opening == "[" else self._inline)(path)
         else:
             self._take(_SCALAR)
 
     def _array(self, path: Path) -> None:
-        self._at += 1
         index = 0
-        while self._after_blank() != "]":
+        while self._more("]"):
             self._lines[(*path, index)] = self._line(self._at)
             self._value((*path, index))
             index += 1
-            if self._after_blank() == ",":
-                self._at += 1
-        self._at += 1
 
     def _inline(self, path: Path) -> None:
-        self._at += 1
-        while self._after_blank() != "}":
+        while self._more("}"):
             self._pair(path)
-            if self._after_blank() == ",":
-                self._at += 1
-        self._at += 1
+
+    def _more(self, end: str) -> bool:
+        """Go to the next element of an array or inline table, or behind its end and return False."""
+        self._take(_GAP)
+        if self._peek() == end:
+            self._at += 1
+            return False
+        return True
 
     def _keys(self) -> list[str]:
         keys = [self._key()]
@@ -151,24 +146,10 @@ class Positions:
     def _line(self, at: int) -> int:
         return bisect_right(self._ends, at - 1) + 1
 
-    def _skip(self, pattern: re.Pattern[str]) -> int:
-        found = pattern.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-        return self._at
-
-    def _after_blank(self) -> str:
-        self._skip(_BLANK)
-        return self._peek()
-
     def _peek(self) -> str:
         if self._at >= len(self._text):
             raise EOFError
         return self._text[self._at]
-
-    def _expect(self, character: str) -> None:
-        if self._peek() != character:
-            raise EOFError
-        self._at += 1
 
     def _take(self, pattern: re.Pattern[str]) -> str:
         found = pattern.match(self._text, self._at)

@@ -56,8 +56,14 @@ def _override(made: Overrides, known: Mapping[str, Path], name: str, text: str) 
         return f"sets the same key as {made.variables[path]}: unset one of them"
     if not text:
         return "is blank: give it a value, or unset it"
-    for depth in _put(made.tables, path, _value(path, text)):
-        made.variables[path[:depth]] = name
+    table: Any = made.tables
+    for depth, step in enumerate(path[:-1], start=1):
+        if not isinstance(table.get(step), dict):
+            table[step] = {}
+            made.variables[path[:depth]] = name
+        table = table[step]
+    table[path[-1]] = _value(path, text)
+    made.variables[path] = name
     return None
 
 
@@ -84,18 +90,6 @@ def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
         for short, name in folded.items():
             for key in keys_of(model):
                 yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
-
-
-def _put(tables: dict[str, Any], path: Path, value: object) -> Iterator[int]:
-    """Set a key, and yield how deep it is, and how deep each table is that had to be made for it."""
-    for depth, step in enumerate(path[:-1], start=1):
-        inner = tables.get(str(step))
-        if not isinstance(inner, dict):
-            inner = tables[str(step)] = {}
-            yield depth
-        tables = inner
-    tables[str(path[-1])] = value
-    yield len(path)
 
 
 def _value(path: Path, text: str) -> object:

@@ -33,14 +33,12 @@ def find(environ: Mapping[str, str], cwd: Path) -> Path:
         ConfigError: there is none; the text names both.
 
     """
-    if chosen := environ.get("LAPSE_CONFIG"):
-        path = cwd / chosen
-        if path.is_file():
-            return path
-        raise ConfigError(f"LAPSE_CONFIG={chosen}: there is no such file; `lapse init` writes one to {DEFAULT}")
-    path = cwd / DEFAULT
+    chosen = environ.get("LAPSE_CONFIG")
+    path = cwd / (chosen or DEFAULT)
     if path.is_file():
         return path
+    if chosen:
+        raise ConfigError(f"LAPSE_CONFIG={chosen}: there is no such file; `lapse init` writes one to {DEFAULT}")
     raise ConfigError(
         f"no policy file: LAPSE_CONFIG is not set, and there is no {DEFAULT} below {cwd}; `lapse init` writes it"
     )

@@ -7,16 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapse.policy.tables import (
-    AuditSection,
-    CelerySection,
-    Keep,
-    Pace,
-    RegistrySection,
-    ScheduleSection,
-    Share,
-    SweepSection,
-)
+from lapse.policy import tables
 from lapse.providers.account import Account
 from lapse.registry.model import Partition
 
@@ -35,7 +26,7 @@ class Orphan:
 
     min_age: float
     seen: int
-    max_share: Share | None
+    max_share: tables.Share | None
     uses_stated: bool
 
 
@@ -69,18 +60,18 @@ class Rule:
     anchor: str | None
     max_age: float | None
     orphan: Orphan | None
-    keep: tuple[Keep, ...]
+    keep: tuple[tables.Keep, ...]
     cascade: Mapping[str, str]
     enforce: bool
-    max_deletions: Pace | None
-    max_newly_due: Share | None
+    max_deletions: tables.Pace | None
+    max_newly_due: tables.Share | None
     touches_stated: bool
     expect_gone: bool
     cancel: bool
     every: float
     formerly: tuple[str, ...]
     digest: str
-    max_already_gone: Share | None = None
+    max_already_gone: tables.Share | None = None
 
     @property
     def along(self) -> str | None:
@@ -94,11 +85,7 @@ class Config:
     """One version of the policy file with the environment's overrides applied.
 
     Attributes:
-        registry: ``[registry]``.
-        celery: ``[celery]``.
-        schedule: ``[schedule]``.
-        sweep: ``[sweep]``.
-        audit: ``[audit]``.
+        registry, celery, schedule, sweep, audit: The sections of these names.
         accounts: Provider name -> account.
         rules: Sorted by provider, kind and policy.
         path: The file; None if the text came from elsewhere.
@@ -108,11 +95,11 @@ class Config:
 
     """
 
-    registry: RegistrySection
-    celery: CelerySection
-    schedule: ScheduleSection
-    sweep: SweepSection
-    audit: AuditSection
+    registry: tables.RegistrySection
+    celery: tables.CelerySection
+    schedule: tables.ScheduleSection
+    sweep: tables.SweepSection
+    audit: tables.AuditSection
     accounts: Mapping[str, Account]
     rules: tuple[Rule, ...]
     path: Path | None

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lapse import durations
+from lapse.policy import tables
 from lapse.policy.fields import (
     BaseUrl,
     ChildName,
@@ -25,18 +26,7 @@ from lapse.policy.fields import (
     Variable,
 )
 from lapse.policy.positions import Path
-from lapse.policy.tables import (
-    AuditSection,
-    CelerySection,
-    Keep,
-    Pace,
-    RegistrySection,
-    ScheduleSection,
-    Share,
-    SweepSection,
-    Table,
-    Wall,
-)
+from lapse.policy.tables import Keep, Pace, Share, Table, Wall
 from lapse.registry import keys
 
 Anchor = Literal["created_at", "last_active_at"]
@@ -186,11 +176,11 @@ class Policy(Model):
 class PolicyFile(Model):
     """lapse's policy file, config/retention.toml."""
 
-    registry: RegistrySection = RegistrySection()
-    celery: CelerySection = CelerySection()
-    schedule: ScheduleSection = ScheduleSection()
-    sweep: SweepSection = SweepSection()
-    audit: AuditSection = AuditSection()
+    registry: tables.RegistrySection = tables.RegistrySection()
+    celery: tables.CelerySection = tables.CelerySection()
+    schedule: tables.ScheduleSection = tables.ScheduleSection()
+    sweep: tables.SweepSection = tables.SweepSection()
+    audit: tables.AuditSection = tables.AuditSection()
     limits: Limits = Limits()
     providers: dict[Name, ProviderTable] = {}
     """The accounts, each under a name of its own: [providers.NAME]."""

@@ -84,10 +84,10 @@ def _places(provider: ProviderTable, environ: Mapping[str, str]) -> Iterator[tup
 def _credentials(given: Given, dialect: Dialect | None) -> Iterator[Problem]:
     written = [key for key in _CREDENTIALS if given.has(key)]
     if not written:
-        example = dialect.key_example if dialect else DIALECTS["openai"].key_example
-        other = ' or state auth = "entra"' if dialect and dialect.scopes else ""
+        example = (dialect or DIALECTS["openai"]).key_example
+        other = ', or state auth = "entra"' if dialect and dialect.scopes else ""
         text = f'is missing: name the variable that holds the key, such as "{example}", or a file with api_key_file'
-        yield Problem((*given.at, "api_key_env"), text + (f",{other}" if other else ""))
+        yield Problem((*given.at, "api_key_env"), text + other)
     if len(written) > 1:
         yield Problem((*given.at, written[1]), f"stands beside {written[0]}: name one place of the key")
 

@@ -31,7 +31,7 @@ class Overrides:
 def overridden(tables: dict[str, Any], environ: Mapping[str, str]) -> Overrides:
     """Put the environment's overrides into the file's tables."""
     made = Overrides(tables)
-    known = {name: path for path, name in _known(tables)}
+    known = dict(_known(tables))
     for name in sorted(environ):
         if not name.startswith(PREFIX):
             continue
@@ -76,11 +76,11 @@ def _slip(known: Mapping[str, Path], name: str) -> str | None:
 _AMBIGUOUS = ""
 
 
-def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Yield every key that a variable may set, with the variable's name in capitals."""
+def _known(tables: Mapping[str, Any]) -> Iterator[tuple[str, Path]]:
+    """Yield every key that a variable may set behind the variable's name in capitals."""
     for section, model in SECTIONS.items():
         for key in keys_of(model):
-            yield (section, key), f"{PREFIX}{section}{STEP}{key}".upper()
+            yield f"{PREFIX}{section}{STEP}{key}".upper(), (section, key)
     for section, model in NAMED.items():
         folded: dict[str, str] = {}
         names = tables.get(section)
@@ -89,7 +89,7 @@ def _known(tables: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             folded[short] = _AMBIGUOUS if short in folded else name
         for short, name in folded.items():
             for key in keys_of(model):
-                yield (section, name, key), f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper()
+                yield f"{PREFIX}{section}{STEP}{short}{STEP}{key}".upper(), (section, name, key)
 
 
 def _value(path: Path, text: str) -> object:

@@ -6,7 +6,7 @@ Nothing is checked where lapse makes one itself. Durations are seconds, None sta
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
@@ -23,6 +23,11 @@ UNSAID: dict[str, str] = {}
 """The metadata of a keep rule that says none: an empty table that is written is another."""
 
 
+def _described(made: dict[str, Any], table: type) -> None:
+    """Put a table's docstring into its JSON Schema, as not every version of pydantic does for a dataclass."""
+    made["description"] = table.__doc__
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """What these tables have in common: unknown keys are errors.
@@ -30,7 +35,9 @@ class Table:
     That nothing is converted stands at each key: of a strict dataclass pydantic takes instances alone.
     """
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    __pydantic_config__: ClassVar = ConfigDict(
+        extra="forbid", use_attribute_docstrings=True, json_schema_extra=_described
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,11 +106,12 @@ def test_a_port_that_is_taken_is_named() -> None:
             SandboxProcess(port, errors=subprocess.DEVNULL).start()
 
 
-def test_without_its_libraries_it_says_what_to_install() -> None:
-    text = "import sys; sys.modules['uvicorn'] = None; import lapse.sandbox"
+@pytest.mark.parametrize("library", ["httptools", "starlette", "uvicorn"])
+def test_without_its_libraries_it_says_what_to_install(library: str) -> None:
+    text = f"import sys; sys.modules['{library}'] = None; import lapse.sandbox"
     ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
 
-    said = "ConfigError: the provider stand-in needs uvicorn: install lapse with its extra, lapse[sandbox]"
+    said = f"ConfigError: the provider stand-in needs {library}: install lapse with its extra, lapse[sandbox]"
     assert (ended.returncode, said in ended.stderr) == (1, True), ended.stderr
 
 

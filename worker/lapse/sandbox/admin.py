@@ -15,143 +15,118 @@ PUT  /sandbox/identity  {"seconds": 60}: how long tokens last from now on
 
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from lapse.errors import ConfigError
 from lapse.sandbox import faults
+from lapse.sandbox.app import App
 from lapse.sandbox.dialects import tokens
 from lapse.sandbox.seed import OPENAI, seed
-from lapse.sandbox.state import World
-from lapse.sandbox.wire import Json, Request, Response, encode
+from lapse.sandbox.state import KINDS, Json, World
 
-if TYPE_CHECKING:
-    from lapse.sandbox.app import App
+NOT_HERE = "no such endpoint: {} {}; the providers are under /v1, /foundry and /langgraph"
+MISTAKES = (ConfigError, KeyError, TypeError, ValueError)
 
 
 class Admin:
-    """What answers every path outside the dialects."""
+    """The endpoints of one stand-in."""
 
-    def __init__(self, app: "App") -> None:
+    def __init__(self, app: App) -> None:
         self._app = app
 
-    def answer(self, request: Request) -> Response:
-        """Return the answer to a request; a mistake in it is 400 with the reason."""
-        handler = {
-            "POST /sandbox/seed": self._seed,
-            "GET /sandbox/objects": self._objects,
-            "GET /sandbox/log": self._log,
-            "GET /sandbox/requests": self._requests,
-            "GET /sandbox/faults": self._faults,
-            "PUT /sandbox/faults": self._set_faults,
-            "POST /sandbox/reset": self._reset,
-            "GET /sandbox/identity": self._identity,
-            "PUT /sandbox/identity": self._set_identity,
-        }.get(f"{request.method} {request.path}")
-        if handler is None:
-            dialects = "/v1, /foundry and /langgraph"
-            return _answer(
-                {"error": f"no such endpoint: {request.method} {request.path}; the providers are under {dialects}"},
-                404,
-            )
+    def endpoints(self) -> Starlette:
+        """Return what answers every path outside of the dialects; a mistake in a request is 400 with the reason."""
+        routes = [
+            Route("/sandbox/seed", self._seed, methods=["POST"]),
+            Route("/sandbox/objects", self._objects),
+            Route("/sandbox/log", self._log),
+            Route("/sandbox/requests", self._requests),
+            Route("/sandbox/faults", self._faults),
+            Route("/sandbox/faults", self._set_faults, methods=["PUT"]),
+            Route("/sandbox/reset", self._reset, methods=["POST"]),
+            Route("/sandbox/identity", self._identity),
+            Route("/sandbox/identity", self._set_identity, methods=["PUT"]),
+        ]
+        handlers: dict[Any, Any] = dict.fromkeys((404, 405), _nowhere) | dict.fromkeys(MISTAKES, _mistaken)
+        made = Starlette(routes=routes, exception_handlers=handlers)
+        made.router.redirect_slashes = False
+        return made
+
+    async def _seed(self, request: Request) -> JSONResponse:
+        given = await _table(request)
+        dialect = given.pop("dialect", OPENAI)
+        return JSONResponse({"ids": seed(self._world(dialect), dialect, **given)})
+
+    async def _objects(self, request: Request) -> JSONResponse:
+        asked = request.query_params
+        world = self._world(asked.get("dialect") or OPENAI)
         try:
-            return _answer(handler(request))
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
-            return _answer({"error": str(error)}, 400)
+            return JSONResponse({"ids": world.alive(asked.get("kind", ""), asked.get("project"))})
+        except KeyError as error:
+            raise ConfigError(f"no kind or project {error}: kinds are {', '.join(KINDS)}") from None
 
-    def _seed(self, request: Request) -> Json:
-        given = _table(request)
-        return {"ids": plant(self._app, **given)}
+    async def _log(self, _request: Request) -> JSONResponse:
+        return JSONResponse({"requests": self._app.log.counts.total(), "counts": self._app.log.summary()})
 
-    def _objects(self, request: Request) -> Json:
-        dialect = request.param("dialect") or OPENAI
-        return {"ids": objects(self._app, request.param("kind") or "", request.param("project"), dialect)}
+    async def _requests(self, _request: Request) -> JSONResponse:
+        return JSONResponse({"requests": [record._asdict() for record in self._app.log.records]})
 
-    def _log(self, _request: Request) -> Json:
-        return {"requests": self._app.log.counts.total(), "counts": self._app.log.summary()}
-
-    def _requests(self, _request: Request) -> Json:
-        return {"requests": [record._asdict() for record in self._app.log.records]}
-
-    def _faults(self, _request: Request) -> Json:
+    async def _faults(self, _request: Request) -> JSONResponse:
         script = self._app.script
         shown = zip(script.rules, script.hits, strict=True)
-        return {"rules": [{"name": rule.name or rule.effect or "latency", "hits": hits} for rule, hits in shown]}
+        rules = [{"name": rule.name or rule.effect or "latency", "hits": hits} for rule, hits in shown]
+        return JSONResponse({"rules": rules})
 
-    def _set_faults(self, request: Request) -> Json:
-        if request.header(b"content-type").startswith(b"application/json"):
-            self._app.script = faults.from_tables(_table(request))
+    async def _set_faults(self, request: Request) -> JSONResponse:
+        if request.headers.get("content-type", "").startswith("application/json"):
+            script = faults.from_tables(await _table(request))
         else:
-            self._app.script = faults.parse(request.body.decode())
-        return {"rules": len(self._app.script.rules)}
+            script = faults.parse((await request.body()).decode())
+        self._app.script = script
+        return JSONResponse({"rules": len(script.rules)})
 
-    def _identity(self, request: Request) -> Json:
-        return token(self._app, request.param("resource") or "")
+    async def _identity(self, request: Request) -> JSONResponse:
+        expires_on, resource = time.time() + self._app.token_seconds, request.query_params.get("resource", "")
+        return JSONResponse(
+            {
+                "access_token": tokens.issue(resource, expires_on),
+                "expires_on": str(int(expires_on)),
+                "resource": resource,
+                "token_type": "Bearer",
+                "client_id": tokens.CLIENT,
+            }
+        )
 
-    def _set_identity(self, request: Request) -> Json:
-        self._app.token_seconds = float(_table(request)["seconds"])
-        return {}
+    async def _set_identity(self, request: Request) -> JSONResponse:
+        self._app.token_seconds = float((await _table(request))["seconds"])
+        return JSONResponse({})
 
-    def _reset(self, _request: Request) -> Json:
-        reset(self._app)
-        return {}
+    async def _reset(self, _request: Request) -> JSONResponse:
+        self._app.reset()
+        return JSONResponse({})
 
-
-def plant(app: "App", *, dialect: str = OPENAI, **given: Any) -> list[str]:
-    """Make objects in a dialect's world; return their ids.
-
-    Raises:
-        ConfigError: there is no such dialect, or ``seed`` refuses what is given.
-
-    """
-    return seed(_world(app, dialect), dialect, **given)
-
-
-def token(app: "App", resource: str, seconds: float | None = None) -> Json:
-    """Return a new access token, as the managed identity endpoint of an App Service shows it."""
-    expires_on = time.time() + (app.token_seconds if seconds is None else seconds)
-    return {
-        "access_token": tokens.issue(resource, expires_on),
-        "expires_on": str(int(expires_on)),
-        "resource": resource,
-        "token_type": "Bearer",
-        "client_id": tokens.CLIENT,
-    }
+    def _world(self, dialect: str) -> World:
+        if dialect not in self._app.worlds:
+            raise ConfigError(f"no dialect {dialect!r}: one of {', '.join(self._app.worlds)}")
+        return self._app.worlds[dialect]
 
 
-def _world(app: "App", dialect: str) -> World:
-    if dialect not in app.worlds:
-        raise ConfigError(f"no dialect {dialect!r}: one of {', '.join(app.worlds)}")
-    return app.worlds[dialect]
-
-
-def objects(app: "App", kind: str, project: str | None = None, dialect: str = OPENAI) -> list[str]:
-    """Return the ids that exist of a kind.
-
-    Raises:
-        ConfigError: there is no such kind, project or dialect.
-
-    """
-    try:
-        return _world(app, dialect).alive(kind, project)
-    except KeyError as error:
-        raise ConfigError(f"no kind or project {error}: kinds are {', '.join(faults.KINDS)}") from None
-
-
-def reset(app: "App") -> None:
-    """Forget every object, the log in memory and the faults."""
-    for world in app.worlds.values():
-        world.reset()
-    app.token_seconds = 3600.0
-    app.log.reset()
-    app.script = faults.FaultScript()
-
-
-def _table(request: Request) -> dict[str, Any]:
-    body = json.loads(request.body or b"{}")
+async def _table(request: Request) -> Json:
+    body = json.loads(await request.body() or b"{}")
     if not isinstance(body, dict):
         raise ConfigError("send a JSON object")
     return body
 
 
-def _answer(body: Json, status: int = 200) -> Response:
-    return Response(status, encode(body).encode(), "control")
+async def _nowhere(request: Request, _error: Exception) -> JSONResponse:
+    path = request.scope["raw_path"].decode("ascii")
+    return JSONResponse({"error": NOT_HERE.format(request.method, path)}, 404)
+
+
+async def _mistaken(_request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, 400)

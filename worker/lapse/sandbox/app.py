@@ -5,11 +5,12 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from lapse.sandbox.admin import Admin
-from lapse.sandbox.bodies import BadRequest
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from lapse.sandbox.dialects.foundry import Foundry
 from lapse.sandbox.dialects.langgraph import LangGraph
 from lapse.sandbox.dialects.openai import OpenAI
@@ -17,14 +18,12 @@ from lapse.sandbox.effects import apply
 from lapse.sandbox.faults import Decision, FaultScript
 from lapse.sandbox.requestlog import LoggedRequest, RequestLog
 from lapse.sandbox.state import Project, World
-from lapse.sandbox.wire import ApiCall, ApiDialect, Request, Response
-
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
+from lapse.sandbox.wire import ApiCall, ApiDialect, ApiError, ApiRequest, ApiResponse
 
 _UNDELAYED = Decision(0.0, None)
 _WITHOUT_BODY = frozenset({"GET", "DELETE", "HEAD", "OPTIONS"})
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_TOKEN_SECONDS = 3600.0
 
 
 class App:
@@ -36,36 +35,37 @@ class App:
         script: The faults in force; ``script`` may be replaced while it runs.
         latency: Seconds that every answer of a dialect waits.
 
+    Attributes:
+        elsewhere: Answers the paths outside of the dialects.
+
     """
 
     def __init__(
         self, keys: Mapping[str, str] | None, log: RequestLog, script: FaultScript, latency: float = 0.0
     ) -> None:
-        self._dialects: tuple[ApiDialect, ...] = (OpenAI(), Foundry(), LangGraph())
-        self.worlds = {dialect.name: World(keys, dialect.holds) for dialect in self._dialects}
+        dialects: tuple[ApiDialect, ...] = (OpenAI(), Foundry(), LangGraph())
+        self._dialects = {dialect.prefix: dialect for dialect in dialects}
+        self.worlds = {dialect.name: World(keys, dialect.holds) for dialect in dialects}
         self.log = log
         self.script = script
         self.latency = latency
-        self.token_seconds = 3600.0
-        self._control = Admin(self)
+        self.token_seconds = _TOKEN_SECONDS
+        self.elsewhere: ASGIApp = Response(status_code=404)
         self._request_ids = int.from_bytes(os.urandom(12)) << 32
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI calls it."""
         arrived, began = time.time(), time.perf_counter()
-        method = scope["method"]
-        body = b"" if method in _WITHOUT_BODY else await _body(receive)
-        request = Request(
-            method,
-            scope["raw_path"].decode("ascii"),
-            scope["query_string"].decode("ascii"),
-            scope["headers"],
-            body,
-        )
-        dialect = self._dialect(request.path)
+        request = ApiRequest(scope)
+        dialect = self._dialects.get("/" + request.path[1:].partition("/")[0])
         if dialect is None:
-            await _send(send, self._control.answer(request), ())
+            await self.elsewhere(scope, receive, send)
             return
+        if request.method not in _WITHOUT_BODY:
+            try:
+                request.content = await Request(scope, receive).body()
+            except ClientDisconnect:
+                return
         call = dialect.route(request)
         decision = self.script.decide(request, call) if self.script.rules else _UNDELAYED
         answer = self._carry_out(request, call, dialect, decision)
@@ -74,32 +74,37 @@ class App:
         transport = scope["lapse.transport"]
         lost = bool(answer.silence) or transport.is_closing()
         fault = (decision.rule.name or decision.rule.effect) if decision.rule else ""
-        status = 0 if lost else answer.status
+        status = 0 if lost else answer.status_code
         self.log.append(
-            LoggedRequest(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault)
+            LoggedRequest(
+                arrived, request.method, request.target, status, call.kind, answer.executed, answer.word, fault
+            )
         )
         if answer.silence:
             await _keep_silent(answer, transport, receive, send)
             return
         self._request_ids += 1
-        headers = dialect.headers(f"req_{self._request_ids:032x}", int((time.perf_counter() - began) * 1000))
-        await _send(send, answer, headers)
+        answer.raw_headers += dialect.headers(
+            f"req_{self._request_ids:032x}", int((time.perf_counter() - began) * 1000)
+        )
+        await answer(scope, receive, send)
 
-    def _dialect(self, path: str) -> ApiDialect | None:
-        for dialect in self._dialects:
-            if path.startswith(dialect.prefix) and path[len(dialect.prefix) :][:1] in {"", "/"}:
-                return dialect
-        return None
+    def reset(self) -> None:
+        """Forget every object, the log in memory and the faults."""
+        for world in self.worlds.values():
+            world.reset()
+        self.token_seconds = _TOKEN_SECONDS
+        self.log.reset()
+        self.script = FaultScript()
 
-    def _carry_out(self, request: Request, call: ApiCall, dialect: ApiDialect, decision: Decision) -> Response:
+    def _carry_out(self, request: ApiRequest, call: ApiCall, dialect: ApiDialect, decision: Decision) -> ApiResponse:
         world = self.worlds[dialect.name]
 
-        def carry(given: Request, project: Project | None) -> Response:
+        def carry(given: ApiRequest, elsewhere: Project | None) -> ApiResponse:
             try:
-                if call.kind and (refused := dialect.refuse(given, call, world)):
-                    return refused
-                return call.run(given, project or dialect.project(given, world) or Project(), call.ids)
-            except BadRequest as refused:
+                project = dialect.check(given, call, world) if call.kind else Project()
+                return call.run(given, elsewhere or project, call.ids)
+            except ApiError as refused:
                 return refused.answer
 
         rule = decision.rule
@@ -109,28 +114,7 @@ class App:
         return answer
 
 
-async def _body(receive: Receive) -> bytes:
-    parts = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
-
-
-async def _send(send: Send, answer: Response, headers: tuple[tuple[bytes, bytes], ...]) -> None:
-    length = () if answer.status == 204 else ((b"content-length", b"%d" % len(answer.body)),)
-    await send(
-        {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [*answer.headers, *length, *headers],
-        }
-    )
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-async def _keep_silent(answer: Response, transport: asyncio.Transport, receive: Receive, send: Send) -> None:
+async def _keep_silent(answer: ApiResponse, transport: asyncio.Transport, receive: Receive, send: Send) -> None:
     """Do what the silence says, then wait until the connection is gone."""
     if answer.silence == "reset":
         sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
@@ -140,8 +124,7 @@ async def _keep_silent(answer: Response, transport: asyncio.Transport, receive: 
     elif answer.silence == "close":
         transport.close()
     elif answer.silence == "cut":
-        headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.start", "status": answer.status_code, "headers": answer.raw_headers})
         await send({"type": "http.response.body", "body": answer.body[: len(answer.body) // 2], "more_body": True})
         transport.close()
     while (await receive())["type"] != "http.disconnect":

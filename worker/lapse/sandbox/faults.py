@@ -19,23 +19,10 @@ from typing import Any, NamedTuple
 
 from lapse import durations
 from lapse.errors import ConfigError
-from lapse.sandbox.wire import ApiCall, Json, Request
+from lapse.sandbox.state import KINDS, Json
+from lapse.sandbox.wire import ApiCall, ApiRequest
 
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-KINDS = (
-    "thread",
-    "message",
-    "run",
-    "assistant",
-    "conversation",
-    "conversation_item",
-    "file",
-    "vector_store",
-    "vector_store_file",
-    "response",
-    "container",
-    "chat_completion",
-)
 EFFECTS = {
     "error": "answers with `status` and the provider's body, or `body`, `text`, `message`, `code`, `type`",
     "hang": "never answers",
@@ -110,7 +97,7 @@ class Fault:
     code: str | None = None
     type: str | None = None
 
-    def covers(self, request: Request, call: ApiCall, page: int) -> bool:
+    def covers(self, request: ApiRequest, call: ApiCall, page: int) -> bool:
         """Return whether the rule is about this request, its counts and its probability aside."""
         if self.method and request.method not in self.method:
             return False
@@ -143,7 +130,7 @@ class FaultScript:
         self._pages: dict[tuple[str, str], int] = {}
         self.hits = [0] * len(self.rules)
 
-    def decide(self, request: Request, call: ApiCall) -> Decision:
+    def decide(self, request: ApiRequest, call: ApiCall) -> Decision:
         """Return what happens to a request, and count it."""
         page, latency = self._page(request, call), 0.0
         for at, rule in enumerate(self.rules):
@@ -155,16 +142,16 @@ class FaultScript:
                 return Decision(latency, rule)
         return Decision(latency, None)
 
-    def note(self, request: Request, call: ApiCall, page: bytes) -> None:
+    def note(self, request: ApiRequest, call: ApiCall, page: bytes) -> None:
         """Remember which page of a listing the cursor at a page's end leads to, for rules about a page."""
         if request.method == "GET":
             last = json.loads(page).get("last_id") or ""
             self._pages[request.path, last] = self._page(request, call) + 1
 
-    def _page(self, request: Request, call: ApiCall) -> int:
+    def _page(self, request: ApiRequest, call: ApiCall) -> int:
         if call.listing and request.method == "POST":
             return _page_of_search(request)
-        cursor = request.param("after") if call.listing else None
+        cursor = request.query_params.get("after") if call.listing else None
         return 1 if not cursor else self._pages.get((request.path, cursor), 1)
 
     def _due(self, at: int, rule: Fault) -> bool:
@@ -175,10 +162,10 @@ class FaultScript:
         return rule.probability >= 1 or self._random.random() < rule.probability
 
 
-def _page_of_search(request: Request) -> int:
+def _page_of_search(request: ApiRequest) -> int:
     """Return which page an offset is on: a client may begin each with the end of the one before."""
     try:
-        asked = json.loads(request.body)
+        asked = json.loads(request.content)
         return 1 + math.ceil(int(asked.get("offset", 0)) / int(asked.get("limit", 1)))
     except (ValueError, AttributeError, TypeError, ZeroDivisionError):
         return 1

@@ -3,74 +3,67 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from lapse.sandbox.wire import Json, Request, Response, answer, refusal
-
-LARGEST = 100
-USUAL = 20
+from lapse.sandbox.state import Json
+from lapse.sandbox.wire import ApiError, ApiRequest, ApiResponse, answer, refusal
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a request asks of a list."""
+    """How a list is read where a request does not say it: its largest and its usual page, and its order."""
 
-    limit: int
-    descending: bool
-    after: str | None
-    before: str | None
+    largest: int = 100
+    usual: int = 20
+    order: str = "desc"
+
+    def page(
+        self,
+        request: ApiRequest,
+        existing: Collection[str],
+        body: Callable[[str], Json],
+        unknown: Callable[[str], ApiError],
+    ) -> ApiResponse:
+        """Return the page that is asked for of ``existing`` ids, which stand in order of creation.
+
+        A cursor that names no object of the list is answered as an unknown id is (assumed: the provider does
+        not document it). ``body`` gives each object's JSON.
+
+        Raises:
+            ApiError: the query is wrong, or its cursor is unknown.
+
+        """
+        limit, order = self._limit(request), request.query_params.get("order") or self.order
+        if order not in {"asc", "desc"}:
+            message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
+            raise refusal(400, message, param="order", code="invalid_value")
+        after, before = request.query_params.get("after"), request.query_params.get("before")
+        ids = list(existing) if order == "asc" else list(existing)[::-1]
+        for cursor in (after, before):
+            if cursor and cursor not in existing:
+                raise unknown(cursor)
+        span = ids[ids.index(after) + 1 if after else 0 : ids.index(before) if before else len(ids)]
+        shown = span[-limit:] if before and not after else span[:limit]
+        return answer(listed([body(each) for each in shown], has_more=len(span) > len(shown)), "listed")
+
+    def _limit(self, request: ApiRequest) -> int:
+        text = request.query_params.get("limit") or str(self.usual)
+        if not text.removeprefix("-").isdecimal():
+            message = f"Invalid type for 'limit': expected an integer, but got {text!r} instead."
+            raise refusal(400, message, param="limit", code="invalid_type")
+        limit = int(text)
+        for wrong, how, sign, bound, code in (
+            (limit > self.largest, "above maximum", "<=", self.largest, "integer_above_max_value"),
+            (limit < 1, "below minimum", ">=", 1, "integer_below_min_value"),
+        ):
+            if wrong:
+                expected = f"Expected a value {sign} {bound}, but got {limit} instead."
+                raise refusal(400, f"Invalid 'limit': integer {how} value. {expected}", param="limit", code=code)
+        return limit
 
 
-def window(
-    request: Request, *, largest: int = LARGEST, usual: int = USUAL, ascending: bool = False
-) -> Window | Response:
-    """Return what the query asks for, or the answer that refuses it."""
-    text = request.param("limit") or str(usual)
-    if not text.removeprefix("-").isdecimal():
-        return refusal(
-            400,
-            f"Invalid type for 'limit': expected an integer, but got {text!r} instead.",
-            "refused",
-            param="limit",
-            code="invalid_type",
-        )
-    limit = int(text)
-    if limit > largest:
-        return _bound(limit, "above maximum", "<=", largest, "integer_above_max_value")
-    if limit < 1:
-        return _bound(limit, "below minimum", ">=", 1, "integer_below_min_value")
-    order = request.param("order") or ("asc" if ascending else "desc")
-    if order not in {"asc", "desc"}:
-        message = f"Invalid value: '{order}'. Supported values are: 'asc' and 'desc'."
-        return refusal(400, message, "refused", param="order", code="invalid_value")
-    return Window(limit, order == "desc", request.param("after"), request.param("before"))
-
-
-def page(
-    existing: Collection[str], body: Callable[[str], Json], asked: Window, unknown: Callable[[str], Response]
-) -> Response:
-    """Return one page of ``existing`` ids, which stand in order of creation; ``body`` gives each one's JSON.
-
-    A cursor that names no object of the list is answered as an unknown id is (assumed: the provider does
-    not document it).
-    """
-    ids = list(existing)
-    if asked.descending:
-        ids.reverse()
-    for cursor in (asked.after, asked.before):
-        if cursor and cursor not in existing:
-            return unknown(cursor)
-    start = ids.index(asked.after) + 1 if asked.after else 0
-    stop = ids.index(asked.before) if asked.before else len(ids)
-    span = ids[start:stop]
-    shown = span[-asked.limit :] if asked.before and not asked.after else span[: asked.limit]
-    return answer(listed([body(each) for each in shown], has_more=len(span) > len(shown)), "listed")
+USUAL = Window()
 
 
 def listed(bodies: list[Json], *, has_more: bool) -> Json:
     """Return the envelope of a page."""
     first, last = (bodies[0]["id"], bodies[-1]["id"]) if bodies else (None, None)
     return {"object": "list", "data": bodies, "first_id": first, "last_id": last, "has_more": has_more}
-
-
-def _bound(limit: int, how: str, sign: str, bound: int, code: str) -> Response:
-    message = f"Invalid 'limit': integer {how} value. Expected a value {sign} {bound}, but got {limit} instead."
-    return refusal(400, message, "refused", param="limit", code=code)

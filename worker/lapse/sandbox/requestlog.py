@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from lapse.errors import ConfigError
-from lapse.sandbox.wire import Json, encode
+from lapse.sandbox.state import Json
+from lapse.sandbox.wire import encode
 
 FLUSH_EVERY = 0.05
 MOST_REMEMBERED = 1_000_000

@@ -4,24 +4,30 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from lapse.sandbox.wire import Json
+Json = dict[str, Any]
 
 _ALNUM = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _TO_ALNUM = bytes(ord(_ALNUM[byte % len(_ALNUM)]) for byte in range(256))
 
 DEFAULT_PROJECT = "default"
-KEPT = (
+KINDS = (
     "thread",
+    "message",
+    "run",
     "assistant",
     "conversation",
+    "conversation_item",
     "file",
     "vector_store",
+    "vector_store_file",
     "response",
     "container",
     "chat_completion",
-    "run",
 )
+INSIDE = {"message": "thread", "vector_store_file": "vector_store", "conversation_item": "conversation"}
+"""Kinds that lie in another's objects."""
 
 
 def alnum_ids(prefix: str, count: int, length: int = 24) -> list[str]:
@@ -48,7 +54,7 @@ class Project:
     """The objects that one project's keys can see, in order of creation."""
 
     def __init__(self) -> None:
-        self.kept: dict[str, dict[str, Stored]] = {kind: {} for kind in KEPT}
+        self.kept: dict[str, dict[str, Stored]] = {kind: {} for kind in KINDS if kind not in INSIDE}
         self.leftover: dict[str, Json] = {}
         """Items of deleted conversations: the provider does not delete them with their conversation."""
 
@@ -68,14 +74,10 @@ class Project:
             KeyError: the stand-in keeps no such kind.
 
         """
-        if kind == "message":
-            return (child for stored in self.kept["thread"].values() for child in stored.children)
-        if kind == "vector_store_file":
-            return (child for stored in self.kept["vector_store"].values() for child in stored.children)
-        if kind == "conversation_item":
-            attached = [child for stored in self.kept["conversation"].values() for child in stored.children]
-            return [*attached, *self.leftover]
-        return self.kept[kind]
+        if kind not in INSIDE:
+            return self.kept[kind]
+        inside = [child for stored in self.kept[INSIDE[kind]].values() for child in stored.children]
+        return [*inside, *self.leftover] if kind == "conversation_item" else inside
 
 
 class World:
@@ -89,7 +91,7 @@ class World:
 
     def __init__(self, keys: Mapping[str, str] | None = None, holds: type[Project] = Project) -> None:
         self._holds = holds
-        self._keys = {b"Bearer " + key.encode(): name for key, name in (keys or {}).items()}
+        self._keys = {f"Bearer {key}": name for key, name in (keys or {}).items()}
         self.projects: dict[str, Project] = {}
         self.reset()
 
@@ -109,10 +111,10 @@ class World:
         for name in (DEFAULT_PROJECT, *self._keys.values()):
             self.projects.setdefault(name, self._holds())
 
-    def opened_by(self, authorization: bytes) -> Project | None:
+    def opened_by(self, authorization: str) -> Project | None:
         """Return the project that an ``Authorization`` header opens, None for a key that is not accepted."""
         if not self._keys:
-            return self.projects[DEFAULT_PROJECT] if authorization.startswith(b"Bearer ") else None
+            return self.projects[DEFAULT_PROJECT] if authorization.startswith("Bearer ") else None
         name = self._keys.get(authorization)
         return None if name is None else self.projects[name]
 

@@ -1,132 +1,171 @@
 """What passes between the server and a dialect: one request, one answer, one routed call. No I/O."""
 
 import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import parse_qs
+import re
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+from urllib.parse import unquote
 
-if TYPE_CHECKING:
-    from lapse.sandbox.state import Project, World
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import compile_path
+from starlette.types import Scope
 
+from lapse.sandbox.state import Json, Project, World
+
+JSON, HTML = "application/json", "text/html"
 Headers = tuple[tuple[bytes, bytes], ...]
-Json = dict[str, Any]
-
-JSON: Headers = ((b"content-type", b"application/json"),)
-HTML: Headers = ((b"content-type", b"text/html; charset=utf-8"),)
 
 encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
-class Request(NamedTuple):
-    """One HTTP request as it came. ``path`` is still percent-encoded, header names are lower-case."""
+class ApiRequest(Request):
+    """One HTTP request, read whole: ``content`` is its body, ``path`` is still percent-encoded."""
 
-    method: str
-    path: str
-    query: str
-    headers: Sequence[tuple[bytes, bytes]]
-    body: bytes
+    def __init__(self, scope: Scope, content: bytes = b"") -> None:
+        super().__init__(scope)
+        self.content = content
+        self.path: str = scope["raw_path"].decode("ascii")
 
-    def header(self, name: bytes) -> bytes:
+    def header(self, name: str) -> str:
         """Return a header's value, empty if it was not sent."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return b""
+        return self.headers.get(name, "")
 
-    def param(self, name: str) -> str | None:
-        """Return a query parameter's first value, None if it was not sent."""
-        if not self.query:
-            return None
-        found = parse_qs(self.query, keep_blank_values=True).get(name)
-        return found[0] if found else None
+    @property
+    def query(self) -> str:
+        """The query as it was sent."""
+        return str(self.scope["query_string"].decode("ascii"))
 
     @property
     def target(self) -> str:
         """The path with its query, as the request log shows it."""
-        return f"{self.path}?{self.query}" if self.query else self.path
+        return f"{self.path}?{query}" if (query := self.query) else self.path
 
 
-class Response(NamedTuple):
+class ApiResponse(Response):
     """What a request is answered with.
 
-    Attributes:
+    Args:
         status: The HTTP status.
         body: The whole body.
         word: What the answer says, for the request log: ``deleted``, ``created``, ``listed``, ``unknown``.
+        media: The content type; None sends none.
+
+    Attributes:
         executed: Whether the request changed what the server keeps.
-        headers: Sent besides the dialect's own.
         silence: ``hang``, ``reset``, ``close`` or ``cut`` where the answer is not sent, or not whole.
 
     """
 
-    status: int
     body: bytes
-    word: str
-    executed: bool = False
-    headers: Headers = JSON
-    silence: str = ""
+    executed = False
+    silence = ""
+
+    def __init__(self, status: int, body: bytes, word: str, media: str | None = JSON) -> None:
+        super().__init__(body, status, media_type=media)
+        self.word = word
+
+
+class ApiError(Exception):
+    """What a dialect refuses; ``answer`` says how."""
+
+    def __init__(self, answer: ApiResponse) -> None:
+        super().__init__(answer.body.decode())
+        self.answer = answer
+
+
+Run = Callable[[ApiRequest, Project, tuple[str, ...]], ApiResponse]
 
 
 class ApiCall(NamedTuple):
-    """A request with its place in the dialect.
+    """What a request stands for.
 
     Attributes:
         kind: Kind of the object it is about; empty for a route the dialect does not have.
-        ids: The ids in its path, the parent's first.
-        listing: Whether it answers with one page of a list.
         run: Carries it out in a project.
+        listing: Whether it answers with one page of a list.
+        ids: The ids in its path, the parent's first.
 
     """
 
     kind: str
-    ids: tuple[str, ...]
-    listing: bool
-    run: "Callable[[Request, Project, tuple[str, ...]], Response]"
+    run: Run
+    listing: bool = False
+    ids: tuple[str, ...] = ()
 
 
-class ApiDialect(Protocol):
+_Calls = defaultdict[tuple[str, str], list[tuple[re.Pattern[str], ApiCall]]]
+
+
+class Routes:
+    """A dialect's routes: "GET /threads/{thread}" to the call that it is.
+
+    Starlette's Router looks at the decoded path, in which an id may have a slash, and takes as long as all else of an
+    answer. Its patterns are used on the path as it was sent, those of one method and collection at a time.
+    """
+
+    def __init__(self, calls: Mapping[str, ApiCall]) -> None:
+        self._calls: _Calls = defaultdict(list)
+        for route, call in calls.items():
+            method, path = route.split(" ")
+            self._calls[method, path.split("/")[1]].append((compile_path(path)[0], call))
+
+    def find(self, method: str, path: str) -> ApiCall | None:
+        """Return the call with the ids in the path, None if there is no such route."""
+        for pattern, call in self._calls.get((method, path[1:].partition("/")[0]), ()):
+            if found := pattern.match(path):
+                ids = found.groups()
+                return ApiCall(call.kind, call.run, call.listing, tuple(map(unquote, ids)) if "%" in path else ids)
+        return None
+
+
+class ApiDialect(ABC):
     """One provider's way of talking: routes, checks, bodies and headers. ``holds``: what its projects are."""
 
     name: str
     prefix: str
-    holds: "type[Project]"
+    routes: Routes
+    holds: type[Project] = Project
 
-    def route(self, request: Request) -> ApiCall:
+    def route(self, request: ApiRequest) -> ApiCall:
         """Return the call that a request stands for; an unknown route answers as the provider answers it."""
-        ...
+        found = self.routes.find(request.method, request.path[len(self.prefix) :])
+        return found or ApiCall("", lambda *_: self.no_route(request))
 
-    def refuse(self, request: Request, call: ApiCall, world: "World") -> Response | None:
-        """Return the answer to a request that fails the checks made before its object is looked at."""
-        ...
+    @abstractmethod
+    def no_route(self, request: ApiRequest) -> ApiResponse:
+        """Return the answer to a route that the provider does not have."""
 
-    def project(self, request: Request, world: "World") -> "Project | None":
-        """Return the project whose objects a request may see, None for a key that is not accepted."""
-        ...
+    @abstractmethod
+    def check(self, request: ApiRequest, call: ApiCall, world: World) -> Project:
+        """Return the project whose objects a request may see.
 
+        Raises:
+            ApiError: it fails a check that is made before its object is looked at.
+
+        """
+
+    @abstractmethod
     def headers(self, request_id: str, milliseconds: int) -> Headers:
         """Return the headers that every answer carries."""
-        ...
 
-    def error(
-        self, status: int, message: str | None = None, *, code: str | None = None, kind: str | None = None
-    ) -> bytes:
+    @abstractmethod
+    def error(self, status: int, message: str | None, code: str | None, kind: str | None) -> bytes:
         """Return the body of an error; without a message the one the provider sends with that status."""
-        ...
 
 
-def answer(body: Json, word: str, *, status: int = 200, executed: bool = False) -> Response:
+def answer(body: object, word: str, *, executed: bool = False) -> ApiResponse:
     """Return a JSON answer."""
-    return Response(status, encode(body).encode(), word, executed)
+    made = ApiResponse(200, encode(body).encode(), word)
+    made.executed = executed
+    return made
 
 
 def refusal(
-    status: int,
-    message: str,
-    word: str,
-    *,
-    kind: str = "invalid_request_error",
-    param: str | None = None,
-    code: str | None = None,
-) -> Response:
-    """Return an error in OpenAI's envelope, all four keys present; ``kind`` is its ``type``."""
-    return answer({"error": {"message": message, "type": kind, "param": param, "code": code}}, word, status=status)
+    status: int, message: str, word: str = "refused", *, param: str | None = None, code: str | None = None
+) -> ApiError:
+    """Return an error in OpenAI's envelope, all four keys present."""
+    body: Json = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return ApiError(ApiResponse(status, encode({"error": body}).encode(), word))

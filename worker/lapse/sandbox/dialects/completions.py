@@ -1,8 +1,12 @@
 """Responses, containers and stored chat completions."""
 
+from functools import partial
+
+from lapse.sandbox.bodies import read
 from lapse.sandbox.dialects.collections import Collection
-from lapse.sandbox.state import Project, Stored, alnum_ids, hex_ids, now
-from lapse.sandbox.wire import Json, Request, Response, answer, refusal
+from lapse.sandbox.paging import Window
+from lapse.sandbox.state import Json, Project, Stored, alnum_ids, hex_ids, now
+from lapse.sandbox.wire import ApiRequest, ApiResponse, answer, refusal
 
 MINUTE = 60
 IDLE_MINUTES = 20
@@ -12,14 +16,13 @@ LINGER = 180
 _CANCELLABLE = frozenset({"queued", "in_progress"})
 
 
-def new_response(id_: str, given: Json, created_at: int | None = None) -> Stored:
+def new_response(id_: str, given: Json, created_at: int) -> Stored:
     """Return a response as ``POST /responses`` makes it; in the background it is in progress until cancelled."""
-    made = now() if created_at is None else created_at
     background = bool(given.get("background"))
     body: Json = {
         "id": id_,
         "object": "response",
-        "created_at": made,
+        "created_at": created_at,
         "status": given.get("status") or ("in_progress" if background else "completed"),
         "background": background,
         "error": None,
@@ -38,16 +41,15 @@ def new_response(id_: str, given: Json, created_at: int | None = None) -> Stored
     return Stored(body)
 
 
-def new_container(id_: str, given: Json, created_at: int | None = None) -> Stored:
+def new_container(id_: str, given: Json, created_at: int) -> Stored:
     """Return a container as ``POST /containers`` makes it."""
-    made = now() if created_at is None else created_at
     body = {
         "id": id_,
         "object": "container",
-        "created_at": made,
+        "created_at": created_at,
         "status": "running",
         "expires_after": given.get("expires_after") or {"anchor": "last_active_at", "minutes": IDLE_MINUTES},
-        "last_active_at": given.get("last_active_at") or made,
+        "last_active_at": given.get("last_active_at") or created_at,
         "memory_limit": "1g",
         "name": given.get("name") or "container",
     }
@@ -61,14 +63,13 @@ def show_container(stored: Stored) -> Json:
     return stored.body | ({"status": "expired"} if expired else {})
 
 
-def new_completion(id_: str, given: Json, created_at: int | None = None) -> Stored:
+def new_completion(id_: str, given: Json, created_at: int) -> Stored:
     """Return a chat completion as ``POST /chat/completions`` with ``store`` makes it."""
-    made = now() if created_at is None else created_at
     message: Json = {"role": "assistant", "content": "seeded", "refusal": None, "annotations": []}
     body = {
         "id": id_,
         "object": "chat.completion",
-        "created": made,
+        "created": created_at,
         "model": given.get("model") or "sandbox",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
@@ -77,67 +78,64 @@ def new_completion(id_: str, given: Json, created_at: int | None = None) -> Stor
     return Stored(body)
 
 
+def _linger(project: Project, stored: Stored) -> None:
+    """Let the list go on showing a deleted container for a while."""
+    late = {stored.body["id"]: (now() + LINGER, stored)}
+    project.lingering["container"] = project.lingering.get("container", {}) | late
+
+
 RESPONSES = Collection(
     "response",
     "Response with id '{id}' not found.",
     "response",
-    make=lambda given: new_response(hex_ids("resp_", 1)[0], given),
+    partial(hex_ids, "resp_"),
+    new_response,
     updates=(),
 )
 CONTAINERS = Collection(
     "container",
     "Container with id '{id}' not found.",
     "container.deleted",
-    make=lambda given: new_container(hex_ids("cntr_", 1)[0], given),
+    partial(hex_ids, "cntr_"),
+    new_container,
     show=show_container,
     updates=(),
+    leaves=_linger,
 )
 # Its words are assumed: no public source shows them, and lapse does not know them.
 COMPLETIONS = Collection(
     "chat_completion",
     "Chat completion {id} was not found.",
     "chat.completion.deleted",
-    make=lambda given: new_completion(alnum_ids("chatcmpl-", 1, 29)[0], given),
-    ascending=True,
+    partial(alnum_ids, "chatcmpl-", length=29),
+    new_completion,
+    window=Window(order="asc"),
 )
 
 
-def cancel_response(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
+def cancel_response(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
     """``POST /responses/{id}/cancel``: of one made in the background."""
-    stored = project.kept["response"].get(ids[0])
-    if stored is None:
-        return RESPONSES.missing(ids[0])
+    stored = RESPONSES.find(project, ids[0])
     if not stored.body["background"]:
         message = "Cannot cancel a synchronous response. Only background responses can be cancelled."
-        return refusal(400, message, "refused")
+        raise refusal(400, message)
     if stored.body["status"] in _CANCELLABLE:
         stored.body["status"] = "cancelled"
     return answer(stored.body, "updated", executed=True)
 
 
-def read_container(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
+def read_container(request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
     """``GET /containers/{id}``: which counts as activity, unless it has expired."""
-    stored = project.kept["container"].get(ids[0])
-    if stored and show_container(stored)["status"] == "running":
+    stored = CONTAINERS.find(project, ids[0])
+    if show_container(stored)["status"] == "running":
         stored.body["last_active_at"] = now()
     return CONTAINERS.retrieve(request, project, ids)
 
 
-def delete_container(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    """``DELETE /containers/{id}``: the list goes on showing it for a while."""
-    stored = project.kept["container"].get(ids[0])
-    done = CONTAINERS.delete(request, project, ids)
-    if stored and done.executed:
-        project.lingering["container"] = project.lingering.get("container", {}) | {ids[0]: (now() + LINGER, stored)}
-    return done
-
-
-def create_completion(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
+def create_completion(request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
     """``POST /chat/completions``: kept only with ``store``."""
-    made = COMPLETIONS.create(request, project, ids)
-    if b'"store":true' not in request.body.replace(b" ", b""):
-        del project.kept["chat_completion"][next(reversed(project.kept["chat_completion"]))]
-    return made
+    kept = read(request).get("store") is True
+    return COMPLETIONS.create(request, project if kept else Project(), ids)
 
 
 def _conversation(given: object) -> Json | None:

@@ -10,14 +10,23 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
-from urllib.parse import unquote
+from typing import Any
 
-from lapse.sandbox.bodies import BadRequest
-from lapse.sandbox.state import Project, Stored, World
-from lapse.sandbox.wire import ApiCall, Headers, Json, Request, Response, encode
+from lapse.sandbox.state import Json, Project, Stored, World
+from lapse.sandbox.wire import (
+    ApiCall,
+    ApiDialect,
+    ApiError,
+    ApiRequest,
+    ApiResponse,
+    Headers,
+    Routes,
+    Run,
+    answer,
+    encode,
+)
 
 GRAPH = "sandbox"
 SYSTEM = str(uuid.uuid5(uuid.UUID("6ba7b821-9dad-11d1-80b4-00c04fd430c8"), GRAPH))
@@ -26,6 +35,7 @@ LARGEST = 1000
 USUAL = 10
 FOREVER = float("inf")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_EMPTY_ID = re.compile("(?<=/)(?=/|$)")
 _SORTS = {
     "thread": ("thread_id", "status", "created_at", "updated_at", "state_updated_at"),
     "assistant": ("assistant_id", "created_at", "updated_at", "name", "graph_id"),
@@ -89,183 +99,114 @@ def new_assistant(id_: str, given: Mapping[str, Any], created_at: float) -> Stor
     return Stored(body)
 
 
-def uuids(_prefix: str, count: int) -> list[str]:
+def uuids(count: int) -> list[str]:
     """Return fresh UUIDs."""
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
-class _Route(NamedTuple):
-    kind: str
-    run: Callable[[Request, Project, tuple[str, ...]], Response]
-    listing: bool = False
+def new_run(thread_id: str, until: float) -> Stored:
+    """Return a run that works until a time in seconds since 1970."""
+    return Stored({"run_id": uuids(1)[0], "thread_id": thread_id, "created_at": _iso(time.time()), "until": until})
 
 
-class LangGraph:
-    """The dialect of LangGraph's Agent Server."""
-
-    name = "langgraph"
-    prefix = "/langgraph"
-    holds: type[Project] = GraphProject
-
-    def route(self, request: Request) -> ApiCall:
-        """Return the call a request stands for; an unknown route is answered ``Not Found``."""
-        segments = request.path[len(self.prefix) + 1 :].split("/")
-        fixed = f"{request.method} {'/'.join(segments)}" in _ROUTES
-        ids = () if fixed else tuple(unquote(each) for each in segments[1::2])
-        pattern = "/".join(segments if fixed else ["*" if at % 2 else word for at, word in enumerate(segments)])
-        found = _ROUTES.get(f"{request.method} {pattern}")
-        if found is None or not all(ids):
-            known = any(route.endswith(f" {pattern}") for route in _ROUTES)
-            return ApiCall("", (), False, _no_method if known else _no_route)
-        return ApiCall(found.kind, ids, found.listing, found.run)
-
-    def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
-        """Return the refusal of a request without a known key or an id of the right form."""
-        if self.project(request, world) is None:
-            return (
-                _detail(401, USUAL_DETAILS[401]) if request.header(b"x-api-key") else _detail(403, USUAL_DETAILS[403])
-            )
-        for id_, what in zip(call.ids, (call.kind if len(call.ids) == 1 else "thread", "run"), strict=False):
-            if not _UUID.fullmatch(id_):
-                return _detail(422, f"Invalid {what} ID: must be a UUID")
-        return None
-
-    def project(self, request: Request, world: World) -> Project | None:
-        """Return the project of the request's key; a server that has none asks for none."""
-        key = request.header(b"x-api-key") or (b"" if world.locked else b"any")
-        return world.opened_by(b"Bearer " + key)
-
-    def headers(self, _request_id: str, _milliseconds: int) -> Headers:
-        """Return no header: the server sends none of its own."""
-        return ()
-
-    def error(
-        self, status: int, message: str | None = None, *, code: str | None = None, kind: str | None = None
-    ) -> bytes:
-        """Return ``{"detail": ...}``; there are no codes and types."""
-        del code, kind
-        return encode({"detail": message or USUAL_DETAILS.get(status, f"Status {status}")}).encode()
-
-
-def _create_thread(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
+def _create_thread(request: ApiRequest, project: Project, _ids: tuple[str, ...]) -> ApiResponse:
     given = _read(request)
-    stored = new_thread(given.get("thread_id") or uuids("", 1)[0], given, time.time())
+    stored = new_thread(given.get("thread_id") or uuids(1)[0], given, time.time())
     project.kept["thread"][stored.body["thread_id"]] = stored
-    return _show(stored.body, "created", executed=True)
+    return answer(stored.body, "created", executed=True)
 
 
-def _read_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    stored = project.kept["thread"].get(ids[0].lower())
-    return (
-        _missing("Thread with ID {} not found", ids[0]) if stored is None else _show(_thread(project, stored), "read")
-    )
+def _read_thread(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+    return answer(_thread(project, _find(project, "thread", ids[0])), "read")
 
 
-def _delete_thread(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    """Answer at once, busy or not: the runs of a deleted thread go on."""
-    if project.kept["thread"].pop(ids[0].lower(), None) is None:
-        return _missing("Thread with ID {} not found", ids[0])
-    return Response(204, b"", "deleted", executed=True, headers=())
-
-
-def _create_run(request: Request, project: Project, ids: tuple[str, ...]) -> Response:
+def _create_run(request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
     given = _read(request)
-    thread = project.kept["thread"].get(ids[0].lower())
-    if thread is None:
-        return _missing("Thread with ID {} not found", ids[0])
-    if (assistant := _assistant(project, given.get("assistant_id"))) is None:
-        return _detail(404, "Assistant not found")
+    thread = _find(project, "thread", ids[0])
+    named = given.get("assistant_id")
+    assistant = SYSTEM if named == GRAPH else str(named).lower()
+    if assistant not in project.kept["assistant"]:
+        raise _detail(404, "Assistant not found")
     about = {"graph_id": GRAPH, "assistant_id": assistant}
     thread.body |= {"metadata": thread.body["metadata"] | about, "config": {"configurable": {}}}
     seconds = float((given.get("input") or {}).get("seconds") or 0)
     run = new_run(ids[0].lower(), time.time() + seconds)
     project.kept["run"][run.body["run_id"]] = run
-    return _show(_run(run) | {"status": "pending"}, "created", executed=True)
+    return answer(_run(run) | {"status": "pending"}, "created", executed=True)
 
 
-def _assistant(project: Project, named: object) -> str | None:
-    """Return the id of an assistant that is named by it, or by its graph."""
-    wanted = SYSTEM if named == GRAPH else str(named).lower()
-    return wanted if wanted in project.kept["assistant"] else None
-
-
-def _list_runs(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    if ids[0].lower() not in project.kept["thread"]:
-        return _missing("Thread with ID {} not found", ids[0])
+def _list_runs(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+    _find(project, "thread", ids[0])
     runs = [_run(run) for run in project.kept["run"].values() if run.body["thread_id"] == ids[0].lower()]
-    return _show(runs, "listed")
+    return answer(runs, "listed")
 
 
-def _cancel_run(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    run = project.kept["run"].get(ids[1].lower())
-    if run is None or ids[0].lower() not in project.kept["thread"]:
-        return _missing("Run with ID {} not found", ids[1])
+def _cancel_run(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+    run = _find(project, "run", ids[1])
+    if ids[0].lower() not in project.kept["thread"]:
+        raise _unknown("run", ids[1])
     run.body["until"] = 0.0
-    return _show({}, "updated", executed=True)
+    return answer({}, "updated", executed=True)
 
 
-def _create_assistant(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
+def _create_assistant(request: ApiRequest, project: Project, _ids: tuple[str, ...]) -> ApiResponse:
     given = _read(request)
     if given.get("graph_id") != GRAPH:
-        return _detail(404, f"Graph '{given.get('graph_id')}' not found. Expected one of: ['{GRAPH}']")
-    stored = new_assistant(given.get("assistant_id") or uuids("", 1)[0], given, time.time())
+        raise _detail(404, f"Graph '{given.get('graph_id')}' not found. Expected one of: ['{GRAPH}']")
+    stored = new_assistant(given.get("assistant_id") or uuids(1)[0], given, time.time())
     project.kept["assistant"][stored.body["assistant_id"]] = stored
-    return _show(stored.body, "created", executed=True)
+    return answer(stored.body, "created", executed=True)
 
 
-def _read_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    stored = project.kept["assistant"].get(ids[0].lower())
-    return _missing("Not Found", ids[0]) if stored is None else _show(stored.body, "read")
+def _read_assistant(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+    return answer(_find(project, "assistant", ids[0], "Not Found").body, "read")
 
 
-def _versions(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    stored = project.kept["assistant"].get(ids[0].lower())
-    if stored is None:
-        return _missing("Assistant {} not found", ids[0])
-    return _show([{name: value for name, value in stored.body.items() if name != "updated_at"}], "listed")
+def _versions(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+    body = _find(project, "assistant", ids[0], f"Assistant {ids[0]} not found").body
+    return answer([{name: value for name, value in body.items() if name != "updated_at"}], "listed")
 
 
-def _delete_assistant(_request: Request, project: Project, ids: tuple[str, ...]) -> Response:
-    """Answer like any other for the system's own."""
-    if project.kept["assistant"].pop(ids[0].lower(), None) is None:
-        return _missing("Assistant with ID {} not found", ids[0])
-    return Response(204, b"", "deleted", executed=True, headers=())
+def _delete(kind: str) -> Run:
+    """Answer at once, to the system's own assistant as to any, and to a thread busy or not: its runs go on."""
+
+    def delete(_request: ApiRequest, project: Project, ids: tuple[str, ...]) -> ApiResponse:
+        if project.kept[kind].pop(ids[0].lower(), None) is None:
+            raise _unknown(kind, ids[0])
+        done = ApiResponse(204, b"", "deleted", None)
+        done.executed = True
+        return done
+
+    return delete
 
 
-def _search(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Response]:
-    def search(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
+def _search(kind: str) -> Run:
+    def search(request: ApiRequest, project: Project, _ids: tuple[str, ...]) -> ApiResponse:
         asked = _read(request)
         limit, offset, by = asked.get("limit", USUAL), asked.get("offset", 0), asked.get("sort_by") or "created_at"
         if limit > LARGEST:
-            return _detail(422, f"{limit} is greater than the maximum of {LARGEST}")
+            raise _detail(422, f"{limit} is greater than the maximum of {LARGEST}")
         if limit < 1:
-            return _detail(422, f"{limit} is less than the minimum of 1")
+            raise _detail(422, f"{limit} is less than the minimum of 1")
         if by not in _SORTS[kind]:
-            return _detail(422, f'"{by}" is not one of {", ".join(_SORTS[kind])}')
+            raise _detail(422, f'"{by}" is not one of {", ".join(_SORTS[kind])}')
         found = sorted(_matching(kind, project, asked), key=lambda body: str(body[by]))
         if asked.get("sort_order") != "asc":
             found.reverse()
-        shown = found[offset : offset + limit]
+        shown, after = found[offset : offset + limit], offset + limit
         if fields := asked.get("select"):
             shown = [{name: body[name] for name in fields} for body in shown]
-        more = ((b"x-pagination-next", b"%d" % (offset + limit)),) if offset + limit < len(found) else ()
-        answer = _show(shown, "listed")
-        total = (b"x-pagination-total", b"%d" % min(len(found), offset + limit + 1))
-        return answer._replace(headers=(*answer.headers, total, *more))
+        page = answer(shown, "listed")
+        page.headers["x-pagination-total"] = str(min(len(found), after + 1))
+        if after < len(found):
+            page.headers["x-pagination-next"] = str(after)
+        return page
 
     return search
 
 
-def _count(kind: str) -> Callable[[Request, Project, tuple[str, ...]], Response]:
-    def count(request: Request, project: Project, _ids: tuple[str, ...]) -> Response:
-        return _show(len(_matching(kind, project, _read(request))), "read")
-
-    return count
-
-
-def new_run(thread_id: str, until: float) -> Stored:
-    """Return a run that works until a time in seconds since 1970."""
-    return Stored({"run_id": uuids("", 1)[0], "thread_id": thread_id, "created_at": _iso(time.time()), "until": until})
+def _count(kind: str) -> Run:
+    return lambda request, project, _ids: answer(len(_matching(kind, project, _read(request))), "read")
 
 
 def _matching(kind: str, project: Project, asked: Json) -> list[Json]:
@@ -293,53 +234,84 @@ def _run(run: Stored) -> Json:
     return shown | {"status": "running" if run.body["until"] > time.time() else "success"}
 
 
-def _read(request: Request) -> Json:
+def _find(project: Project, kind: str, id_: str, unknown: str | None = None) -> Stored:
+    stored = project.kept[kind].get(id_.lower())
+    if stored is None:
+        raise _detail(404, unknown, "unknown") if unknown else _unknown(kind, id_)
+    return stored
+
+
+def _read(request: ApiRequest) -> Json:
     try:
-        body = json.loads(request.body)
+        body = json.loads(request.content)
     except ValueError:
-        raise BadRequest(_detail(422, "Invalid JSON in request body")) from None
+        raise _detail(422, "Invalid JSON in request body") from None
     if not isinstance(body, dict) or not isinstance(body.get("metadata") or {}, dict):
-        raise BadRequest(_detail(422, f"{json.dumps(body)} is not of type 'object'"))
+        raise _detail(422, f"{json.dumps(body)} is not of type 'object'")
     return body
 
 
-def _show(body: Any, word: str, *, executed: bool = False) -> Response:
-    return Response(200, encode(body).encode(), word, executed)
+def _unknown(kind: str, id_: str) -> ApiError:
+    return _detail(404, f"{kind.capitalize()} with ID {id_} not found", "unknown")
 
 
-def _missing(text: str, id_: str) -> Response:
-    return _detail(404, text.format(id_), "unknown")
-
-
-def _detail(status: int, text: str, word: str = "refused") -> Response:
-    return Response(status, encode({"detail": text}).encode(), word)
-
-
-def _no_route(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
-    return _detail(404, "Not Found", "no_route")
-
-
-def _no_method(_request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
-    return _detail(405, "Method Not Allowed", "no_route")
+def _detail(status: int, text: str, word: str = "refused") -> ApiError:
+    return ApiError(ApiResponse(status, encode({"detail": text}).encode(), word))
 
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
 
 
-_ROUTES = {
-    "POST threads": _Route("thread", _create_thread),
-    "POST threads/search": _Route("thread", _search("thread"), listing=True),
-    "POST threads/count": _Route("thread", _count("thread")),
-    "GET threads/*": _Route("thread", _read_thread),
-    "DELETE threads/*": _Route("thread", _delete_thread),
-    "GET threads/*/runs": _Route("run", _list_runs),
-    "POST threads/*/runs": _Route("run", _create_run),
-    "POST threads/*/runs/*/cancel": _Route("run", _cancel_run),
-    "POST assistants": _Route("assistant", _create_assistant),
-    "POST assistants/search": _Route("assistant", _search("assistant"), listing=True),
-    "POST assistants/count": _Route("assistant", _count("assistant")),
-    "GET assistants/*": _Route("assistant", _read_assistant),
-    "POST assistants/*/versions": _Route("assistant", _versions),
-    "DELETE assistants/*": _Route("assistant", _delete_assistant),
-}
+class LangGraph(ApiDialect):
+    """The dialect of LangGraph's Agent Server."""
+
+    name = "langgraph"
+    prefix = "/langgraph"
+    holds = GraphProject
+    routes = Routes(
+        {
+            "POST /threads": ApiCall("thread", _create_thread),
+            "POST /threads/search": ApiCall("thread", _search("thread"), listing=True),
+            "POST /threads/count": ApiCall("thread", _count("thread")),
+            "GET /threads/{id}": ApiCall("thread", _read_thread),
+            "DELETE /threads/{id}": ApiCall("thread", _delete("thread")),
+            "GET /threads/{id}/runs": ApiCall("run", _list_runs),
+            "POST /threads/{id}/runs": ApiCall("run", _create_run),
+            "POST /threads/{id}/runs/{run}/cancel": ApiCall("run", _cancel_run),
+            "POST /assistants": ApiCall("assistant", _create_assistant),
+            "POST /assistants/search": ApiCall("assistant", _search("assistant"), listing=True),
+            "POST /assistants/count": ApiCall("assistant", _count("assistant")),
+            "GET /assistants/{id}": ApiCall("assistant", _read_assistant),
+            "POST /assistants/{id}/versions": ApiCall("assistant", _versions),
+            "DELETE /assistants/{id}": ApiCall("assistant", _delete("assistant")),
+        }
+    )
+
+    def no_route(self, request: ApiRequest) -> ApiResponse:
+        """Return ``Not Found``, or that another method is asked for."""
+        path = _EMPTY_ID.sub("-", request.path[len(self.prefix) :])
+        if any(self.routes.find(method, path) for method in ("GET", "POST", "DELETE")):
+            return _detail(405, "Method Not Allowed", "no_route").answer
+        return _detail(404, "Not Found", "no_route").answer
+
+    def check(self, request: ApiRequest, call: ApiCall, world: World) -> Project:
+        """Refuse a request without a known key or an id of the right form; a server that has no key asks for none."""
+        key = request.header("x-api-key")
+        project = world.opened_by(f"Bearer {key or ('' if world.locked else 'any')}")
+        if project is None:
+            status = 401 if key else 403
+            raise _detail(status, USUAL_DETAILS[status])
+        for id_, what in zip(call.ids, (call.kind if len(call.ids) == 1 else "thread", "run"), strict=False):
+            if not _UUID.fullmatch(id_):
+                raise _detail(422, f"Invalid {what} ID: must be a UUID")
+        return project
+
+    def headers(self, _request_id: str, _milliseconds: int) -> Headers:
+        """Return no header: the server sends none of its own."""
+        return ()
+
+    def error(self, status: int, message: str | None, code: str | None, kind: str | None) -> bytes:
+        """Return ``{"detail": ...}``; there are no codes and types."""
+        del code, kind
+        return encode({"detail": message or USUAL_DETAILS.get(status, f"Status {status}")}).encode()

@@ -5,16 +5,23 @@ Checks are made in this order: route, key, beta header, form of the id, object.
 Not here: lists of threads, conversations and responses, which the provider does not have either.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-from urllib.parse import unquote
-
 from lapse.sandbox.dialects import assistants, completions, conversations, files
-from lapse.sandbox.dialects.collections import Collection
+from lapse.sandbox.dialects.assistants import ASSISTANTS, MESSAGES, THREADS
 from lapse.sandbox.dialects.completions import COMPLETIONS, CONTAINERS, RESPONSES
-from lapse.sandbox.dialects.files import FILES, VECTOR_STORES
+from lapse.sandbox.dialects.conversations import CONVERSATIONS, ITEMS
+from lapse.sandbox.dialects.files import ATTACHED, FILES, VECTOR_STORES
 from lapse.sandbox.state import Project, World
-from lapse.sandbox.wire import ApiCall, Headers, Request, Response, encode, refusal
+from lapse.sandbox.wire import (
+    ApiCall,
+    ApiDialect,
+    ApiError,
+    ApiRequest,
+    ApiResponse,
+    Headers,
+    Routes,
+    encode,
+    refusal,
+)
 
 NO_KEY = (
     "You didn't provide an API key. You need to provide your API key in an Authorization header using "
@@ -54,65 +61,34 @@ USUAL: dict[int, tuple[str, str, str | None]] = {
 QUOTA = "You exceeded your current quota, please check your plan and billing details."
 
 
-class Route(NamedTuple):
-    """What a request stands for: a kind, what carries it out, and whether it answers with a page."""
-
-    kind: str
-    run: Callable[[Request, Project, tuple[str, ...]], Response]
-    listing: bool = False
-
-
-def _routes(path: str, collection: Collection, *, listing: bool = True) -> dict[str, Route]:
-    kind = collection.kind
-    routes = {
-        f"POST {path}": Route(kind, collection.create),
-        f"GET {path}/*": Route(kind, collection.retrieve),
-        f"POST {path}/*": Route(kind, collection.update),
-        f"DELETE {path}/*": Route(kind, collection.delete),
-    }
-    if not collection.updates:
-        del routes[f"POST {path}/*"]
-    return routes | ({f"GET {path}": Route(kind, collection.list, listing=True)} if listing else {})
-
-
 ROUTES = {
-    **_routes("files", FILES),
-    "POST files": Route("file", files.upload),
-    **_routes("vector_stores", VECTOR_STORES),
-    "GET vector_stores/*/files": Route("vector_store_file", files.list_attached, listing=True),
-    "POST vector_stores/*/files": Route("vector_store_file", files.attach),
-    "DELETE vector_stores/*/files/*": Route("vector_store_file", files.detach),
-    **_routes("responses", RESPONSES, listing=False),
-    "POST responses/*/cancel": Route("response", completions.cancel_response),
-    **_routes("containers", CONTAINERS),
-    "GET containers/*": Route("container", completions.read_container),
-    "DELETE containers/*": Route("container", completions.delete_container),
-    **_routes("chat.completions", COMPLETIONS),
-    "POST chat.completions": Route("chat_completion", completions.create_completion),
-    "GET threads/*/runs": Route("run", assistants.list_runs, listing=True),
-    "POST threads/*/runs": Route("run", assistants.create_run),
-    "POST threads/*/runs/*/cancel": Route("run", assistants.cancel_run),
-    "POST threads": Route("thread", assistants.create_thread),
-    "GET threads/*": Route("thread", assistants.read_thread),
-    "POST threads/*": Route("thread", assistants.update_thread),
-    "DELETE threads/*": Route("thread", assistants.delete_thread),
-    "GET threads/*/messages": Route("message", assistants.list_messages, listing=True),
-    "POST threads/*/messages": Route("message", assistants.create_message),
-    "GET threads/*/messages/*": Route("message", assistants.read_message),
-    "DELETE threads/*/messages/*": Route("message", assistants.delete_message),
-    "GET assistants": Route("assistant", assistants.list_assistants, listing=True),
-    "POST assistants": Route("assistant", assistants.create_assistant),
-    "GET assistants/*": Route("assistant", assistants.read_assistant),
-    "POST assistants/*": Route("assistant", assistants.update_assistant),
-    "DELETE assistants/*": Route("assistant", assistants.delete_assistant),
-    "POST conversations": Route("conversation", conversations.create_conversation),
-    "GET conversations/*": Route("conversation", conversations.read_conversation),
-    "POST conversations/*": Route("conversation", conversations.update_conversation),
-    "DELETE conversations/*": Route("conversation", conversations.delete_conversation),
-    "GET conversations/*/items": Route("conversation_item", conversations.list_items, listing=True),
-    "POST conversations/*/items": Route("conversation_item", conversations.create_items),
-    "GET conversations/*/items/*": Route("conversation_item", conversations.read_item),
-    "DELETE conversations/*/items/*": Route("conversation_item", conversations.delete_item),
+    **FILES.routes("/files"),
+    "POST /files": ApiCall("file", files.upload),
+    **VECTOR_STORES.routes("/vector_stores"),
+    "GET /vector_stores/{id}/files": ApiCall("vector_store_file", ATTACHED.list, listing=True),
+    "POST /vector_stores/{id}/files": ApiCall("vector_store_file", files.attach),
+    "DELETE /vector_stores/{id}/files/{file}": ApiCall("vector_store_file", ATTACHED.delete),
+    **RESPONSES.routes("/responses", listing=False),
+    "POST /responses/{id}/cancel": ApiCall("response", completions.cancel_response),
+    **CONTAINERS.routes("/containers"),
+    "GET /containers/{id}": ApiCall("container", completions.read_container),
+    **COMPLETIONS.routes("/chat/completions"),
+    "POST /chat/completions": ApiCall("chat_completion", completions.create_completion),
+    **THREADS.routes("/threads", listing=False),
+    "GET /threads/{id}/runs": ApiCall("run", assistants.list_runs, listing=True),
+    "POST /threads/{id}/runs": ApiCall("run", assistants.create_run),
+    "POST /threads/{id}/runs/{run}/cancel": ApiCall("run", assistants.cancel_run),
+    "GET /threads/{id}/messages": ApiCall("message", MESSAGES.list, listing=True),
+    "POST /threads/{id}/messages": ApiCall("message", assistants.create_message),
+    "GET /threads/{id}/messages/{message}": ApiCall("message", MESSAGES.retrieve),
+    "DELETE /threads/{id}/messages/{message}": ApiCall("message", MESSAGES.delete),
+    **ASSISTANTS.routes("/assistants"),
+    **CONVERSATIONS.routes("/conversations", listing=False),
+    "POST /conversations/{id}": ApiCall("conversation", conversations.update_conversation),
+    "GET /conversations/{id}/items": ApiCall("conversation_item", ITEMS.list, listing=True),
+    "POST /conversations/{id}/items": ApiCall("conversation_item", conversations.create_items),
+    "GET /conversations/{id}/items/{item}": ApiCall("conversation_item", ITEMS.retrieve),
+    "DELETE /conversations/{id}/items/{item}": ApiCall("conversation_item", ITEMS.delete),
 }
 _FIRST_IDS = {
     "threads": ("thread_id", "thread"),
@@ -125,60 +101,43 @@ _FIRST_IDS = {
 _FIXED: Headers = ((b"openai-organization", b"lapse-sandbox"), (b"openai-version", b"2020-10-01"))
 
 
-def pattern_of(request: Request, prefix: str) -> tuple[str, tuple[str, ...]]:
-    """Return a request's method and path with ``*`` for each id, and the ids."""
-    segments = request.path[len(prefix) + 1 :].replace("chat/completions", "chat.completions", 1).split("/")
-    pattern = "/".join([segment if at % 2 == 0 else "*" for at, segment in enumerate(segments)])
-    ids = tuple(segments[1::2])
-    return f"{request.method} {pattern}", tuple(unquote(each) for each in ids) if "%" in request.path else ids
-
-
-class OpenAI:
+class OpenAI(ApiDialect):
     """The dialect of api.openai.com and of servers compatible with it."""
 
     name = "openai"
     prefix = "/v1"
-    holds: type[Project] = Project
+    routes = Routes(ROUTES)
 
-    def route(self, request: Request) -> ApiCall:
-        """Return the call a request stands for; an unknown route is answered ``Invalid URL``."""
-        pattern, ids = pattern_of(request, self.prefix)
-        found = ROUTES.get(pattern)
-        if found is None or not all(ids):
-            return ApiCall("", (), False, _no_such_route)
-        return ApiCall(found.kind, ids, found.listing, found.run)
+    def no_route(self, request: ApiRequest) -> ApiResponse:
+        """Return ``Invalid URL``."""
+        return refusal(404, f"Invalid URL ({request.method} {request.path})", "no_route").answer
 
-    def refuse(self, request: Request, call: ApiCall, world: World) -> Response | None:
-        """Return the refusal of a request without a known key, the beta header or an id of the right form."""
-        authorization = request.header(b"authorization")
-        if world.opened_by(authorization) is None:
-            return _bad_key(authorization)
-        if call.kind in BETA_KINDS and b"assistants=v2" not in request.header(b"openai-beta"):
-            return refusal(400, NO_BETA, "refused", code="invalid_beta")
-        return self.malformed(request, call)
+    def check(self, request: ApiRequest, call: ApiCall, world: World) -> Project:
+        """Refuse a request without a known key, the beta header or an id of the right form."""
+        authorization = request.header("authorization")
+        project = world.opened_by(authorization)
+        if project is None:
+            raise _bad_key(authorization)
+        if call.kind in BETA_KINDS and "assistants=v2" not in request.header("openai-beta"):
+            raise refusal(400, NO_BETA, code="invalid_beta")
+        self.check_id(request, call)
+        return project
 
-    def malformed(self, request: Request, call: ApiCall) -> Response | None:
-        """Return the refusal of an id that does not begin as its kind's do."""
+    def check_id(self, request: ApiRequest, call: ApiCall) -> None:
+        """Refuse an id that does not begin as its kind's do."""
         if not call.ids:
-            return None
+            return
         param, prefix = _FIRST_IDS.get(request.path[len(self.prefix) + 1 :].partition("/")[0], ("", ""))
-        if call.ids[0].startswith(prefix):
-            return None
-        message = f"Invalid '{param}': '{call.ids[0]}'. Expected an ID that begins with '{prefix}'."
-        return refusal(400, message, "refused", param=param, code="invalid_value")
-
-    def project(self, request: Request, world: World) -> Project | None:
-        """Return the project of the request's key."""
-        return world.opened_by(request.header(b"authorization"))
+        if not call.ids[0].startswith(prefix):
+            message = f"Invalid '{param}': '{call.ids[0]}'. Expected an ID that begins with '{prefix}'."
+            raise refusal(400, message, param=param, code="invalid_value")
 
     def headers(self, request_id: str, milliseconds: int) -> Headers:
         """Return the provider's own headers."""
         own = ((b"x-request-id", request_id.encode()), (b"openai-processing-ms", b"%d" % milliseconds))
         return _FIXED + own
 
-    def error(
-        self, status: int, message: str | None = None, *, code: str | None = None, kind: str | None = None
-    ) -> bytes:
+    def error(self, status: int, message: str | None, code: str | None, kind: str | None) -> bytes:
         """Return OpenAI's error envelope; ``code="insufficient_quota"`` is the 429 that no retry heals."""
         usual = USUAL.get(status, (f"The request failed with status {status}.", "invalid_request_error", None))
         if code == "insufficient_quota":
@@ -192,14 +151,10 @@ class OpenAI:
         return encode({"error": body}).encode()
 
 
-def _no_such_route(request: Request, _project: Project, _ids: tuple[str, ...]) -> Response:
-    return refusal(404, f"Invalid URL ({request.method} {request.path})", "no_route")
-
-
-def _bad_key(authorization: bytes) -> Response:
-    key = authorization.decode("latin-1").removeprefix("Bearer").strip()
+def _bad_key(authorization: str) -> ApiError:
+    key = authorization.removeprefix("Bearer").strip()
     if not key:
-        return refusal(401, NO_KEY, "refused")
+        return refusal(401, NO_KEY)
     shown = f"{key[:3]}{'*' * 8}{key[-4:]}" if len(key) > 12 else "*" * 8
     message = f"Incorrect API key provided: {shown}. You can find your API key in the dashboard."
-    return refusal(401, message, "refused", code="invalid_api_key")
+    return refusal(401, message, code="invalid_api_key")

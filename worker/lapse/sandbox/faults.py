@@ -10,7 +10,7 @@ import math
 import random
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -110,6 +110,7 @@ class Fault:
         return not self.page or (call.listing and page == self.page)
 
 
+_Reader = Callable[[Any], Any]
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -235,17 +236,13 @@ def _rule(table: Json, where: str) -> Fault:
 def _contradiction(rule: Fault) -> str | None:
     said = [name for name in ("status", "text", "message", "code", "type") if getattr(rule, name)]
     bodies = [name for name in ("body", "text", "message") if getattr(rule, name)]
+    error, does = rule.effect == "error", f"give it an effect ({', '.join(EFFECTS)}) or a latency"
+    bodied = error or rule.effect == "sunset"
     checks = (
-        (
-            not rule.effect and not rule.latency,
-            f"does nothing: give it an effect ({', '.join(EFFECTS)}) or a latency",
-        ),
-        (rule.effect == "error" and not rule.status, "status: an error needs one, such as status = 503"),
-        (rule.effect != "error" and bool(said), f'{", ".join(said)}: only effect = "error" has it'),
-        (
-            rule.effect not in {"error", "sunset"} and bool(rule.body),
-            'body: only effect = "error" and "sunset" have it',
-        ),
+        (not rule.effect and not rule.latency, f"does nothing: {does}"),
+        (error and not rule.status, "status: an error needs one, such as status = 503"),
+        (not error and bool(said), f'{", ".join(said)}: only effect = "error" has it'),
+        (bool(rule.body) and not bodied, 'body: only effect = "error" and "sunset" have it'),
         (
             rule.execute and rule.effect not in EXECUTABLE,
             f"execute: effect = {rule.effect!r} says by itself what is done",
@@ -255,72 +252,60 @@ def _contradiction(rule: Fault) -> str | None:
     return next((text for wrong, text in checks if wrong), None)
 
 
-def _one_of(allowed: Sequence[str]) -> Any:
-    def reader(value: object) -> str:
-        if value not in allowed:
-            close = get_close_matches(str(value), allowed, 1)
-            raise ValueError(
-                f"{value!r} is not one of {', '.join(allowed)}" + (f": did you mean '{close[0]}'?" if close else "")
-            )
-        return str(value)
-
-    return reader
-
-
-def _several_of(allowed: Sequence[str]) -> Any:
-    one = _one_of(allowed)
-    return lambda value: tuple(one(each) for each in (value if isinstance(value, list) else [value]))
-
-
-def _whole(least: int, most: int = 10**9) -> Any:
-    def reader(value: object) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise ValueError(f"{value!r} is not a whole number from {least} to {most}")
+def _that(holds: Callable[[Any], bool], says: str) -> _Reader:
+    def reader(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"{value!r} is {says}")
         return value
 
     return reader
 
 
-def _share(value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 1:
-        raise ValueError(f"{value!r} is not a share above 0 and up to 1")
-    return float(value)
+def _one_of(allowed: Collection[str]) -> _Reader:
+    def reader(value: object) -> str:
+        if value not in allowed:
+            close = get_close_matches(str(value), allowed, 1)
+            hint = f": did you mean '{close[0]}'?" if close else ""
+            raise ValueError(f"{value!r} is not one of {', '.join(allowed)}{hint}")
+        return str(value)
+
+    return reader
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not a text")
-    return value
+def _several_of(allowed: Collection[str]) -> _Reader:
+    one = _one_of(allowed)
+    return lambda value: tuple(one(each) for each in (value if isinstance(value, list) else [value]))
 
 
-def _texts(value: object) -> frozenset[str]:
-    if not isinstance(value, list) or not value:
-        raise ValueError(f"{value!r} is not a list of ids")
-    return frozenset(_text(each) for each in value)
+def _number(value: object, type_: Any = int) -> bool:
+    return isinstance(value, type_) and not isinstance(value, bool)
+
+
+def _whole(least: int, most: int = 10**9) -> _Reader:
+    return _that(lambda value: _number(value) and least <= value <= most, f"not a whole number from {least} to {most}")
+
+
+_flag = _that(lambda value: isinstance(value, bool), "neither true nor false")
+_share = _that(lambda value: _number(value, int | float) and 0 < value <= 1, "not a share above 0 and up to 1")
+_text = _that(lambda value: isinstance(value, str), "not a text")
+_list = _that(lambda value: bool(value) and isinstance(value, list), "not a list of ids")
+_table = _that(lambda value: isinstance(value, dict), 'not a table such as { Retry-After = "2" }')
 
 
 def _headers(value: object) -> Mapping[str, str]:
-    if not isinstance(value, dict):
-        raise ValueError(f'{value!r} is not a table such as {{ Retry-After = "2" }}')
-    for name, each in value.items():
+    for name, each in _table(value).items():
         if not (_TOKEN.fullmatch(name) and _text(each).isascii() and each.isprintable()):
             raise ValueError(f"{name}: {each!r} is not a header that HTTP can carry")
-    return dict(value)
+    return dict(_table(value))
 
 
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError(f"{value!r} is neither true nor false")
-    return value
-
-
-_READERS: Mapping[str, Any] = {
-    "effect": _one_of(tuple(EFFECTS)),
+_READERS: Mapping[str, _Reader] = {
+    "effect": _one_of(EFFECTS),
     "name": _text,
     "method": _several_of(METHODS),
     "path": _text,
     "kind": _several_of(KINDS),
-    "ids": _texts,
+    "ids": lambda value: frozenset(map(_text, _list(value))),
     "page": _whole(1),
     "probability": _share,
     "after": _whole(0),

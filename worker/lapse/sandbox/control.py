@@ -11,11 +11,16 @@ from lapse.errors import ConfigError
 from lapse.sandbox.state import Json
 
 
-class Control(ABC):
-    """Seeds a running stand-in, looks at it and gives it faults. A context manager of one that starts and stops."""
+class Control:
+    """Seeds a running stand-in, looks at it and gives it faults.
 
-    def __init__(self) -> None:
-        self._root = ""
+    Args:
+        root: Its URL; empty for one that is still to be started.
+
+    """
+
+    def __init__(self, root: str = "") -> None:
+        self._root = root
 
     @property
     def root(self) -> str:
@@ -67,20 +72,6 @@ class Control(ABC):
         """Forget every object, the log in memory and the faults."""
         self._ask("POST", "reset")
 
-    @abstractmethod
-    def start(self) -> Self:
-        """Start the server; returns when it answers."""
-
-    @abstractmethod
-    def stop(self) -> None:
-        """End the server."""
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_raised: object) -> None:
-        self.stop()
-
     def _ask(self, method: str, path: str, body: Json | str | None = None) -> Json:
         # http.client, not urllib.request: that one would send this through the environment's proxy.
         connection = HTTPConnection(urlsplit(self.root).netloc, timeout=60)
@@ -96,3 +87,21 @@ class Control(ABC):
         if "error" in answer:
             raise ConfigError(answer["error"])
         return answer
+
+
+class OwnServer(Control, ABC):
+    """A stand-in that this process starts and stops. A context manager."""
+
+    @abstractmethod
+    def start(self) -> Self:
+        """Start the server; returns when it answers."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the server."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_raised: object) -> None:
+        self.stop()

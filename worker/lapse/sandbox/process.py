@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 from typing import IO, Self
 
-from lapse.sandbox.control import Control
+from lapse.sandbox.control import OwnServer
 from lapse.sandbox.redis_server import die_with_parent
 
 
-class SandboxProcess(Control):
+class SandboxProcess(OwnServer):
     """A stand-in that is a child of this process and dies with it. A context manager.
 
     Start it from a thread that lives as long as the server shall.

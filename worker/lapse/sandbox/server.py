@@ -18,7 +18,7 @@ from lapse.errors import ConfigError
 from lapse.sandbox import faults
 from lapse.sandbox.admin import Admin
 from lapse.sandbox.app import App
-from lapse.sandbox.control import Control
+from lapse.sandbox.control import OwnServer
 from lapse.sandbox.dialects import tokens
 from lapse.sandbox.requestlog import RequestLog
 
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-class Sandbox(Control):
+class Sandbox(OwnServer):
     """The stand-in in a thread of this process, on a loopback port. A context manager.
 
     Args:

@@ -40,7 +40,7 @@ def main() -> int:
 
 def _play(stage: Stage, console: Console) -> DemoVerdict:
     with Registry(stage.redis.url, provider="sandbox", timeout=5, on_error="raise") as registry:
-        application = Application(stage, registry)
+        application = Application(stage.provider, registry)
         application.populate()
         _introduce(application, console)
         _watch(stage, application, console)
@@ -94,7 +94,8 @@ def _settled(stage: Stage, application: Application) -> DemoVerdict:
 
 
 def _alive(stage: Stage) -> set[str]:
-    return stage.alive("thread") | stage.alive("conversation") | stage.alive("assistant")
+    alive = stage.provider.alive
+    return alive("thread") | alive("conversation") | alive("assistant")
 
 
 def _conclude(application: Application, stage: Stage, verdict: DemoVerdict, console: Console) -> None:

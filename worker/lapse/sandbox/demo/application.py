@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lapse import Registry
-from lapse.sandbox.demo.stage import Stage
+from lapse.sandbox.control import Control
 
 IDLE = 8.0
 DAY = 86400.0
@@ -26,7 +26,7 @@ class Expectation:
 class Application:
     """Registers in groups; ``objects`` is its log, kept without asking lapse anything."""
 
-    stage: Stage
+    provider: Control
     registry: Registry
     objects: dict[str, Expectation] = field(default_factory=dict)
 
@@ -37,14 +37,16 @@ class Application:
         self._idle("thread", 100, "in use")
         self._idle("conversation", 50, "in use", items=1)
         self._idle("thread", 100, "used once more")
-        self._register("thread", self.stage.seed("thread", 150), "archive", "archived", None)
-        self._register("conversation", self.stage.seed("conversation", 150, items=1), "archive", "archived", None)
+        self._register("thread", self.provider.seed("thread", 150), "archive", "archived", None)
+        self._register("conversation", self.provider.seed("conversation", 150, items=1), "archive", "archived", None)
         old = time.time() - 40 * DAY
-        self._register("thread", self.stage.seed("thread", 60), "archive", "past 30 days", time.time(), created_at=old)
         self._register(
-            "thread", self.stage.seed("thread", 60), "archive", "own expiry", time.time() + 4, expires_in="4s"
+            "thread", self.provider.seed("thread", 60), "archive", "past 30 days", time.time(), created_at=old
         )
-        self._register("thread", self.stage.seed("thread", 60), "no-such-policy", "unmanaged", None)
+        self._register(
+            "thread", self.provider.seed("thread", 60), "archive", "own expiry", time.time() + 4, expires_in="4s"
+        )
+        self._register("thread", self.provider.seed("thread", 60), "no-such-policy", "unmanaged", None)
         self._hold()
         self._assistants()
 
@@ -65,7 +67,7 @@ class Application:
             one.due = None
 
     def _idle(self, kind: str, count: int, group: str, **given: int) -> None:
-        self._register(kind, self.stage.seed(kind, count, **given), "chat", group, time.time() + IDLE)
+        self._register(kind, self.provider.seed(kind, count, **given), "chat", group, time.time() + IDLE)
 
     def _register(
         self, kind: str, ids: Iterable[str], policy: str, group: str, due: float | None, **facts: float | str
@@ -76,19 +78,19 @@ class Application:
             self.objects[id_] = Expectation(kind, id_, group, due)
 
     def _hold(self) -> None:
-        self._register("thread", self.stage.seed("thread", 60), "chat", "held", None)
+        self._register("thread", self.provider.seed("thread", 60), "chat", "held", None)
         for one in self.of("held"):
             self.registry.hold(one.kind, one.id, reason="demo: a legal case")
 
     def _assistants(self) -> None:
         # Providers tell whole seconds: what is as old as the registry to the second may be older, and would wait.
         time.sleep(1)
-        used, orphans = self.stage.seed("assistant", 6), self.stage.seed("assistant", 6)
+        used, orphans = self.provider.seed("assistant", 6), self.provider.seed("assistant", 6)
         users = self.of("archived")
         for assistant, user in zip(used, users, strict=False):
             self.registry.register(user.kind, user.id, "archive", uses=[("assistant", assistant)])
         made = time.time()
         self._register("assistant", used, "assistants", "used by a thread", None)
         self._register("assistant", orphans, "assistants", "used by nothing", made + 10)
-        for id_ in self.stage.seed("assistant", 4):
+        for id_ in self.provider.seed("assistant", 4):
             self.objects[id_] = Expectation("assistant", id_, "somebody else's", None, registered=False)

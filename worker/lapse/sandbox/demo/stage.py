@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from lapse.sandbox.control import Control
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 
 KEY = "demo-key-that-is-no-secret"
@@ -30,23 +31,15 @@ class Stage:
         self._folder = tempfile.TemporaryDirectory(prefix="lapse-demo-")
         self.folder = Path(self._folder.name)
         self.redis = EmbeddedRedis(persistent=True, directory=self.folder)
+        self.provider_log = self.folder / "provider.jsonl"
         self._provider, self._metrics = free_port(), free_port()
+        self.provider = Control(f"http://127.0.0.1:{self._provider}")
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self.environ = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("LAPSE_", "REDIS_", "CELERY_", "OPENAI_"))
         }
-
-    @property
-    def base_url(self) -> str:
-        """The stand-in's base URL."""
-        return f"http://127.0.0.1:{self._provider}/v1"
-
-    @property
-    def provider_log(self) -> Path:
-        """The stand-in's request log, JSONL."""
-        return self.folder / "provider.jsonl"
 
     def start(self, tell: Callable[[str], None]) -> None:
         """Start everything and wait until it answers.
@@ -59,7 +52,7 @@ class Stage:
         self.redis.start()
         config = self.folder / "retention.toml"
         template = Path(__file__).with_name("retention.toml").read_text(encoding="utf-8")
-        config.write_text(template.replace("@BASE_URL@", self.base_url), encoding="utf-8")
+        config.write_text(template.replace("@BASE_URL@", self.provider.url), encoding="utf-8")
         self.environ |= {
             "LAPSE_CONFIG": str(config),
             "LAPSE_REGISTRY__URL": self.redis.url,
@@ -67,7 +60,7 @@ class Stage:
             "DEMO_API_KEY": KEY,
         }
         self._run("provider", "lapse", "sandbox", "--port", str(self._provider), "--log", str(self.provider_log))
-        self._until("provider", lambda: self.alive("thread") == set())
+        self._until("provider", lambda: not self.provider.alive("thread"))
         tell("starting the worker, beat and the exporter, as the Procfile does")
         self._run("worker", "celery", "-A", "lapse.app", "worker", "--loglevel=INFO", "--concurrency=2")
         self._run("beat", "celery", "-A", "lapse.app", "beat", "--loglevel=INFO")
@@ -84,14 +77,6 @@ class Stage:
         """Return what a process wrote."""
         path = self.folder / f"{name}.log"
         return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
-    def seed(self, kind: str, count: int, **given: Any) -> list[str]:
-        """Create objects at the provider and return their ids."""
-        return list(self._sandbox("seed", {"kind": kind, "count": count, **given})["ids"])
-
-    def alive(self, kind: str) -> set[str]:
-        """Ask the provider which objects of a kind exist."""
-        return set(self._sandbox(f"objects?kind={kind}")["ids"])
 
     def metrics(self) -> str:
         """Scrape the exporter."""
@@ -151,11 +136,3 @@ class Stage:
     def _get(self, page: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics}/{page}", timeout=5) as reply:
             return str(reply.read().decode())
-
-    def _sandbox(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self._provider}/sandbox/{path}",
-            data=None if body is None else json.dumps(body).encode(),
-        )
-        with urllib.request.urlopen(request, timeout=10) as reply:
-            return dict(json.load(reply))

@@ -48,6 +48,62 @@ LISTS = frozenset({"list_empty", "list_loop", "list_last"})
 EXECUTABLE = frozenset(EFFECTS) - LISTS - {"sunset", "wrong_project", "cut"}
 
 
+_Reader = Callable[[Any], Any]
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _that(holds: Callable[[Any], bool], says: str) -> _Reader:
+    def reader(value: Any) -> Any:
+        if not holds(value):
+            raise ValueError(f"{value!r} is {says}")
+        return value
+
+    return reader
+
+
+def _one_of(allowed: Collection[str]) -> _Reader:
+    def reader(value: object) -> str:
+        if value not in allowed:
+            close = get_close_matches(str(value), allowed, 1)
+            hint = f": did you mean '{close[0]}'?" if close else ""
+            raise ValueError(f"{value!r} is not one of {', '.join(allowed)}{hint}")
+        return str(value)
+
+    return reader
+
+
+def _several_of(allowed: Collection[str]) -> _Reader:
+    one = _one_of(allowed)
+    return lambda value: tuple(one(each) for each in (value if isinstance(value, list) else [value]))
+
+
+def _number(value: object, type_: Any = int) -> bool:
+    return isinstance(value, type_) and not isinstance(value, bool)
+
+
+def _whole(least: int, most: int = 10**9) -> _Reader:
+    return _that(lambda value: _number(value) and least <= value <= most, f"not a whole number from {least} to {most}")
+
+
+_flag = _that(lambda value: isinstance(value, bool), "neither true nor false")
+_share = _that(lambda value: _number(value, int | float) and 0 < value <= 1, "not a share above 0 and up to 1")
+_text = _that(lambda value: isinstance(value, str), "not a text")
+_list = _that(lambda value: bool(value) and isinstance(value, list), "not a list of ids")
+_table = _that(lambda value: isinstance(value, dict), 'not a table such as { Retry-After = "2" }')
+
+
+def _headers(value: object) -> Mapping[str, str]:
+    for name, each in _table(value).items():
+        if not (_TOKEN.fullmatch(name) and _text(each).isascii() and each.isprintable()):
+            raise ValueError(f"{name}: {each!r} is not a header that HTTP can carry")
+    return dict(_table(value))
+
+
+def _key(default: Any, reader: _Reader) -> Any:
+    """Return a key of a rule, as the script's reader finds it: its default, and what reads and checks a value."""
+    return field(default=default, metadata={"reader": reader})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One rule of a fault script. What is None or empty does not restrict, or takes the provider's own.
@@ -76,26 +132,26 @@ class Fault:
 
     """
 
-    effect: str = ""
-    name: str = ""
-    method: tuple[str, ...] = ()
-    path: str = ""
-    kind: tuple[str, ...] = ()
-    ids: frozenset[str] = frozenset()
-    page: int = 0
-    probability: float = 1.0
-    after: int = 0
-    first: int = 0
-    every: int = 1
-    latency: float = 0.0
-    execute: bool = False
-    status: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: str = ""
-    text: str | None = None
-    message: str | None = None
-    code: str | None = None
-    type: str | None = None
+    effect: str = _key("", _one_of(EFFECTS))
+    name: str = _key("", _text)
+    method: tuple[str, ...] = _key((), _several_of(METHODS))
+    path: str = _key("", _text)
+    kind: tuple[str, ...] = _key((), _several_of(KINDS))
+    ids: frozenset[str] = _key(frozenset(), lambda value: frozenset(map(_text, _list(value))))
+    page: int = _key(0, _whole(1))
+    probability: float = _key(1.0, _share)
+    after: int = _key(0, _whole(0))
+    first: int = _key(0, _whole(1))
+    every: int = _key(1, _whole(1))
+    latency: float = _key(0.0, durations.parse)
+    execute: bool = _key(False, _flag)
+    status: int = _key(0, _whole(200, 599))
+    headers: Mapping[str, str] = field(default_factory=dict, metadata={"reader": _headers})
+    body: str = _key("", _one_of(BODIES))
+    text: str | None = _key(None, _text)
+    message: str | None = _key(None, _text)
+    code: str | None = _key(None, _text)
+    type: str | None = _key(None, _text)
 
     def covers(self, request: ApiRequest, call: ApiCall, page: int) -> bool:
         """Return whether the rule is about this request, its counts and its probability aside."""
@@ -108,10 +164,6 @@ class Fault:
         if self.ids and self.ids.isdisjoint(call.ids):
             return False
         return not self.page or (call.listing and page == self.page)
-
-
-_Reader = Callable[[Any], Any]
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class Decision(NamedTuple):
@@ -216,15 +268,15 @@ def from_tables(tables: Mapping[str, Any], where: str = "fault script") -> Fault
 
 
 def _rule(table: Json, where: str) -> Fault:
-    names = [each.name for each in fields(Fault)]
+    readers: dict[str, _Reader] = {each.name: each.metadata["reader"] for each in fields(Fault)}
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in names:
-            close = get_close_matches(key, names, 1)
-            hint = f": did you mean '{close[0]}'?" if close else f": a rule has {', '.join(sorted(names))}"
+        if key not in readers:
+            close = get_close_matches(key, readers, 1)
+            hint = f": did you mean '{close[0]}'?" if close else f": a rule has {', '.join(sorted(readers))}"
             raise ConfigError(f"{where}: unknown key '{key}'{hint}")
         try:
-            values[key] = _READERS[key](value)
+            values[key] = readers[key](value)
         except ValueError as error:
             raise ConfigError(f"{where}: {key}: {error}") from None
     rule = Fault(**values)
@@ -250,74 +302,3 @@ def _contradiction(rule: Fault) -> str | None:
         (len(bodies) > 1 and rule.body != "json", f"{', '.join(bodies)}: give one of them"),
     )
     return next((text for wrong, text in checks if wrong), None)
-
-
-def _that(holds: Callable[[Any], bool], says: str) -> _Reader:
-    def reader(value: Any) -> Any:
-        if not holds(value):
-            raise ValueError(f"{value!r} is {says}")
-        return value
-
-    return reader
-
-
-def _one_of(allowed: Collection[str]) -> _Reader:
-    def reader(value: object) -> str:
-        if value not in allowed:
-            close = get_close_matches(str(value), allowed, 1)
-            hint = f": did you mean '{close[0]}'?" if close else ""
-            raise ValueError(f"{value!r} is not one of {', '.join(allowed)}{hint}")
-        return str(value)
-
-    return reader
-
-
-def _several_of(allowed: Collection[str]) -> _Reader:
-    one = _one_of(allowed)
-    return lambda value: tuple(one(each) for each in (value if isinstance(value, list) else [value]))
-
-
-def _number(value: object, type_: Any = int) -> bool:
-    return isinstance(value, type_) and not isinstance(value, bool)
-
-
-def _whole(least: int, most: int = 10**9) -> _Reader:
-    return _that(lambda value: _number(value) and least <= value <= most, f"not a whole number from {least} to {most}")
-
-
-_flag = _that(lambda value: isinstance(value, bool), "neither true nor false")
-_share = _that(lambda value: _number(value, int | float) and 0 < value <= 1, "not a share above 0 and up to 1")
-_text = _that(lambda value: isinstance(value, str), "not a text")
-_list = _that(lambda value: bool(value) and isinstance(value, list), "not a list of ids")
-_table = _that(lambda value: isinstance(value, dict), 'not a table such as { Retry-After = "2" }')
-
-
-def _headers(value: object) -> Mapping[str, str]:
-    for name, each in _table(value).items():
-        if not (_TOKEN.fullmatch(name) and _text(each).isascii() and each.isprintable()):
-            raise ValueError(f"{name}: {each!r} is not a header that HTTP can carry")
-    return dict(_table(value))
-
-
-_READERS: Mapping[str, _Reader] = {
-    "effect": _one_of(EFFECTS),
-    "name": _text,
-    "method": _several_of(METHODS),
-    "path": _text,
-    "kind": _several_of(KINDS),
-    "ids": lambda value: frozenset(map(_text, _list(value))),
-    "page": _whole(1),
-    "probability": _share,
-    "after": _whole(0),
-    "first": _whole(1),
-    "every": _whole(1),
-    "latency": durations.parse,
-    "execute": _flag,
-    "status": _whole(200, 599),
-    "headers": _headers,
-    "body": _one_of(BODIES),
-    "text": _text,
-    "message": _text,
-    "code": _text,
-    "type": _text,
-}

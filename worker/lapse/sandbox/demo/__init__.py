@@ -3,6 +3,7 @@
 import signal
 import sys
 import time
+from collections import Counter
 from types import FrameType
 
 from rich.console import Console
@@ -51,12 +52,9 @@ def _play(stage: Stage, console: Console) -> DemoVerdict:
 
 
 def _introduce(application: Application, console: Console) -> None:
-    groups: dict[str, int] = {}
-    for one in application.objects.values():
-        groups[f"{one.kind}s, {one.group}"] = groups.get(f"{one.kind}s, {one.group}", 0) + 1
     console.print(f"the application registered {sum(one.registered for one in application.objects.values())} ids:")
-    for name, count in groups.items():
-        console.print(f"  {count:5}  {name}")
+    for title, count in Counter(one.title for one in application.objects.values()).items():
+        console.print(f"  {count:5}  {title}")
 
 
 def _watch(stage: Stage, application: Application, console: Console) -> None:
@@ -101,12 +99,9 @@ def _alive(stage: Stage) -> set[str]:
 def _conclude(application: Application, stage: Stage, verdict: DemoVerdict, console: Console) -> None:
     alive = _alive(stage)
     console.print("asked the provider what is left:")
-    groups: dict[str, list[int]] = {}
-    for one in application.objects.values():
-        counted = groups.setdefault(f"{one.kind}s, {one.group}", [0, 0])
-        counted[one.id in alive] += 1
-    for name, (gone, left) in groups.items():
-        console.print(f"  {gone:5} gone  {left:5} alive  {name}")
+    counted = Counter((one.title, one.id in alive) for one in application.objects.values())
+    for title in dict.fromkeys(title for title, _left in counted):
+        console.print(f"  {counted[title, False]:5} gone  {counted[title, True]:5} alive  {title}")
     for kind in sorted(verdict.metric.keys() | verdict.provider_log.keys()):
         console.print(
             f"  {kind}: lapse_deletions_total {verdict.metric.get(kind, 0)}, confirmed in the provider's log "

@@ -1,7 +1,6 @@
 """The demo's application: it creates, registers, uses and holds, and remembers what it said and when."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lapse import Registry
@@ -21,6 +20,11 @@ class Expectation:
     due: float | None
     registered: bool = True
 
+    @property
+    def title(self) -> str:
+        """What it is counted with."""
+        return f"{self.kind}s, {self.group}"
+
 
 @dataclass(slots=True)
 class Application:
@@ -37,16 +41,12 @@ class Application:
         self._idle("thread", 100, "in use")
         self._idle("conversation", 50, "in use", items=1)
         self._idle("thread", 100, "used once more")
-        self._register("thread", self.provider.seed("thread", 150), "archive", "archived", None)
-        self._register("conversation", self.provider.seed("conversation", 150, items=1), "archive", "archived", None)
-        old = time.time() - 40 * DAY
-        self._register(
-            "thread", self.provider.seed("thread", 60), "archive", "past 30 days", time.time(), created_at=old
-        )
-        self._register(
-            "thread", self.provider.seed("thread", 60), "archive", "own expiry", time.time() + 4, expires_in="4s"
-        )
-        self._register("thread", self.provider.seed("thread", 60), "no-such-policy", "unmanaged", None)
+        self._register("thread", self.provider.seed("thread", 150), "archive", "archived")
+        self._register("conversation", self.provider.seed("conversation", 150, items=1), "archive", "archived")
+        past, own = self.provider.seed("thread", 60), self.provider.seed("thread", 60)
+        self._register("thread", past, "archive", "past 30 days", time.time(), created_at=time.time() - 40 * DAY)
+        self._register("thread", own, "archive", "own expiry", time.time() + 4, expires_in="4s")
+        self._register("thread", self.provider.seed("thread", 60), "no-such-policy", "unmanaged")
         self._hold()
         self._assistants()
 
@@ -70,15 +70,14 @@ class Application:
         self._register(kind, self.provider.seed(kind, count, **given), "chat", group, time.time() + IDLE)
 
     def _register(
-        self, kind: str, ids: Iterable[str], policy: str, group: str, due: float | None, **facts: float | str
+        self, kind: str, ids: list[str], policy: str, group: str, due: float | None = None, **facts: float | str
     ) -> None:
-        chosen = list(ids)
-        self.registry.register_many({"kind": kind, "id": id_, "policy": policy, **facts} for id_ in chosen)
-        for id_ in chosen:
+        self.registry.register_many({"kind": kind, "id": id_, "policy": policy, **facts} for id_ in ids)
+        for id_ in ids:
             self.objects[id_] = Expectation(kind, id_, group, due)
 
     def _hold(self) -> None:
-        self._register("thread", self.provider.seed("thread", 60), "chat", "held", None)
+        self._register("thread", self.provider.seed("thread", 60), "chat", "held")
         for one in self.of("held"):
             self.registry.hold(one.kind, one.id, reason="demo: a legal case")
 
@@ -90,7 +89,7 @@ class Application:
         for assistant, user in zip(used, users, strict=False):
             self.registry.register(user.kind, user.id, "archive", uses=[("assistant", assistant)])
         made = time.time()
-        self._register("assistant", used, "assistants", "used by a thread", None)
+        self._register("assistant", used, "assistants", "used by a thread")
         self._register("assistant", orphans, "assistants", "used by nothing", made + 10)
         for id_ in self.provider.seed("assistant", 4):
             self.objects[id_] = Expectation("assistant", id_, "somebody else's", None, registered=False)

@@ -56,12 +56,12 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, as ASGI calls it."""
         arrived, began = time.time(), time.perf_counter()
-        request = ApiRequest(scope)
+        request, method = ApiRequest(scope), scope["method"]
         dialect = self._dialects.get("/" + request.path[1:].partition("/")[0])
         if dialect is None:
             await self.elsewhere(scope, receive, send)
             return
-        if request.method not in _WITHOUT_BODY:
+        if method not in _WITHOUT_BODY:
             try:
                 request.content = await Request(scope, receive).body()
             except ClientDisconnect:

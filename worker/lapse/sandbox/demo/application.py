@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lapse import Registry
 from lapse.sandbox.control import Control
@@ -26,6 +27,15 @@ class Expectation:
         return f"{self.kind}s, {self.group}"
 
 
+class Group(NamedTuple):
+    """Objects of one kind that are registered alike: due at ``due``, or never."""
+
+    kind: str
+    policy: str
+    name: str
+    due: float | None = None
+
+
 @dataclass(slots=True)
 class Application:
     """Registers in groups; ``objects`` is its log, kept without asking lapse anything."""
@@ -41,12 +51,13 @@ class Application:
         self._idle("thread", 100, "in use")
         self._idle("conversation", 50, "in use", items=1)
         self._idle("thread", 100, "used once more")
-        self._register("thread", self.provider.seed("thread", 150), "archive", "archived")
-        self._register("conversation", self.provider.seed("conversation", 150, items=1), "archive", "archived")
+        self._register(Group("thread", "archive", "archived"), self.provider.seed("thread", 150))
+        self._register(Group("conversation", "archive", "archived"), self.provider.seed("conversation", 150, items=1))
         past, own = self.provider.seed("thread", 60), self.provider.seed("thread", 60)
-        self._register("thread", past, "archive", "past 30 days", time.time(), created_at=time.time() - 40 * DAY)
-        self._register("thread", own, "archive", "own expiry", time.time() + 4, expires_in="4s")
-        self._register("thread", self.provider.seed("thread", 60), "no-such-policy", "unmanaged")
+        long_ago = time.time() - 40 * DAY
+        self._register(Group("thread", "archive", "past 30 days", time.time()), past, created_at=long_ago)
+        self._register(Group("thread", "archive", "own expiry", time.time() + 4), own, expires_in="4s")
+        self._register(Group("thread", "no-such-policy", "unmanaged"), self.provider.seed("thread", 60))
         self._hold()
         self._assistants()
 
@@ -67,17 +78,16 @@ class Application:
             one.due = None
 
     def _idle(self, kind: str, count: int, group: str, **given: int) -> None:
-        self._register(kind, self.provider.seed(kind, count, **given), "chat", group, time.time() + IDLE)
+        ids = self.provider.seed(kind, count, **given)
+        self._register(Group(kind, "chat", group, time.time() + IDLE), ids)
 
-    def _register(
-        self, kind: str, ids: list[str], policy: str, group: str, due: float | None = None, **facts: float | str
-    ) -> None:
-        self.registry.register_many({"kind": kind, "id": id_, "policy": policy, **facts} for id_ in ids)
+    def _register(self, group: Group, ids: list[str], **facts: float | str) -> None:
+        self.registry.register_many({"kind": group.kind, "id": id_, "policy": group.policy, **facts} for id_ in ids)
         for id_ in ids:
-            self.objects[id_] = Expectation(kind, id_, group, due)
+            self.objects[id_] = Expectation(group.kind, id_, group.name, group.due)
 
     def _hold(self) -> None:
-        self._register("thread", self.provider.seed("thread", 60), "chat", "held")
+        self._register(Group("thread", "chat", "held"), self.provider.seed("thread", 60))
         for one in self.of("held"):
             self.registry.hold(one.kind, one.id, reason="demo: a legal case")
 
@@ -89,7 +99,7 @@ class Application:
         for assistant, user in zip(used, users, strict=False):
             self.registry.register(user.kind, user.id, "archive", uses=[("assistant", assistant)])
         made = time.time()
-        self._register("assistant", used, "assistants", "used by a thread")
-        self._register("assistant", orphans, "assistants", "used by nothing", made + 10)
+        self._register(Group("assistant", "assistants", "used by a thread"), used)
+        self._register(Group("assistant", "assistants", "used by nothing", made + 10), orphans)
         for id_ in self.provider.seed("assistant", 4):
             self.objects[id_] = Expectation("assistant", id_, "somebody else's", None, registered=False)

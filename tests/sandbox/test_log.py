@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -173,3 +175,16 @@ async def test_unknown_endpoints_and_kinds_are_refused(ask: Asker, sandbox: Sand
     with pytest.raises(ConfigError, match="no kind or project 'robot'"):
         sandbox.alive("robot")
     assert sandbox.requests() == []
+
+
+def test_a_request_whose_body_never_comes_changes_nothing(sandbox: Sandbox) -> None:
+    address = urlsplit(sandbox.root)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        head = (
+            "POST /v1/threads HTTP/1.1\r\nHost: sandbox\r\nAuthorization: Bearer key\r\nOpenAI-Beta: assistants=v2\r\n"
+        )
+        connection.sendall(f"{head}Content-Length: 2\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+
+    assert (sandbox.requests(), sandbox.alive("thread")) == ([], set())

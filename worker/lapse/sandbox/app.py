@@ -76,9 +76,7 @@ class App:
         fault = (decision.rule.name or decision.rule.effect) if decision.rule else ""
         status = 0 if lost else answer.status_code
         self.log.append(
-            LoggedRequest(
-                arrived, request.method, request.target, status, call.kind, answer.executed, answer.word, fault
-            )
+            LoggedRequest(arrived, method, request.target, status, call.kind, answer.executed, answer.word, fault)
         )
         if answer.silence:
             await _keep_silent(answer, transport, receive, send)

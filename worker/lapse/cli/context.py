@@ -29,8 +29,8 @@ from lapse.policy import Config, Rule, load
 from lapse.policy.reload import DEFAULT, find, plain, registry_source
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
-from lapse.registry.client import url_of
 from lapse.registry.commands import Commands
+from lapse.registry.connection import url_of
 from lapse.registry.model import Partition
 
 T = TypeVar("T")

@@ -1,28 +1,19 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-import redis
-
-from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
-from lapse.registry import keys, notices
 from lapse.registry.aiopool import LoopPools
-from lapse.registry.client import check_mode, namespace_of, url_of
 from lapse.registry.codec import Span, When
-from lapse.registry.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
-from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
-from lapse.registry.facts import Registration
+from lapse.registry.commands import Bulk, Commands
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Record, Registered
+from lapse.registry.protocol import Exchange, Protocol
 from lapse.registry.scripts import Call, packed, script
 
-T = TypeVar("T")
 
-
-class Carrier:
+class Carrier(Exchange):
     """Runs commands on asyncio connections of the loop that it is used on, every exchange within ``timeout`` seconds.
 
     Args:
@@ -43,38 +34,18 @@ class Carrier:
         most: int = MOST,
         **options: Any,
     ) -> None:
-        self._pools = LoopPools(url, timeout, connect_timeout, most, **options)
+        self._pools = LoopPools(url, timeout, connect_timeout, most, resend=True, **options)
+        super().__init__(self._pools.exchange)
 
     def allow(self, most: int) -> None:
         """Allow so many connections from now on."""
         self._pools.most = most
 
-    async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
-        """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
-
-        Raises:
-            RegistryUnavailable: no answer in time.
-            RegistryRefused: Redis refused one of them; those after it were carried out all the same.
-
-        """
-        chosen = list(calls)
-        replies = await self.send([call.command() for call in chosen])
-        return await self.read(chosen, replies)
-
-    async def read(self, calls: Sequence[Call[Any]], replies: list[Any]) -> list[Any]:
-        """Parse the replies of calls, once more sent where the server did not know a script yet."""
-        missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-        if missing:
-            again = [step for i in missing for step in (calls[i].load(), calls[i].command())]
-            for i, reply in zip(missing, (await self.send(again))[1::2], strict=True):
-                replies[i] = reply
-        return [call.read(reply) for call, reply in zip(calls, replies, strict=True)]
-
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
 
-        A connection that the server had closed, or that leads to a replica by now, is replaced once: every command of
-        lapse may be carried out twice.
+        A connection that the server closes, or that leads to a replica by now, is replaced once: every command of a
+        worker may be carried out twice.
 
         Raises:
             RegistryUnavailable: no answer in time.
@@ -95,18 +66,6 @@ class Carrier:
         return await self.carry(
             Call(script("registry/lua/write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
         )
-
-    async def send(self, commands: list[bytes]) -> list[Any]:
-        """Send packed commands and return a reply each; an error reply is returned in its place.
-
-        Raises:
-            RegistryUnavailable: no answer in time.
-
-        """
-        try:
-            return await self._pools.exchange(commands)
-        except (redis.RedisError, OSError) as error:
-            raise translated(error) from None
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -134,10 +93,8 @@ class AsyncRegistry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
     ) -> None:
-        check_mode(timeout, connect_timeout, on_error)
-        self._commands = Commands(namespace_of(namespace), provider)
-        self._log_errors = on_error == "log"
-        self._carrier = Carrier(url_of(url), timeout, connect_timeout=connect_timeout)
+        self._pools = LoopPools(url, timeout, connect_timeout)
+        self._protocol = Protocol(Exchange(self._pools.exchange), namespace, provider, on_error)
 
     async def register(
         self,
@@ -155,42 +112,29 @@ class AsyncRegistry:
         last_active_at: When | None = None,
     ) -> Registered:
         """Track a resource under a policy; see ``Registry.register``."""
-        return await self._guarded(
-            lambda: self._commands.register(
-                self._commands.registration(
-                    kind,
-                    id,
-                    policy,
-                    provider=provider,
-                    uses=uses,
-                    subject=subject,
-                    labels=labels,
-                    expires_in=expires_in,
-                    expires_at=expires_at,
-                    created_at=created_at,
-                    last_active_at=last_active_at,
-                )
-            ),
-            FAILED,
-            lambda: {"call": "register", "provider": provider, "kind": kind, "id": id, "policy": policy},
-            then=self._advise,
+        return await self._protocol.register(
+            {
+                "kind": kind,
+                "id": id,
+                "policy": policy,
+                "provider": provider,
+                "uses": uses,
+                "subject": subject,
+                "labels": labels,
+                "expires_in": expires_in,
+                "expires_at": expires_at,
+                "created_at": created_at,
+                "last_active_at": last_active_at,
+            }
         )
 
     async def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Bulk:
         """Register many resources; see ``Registry.register_many``."""
-        done, waiting = Bulk(), iter(registrations)
-        while chunk := list(islice(waiting, BULK)):
-            checked = [one for given in chunk for one in await self._checked(given)]
-            done += await self._guarded(lambda checked=checked: self._commands.register_many(checked), Bulk(), dict)  # type: ignore[misc]
-        return done
+        return await self._protocol.register_many(registrations)
 
     async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now; see ``Registry.touch``."""
-        return await self._guarded(
-            lambda: self._commands.touch(self._commands.resource(kind, id, provider)),
-            Answer.FAILED,
-            lambda: {"call": "touch", "provider": provider, "kind": kind, "id": id},
-        )
+        return await self._protocol.answer(Commands.touch, kind, id, provider)
 
     async def hold(
         self,
@@ -203,69 +147,31 @@ class AsyncRegistry:
         provider: str | None = None,
     ) -> Answer:
         """Forbid deletion; see ``Registry.hold``."""
-        return await self._guarded(
-            lambda: self._commands.hold(self._commands.resource(kind, id, provider), reason, actor, until),
-            Answer.FAILED,
-            lambda: {
-                "call": "hold",
-                "provider": provider,
-                "kind": kind,
-                "id": id,
-                "reason": reason,
-                "actor": actor,
-                "until": until,
-            },
-        )
+        return await self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
 
     async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold; see ``Registry.unhold``."""
-        return await self._guarded(
-            lambda: self._commands.unhold(self._commands.resource(kind, id, provider), actor),
-            Answer.FAILED,
-            lambda: {"call": "unhold", "provider": provider, "kind": kind, "id": id, "actor": actor},
-        )
+        return await self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor)
 
     async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id; see ``Registry.forget``."""
-        return await self._guarded(
-            lambda: self._commands.forget(self._commands.resource(kind, id, provider), release=release),
-            Answer.FAILED,
-            lambda: {"call": "forget", "provider": provider, "kind": kind, "id": id, "release": release or None},
-        )
+        return await self._protocol.answer(Commands.forget, kind, id, provider, release=release or None)
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time; see ``Registry.expire``."""
-        return await self._guarded(
-            lambda: self._commands.expire(self._commands.resource(kind, id, provider), at),
-            Answer.FAILED,
-            lambda: {"call": "expire", "provider": provider, "kind": kind, "id": id, "at": at},
-        )
+        return await self._protocol.answer(Commands.expire, kind, id, provider, at=at)
 
     async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id; see ``Registry.get``."""
-        return await self._guarded(
-            lambda: self._commands.get(self._commands.resource(kind, id, provider)),
-            None,
-            lambda: {"call": "get", "provider": provider, "kind": kind, "id": id},
-        )
+        return await self._protocol.get(kind, id, provider)
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""
-        try:
-            return stamped(
-                self._commands.namespace, policy, await self._ask("HGET", keys.epoch(self._commands.namespace), "id")
-            )
-        except ConfigError:
-            raise
-        except LapseError as error:
-            if not self._log_errors:
-                raise
-            notices.lost(error, [{"call": "stamp", "policy": policy}])
-            return {}
+        return await self._protocol.stamp(policy)
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._carrier.aclose()
+        await self._pools.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -274,81 +180,3 @@ class AsyncRegistry:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    async def _guarded(
-        self,
-        make: Callable[[], Operation[T]],
-        fallback: T,
-        given: Callable[[], dict[str, object]],
-        then: Callable[[Operation[T], T], Awaitable[T]] | None = None,
-    ) -> T:
-        operation: Operation[T] | None = None
-        try:
-            operation = await self._made(make)
-            answer = operation.finish(await self._carry(operation))
-            return await then(operation, answer) if then else answer
-        except ConfigError:
-            raise
-        except LapseError as error:
-            if isinstance(error, TooManyUses):
-                await self._say_unsaid(error.unsaid or (operation.unsaid() if operation else ()))
-            if not self._log_errors:
-                raise
-            notices.lost(error, operation.describe() if operation else [given()])
-            return fallback
-
-    async def _made(self, make: Callable[[], T]) -> T:
-        try:
-            return make()
-        except UnknownKind:  # unless a worker, newer than this client, knows it
-            self._commands.kinds = known_kinds(
-                *await self._ask("HMGET", keys.published(self._commands.namespace), "kinds", "policies")
-            )
-            return make()
-
-    async def _checked(self, given: object) -> list[Registration]:
-        """Return a registration, or none where it is one that cannot be stored, and only logged."""
-        try:
-            return [await self._made(lambda: self._commands.checked(given))]
-        except ConfigError:
-            raise
-        except LapseError as error:
-            if isinstance(error, TooManyUses):
-                await self._say_unsaid(error.unsaid)
-            if not self._log_errors:
-                raise
-            notices.lost(error, [{"call": "register_many", **(given if isinstance(given, Mapping) else {})}])
-            return []
-
-    async def _carry(self, operation: Operation[Any]) -> list[Any]:
-        if operation.before and not all(await self._run(operation.before)):
-            raise TooManyUses("it would use more than 20000 others")
-        return await self._run(operation.calls, self._commands.news(operation))
-
-    async def _run(self, calls: tuple[Call[Any], ...], news: Iterable[Call[Any]] = ()) -> list[Any]:
-        commands = [call.command() for call in calls]
-        if news:
-            commands.append(self._commands.telling(news))
-        replies = await self._carrier.send(commands)
-        if news and not isinstance(replies.pop(), redis.ResponseError):
-            self._commands.told(news)
-        return await self._carrier.read(calls, replies)
-
-    async def _ask(self, *command: str) -> Any:
-        (reply,) = await self._carrier.send([packed(*command)])
-        if isinstance(reply, redis.ResponseError):
-            raise translated(reply)
-        return reply
-
-    async def _say_unsaid(self, calls: tuple[Call[Any], ...]) -> None:
-        try:
-            await self._run(calls)
-        except LapseError as error:
-            notices.lost(error, [{"call": "unsaid uses", "of": call.key} for call in calls])
-
-    async def _advise(self, operation: Operation[Registered], answer: Registered) -> Registered:
-        if not answer.managed and notices.first(operation.describe()[0]):
-            with suppress(LapseError):  # it is registered all the same
-                published = await self._ask("HGET", keys.published(self._commands.namespace), "policies")
-                notices.unmanaged(operation.describe()[0], names(published))
-        return answer

@@ -14,7 +14,17 @@ from weakref import WeakKeyDictionary, WeakSet
 import redis
 import redis.asyncio
 
-from lapse.registry.connection import CONNECT_TIMEOUT, MOST, demoted, failure, late, options, silent, unconnected
+from lapse.registry.connection import (
+    CONNECT_TIMEOUT,
+    MOST,
+    Readable,
+    demoted,
+    failure,
+    late,
+    options,
+    silent,
+    unconnected,
+)
 
 
 class LoopPools:
@@ -25,6 +35,8 @@ class LoopPools:
         timeout: Seconds a call may take, waiting for a connection included.
         connect_timeout: Seconds one attempt to connect may take. Only the first call of a loop waits for as long.
         most: How many connections a loop has at most.
+        resend: Send again what may have been carried out: it has the effect and the answer of once.
+        more: redis-py's own options, for a connection.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -33,16 +45,19 @@ class LoopPools:
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         timeout: float,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
+        *,
+        resend: bool = False,
         **more: Any,
     ) -> None:
-        self._class, given = options(redis.asyncio.connection, url, connect_timeout)
+        self._class, given = options(redis.asyncio.connection, url, timeout, connect_timeout)
         self._options = given | more
         self._timeout = timeout
         self._connect_timeout = connect_timeout
+        self._resend = resend
         self.most = most
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPool] = WeakKeyDictionary()
         self._lock = threading.Lock()
@@ -74,7 +89,9 @@ class LoopPools:
                     loop.call_soon_threadsafe(pool.close)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> "_LoopPool":
-        pool = _LoopPool(lambda: silent(self._class(**self._options)), self._timeout, self._connect_timeout)
+        pool = _LoopPool(
+            lambda: silent(self._class(**self._options)), self._timeout, self._connect_timeout, resend=self._resend
+        )
         with self._lock:
             ended = [(loop, old) for loop, old in self._pools.items() if loop.is_closed()]
             for one, _ in ended:
@@ -95,8 +112,9 @@ class LoopPools:
 class _LoopPool:
     """The connections of one event loop. Nothing here is called from another one."""
 
-    def __init__(self, make: Callable[[], Any], timeout: float, connect_timeout: float) -> None:
+    def __init__(self, make: Callable[[], Any], timeout: float, connect_timeout: float, *, resend: bool) -> None:
         self._make = make
+        self._resend = resend
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._idle: list[Any] = []
@@ -147,14 +165,10 @@ class _LoopPool:
                     sock.shutdown(socket.SHUT_RDWR)
 
     async def exchange(self, commands: list[bytes], most: int) -> list[Any]:
-        """Send packed commands and return a reply each.
-
-        A connection that the server had closed, or that leads to a replica by now, is replaced once: every command of
-        lapse may be carried out twice.
-        """
+        """Send packed commands and return a reply each."""
         first, self._unmet = self._unmet, False
         began = time.monotonic()
-        connection = self._pop()
+        connection = self._take()
         if connection is None:
             connection = await self._wait(max(self._connect_timeout, self._timeout) if first else self._timeout, most)
             began = time.monotonic() if first else began
@@ -171,12 +185,14 @@ class _LoopPool:
         return replies
 
     async def _try(self, connection: Any, commands: list[bytes]) -> list[Any] | None:
-        """Return the replies, or None where this connection was of no use, and a new one may be."""
+        """Return the replies, or None where they are asked for once more, on a new connection."""
         try:
             replies = await self._use(connection, commands)
-        except redis.ConnectionError:
+        except redis.ConnectionError as error:
             self._doubt()
-            return None
+            if self._resend or demoted([error]):
+                return None
+            raise
         if demoted(replies):
             self._doubt()
             return None
@@ -196,6 +212,14 @@ class _LoopPool:
         else:
             self._end(connection)
         return replies
+
+    def _take(self) -> Any:
+        """Return an idle connection that the server has not closed, or None; the loop may not have read of it yet."""
+        while connection := self._pop():
+            if not Readable(connection._writer.get_extra_info("socket")).now():
+                return connection
+            self._end(connection)
+        return None
 
     def _pop(self) -> Any:
         while self._idle:

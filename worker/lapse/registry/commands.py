@@ -1,4 +1,4 @@
-"""What each call of the registry sends and how its reply reads; ``client`` and ``aio`` only carry it. No I/O."""
+"""What each call of the registry sends and how its reply reads; ``protocol`` says it. No I/O."""
 
 import getpass
 import json
@@ -210,12 +210,12 @@ class Commands:
         """Return the round trip that moves last activity to now."""
         return self._answer("touch", resource)
 
-    def hold(self, resource: Resource, reason: str, by: str | None, until: When | None) -> Operation[Answer]:
+    def hold(self, resource: Resource, reason: str, actor: str | None, until: When | None) -> Operation[Answer]:
         """Return the round trip that stores a hold."""
         if not codec.text(reason or " ", "reason").strip():
             raise InvalidResource(f"hold of {resource.id}: say why (reason=)")
         end = None if until is None else codec.moment(until, "until")
-        stored = {"reason": reason, "actor": _actor(by), "since": codec.now_millis()}
+        stored = {"reason": reason, "actor": _actor(actor), "since": codec.now_millis()}
         if end:
             stored["until"] = end
         return replace(
@@ -231,11 +231,11 @@ class Commands:
             stores=True,
         )
 
-    def unhold(self, resource: Resource, by: str | None) -> Operation[Answer]:
+    def unhold(self, resource: Resource, actor: str | None) -> Operation[Answer]:
         """Return the round trip that removes a hold."""
-        return self._answer("unhold", resource, codec.dump(_actor(by)))
+        return self._answer("unhold", resource, codec.dump(_actor(actor)))
 
-    def forget(self, resource: Resource, *, release: bool = False) -> Operation[Answer]:
+    def forget(self, resource: Resource, *, release: bool | None = None) -> Operation[Answer]:
         """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
         more = ("release",) if release else ()
         call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))

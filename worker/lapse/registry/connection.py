@@ -2,40 +2,72 @@
 
 Connecting has a time of its own. A TLS handshake, a password and a database take six round trips: within the time of
 one call they would never end where Redis is 20 ms away, and would begin anew with each.
+
+What is sent a second time, on another connection: what a replica refused, for it did nothing. What an application sent
+and got no answer to is not: it may have been carried out, and the second answer would be that of a repetition.
 """
 
+import os
+import re
+import socket
 from collections.abc import Iterable
+from select import select
 from typing import Any
 
 import redis
 
 from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, TooManyUses
 
+try:
+    from select import poll
+except ImportError:  # eventlet takes it away
+    poll = None  # type: ignore[assignment, misc]
+
 CONNECT_TIMEOUT = 2.0
 """Seconds that one attempt to connect may take."""
 MOST = 100
 """Connections of one pool; a call that finds none of them free waits for one, within its own time."""
+_POLLIN = 1
+_LONGEST = 3600.0
+_ON_A_REPLICA = re.compile("-READONLY|read only replica")
 _OF_A_POOL = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error")
 
 
-def options(module: Any, url: str, seconds: float) -> tuple[type[Any], dict[str, Any]]:
-    """Return the class of a URL's connections and their arguments, with ``seconds`` for each step of connecting.
+def url_of(given: str | None) -> str:
+    """Return the registry's URL: the argument, ``LAPSE_REGISTRY__URL``, or ``REDIS_URL``.
+
+    Raises:
+        ConfigError: none of them.
+
+    """
+    url = given or os.environ.get("LAPSE_REGISTRY__URL") or os.environ.get("REDIS_URL")
+    if not url:
+        raise ConfigError("which Redis? Give its URL to Registry(), or set LAPSE_REGISTRY__URL or REDIS_URL")
+    return url
+
+
+def options(module: Any, url: str | None, timeout: float, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
+    """Return the class of a URL's connections and their arguments, ``connect_timeout`` for each step of connecting.
 
     Args:
         module: ``redis.connection``, or ``redis.asyncio.connection``.
-        url: The registry's.
-        seconds: ``connect_timeout``.
+        url: The registry's, if not the environment's.
+        timeout: Seconds of a call.
+        connect_timeout: Seconds.
 
     Raises:
-        ConfigError: no URL of a Redis, or an option that no connection takes.
+        ConfigError: no URL of a Redis, an option that no connection takes, or a time that could block a request.
 
     """
+    for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
+            raise ConfigError(f"{name}={seconds!r}: give seconds above zero, such as 0.1")
     try:
-        given = {name: value for name, value in module.parse_url(url).items() if name not in _OF_A_POOL}
+        given = {name: value for name, value in module.parse_url(url_of(url)).items() if name not in _OF_A_POOL}
         made = given.pop("connection_class", module.Connection)
         given |= {
-            "socket_connect_timeout": seconds,
-            "socket_timeout": seconds,
+            "socket_connect_timeout": connect_timeout,
+            "socket_timeout": connect_timeout,
             "protocol": 2,
             "decode_responses": False,
             "health_check_interval": 0,
@@ -51,6 +83,26 @@ def silent(connection: Any) -> Any:
     for name in ("driver_info", "lib_name", "lib_version"):  # of redis-py 8, and of those before
         setattr(connection, name, None)
     return connection
+
+
+class Readable:
+    """Looks whether a socket has something to read that nobody asked for: its end, most of the time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._poll = None
+        if poll is not None:
+            self._poll = poll()
+            self._poll.register(sock, _POLLIN)
+
+    def now(self) -> bool:
+        """Return True if there is something."""
+        if self._poll:
+            return bool(self._poll.poll(0))
+        try:
+            return bool(select([self._socket], [], [], 0)[0])
+        except ValueError:  # select() knows no number above 1023
+            return False
 
 
 def late(timeout: float) -> redis.TimeoutError:
@@ -100,11 +152,12 @@ def translated(error: redis.RedisError | OSError) -> LapseError:
 def demoted(replies: Iterable[object]) -> bool:
     """Return True if a server said that it is a replica: its primary is elsewhere, behind the same address perhaps.
 
-    It may go on answering on every connection that it has. Redis 6.2 says it of a script within the text.
+    It may go on answering on every connection that it has. Redis 6.2 says it of a script within the text, and in a
+    process of Celery's it is a ``ConnectionError``.
     """
     for reply in replies:  # the way of every call: no generator
-        if isinstance(reply, redis.ResponseError) and (
-            isinstance(reply, redis.exceptions.ReadOnlyError) or "-READONLY" in str(reply)
+        if isinstance(reply, redis.RedisError) and (
+            isinstance(reply, redis.exceptions.ReadOnlyError) or _ON_A_REPLICA.search(str(reply))
         ):
             return True
     return False

@@ -3,21 +3,14 @@
 import os
 import threading
 import time
-from select import select
 from typing import Any
 from weakref import WeakSet
 
 import redis
 
-from lapse.registry.connection import MOST, failure, late, options, silent, unconnected
+from lapse.registry.connection import MOST, Readable, demoted, failure, late, options, silent, unconnected
 from lapse.registry.resp import Reader
 
-try:
-    from select import poll
-except ImportError:  # eventlet takes it away
-    poll = None  # type: ignore[assignment, misc]
-
-_POLLIN = 1
 _pools: WeakSet["Pool"] = WeakSet()
 
 
@@ -35,8 +28,8 @@ class Pool:
 
     """
 
-    def __init__(self, url: str, timeout: float, connect_timeout: float, most: int = MOST) -> None:
-        self._class, self._options = options(redis.connection, url, connect_timeout)
+    def __init__(self, url: str | None, timeout: float, connect_timeout: float, most: int = MOST) -> None:
+        self._class, self._options = options(redis.connection, url, timeout, connect_timeout)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._most = most
@@ -66,15 +59,12 @@ class Pool:
 
         """
         line, deadline = self._take()
-        try:
-            replies = line.exchange(commands, deadline)
-        except BaseException as error:
-            line.close()
-            if isinstance(error, redis.RedisError | OSError):
+        replies = self._try(line, commands, deadline)
+        if replies is None:
+            line, _ = self._wait(deadline - self._timeout)
+            replies = self._use(line, commands, deadline)
+            if demoted(replies):
                 self.doubt()
-            self._give_up(line)
-            raise
-        self._give(line)
         return replies
 
     def doubt(self) -> None:
@@ -97,6 +87,31 @@ class Pool:
         self._begin()
         for line in idle:
             line.close()
+
+    def _try(self, line: "_Line", commands: list[bytes], deadline: float) -> list[Any] | None:
+        """Return the replies, or None where a replica refused, and its primary may be behind a new connection."""
+        try:
+            replies = self._use(line, commands, deadline)
+        except redis.ConnectionError as error:
+            if demoted([error]):
+                return None
+            raise
+        if demoted(replies):
+            self.doubt()
+            return None
+        return replies
+
+    def _use(self, line: "_Line", commands: list[bytes], deadline: float) -> list[Any]:
+        try:
+            replies = line.exchange(commands, deadline)
+        except BaseException as error:
+            line.close()
+            if isinstance(error, redis.RedisError | OSError):
+                self.doubt()
+            self._give_up(line)
+            raise
+        self._give(line)
+        return replies
 
     def _take(self) -> tuple["_Line", float]:
         """Return a connection, and when its call has to end."""
@@ -210,24 +225,15 @@ class _Line:
         self._socket = connection._sock
         self._socket.settimeout(timeout)
         self._reader = Reader(self._socket, timeout, connection._parser.parse_error)
-        self._poll = None
-        if poll is not None:
-            self._poll = poll()
-            self._poll.register(self._socket, _POLLIN)
+        self._readable = Readable(self._socket)
 
     def usable(self) -> bool:
         """Return False if the server closed it, or said something that nobody asked for."""
-        try:
-            if self._poll:
-                if not self._poll.poll(0):
-                    return True
-            elif not select([self._socket], [], [], 0)[0]:
-                return True
-            # With TLS a ticket may have come, which is no reply.
+        if not self._readable.now():
+            return True
+        try:  # with TLS a ticket may have come, which is no reply
             said = self._connection.can_read(timeout=0)
             self._socket.settimeout(self._timeout)
-        except ValueError:  # select() knows no number above 1023
-            return True
         except (redis.RedisError, OSError):
             return False
         return not said

@@ -310,8 +310,17 @@ class TestSeam:
     def test_the_one_installed_is_as_lapse_knows_it(self) -> None:
         transport.demand.__wrapped__()
 
-    @pytest.mark.parametrize("moved", ["gone", "not async", "other parameters", "no retry switch"])
-    async def test_another_is_refused(self, moved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize(
+        ("moved", "name"),
+        [
+            ("gone", "ClientRequest.send"),
+            ("not async", "ClientRequest.send"),
+            ("other parameters", "ClientRequest.send"),
+            ("no transport", "Connection.transport"),
+            ("no retry switch", "ClientSession._retry_connection"),
+        ],
+    )
+    async def test_another_is_refused_and_named(self, moved: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def write(_self: Any, conn: Any) -> Any:
             return conn
 
@@ -326,10 +335,14 @@ class TestSeam:
                 monkeypatch.setattr(aiohttp.ClientRequest, "send", write)
             case "other parameters":
                 monkeypatch.setattr(aiohttp.ClientRequest, "send", send)
+            case "no transport":
+                monkeypatch.delattr("aiohttp.connector.Connection.transport")
             case _:
                 monkeypatch.setattr(aiohttp.ClientSession, "ATTRS", frozenset())
 
-        with pytest.raises(ConfigError, match=r"aiohttp .* install the release"):
+        with pytest.raises(
+            ConfigError, match=rf"aiohttp .* does not have {name} as .* install the release .* aiohttp 3"
+        ):
             HttpTransport(concurrency=1, timeout=1)
         monkeypatch.undo()
         transport.demand.cache_clear()

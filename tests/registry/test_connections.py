@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from faults.proxy import Proxy
-from lapse import Answer, ConfigError, Registry, RegistryUnavailable
+from lapse import Answer, AsyncRegistry, ConfigError, Registry, RegistryUnavailable
 from lapse.registry.pool import Pool
 from lapse.registry.scripts import packed
 from lapse.sandbox.redis_server import EmbeddedRedis
@@ -292,6 +292,32 @@ def test_a_password_that_is_wrong_is_said_at_once() -> None:
 def test_arguments_that_cannot_be_used(make_registry: Any, options: dict[str, Any], why: str) -> None:
     with pytest.raises(ConfigError, match=why):
         make_registry(**options)
+
+
+@pytest.mark.parametrize("name", ["_sock", "_reader", "_writer"])
+def test_a_redis_py_without_what_lapse_needs_of_it_is_refused_and_named(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    made, module = (Registry, redis.connection) if name == "_sock" else (AsyncRegistry, redis.asyncio.connection)
+
+    class Other(module.Connection):  # type: ignore[misc, name-defined]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            delattr(self, name)
+
+        def __del__(self) -> None:
+            """Leave out what redis-py does: it needs the name too."""
+
+    monkeypatch.setattr(module, "Connection", Other)
+    with pytest.raises(ConfigError, match=rf"redis-py {redis.__version__} has no .*Other.{name}, .* redis 6.4 to 8"):
+        made(redis_url, provider="openai")
+
+
+def test_a_redis_py_whose_parser_names_no_errors_is_refused(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("redis._parsers.base.BaseParser.parse_error")
+
+    with pytest.raises(ConfigError, match=r"has no redis.connection.Connection._parser.parse_error"):
+        Registry(redis_url, provider="openai")
 
 
 def test_options_of_the_url_change_neither_times_nor_replies(make_registry: Any, redis_url: str) -> None:

@@ -252,16 +252,17 @@ def demand() -> None:
 
     """
     send, session = getattr(aiohttp.ClientRequest, "send", None), aiohttp.ClientSession
-    if not (
-        inspect.iscoroutinefunction(send)
-        and list(inspect.signature(send).parameters) == ["self", "conn"]
-        and "request_class" in inspect.signature(session.__init__).parameters
-        and isinstance(inspect.getattr_static(Connection, "transport", None), property)
-        and "_retry_connection" in session.ATTRS
-    ):
+    known = {
+        "ClientRequest.send": inspect.iscoroutinefunction(send)
+        and list(inspect.signature(send).parameters) == ["self", "conn"],
+        "ClientSession(request_class=)": "request_class" in inspect.signature(session.__init__).parameters,
+        "Connection.transport": isinstance(inspect.getattr_static(Connection, "transport", None), property),
+        "ClientSession._retry_connection": "_retry_connection" in session.ATTRS,
+    }
+    if other := [name for name, is_known in known.items() if not is_known]:
         raise ConfigError(
-            f"aiohttp {aiohttp.__version__} does not send requests as lapse knows it, and one might leave after its "
-            "lease: install the release that lapse was tested with, aiohttp 3.14"
+            f"aiohttp {aiohttp.__version__} does not have {' and '.join(other)} as lapse knows it, and a request might "
+            "leave after its lease: install the release that lapse was tested with, aiohttp 3.14"
         )
 
 

@@ -26,6 +26,8 @@ from lapse.registry.connection import (
     unconnected,
 )
 
+_PRIVATE = ("_reader", "_writer")
+
 
 class LoopPools:
     """The connections of one registry, event loop by event loop: none of them can be used on another.
@@ -53,7 +55,7 @@ class LoopPools:
         resend: bool = False,
         **more: Any,
     ) -> None:
-        self._class, given = options(redis.asyncio.connection, url, timeout, connect_timeout)
+        self._class, given = options(redis.asyncio.connection, url, timeout, connect_timeout, _PRIVATE)
         self._options = given | more
         self._timeout = timeout
         self._connect_timeout = connect_timeout

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable
+from operator import attrgetter
 from select import select
 from typing import Any
 
@@ -46,7 +47,9 @@ def url_of(given: str | None) -> str:
     return url
 
 
-def options(module: Any, url: str | None, timeout: float, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
+def options(
+    module: Any, url: str | None, timeout: float, connect_timeout: float, private: Iterable[str]
+) -> tuple[type[Any], dict[str, Any]]:
     """Return the class of a URL's connections and their arguments, ``connect_timeout`` for each step of connecting.
 
     Args:
@@ -54,9 +57,11 @@ def options(module: Any, url: str | None, timeout: float, connect_timeout: float
         url: The registry's, if not the environment's.
         timeout: Seconds of a call.
         connect_timeout: Seconds.
+        private: What is used of a connection that redis-py does not promise.
 
     Raises:
-        ConfigError: no URL of a Redis, an option that no connection takes, or a time that could block a request.
+        ConfigError: no URL of a Redis, an option that no connection takes, a time that could block a request, or a
+            redis-py that lacks something private.
 
     """
     for name, seconds in (("timeout", timeout), ("connect_timeout", connect_timeout)):
@@ -72,9 +77,17 @@ def options(module: Any, url: str | None, timeout: float, connect_timeout: float
             "decode_responses": False,
             "health_check_interval": 0,
         }
-        made(**given)
+        one = made(**given)
     except (ValueError, TypeError, redis.RedisError) as error:
         raise ConfigError(f"the registry's URL cannot be used: {error}") from None
+    for name in private:
+        try:
+            attrgetter(name)(one)
+        except AttributeError:
+            raise ConfigError(
+                f"redis-py {redis.__version__} has no {made.__module__}.{made.__name__}.{name}, which lapse reads "
+                "replies by: install a release that lapse was tested with, redis 6.4 to 8"
+            ) from None
     return made, given
 
 

@@ -11,6 +11,7 @@ import redis
 from lapse.registry.connection import MOST, Readable, demoted, failure, late, options, silent, unconnected
 from lapse.registry.resp import Reader
 
+_PRIVATE = ("_sock", "_parser.parse_error")
 _pools: WeakSet["Pool"] = WeakSet()
 
 
@@ -29,7 +30,7 @@ class Pool:
     """
 
     def __init__(self, url: str | None, timeout: float, connect_timeout: float, most: int = MOST) -> None:
-        self._class, self._options = options(redis.connection, url, timeout, connect_timeout)
+        self._class, self._options = options(redis.connection, url, timeout, connect_timeout, _PRIVATE)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._most = most

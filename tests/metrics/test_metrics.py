@@ -1,6 +1,7 @@
 """What Prometheus is told equals what happened: the provider's own log, the registry's state, and nothing else."""
 
 import asyncio
+import gzip
 import json
 import os
 import re
@@ -10,13 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from lapse.guards.integrity.continuity import ContinuityCheck
@@ -29,6 +32,11 @@ from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from support.promql import anywhere
 from support.world import World
 
+PROMETHEUS = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,"
+    "application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+"""What Prometheus asks for."""
 CONFIG = """
 [limits]
 max_deletions = {{ amount = 3, window = "1h" }}
@@ -427,6 +435,7 @@ def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any,
         except urllib.error.URLError:
             return 0, ""
 
+    get.url = f"http://127.0.0.1:{port}"  # type: ignore[attr-defined]
     with subprocess.Popen(die_with_parent(sys.executable, "-c", code), env=environ) as process:
         try:
             wait_until(lambda: get("/livez")[0] == 200)
@@ -453,6 +462,41 @@ def test_the_server_answers_four_paths_and_ends_on_term(world: World, served: An
     assert (200, "ok\n") == get("/startupz")
     process.terminate()
     assert 0 == process.wait(timeout=10)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "gzip"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("accept", "kind", "parse"),
+    [
+        ("", "text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8", text_string_to_metric_families),
+        (PROMETHEUS, "application/openmetrics-text; version=1.0.0; ", openmetrics),
+    ],
+)
+def test_a_scrape_is_in_the_format_and_encoding_asked_for_and_has_the_same_series(
+    served: Any, accept: str, kind: str, parse: Any, method: str, encoding: str
+) -> None:
+    get, _process = served
+    headers = {"Accept": accept, "Accept-Encoding": encoding}
+    with urllib.request.urlopen(urllib.request.Request(f"{get.url}/metrics", None, headers, method=method)) as reply:
+        body = reply.read()
+        said = reply.headers
+
+    assert said["Content-Type"].startswith(kind)
+    assert said.get("Content-Encoding", "identity") == encoding
+    if method == "HEAD":
+        assert (b"", True) == (body, int(said["Content-Length"]) > 0)
+        return
+    text = (gzip.decompress(body) if encoding == "gzip" else body).decode()
+    plain = text_string_to_metric_families(get("/metrics")[1])
+    assert series(plain) == series(parse(text))
+    assert int(said["Content-Length"]) == len(body)
+
+
+def series(families: Iterable[Metric]) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Return the name and the labels of every sample, as a query finds it."""
+    return {(one.name, tuple(sorted(one.labels.items()))) for family in families for one in family.samples}
 
 
 def test_a_page_that_fails_says_so_and_the_others_live(world: World, served: Any) -> None:

@@ -3,14 +3,16 @@
 So they survive restarts, are the same from every exporter, and need no multiprocess directory. No label holds an id.
 """
 
+import gzip
 import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import redis
-from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from lapse import __version__
@@ -70,11 +72,27 @@ class Exporter(Collector):
             yield from scrape.metrics()
 
 
-def exposition(client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None) -> tuple[str, bytes]:
-    """Return the content type and the text of one scrape; ``continuity`` remembers the registry between two."""
+def exposition(
+    client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None, *, accept: str = ""
+) -> tuple[str, bytes]:
+    """Return the content type and the text of one scrape.
+
+    Args:
+        client: Of the registry.
+        file: The config.
+        continuity: Remembers the registry between two scrapes.
+        accept: The request's header: OpenMetrics for who asks for it, else the text format 0.0.4; the same series.
+
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(Exporter(client, file, continuity))
-    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+    encode, kind = choose_encoder(accept)
+    return kind, encode(registry)
+
+
+def compressed(body: bytes, encodings: str) -> tuple[dict[str, str], bytes]:
+    """Return a page as the request's ``Accept-Encoding`` wants it, and the headers that say so."""
+    return ({"Content-Encoding": "gzip"}, gzip.compress(body)) if gzip_accepted(encodings) else ({}, body)
 
 
 class Scrape:

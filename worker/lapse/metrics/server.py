@@ -26,7 +26,7 @@ from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import failures
 from lapse.log import register_url
 from lapse.metrics import causes
-from lapse.metrics.collector import exposition
+from lapse.metrics.collector import compressed, exposition
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
@@ -37,10 +37,15 @@ HOST = "127.0.0.1"
 PORT = 9108
 TIMEOUT = 2.0
 """Seconds for the registry to answer: a scrape has to say that it does not before Prometheus gives the scrape up."""
+PACKET = 1400
+"""Bytes that one packet takes: such a page is not compressed."""
 SILENT = 3  # intervals
 SHORTEST_SILENCE = 15.0
 STANDSTILL = 30.0
 """Seconds without a turn after which the loop that accepts connections does not turn any more."""
+
+Page = Callable[[str, str], tuple[int, str, bytes]]
+"""Of a query and the ``Accept`` of a request: the status, the content type and the body."""
 
 
 class Health:
@@ -157,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     timeout = 120  # seconds without a request, after which a connection gives its thread back
-    pages: Mapping[str, Callable[[str], tuple[int, str, bytes]]]
+    pages: Mapping[str, Page]
 
     def do_GET(self) -> None:
         """Answer one request."""
@@ -170,17 +175,16 @@ class Handler(BaseHTTPRequestHandler):
     def _answered(self) -> bytes:
         """Send the status and the headers of a page; return its body."""
         parts = urlsplit(self.path)
-        page = self.pages.get(parts.path)
+        page = self.pages.get(parts.path, _nowhere)
         try:
-            status, kind, body = (
-                page(parts.query) if page else (404, "text/plain", b"/metrics /livez /readyz /startupz\n")
-            )
+            status, kind, body = page(parts.query, self.headers.get("Accept", ""))
         except Exception:
             log.exception("page.failed", path=parts.path)
             status, kind, body = 500, "text/plain", b"failed; the log of lapse metrics says why\n"
+        headers, body = compressed(body, self.headers.get("Accept-Encoding", "") if len(body) > PACKET else "")
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
         self.end_headers()
         return body
 
@@ -210,7 +214,10 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     witness = state_file_of(file.current())
     continuity = ContinuityCheck(witness.load() if witness else None)
     health = Health(client, file, continuity)
-    Handler.pages = {"/metrics": lambda _query: (200, *exposition(client, file, continuity)), **pages(server, health)}
+    Handler.pages = {
+        "/metrics": lambda _query, accept: (200, *exposition(client, file, continuity, accept=accept)),
+        **pages(server, health),
+    }
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")
@@ -220,13 +227,17 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     client.close()
 
 
-def pages(server: Server, health: Health) -> dict[str, Callable[[str], tuple[int, str, bytes]]]:
+def pages(server: Server, health: Health) -> dict[str, Page]:
     """Return the health pages; with ``?verbose`` each check of ``/readyz`` is shown."""
     return {
-        "/livez": lambda _query: _brief(*server.live()),
-        "/startupz": lambda _query: _brief(*health.started()),
-        "/readyz": lambda query: _readyz(health, verbose="verbose" in query),
+        "/livez": lambda *_: _brief(*server.live()),
+        "/startupz": lambda *_: _brief(*health.started()),
+        "/readyz": lambda query, _accept: _readyz(health, verbose="verbose" in query),
     }
+
+
+def _nowhere(*_: str) -> tuple[int, str, bytes]:
+    return 404, "text/plain", b"/metrics /livez /readyz /startupz\n"
 
 
 def _brief(passed: bool, text: str) -> tuple[int, str, bytes]:  # noqa: FBT001 - one of the pair that a check is

@@ -181,9 +181,9 @@ async def test_what_is_said_between_the_claims_of_a_circle_wins(circle: World) -
     ledger, said = context.ledger, list[str]()
     plain = ledger.carrier.carry
 
-    async def carry(calls: Any, *more: bytes) -> list[Any]:
+    async def carry(calls: Any) -> list[Any]:
         chosen = list(calls)
-        replies = await plain(chosen, *more)
+        replies = await plain(chosen)
         if chosen[0].script.name == "claim_circle" and not said:
             said.append("hold")
             assert "too_late" == circle.registry.hold("file", file, reason="case 7")

@@ -22,18 +22,6 @@ from lapse.registry import keys
 from lapse.registry.model import HOLDS_MARKER, Partition
 
 UNMANAGED = "(unmanaged)"
-_SIZES = (
-    keys.FRESH,
-    keys.ACTIVE,
-    keys.EXPLICIT,
-    keys.CLAIMS,
-    keys.WAITING,
-    keys.SUSPECTS,
-    keys.TRIED,
-    keys.PARKED,
-    keys.KEPT,
-    keys.QUARANTINE,
-)
 _OUTSIDE = (keys.CLAIMS, keys.WAITING, keys.SUSPECTS)
 """Where ids stand that are due and not in the due indexes: their scores do not say since when."""
 
@@ -255,11 +243,11 @@ class View:
     def _unconfigured(self, partitions: Sequence[Partition]) -> Iterator[PartitionView]:
         with self._client.pipeline(transaction=False) as pipe:
             for partition in partitions:
-                for name in _SIZES:
+                for name in keys.STANDING:
                     pipe.zcard(self._prefix(partition) + name)
             replies = pipe.execute()
         for i, partition in enumerate(partitions):
-            sizes = replies[i * len(_SIZES) : (i + 1) * len(_SIZES)]
+            sizes = replies[i * len(keys.STANDING) : (i + 1) * len(keys.STANDING)]
             if sum(sizes):
                 yield PartitionView(partition, configured=False, registered=sum(sizes))
 
@@ -290,7 +278,7 @@ def _names(rule: Rule) -> tuple[str, ...]:
 
 
 def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:
-    for name in _SIZES:
+    for name in keys.STANDING:
         pipe.zcard(prefix + name)
     for name, cut in cuts.items():
         pipe.zcount(prefix + name, "-inf", cut)
@@ -301,7 +289,7 @@ def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:
 
 
 def _answer(replies: Iterator[Any], cuts: Mapping[str, float]) -> _Part:
-    sizes = {name: next(replies) for name in _SIZES}
+    sizes = {name: next(replies) for name in keys.STANDING}
     counts: dict[str, int] = {}
     late = [0.0]
     for name, cut in cuts.items():
@@ -315,7 +303,7 @@ def _answer(replies: Iterator[Any], cuts: Mapping[str, float]) -> _Part:
 
 
 def _sum(parts: Sequence[_Part]) -> _Part:
-    sizes = {name: sum(part.sizes[name] for part in parts) for name in _SIZES}
+    sizes = {name: sum(part.sizes[name] for part in parts) for name in keys.STANDING}
     return _Part(sizes, sum(part.due for part in parts), max(part.late for part in parts), frozenset())
 
 

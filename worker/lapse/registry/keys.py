@@ -46,6 +46,8 @@ PARTITION_KEYS = (
     RULES,
     USED,
 )
+STANDING = (FRESH, ACTIVE, EXPLICIT, CLAIMS, WAITING, SUSPECTS, TRIED, PARKED, KEPT, QUARANTINE)
+"""Where each id of a partition stands once."""
 
 # Keys of a slot.
 POLICIES = "policies"  # set: every policy name ever registered under

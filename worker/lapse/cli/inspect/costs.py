@@ -10,7 +10,6 @@ from lapse.guards.preexisting import COUNTED
 from lapse.guards.recovery import place
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import HaltReason
-from lapse.ledger.records import INDEXES
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -31,9 +30,9 @@ async def given_up(access: RegistryAccess, session: Invocation, halt: Halt) -> i
             return await _sizes(access, session, at, (keys.WAITING,))
         case reason if reason == HaltReason.REGISTRY_DAMAGED:
             found = await inspect(access.carrier, session.namespace, at)
-            return found.ids or await _sizes(access, session, at, INDEXES)
+            return found.ids or await _sizes(access, session, at, keys.STANDING)
         case _:
-            return await _sizes(access, session, at, INDEXES)
+            return await _sizes(access, session, at, keys.STANDING)
 
 
 async def needless(access: RegistryAccess, session: Invocation, halt: Halt) -> str | None:

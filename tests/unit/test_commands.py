@@ -11,7 +11,7 @@ import pytest
 
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import notices
-from lapse.registry.commands import FAILED, Bulk, Commands, Operation, actor, names
+from lapse.registry.commands import Bulk, Commands, Operation, actor, names
 from lapse.registry.model import Answer, Partition, Registered, Resource
 
 CREATED = 1_772_366_400
@@ -148,7 +148,6 @@ def test_what_a_lost_registration_leaves_is_enough_to_register_it_again(commands
     operation = register(commands, **given)
     replayed = json.loads(json.dumps(operation.describe()[0]))
 
-    assert FAILED == operation.fallback
     assert commands.registration("thread", "thread_1", "chat", **given) == commands.registration(**replayed)
 
 
@@ -187,7 +186,6 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
     ] == sent(operation)
     replies = [1, [2, 1, 1], b"5 ttl 1 1", 1]
     assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
-    assert Bulk() == operation.fallback
     told: list[dict[str, Any]] = operation.describe()
     replayed = [commands.registration(**lost) for lost in told]
     assert [one, two, three] == replayed
@@ -216,7 +214,6 @@ def test_the_other_calls(commands: Commands, name: str, extra: tuple[Any, ...], 
 
     assert [expected] == sent(operation)
     assert Answer.OK is operation.finish([operation.calls[0].parse(reply)])
-    assert Answer.FAILED is operation.fallback
     (told,) = operation.describe()
     assert {"call": name, "provider": "openai", "kind": "thread", "id": "thread_1"}.items() <= told.items()
     assert (CREATED if expected[-1] == CREATED * 1000 else None) == told.get("at")
@@ -272,7 +269,6 @@ def test_get_reads_one_record(commands: Commands) -> None:
 
     assert record is not None
     assert ("chat", "tracked", CREATED) == (record.policy, record.state, record.created_at.timestamp())  # type: ignore[union-attr]
-    assert operation.fallback is None
 
 
 @pytest.fixture

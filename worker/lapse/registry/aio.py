@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from lapse.errors import LapseError
 from lapse.registry.aiopool import LoopPools
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Record, Registered
-from lapse.registry.protocol import Exchange, Protocol
+from lapse.registry.protocol import Conversation, Protocol, carried
 from lapse.registry.scripts import Call, packed, script
 
+T = TypeVar("T")
 
-class Carrier(Exchange):
+
+class Carrier:
     """Runs commands on asyncio connections of the loop that it is used on, every exchange within ``timeout`` seconds.
 
     Args:
@@ -21,25 +24,51 @@ class Carrier(Exchange):
         timeout: Seconds an exchange may take, waiting for a connection included.
         connect_timeout: Seconds an attempt to connect may take; only the first exchange on a loop waits for as long.
         most: How many connections there may be; a worker needs one for each deletion in flight, and some more.
+        resend: Send again what got no answer: a worker's commands have the effect and the answer of once.
         options: redis-py's own, for a connection.
 
     """
 
     def __init__(
         self,
-        url: str,
+        url: str | None,
         timeout: float,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
+        resend: bool = True,
         **options: Any,
     ) -> None:
-        self._pools = LoopPools(url, timeout, connect_timeout, most, resend=True, **options)
-        super().__init__(self._pools.exchange)
+        self._pools = LoopPools(url, timeout, connect_timeout, most, resend=resend, **options)
 
     def allow(self, most: int) -> None:
         """Allow so many connections from now on."""
         self._pools.most = most
+
+    async def say(self, conversation: Conversation[T]) -> T:
+        """Carry a conversation to its end, and return what it comes to."""
+        try:
+            commands = next(conversation)
+            while True:
+                try:
+                    replies = await self._pools.exchange(commands)
+                except LapseError as error:
+                    commands = conversation.throw(error)
+                else:
+                    commands = conversation.send(replies)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
+
+    async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
+        """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
+
+        Raises:
+            RegistryUnavailable: no answer in time.
+            RegistryRefused: Redis refused one of them; those after it were carried out all the same.
+
+        """
+        return await self.say(carried(calls))
 
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
@@ -53,7 +82,7 @@ class Carrier(Exchange):
         """
         if any(isinstance(part, bytes) for command in commands for part in command):
             raise TypeError("bytes in a command: decode a reply before it is sent again")
-        return await self.send([packed(*command) for command in commands])
+        return await self._pools.exchange([packed(*command) for command in commands])
 
     async def write(self, *commands: tuple[str | float, ...]) -> list[Any]:
         """Run plain writes in one round trip, each to the one key that its command names; a full Redis takes them too.
@@ -93,8 +122,8 @@ class AsyncRegistry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
     ) -> None:
-        self._pools = LoopPools(url, timeout, connect_timeout)
-        self._protocol = Protocol(Exchange(self._pools.exchange), namespace, provider, on_error)
+        self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
+        self._protocol = Protocol(namespace, provider, on_error)
 
     async def register(
         self,
@@ -112,29 +141,31 @@ class AsyncRegistry:
         last_active_at: When | None = None,
     ) -> Registered:
         """Track a resource under a policy; see ``Registry.register``."""
-        return await self._protocol.register(
-            {
-                "kind": kind,
-                "id": id,
-                "policy": policy,
-                "provider": provider,
-                "uses": uses,
-                "subject": subject,
-                "labels": labels,
-                "expires_in": expires_in,
-                "expires_at": expires_at,
-                "created_at": created_at,
-                "last_active_at": last_active_at,
-            }
+        return await self._carrier.say(
+            self._protocol.register(
+                {
+                    "kind": kind,
+                    "id": id,
+                    "policy": policy,
+                    "provider": provider,
+                    "uses": uses,
+                    "subject": subject,
+                    "labels": labels,
+                    "expires_in": expires_in,
+                    "expires_at": expires_at,
+                    "created_at": created_at,
+                    "last_active_at": last_active_at,
+                }
+            )
         )
 
     async def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Bulk:
         """Register many resources; see ``Registry.register_many``."""
-        return await self._protocol.register_many(registrations)
+        return await self._carrier.say(self._protocol.register_many(registrations))
 
     async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now; see ``Registry.touch``."""
-        return await self._protocol.answer(Commands.touch, kind, id, provider)
+        return await self._carrier.say(self._protocol.answer(Commands.touch, kind, id, provider))
 
     async def hold(
         self,
@@ -147,31 +178,35 @@ class AsyncRegistry:
         provider: str | None = None,
     ) -> Answer:
         """Forbid deletion; see ``Registry.hold``."""
-        return await self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
+        return await self._carrier.say(
+            self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
+        )
 
     async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold; see ``Registry.unhold``."""
-        return await self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor)
+        return await self._carrier.say(self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
 
     async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id; see ``Registry.forget``."""
-        return await self._protocol.answer(Commands.forget, kind, id, provider, release=release or None)
+        return await self._carrier.say(
+            self._protocol.answer(Commands.forget, kind, id, provider, release=release or None)
+        )
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time; see ``Registry.expire``."""
-        return await self._protocol.answer(Commands.expire, kind, id, provider, at=at)
+        return await self._carrier.say(self._protocol.answer(Commands.expire, kind, id, provider, at=at))
 
     async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id; see ``Registry.get``."""
-        return await self._protocol.get(kind, id, provider)
+        return await self._carrier.say(self._protocol.get(kind, id, provider))
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""
-        return await self._protocol.stamp(policy)
+        return await self._carrier.say(self._protocol.stamp(policy))
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._pools.aclose()
+        await self._carrier.aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,13 +17,14 @@ import redis.asyncio
 from lapse.registry.connection import (
     CONNECT_TIMEOUT,
     MOST,
-    Readable,
     demoted,
     failure,
     late,
     options,
     silent,
+    translated,
     unconnected,
+    watched,
 )
 
 _PRIVATE = ("_reader", "_writer")
@@ -68,14 +69,17 @@ class LoopPools:
         """Send packed commands and return a reply each; an error reply is returned in its place.
 
         Raises:
-            redis.RedisError, OSError: no connection, or no reply in time.
+            RegistryUnavailable: no connection, or no reply in time.
 
         """
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.pid != os.getpid():
             pool = await self._open(loop)
-        return await pool.exchange(commands, self.most)
+        try:
+            return await pool.exchange(commands, self.most)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error) from None
 
     async def aclose(self) -> None:
         """Close the connections, those of other loops as soon as these get to it. The next call opens new ones."""
@@ -218,7 +222,7 @@ class _LoopPool:
     def _take(self) -> Any:
         """Return an idle connection that the server has not closed, or None; the loop may not have read of it yet."""
         while connection := self._pop():
-            if not Readable(connection._writer.get_extra_info("socket")).now():
+            if not watched(connection._writer.get_extra_info("socket"))():
                 return connection
             self._end(connection)
         return None

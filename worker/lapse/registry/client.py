@@ -1,15 +1,18 @@
 """Registry: what a synchronous application calls. One round trip each."""
 
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import redis
+
+from lapse.errors import LapseError
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
-from lapse.registry.connection import CONNECT_TIMEOUT
+from lapse.registry.connection import CONNECT_TIMEOUT, translated
 from lapse.registry.model import Answer, Record, Registered
 from lapse.registry.pool import Pool
-from lapse.registry.protocol import Exchange, Protocol
+from lapse.registry.protocol import Conversation, Protocol
 
 T = TypeVar("T")
 
@@ -43,7 +46,7 @@ class Registry:
         on_error: str = "raise",
     ) -> None:
         self._pool = Pool(url, timeout, connect_timeout)
-        self._protocol = Protocol(Exchange(self._carry), namespace, provider, on_error)
+        self._protocol = Protocol(namespace, provider, on_error)
 
     def register(
         self,
@@ -84,7 +87,7 @@ class Registry:
             RegistryRefused: Redis said no.
 
         """
-        return _run(
+        return self._carry(
             self._protocol.register(
                 {
                     "kind": kind,
@@ -112,11 +115,11 @@ class Registry:
             RegistryRefused: Redis said no.
 
         """
-        return _run(self._protocol.register_many(registrations))
+        return self._carry(self._protocol.register_many(registrations))
 
     def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now. Creates nothing; never moves an expiry of its own, a creation or a max_age."""
-        return _run(self._protocol.answer(Commands.touch, kind, id, provider))
+        return self._carry(self._protocol.answer(Commands.touch, kind, id, provider))
 
     def hold(
         self,
@@ -129,26 +132,28 @@ class Registry:
         provider: str | None = None,
     ) -> Answer:
         """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``."""
-        return _run(self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until))
+        return self._carry(
+            self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
+        )
 
     def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold: the id is due when it would have been without it."""
-        return _run(self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
+        return self._carry(self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
 
     def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
 
         The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
         """
-        return _run(self._protocol.answer(Commands.forget, kind, id, provider, release=release or None))
+        return self._carry(self._protocol.answer(Commands.forget, kind, id, provider, release=release or None))
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time."""
-        return _run(self._protocol.answer(Commands.expire, kind, id, provider, at=at))
+        return self._carry(self._protocol.answer(Commands.expire, kind, id, provider, at=at))
 
     def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id, or None if it is not tracked."""
-        return _run(self._protocol.get(kind, id, provider))
+        return self._carry(self._protocol.get(kind, id, provider))
 
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
@@ -160,7 +165,7 @@ class Registry:
             RegistryUnavailable: no answer in time.
 
         """
-        return _run(self._protocol.stamp(policy))
+        return self._carry(self._protocol.stamp(policy))
 
     def close(self) -> None:
         """Close the connections. The registry opens new ones when it is used again."""
@@ -174,15 +179,22 @@ class Registry:
     ) -> None:
         self.close()
 
-    async def _carry(self, commands: list[bytes]) -> list[Any]:
-        return self._pool.exchange(commands)
+    def _exchange(self, commands: list[bytes]) -> list[Any]:
+        try:
+            return self._pool.exchange(commands)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error) from None
 
-
-def _run(call: Coroutine[None, None, T]) -> T:
-    """Return what a call comes to. Its exchange waits in place, so it goes to its end at the first step."""
-    try:
-        while True:
-            call.send(None)
-    except StopIteration as end:
-        answer: T = end.value
-        return answer
+    def _carry(self, call: Conversation[T]) -> T:
+        try:
+            commands = next(call)
+            while True:
+                try:
+                    replies = self._exchange(commands)
+                except LapseError as error:
+                    commands = call.throw(error)
+                else:
+                    commands = call.send(replies)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer

@@ -10,7 +10,8 @@ and got no answer to is not: it may have been carried out, and the second answer
 import os
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from operator import attrgetter
 from select import select
 from typing import Any
@@ -98,24 +99,20 @@ def silent(connection: Any) -> Any:
     return connection
 
 
-class Readable:
-    """Looks whether a socket has something to read that nobody asked for: its end, most of the time."""
+def watched(sock: socket.socket) -> Callable[[], object]:
+    """Return what is true if a socket has something to read that nobody asked for: its end, most of the time."""
+    if poll is not None:
+        one = poll()
+        one.register(sock, _POLLIN)
+        return partial(one.poll, 0)
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self._poll = None
-        if poll is not None:
-            self._poll = poll()
-            self._poll.register(sock, _POLLIN)
-
-    def now(self) -> bool:
-        """Return True if there is something."""
-        if self._poll:
-            return bool(self._poll.poll(0))
+    def look() -> object:
         try:
-            return bool(select([self._socket], [], [], 0)[0])
+            return select([sock], [], [], 0)[0]
         except ValueError:  # select() knows no number above 1023
-            return False
+            return None
+
+    return look
 
 
 def late(timeout: float) -> redis.TimeoutError:

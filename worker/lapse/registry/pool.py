@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import redis
 
-from lapse.registry.connection import MOST, Readable, demoted, failure, late, options, silent, unconnected
+from lapse.registry.connection import MOST, demoted, failure, late, options, silent, unconnected, watched
 from lapse.registry.resp import Reader
 
 _PRIVATE = ("_sock", "_parser.parse_error")
@@ -60,8 +60,14 @@ class Pool:
 
         """
         line, deadline = self._take()
-        replies = self._try(line, commands, deadline)
-        if replies is None:
+        try:
+            replies = self._use(line, commands, deadline)
+        except redis.ConnectionError as error:
+            if not demoted([error]):
+                raise
+            replies = [error]
+        if demoted(replies):
+            self.doubt()
             line, _ = self._wait(deadline - self._timeout)
             replies = self._use(line, commands, deadline)
             if demoted(replies):
@@ -88,19 +94,6 @@ class Pool:
         self._begin()
         for line in idle:
             line.close()
-
-    def _try(self, line: "_Line", commands: list[bytes], deadline: float) -> list[Any] | None:
-        """Return the replies, or None where a replica refused, and its primary may be behind a new connection."""
-        try:
-            replies = self._use(line, commands, deadline)
-        except redis.ConnectionError as error:
-            if demoted([error]):
-                return None
-            raise
-        if demoted(replies):
-            self.doubt()
-            return None
-        return replies
 
     def _use(self, line: "_Line", commands: list[bytes], deadline: float) -> list[Any]:
         try:
@@ -226,11 +219,11 @@ class _Line:
         self._socket = connection._sock
         self._socket.settimeout(timeout)
         self._reader = Reader(self._socket, timeout, connection._parser.parse_error)
-        self._readable = Readable(self._socket)
+        self._readable = watched(self._socket)
 
     def usable(self) -> bool:
         """Return False if the server closed it, or said something that nobody asked for."""
-        if not self._readable.now():
+        if not self._readable():
             return True
         try:  # with TLS a ticket may have come, which is no reply
             said = self._connection.can_read(timeout=0)

@@ -84,7 +84,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
     "T14": (
         "a failover, a server that loads, forgotten scripts, a user with few rights",
         (
-            "registry/test_half_open.py::test_a_call_that_met_a_replica_closes_what_waits_in_the_pool",
+            "registry/test_half_open.py::test_calls_go_on_at_the_new_primary",
             "registry/test_half_open.py::test_asyncio_calls_go_on_at_the_new_primary",
             "faults/full_failover.py::test_a_primary_that_becomes_a_replica_is_left_by_everybody",
             "faults/full_failover.py::test_a_worker_that_waits_for_a_message_outlives_a_failover",

@@ -8,6 +8,7 @@ import pytest
 from cells.reached import Reached
 from cells.stories import LONG_AGO, STORIES, Story, Told
 from lapse.errors import TooManyUses
+from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from support.world import DAY
 
@@ -116,6 +117,48 @@ async def expires(world: Reached) -> Told:
     return Told(saying(lambda: world.registry.expire("thread", ids[0])), {"thread": ids}, {}, then_swept(world))
 
 
+async def deletes(world: Reached) -> Told:
+    """Prepare: the application says that it deleted a thread itself; nobody asks the provider for it any more."""
+    (file,) = world.seed(1, kind="file")
+    (thread,) = world.seed(1, uses=[("file", file)])
+    say = saying(lambda: world.registry.deleted("thread", thread))
+    return Told(say, {}, {"thread": [thread]}, then_swept(world))
+
+
+async def uses_more(world: Reached) -> Told:
+    """Prepare: a thread that is tracked uses a file from now on."""
+    (file,), (thread,) = world.seed(1, kind="file"), world.seed(1, days=1)
+    rule = {"partition": Partition("openai", "file", "chat"), "digest": "digest00000f"}
+    say = saying(
+        lambda: world.registry.say(
+            world.registry.protocol.answer(Commands.use, "thread", thread, "openai", uses=[("file", file)])
+        )
+    )
+    return Told(say, {}, {"file": [file], "thread": [thread]}, then_swept(world, **rule))
+
+
+async def asks_whether_it_is_new(world: Reached) -> Told:
+    """Somebody asks whether an id was ever known."""
+    ids = world.seed(1, days=1)
+
+    def say() -> None:
+        assert not world.registry.say(world.registry.protocol.never_knew("thread", ids[0], "openai"))
+
+    return Told(saying(say), {}, {"thread": ids})
+
+
+async def asks_how_often_to_touch(world: Reached) -> Told:
+    """Somebody asks for the shortest time to live of a kind."""
+    ids = world.seed(1, days=1)
+
+    def say() -> None:
+        assert (
+            world.registry.say(world.registry.protocol.shortest_ttl("thread", "openai")) is None
+        )  # nothing was swept yet
+
+    return Told(saying(say), {}, {"thread": ids})
+
+
 async def reads(world: Reached) -> Told:
     """Somebody looks at an id."""
     ids = world.seed(1, days=1)
@@ -141,5 +184,9 @@ ALL: dict[str, Story] = STORIES | {
     "forget": forgets,
     "expire": expires,
     "get": reads,
+    "deleted": deletes,
+    "use": uses_more,
+    "never_knew": asks_whether_it_is_new,
+    "shortest_ttl": asks_how_often_to_touch,
 }
 """Script -> the story that calls it."""

@@ -317,3 +317,15 @@ def test_as_json_it_says_the_same_and_the_facts_beside_it(desk: Desk) -> None:
     )
     unknown = desk.good("explain", "thread", "thread_0", "--json").json
     assert (False, "unknown", None) == tuple(unknown[name] for name in ("tracked", "state", "due"))
+
+
+def test_one_that_the_application_deleted_itself(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    (id_,) = desk.seed(1, days=1)
+    desk.registry.deleted("thread", id_)
+    desk.worker()
+
+    shown = explained(desk, id_)
+
+    assert f"{id_} is not tracked" in shown
+    assert re.search(r"The application deleted it itself 20\S+ \S+ UTC \(.*\), and said that the provider", shown)

@@ -52,6 +52,10 @@ class RecordingRegistry(Registry):
     def forget(self, kind: str, id: str, **where: Any) -> Any:
         return self._say("forget", kind, id, where, super().forget, release=where.get("release", False))
 
+    def deleted(self, kind: str, id: str, **where: Any) -> Any:
+        """To whom it asks, the id is none of lapse's any more, as a forgotten one that needs nothing."""
+        return self._say("forget", kind, id, where, super().deleted, release=True)
+
     def expire(self, kind: str, id: str, at: Any = None, **where: Any) -> Any:
         given = where if at is None else {"at": at, **where}
         return self._say("expire", kind, id, given, super().expire, expires_at=_moment(at))

@@ -107,13 +107,12 @@ def test_the_kinds_that_workers_published() -> None:
 
 
 def test_a_stamp() -> None:
-    one, other = (stamped("lapse", "chat", b"e1")["lapse"] for _ in range(2))
-    assert one.startswith("lapse/e1/chat/")
-    assert one != other
+    assert stamped("lapse", "chat", b"e1", "n1") == {"lapse": "lapse/e1/chat/n1"}
+    assert codec.nonce() != codec.nonce()
     with pytest.raises(NoEpoch):
-        stamped("lapse", "chat", None)
+        stamped("lapse", "chat", None, "n1")
     with pytest.raises(InvalidResource, match="policy"):
-        stamped("lapse", "a policy", b"e1")
+        stamped("lapse", "a policy", b"e1", "n1")
 
 
 @pytest.mark.parametrize(

@@ -25,15 +25,22 @@ class Nonces:
         """Return whose these are, as edges name a resource, without those that nobody was seen with."""
         if not nonces:
             return {}
-        (found,) = await self.carrier.run([("HMGET", keys.nonces(self.namespace), *nonces)])
-        return {nonce: owner.decode() for nonce, owner in zip(nonces, found, strict=True) if owner is not None}
+        # The application says whose a stamp is when the provider answers it, before any list can show a copy.
+        places = (keys.nonces(self.namespace), keys.stamped(self.namespace))
+        seen, told = await self.carrier.run([("HMGET", place, *nonces) for place in places])
+        known = {nonce: owner.decode() for nonce, owner in zip(nonces, told, strict=True) if owner is not None}
+        owners = {nonce: owner for nonce, owner in known.items() if not owner.endswith("|")}
+        return owners | {nonce: owner.decode() for nonce, owner in zip(nonces, seen, strict=True) if owner is not None}
 
     async def bind(self, owners: Mapping[str, str]) -> dict[str, str]:
         """Give nonces to owners, unless they have one; return whose they are."""
         if not owners:
             return {}
-        name = keys.nonces(self.namespace)
-        await self.carrier.write(*(("HSETNX", name, nonce, owner) for nonce, owner in owners.items()))
+        name, known = keys.nonces(self.namespace), await self.owners(list(owners))
+        fresh = [("HSETNX", name, nonce, owner) for nonce, owner in owners.items() if nonce not in known]
+        if not fresh:
+            return known
+        await self.carrier.write(*fresh)
         return await self.owners(list(owners))
 
     async def belongs(self, nonce: str, resource: Resource) -> bool:

@@ -1,6 +1,6 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -10,7 +10,7 @@ from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Record, Registered
-from lapse.registry.protocol import Conversation, Protocol, carried
+from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
 
 T = TypeVar("T")
@@ -122,8 +122,9 @@ class AsyncRegistry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
     ) -> None:
+        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
         self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
-        self._protocol = Protocol(namespace, provider, on_error)
+        self.protocol = Protocol(namespace, provider, on_error)
 
     async def register(
         self,
@@ -142,7 +143,7 @@ class AsyncRegistry:
     ) -> Registered:
         """Track a resource under a policy; see ``Registry.register``."""
         return await self._carrier.say(
-            self._protocol.register(
+            self.protocol.register(
                 {
                     "kind": kind,
                     "id": id,
@@ -161,11 +162,11 @@ class AsyncRegistry:
 
     async def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Bulk:
         """Register many resources; see ``Registry.register_many``."""
-        return await self._carrier.say(self._protocol.register_many(registrations))
+        return await self._carrier.say(self.protocol.register_many(registrations))
 
     async def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now; see ``Registry.touch``."""
-        return await self._carrier.say(self._protocol.answer(Commands.touch, kind, id, provider))
+        return await self._carrier.say(self.protocol.answer(Commands.touch, kind, id, provider))
 
     async def hold(
         self,
@@ -179,30 +180,38 @@ class AsyncRegistry:
     ) -> Answer:
         """Forbid deletion; see ``Registry.hold``."""
         return await self._carrier.say(
-            self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
+            self.protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
         )
 
     async def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold; see ``Registry.unhold``."""
-        return await self._carrier.say(self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
+        return await self._carrier.say(self.protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
 
     async def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id; see ``Registry.forget``."""
         return await self._carrier.say(
-            self._protocol.answer(Commands.forget, kind, id, provider, release=release or None)
+            self.protocol.answer(Commands.forget, kind, id, provider, release=release or None)
         )
 
     async def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time; see ``Registry.expire``."""
-        return await self._carrier.say(self._protocol.answer(Commands.expire, kind, id, provider, at=at))
+        return await self._carrier.say(self.protocol.answer(Commands.expire, kind, id, provider, at=at))
+
+    async def deleted(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
+        """Stop tracking an id that the application deleted itself; see ``Registry.deleted``."""
+        return await self._carrier.say(self.protocol.answer(Commands.deleted, kind, id, provider))
 
     async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id; see ``Registry.get``."""
-        return await self._carrier.say(self._protocol.get(kind, id, provider))
+        return await self._carrier.say(self.protocol.get(kind, id, provider))
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""
-        return await self._carrier.say(self._protocol.stamp(policy))
+        return await self._carrier.say(self.protocol.stamp(policy))
+
+    def say(self, call: Conversation[T]) -> Awaitable[T]:
+        """Return what a conversation of ``protocol`` comes to."""
+        return self._carrier.say(call)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -12,7 +12,7 @@ from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
 from lapse.registry.model import Answer, Record, Registered
 from lapse.registry.pool import Pool
-from lapse.registry.protocol import Conversation, Protocol
+from lapse.registry.protocol import Conversation, Protocol, Settings
 
 T = TypeVar("T")
 
@@ -46,7 +46,8 @@ class Registry:
         on_error: str = "raise",
     ) -> None:
         self._pool = Pool(url, timeout, connect_timeout)
-        self._protocol = Protocol(namespace, provider, on_error)
+        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
+        self.protocol = Protocol(namespace, provider, on_error)
 
     def register(
         self,
@@ -87,8 +88,8 @@ class Registry:
             RegistryRefused: Redis said no.
 
         """
-        return self._carry(
-            self._protocol.register(
+        return self.say(
+            self.protocol.register(
                 {
                     "kind": kind,
                     "id": id,
@@ -115,11 +116,11 @@ class Registry:
             RegistryRefused: Redis said no.
 
         """
-        return self._carry(self._protocol.register_many(registrations))
+        return self.say(self.protocol.register_many(registrations))
 
     def touch(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
         """Move last activity to now. Creates nothing; never moves an expiry of its own, a creation or a max_age."""
-        return self._carry(self._protocol.answer(Commands.touch, kind, id, provider))
+        return self.say(self.protocol.answer(Commands.touch, kind, id, provider))
 
     def hold(
         self,
@@ -132,28 +133,36 @@ class Registry:
         provider: str | None = None,
     ) -> Answer:
         """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``."""
-        return self._carry(
-            self._protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
+        return self.say(
+            self.protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
         )
 
     def unhold(self, kind: str, id: str, *, actor: str | None = None, provider: str | None = None) -> Answer:
         """Remove a hold: the id is due when it would have been without it."""
-        return self._carry(self._protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
+        return self.say(self.protocol.answer(Commands.unhold, kind, id, provider, actor=actor))
 
     def forget(self, kind: str, id: str, *, release: bool = False, provider: str | None = None) -> Answer:
         """Stop tracking an id and delete nothing: it is foreign to lapse until it is registered again.
 
         The object lives on, so what it uses stays protected; ``release=True`` says that it needs none of that any more.
         """
-        return self._carry(self._protocol.answer(Commands.forget, kind, id, provider, release=release or None))
+        return self.say(self.protocol.answer(Commands.forget, kind, id, provider, release=release or None))
 
     def expire(self, kind: str, id: str, at: When | None = None, *, provider: str | None = None) -> Answer:
         """Make an id due now, or at a time."""
-        return self._carry(self._protocol.answer(Commands.expire, kind, id, provider, at=at))
+        return self.say(self.protocol.answer(Commands.expire, kind, id, provider, at=at))
+
+    def deleted(self, kind: str, id: str, *, provider: str | None = None) -> Answer:
+        """Stop tracking an id that the application deleted itself, as the provider has confirmed to it.
+
+        What it used is released and a hold of it ends; it stands in the audit as ``deleted_by_app``, and in no count of
+        what lapse deleted. A 404 confirms nothing: leave that to the worker.
+        """
+        return self.say(self.protocol.answer(Commands.deleted, kind, id, provider))
 
     def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id, or None if it is not tracked."""
-        return self._carry(self._protocol.get(kind, id, provider))
+        return self.say(self.protocol.get(kind, id, provider))
 
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
@@ -165,7 +174,7 @@ class Registry:
             RegistryUnavailable: no answer in time.
 
         """
-        return self._carry(self._protocol.stamp(policy))
+        return self.say(self.protocol.stamp(policy))
 
     def close(self) -> None:
         """Close the connections. The registry opens new ones when it is used again."""
@@ -185,7 +194,8 @@ class Registry:
         except (redis.RedisError, OSError) as error:
             raise translated(error) from None
 
-    def _carry(self, call: Conversation[T]) -> T:
+    def say(self, call: Conversation[T]) -> T:
+        """Return what a conversation of ``protocol`` comes to."""
         try:
             commands = next(call)
             while True:

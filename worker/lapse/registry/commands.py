@@ -213,6 +213,29 @@ class Commands:
         moment = None if at is None else codec.moment(at, "at")
         return self._answer("expire", resource, "" if moment is None else moment, at=moment and moment / 1000)
 
+    def deleted(self, resource: Resource) -> Operation[Answer]:
+        """Return the round trip that settles what the application deleted itself."""
+        return replace(self._answer("deleted", resource), stores=True)
+
+    def use(self, resource: Resource, uses: Iterable[tuple[str, ...]]) -> Operation[Answer]:
+        """Return the round trip that adds to what a tracked id uses; edges go first and last, as in ``register``."""
+        used = self._uses(resource, uses)
+        one = Registration(resource, "", {}, used)
+        refers, edges = self._refer([one]), codec.dump([codec.edge_text(use) for use in used])
+        call = self.call("registry/lua/use", resource, edges, parse=lambda reply: Answer(_text(reply)))
+        described = _described("use", resource, {"uses": [[use.kind, use.id] for use in used]})
+        return Operation((*refers, call, *refers), lambda replies: replies[len(refers)], described, stores=True)
+
+    def never_knew(self, resource: Resource) -> Operation[bool]:
+        """Return the round trip that asks whether an id is new to the registry."""
+        call = self.call("registry/lua/never_knew", resource, parse=bool)
+        return Operation((call,), _only, _described("never_knew", resource, {}))
+
+    def shortest_ttl(self, provider: str, kind: str) -> Operation[float | None]:
+        """Return the round trip that asks for the shortest ttl of a slot's policies, in seconds."""
+        call = self.on_slot("registry/lua/shortest_ttl", provider, kind, parse=lambda reply: reply / 1000 or None)
+        return Operation((call,), _only, lambda: [{"call": "shortest_ttl", "provider": provider, "kind": kind}])
+
     def get(self, resource: Resource) -> Operation[Record | None]:
         """Return the round trip that reads one record."""
         call = self.call("registry/lua/get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
@@ -334,7 +357,7 @@ def known_kinds(kinds: object, policies: object) -> frozenset[str]:
     return frozenset([*names(kinds), *(name.split("/")[1] for name in names(policies))])
 
 
-def stamped(namespace: str, policy: str, epoch: bytes | None) -> dict[str, str]:
+def stamped(namespace: str, policy: str, epoch: bytes | None, nonce: str) -> dict[str, str]:
     """Return the metadata that marks one object as a registry's.
 
     Raises:
@@ -345,7 +368,7 @@ def stamped(namespace: str, policy: str, epoch: bytes | None) -> dict[str, str]:
     name = keys.name(policy, "policy")
     if epoch is None:
         raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-    return {"lapse": f"{namespace}/{_text(epoch)}/{name}/{codec.nonce()}"}
+    return {"lapse": f"{namespace}/{_text(epoch)}/{name}/{nonce}"}
 
 
 def names(reply: object) -> list[str]:

@@ -174,6 +174,11 @@ def nonces(namespace: str) -> str:
     return f"{namespace}:nonces"
 
 
+def stamped(namespace: str) -> str:
+    """Return the hash of stamps given out by applications: nonce -> "provider|kind|id", first without the id."""
+    return f"{namespace}:stamped"
+
+
 def slots(namespace: str) -> str:
     """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
     return f"{namespace}:slots"

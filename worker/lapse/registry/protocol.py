@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import partial
 from itertools import islice
 from os import environ
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import redis
 
 from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
-from lapse.registry import keys, notices
+from lapse.registry import codec, keys, notices
 from lapse.registry.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
 from lapse.registry.connection import translated
 from lapse.registry.facts import Registration
@@ -25,6 +26,17 @@ Conversation = Generator[list[bytes], list[Any], T]
 
 Whoever carries it throws ``RegistryUnavailable`` into it where there was no answer in time.
 """
+
+
+class Settings(NamedTuple):
+    """What a registry was made with: ``Registry(**settings._asdict())`` is another one like it."""
+
+    url: str | None
+    namespace: str | None
+    provider: str | None
+    timeout: float
+    connect_timeout: float
+    on_error: str
 
 
 def carried(calls: Iterable[Call[Any]]) -> Conversation[list[Any]]:
@@ -79,6 +91,12 @@ class Protocol:
         self._commands = Commands(namespace, provider)
         self._raises = on_error == "raise"
 
+    def logging(self) -> Self:
+        """Return the same calls with ``on_error="log"``."""
+        calls = copy(self)
+        calls._raises = False  # noqa: SLF001 - its own
+        return calls
+
     def register(self, given: Mapping[str, Any]) -> Conversation[Registered]:
         """Track a resource under a policy; ``given`` are the parameters of ``Registry.register``."""
         return self._guarded(
@@ -115,14 +133,52 @@ class Protocol:
             lambda: {"call": "get", "provider": provider, "kind": kind, "id": id},
         )
 
+    def never_knew(self, kind: str, id: str, provider: str) -> Conversation[bool]:
+        """Return True if the registry never knew an id: not tracked, not forgotten, not settled."""
+        return self._guarded(
+            lambda: self._commands.never_knew(self._commands.resource(kind, id, provider)),
+            failed=False,
+            given=lambda: {"call": "never_knew", "provider": provider, "kind": kind, "id": id},
+        )
+
+    def shortest_ttl(self, kind: str, provider: str) -> Conversation[float | None]:
+        """Return the shortest time to live, in seconds, of a kind's policies; None if none is known."""
+        return self._guarded(
+            lambda: self._commands.shortest_ttl(provider, kind),
+            None,
+            lambda: {"call": "shortest_ttl", "provider": provider, "kind": kind},
+        )
+
     def stamp(self, policy: str) -> Conversation[dict[str, str]]:
         """Return metadata that marks a provider's object as this registry's."""
         namespace = self._commands.namespace
         try:
-            return stamped(namespace, policy, (yield from _asked("HGET", keys.epoch(namespace), "id")))
+            epoch = yield from _asked("HGET", keys.epoch(namespace), "id")
+            return stamped(namespace, policy, epoch, codec.nonce())
         except LapseError as error:
             self._lost(error, [{"call": "stamp", "policy": policy}])
             return {}
+
+    def stamp_ahead(self, policy: str, provider: str, kind: str) -> Conversation[dict[str, str]]:
+        """Return a stamp for an object about to be created, known to the registry from then on; {} if that fails."""
+        namespace, nonce = self._commands.namespace, codec.nonce()
+        known = packed("HSET", keys.stamped(namespace), nonce, f"{provider}|{kind}|")
+        try:
+            replies = yield [packed("HGET", keys.epoch(namespace), "id"), known]
+            if refused := [reply for reply in replies if isinstance(reply, redis.ResponseError)]:
+                raise translated(refused[0])
+            return stamped(namespace, policy, replies[0], nonce)
+        except LapseError as error:
+            self._lost(error, [{"call": "stamp", "policy": policy}])
+            return {}
+
+    def stamp_belongs(self, nonce: str, kind: str, id: str, provider: str) -> Conversation[None]:
+        """Say which object a stamp went to: whatever else carries it is a copy."""
+        owner = codec.edge_text(self._commands.resource(kind, id, provider))
+        try:
+            yield from _asked("HSET", keys.stamped(self._commands.namespace), nonce, owner)
+        except LapseError as error:
+            self._lost(error, [{"call": "stamp_belongs", "provider": provider, "kind": kind, "id": id}])
 
     def _lost(self, error: LapseError, calls: Iterable[Mapping[str, object]]) -> None:
         """Decide what becomes of calls that could not be said: they are raised, or logged. Nothing else decides it.

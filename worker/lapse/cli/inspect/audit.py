@@ -19,7 +19,7 @@ from lapse.registry import keys
 
 PAGE = 1000
 _SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
-SETTLING = {"settled", "corrected"}
+SETTLING = {"settled", "corrected", "deleted_by_app"}
 
 
 @click.group()

@@ -148,6 +148,9 @@ def _untracked(case: Case) -> Iterator[str]:
         )
         yield f"  lapse quarantine undo {case.kinds} {seen.id}"
         yield from _answered(case)
+    elif case.answer and case.answer["event"] == "deleted_by_app":
+        when = _at(seen, int(case.answer["at"]))
+        yield f"The application deleted it itself {when}, and said that the provider confirmed it."
     elif gone := gone_at(case):
         yield f"It was deleted {_at(seen, gone)}; the provider confirmed it."
         yield from _answered(case)

@@ -1,5 +1,6 @@
 -- @include registry/lua/include/plain
 -- @include registry/lua/include/due
+-- @include registry/lua/include/uses
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
 -- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
@@ -52,31 +53,6 @@ local function created(policy, facts)
   return record
 end
 
--- What an earlier life let go of, and nobody has removed yet, is used again.
-local function use_again(id, uses)
-  local waiting = redis.call('HGET', key('released'), id)
-  if not waiting then return end
-  local again, left = {}, {}
-  for _, edge in ipairs(uses) do again[edge] = true end
-  for _, edge in ipairs(cjson.decode(waiting)) do
-    if not again[edge] then left[#left + 1] = edge end
-  end
-  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(left)) else redis.call('HDEL', key('released'), id) end
-end
-
--- Adds edges that are not named yet to a list, in the time of one look each.
-local function add(uses, edges)
-  local named = {}
-  for _, edge in ipairs(uses) do named[edge] = true end
-  for _, edge in ipairs(edges) do
-    if not named[edge] then
-      named[edge] = true
-      uses[#uses + 1] = edge
-    end
-  end
-  return uses
-end
-
 -- Returns an id's facts with those given, or nil where there is nothing to store.
 local function merged(id, facts)
   if not (facts.uses or facts.subject or facts.labels) then return nil end
@@ -86,18 +62,6 @@ local function merged(id, facts)
   kept.labels = facts.labels or kept.labels
   if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
   return kept
-end
-
--- Hands the edges that were written for a registration that is refused to whoever removes them in their slots.
-local function take_back(id, edges)
-  local stored = redis.call('HGET', key('facts'), id)
-  local named, waiting = {}, redis.call('HGET', key('released'), id)
-  for _, edge in ipairs(stored and cjson.decode(stored).uses or {}) do named[edge] = true end
-  local left = {}
-  for _, edge in ipairs(edges) do
-    if not named[edge] then left[#left + 1] = edge end
-  end
-  if #left > 0 then redis.call('HSET', key('released'), id, cjson.encode(add(waiting and cjson.decode(waiting) or {}, left))) end
 end
 
 local function remember(id, facts, kept)

@@ -17,6 +17,7 @@ GROUND = {"errors", "durations", "log"}
 MAY = {
     "registry": {"errors", "durations"},
     "moments": {"durations", "registry"},
+    "tracking": {"errors", "registry"},
     "providers": {"errors", "log", "registry"},
     "policy": {"errors", "durations", "registry", "providers"},
     "ledger": {"errors", "moments", "registry", "providers", "policy"},

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, orphans, registrations, scrapes
+from bench import deletions, orphans, registrations, scrapes, tracking
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -14,6 +14,7 @@ PARTS = {
     "deletions": deletions.measure,
     "scrapes": scrapes.measure,
     "orphans": orphans.measure,
+    "tracking": tracking.measure,
 }
 
 

@@ -36,6 +36,15 @@ PURE = (
     "registry/scripts",
     "providers/request_counters",
     "policy/preconditions",
+    "tracking/account",
+    "tracking/context",
+    "tracking/reading",
+    "tracking/endpoints",
+    "tracking/openai_endpoints",
+    "tracking/langgraph_endpoints",
+    "tracking/stamps",
+    "tracking/statements",
+    "tracking/touches",
 )
 PURE_FOLDERS = ("providers/kinds", "policy")
 

@@ -3,7 +3,9 @@
 This is the application's half; it needs redis and nothing else.
 """
 
+from importlib import import_module
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING
 
 from lapse.errors import (
     ConfigError,
@@ -18,6 +20,12 @@ from lapse.registry.aio import AsyncRegistry
 from lapse.registry.client import Registry
 from lapse.registry.commands import Bulk
 from lapse.registry.model import Answer, Hold, Record, Registered, Resource
+
+if TYPE_CHECKING:
+    from lapse.tracking.azure import azure_policy
+    from lapse.tracking.context import context, untracked
+    from lapse.tracking.notices import counts as tracked_counts
+    from lapse.tracking.track import track, track_http
 
 __version__ = _version("lapse")
 
@@ -38,4 +46,29 @@ __all__ = [
     "RegistryUnavailable",
     "Resource",
     "__version__",
+    "azure_policy",
+    "context",
+    "track",
+    "track_http",
+    "tracked_counts",
+    "untracked",
 ]
+
+_TRACKING = {
+    "azure_policy": "azure",
+    "context": "context",
+    "track": "track",
+    "track_http": "track",
+    "tracked_counts": "notices",
+    "untracked": "context",
+}
+"""What is loaded when it is first asked for -> its module in ``lapse.tracking``."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _TRACKING:
+        raise AttributeError(f"module 'lapse' has no attribute {name!r}")
+    module = import_module(f"lapse.tracking.{_TRACKING[name]}")
+    found: object = getattr(module, "counts" if name == "tracked_counts" else name)
+    globals()[name] = found
+    return found

@@ -37,6 +37,7 @@ def environ(redis_url: str, sandbox: Sandbox) -> dict[str, str]:
         "PATH": f"{SCRIPTS}:/usr/bin:/bin",
         "LAPSE_REGISTRY__URL": redis_url,
         "OPENAI_API_KEY": "sk-readme-0123456789",
+        "OPENAI_BASE_URL": sandbox.url,
         "LAPSE_PROVIDERS__OPENAI__BASE_URL": sandbox.url,
         "LAPSE_PROVIDERS__OPENAI__RATE": "unlimited",
         "LAPSE_REGISTRY__ALLOW_VOLATILE": "true",
@@ -45,17 +46,19 @@ def environ(redis_url: str, sandbox: Sandbox) -> dict[str, str]:
     }
 
 
-def test_the_example_runs(redis_url: str) -> None:
-    example = blocks("python")[0]
-    environ = os.environ | {"REDIS_URL": redis_url}
+def test_the_examples_run(redis_url: str, sandbox: Sandbox) -> None:
+    tracked, by_hand = blocks("python")[:2]
+    environ = os.environ | {"REDIS_URL": redis_url, "OPENAI_API_KEY": "sk-readme", "OPENAI_BASE_URL": sandbox.url}
     checks = """
+found = registry.get("conversation", conversation.id)
+assert (found.policy, found.subject) == ("chat", "user:42"), found
 record = registry.get("conversation", "conv_68a1")
 assert record.governed_by == "expires_at" and record.subject == "user:42", record
 assert registry.get("assistant", "asst_1") is None
 assert registry.get("conversation", "conv_68a2").uses[0].id == "asst_1"
 """
-    assert len([line for line in example.splitlines() if line.strip()]) <= 15
-    subprocess.run([sys.executable, "-c", example + checks], env=environ, check=True, timeout=30)
+    assert len([line for line in tracked.splitlines() if line.strip()]) <= 6
+    subprocess.run([sys.executable, "-c", tracked + by_hand + checks], env=environ, check=True, timeout=30)
 
 
 def test_ten_minutes(
@@ -68,7 +71,6 @@ def test_ten_minutes(
         assert 0 == done.returncode, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    (id_,) = sandbox.seed("conversation", 1, items=2)
     told = [command for command in commands() if command[0] == "lapse" and command[1] != "sandbox"]
     assert [["lapse", "init"], ["lapse", "check-config"], ["lapse", "ls", "conversations"], ["lapse", "plan"]] == told[
         :4
@@ -77,9 +79,13 @@ def test_ten_minutes(
 
     run("lapse", "init")
     assert "30d" in run("lapse", "check-config")
-    lines = blocks("python")[1].replace("conversation.id", repr(id_))
-    expire = f'\nregistry.expire("conversation", {id_!r})\n'
-    run(sys.executable, "-c", "from lapse import Registry\n" + lines + expire)
+    line = blocks("python")[2]
+    begin, end = (
+        "import lapse\nfrom openai import OpenAI\n",
+        "\nprint(client.conversations.retrieve(client.conversations.create().id).id)",
+    )
+    id_ = run(sys.executable, "-c", begin + line + end).splitlines()[0]
+    run("lapse", "expire", "conversation", id_)
     worker = [sys.executable, str(SCRIPTS / "celery"), "-A", "lapse.app", "worker", "--beat"]
     log = (tmp_path / "worker.log").open("wb")
     with log, subprocess.Popen(die_with_parent(*worker), env=environ, cwd=tmp_path, stdout=log, stderr=log) as process:

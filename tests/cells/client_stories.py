@@ -137,6 +137,16 @@ async def uses_more(world: Reached) -> Told:
     return Told(say, {}, {"file": [file], "thread": [thread]}, then_swept(world, **rule))
 
 
+async def unexpires(world: Reached) -> Told:
+    """Prepare: a thread that was to go at once lives by its policy again."""
+    ids = world.seed(1, days=1)
+    world.registry.expire("thread", ids[0])
+    say = saying(
+        lambda: world.registry.say(world.registry.protocol.answer(Commands.unexpire, "thread", ids[0], "openai"))
+    )
+    return Told(say, {}, {"thread": ids}, then_swept(world))
+
+
 async def asks_whether_it_is_new(world: Reached) -> Told:
     """Somebody asks whether an id was ever known."""
     ids = world.seed(1, days=1)
@@ -186,6 +196,7 @@ ALL: dict[str, Story] = STORIES | {
     "get": reads,
     "deleted": deletes,
     "use": uses_more,
+    "unexpire": unexpires,
     "never_knew": asks_whether_it_is_new,
     "shortest_ttl": asks_how_often_to_touch,
 }

@@ -13,9 +13,9 @@ import pytest
 from lapse.providers.kinds.dialect import Dialect
 from lapse.providers.kinds.langgraph import LANGGRAPH_DIALECT
 from lapse.providers.kinds.openai import OPENAI_DIALECT
-from lapse.tracking.endpoints import Endpoints, Name
-from lapse.tracking.langgraph_endpoints import LANGGRAPH_ENDPOINTS
-from lapse.tracking.openai_endpoints import OPENAI_ENDPOINTS
+from lapse.tracking.apis.endpoints import Endpoints, Name
+from lapse.tracking.apis.langgraph import LANGGRAPH_ENDPOINTS
+from lapse.tracking.apis.openai import OPENAI_ENDPOINTS
 
 CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
 AZURE = (r'_url = "([^"]*)".*?HttpRequest\(method="(\w+)"', r"def build_\w+\(")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lapse.tracking import reading
-from lapse.tracking.endpoints import Endpoints, Name
-from lapse.tracking.langgraph_endpoints import LANGGRAPH_ENDPOINTS
-from lapse.tracking.openai_endpoints import OPENAI_ENDPOINTS
+from lapse.tracking.apis.endpoints import Endpoints, Name
+from lapse.tracking.apis.langgraph import LANGGRAPH_ENDPOINTS
+from lapse.tracking.apis.openai import OPENAI_ENDPOINTS
 from lapse.tracking.reading import AnswerBody, UnreadableAnswer, asked, parser
 from lapse.tracking.statements import KnownRequest, Means, Statement
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lapse.tracking.endpoints import Endpoint, Name, Reference, said, values
-from lapse.tracking.openai_endpoints import OPENAI_ENDPOINTS
+from lapse.tracking.apis.endpoints import Endpoint, Name, Reference, said, values
+from lapse.tracking.apis.openai import OPENAI_ENDPOINTS
 from lapse.tracking.stamps import stamped
 
 STAMP = {"lapse": "lapse/e1/chat/n1"}

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lapse.tracking.azure import azure_policy
     from lapse.tracking.context import context, untracked
     from lapse.tracking.notices import counts as tracked_counts
+    from lapse.tracking.scope import scope
     from lapse.tracking.track import track, track_http
 
 __version__ = _version("lapse")
@@ -48,6 +49,7 @@ __all__ = [
     "__version__",
     "azure_policy",
     "context",
+    "scope",
     "track",
     "track_http",
     "tracked_counts",
@@ -57,6 +59,7 @@ __all__ = [
 _TRACKING = {
     "azure_policy": "azure",
     "context": "context",
+    "scope": "scope",
     "track": "track",
     "track_http": "track",
     "tracked_counts": "notices",

@@ -208,10 +208,14 @@ class Commands:
         described = _described("forget", resource, {"release": release or None})
         return Operation((call,), _only, described, stores=True)
 
-    def expire(self, resource: Resource, at: When | None) -> Operation[Answer]:
+    def expire(self, resource: Resource, at: When | None = None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""
         moment = None if at is None else codec.moment(at, "at")
         return self._answer("expire", resource, "" if moment is None else moment, at=moment and moment / 1000)
+
+    def unexpire(self, resource: Resource) -> Operation[Answer]:
+        """Return the round trip that takes an id's own expiry away: it lives by its policy from now on."""
+        return self._answer("unexpire", resource)
 
     def deleted(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that settles what the application deleted itself."""

@@ -149,6 +149,15 @@ class Protocol:
             lambda: {"call": "shortest_ttl", "provider": provider, "kind": kind},
         )
 
+    def observes(self, kind: str, policy: str, provider: str) -> Conversation[bool]:
+        """Return True if workers delete nothing by a policy: it says so, or has never said otherwise."""
+        rules = keys.partition(self._commands.namespace, provider, kind, policy) + keys.RULES
+        try:
+            return bool((yield from _asked("HGET", rules, "mode")) == b"observe")
+        except LapseError as error:
+            self._lost(error, [{"call": "observes", "provider": provider, "kind": kind, "policy": policy}])
+            return False
+
     def stamp(self, policy: str) -> Conversation[dict[str, str]]:
         """Return metadata that marks a provider's object as this registry's."""
         namespace = self._commands.namespace

@@ -12,8 +12,8 @@ from lapse.registry.aio import AsyncRegistry
 from lapse.registry.client import Registry
 from lapse.tracking import following
 from lapse.tracking.account import TrackedAccount
+from lapse.tracking.apis.openai import OPENAI_ENDPOINTS
 from lapse.tracking.hook import Entry, Tracker
-from lapse.tracking.openai_endpoints import OPENAI_ENDPOINTS
 from lapse.tracking.registrar import registrars
 from lapse.tracking.settings import Policy, Tracking
 from lapse.tracking.track import registry_for

@@ -1,6 +1,6 @@
 """What an application says of all that a piece of its code creates: whose it is, under which policy, how long."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
 from types import TracebackType
@@ -20,6 +20,7 @@ class ContextFacts:
         labels: Pairs of text.
         expires_in: Their own expiry, from their creation.
         tracked: False inside ``untracked``.
+        collect: Told of each statement, and of the exchange that made it, inside a scope.
 
     """
 
@@ -28,6 +29,7 @@ class ContextFacts:
     labels: Mapping[str, str] = field(default_factory=dict)
     expires_in: Span | None = None
     tracked: bool = True
+    collect: Callable[[Any, Any], None] | None = None
 
 
 _NONE = ContextFacts()

@@ -72,6 +72,9 @@ class Followed:
             yield from self.registrar.record(said, self.facts, self.nonce)
         except Exception as error:  # noqa: BLE001 - as in ``take``
             failed(error, self.about)
+        if self.facts.collect is not None:
+            for one in said:
+                self.facts.collect(one, self)
 
 
 def failed(error: Exception, about: str) -> None:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from lapse.tracking import following, notices, reading, stamps
 from lapse.tracking.account import TrackedAccount, lowered
+from lapse.tracking.apis.endpoints import Endpoints, Matched
 from lapse.tracking.context import current
-from lapse.tracking.endpoints import Endpoints, Matched
 from lapse.tracking.following import Followed
 from lapse.tracking.reading import AnswerBody
 from lapse.tracking.registrar import Registrar

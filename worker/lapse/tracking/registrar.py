@@ -11,8 +11,8 @@ from lapse.registry.commands import Commands
 from lapse.registry.model import Answer
 from lapse.registry.protocol import Conversation, Protocol
 from lapse.tracking import notices, touches
+from lapse.tracking.apis.endpoints import Name
 from lapse.tracking.context import ContextFacts
-from lapse.tracking.endpoints import Name
 from lapse.tracking.settings import Tracking
 from lapse.tracking.statements import Means, Statement
 from lapse.tracking.touches import Touches
@@ -77,6 +77,17 @@ class Registrar:
                 yield from self._answer(Commands.deleted, one.object)
             else:
                 yield from self._used(one, facts)
+
+    def ended(self, name: Name, *, gone: bool) -> Conversation[None]:
+        """Say that the scope of an object ended: it is due now, or it lives by its policy from now on."""
+        if name.kind not in self.settings.policies:
+            return
+        record = yield from self._registry.get(*name, self._provider)
+        if record is None:
+            return
+        yield from self._answer(Commands.expire if gone else Commands.unexpire, name)
+        if gone and (yield from self._registry.observes(name.kind, record.policy, self._provider)):
+            notices.once("observed", record.policy, f"{record.policy} only observes: nothing deletes what a scope made")
 
     def _answer(self, call: Callable[..., Any], name: Name, **said: Any) -> Conversation[Answer]:
         return self._registry.answer(call, name.kind, name.id, self._provider, **said)

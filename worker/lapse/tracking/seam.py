@@ -8,9 +8,9 @@ from typing import Any
 
 from lapse.errors import ConfigError
 from lapse.tracking.account import TrackedAccount, fingerprint, key_in
-from lapse.tracking.endpoints import Endpoints
-from lapse.tracking.langgraph_endpoints import LANGGRAPH_ENDPOINTS
-from lapse.tracking.openai_endpoints import OPENAI_ENDPOINTS
+from lapse.tracking.apis.endpoints import Endpoints
+from lapse.tracking.apis.langgraph import LANGGRAPH_ENDPOINTS
+from lapse.tracking.apis.openai import OPENAI_ENDPOINTS
 
 WORKS = {
     "openai": "openai 3.57 with httpx2 2.16 or httpx 0.28",

@@ -6,7 +6,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lapse.tracking.endpoints import Endpoints, Matched, Name, Reference, said, values
+from lapse.tracking.apis.endpoints import Endpoints, Matched, Name, Reference, said, values
 
 
 class Means(IntEnum):

@@ -95,7 +95,7 @@ def track_http(
 
 def _install(client: C, found: Seam, wanted: Tracking, registry: Registry | AsyncRegistry | None) -> C:
     wanted = wanted.checked(registry.settings.provider if registry else None)
-    hook = _hook(found)
+    hook = hook_of(found) or _new_hook(found)
     for entry in hook.entries:
         if entry.account == found.account:
             if registry is not None and entry.registry.settings != registry.settings:
@@ -107,12 +107,14 @@ def _install(client: C, found: Seam, wanted: Tracking, registry: Registry | Asyn
     return client
 
 
-def _hook(found: Seam) -> Hook | AsyncHook:
-    """Return the hook that an HTTP client has, else a new one, before those that others put there."""
-    for installed in found.http.event_hooks["response"]:
-        own = getattr(installed, "__self__", None)
-        if isinstance(own, Hook | AsyncHook):
-            return own
+def hook_of(found: Seam) -> Hook | AsyncHook | None:
+    """Return the hook that an HTTP client has, if it has one."""
+    owners = (getattr(installed, "__self__", None) for installed in found.http.event_hooks["response"])
+    return next((own for own in owners if isinstance(own, Hook | AsyncHook)), None)
+
+
+def _new_hook(found: Seam) -> Hook | AsyncHook:
+    """Put a hook on an HTTP client, before those that others put there."""
     hook = (AsyncHook if found.asynchronous else Hook)(found.stream, found.body)
     found.http.event_hooks["request"].insert(0, hook.request)
     found.http.event_hooks["response"].insert(0, hook.response)

@@ -1,6 +1,6 @@
 """The rows of OpenAI's API, of Azure's and of Foundry's: read in openai 3.57 and azure-ai-agents 1.1."""
 
-from lapse.tracking.endpoints import Endpoint, Endpoints, Reference
+from lapse.tracking.apis.endpoints import Endpoint, Endpoints, Reference
 
 _RUN = (Reference("thread", "thread_id"), Reference("assistant", "assistant_id"))
 _BATCH = (Reference("file", "output_file_id"), Reference("file", "error_file_id"))

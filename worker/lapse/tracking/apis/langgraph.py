@@ -1,6 +1,6 @@
 """The rows of LangGraph's Agent Server: read in langgraph_sdk 0.4.14."""
 
-from lapse.tracking.endpoints import Endpoint, Endpoints, Reference
+from lapse.tracking.apis.endpoints import Endpoint, Endpoints, Reference
 
 _MADE = "if_not_exists=create"
 _RUN = (Reference("thread", "thread_id"), Reference("assistant", "assistant_id"))

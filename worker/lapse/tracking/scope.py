@@ -1,0 +1,154 @@
+"""What a piece of code creates goes when it ends: for notebooks, scripts and tests."""
+
+import contextvars
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from inspect import isawaitable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
+
+from lapse.errors import ConfigError
+from lapse.registry import codec
+from lapse.registry.codec import Span
+from lapse.tracking import notices, removal, seam
+from lapse.tracking.apis.endpoints import Name
+from lapse.tracking.context import Within
+from lapse.tracking.following import Followed
+from lapse.tracking.statements import Means, Statement
+from lapse.tracking.track import hook_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def scope(client: Any, *, within: Span = "1h", wait: bool = False, timeout: float = 30.0) -> "CreationScope":
+    """Make all that is created inside ``with`` or ``async with`` due when that ends, also after an exception.
+
+    It belongs to the context (``contextvars``), not to the client: what other tasks create meanwhile is not in it, and
+    a thread joins by ``created.run(function)``. Ids are registered with an expiry of their own, so that a process that
+    is killed leaves nothing behind. Of two scopes, the inner one owns what is created inside it.
+
+    Args:
+        client: A client that ``lapse.track`` tracks.
+        within: When they go if this process ends before the scope does.
+        wait: Delete them with the client itself before this returns, the newest first; what it cannot delete in time is
+            left to the worker. Nothing that goes wrong is raised.
+        timeout: Seconds that this may take.
+
+    Raises:
+        ConfigError: the client is not tracked, or a time is none.
+
+    """
+    found = seam.of(client)
+    hook = hook_of(found)
+    if hook is None or not any(entry.account == found.account for entry in hook.entries):
+        raise ConfigError("this client is not tracked: client = lapse.track(client, policies={...}) comes first")
+    codec.span(within, "within")
+    codec.span(timeout, "timeout")
+    return CreationScope(client, within, timeout if wait else None, asynchronous=found.asynchronous)
+
+
+class CreationScope:
+    """What was created inside, the oldest first.
+
+    Args:
+        client: Deletes, where that is waited for.
+        within: The expiry of what is registered.
+        wait: Seconds that deleting may take; None to leave it to the worker.
+        asynchronous: True if the client awaits.
+
+    """
+
+    def __init__(self, client: Any, within: Span, wait: float | None, *, asynchronous: bool) -> None:
+        self._client = client
+        self._wait = wait
+        self._asynchronous = asynchronous
+        self._created: dict[Name, Followed] = {}
+        self._kept: dict[Name, Followed] = {}
+        self._within = Within({"expires_in": within, "collect": self._collect})
+        self._context = contextvars.copy_context()
+
+    def keep(self, kind: str, id: str) -> None:
+        """Take one out: when the scope ends, it lives on by its policy."""
+        name = Name(kind, id)
+        if name in self._created:
+            self._kept[name] = self._created.pop(name)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function inside this scope, from any thread."""
+        return self._context.copy().run(function, *args, **kwargs)
+
+    def __iter__(self) -> Iterator[Name]:
+        return iter(list(self._created))
+
+    def __len__(self) -> int:
+        return len(self._created)
+
+    def __enter__(self) -> Self:
+        if self._asynchronous:
+            raise ConfigError("an asynchronous client has an asynchronous scope: async with lapse.scope(client)")
+        return self._entered()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._within.__exit__(kind, error, trace)
+        for name in self._removing():
+            try:
+                removal.remove(self._client, *name)
+                self._created.pop(name, None)
+            except Exception as error_:  # noqa: BLE001 - whatever the SDK raises: the worker deletes it
+                self._left(name, error_)
+        for name, left in self._ending():
+            if isawaitable(left):  # of an asynchronous client that was used in here
+                left.close()  # type: ignore[attr-defined]
+                notices.once(
+                    "scope", name.kind, f"{name.kind} {name.id} is an asynchronous client's: it expires by itself"
+                )
+
+    async def __aenter__(self) -> Self:
+        return self._entered()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._within.__exit__(kind, error, trace)
+        for name in self._removing():
+            try:
+                await removal.remove_async(self._client, *name)
+                self._created.pop(name, None)
+            except Exception as error_:  # noqa: BLE001 - as in ``__exit__``
+                self._left(name, error_)
+        for _, left in self._ending():
+            if isawaitable(left):
+                await left
+
+    def _entered(self) -> Self:
+        self._within.__enter__()
+        self._context = contextvars.copy_context()
+        return self
+
+    def _collect(self, one: Statement, followed: Followed) -> None:
+        if one.means is Means.CREATED:
+            self._created[one.object] = followed
+        elif one.means is Means.DELETED:
+            self._created.pop(one.object, None)
+
+    def _removing(self) -> Iterator[Name]:
+        """Return what is to be deleted, the newest first, while there is time."""
+        end = time.monotonic() + (self._wait or 0)
+        for name in reversed(list(self._created)):
+            if time.monotonic() >= end:
+                return
+            if name in self._created:
+                yield name
+
+    def _ending(self) -> Iterator[tuple[Name, Any | Awaitable[Any]]]:
+        """Return what is said to the registry of each that is left, and of each that is kept."""
+        told: Mapping[bool, dict[Name, Followed]] = {True: self._created, False: self._kept}
+        for gone, names in told.items():
+            for name, followed in names.items():
+                yield name, followed.carry(followed.registrar.ended(name, gone=gone))
+
+    def _left(self, name: Name, error: Exception) -> None:
+        notices.once("scope", name.kind, f"{name.kind} {name.id} was not deleted ({error!r}): the worker deletes it")

@@ -27,9 +27,11 @@ def metadata(built: Built) -> Message:
         return Parser().parsestr(wheel.read(f"lapse-{__version__}.dist-info/METADATA").decode())
 
 
-def test_the_only_top_level_is_lapse(names: set[str]) -> None:
+def test_the_top_levels_are_lapse_and_its_plugin_of_pytest(names: set[str]) -> None:
     """A top level called worker would clash with users' own modules."""
-    assert {"lapse", f"lapse-{__version__}.dist-info"} == {PurePosixPath(name).parts[0] for name in names}
+    tops = {PurePosixPath(name).parts[0] for name in names}
+
+    assert {"lapse", "pytest_lapse.py", f"lapse-{__version__}.dist-info"} == tops
 
 
 def test_the_wheel_holds_the_whole_package_and_no_more(built: Built, names: set[str]) -> None:

@@ -79,7 +79,15 @@ def test_the_table_names_every_key() -> None:
     named = {row[0].rsplit(":", 1)[1] if not row[0].endswith(":*") else row[0].split(":")[-2] for row in ROWS}
     spaced = {
         function("lapse").removeprefix("lapse:")
-        for function in (keys.epoch, keys.nonces, keys.slots, keys.control, keys.published, keys.workers)
+        for function in (
+            keys.epoch,
+            keys.nonces,
+            keys.stamped,
+            keys.slots,
+            keys.control,
+            keys.published,
+            keys.workers,
+        )
     }
 
     assert {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, *spaced, "flow"} == named

@@ -71,6 +71,30 @@ def test_one_of_many_registrations(commands: Commands) -> None:
         Commands("lapse", None).checked(given)
 
 
+def test_what_a_tracked_application_says(commands: Commands) -> None:
+    file = commands.resource("file", "f", None)
+    deleted, unexpired = commands.deleted(file), commands.unexpire(file)
+    assert [(one.calls[0].script.name, one.stores) for one in (deleted, unexpired)] == [
+        ("deleted", True),
+        ("unexpire", False),
+    ]
+
+    used = commands.use(commands.resource("thread", "t", None), [("file", "f")])
+    assert [call.script.name for call in used.calls] == ["refer", "use", "refer"]
+    assert used.calls[1].args[2:] == ("t", '["openai|file|f"]')
+    assert used.finish([1, "ok", 1]) == "ok"
+    assert used.calls[1].parse(b"unknown") == "unknown"
+    assert used.describe() == [
+        {"call": "use", "provider": "openai", "kind": "thread", "id": "t", "uses": [["file", "f"]]}
+    ]
+
+    new, ttl = commands.never_knew(file), commands.shortest_ttl("openai", "file")
+    assert (new.finish([new.calls[0].parse(1)]), ttl.finish([ttl.calls[0].parse(1500)])) == (True, 1.5)
+    assert ttl.calls[0].parse(0) is None
+    assert (new.describe()[0]["call"], ttl.describe()[0]["call"]) == ("never_knew", "shortest_ttl")
+    assert keys.stamped("lapse") == "lapse:stamped"
+
+
 def test_more_uses_than_a_call_may_have(commands: Commands) -> None:
     with pytest.raises(TooManyUses, match="t uses 1001 others: at most 1000 a call") as refused:
         commands.registration("thread", "t", "chat", uses=FILES)

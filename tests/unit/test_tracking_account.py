@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from lapse.tracking import touches
-from lapse.tracking.account import TrackedAccount, fingerprint
+from lapse.tracking.account import TrackedAccount, fingerprint, lowered
 from lapse.tracking.context import context, current, untracked
 from lapse.tracking.touches import Touches, every
 
@@ -60,6 +60,17 @@ def test_a_key_that_changes_is_no_name() -> None:
     account = TrackedAccount((b"https", b"api.openai.com", None), "/v1")
 
     assert account.owns(Request(Url(), {"authorization": "Bearer a-token"}))
+
+
+class Raw(NamedTuple):
+    raw: list[tuple[bytes, bytes]]
+
+
+def test_headers_of_an_http_client_are_looked_through_once() -> None:
+    sent = Raw([(b"Authorization", b"Bearer sk-1"), (b"OpenAI-Organization", b"org"), (b"X-Other", b"\xff")])
+
+    assert lowered(sent) == MINE
+    assert ACCOUNT.owns(Request(Url(), sent))  # type: ignore[arg-type]
 
 
 def test_contexts_add_to_each_other_and_end() -> None:

@@ -55,6 +55,7 @@ def test_a_path_through_lists_gives_every_value() -> None:
     assert [name.id for name in Reference("container", "output[].container_id").names(body)] == ["a", "b"]
     assert [name.id for name in Reference("file", "file").names(body)] == ["f"]
     assert list(values([], "file")) == [None]
+    assert list(values({"ids": ["a", "b"]}, "ids[]")) == ["a", "b"]
     assert list(values({"output": None}, "output[].container_id")) == []
 
 

@@ -3,9 +3,9 @@
 This is the application's half; it needs redis and nothing else.
 """
 
-from importlib import import_module
+import importlib as _importlib
+import typing as _typing
 from importlib.metadata import version as _version
-from typing import TYPE_CHECKING
 
 from lapse.errors import (
     ConfigError,
@@ -21,7 +21,7 @@ from lapse.registry.client import Registry
 from lapse.registry.commands import Bulk
 from lapse.registry.model import Answer, Hold, Record, Registered, Resource
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from lapse.tracking.azure import azure_policy
     from lapse.tracking.context import context, untracked
     from lapse.tracking.notices import counts as tracked_counts
@@ -71,7 +71,7 @@ _TRACKING = {
 def __getattr__(name: str) -> object:
     if name not in _TRACKING:
         raise AttributeError(f"module 'lapse' has no attribute {name!r}")
-    module = import_module(f"lapse.tracking.{_TRACKING[name]}")
+    module = _importlib.import_module(f"lapse.tracking.{_TRACKING[name]}")
     found: object = getattr(module, "counts" if name == "tracked_counts" else name)
     globals()[name] = found
     return found

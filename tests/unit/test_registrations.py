@@ -66,7 +66,9 @@ def test_one_of_many_registrations_that_cannot_be_stored(commands: Commands, giv
 def test_one_of_many_registrations(commands: Commands) -> None:
     given = {"kind": "threads", "id": "t", "policy": "chat"}
 
-    assert commands.checked(given) == commands.registration("thread", "t", "chat")
+    checked = commands.registration("thread", "t", "chat")
+    assert commands.checked(given) == checked
+    assert commands.checked(checked) is checked
     with pytest.raises(ConfigError):
         Commands("lapse", None).checked(given)
 

@@ -139,10 +139,11 @@ BODY = json.dumps({"id": "thread_1", "object": "thread"}).encode()
     [
         ("", BODY),
         ("identity", BODY),
-        ("gzip", gzip.compress(BODY)),
+        ("gzip", gzip.compress(BODY, mtime=0)),
         ("deflate", zlib.compress(BODY)),
         ("br", BODY[::-1]),
     ],
+    ids=["none", "identity", "gzip", "deflate", "br"],
 )
 def test_an_answer_is_read_piece_by_piece(encoding: str, body: bytes) -> None:
     pieces = [body[start : start + 5] for start in range(0, len(body), 5)]

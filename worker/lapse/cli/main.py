@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import cleandoc
+from keyword import iskeyword
 
 import click
 import redis
@@ -29,6 +30,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Resources": {
         "register": ("operate.resources", "Track an id under a policy, or a whole file of them."),
+        "import": ("operate.imports", "Track the ids of a table: CSV or JSON lines."),
         "touch": ("operate.resources", "Move an id's last activity to now."),
         "hold": ("operate.resources", "Forbid the deletion of an id."),
         "unhold": ("operate.resources", "Take a hold back."),
@@ -78,7 +80,9 @@ class Program(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, short = _COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(f"lapse.cli.{module}"), cmd_name.replace("-", "_"))
+        name = cmd_name.replace("-", "_")
+        name += "_" * iskeyword(name)
+        command: click.Command = getattr(import_module(f"lapse.cli.{module}"), name)
         command.short_help = short
         _keep_examples(command)
         return command

@@ -154,13 +154,15 @@ class Commands:
         )
 
     def checked(self, given: object) -> Registration:
-        """Return one of ``register_many``'s registrations: a mapping of ``register``'s own parameters.
+        """Return one of ``register_many``'s registrations: a mapping of ``register``'s own parameters, or one checked.
 
         Raises:
             ConfigError: no provider.
             InvalidResource: anything in it cannot be stored.
 
         """
+        if isinstance(given, Registration):
+            return given
         if not isinstance(given, Mapping):
             raise InvalidResource(f"registration {ascii(given)[:80]}: give a mapping of register's parameters")
         missing = [name for name in ("kind", "id", "policy") if name not in given]

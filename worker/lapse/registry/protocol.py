@@ -105,7 +105,7 @@ class Protocol:
             lambda: {"call": "register", **{name: given[name] for name in ("provider", "kind", "id", "policy")}},
         )
 
-    def register_many(self, registrations: Iterable[Mapping[str, Any]]) -> Conversation[Bulk]:
+    def register_many(self, registrations: Iterable[Mapping[str, Any] | Registration]) -> Conversation[Bulk]:
         """Register many resources, BULK in a round trip."""
         done, waiting = Bulk(), iter(registrations)
         while chunk := list(islice(waiting, BULK)):

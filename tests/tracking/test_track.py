@@ -405,6 +405,24 @@ def test_an_answer_in_an_encoding_of_the_http_client_s_is_read_as_it_reads_it(
     assert registry.get("conversation", made.id) is not None
 
 
+class Reading(httpx2.HTTPTransport):
+    """Reads every answer before anybody else does, as azure-ai-projects' own transport."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = super().handle_request(request)
+        response.read()
+        return response
+
+
+@pytest.mark.parametrize("how", ["", "gzip"])
+def test_an_answer_that_was_read_before_is_read_all_the_same(
+    track: Callable[..., Any], registry: lapse.Registry, how: str
+) -> None:
+    made = answering(track(http=httpx2.Client(transport=Reading())), how).conversations.create()
+
+    assert registry.get("conversation", made.id) is not None
+
+
 def test_requests_of_other_accounts_on_the_same_http_client_are_passed_over(
     track: Callable[..., Any], registry: lapse.Registry, canned: Canned, caplog: pytest.LogCaptureFixture
 ) -> None:

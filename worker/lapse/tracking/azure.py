@@ -74,7 +74,7 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
         try:
             sent = request.context[_SENT] = _sent(request.http_request)
             self._tracker(_awaits(request)).begun(sent)
-        except Exception as error:  # noqa: BLE001 - it would stop the application's request
+        except Exception as error:  # it would stop the application's request
             following.failed(error, "a request")
 
     def on_response(self, request: Any, response: Any) -> Awaitable[None] | None:
@@ -91,7 +91,7 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
                 followed.end(cut=False)
             said = followed.carry(followed.say())
             return said if _awaits(request) else None
-        except Exception as error:  # noqa: BLE001 - it would hide from the application what the provider has made
+        except Exception as error:  # it would hide from the application what the provider has made
             following.failed(error, "an answer")
         return None
 

@@ -51,7 +51,7 @@ class Followed:
         if self.answer is not None:
             try:
                 self.said += self.answer.passed(chunk)
-            except Exception as error:  # noqa: BLE001 - it would hide from the application what the provider has made
+            except Exception as error:  # it would hide from the application what the provider has made
                 failed(error, self.about)
 
     def end(self, *, cut: bool) -> None:
@@ -59,7 +59,7 @@ class Followed:
         if self.answer is not None:
             try:
                 self.said += self.answer.ended(cut=cut)
-            except Exception as error:  # noqa: BLE001 - as in ``take``
+            except Exception as error:
                 failed(error, self.about)
             if self.answer.silent:
                 notices.unanswered(self.about, "its answer ended before it said an id")
@@ -70,7 +70,7 @@ class Followed:
         said, self.said = self.said, []
         try:
             yield from self.registrar.record(said, self.facts, self.nonce)
-        except Exception as error:  # noqa: BLE001 - as in ``take``
+        except Exception as error:
             failed(error, self.about)
         if self.facts.collect is not None:
             for one in said:

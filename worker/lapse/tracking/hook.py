@@ -126,7 +126,13 @@ class Tracker:
             followed.nonce = pending.nonce
         if endpoint.reads_answer or (settings.learns and found.named):
             decode = partial(_decoded, type(response))
-            followed.answer = AnswerBody(exchange, lowered(response.headers), self._parse, decode)
+            # A transport may have read it already, as that of azure-ai-projects does: then it is decoded, too.
+            whole = getattr(response, "is_stream_consumed", False)
+            headers = {**lowered(response.headers), **({"content-encoding": ""} if whole else {})}
+            followed.answer = AnswerBody(exchange, headers, self._parse, decode)
+            if whole:
+                followed.take(response.content)
+                followed.end(cut=False)
         return followed
 
     def _asked(self, request: Any, found: Matched) -> Any:
@@ -134,7 +140,7 @@ class Tracker:
             return None
         try:
             return reading.asked(request.content, self._parse)
-        except Exception:  # noqa: BLE001 - a stream; each of the HTTP libraries has a class of its own for it
+        except Exception:  # a stream; each of the HTTP libraries has a class of its own for it
             return None
 
 
@@ -172,7 +178,7 @@ class Hook(Tracker):
             if stamping := self.begun(request):
                 entry, registrar, kind = stamping
                 self.put(request, entry.registry.say(registrar.stamp(kind, current())))
-        except Exception as error:  # noqa: BLE001 - it would stop the application's request
+        except Exception as error:  # it would stop the application's request
             following.failed(error, _about(request))
 
     def response(self, response: Any) -> None:
@@ -184,7 +190,7 @@ class Hook(Tracker):
                     followed.carry(followed.say())
                 if followed.answer is not None:
                     response.stream = self._stream(response.stream, followed)
-        except Exception as error:  # noqa: BLE001 - it would hide from the application what the provider has made
+        except Exception as error:  # it would hide from the application what the provider has made
             following.failed(error, _about(response.request))
 
 
@@ -201,7 +207,7 @@ class AsyncHook(Tracker):
             if stamping := self.begun(request):
                 entry, registrar, kind = stamping
                 self.put(request, await entry.registry.say(registrar.stamp(kind, current())))
-        except Exception as error:  # noqa: BLE001 - as in ``Hook``
+        except Exception as error:
             following.failed(error, _about(request))
 
     async def response(self, response: Any) -> None:
@@ -213,5 +219,5 @@ class AsyncHook(Tracker):
                     await followed.carry(followed.say())
                 if followed.answer is not None:
                     response.stream = self._stream(response.stream, followed)
-        except Exception as error:  # noqa: BLE001 - as in ``Hook``
+        except Exception as error:
             following.failed(error, _about(response.request))

@@ -118,7 +118,7 @@ class Registrar:
         try:
             named = chosen(kind, answer)
             return None if named is None else facts.policy or keys.name(named, "policy")
-        except Exception as error:  # noqa: BLE001 - the application's own function: its object is there already
+        except Exception as error:  # the application's own function: its object is there already
             notices.once(
                 "policy_failed", kind, f"the policy of a {kind}: {error!r}; it is registered under {UNASSIGNED}"
             )

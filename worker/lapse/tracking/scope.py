@@ -97,7 +97,7 @@ class CreationScope:
             try:
                 removal.remove(self._client, *name)
                 self._created.pop(name, None)
-            except Exception as error_:  # noqa: BLE001 - whatever the SDK raises: the worker deletes it
+            except Exception as error_:  # whatever the SDK raises: the worker deletes it
                 self._left(name, error_)
         for name, left in self._ending():
             if isawaitable(left):  # of an asynchronous client that was used in here
@@ -117,7 +117,7 @@ class CreationScope:
             try:
                 await removal.remove_async(self._client, *name)
                 self._created.pop(name, None)
-            except Exception as error_:  # noqa: BLE001 - as in ``__exit__``
+            except Exception as error_:
                 self._left(name, error_)
         for _, left in self._ending():
             if isawaitable(left):

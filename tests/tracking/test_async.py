@@ -128,6 +128,8 @@ def test_azure_s_client(canned: Canned, registry: lapse.Registry) -> None:
     with AgentsClient(
         canned.url, Token(), per_call_policies=[policy], authentication_policy=SansIOHTTPPolicy()
     ) as client:
+        packed = client.threads.create(headers={"x-answer": "gzip"})
+        assert registry.get("thread", packed.id) is not None
         thread = client.threads.create()
         agent = client.create_agent(model="m", name="a")
         client.runs.create(thread.id, agent_id=agent.id)

@@ -50,11 +50,13 @@ class Sent(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """Its answer."""
+    """Its answer; what was read of it is decoded."""
 
     request: Sent
     status_code: int
     headers: Mapping[str, str]
+    content: bytes
+    is_stream_consumed: bool
 
 
 class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
@@ -83,12 +85,12 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
             sent, http = request.context.get(_SENT), response.http_response
             if sent is None:
                 return None
-            followed = self._tracker(_awaits(request)).answered(Answered(sent, http.status_code, http.headers))
+            read = not request.context.options.get("stream")
+            body = (http.content if hasattr(http, "content") else http.body()) if read else b""
+            answered = Answered(sent, http.status_code, http.headers, body, read)
+            followed = self._tracker(_awaits(request)).answered(answered)
             if followed is None:
                 return None
-            if followed.answer is not None and not request.context.options.get("stream"):
-                followed.take(http.content if hasattr(http, "content") else http.body())
-                followed.end(cut=False)
             said = followed.carry(followed.say())
             return said if _awaits(request) else None
         except Exception as error:  # it would hide from the application what the provider has made

@@ -192,17 +192,25 @@ class _LoopPool:
 
     async def _try(self, connection: Any, commands: list[bytes]) -> list[Any] | None:
         """Return the replies, or None where they are asked for once more, on a new connection."""
+        life = self._life
         try:
             replies = await self._use(connection, commands)
         except redis.ConnectionError as error:
             self._doubt()
             if self._resend or demoted([error]):
+                self._leave(life)
                 return None
             raise
         if demoted(replies):
-            self._doubt()
+            self._leave(life)
             return None
         return replies
+
+    def _leave(self, life: object) -> None:
+        """Close all that leads where a connection of this life does: what is in use, when its call ends."""
+        if life is self._life:
+            self._life = object()
+        self._doubt()
 
     async def _use(self, connection: Any, commands: list[bytes]) -> list[Any]:
         life = self._life

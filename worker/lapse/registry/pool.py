@@ -67,12 +67,22 @@ class Pool:
                 raise
             replies = [error]
         if demoted(replies):
-            self.doubt()
+            self._leave(line)
             line, _ = self._wait(deadline - self._timeout)
             replies = self._use(line, commands, deadline)
             if demoted(replies):
-                self.doubt()
+                self._leave(line)
         return replies
+
+    def _leave(self, line: "_Line") -> None:
+        """Close all that leads where this one does, to a replica by now: what is in use, when its call ends.
+
+        Otherwise this call's second try could be made on a connection that another call has just given back.
+        """
+        with self._changed:
+            if line.life is self._life:
+                self._life = object()
+        self.doubt()
 
     def doubt(self) -> None:
         """Close what waits: one connection failed, and each of the others would fail a call of its own."""

@@ -90,6 +90,15 @@ def test_rows_that_cannot_be_registered_go_to_a_file_with_the_reason(desk: Desk)
     assert stat.S_IMODE(bad.stat().st_mode) == 0o600
 
 
+def test_refused_rows_of_before_stay_where_an_import_goes_on(desk: Desk) -> None:
+    name = written(desk, "id,created_at\nthread_1,yesterday\nthread_2,\nthread_3,tomorrow\n")
+    desk.run("import", name, "--kind", "thread", "--policy", "chat")
+    again = desk.run("import", name, "--kind", "thread", "--policy", "chat", "--from-line", "3")
+
+    told = [json.loads(line)["line"] for line in (desk.directory / "ids.csv.bad").read_text().splitlines()]
+    assert (again.code, told) == (5, [2, 4, 4])
+
+
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
@@ -99,8 +108,9 @@ def test_rows_that_cannot_be_registered_go_to_a_file_with_the_reason(desk: Desk)
         ("[1]\n", 2, "there is no column '[1]'"),
         ("id\nthread_1\n", 1, "1 row of ids.csv refused"),
         ("", 0, ""),
+        ("\n\n", 0, ""),
     ],
-    ids=["a strange column", "no column id", "no JSON", "an array", "no kind", "nothing"],
+    ids=["a strange column", "no column id", "no JSON", "an array", "no kind", "nothing", "blank lines"],
 )
 def test_a_file_of_which_nothing_can_be_registered(desk: Desk, text: str, code: int, says: str) -> None:
     shown = desk.run("import", written(desk, text))

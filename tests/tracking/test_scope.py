@@ -99,6 +99,43 @@ def test_what_is_waited_for_is_deleted_by_the_client_itself(
         assert registry.get(kind, id_) is None
 
 
+def test_what_is_held_or_used_from_outside_is_not_deleted(
+    client: Any, registry: lapse.Registry, sandbox: Sandbox
+) -> None:
+    with lapse.scope(client, wait=True):
+        held = client.conversations.create()
+        registry.hold("conversation", held.id, reason="case 7")
+        used = client.files.create(file=b"x", purpose="batch")
+        registry.register("vector_store", "vs_outside", "chat", uses=[("file", used.id)])
+
+    assert (sandbox.alive("conversation"), sandbox.alive("file")) == ({held.id}, {used.id})
+    assert [one for one in sandbox.requests() if one["method"] == "DELETE"] == []
+
+
+def test_without_a_registry_nothing_is_deleted(sandbox: Sandbox) -> None:
+    away = lapse.Registry("redis://127.0.0.1:1/0", provider="openai")
+    with openai.OpenAI(api_key="k", base_url=sandbox.url) as client:
+        lapse.track(client, policies=POLICIES, registry=away)
+        with lapse.scope(client, wait=True):
+            made = client.conversations.create()
+
+    assert sandbox.alive("conversation") == {made.id}
+
+
+def test_what_was_there_before_gets_no_expiry_when_it_is_learned(sandbox: Sandbox, registry: lapse.Registry) -> None:
+    (old,) = sandbox.seed("conversation", 1)
+    with openai.OpenAI(api_key="k", base_url=sandbox.url) as client:
+        lapse.track(client, policies=POLICIES, registry=registry, learn="use")
+        with lapse.context(subject="user:42"), lapse.scope(client, wait=True) as created:
+            client.conversations.retrieve(old)
+            assert len(created) == 0
+
+    record = registry.get("conversation", old)
+    assert record is not None
+    assert (record.expires_at, record.subject) == (None, None)
+    assert sandbox.alive("conversation") == {old}
+
+
 def test_what_cannot_be_deleted_is_left_to_the_worker(
     client: Any, registry: lapse.Registry, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:

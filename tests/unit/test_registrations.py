@@ -90,6 +90,8 @@ def test_what_a_tracked_application_says(commands: Commands) -> None:
         {"call": "use", "provider": "openai", "kind": "thread", "id": "t", "uses": [["file", "f"]]}
     ]
 
+    assert [call.script.name for call in used.unsaid()] == ["unsaid"]
+
     new, ttl = commands.never_knew(file), commands.shortest_ttl("openai", "file")
     assert (new.finish([new.calls[0].parse(1)]), ttl.finish([ttl.calls[0].parse(1500)])) == (True, 1.5)
     assert ttl.calls[0].parse(0) is None

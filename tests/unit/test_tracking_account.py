@@ -31,7 +31,8 @@ MINE = {"authorization": "Bearer sk-1", "openai-organization": "org"}
         ("/v1/threads", "/threads"),
         ("/v1/threads/thread_1?limit=2", "/threads/thread_1"),
         ("/v2/threads", None),
-        ("/v1", ""),
+        ("/v1threads", None),
+        ("/v1", None),
         ("/v1/deployments/gpt/chat/completions?api-version=1", "/chat/completions"),
     ],
 )
@@ -93,7 +94,7 @@ async def test_a_context_may_be_awaited() -> None:
     assert current().expires_in is None
 
 
-@pytest.mark.parametrize(("ttl", "seconds"), [(None, 60), (100, 10), (10_000, 60), (0.5, 0.05)])
+@pytest.mark.parametrize(("ttl", "seconds"), [(None, 1), (100, 10), (10_000, 60), (0.5, 0.05)])
 def test_an_id_is_touched_ten_times_in_its_time_to_live(ttl: float | None, seconds: float) -> None:
     assert every(ttl) == seconds
 

@@ -230,7 +230,13 @@ class Commands:
         refers, edges = self._refer([one]), codec.dump([codec.edge_text(use) for use in used])
         call = self.call("registry/lua/use", resource, edges, parse=lambda reply: Answer(_text(reply)))
         described = _described("use", resource, {"uses": [[use.kind, use.id] for use in used]})
-        return Operation((*refers, call, *refers), lambda replies: replies[len(refers)], described, stores=True)
+        return Operation(
+            (*refers, call, *refers),
+            lambda replies: replies[len(refers)],
+            described,
+            stores=True,
+            unsaid=lambda: self.unsaid([one]),
+        )
 
     def never_knew(self, resource: Resource) -> Operation[bool]:
         """Return the round trip that asks whether an id is new to the registry."""

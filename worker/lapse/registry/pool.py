@@ -211,6 +211,7 @@ class Pool:
                     self._changed.notify()
                 return
         line.close()
+        self._give_up(line)
 
     def _give_up(self, line: "_Line") -> None:
         with self._changed:

@@ -52,7 +52,7 @@ class TrackedAccount:
         rest = target[len(self.path) :].partition("?")[0]
         if rest.startswith(_DEPLOYMENTS):  # Azure's own place for what a model answers
             rest = "/" + rest.removeprefix(_DEPLOYMENTS).partition("/")[2]
-        return rest
+        return rest if rest.startswith("/") else None
 
     def owns(self, request: Any) -> bool:
         """Return True if a request of this path is this account's."""

@@ -1,16 +1,20 @@
 """An exchange under way: what it says so far, and the stream that reads the rest of its answer while it passes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
+from lapse.registry.aio import AsyncRegistry
+from lapse.registry.client import Registry
 from lapse.registry.protocol import Conversation
 from lapse.tracking import notices
 from lapse.tracking.context import ContextFacts
 from lapse.tracking.reading import AnswerBody, UnreadableAnswer
 from lapse.tracking.registrar import Registrar
 from lapse.tracking.statements import Statement
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -19,7 +23,7 @@ class Followed:
 
     Attributes:
         registrar: Says what statements mean.
-        carry: Carries a conversation to the registry: ``Registry.say``, or ``AsyncRegistry.say``, which is awaited.
+        registry: Where to: a Registry, or an AsyncRegistry, whose ``say`` is awaited.
         facts: What the application said of it.
         request: What was asked.
         said: What is to be said yet.
@@ -29,12 +33,21 @@ class Followed:
     """
 
     registrar: Registrar
-    carry: Callable[[Conversation[None]], Any]
+    registry: Registry | AsyncRegistry
     facts: ContextFacts
     request: Any
     said: list[Statement] = field(default_factory=list)
     nonce: str = ""
     answer: AnswerBody | None = None
+
+    @property
+    def awaits(self) -> bool:
+        """True if what ``carry`` returns is awaited."""
+        return isinstance(self.registry, AsyncRegistry)
+
+    def carry(self, conversation: Conversation[T]) -> Any:
+        """Return what a conversation with the registry comes to."""
+        return self.registry.say(conversation)
 
     @property
     def streamed(self) -> bool:
@@ -79,8 +92,10 @@ class Followed:
 
 def failed(error: Exception, about: str) -> None:
     """Say that an exchange could not be followed: once for each kind of failure."""
-    text = str(error) if isinstance(error, UnreadableAnswer) else repr(error)
-    notices.once("failed", text[:200], f"{about}: {text}")
+    unread = isinstance(error, UnreadableAnswer)
+    notices.once(
+        "failed", str(error) if unread else type(error).__name__, f"{about}: {error if unread else repr(error)}"
+    )
 
 
 @cache

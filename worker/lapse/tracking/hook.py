@@ -121,7 +121,7 @@ class Tracker:
         exchange = KnownRequest(entry.endpoints, found, self._asked(request, found))
         uses = settings.reads or request.method != "GET"
         said = list(exchange.asked()) if uses else []
-        followed = Followed(registrar, entry.registry.say, current(), request, said)
+        followed = Followed(registrar, entry.registry, current(), request, said)
         if pending := request.extensions.get(PENDING):
             followed.nonce = pending.nonce
         if endpoint.reads_answer or (settings.learns and found.named):

@@ -8,7 +8,7 @@ from typing import Any
 
 from lapse.registry import keys
 from lapse.registry.commands import Commands
-from lapse.registry.model import Answer
+from lapse.registry.model import Answer, Record
 from lapse.registry.protocol import Conversation, Protocol
 from lapse.tracking import notices, touches
 from lapse.tracking.apis.endpoints import Name
@@ -78,11 +78,15 @@ class Registrar:
             else:
                 yield from self._used(one, facts)
 
+    def look(self, name: Name) -> Conversation[Record | None]:
+        """Return what the registry knows of an object; None also where it cannot say."""
+        return self._registry.get(*name, self._provider)
+
     def ended(self, name: Name, *, gone: bool) -> Conversation[None]:
         """Say that the scope of an object ended: it is due now, or it lives by its policy from now on."""
         if name.kind not in self.settings.policies:
             return
-        record = yield from self._registry.get(*name, self._provider)
+        record = yield from self.look(name)
         if record is None:
             return
         yield from self._answer(Commands.expire if gone else Commands.unexpire, name)
@@ -101,7 +105,8 @@ class Registrar:
         if policy is None:
             return
         labels = facts.labels
-        if missing := [name for name in self.settings.require if not getattr(facts, name)]:
+        missing = [name for name in self.settings.require if not getattr(facts, name)]
+        if missing and one.means is Means.CREATED:
             labels = {**labels, "lapse.missing": ",".join(missing)}
             site = notices.call_site()
             notices.once("missing", site, f"a {kind} is created without {', '.join(missing)}: {site or id_}")
@@ -153,6 +158,8 @@ class Registrar:
             return False
         said = one.answer.get("created_at") if isinstance(one.answer, dict) else None
         known = isinstance(said, int | float) and not isinstance(said, bool)
+        # The context is that of this use, not of the creation: its expiry would have an old object deleted.
+        facts = replace(facts, expires_in=None) if one.means is Means.SEEN else ContextFacts()
         yield from self._register(one, facts, **({"created_at": said} if known else {}))
         return True
 

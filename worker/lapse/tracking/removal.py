@@ -37,7 +37,7 @@ def remove(client: Any, kind: str, id_: str) -> None:
 
     """
     if kind == "conversation":
-        for item in client.conversations.items.list(id_, limit=100):
+        for item in list(client.conversations.items.list(id_, limit=100)):  # a page hangs on the last item of another
             client.conversations.items.delete(item.id, conversation_id=id_)
     _call(client, kind)(id_)
 
@@ -45,6 +45,6 @@ def remove(client: Any, kind: str, id_: str) -> None:
 async def remove_async(client: Any, kind: str, id_: str) -> None:
     """Delete one object by an asynchronous client; see ``remove``."""
     if kind == "conversation":
-        async for item in client.conversations.items.list(id_, limit=100):
+        for item in [one async for one in client.conversations.items.list(id_, limit=100)]:
             await client.conversations.items.delete(item.id, conversation_id=id_)
     await _call(client, kind)(id_)

@@ -2,14 +2,14 @@
 
 import contextvars
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from inspect import isawaitable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from lapse.errors import ConfigError
 from lapse.registry import codec
 from lapse.registry.codec import Span
+from lapse.registry.model import Record
 from lapse.tracking import notices, removal, seam
 from lapse.tracking.apis.endpoints import Name
 from lapse.tracking.context import Within
@@ -31,8 +31,8 @@ def scope(client: Any, *, within: Span = "1h", wait: bool = False, timeout: floa
     Args:
         client: A client that ``lapse.track`` tracks.
         within: When they go if this process ends before the scope does.
-        wait: Delete them with the client itself before this returns, the newest first; what it cannot delete in time is
-            left to the worker. Nothing that goes wrong is raised.
+        wait: Delete them with the client itself before this returns, the newest first; what is held, what something
+            outside uses, and what cannot be deleted in time is left to the worker. Nothing that goes wrong is raised.
         timeout: Seconds that this may take.
 
     Raises:
@@ -93,18 +93,18 @@ class CreationScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._within.__exit__(kind, error, trace)
-        for name in self._removing():
+        own = {name: followed for name, followed in self._created.items() if not self._strange(name, followed)}
+        for name, followed in self._removing(own):
             try:
-                removal.remove(self._client, *name)
-                self._created.pop(name, None)
+                if self._may_go(followed.carry(followed.registrar.look(name))):
+                    removal.remove(self._client, *name)
             except Exception as error_:  # whatever the SDK raises: the worker deletes it
                 self._left(name, error_)
-        for name, left in self._ending():
-            if isawaitable(left):  # of an asynchronous client that was used in here
-                left.close()  # type: ignore[attr-defined]
-                notices.once(
-                    "scope", name.kind, f"{name.kind} {name.id} is an asynchronous client's: it expires by itself"
-                )
+        for name, followed in {**own, **self._kept}.items():
+            try:
+                followed.carry(followed.registrar.ended(name, gone=name in own))
+            except Exception as error_:
+                self._left(name, error_)
 
     async def __aenter__(self) -> Self:
         return self._entered()
@@ -113,15 +113,18 @@ class CreationScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._within.__exit__(kind, error, trace)
-        for name in self._removing():
+        own = {name: followed for name, followed in self._created.items() if not self._strange(name, followed)}
+        for name, followed in self._removing(own):
             try:
-                await removal.remove_async(self._client, *name)
-                self._created.pop(name, None)
+                if self._may_go(await followed.carry(followed.registrar.look(name))):
+                    await removal.remove_async(self._client, *name)
             except Exception as error_:
                 self._left(name, error_)
-        for _, left in self._ending():
-            if isawaitable(left):
-                await left
+        for name, followed in {**own, **self._kept}.items():
+            try:
+                await followed.carry(followed.registrar.ended(name, gone=name in own))
+            except Exception as error_:
+                self._left(name, error_)
 
     def _entered(self) -> Self:
         self._within.__enter__()
@@ -134,21 +137,26 @@ class CreationScope:
         elif one.means is Means.DELETED:
             self._created.pop(one.object, None)
 
-    def _removing(self) -> Iterator[Name]:
+    def _strange(self, name: Name, followed: Followed) -> bool:
+        """Return True for what a client of the other kind made, synchronous or not: nothing can be said of it here."""
+        if followed.awaits == self._asynchronous:
+            return False
+        notices.once("scope", name.kind, f"{name.kind} {name.id} is of another kind of client: it expires by itself")
+        return True
+
+    def _removing(self, own: dict[Name, Followed]) -> Iterator[tuple[Name, Followed]]:
         """Return what is to be deleted, the newest first, while there is time."""
         end = time.monotonic() + (self._wait or 0)
-        for name in reversed(list(self._created)):
+        for name in reversed(own):
             if time.monotonic() >= end:
                 return
-            if name in self._created:
-                yield name
+            yield name, own[name]
 
-    def _ending(self) -> Iterator[tuple[Name, Any | Awaitable[Any]]]:
-        """Return what is said to the registry of each that is left, and of each that is kept."""
-        told: Mapping[bool, dict[Name, Followed]] = {True: self._created, False: self._kept}
-        for gone, names in told.items():
-            for name, followed in names.items():
-                yield name, followed.carry(followed.registrar.ended(name, gone=gone))
+    def _may_go(self, record: Record | None) -> bool:
+        """Return True for what nobody holds and only this scope uses; where the registry cannot say, nothing goes."""
+        if record is None or record.hold is not None:
+            return False
+        return all(Name(one.kind, one.id) in self._created for one in record.used_by)
 
     def _left(self, name: Name, error: Exception) -> None:
         notices.once("scope", name.kind, f"{name.kind} {name.id} was not deleted ({error!r}): the worker deletes it")

@@ -93,8 +93,10 @@ class KnownRequest:
 
     def created(self, id_: str, answer: Any = None) -> Iterator[Statement]:
         """Return what it means that the answer is the object with this id: all that is known of one that was cut."""
+        endpoint = self.found.endpoint
         if self.creates:
-            yield Statement(Means.CREATED, Name(self.found.endpoint.creates, id_), self.referred, answer)
+            there = bool(endpoint.found) and said(self.body, endpoint.found)
+            yield Statement(Means.SEEN if there else Means.CREATED, Name(endpoint.creates, id_), self.referred, answer)
 
     def _about(self, id_: str, answer: dict[str, Any]) -> Iterator[Statement]:
         endpoint, named = self.found

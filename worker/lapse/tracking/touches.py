@@ -6,7 +6,7 @@ LONGEST = 60.0
 """Seconds between two touches of an id, at most."""
 
 UNKNOWN = 1.0
-"""The same while the policies' times to live were never asked for."""
+"""The same while no policy's time to live is known: it may be short."""
 
 MOST = 100_000
 """Ids that are remembered for each kind; beyond that, all are forgotten, and touched again when they are used."""
@@ -14,7 +14,7 @@ MOST = 100_000
 
 def every(ttl: float | None) -> float:
     """Return how often an id is to be touched, in seconds: ten times in the shortest time to live that it may have."""
-    return LONGEST if ttl is None else min(LONGEST, ttl / 10)
+    return UNKNOWN if ttl is None else min(LONGEST, ttl / 10)
 
 
 class Touches:

@@ -103,7 +103,10 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     output.note(CHOICES[last_active], output.DIM)
     size = 0 if file == "-" else Path(file).stat().st_size
     try:
-        with click.open_file(file, encoding="utf-8-sig") as lines, _refusing(bad or _beside(file)) as refuse:
+        with (
+            click.open_file(file, encoding="utf-8-sig") as lines,
+            _refusing(bad or _beside(file), go_on=from_line > 1) as refuse,
+        ):
             table.load(session.registry_of(provider), lines, size, done, refuse)
     except (RegistryError, KeyboardInterrupt):
         output.note(f"{file}: done up to line {done.line}; go on with --from-line {done.line + 1}", output.WARN)
@@ -150,7 +153,7 @@ class RowLoader:
             RegistryError: the registry was lost half way; ``done`` says how far it came.
 
         """
-        read, waiting, skipped = 0, dict[Resource, Registration](), done.line
+        read, last, waiting, skipped = 0, 0, dict[Resource, Registration](), done.line
 
         def counted() -> Iterable[str]:
             nonlocal read
@@ -160,7 +163,8 @@ class RowLoader:
 
         with output.progress("importing", size) as advance:
             for row in rows.rows(counted()):
-                if row.line <= skipped:
+                last = row.line
+                if last <= skipped:
                     continue
                 try:
                     registration = self._registration(row)
@@ -173,7 +177,7 @@ class RowLoader:
                 if len(waiting) >= BULK:
                     _register(registry, waiting, done, row.line)
                     advance(read)
-            _register(registry, waiting, done, max(done.line, row.line if read else 0))
+            _register(registry, waiting, done, max(done.line, last))
 
     def _registration(self, row: Row) -> Registration:
         if row.why:
@@ -222,13 +226,14 @@ def _beside(file: str) -> str:
 
 
 @contextmanager
-def _refusing(path: str) -> Iterator[Callable[[Row, str], None]]:
+def _refusing(path: str, *, go_on: bool) -> Iterator[Callable[[Row, str], None]]:
     """Give a way to write refused rows down; the file is made by the first of them, for its owner's eyes."""
     opened: list[Any] = []
 
     def refuse(row: Row, why: str) -> None:
         if not opened:
-            opened.append(os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"))
+            how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if go_on else os.O_TRUNC)
+            opened.append(os.fdopen(os.open(path, how, 0o600), "w", encoding="utf-8"))
         said = {"line": row.line, "why": why, "row": dict(row.given)}
         opened[0].write(json.dumps(said, ensure_ascii=False, default=str) + "\n")
 

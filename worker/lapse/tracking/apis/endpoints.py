@@ -71,6 +71,8 @@ class Endpoint:
         method: The HTTP method.
         path: The template below the base URL, as the SDK writes it.
         creates: The kind of the object that the answer is, if the request made it.
+        found: What the request has to say for the answer to be perhaps an object that was there (``said``); "" if it is
+            new always.
         deletes: True if a confirmed answer says that the last object in the path is gone.
         confirmed_by: ``object`` of a JSON answer that confirms it; "" for a bare 204 or ``{"status": "deleted"}``.
         id_field: Where the answer has its object's id.
@@ -89,6 +91,7 @@ class Endpoint:
     method: str
     path: str
     creates: str = ""
+    found: str = ""
     deletes: bool = False
     confirmed_by: str = ""
     id_field: str = "id"

@@ -3,11 +3,12 @@
 from lapse.tracking.apis.endpoints import Endpoint, Endpoints, Reference
 
 _MADE = "if_not_exists=create"
+_THERE = "if_exists=do_nothing"
 _RUN = (Reference("thread", "thread_id"), Reference("assistant", "assistant_id"))
 
 LANGGRAPH_ENDPOINTS = Endpoints(
     (
-        Endpoint("POST", "/threads", creates="thread", id_field="thread_id", stamps=True),
+        Endpoint("POST", "/threads", creates="thread", found=_THERE, id_field="thread_id", stamps=True),
         Endpoint("POST", "/threads/{thread_id}/copy", creates="thread", id_field="thread_id"),
         Endpoint("GET", "/threads/{thread_id}", id_field="thread_id"),
         Endpoint("PATCH", "/threads/{thread_id}", id_field="thread_id"),
@@ -29,7 +30,7 @@ LANGGRAPH_ENDPOINTS = Endpoints(
         Endpoint("POST", "/threads/{thread_id}/runs/{run_id}/cancel"),
         Endpoint("GET", "/threads/{thread_id}/runs/{run_id}/join"),
         Endpoint("GET", "/threads/{thread_id}/runs/{run_id}/stream"),
-        Endpoint("POST", "/assistants", creates="assistant", id_field="assistant_id", stamps=True),
+        Endpoint("POST", "/assistants", creates="assistant", found=_THERE, id_field="assistant_id", stamps=True),
         Endpoint("GET", "/assistants/{assistant_id}", id_field="assistant_id"),
         Endpoint("PATCH", "/assistants/{assistant_id}", id_field="assistant_id"),
         Endpoint("DELETE", "/assistants/{assistant_id}", deletes=True),

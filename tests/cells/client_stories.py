@@ -7,7 +7,7 @@ import pytest
 
 from cells.reached import Reached
 from cells.stories import LONG_AGO, STORIES, Story, Told
-from lapse.errors import TooManyUses
+from lapse.errors import RegistryRefused, TooManyUses
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from support.world import DAY
@@ -183,6 +183,29 @@ async def reads(world: Reached) -> Told:
     return Told(saying(say), {}, {"thread": ids})
 
 
+async def holds_a_subject(world: Reached) -> Told:
+    """Prepare: all of somebody's ids are held; what is somebody else's goes."""
+    mine, others = world.seed(1, subject="user:42"), world.seed(1, subject="user:7")
+    assert world.registry.hold_subject("user:1", reason="the kinds know of one hold")
+
+    def say() -> None:
+        answer = world.registry.hold_subject("user:42", reason="case 7")
+        if not answer:
+            raise RegistryRefused(answer.failed[0])
+
+    return Told(saying(say), {"thread": others}, {"thread": mine}, then_swept(world))
+
+
+async def finds_by_subject(world: Reached) -> Told:
+    """Somebody asks what there is of somebody."""
+    ids = world.seed(1, days=1, subject="user:42")
+
+    def say() -> None:
+        assert ids == [one.resource.id for one in world.registry.resources(subject="user:42").records]
+
+    return Told(saying(say), {}, {"thread": ids})
+
+
 ALL: dict[str, Story] = STORIES | {
     "register": registers,
     "refer": refers,
@@ -199,5 +222,7 @@ ALL: dict[str, Story] = STORIES | {
     "unexpire": unexpires,
     "never_knew": asks_whether_it_is_new,
     "shortest_ttl": asks_how_often_to_touch,
+    **dict.fromkeys(("say_subject", "copy_subjects", "apply_subject"), holds_a_subject),
+    "ids_of_subject": finds_by_subject,
 }
 """Script -> the story that calls it."""

@@ -45,6 +45,7 @@ _READING = [
     "ZCARD",
     "ZCOUNT",
     "ZRANK",
+    "ZLEXCOUNT",
     "SMEMBERS",
     "SISMEMBER",
     "SCARD",

@@ -12,7 +12,8 @@ from lapse.audit.shipper import FileSink, Mover
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
 from lapse.ledger.halts import Halts
-from lapse.ledger.misnamed import Misnamed
+from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.policy import Keep, Orphan, Share
 from lapse.registry.codec import dump
 from lapse.registry.commands import Commands, Operation
@@ -399,6 +400,20 @@ async def kept_house(world: Reached) -> Told:
     return Told(act, {}, {"thread": living}, ended)
 
 
+async def indexed(world: Reached) -> Told:
+    """Prepare: what an older client registered is to be found by its subject."""
+    living = world.seed(1, days=1, subject="user:42")
+    world.raw.delete(f"{world.slot()}subjects")
+
+    async def act() -> None:
+        await subjects.keep(world.context().ledger, [("openai", "thread")], time.monotonic() + 20)
+
+    async def ended() -> None:
+        assert living == [one.resource.id for one in world.registry.resources(subject="user:42").records]
+
+    return Told(act, {}, {"thread": living}, ended)
+
+
 async def woken(world: Reached) -> Told:
     """Prepare: a tick's message reaches a worker."""
     ids = world.seed(3)
@@ -496,6 +511,7 @@ STORIES: dict[str, Story] = {
     **dict.fromkeys(("misnamed", "resay"), misnamed),
     **dict.fromkeys(("audit_read", "audit_trim"), moved),
     "housekeep": kept_house,
+    "index_subjects": indexed,
     "wake": woken,
 }
 """Script -> the story that calls it."""

@@ -97,7 +97,7 @@ async def test_a_claim_that_expects_another_epoch_or_time_is_refused(world: Worl
     now = await world.watch._control.now()
 
     async def status(*expected: Any) -> str:
-        return (await ledger.claim(world.rule, world.settings, 1, expected=expected)).status
+        return (await ledger.claim(world.rule, world.settings, 1, expected=(*expected, 0))).status
 
     assert "lost" == await status("e2", now - 1000, now + 60_000)
     assert "clock" == await status("e1", now - 5000, now - 1000)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.ledger.forgotten import end_unlistable
+from lapse.ledger.housekeeping.forgotten import end_unlistable
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from lapse import Registry
-from lapse.ledger.misnamed import Misnamed
+from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.ledger.partition import Ledger
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -232,7 +232,11 @@ async def test_what_changed_meanwhile_is_moved_again(carrier: Carrier, older: Ol
     commands = older.commands
     seen = json.dumps({"f": 1})
     (gone,) = await carrier.carry(
-        [commands.on_slot("ledger/lua/misnamed", "openai", "conversations", "id", "conv_1", seen, parse=int)]
+        [
+            commands.on_slot(
+                "ledger/lua/housekeeping/misnamed", "openai", "conversations", "id", "conv_1", seen, parse=int
+            )
+        ]
     )
     assert gone == 0
 

@@ -7,6 +7,7 @@ import redis
 
 from lapse.ledger.partition import Ledger
 from lapse.registry.commands import Commands, Operation
+from lapse.registry.protocol import Conversation
 from lapse.registry.scripts import Call
 
 if TYPE_CHECKING:
@@ -48,7 +49,20 @@ class Clocked:
         """Run plain writes."""
         return await self.run(commands)
 
-    def say(self, operation: Operation[T]) -> T:
+    async def say(self, conversation: Conversation[T]) -> T:
+        """Carry a conversation to its end, by the clock of Redis itself."""
+        connection = self._client.connection_pool.get_connection()
+        try:
+            commands = next(conversation)
+            while True:
+                connection.send_packed_command(commands)
+                commands = conversation.send([_reply(connection) for _ in commands])
+        except StopIteration as end:
+            return cast("T", end.value)
+        finally:
+            self._client.connection_pool.release(connection)
+
+    def answer(self, operation: Operation[T]) -> T:
         """Run what an application says."""
         return operation.finish([call.parse(self._eval(call)) for call in operation.calls])
 
@@ -63,3 +77,10 @@ class Clocked:
     def _eval(self, call: Call[Any]) -> Any:
         assert TIME in call.script.text
         return self._client.eval(call.script.text.replace(TIME, SET_TIME), 1, call.key, *call.args)
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error

@@ -99,7 +99,7 @@ class Stories(RuleBasedStateMachine):
 
     def _register(self, id_: str, policy: str, facts: dict[str, int], uses: list[str]) -> None:
         new = self.model.register(id_, policy, facts, uses)
-        answer = self.real.say(self.real.commands.register(self._said(id_, policy, facts, uses)))
+        answer = self.real.answer(self.real.commands.register(self._said(id_, policy, facts, uses)))
         entry = self.model.entries[id_]
         due = None if entry.reason == "held" else self.model.due(entry)
         assert (new, due) == (answer.new, None if answer.due is None else round(answer.due.timestamp() * 1000))
@@ -114,34 +114,36 @@ class Stories(RuleBasedStateMachine):
     def register_many(self, several: list[tuple[str, str, int]]) -> None:
         said = [(id_, policy, {"created": self.model.now - age}) for id_, policy, age in several]
         new = sum(self.model.register(id_, policy, facts, []) for id_, policy, facts in said)
-        answer = self.real.say(
+        answer = self.real.answer(
             self.real.commands.register_many([self._said(id_, policy, facts, []) for id_, policy, facts in said])
         )
         assert (len(said), new) == (answer.registered, answer.new)
 
     @rule(id_=ids)
     def touch(self, id_: str) -> None:
-        assert self.model.touch(id_) == self.real.say(self.real.commands.touch(self._at(id_)))
+        assert self.model.touch(id_) == self.real.answer(self.real.commands.touch(self._at(id_)))
 
     @rule(id_=ids, until=st.sampled_from([None, HOUR, DAY]))
     def hold(self, id_: str, until: int | None) -> None:
         end = None if until is None else self.model.now + until
-        said = self.real.say(self.real.commands.hold(self._at(id_), "case", "ann", None if end is None else end / 1000))
+        said = self.real.answer(
+            self.real.commands.hold(self._at(id_), "case", "ann", None if end is None else end / 1000)
+        )
         assert self.model.hold(id_, end) == said
 
     @rule(id_=ids)
     def unhold(self, id_: str) -> None:
-        assert self.model.unhold(id_) == self.real.say(self.real.commands.unhold(self._at(id_), "ann"))
+        assert self.model.unhold(id_) == self.real.answer(self.real.commands.unhold(self._at(id_), "ann"))
 
     @rule(id_=ids, release=st.booleans())
     def forget(self, id_: str, *, release: bool) -> None:
-        said = self.real.say(self.real.commands.forget(self._at(id_), release=release))
+        said = self.real.answer(self.real.commands.forget(self._at(id_), release=release))
         assert self.model.forget(id_, release=release) == said
 
     @rule(id_=ids, ahead=st.sampled_from([None, -DAY, HOUR]))
     def expire(self, id_: str, ahead: int | None) -> None:
         at = None if ahead is None else self.model.now + ahead
-        said = self.real.say(self.real.commands.expire(self._at(id_), None if at is None else at / 1000))
+        said = self.real.answer(self.real.commands.expire(self._at(id_), None if at is None else at / 1000))
         assert self.model.expire(id_, at) == said
 
     def _at(self, id_: str) -> Any:

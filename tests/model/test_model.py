@@ -139,7 +139,7 @@ class Registry(Stories):
     @rule(policy=managed, chosen=st.lists(ids, unique=True))
     def purge(self, policy: str, chosen: list[str]) -> None:
         granted, left = self.model.claim_purged(policy, chosen)
-        partition, expected = Partition("openai", "thread", policy), (EPOCH, "", "")
+        partition, expected = Partition("openai", "thread", policy), (EPOCH, "", "", 0)
         claims = self.real.do(
             self.real.ledger.claim_purged(partition, self.sweep(policy), chosen, "ann", expected=expected)
         )

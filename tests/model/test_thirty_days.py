@@ -107,7 +107,7 @@ class Month:
         commands = self.clocked.commands
         for at in range(0, n, 500):
             said = [commands.registration("thread", id_, policy, **self.times(oldest)) for id_ in ids[at : at + 500]]
-            self.clocked.say(commands.register_many(said))
+            self.clocked.answer(commands.register_many(said))
 
     def times(self, oldest: int) -> dict[str, float]:
         at = (self.now - self.dice.randrange(oldest + 1)) / 1000
@@ -118,7 +118,7 @@ class Month:
         commands = self.clocked.commands
         for policy in ("week", "quarter"):
             for id_ in self.dice.sample(self.ids[policy], 2):
-                self.clocked.say(commands.touch(commands.resource("thread", id_, None)))
+                self.clocked.answer(commands.touch(commands.resource("thread", id_, None)))
         day = (self.now - START) // DAY
         leaving = [self.dice.choice(ids) for ids in self.ids.values() if ids and self.dice.random() < 0.2]
         for id_ in (*leaving, *(self.ids["day"][-12:] if 20 <= day < 23 else ())):

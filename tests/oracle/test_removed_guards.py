@@ -21,7 +21,7 @@ Reported = Callable[[], set[str]]
 
 
 async def test_without_the_hold_check(world: World, cut: Cut, reported: Reported) -> None:
-    cut("claim", "if redis.call('HEXISTS', key('holds'), id) == 1 then", "if false then")
+    cut("claim", "if held(id) then", "if false then")
     cut("hold", "set_aside(id, record, 'parked', now)", "index(id, record)")
     (id_,) = world.seed(1)
     world.registry.hold("thread", id_, reason="case 7")

@@ -14,6 +14,7 @@ from support import acl
 from support.lua import named
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
+SUBJECTS = ("say_subject", "copy_subjects", "apply_subject", "ids_of_subject")
 SLOT = "lapse:{openai:thread}:"
 
 
@@ -35,17 +36,30 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
             assert registry.hold("thread", "t1", reason="a test") == "ok"
             call("thread", "t1")
         assert registry.get("thread", "t1") is None
+        assert registry.register("thread", "t2", "chat", subject="user:42").new
+        assert registry.hold_subject("user:42", reason="a test").changed == 1
+        assert registry.register("file", "f2", "chat", subject="user:42").new
+        assert registry.hold_subject("user:43", reason="another, so that a list is copied")
+        assert len(registry.resources(subject="user:42").records) == 2
+        assert registry.expire_subject("user:42").changed == 2
+        assert registry.unhold_subject("user:42")
         assert registry.get("thread", "m1") is not None
     with redis.Redis.from_url(guarded.url, decode_responses=True) as administrator:
         assert "openai/thread" in administrator.smembers(keys.slots("lapse"))
 
 
 def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
-    used = {name for one in SAID for name in re.findall(r"redis\.call\('([A-Z]+)'", named(one).text)}
+    used = {name for one in (*SAID, *SUBJECTS) for name in re.findall(r"redis\.call\('([A-Z]+)'", named(one).text)}
     (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
     granted = set(re.findall(r" \+(\S+)", line))
 
-    assert granted == {name.lower() for name in used} | {"ping", "client|setinfo", "evalsha", "script|load"}
+    assert granted == {name.lower() for name in used} | {
+        "ping",
+        "client|setinfo",
+        "evalsha",
+        "script|load",
+        "hgetall",
+    }
 
 
 REFUSED = [

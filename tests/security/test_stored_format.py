@@ -84,6 +84,7 @@ def test_the_table_names_every_key() -> None:
             keys.nonces,
             keys.stamped,
             keys.slots,
+            keys.subjects,
             keys.control,
             keys.published,
             keys.workers,

@@ -12,7 +12,7 @@ import pytest
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import notices
 from lapse.registry.commands import Bulk, Commands, Operation, actor, names
-from lapse.registry.model import Answer, Partition, Registered, Resource
+from lapse.registry.model import Answer, Partition, Registered, Resource, SubjectAnswer
 
 CREATED = 1_772_366_400
 THREAD = Resource("openai", "thread", "thread_1")
@@ -110,7 +110,8 @@ def test_edges_go_before_and_after_the_registration_in_one_round_trip(commands: 
         ({"created_at": CREATED, "last_active_at": CREATED - 1}, "lies before created_at"),
         ({"subject": ""}, "subject '': give text of 1 to 512 characters"),
         ({"subject": "x" * 513}, "give text of 1 to 512 characters"),
-        ({"subject": 7}, "give text of 1 to 512 characters"),
+        ({"subject": 7}, "subject 7: give a name"),
+        ({"subject": [" "]}, "subject ' ' is blank"),
         ({"labels": {str(n): "x" for n in range(17)}}, "labels: give at most 16 pairs"),
         ({"labels": ["a"]}, "labels: give at most 16 pairs"),
         ({"labels": {"": "x"}}, "labels key '': give text"),
@@ -184,8 +185,8 @@ def test_many_registrations_are_one_call_for_each_slot(commands: Commands) -> No
         ),
         ("refer", "lapse:{openai:assistant}:", "openai", "assistant", "openai|conversation|conv_1", "asst_1"),
     ] == sent(operation)
-    replies = [1, [2, 1, 1], b"5 ttl 1 1", 1]
-    assert Bulk(registered=3, new=2, unmanaged=1) == operation.finish(replies)
+    replies = [1, [2, 1, 1, 1], b"5 ttl 1 1", 1]
+    assert Bulk(registered=3, new=2, unmanaged=1, subject_kept=1) == operation.finish(replies)
     told: list[dict[str, Any]] = operation.describe()
     replayed = [commands.registration(**lost) for lost in told]
     assert [one, two, three] == replayed
@@ -303,6 +304,16 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch, erro
 )
 def test_names_that_workers_published(published: object, known: list[str]) -> None:
     assert known == names(published)
+
+
+def test_an_answer_about_a_subject_is_true_if_every_slot_took_it() -> None:
+    assert (True, False) == (bool(SubjectAnswer(changed=1)), bool(SubjectAnswer(failed=("openai/thread: why",))))
+
+
+def test_a_registration_may_be_of_several_subjects(commands: Commands) -> None:
+    (call,) = sent(register(commands, subject={"user:2", "user:1"}))
+
+    assert {"subject": ["user:1", "user:2"]} == json.loads(call[-1])
 
 
 @pytest.mark.parametrize("answer", Answer)

@@ -49,6 +49,7 @@ ramp = "off"
 sink = "file:/var/log/lapse.jsonl"
 max_pending = 5000
 key_file = "/run/secrets/seal"
+subjects = "hmac"
 
 [limits]
 max_deletions = { amount = 100, window = "10m" }

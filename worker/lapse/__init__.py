@@ -19,7 +19,7 @@ from lapse.errors import (
 from lapse.registry.aio import AsyncRegistry
 from lapse.registry.client import Registry
 from lapse.registry.commands import Bulk
-from lapse.registry.model import Answer, Hold, Record, Registered, Resource
+from lapse.registry.model import Answer, Hold, Record, Registered, Resource, SubjectAnswer, SubjectPage
 
 if _typing.TYPE_CHECKING:
     from lapse.tracking.azure import azure_policy
@@ -46,6 +46,8 @@ __all__ = [
     "RegistryRefused",
     "RegistryUnavailable",
     "Resource",
+    "SubjectAnswer",
+    "SubjectPage",
     "__version__",
     "azure_policy",
     "context",

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 from lapse.audit import strictjson
 from lapse.audit.chain import Seal, Tail
+from lapse.audit.subjects import HASHED, SubjectsShown
 from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -130,11 +131,14 @@ UNSEALED = Seal()
 class Mover:
     """Moves audit lines for one process; of any number of processes, one at a time moves a slot's."""
 
-    def __init__(self, carrier: Carrier, namespace: str, sink: Sink, seal: Seal = UNSEALED) -> None:
+    def __init__(
+        self, carrier: Carrier, namespace: str, sink: Sink, seal: Seal = UNSEALED, subjects: str = HASHED
+    ) -> None:
         self._carrier = carrier
         self._namespace = namespace
         self._sink = sink
         self._seal = seal
+        self._subjects = subjects
         self._token = secrets.token_hex(8)
 
     async def pending(self, provider: str, kind: str) -> int:
@@ -156,9 +160,10 @@ class Mover:
             count, last, lines, before = await self._call("audit/lua/audit_read", slot, round(LEASE * 1000), wanted)
             if count <= 0:
                 return moved
-            place = f"{provider}/{kind}/{await self._epoch()}"
+            epoch, salt = await self._epoch()
+            place, shown = f"{provider}/{kind}/{epoch}", SubjectsShown(self._subjects, salt)
             try:
-                tail = await asyncio.to_thread(self._deliver, lines, Tail.parse(before.decode()), place)
+                tail = await asyncio.to_thread(self._deliver, lines, Tail.parse(before.decode()), place, shown)
             except OSError:
                 await self._call("audit/lua/audit_trim", slot, "", "", "")
                 raise
@@ -173,29 +178,30 @@ class Mover:
         await self._call("audit/lua/audit_trim", slot, "", "", "")
         return moved
 
-    def _deliver(self, lines: bytes, tail: Tail | None, place: str) -> Tail:
-        whole = b"".join(_one_way(line) for line in lines.removesuffix(b"\n").split(b"\n"))
+    def _deliver(self, lines: bytes, tail: Tail | None, place: str, shown: SubjectsShown) -> Tail:
+        whole = b"".join(_one_way(line, shown) for line in lines.removesuffix(b"\n").split(b"\n"))
         sealed, tail = self._seal.lines(whole, tail, place)
         self._sink.write(sealed)
         return tail
 
-    async def _epoch(self) -> str:
-        (epoch,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "id")])
-        return epoch.decode() if epoch else "none"
+    async def _epoch(self) -> tuple[str, bytes]:
+        """Return the registry's epoch, and the salt of its pseudonyms."""
+        ((epoch, salt),) = await self._carrier.run([("HMGET", keys.epoch(self._namespace), "id", "salt")])
+        return epoch.decode() if epoch else "none", salt or b""
 
     async def _call(self, name: str, slot: str, *args: str | int) -> Any:
         call = Call(script(name), slot, (self._token, *args), lambda reply: reply)
         return (await self._carrier.carry([call]))[0]
 
 
-def _one_way(line: bytes) -> bytes:
+def _one_way(line: bytes, shown: SubjectsShown) -> bytes:
     """Return a line that every reader reads the same way; what was added to the stream and is none becomes its text."""
     try:
         value = strictjson.loads(line)
     except ValueError:
         value = None
     if isinstance(value, dict) and not value.keys() & CHAINED:
-        return line + b"\n"
+        return shown.line(line, value) + b"\n"
     seq, _, rest = line.partition(b",")
     return b'%b,"garbled":%b}\n' % (seq, json.dumps(rest[:-1].decode("utf-8", "backslashreplace")).encode())
 

@@ -15,6 +15,7 @@ import click
 import redis
 
 from lapse import Registry
+from lapse.audit.subjects import SubjectsShown
 from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import config_option, provider_option
@@ -186,6 +187,12 @@ class Invocation:
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
         )
+
+    @cached_property
+    def subjects_shown(self) -> SubjectsShown:
+        """How subjects are told outside of the registry, as ``[audit] subjects`` says."""
+        salt = cast("str | None", self.client.hget(keys.epoch(self.namespace), "salt"))
+        return SubjectsShown(self.config.audit.subjects, (salt or "").encode())
 
     @cached_property
     def view(self) -> View:

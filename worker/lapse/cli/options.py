@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,6 +16,7 @@ from lapse import durations
 from lapse.errors import ConfigError, InvalidResource
 from lapse.providers.kinds import KINDS, singular
 from lapse.registry import keys
+from lapse.registry.subjects import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -63,6 +64,7 @@ def _when(text: str, sign: int) -> datetime:
 
 KIND = KindArgument("kind", singular)
 ID = Parsed("id", keys.identifier)
+SUBJECT = Parsed("subject", name_of)
 SPAN = Parsed("duration", durations.parse)
 PAST = Parsed("time", partial(_when, sign=-1))
 FUTURE = Parsed("time", partial(_when, sign=1))
@@ -74,11 +76,48 @@ config_option = click.option(
 )
 provider_option = click.option("--provider", metavar="NAME", help="Which account, where several are configured.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+subject_option = click.option(
+    "--subject", type=SUBJECT, metavar="NAME", help="All that is a subject's, in place of KIND and ID."
+)
 confirm_option = click.option(
     "--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
 )
 
 
+def _one_of(context: click.Context, kind: object, id_: object, subject: object) -> None:
+    """Refuse a call that names a resource and a subject, or neither."""
+    if subject is not None and (kind is not None or id_ is not None):
+        raise click.UsageError("--subject names all that is a subject's: leave KIND and ID out", context)
+    if subject is None and (kind is None or id_ is None):
+        raise click.UsageError("say which: KIND ID, or --subject NAME for all that is a subject's", context)
+
+
+def resource_or_subject(command: F) -> F:
+    """Add KIND and ID, or ``--subject`` in their place."""
+
+    @wraps(command)
+    def checked(*, kind: str | None, id_: str | None, subject: str | None, **given: Any) -> Any:
+        _one_of(click.get_current_context(), kind, id_, subject)
+        return command(kind=kind, id_=id_, subject=subject, **given)
+
+    named = click.argument("id_", metavar="[ID]", type=ID, required=False)(checked)
+    named = click.argument("kind", type=KIND, required=False)(named)
+    return cast("F", subject_option(named))
+
+
 def resource_arguments(command: F) -> F:
     """Add KIND and ID."""
     return click.argument("kind", type=KIND)(click.argument("id_", metavar="ID", type=ID)(command))
+
+
+def label(text: str) -> tuple[str, str]:
+    """Return a label as it is typed.
+
+    Raises:
+        BadParameter: it is none.
+
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r}: write KEY=VALUE", param_hint="--label")
+    return (key, value)

@@ -114,6 +114,7 @@ def refused(status: Status) -> tuple[str, str]:
         Status.LOST: ("refused", "the registry is not the one that this was decided under"),
         Status.CLOCK: ("refused", "the claim came too late"),
         Status.BREAKER: ("breaker", "all ids of this kind are answered alike: its breaker is open"),
+        Status.SUBJECTS: ("refused", "this kind has not heard yet which subjects are held"),
         Status.DAMAGED: ("halted", HaltReason.REGISTRY_DAMAGED),
         Status.AUDIT: ("limited", "the audit stream is full: its sink does not take records"),
     }[status]

@@ -33,9 +33,10 @@ RAMP_STEPS, RAMP_FIRST, RAMP_SHARE = 2, 10, 10
 """The ramp: how many steps it has, how many ids the first one deletes, and of how many that are due the second deletes
 one, but no fewer. ``include/budget.lua`` says the same."""
 
-Expected = tuple[str | int, str | int, str | int]
-"""What a claim insists on: the epoch its rules were adopted under, the earliest and latest Redis TIME; or '' each."""
-UNCHECKED: Expected = ("", "", "")
+Expected = tuple[str | int, str | int, str | int, int]
+"""What a claim insists on: the epoch its rules were adopted under, the earliest and latest Redis TIME, or '' each; and
+up to which number its slot knows the subjects that are held."""
+UNCHECKED: Expected = ("", "", "", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Status(StrEnum):
     """That of this kind is open."""
     DAMAGED = "damaged"
     """A key that protects ids is not whole."""
+    SUBJECTS = "subjects"
+    """The slot does not know yet which subjects are held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ class Claims(LedgerConnection):
         call = self.commands.on_slot(
             "ledger/lua/claim/claim_child", child.resource.provider, child.resource.kind, codec.dump(asked), parse=list
         )
-        status, now, token, policy, attempts, unknown = await lease_of(self.carrier, call, child.deadline)
+        status, now, token, policy, attempts, unknown = await self.lease(call, child.deadline)
         if text(status) != "granted":
             return text(status), None
         claim = Claim(child.resource, text(policy), token, now, "cascade", attempts, unknown == 1, child.deadline, now)
@@ -209,6 +212,15 @@ class Claims(LedgerConnection):
             "ledger/lua/claim/claim_circle", at.provider, at.kind, codec.dump(asked), parse=list
         )
 
+    async def lease(self, call: Call[T], deadline: Deadline) -> T:
+        """Run a call that leases; a slot that does not know which subjects are held is told first."""
+        reply = await lease_of(self.carrier, call, deadline)
+        if _status(reply) != Status.SUBJECTS:
+            return reply
+        provider, kind = str(call.args[0]), str(call.args[1])
+        await self.tell_subjects(provider, kind)
+        return await lease_of(self.carrier, call, deadline)
+
     async def _leased(self, script: str, at: Partition, sweep: SweepSection, asked: Mapping[str, Any]) -> Batch:
         # Before the script is sent: Redis begins the lease later, so this clock runs out first, and never after it.
         deadline = Deadline.of(sweep.lease)
@@ -219,7 +231,7 @@ class Claims(LedgerConnection):
             codec.dump(asked),
             parse=lambda reply: _batch(at, reply, deadline),
         )
-        return await lease_of(self.carrier, call, deadline)
+        return await self.lease(call, deadline)
 
     def _asked(self, rule: Rule, sweep: SweepSection, expected: Expected, **more: Any) -> dict[str, Any]:
         """Return a request for ids of a rule's own partition: within its pace and ramp."""
@@ -234,9 +246,10 @@ class Claims(LedgerConnection):
 
     def _request(self, lease: float, expected: Expected) -> dict[str, Any]:
         """Return what every claim says, as ``include/request.lua`` has it."""
-        epoch, earliest, latest = expected
+        epoch, earliest, latest, subjects = expected
         asked = {"name": secrets.token_hex(8), "lease": round(lease * 1000), "worker": self.worker}
         asked |= {"pending": self.max_pending, "epoch": epoch, "earliest": earliest, "latest": latest}
+        asked["subjects"] = subjects
         return asked
 
 
@@ -263,6 +276,10 @@ async def lease_of(carrier: Carrier, call: Call[T], deadline: Deadline) -> T:
 async def _once(carrier: Carrier, call: Call[T]) -> T:
     reply: T = (await carrier.carry([call]))[0]
     return reply
+
+
+def _status(reply: Any) -> str:
+    return reply.status if isinstance(reply, Batch) else text(reply[0])
 
 
 def _batch(partition: Partition, reply: list[Any], deadline: Deadline) -> Batch:

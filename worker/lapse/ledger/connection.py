@@ -7,6 +7,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
+from lapse.registry.subjects import Subjects
 
 
 class LedgerConnection:
@@ -32,6 +33,14 @@ class LedgerConnection:
     def on_slot(self, name: str, provider: str, kind: str, *args: str | float, parse: Any = None) -> Call[Any]:
         """Return a call of a script on a slot, which answers with text unless ``parse`` says otherwise."""
         return self.commands.on_slot(name, provider, kind, *args, parse=parse or text)
+
+    async def tell_subjects(self, provider: str, kind: str) -> None:
+        """Copy to a slot which subjects are held.
+
+        The slot is named first: a hold that is written after the list was read finds it named, and comes by itself.
+        """
+        await self.carrier.run([("SADD", keys.slots(self.namespace), f"{provider}/{kind}")])
+        await self.carrier.say(Subjects(self.commands).copy_all((provider, kind)))
 
     def prefix(self, partition: Partition) -> str:
         """Return what the keys of a partition begin with."""

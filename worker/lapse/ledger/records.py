@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lapse.errors import InvalidResource
@@ -29,6 +30,7 @@ INDEXES = {
 """The sorted sets in which an id of a partition stands, each with the state that it means."""
 
 PAGE = 500
+NONE: Mapping[str, str] = MappingProxyType({})
 
 TRACKED = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
 """Where an id stands that is not set aside."""
@@ -76,6 +78,10 @@ class Seen:
         state = str(self.record["s"])
         return str(self.record["r"]) if state == "parked" else state
 
+    def has(self, labels: Mapping[str, str]) -> bool:
+        """Return True if it has all of these labels."""
+        return bool(labels.items() <= self.facts.get("labels", {}).items())
+
     @property
     def created(self) -> int | None:
         """When it was created."""
@@ -112,13 +118,16 @@ class PartitionRecords:
     partition: Partition
     rules: Sequence[Rule]
 
-    async def page(self, *, state: str | None, limit: int, after: str | None) -> RecordPage:
+    async def page(
+        self, *, state: str | None, limit: int, after: str | None, labels: Mapping[str, str] = NONE
+    ) -> RecordPage:
         """Return ids index by index, oldest first in each.
 
         Args:
             state: Only these; None for all.
             limit: How many at most.
             after: Where the page before ended.
+            labels: Only ids that have all of these: no index finds them, so every id is read.
 
         Raises:
             InvalidResource: ``after`` is not what a page before returned.
@@ -133,7 +142,7 @@ class PartitionRecords:
         for name in names:
             rank = await self._rank(start) if name == start.name else 0
             async for one, score in self._standing(name, rank, limit):
-                if state is None or one.state == state:
+                if (state is None or one.state == state) and one.has(labels):
                     found.append(one)
                 if len(found) == limit:
                     return RecordPage(found, f"{name}/{score:.0f}/{one.id}")

@@ -6,7 +6,7 @@ Nothing is checked where lapse makes one itself. Durations are seconds, None sta
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
@@ -111,6 +111,8 @@ class AuditSection(Table):
     """Records that may wait for the sink in Redis for each provider and kind before deletions there stop."""
     key_file: Text | None = None
     """File with 32 bytes or more that seal the records: without them nobody can make a record that verifies."""
+    subjects: Literal["hmac", "plain", "none"] = "hmac"
+    """How records and lapse ls --json name whose data an id is: as a keyed hash, in clear, or not at all."""
 
 
 @dataclass(frozen=True, slots=True)

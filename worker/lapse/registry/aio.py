@@ -9,9 +9,10 @@ from lapse.registry.aiopool import LoopPools
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
-from lapse.registry.model import Answer, Record, Registered
+from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
+from lapse.registry.subjects import Subjects
 
 T = TypeVar("T")
 
@@ -125,6 +126,7 @@ class AsyncRegistry:
         self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
         self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
         self.protocol = Protocol(namespace, provider, on_error)
+        self._subjects = Subjects(self.protocol.commands)
 
     async def register(
         self,
@@ -134,7 +136,7 @@ class AsyncRegistry:
         *,
         provider: str | None = None,
         uses: Iterable[tuple[str, ...]] = (),
-        subject: str | None = None,
+        subject: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
         expires_in: Span | None = None,
         expires_at: When | None = None,
@@ -204,6 +206,24 @@ class AsyncRegistry:
     async def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id; see ``Registry.get``."""
         return await self._carrier.say(self.protocol.get(kind, id, provider))
+
+    async def resources(self, *, subject: str, after: str | None = None, limit: int = 100) -> SubjectPage:
+        """Return a page of what is tracked as a subject's; see ``Registry.resources``."""
+        return await self._carrier.say(self._subjects.resources(subject, after, limit))
+
+    async def hold_subject(
+        self, subject: str, *, reason: str, actor: str | None = None, until: When | None = None
+    ) -> SubjectAnswer:
+        """Hold all of a subject's data; see ``Registry.hold_subject``."""
+        return await self._carrier.say(self._subjects.hold(subject, reason, actor, until))
+
+    async def unhold_subject(self, subject: str) -> SubjectAnswer:
+        """End the hold of a subject; see ``Registry.unhold_subject``."""
+        return await self._carrier.say(self._subjects.unhold(subject))
+
+    async def expire_subject(self, subject: str, at: When | None = None) -> SubjectAnswer:
+        """Make all of a subject's tracked ids due; see ``Registry.expire_subject``."""
+        return await self._carrier.say(self._subjects.expire(subject, at))
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""

@@ -10,9 +10,10 @@ from lapse.errors import LapseError
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
-from lapse.registry.model import Answer, Record, Registered
+from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pool import Pool
 from lapse.registry.protocol import Conversation, Protocol, Settings
+from lapse.registry.subjects import Subjects
 
 T = TypeVar("T")
 
@@ -48,6 +49,7 @@ class Registry:
         self._pool = Pool(url, timeout, connect_timeout)
         self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
         self.protocol = Protocol(namespace, provider, on_error)
+        self._subjects = Subjects(self.protocol.commands)
 
     def register(
         self,
@@ -57,7 +59,7 @@ class Registry:
         *,
         provider: str | None = None,
         uses: Iterable[tuple[str, ...]] = (),
-        subject: str | None = None,
+        subject: str | Iterable[str] | None = None,
         labels: Mapping[str, str] | None = None,
         expires_in: Span | None = None,
         expires_at: When | None = None,
@@ -73,7 +75,7 @@ class Registry:
             provider: The account that issued the id.
             uses: (kind, id) of what this one refers to; those live as long as this one does. Added, never taken away;
                 at most 1,000 a call and 20,000 an id.
-            subject: Whose data it is.
+            subject: Whose data it is, or up to 16 of them; a tracked id keeps its own.
             labels: At most 16 pairs of text.
             expires_in: Its own expiry from now: seconds, a timedelta, or ``"7d"``. Wins over the policy's ttl, not over
                 max_age.
@@ -163,6 +165,39 @@ class Registry:
     def get(self, kind: str, id: str, *, provider: str | None = None) -> Record | None:
         """Return all that the registry knows of an id, or None if it is not tracked."""
         return self.say(self.protocol.get(kind, id, provider))
+
+    def resources(self, *, subject: str, after: str | None = None, limit: int = 100) -> SubjectPage:
+        """Return a page of what is tracked as a subject's, at every provider and of every kind.
+
+        Args:
+            subject: Whose; matched as a whole.
+            after: Where the page before ended.
+            limit: How many at most, up to 10,000.
+
+        Raises:
+            InvalidResource: one of these is none.
+            RegistryUnavailable: no answer in time; so in the three calls below, which are never only logged.
+            RegistryRefused: Redis said no.
+
+        """
+        return self.say(self._subjects.resources(subject, after, limit))
+
+    def hold_subject(
+        self, subject: str, *, reason: str, actor: str | None = None, until: When | None = None
+    ) -> SubjectAnswer:
+        """Forbid deletion of all that is a subject's until ``unhold_subject`` or ``until``, also of what comes later.
+
+        True once every slot has taken it. What could not (``failed``) deletes nothing until it has.
+        """
+        return self.say(self._subjects.hold(subject, reason, actor, until))
+
+    def unhold_subject(self, subject: str) -> SubjectAnswer:
+        """End the hold of a subject. An id that is held by itself, or as another subject's, stays held."""
+        return self.say(self._subjects.unhold(subject))
+
+    def expire_subject(self, subject: str, at: When | None = None) -> SubjectAnswer:
+        """Make all of a subject's tracked ids due now, or at a time. What is registered later is not."""
+        return self.say(self._subjects.expire(subject, at))
 
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.

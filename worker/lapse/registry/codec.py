@@ -161,7 +161,14 @@ def edge(text: str) -> Resource:
 def hold(stored: Mapping[str, Any]) -> Hold:
     """Return a stored hold."""
     since = datetime.fromtimestamp(stored["since"] / 1000, UTC)
-    return Hold(stored["reason"], stored["actor"], since, from_millis(stored.get("until")))
+    until = from_millis(stored.get("until"))
+    return Hold(stored["reason"], stored["actor"], since, until, stored.get("subject"))
+
+
+def subjects_of(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return whose data an id is, as its facts say."""
+    said = facts.get("subject")
+    return tuple(said) if isinstance(said, list) else (said,) if said else ()
 
 
 def record(resource: Resource, text: str) -> Record | None:
@@ -172,6 +179,7 @@ def record(resource: Resource, text: str) -> Record | None:
         return None
     held = seen.get("hold")
     facts = seen.get("facts", {})
+    subjects = subjects_of(facts)
     creation = found.get("f") or found.get("c") or found.get("k")
     state = found["s"]
     if state == "parked":
@@ -188,7 +196,8 @@ def record(resource: Resource, text: str) -> Record | None:
         hold=hold(held) if held else None,
         uses=tuple(edge(use) for use in facts.get("uses", ())),
         used_by=tuple(edge(use.split("|", 1)[1]) for use in seen.get("edges", ())),
-        subject=facts.get("subject"),
+        subject=next(iter(subjects), None),
+        subjects=subjects,
         labels=facts.get("labels", {}),
         attempts=int(found.get("n", 0)),
         crashes=int(found.get("x", 0)),

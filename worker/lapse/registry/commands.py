@@ -53,14 +53,23 @@ class Operation(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """What ``register_many`` did: ids registered, how many of them were new, how many no worker manages."""
+    """What ``register_many`` did: ids registered, how many of them were new, how many no worker manages.
+
+    ``subject_kept`` counts those that were tracked as another subject's and stay so.
+    """
 
     registered: int = 0
     new: int = 0
     unmanaged: int = 0
+    subject_kept: int = 0
 
     def __add__(self, other: "Bulk") -> "Bulk":
-        return Bulk(self.registered + other.registered, self.new + other.new, self.unmanaged + other.unmanaged)
+        return Bulk(
+            self.registered + other.registered,
+            self.new + other.new,
+            self.unmanaged + other.unmanaged,
+            self.subject_kept + other.subject_kept,
+        )
 
 
 FAILED = Registered(due=None, governed_by="unavailable", new=False, managed=False)
@@ -352,16 +361,16 @@ def _text(reply: bytes | str) -> str:
 
 
 def _registered(reply: bytes | str) -> Registered:
-    due, by, new, managed = _text(reply).split()
-    return Registered(from_millis(int(due)) if due != "-1" else None, by, new == "1", managed == "1")
+    due, by, new, managed, *kept = _text(reply).split()
+    return Registered(from_millis(int(due)) if due != "-1" else None, by, new == "1", managed == "1", kept == ["1"])
 
 
 def _bulk(reply: list[int] | bytes | str) -> Bulk:
     if not isinstance(reply, list):  # the answer to a single registration
         one = _registered(reply)
-        return Bulk(1, int(one.new), int(not one.managed))
-    registered, new, managed = reply
-    return Bulk(registered, new, registered - managed)
+        return Bulk(1, int(one.new), int(not one.managed), int(one.subject_kept))
+    registered, new, managed, kept = reply
+    return Bulk(registered, new, registered - managed, kept)
 
 
 def known_kinds(kinds: object, policies: object) -> frozenset[str]:

@@ -46,6 +46,27 @@ def _short_text(value: object, what: str) -> str:
     return codec.text(value, what, 512)  # the providers' own limit for a metadata value
 
 
+def subjects(value: object, what: str = "subject") -> list[str]:
+    """Return whose data something is: one name, or up to 16.
+
+    Raises:
+        InvalidResource: none, more, or one that is blank or cannot be stored.
+
+    """
+    given = [value] if isinstance(value, str) else value
+    if not isinstance(given, list | tuple | set | frozenset) or not 0 < len(given) <= 16:  # noqa: PLR2004 - as labels
+        raise InvalidResource(f"{what} {ascii(value)[:80]}: give a name, or 1 to 16 of them in a list")
+    names = {_short_text(name, what) for name in given}
+    if blank := [name for name in names if not name.strip()]:
+        raise InvalidResource(f"{what} {blank[0]!a} is blank: give a name")
+    return sorted(names)
+
+
+def _subject(value: object, what: str) -> str | list[str]:
+    names = subjects(value, what)
+    return names if len(names) > 1 else names[0]
+
+
 def _labels(value: object, what: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or len(value) > 16:  # noqa: PLR2004 - as many as a provider's metadata
         raise InvalidResource(f"{what}: give at most 16 pairs of text")
@@ -57,7 +78,7 @@ _READERS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "last_active_at": ("active", codec.past),
     "expires_at": ("at", codec.moment),
     "expires_in": ("within", codec.span),
-    "subject": ("subject", _short_text),
+    "subject": ("subject", _subject),
     "labels": ("labels", _labels),
 }
 """Parameter of register -> the field that stores it, and what reads it."""

@@ -53,6 +53,9 @@ STANDING = (FRESH, ACTIVE, EXPLICIT, CLAIMS, WAITING, SUSPECTS, TRIED, PARKED, K
 POLICIES = "policies"  # set: every policy name ever registered under
 ASIDE = "aside"  # hash: id -> record of what stands outside the due indexes
 FACTS = "facts"  # hash: id -> uses, subject, labels
+SUBJECTS = "subjects"  # sorted set, all scores 0: "<subject>\x1f<id>"; of a namespace: hash: subject -> its hold
+SUBJECT_HOLDS = "subject_holds"  # hash: the slot's copy of those
+SUBJECT_INDEX = "subject_index"  # hash: how far older registrations can be found by their subject
 HOLDS = "holds"  # hash: id -> hold
 HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
 EDGES = "edges"  # sorted set, all scores 0: "target|provider|kind|source"
@@ -85,6 +88,9 @@ SLOT_KEYS = (
     POLICIES,
     ASIDE,
     FACTS,
+    SUBJECTS,
+    SUBJECT_HOLDS,
+    SUBJECT_INDEX,
     HOLDS,
     HOLD_ENDS,
     EDGES,
@@ -182,6 +188,11 @@ def stamped(namespace: str) -> str:
 def slots(namespace: str) -> str:
     """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
     return f"{namespace}:slots"
+
+
+def subjects(namespace: str) -> str:
+    """Return the hash of the subjects that are held: subject -> hold; one field counts what was said of any."""
+    return f"{namespace}:{SUBJECTS}"
 
 
 def control(namespace: str) -> str:

@@ -61,6 +61,7 @@ class Registered:
             ``claimed``, ``unmanaged``, or ``unavailable`` where ``on_error="log"`` swallowed an error.
         new: False if the id was tracked already, in which case this was a touch.
         managed: False if no running worker knows this provider, kind and policy. The id is stored all the same.
+        subject_kept: True if it was tracked as another subject's: whose data an id is, no registration changes.
 
     """
 
@@ -68,16 +69,18 @@ class Registered:
     governed_by: str
     new: bool
     managed: bool
+    subject_kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Why a resource must not be deleted, by whom and until when."""
+    """Why a resource must not be deleted, by whom and until when; ``subject``: all of whose data is held, with it."""
 
     reason: str
     actor: str
     since: datetime
     until: datetime | None = None
+    subject: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Record:
     """All that the registry knows of one resource.
 
     ``state`` is ``tracked``, ``claimed``, ``waiting``, ``held``, ``referenced``, ``kept`` or ``quarantined``.
+    ``subject`` is the first of ``subjects``.
     """
 
     resource: Resource
@@ -100,10 +104,48 @@ class Record:
     used_by: tuple[Resource, ...] = ()
     subject: str | None = None
     labels: dict[str, str] = field(default_factory=dict)
+    subjects: tuple[str, ...] = ()
     attempts: int = 0
     crashes: int = 0
     reason: str | None = None
     retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectAnswer:
+    """What a call about all of a subject's ids came to. True if every slot has taken it.
+
+    Attributes:
+        changed: How many ids it changed at once.
+        remaining: How many it did not come to; a hold covers these too, and workers do the rest.
+        claimed: Ids whose deletion is under way; no further attempt ignores what was said.
+        failed: "provider/kind" that did not take it, each with why: nothing is deleted there until it has.
+
+    """
+
+    changed: int = 0
+    remaining: int = 0
+    claimed: int = 0
+    failed: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectPage:
+    """Some of a subject's ids.
+
+    Attributes:
+        records: What is tracked, by provider, kind and id.
+        after: Where the next page begins; None if this was the last.
+        whole: False while a worker is still looking for what clients of an older version registered.
+
+    """
+
+    records: tuple[Record, ...]
+    after: str | None
+    whole: bool
 
 
 DELETION_TOKENS = 1_048_576

@@ -29,6 +29,18 @@ def itself(kind: str, id_: str) -> None:
     log.warning("lapse left a use out: %s %s names itself in uses", kind, id_)
 
 
+def subject_kept(facts: Mapping[str, object]) -> None:
+    """Log, once per process for each provider, kind and policy, that a tracked id stays another subject's."""
+    name = (str(facts["provider"]), str(facts["kind"]), f"subject of {facts['policy']}")
+    if name not in _said:
+        _said.add(name)
+        log.warning(
+            "lapse kept the subject of %s %s: it is tracked as another one's, and no registration changes that",
+            facts["kind"],
+            facts["id"],
+        )
+
+
 def unmanaged(facts: Mapping[str, object], known: list[str]) -> None:
     """Log that an id was stored under a name that no worker knows, with the nearest name that one does know.
 

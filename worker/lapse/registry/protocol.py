@@ -62,10 +62,23 @@ def _loaded(calls: Sequence[Call[Any]], replies: list[Any]) -> Conversation[None
         replies[i] = reply
 
 
+def asked(*commands: tuple[str, ...]) -> Conversation[list[Any]]:
+    """Run plain commands in one round trip.
+
+    Raises:
+        RegistryUnavailable: no answer in time.
+        RegistryRefused: Redis refused one of them.
+
+    """
+    replies = yield [packed(*command) for command in commands]
+    for reply in replies:
+        if isinstance(reply, redis.ResponseError):
+            raise translated(reply)
+    return replies
+
+
 def _asked(*command: str) -> Conversation[Any]:
-    (reply,) = yield [packed(*command)]
-    if isinstance(reply, redis.ResponseError):
-        raise translated(reply)
+    (reply,) = yield from asked(command)
     return reply
 
 
@@ -88,7 +101,7 @@ class Protocol:
             raise ConfigError(f'on_error={on_error!r}: use "raise" or "log"')
         if namespace is None:
             namespace = environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
-        self._commands = Commands(namespace, provider)
+        self.commands = Commands(namespace, provider)
         self._raises = on_error == "raise"
 
     def logging(self) -> Self:
@@ -100,7 +113,7 @@ class Protocol:
     def register(self, given: Mapping[str, Any]) -> Conversation[Registered]:
         """Track a resource under a policy; ``given`` are the parameters of ``Registry.register``."""
         return self._guarded(
-            lambda: self._commands.register(self._commands.registration(**given)),
+            lambda: self.commands.register(self.commands.registration(**given)),
             FAILED,
             lambda: {"call": "register", **{name: given[name] for name in ("provider", "kind", "id", "policy")}},
         )
@@ -112,7 +125,7 @@ class Protocol:
             checked: list[Registration] = []
             for given in chunk:
                 checked += yield from self._checked(given)
-            done += yield from self._guarded(partial(self._commands.register_many, checked), Bulk(), dict)
+            done += yield from self._guarded(partial(self.commands.register_many, checked), Bulk(), dict)
         return done
 
     def answer(
@@ -120,7 +133,7 @@ class Protocol:
     ) -> Conversation[Answer]:
         """Say what ``make``, one of ``Commands``, makes of a resource."""
         return self._guarded(
-            lambda: make(self._commands, self._commands.resource(kind, id, provider), **said),
+            lambda: make(self.commands, self.commands.resource(kind, id, provider), **said),
             Answer.FAILED,
             lambda: {"call": make.__name__, "provider": provider, "kind": kind, "id": id, **said},
         )
@@ -128,7 +141,7 @@ class Protocol:
     def get(self, kind: str, id: str, provider: str | None) -> Conversation[Record | None]:
         """Return all that the registry knows of an id."""
         return self._guarded(
-            lambda: self._commands.get(self._commands.resource(kind, id, provider)),
+            lambda: self.commands.get(self.commands.resource(kind, id, provider)),
             None,
             lambda: {"call": "get", "provider": provider, "kind": kind, "id": id},
         )
@@ -136,7 +149,7 @@ class Protocol:
     def never_knew(self, kind: str, id: str, provider: str) -> Conversation[bool]:
         """Return True if the registry never knew an id: not tracked, not forgotten, not settled."""
         return self._guarded(
-            lambda: self._commands.never_knew(self._commands.resource(kind, id, provider)),
+            lambda: self.commands.never_knew(self.commands.resource(kind, id, provider)),
             failed=False,
             given=lambda: {"call": "never_knew", "provider": provider, "kind": kind, "id": id},
         )
@@ -144,14 +157,14 @@ class Protocol:
     def shortest_ttl(self, kind: str, provider: str) -> Conversation[float | None]:
         """Return the shortest time to live, in seconds, of a kind's policies; None if none is known."""
         return self._guarded(
-            lambda: self._commands.shortest_ttl(provider, kind),
+            lambda: self.commands.shortest_ttl(provider, kind),
             None,
             lambda: {"call": "shortest_ttl", "provider": provider, "kind": kind},
         )
 
     def observes(self, kind: str, policy: str, provider: str) -> Conversation[bool]:
         """Return True if workers delete nothing by a policy: it says so, or has never said otherwise."""
-        rules = keys.partition(self._commands.namespace, provider, kind, policy) + keys.RULES
+        rules = keys.partition(self.commands.namespace, provider, kind, policy) + keys.RULES
         try:
             return bool((yield from _asked("HGET", rules, "mode")) == b"observe")
         except LapseError as error:
@@ -160,7 +173,7 @@ class Protocol:
 
     def stamp(self, policy: str) -> Conversation[dict[str, str]]:
         """Return metadata that marks a provider's object as this registry's."""
-        namespace = self._commands.namespace
+        namespace = self.commands.namespace
         try:
             epoch = yield from _asked("HGET", keys.epoch(namespace), "id")
             return stamped(namespace, policy, epoch, codec.nonce())
@@ -170,7 +183,7 @@ class Protocol:
 
     def stamp_ahead(self, policy: str, provider: str, kind: str) -> Conversation[dict[str, str]]:
         """Return a stamp for an object about to be created, known to the registry from then on; {} if that fails."""
-        namespace, nonce = self._commands.namespace, codec.nonce()
+        namespace, nonce = self.commands.namespace, codec.nonce()
         known = packed("HSET", keys.stamped(namespace), nonce, f"{provider}|{kind}|")
         try:
             replies = yield [packed("HGET", keys.epoch(namespace), "id"), known]
@@ -183,9 +196,9 @@ class Protocol:
 
     def stamp_belongs(self, nonce: str, kind: str, id: str, provider: str) -> Conversation[None]:
         """Say which object a stamp went to: whatever else carries it is a copy."""
-        owner = codec.edge_text(self._commands.resource(kind, id, provider))
+        owner = codec.edge_text(self.commands.resource(kind, id, provider))
         try:
-            yield from _asked("HSET", keys.stamped(self._commands.namespace), nonce, owner)
+            yield from _asked("HSET", keys.stamped(self.commands.namespace), nonce, owner)
         except LapseError as error:
             self._lost(error, [{"call": "stamp_belongs", "provider": provider, "kind": kind, "id": id}])
 
@@ -212,15 +225,17 @@ class Protocol:
                 operation = yield from self._anew(make)
             if operation.before:
                 yield from self._counted(operation)
-            commands, news = [call.command() for call in operation.calls], self._commands.news(operation)
+            commands, news = [call.command() for call in operation.calls], self.commands.news(operation)
             if news:
-                commands.append(self._commands.telling(news))
+                commands.append(self.commands.telling(news))
             replies = yield commands
             if news and not isinstance(replies.pop(), redis.ResponseError):
-                self._commands.told(news)
+                self.commands.told(news)
             if redis.exceptions.NoScriptError in map(type, replies):
                 yield from _loaded(operation.calls, replies)
             answer = operation.finish([call.read(reply) for call, reply in zip(operation.calls, replies, strict=True)])
+            if isinstance(answer, Registered) and answer.subject_kept:
+                notices.subject_kept(operation.describe()[0])
             if isinstance(answer, Registered) and not answer.managed:
                 yield from self._advise(operation.describe()[0])
         except LapseError as error:
@@ -232,17 +247,17 @@ class Protocol:
 
     def _anew(self, make: Callable[[], T]) -> Conversation[T]:
         """Return what is made once it is known which kinds a worker, newer than this client, knows."""
-        published = keys.published(self._commands.namespace)
-        self._commands.kinds = known_kinds(*(yield from _asked("HMGET", published, "kinds", "policies")))
+        published = keys.published(self.commands.namespace)
+        self.commands.kinds = known_kinds(*(yield from _asked("HMGET", published, "kinds", "policies")))
         return make()
 
     def _checked(self, given: object) -> Conversation[list[Registration]]:
         """Return a registration, or none where it is one that cannot be stored, and only logged."""
         try:
             try:
-                return [self._commands.checked(given)]
+                return [self.commands.checked(given)]
             except UnknownKind:
-                return [(yield from self._anew(partial(self._commands.checked, given)))]
+                return [(yield from self._anew(partial(self.commands.checked, given)))]
         except LapseError as error:
             if isinstance(error, TooManyUses):
                 yield from self._say_unsaid(error.unsaid)
@@ -262,5 +277,5 @@ class Protocol:
     def _advise(self, registered: Mapping[str, object]) -> Conversation[None]:
         if notices.first(registered):
             with suppress(LapseError):  # it is registered all the same
-                published = yield from _asked("HGET", keys.published(self._commands.namespace), "policies")
+                published = yield from _asked("HGET", keys.published(self.commands.namespace), "policies")
                 notices.unmanaged(registered, names(published))

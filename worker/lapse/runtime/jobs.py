@@ -21,9 +21,10 @@ from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Trouble
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
-from lapse.ledger.forgotten import end_unlistable
 from lapse.ledger.halts import Halts
-from lapse.ledger.misnamed import Misnamed
+from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping.forgotten import end_unlistable
+from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of, replay
 from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import EVERYWHERE, HaltReason
@@ -162,6 +163,8 @@ class Work:
         if not trouble:
             providers = {*config.accounts, *(provider for provider, _ in slots)}
             await Misnamed(self._carrier, self._namespace).run(providers, until)
+        if not trouble:
+            await subjects.keep(ledger, slots, until)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:
                 return
@@ -280,7 +283,7 @@ class Work:
     async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> bool:
         try:
             seal = open_seal(config.audit.key_file)
-            mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink), seal)
+            mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink), seal, config.audit.subjects)
             await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
         except (OSError, RegistryError, ConfigError) as error:
             about = {"provider": provider, "kind": kind, "sink": config.audit.sink}

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from lapse.guards.context import SweepContext, named
-from lapse.ledger.claim import CircleMember, Claim, lease_of
+from lapse.ledger.claim import CircleMember, Claim
 from lapse.ledger.settle import Act
 from lapse.policy import Rule
 from lapse.policy.preconditions import follows, preconditions_of
@@ -186,7 +186,7 @@ class _Going:
         context = self._context
         member = CircleMember(one.id, self._names, context.provider.place, token)
         asked = context.ledger.circle(rule, context.settings, member, context.watch.expected())
-        status, now, fence, due, by, attempts, unknown = await lease_of(context.ledger.carrier, asked, self._deadline)
+        status, now, fence, due, by, attempts, unknown = await context.ledger.lease(asked, self._deadline)
         if status != b"granted":
             return None
         partition = rule.partition

@@ -16,8 +16,8 @@ from lapse.guards.listing import Shrinkage
 from lapse.guards.preexisting import Elders
 from lapse.guards.recovery import by_listing, lift
 from lapse.guards.undeclared_uses import halted
-from lapse.ledger.forgotten import Unlisted
 from lapse.ledger.halts import plan_hash
+from lapse.ledger.housekeeping.forgotten import Unlisted
 from lapse.ledger.nonces import Copies, Nonces
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import scanned

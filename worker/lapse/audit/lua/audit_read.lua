@@ -11,7 +11,7 @@ local mover = KEYS[1] .. 'mover'
 local holder = redis.call('GET', mover)
 if holder and holder ~= ARGV[1] then return { -1, '', '', '' } end
 -- What applications did goes first. Their user can add anything to that stream: but for these events it is text.
-local events = { hold = true, unhold = true, forget = true, deleted_by_app = true }
+local events = { hold = true, unhold = true, forget = true, deleted_by_app = true, hold_subject = true, unhold_subject = true }
 
 local function credible(e)
   local readable, said = pcall(cjson.decode, e)

@@ -121,6 +121,7 @@ def _waiting(session: Invocation) -> Iterator[dict[str, Any]]:
     """Yield what waits in the registry, slot by slot."""
     configured = {(rule.partition.provider, rule.partition.kind) for rule in session.config.rules}
     known = {(provider, kind) for provider, kind in json.loads(session.view.published().get("slots", "[]"))}
+    shown = session.subjects_shown
     for provider, kind in sorted(configured | known):
         slot = keys.slot(session.namespace, provider, kind)
         # What applications did gets its number when it is taken to the audit; what is taken there meanwhile, now.
@@ -128,8 +129,8 @@ def _waiting(session: Invocation) -> Iterator[dict[str, Any]]:
         for seq, fields in _rows(session, slot + keys.AUDIT):
             text = fields.get("e", "")
             taken.add(text)
-            yield _stored(text) | {"seq": seq}
-        yield from (_stored(text) for text in acts if text not in taken)
+            yield shown.record(_stored(text)) | {"seq": seq}
+        yield from (shown.record(_stored(text)) for text in acts if text not in taken)
 
 
 def _stored(text: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """``lapse explain``: one id, and why it will or will not be deleted."""
 
 import json
+from dataclasses import astuple
 from typing import Any
 
 import click
@@ -9,28 +10,37 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
+from lapse.cli.inspect.ls import of_subject
 from lapse.cli.inspect.reasons import Case
-from lapse.cli.options import json_option, resource_arguments
+from lapse.cli.options import json_option, resource_or_subject
 from lapse.ledger.records import Seen, look
 from lapse.registry import keys
-from lapse.registry.model import Partition, deleted_at
+from lapse.registry.model import Partition, Resource, deleted_at
+
+SHOWN = 50
+"""How many ids of a subject are explained at once."""
 
 
 @click.command()
-@resource_arguments
+@resource_or_subject
 @with_session
 @json_option
-def explain(*, session: Invocation, kind: str, id_: str, as_json: bool) -> None:
+def explain(*, session: Invocation, kind: str, id_: str, subject: str | None, as_json: bool) -> None:
     """Say why an id will or will not be deleted, and when.
 
     Times come from the policy file as it is now: what it makes due is due, whatever it said before.
+    With --subject, of all that is a subject's, a line each.
 
     Examples:
       lapse explain conversation conv_68a1
       lapse explain thread thread_abc --json
+      lapse explain --subject user:42
 
     """
-    case = session.run(lambda access: _case(access, session, kind, id_))
+    if subject is not None:
+        _of_subject(session, subject, as_json=as_json)
+        return
+    case = session.run(lambda access: _case(access, session, Resource(session.provider, kind, id_)))
     sentences = reasons.explain(case, session.config)
     if as_json:
         output.document(_described(case, sentences))
@@ -41,8 +51,26 @@ def explain(*, session: Invocation, kind: str, id_: str, as_json: bool) -> None:
         output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
 
 
-async def _case(access: RegistryAccess, session: Invocation, kind: str, id_: str) -> Case:
-    provider, rules = session.provider, session.config.rules
+def _of_subject(session: Invocation, subject: str, *, as_json: bool) -> None:
+    """Tell of each id of a subject what is the matter with it, in a line."""
+    page = session.registry_of(None).resources(subject=subject, limit=SHOWN)
+
+    async def read(access: RegistryAccess) -> list[Case]:
+        return [await _case(access, session, one.resource) for one in page.records]
+
+    told = [(case, reasons.explain(case, session.config)) for case in session.run(read)]
+    if as_json:
+        output.records(_described(case, sentences) for case, sentences in told)
+    else:
+        for case, sentences in told:
+            at = case.partition
+            output.say(f"{at.provider} {at.kind} {case.seen.id}: {sentences[0]}")
+    for text, style in of_subject(page, subject, "lapse ls --subject lists all"):
+        output.note(text, style)
+
+
+async def _case(access: RegistryAccess, session: Invocation, resource: Resource) -> Case:
+    rules, (provider, kind, id_) = session.config.rules, astuple(resource)
     (seen,) = await look(access.ledger, provider, kind, [id_], rules)
     slot = keys.slot(session.namespace, provider, kind)
     policy = str(seen.record.get("p", ""))

@@ -1,20 +1,24 @@
 """``lapse ls``: the ids of a kind, a page at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import click
 from rich.text import Text
 
 from lapse import moments
+from lapse.audit.subjects import SubjectsShown
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import KIND, json_option
+from lapse.cli.options import KIND, json_option, label, subject_option
 from lapse.cli.output import Column
-from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first
+from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first, look
 from lapse.registry import keys
-from lapse.registry.model import Partition
+from lapse.registry.codec import subjects_of
+from lapse.registry.model import Partition, Resource, SubjectPage
 
 COLUMNS = (
     Column("id"),
@@ -25,13 +29,16 @@ COLUMNS = (
     Column("last active", 2),
     Column("created", 4),
 )
+SUBJECT_COLUMNS = (COLUMNS[0], Column("provider", 2), Column("kind"), *COLUMNS[1:])
 STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN, "claimed": output.WARN}
 
 
 @click.command()
-@click.argument("kind", type=KIND)
+@click.argument("kind", type=KIND, required=False)
+@subject_option
 @click.option("--policy", metavar="NAME", help="Only this policy's; also one that the policy file does not know.")
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label; every id is read.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @click.option("--after", metavar="CURSOR", help="Go on where the page before ended.")
 @with_session
@@ -39,9 +46,11 @@ STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN
 def ls(
     *,
     session: Invocation,
-    kind: str,
+    kind: str | None,
+    subject: str | None,
     policy: str | None,
     state: str | None,
+    labels: tuple[str, ...],
     limit: int,
     after: str | None,
     as_json: bool,
@@ -49,41 +58,73 @@ def ls(
     """List the ids of a kind: where each stands, and when it is due by the policy file.
 
     With --json one object a line. Elsewhere than on a terminal the columns stand between tabs, the id first.
+    With --subject, all that is registered as a subject's, at every provider; it says nothing of contents.
 
     Examples:
       lapse ls conversations
       lapse ls threads --state held
       lapse ls threads --policy chat --state due --limit 10
+      lapse ls conversations --label plan=free
       lapse ls conversations --json
+      lapse ls --subject user:42
 
     """
-    slot = (session.provider, kind)
-    rules = [rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == slot]
-
-    async def read(access: RegistryAccess) -> tuple[list[Seen], str | None]:
-        if state == "due":
-            mine = [rule for rule in rules if policy in {None, rule.partition.policy}]
-            return [one for rule in mine for one in await due_first(access.ledger, rule, limit)][:limit], None
-        names = [policy] if policy else await _policies(access, *slot)
-        first, _, cursor = (after or "").partition("/")
-        if after and first not in names:
-            raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
-        found: list[Seen] = []
-        for name in names[names.index(first) :] if after else names:
-            here = PartitionRecords(access.ledger, Partition(*slot, name), rules)
-            got = await here.page(state=state, limit=limit - len(found), after=cursor or None)
-            found, cursor = [*found, *got.seen], ""
-            if got.after:
-                return found, f"{name}/{got.after}"
-        return found, None
-
-    found, following = session.run(read)
+    if subject is not None:
+        if kind or policy or state or labels:
+            raise click.UsageError(
+                "--subject lists all that is a subject's: leave KIND, --policy, --state, --label out"
+            )
+        _of_subject(session, subject, limit, after, as_json=as_json)
+        return
+    if kind is None:
+        raise click.UsageError("say what: lapse ls KIND, or lapse ls --subject NAME")
+    wanted = Wanted((session.provider, kind), policy, state, dict(map(label, labels)), limit)
+    found, following = session.run(lambda access: _listed(access, session, wanted, after or ""))
     if as_json:
-        output.records(_described(one, kind) for one in found)
+        shown = session.subjects_shown
+        output.records(_described(one, session.provider, kind, shown) for one in found)
     else:
-        output.table(COLUMNS, _rows(found), empty=_nothing(kind, state, session.provider))
+        output.table(COLUMNS, map(_row, found), empty=_nothing(kind, state, session.provider))
+    if labels:
+        output.note("--label has no index: every id was read to find these.", output.DIM)
     if following:
         output.note(f"There may be more: --after {following}", output.DIM)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which ids of a (provider, kind) are listed, and how many at most."""
+
+    slot: tuple[str, str]
+    policy: str | None
+    state: str | None
+    labels: Mapping[str, str]
+    limit: int
+
+
+async def _listed(
+    access: RegistryAccess, session: Invocation, wanted: Wanted, after: str
+) -> tuple[list[Seen], str | None]:
+    """Return the ids, and where the next ones begin."""
+    rules = [one for one in session.config.rules if (one.partition.provider, one.partition.kind) == wanted.slot]
+    if wanted.state == "due":
+        mine = [rule for rule in rules if wanted.policy in {None, rule.partition.policy}]
+        most = None if wanted.labels else wanted.limit
+        due = [one for rule in mine for one in await due_first(access.ledger, rule, most)]
+        return [one for one in due if one.has(wanted.labels)][: wanted.limit], None
+    names = [wanted.policy] if wanted.policy else await _policies(access, *wanted.slot)
+    first, _, cursor = after.partition("/")
+    if after and first not in names:
+        raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
+    found: list[Seen] = []
+    for name in names[names.index(first) :] if after else names:
+        here = PartitionRecords(access.ledger, Partition(*wanted.slot, name), rules)
+        left = wanted.limit - len(found)
+        got = await here.page(state=wanted.state, limit=left, after=cursor or None, labels=wanted.labels)
+        found, cursor = [*found, *got.seen], ""
+        if got.after:
+            return found, f"{name}/{got.after}"
+    return found, None
 
 
 async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[str]:
@@ -94,17 +135,49 @@ async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[st
     return sorted(name.decode() for name in names)
 
 
-def _rows(found: list[Seen]) -> Iterator[tuple[str | Text, ...]]:
-    for one in found:
-        yield (
-            one.id,
-            str(one.record["p"]),
-            Text(one.state, style=STYLES.get(one.state, "")),
-            _due(one),
-            one.by,
-            _when(one, one.active),
-            _when(one, one.created),
-        )
+def _of_subject(session: Invocation, subject: str, limit: int, after: str | None, *, as_json: bool) -> None:
+    page = session.registry_of(None).resources(subject=subject, limit=limit, after=after)
+    rules = session.config.rules if session.configured else []
+
+    async def read(access: RegistryAccess) -> list[tuple[Resource, Seen]]:
+        found: list[tuple[Resource, Seen]] = []
+        for (provider, kind), records in groupby(page.records, lambda one: (one.resource.provider, one.resource.kind)):
+            named = [one.resource for one in records]
+            seen = await look(access.ledger, provider, kind, [one.id for one in named], rules)
+            found += [(at, one) for at, one in zip(named, seen, strict=True) if one.tracked]
+        return found
+
+    found = session.run(read)
+    if as_json:
+        shown = session.subjects_shown
+        output.records(_described(one, at.provider, at.kind, shown) for at, one in found)
+    elif found:
+        rows = ((*_row(one)[:1], at.provider, at.kind, *_row(one)[1:]) for at, one in found)
+        output.table(SUBJECT_COLUMNS, rows, empty="")
+    for text, style in of_subject(page, subject, f"--after {page.after}"):
+        output.note(text, style)
+
+
+def of_subject(page: SubjectPage, subject: str, further: str) -> Iterator[tuple[str, str]]:
+    """Say what a page of a subject's ids leaves out; ``further``: how to get the rest."""
+    if not page.records:
+        yield f"Nothing is registered under {subject}.", ""
+    if page.after:
+        yield f"There are more: {further}", output.DIM
+    if not page.whole:
+        yield "Workers are still looking for ids that an older version registered: there may be more.", output.WARN
+
+
+def _row(one: Seen) -> tuple[str | Text, ...]:
+    return (
+        one.id,
+        str(one.record["p"]),
+        Text(one.state, style=STYLES.get(one.state, "")),
+        _due(one),
+        one.by,
+        _when(one, one.active),
+        _when(one, one.created),
+    )
 
 
 def _due(one: Seen) -> str | Text:
@@ -120,8 +193,9 @@ def _when(one: Seen, millis: int | None) -> str:
     return moments.told(millis, one.now)
 
 
-def _described(one: Seen, kind: str) -> dict[str, Any]:
+def _described(one: Seen, provider: str, kind: str, shown: SubjectsShown) -> dict[str, Any]:
     return {
+        "provider": provider,
         "kind": kind,
         "id": one.id,
         "policy": one.record["p"],
@@ -132,6 +206,7 @@ def _described(one: Seen, kind: str) -> dict[str, Any]:
         "created_at": formatting.iso(one.created or None),
         "attempts": one.record.get("n", 0),
         "reason": one.record.get("r"),
+        "subjects": shown.told(subjects_of(one.facts)),
     }
 
 

@@ -14,7 +14,7 @@ from lapse.ledger.records import Seen
 from lapse.metrics import causes
 from lapse.metrics.snapshot import PartitionView
 from lapse.policy import Config, Rule
-from lapse.registry.codec import edge
+from lapse.registry.codec import edge, subjects_of
 from lapse.registry.model import Partition
 
 SHOWN = 5
@@ -201,8 +201,8 @@ def _story(case: Case, config: Config) -> Iterator[str]:
         used = f", last used {_at(seen, active)}" if active and active != created else used
         yield f"It was created {_at(seen, created)}{used}."
     yield from _time(case)
-    if seen.facts.get("subject"):
-        yield f"It holds data of {seen.facts['subject']}."
+    if subjects := subjects_of(seen.facts):
+        yield f"It holds data of {', '.join(subjects)}."
     if labels := seen.facts.get("labels"):
         yield f"Its labels: {', '.join(f'{key}={value}' for key, value in sorted(labels.items()))}."
     if uses := seen.facts.get("uses"):
@@ -315,9 +315,9 @@ def unpause(scope: str) -> str:
 def _hold(seen: Seen) -> str:
     hold = seen.hold or {}
     until = f", until {_at(seen, hold['until'])}" if hold.get("until") else ""
-    return (
-        f"It is held by {hold.get('actor')} since {_at(seen, hold['since'])}{until}: {json.dumps(hold.get('reason'))}."
-    )
+    whose = f", with all of {hold['subject']}," if hold.get("subject") else ""
+    since = _at(seen, hold["since"])
+    return f"It is held{whose} by {hold.get('actor')} since {since}{until}: {json.dumps(hold.get('reason'))}."
 
 
 def _several(edges: Any) -> str:

@@ -5,8 +5,9 @@ from dataclasses import asdict
 from typing import Any
 
 from lapse.cli import output
-from lapse.cli.context import Invocation
+from lapse.cli.context import Invocation, RegistryAccess
 from lapse.ledger import failures
+from lapse.ledger.housekeeping.subjects import IndexProgress, index_progress
 from lapse.metrics import causes
 from lapse.registry.model import Partition
 
@@ -36,6 +37,19 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
         yield f"{row.told(now)}.", output.BAD
     for host in causes.gone(session.view.workers(), now):
         yield f"workers: {host}.", output.WARN
+    known = _found_by_subject(session)
+    if not known.whole:
+        yield (
+            f"subjects: {known.looked:,} of {known.facts:,} registrations can be found by theirs; workers go on.",
+            output.WARN,
+        )
+
+
+def _found_by_subject(session: Invocation) -> IndexProgress:
+    async def read(access: RegistryAccess) -> IndexProgress:
+        return await index_progress(access.ledger, await session.slots(access))
+
+    return session.run(read)
 
 
 def described(session: Invocation, partitions: Sequence[Partition], now: int) -> dict[str, Any]:
@@ -59,6 +73,7 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
             for row in failures.look(session.client, session.namespace, partitions)
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
+        "subjects": _found_by_subject(session)._asdict(),
     }
 
 

@@ -11,6 +11,7 @@ from lapse import Answer, Registered, moments
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.operate import subjects
 from lapse.cli.operate.replay import replay
 from lapse.cli.options import (
     FUTURE,
@@ -19,7 +20,9 @@ from lapse.cli.options import (
     PAST,
     SPAN,
     json_option,
+    label,
     resource_arguments,
+    resource_or_subject,
 )
 from lapse.registry.commands import Commands
 
@@ -76,7 +79,7 @@ def register(
         raise click.UsageError("say what: lapse register KIND ID --policy NAME, or lapse register --from FILE")
     facts = given | {
         "uses": [_use(text) for text in given["uses"]],
-        "labels": dict(map(_label, given["labels"])) or None,
+        "labels": dict(map(label, given["labels"])) or None,
     }
     registered = session.registry.register(kind, id_, policy, **facts)
     _registered(session, id_, policy, registered, as_json=as_json)
@@ -98,49 +101,74 @@ def touch(*, kind: str, id_: str, session: Invocation, as_json: bool) -> int:
 
 
 @click.command()
-@resource_arguments
+@resource_or_subject
 @click.option("--reason", required=True, metavar="TEXT", help="Why it must not be deleted.")
 @click.option("--until", type=FUTURE, metavar="TIME", help="When the hold ends by itself.")
 @with_session
 @json_option
-def hold(*, kind: str, id_: str, reason: str, until: datetime | None, session: Invocation, as_json: bool) -> int:
+def hold(
+    *,
+    kind: str,
+    id_: str,
+    subject: str | None,
+    reason: str,
+    until: datetime | None,
+    session: Invocation,
+    as_json: bool,
+) -> int:
     """Forbid the deletion of an id, tracked or not, whatever any policy says.
+
+    With --subject, of all that is a subject's, at every provider, and of what is registered later too.
 
     Examples:
       lapse hold conversation conv_77c0 --reason "case 2026-114"
       lapse hold conversation conv_77c0 --reason "case 2026-114" --until 90d
+      lapse hold --subject user:42 --reason "case 2026-114"
 
     """
+    if subject is not None:
+        held = session.registry_of(None).hold_subject(subject, reason=reason, until=until)
+        return subjects.answered(held, subject, subjects.HOLD, as_json=as_json)
     return _answered(session.registry.hold(kind, id_, reason=reason, until=until), id_, _HOLD, as_json=as_json)
 
 
 @click.command()
-@resource_arguments
+@resource_or_subject
 @with_session
 @json_option
-def unhold(*, kind: str, id_: str, session: Invocation, as_json: bool) -> int:
+def unhold(*, kind: str, id_: str, subject: str | None, session: Invocation, as_json: bool) -> int:
     """Take a hold back: the id is due when it would have been without it.
+
+    The hold of a subject and that of an id are two: neither ends the other.
 
     Examples:
       lapse unhold conversation conv_77c0
+      lapse unhold --subject user:42
 
     """
+    if subject is not None:
+        let_go = session.registry_of(None).unhold_subject(subject)
+        return subjects.answered(let_go, subject, subjects.UNHOLD, as_json=as_json)
     return _answered(session.registry.unhold(kind, id_), id_, _UNHOLD, as_json=as_json)
 
 
 @click.command()
-@resource_arguments
+@resource_or_subject
 @click.option("--at", type=FUTURE, metavar="TIME", help="When, if not now.")
 @with_session
 @json_option
-def expire(*, kind: str, id_: str, at: datetime | None, session: Invocation, as_json: bool) -> int:
+def expire(*, kind: str, id_: str, subject: str | None, at: datetime | None, session: Invocation, as_json: bool) -> int:
     """Give an id an expiry of its own, now or at a time. A hold, a reference or a halt still keeps it.
 
     Examples:
       lapse expire conversation conv_68a1
       lapse expire conversation conv_68a1 --at 12h
+      lapse expire --subject user:42
 
     """
+    if subject is not None:
+        expired = session.registry_of(None).expire_subject(subject, at)
+        return subjects.answered(expired, subject, subjects.EXPIRE, as_json=as_json)
     return _answered(session.registry.expire(kind, id_, at), id_, _EXPIRE, as_json=as_json)
 
 
@@ -237,10 +265,3 @@ def _use(text: str) -> tuple[str, ...]:
     if not colon:
         raise click.BadParameter(f"{text!r}: write KIND:ID, such as assistant:asst_1", param_hint="--uses")
     return (KIND.convert(kind, None, None), id_)
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.BadParameter(f"{text!r}: write KEY=VALUE", param_hint="--label")
-    return (key, value)

@@ -18,6 +18,7 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
+from lapse.registry.subjects import SAID
 
 SAVE_EVERY = 10.0  # seconds; what a host forgets at most when all its processes are killed
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -54,6 +55,7 @@ class Watch:
         self._namespace = namespace
         self._control = Halts(carrier, namespace)
         self._witness = witness
+        self._subjects = 0
         self._saved: tuple[str, float] = ("", 0.0)
 
     @property
@@ -62,11 +64,11 @@ class Watch:
         return self.known.epoch if self.known else ""
 
     def expected(self) -> Expected:
-        """Return what a claim insists on: the epoch, and the earliest and latest Redis TIME that can be true."""
+        """Return what a claim insists on: epoch, earliest and latest Redis TIME that can be true, subjects known."""
         if self.known is None or self.known.offset is None:
-            return UNCHECKED
+            return (*UNCHECKED[:3], self._subjects)
         here, offset = local_clock(), self.known.offset
-        return self.known.epoch, here + offset.least - JUMP, here + offset.most + JUMP
+        return self.known.epoch, here + offset.least - JUMP, here + offset.most + JUMP, self._subjects
 
     async def look(self) -> Trouble | None:
         """Look once; if the registry is not the one that is known, or its clock jumped, halt everything.
@@ -76,6 +78,7 @@ class Watch:
 
         """
         sight = await see(self._carrier, self._namespace, self.known)
+        self._subjects = await last_said(self._carrier, self._namespace)
         if trouble := judge(self.known, sight):
             await self.halt(trouble)
         elif mended(self.known, sight):
@@ -123,6 +126,12 @@ class Watch:
             log.error("witness.unwritten", path=str(self._witness.path), error=str(error))
 
 
+async def last_said(carrier: Carrier, namespace: str) -> int:
+    """Return the number of what was last said of a subject: claims insist that their slot knows of it."""
+    (number,) = await carrier.run([("HGET", keys.subjects(namespace), SAID)])
+    return int(number or 0)
+
+
 async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observation:
     """Look at the registry once, as a worker does: make its epoch if it has none, and move its sequence on.
 
@@ -131,7 +140,7 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observat
 
     """
     asked = local_clock()
-    arguments = (secrets.token_hex(6), known.epoch if known else "")
+    arguments = (secrets.token_hex(6), known.epoch if known else "", secrets.token_hex(32))
     call = Call(script("guards/lua/look"), keys.epoch(namespace), arguments, list)
     now, epoch, sequence, at, reached, accepted, clock = (await carrier.carry([call]))[0]
     return Observation(

@@ -1,6 +1,7 @@
 -- @include registry/lua/include/full
 -- Looks at the registry's epoch, makes it if there is none, and moves its sequence on, at most once a second.
--- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or ''.
+-- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or '',
+-- [3]: a salt for pseudonyms of subjects, if there is none yet.
 -- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.
 -- Returns {now, epoch, sequence and when it moved on as they were, sequence now, 1 if the known epoch is this or was
 -- accepted, when an operator accepted the clock or 0}.
@@ -8,12 +9,13 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local known = ARGV[2]
-local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted')
+local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted', 'salt')
 local epoch = stored[1]
 if not epoch then
   epoch = ARGV[1]
   redis.call('HSET', KEYS[1], 'id', epoch, 'created', now)
 end
+if not stored[5] then redis.call('HSET', KEYS[1], 'salt', ARGV[3]) end
 local accepted = 1
 if known ~= '' and known ~= epoch and redis.call('HEXISTS', KEYS[1], 'accepted|' .. known) == 0 then
   accepted = 0

@@ -26,7 +26,7 @@ for i = 6, #ARGV do
       record = buried
       what = record.h and 'touched' or 'tracked'
       record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
-      if redis.call('HEXISTS', key('holds'), id) == 1 then
+      if held(id) then
         what, record.r = 'held', 'held'
         set_aside(id, record, 'parked', now)
       elseif creation(record) then

@@ -32,6 +32,8 @@ local function line(event, one, record, outcome)
   if one.request then more = more .. ',"request_id":' .. text(one.request) end
   if one.detail then more = more .. ',"detail":' .. text(one.detail) end
   if record.u then more = more .. ',"after_unknown":true' end
+  local facts = facts_of(one.id)
+  if facts and facts.subject then more = more .. ',"subject":' .. cjson.encode(facts.subject) end
   if (one.items or 0) > 0 then more = more .. string.format(',"items":%d', one.items) end
   return audit_line(event, one.id, record.p, more .. ',"worker":' .. text(batch.worker))
 end
@@ -140,7 +142,7 @@ local function later(own, one, record)
   if record.g or foreign then
     untrack(one.id, record)
     leave(one.id, own.p)
-  elseif redis.call('HEXISTS', key('holds'), one.id) == 1 and not record.q then
+  elseif held(one.id) and not record.q then
     record.r = 'held'
     move_aside(one.id, own.p, record, 'parked', now)
   elseif one.act == 'touch' and record.q then

@@ -27,4 +27,5 @@ end
 local tracked = record and not record.q
 if tracked then take(id, record) end
 local released = release and (tracked or before) and release_edges(id) or 0
+if released == 0 then disown(id) end
 return { (tracked or released == 1) and 'ok' or 'unknown', released }

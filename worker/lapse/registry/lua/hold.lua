@@ -1,5 +1,5 @@
 -- @include registry/lua/include/full
--- @include registry/lua/include/record
+-- @include registry/lua/include/parking
 -- @include registry/lua/include/protection
 -- Stores a hold, whether or not the id is tracked, and parks a tracked id. ARGV[3]: id, [4]: hold (JSON), [5]: end (ms) or ''.
 -- Returns ok | unknown (held all the same) | too_late (a claim is out; no further attempt is made).
@@ -12,13 +12,4 @@ if until_ms ~= '' then redis.call('ZADD', key('hold_ends'), until_ms, id) end
 local record = locate(id)
 act('hold', id, record and record.p or '', ',"hold":' .. ARGV[4])
 if not record then return 'unknown' end
-if record.s == 'claimed' then return 'too_late' end
-if record.s ~= 'quarantined' and record.r ~= 'held' then
-  lift(id, record)
-  record.r = 'held'
-  set_aside(id, record, 'parked', now)
-elseif record.r == 'held' then
-  -- It was parked by a call that ended before it had left where it stood.
-  for _, name in ipairs({ 'fresh', 'active', 'created', 'explicit', 'capped' }) do redis.call('ZREM', part(record.p, name), id) end
-end
-return 'ok'
+return park(id, record)

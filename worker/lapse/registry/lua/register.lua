@@ -1,14 +1,16 @@
 -- @include registry/lua/include/plain
 -- @include registry/lua/include/due
 -- @include registry/lua/include/uses
+-- @include registry/lua/include/subjects
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
--- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
--- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
--- of several: how many, how many new, how many managed.
+-- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject (text, or a list
+-- of several), labels).
+-- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed, 1 if it kept another subject;
+-- of several: how many, how many new, how many managed, how many kept another subject.
 
 local policies = redis.call('SMEMBERS', key('policies'))
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
-local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0
+local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten'), key('subject_holds')) == 0
 
 local function known(id)
   if not quiet and redis.call('HEXISTS', key('aside'), id) == 1 then return true end
@@ -29,6 +31,11 @@ local function know(policy)
   end
   redis.call('SADD', key('policies'), policy)
   policies[#policies + 1] = policy
+end
+
+-- True if two "subject" facts name the same, in the same order.
+local function same(one, other)
+  return table.concat(subjects_in({ subject = one }), SEPARATOR) == table.concat(subjects_in({ subject = other }), SEPARATOR)
 end
 
 local function touched(record, facts)
@@ -53,20 +60,24 @@ local function created(policy, facts)
   return record
 end
 
--- Returns an id's facts with those given, or nil where there is nothing to store.
-local function merged(id, facts)
-  if not (facts.uses or facts.subject or facts.labels) then return nil end
-  local stored = redis.call('HGET', key('facts'), id)
-  local kept = stored and cjson.decode(stored) or {}
-  kept.subject = facts.subject or kept.subject
+-- Returns an id's facts with those given, or nil where there is nothing to store; true if it keeps another subject than
+-- is given, for whose data a tracked id is no registration changes; and the subject of an earlier life that it loses.
+local function merged(id, facts, tracked)
+  if not (facts.uses or facts.subject or facts.labels) then return nil, false end
+  local kept = facts_of(id) or {}
+  local before = kept.subject
+  if facts.subject and not (tracked and before) then kept.subject = facts.subject end
   kept.labels = facts.labels or kept.labels
   if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
-  return kept
+  local other = facts.subject ~= nil and not same(kept.subject, facts.subject)
+  return kept, other, not same(before, kept.subject) and before or nil
 end
 
-local function remember(id, facts, kept)
+local function remember(id, facts, kept, lost)
   if not kept then return end
   if facts.uses then use_again(id, facts.uses) end
+  if lost then unindex_subjects(id, { subject = lost }) end
+  index_subjects(id, kept) -- first: an entry without the fact is passed over, a fact without an entry is not found
   redis.call('HSET', key('facts'), id, cjson.encode(kept))
 end
 
@@ -78,7 +89,7 @@ local function expiry(record, facts)
   end
 end
 
-local function track(id, policy, facts)
+local function track(id, policy, facts, kept)
   local record = created(policy, facts)
   expiry(record, facts)
   if quiet then
@@ -87,7 +98,7 @@ local function track(id, policy, facts)
   end
   if redis.call('ZREM', key('tombstones'), id) == 1 then redis.call('HDEL', key('graves'), id) end
   if redis.call('ZREM', key('forgotten'), id) == 1 then redis.call('HDEL', key('unlisted'), id) end
-  if redis.call('HEXISTS', key('holds'), id) == 1 then
+  if redis.call('HEXISTS', key('holds'), id) == 1 or hold_among(subjects_in(kept)) then
     record.r = 'held'
     set_aside(id, record, 'parked', now)
   else
@@ -111,33 +122,35 @@ local function update(id, record, policy, facts)
   if state == 'tracked' then index(id, record) else set_aside(id, record, state, score) end
 end
 
-local nothing, fresh, managed = {}, 0, 0
+local nothing, fresh, managed, keeping = {}, 0, 0, 0
 local last
 
 for i = 3, #ARGV, 3 do
   local id, policy = ARGV[i], ARGV[i + 1]
   local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
-  local kept = merged(id, facts)
+  local tracked = known(id)
+  local kept, other, lost = merged(id, facts, tracked)
   if kept and facts.uses and #kept.uses > 20000 then
     take_back(id, facts.uses)
     return redis.error_reply('LAPSE-USES ' .. id .. ' would use more than 20000 others')
   end
   local refused = know(policy)
   if refused then return refused end
-  if known(id) then
+  if tracked then
     redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.lua has it
     last = locate(id, policies)
     update(id, last, policy, facts)
   else
-    last = track(id, policy, facts)
+    last = track(id, policy, facts, kept)
     fresh = fresh + 1
   end
-  remember(id, facts, kept)
+  if other then keeping = keeping + 1 end
+  remember(id, facts, kept, lost)
   if rules_of(policy).digest then managed = managed + 1 end
 end
 
-if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed } end
+if #ARGV > 5 then return { (#ARGV - 2) / 3, fresh, managed, keeping } end
 local due, by = due_of(last, rules_of(last.l or last.p))
 if last.r == 'held' then due, by = nil, 'hold' end
 if last.s == 'claimed' then by = 'claimed' end
-return string.format('%.0f %s %d %d', due or -1, by, fresh, managed)
+return string.format('%.0f %s %d %d %d', due or -1, by, fresh, managed, keeping)

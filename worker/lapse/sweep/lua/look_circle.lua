@@ -15,7 +15,7 @@ end
 for i, id in ipairs(cjson.decode(ARGV[3])) do
   local record = locate(id, policies)
   found[i] = false
-  if record and not record.q and alone(record) and redis.call('HEXISTS', key('holds'), id) == 0 then
+  if record and not record.q and alone(record) and not held(id) then
     local due = due_of(record, rules_of(record.p))
     local users = {}
     any_source(id, function(source)

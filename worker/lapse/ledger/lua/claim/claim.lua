@@ -4,7 +4,7 @@
 -- ARGV[3]: request.lua's, with limit, and alone: true for one id that crashed a worker before.
 -- Returns {status, now, token, parked, '{}', [id, due, by, attempts, unknown]...};
 -- status: ok | halted | lost (another epoch) | superseded | clock | limited | audit | breaker (this kind's) |
--- damaged (a key that protects ids is not whole).
+-- damaged (a key that protects ids is not whole) | subjects (one may be held that this slot does not know of).
 
 local again = replied()
 if again then return again end

@@ -7,7 +7,7 @@
 -- that go with it ("provider|kind|id"), rules: {policies: {name: {digest, enforce, amount, window, paused}}, amount, window, paused,
 -- place}; amount -1: unlimited; the parent's hold where the config does not know the child's policy, since: when the parent was
 -- leased (ms): what was used from then on stays, named: true if a use has to name it, active: the parent's last activity (ms), if known.
--- Returns {status, now, token, policy, attempts, unknown}; status: granted; one of child.lua's; limited, audit, breaker (not now).
+-- Returns {status, now, token, policy, attempts, unknown}; status: granted; one of child.lua's; limited, audit, breaker, subjects (not now).
 
 local id, rules = request.id, request.rules
 
@@ -16,6 +16,7 @@ if again then return again end
 
 local function answer(status, policy) return { status, now, 0, policy or '', 0, 0 } end
 
+if subjects_behind() then return answer('subjects') end
 end_holds()
 local status, record = standing(id, request)
 if status then return answer(status, record and record.p) end

@@ -6,7 +6,7 @@
 -- Leases one member of a circle: due, and used by nothing but the other members. Once all are leased each is asked again.
 -- ARGV[3]: request.lua's, with id, members: ["provider|kind|id"], place: the account's, and token where it is asked again.
 -- Returns {status, now, token, due, by, attempts, unknown}; status: granted | halted | lost | superseded | clock | audit |
--- limited | breaker | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
+-- limited | breaker | subjects | elsewhere (or no account known) | unswept (no sweep acted under these rules yet) | changed (touched, held, forgotten, used by something else, not due, claimed).
 
 local policy, digest, id, token = request.policy, request.digest, request.id, request.token
 
@@ -17,6 +17,7 @@ local function answer(status) return { status, now, 0, 0, '', 0, 0 } end
 
 local bar = barred(policy, digest, request.epoch, request.earliest, request.latest)
 if bar then return answer(bar) end
+if subjects_behind() then return answer('subjects') end
 if redis.call('HGET', key('marks'), 'place') ~= request.place then return answer('elsewhere') end
 -- A member of another partition is claimed only under rules that the guards of its own sweeps let act.
 if redis.call('HGET', part(policy, 'rules'), 'acted') ~= digest then return answer('unswept') end
@@ -33,7 +34,7 @@ local function as_it_was()
   elseif record.s ~= 'tracked' and not (record.s == 'parked' and record.r == 'referenced') then
     return false
   end
-  return redis.call('HEXISTS', key('holds'), id) == 0 and not used_otherwise(id, request.members)
+  return not held(id) and not used_otherwise(id, request.members)
 end
 
 if not as_it_was() then return answer('changed') end

@@ -22,6 +22,7 @@ end
 if stopped(request.policy) then return { 'halted', now, 0, 0, '{}' } end
 -- A registry that was emptied since knows of no hold.
 if redis.call('HGET', key('marks'), 'purge') ~= request.epoch then return { 'lost', now, 0, 0, '{}' } end
+if subjects_behind() then return { 'subjects', now, 0, 0, '{}' } end
 if #damaged() > 0 then return { 'damaged', now, 0, 0, '{}' } end
 if redis.call('XLEN', key('audit')) >= request.pending then return { 'audit', now, 0, 0, '{}' } end
 local earliest, latest = tonumber(request.earliest), tonumber(request.latest)
@@ -32,7 +33,7 @@ for _, policy in ipairs(policies) do lapsed(policy, 200) end
 end_holds()
 
 local function kept_back(id, record)
-  if redis.call('HEXISTS', key('holds'), id) == 1 then return 'held' end
+  if held(id) then return 'held' end
   if record.s == 'claimed' then return 'with another worker' end
   local reason = stopped(record.p)
   return reason and 'halted: ' .. reason

@@ -12,6 +12,7 @@ local function nothing(status) return { status, now, 0, 0, '{}' } end
 local function closed()
   local bar = barred(policy, digest, request.epoch, request.earliest, request.latest)
   if not bar and redis.call('XLEN', key('audit')) >= request.pending then return 'audit' end
+  if not bar and subjects_behind() then return 'subjects' end
   return bar
 end
 

@@ -14,7 +14,7 @@ end
 
 -- Why it stays, whenever one asks.
 local function spared(id, record, rule, asked)
-  if redis.call('HEXISTS', key('holds'), id) == 1 then return 'held' end
+  if held(id) then return 'held' end
   if used_otherwise(id, asked.going) then return 'used' end
   -- An id that somebody wrote into a body may be anybody's: only what the application said counts.
   if asked.named and not named_by(id, asked.going) then return record.q and 'foreign' or 'unnamed' end

@@ -1,4 +1,5 @@
 -- @include registry/lua/include/edges
+-- @include registry/lua/include/parking
 -- @include registry/lua/include/protection
 -- Claims: leasing an id to one worker, and what happens when the lease runs out.
 
@@ -10,7 +11,7 @@ local function guarded(id, record)
     return 'forgotten'
   end
   local reason
-  if redis.call('HEXISTS', key('holds'), id) == 1 then
+  if held(id) then
     reason = 'held'
   elseif protected(id, redis.call('HGET', part(record.p, 'rules'), 'along') or nil) then
     reason = 'referenced'
@@ -64,7 +65,7 @@ local function lapse(id, record)
     untrack(id, record)
   elseif (record.y or 0) >= 3 then
     quarantine(id, record, 'crashes', 'three workers ended while deleting it alone')
-  elseif redis.call('HEXISTS', key('holds'), id) == 1 then
+  elseif held(id) then
     record.r = 'held'
     set_aside(id, record, 'parked', now)
   else
@@ -100,7 +101,7 @@ local function end_holds()
     redis.call('ZREM', key('hold_ends'), id)
     redis.call('HDEL', key('holds'), id)
     local record = aside(id)
-    if record and record.s == 'parked' and record.r == 'held' then unpark(id, record) end
+    let_go(id, record)
     audit('hold_ended', id, record and record.p or '')
   end
 end

@@ -25,7 +25,7 @@ local function spared(policy, id, stamp, seen)
   if record.p ~= policy then return 'other_policy' end
   if record.e then return 'own_expiry' end
   if record.s == 'claimed' or record.s == 'quarantined' then return record.s end
-  if redis.call('HEXISTS', key('holds'), id) == 1 then return 'held' end
+  if held(id) then return 'held' end
   if referenced(id) then return 'referenced' end
   if record.s == 'kept' and record.d > now then return 'kept' end
   return nil, record

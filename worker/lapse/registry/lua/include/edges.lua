@@ -1,4 +1,5 @@
 -- @include registry/lua/include/record
+-- @include registry/lua/include/subjects
 -- An edge says that a source uses a target; it stands in the target's slot as "target|provider|kind|source".
 
 local function referenced(id)
@@ -34,9 +35,10 @@ end
 
 -- Hands the edges of a settled or released source to whoever removes them in the slots of their targets.
 local function release_edges(id)
-  local facts = redis.call('HGET', key('facts'), id)
+  local facts = facts_of(id)
   if not facts then return 0 end
-  local uses = cjson.decode(facts).uses
+  local uses = facts.uses
+  unindex_subjects(id, facts)
   if not uses then
     redis.call('HDEL', key('facts'), id)
     return 0
@@ -57,6 +59,9 @@ end
 
 -- Ends an id that was forgotten under a claim, or that only a purge knew of: what it uses stays protected unless released.
 local function untrack(id, record)
-  if record.g == 1 then return 0 end
+  if record.g == 1 then
+    disown(id)
+    return 0
+  end
   return release_edges(id)
 end

@@ -23,6 +23,6 @@ if #ARGV == 5 and ARGV[5] == '' then
     local due, by = ttl or age, ttl and 'ttl' or 'max_age'
     if age and due and age < due then due, by = age, 'max_age' end
     if not due then by = rules[3] and rules[4] and 'orphan' or 'unmanaged' end
-    return string.format('%.0f %s 1 %d', due and now + due or -1, by, rules[4] and 1 or 0)
+    return string.format('%.0f %s 1 %d 0', due and now + due or -1, by, rules[4] and 1 or 0)
   end
 end

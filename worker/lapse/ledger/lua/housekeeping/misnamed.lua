@@ -1,5 +1,6 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/record
+-- @include registry/lua/include/subjects
 -- Removes from a slot under a wrong name what was written under the right one, if it is still the same.
 -- ARGV[3]: hold | id | forgotten | edge, [4]: id, or the edge, [5]: as it was seen: the stored hold, JSON of the record's
 -- times, or when it was forgotten. Returns 1 if it was removed.
@@ -21,6 +22,7 @@ for _, field in ipairs({ 'f', 'a', 'c', 'e', 'k' }) do
   if record[field] ~= same[field] then return 0 end
 end
 take(id, record)
+unindex_subjects(id, facts_of(id))
 redis.call('HDEL', key('facts'), id)
 local stands = 0
 for _, name in ipairs({ 'fresh', 'active', 'explicit', 'claims', 'waiting', 'parked', 'kept', 'quarantine' }) do

@@ -87,7 +87,7 @@ class _Slot:
                         "registry/lua/hold", right, codec.dump(hold), hold.get("until", ""), parse=bytes
                     )
                 )
-            await self._carry(self._on("ledger/lua/misnamed", "hold", id_, stored.decode()))
+            await self._carry(self._on("ledger/lua/housekeeping/misnamed", "hold", id_, stored.decode()))
         return len(held)
 
     async def ids(self) -> int:
@@ -126,7 +126,12 @@ class _Slot:
         await self._carry(*refers, register, *refers)
         same = {name: record.get(name) for name in "facek"}
         (gone,) = await self._carry(
-            self._on("ledger/lua/misnamed", "id", id_, codec.dump({k: v for k, v in same.items() if v is not None}))
+            self._on(
+                "ledger/lua/housekeeping/misnamed",
+                "id",
+                id_,
+                codec.dump({k: v for k, v in same.items() if v is not None}),
+            )
         )
         return int(gone)
 
@@ -141,7 +146,7 @@ class _Slot:
             record = seen.get("record") or {}
             if (_first(record, "a", "f", "k") or 0) <= int(since):
                 await self._carry(self._commands.call("registry/lua/forget", right, parse=_unread))
-            await self._carry(self._on("ledger/lua/misnamed", "forgotten", right.id, since.decode()))
+            await self._carry(self._on("ledger/lua/housekeeping/misnamed", "forgotten", right.id, since.decode()))
         return len(found)
 
     async def edges(self) -> int:
@@ -158,8 +163,8 @@ class _Slot:
                     "registry/lua/refer", self._provider, self._kind, codec.edge_text(named), target, parse=int
                 )
             )
-            await self._carry(self._commands.call("ledger/lua/resay", named, old, new, parse=int))
-            await self._carry(self._on("ledger/lua/misnamed", "edge", text.decode(), ""))
+            await self._carry(self._commands.call("ledger/lua/housekeeping/resay", named, old, new, parse=int))
+            await self._carry(self._on("ledger/lua/housekeeping/misnamed", "edge", text.decode(), ""))
         return len(found)
 
     def _right(self) -> str:

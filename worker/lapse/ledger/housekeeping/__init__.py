@@ -1,0 +1,1 @@
+"""What workers put in order between sweeps."""

@@ -1,0 +1,5 @@
+-- @include registry/lua/include/subjects
+-- The ids of a subject in order, tracked or not. ARGV[3]: subject, [4]: after this id, or '', [5]: how many at most.
+-- Returns {1 if every id of the slot can be found so, id...}.
+
+return { redis.call('HEXISTS', key('subject_index'), 'whole'), unpack(ids_of(ARGV[3], ARGV[4], tonumber(ARGV[5]))) }

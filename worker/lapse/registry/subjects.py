@@ -1,0 +1,242 @@
+"""Calls about all ids of a subject: found, held, let go, expired. No I/O; ``client`` and ``aio`` carry the bytes."""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from lapse.errors import InvalidResource, RegistryRefused
+from lapse.registry import codec, facts, keys
+from lapse.registry.codec import When
+from lapse.registry.commands import Commands, actor
+from lapse.registry.model import Record, Resource, SubjectAnswer, SubjectPage
+from lapse.registry.protocol import Conversation, asked, carried
+from lapse.registry.scripts import Call, script
+
+STEP = 200
+"""Ids that one script looks at: what else Redis has to do waits for as long."""
+AT_ONCE = 10_000
+"""Ids of a slot that a call changes itself; workers come to the others."""
+
+SAID = "\x1f"
+"""Among a hash's subjects, which have no control characters: the number of what was said last."""
+
+ENDED = "ended"
+"""In a slot's list: the hold is over, and what was parked for it is still to be let go. As ``include/subjects.lua``."""
+
+Slot = tuple[str, str]
+
+
+def name_of(subject: object) -> str:
+    """Return a subject as calls take it: one name.
+
+    Raises:
+        InvalidResource: none, several, blank, or longer than 512 characters.
+
+    """
+    if not isinstance(subject, str):
+        raise InvalidResource(f"subject {ascii(subject)[:80]}: give one name")
+    return facts.subjects(subject)[0]
+
+
+class Subjects:
+    """The conversations about subjects, with the commands of one registry. What is not acknowledged is raised.
+
+    Raises:
+        InvalidResource: the subject, reason or time cannot be stored, or the subject looks like a pattern.
+        RegistryUnavailable: no answer in time; what was said may stand in a part of the registry. Say it again.
+        RegistryRefused: Redis said no.
+
+    """
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+
+    def resources(self, subject: str, after: str | None, limit: int) -> Conversation[SubjectPage]:
+        """Return a page of what is tracked as a subject's, by provider, kind and id."""
+        name = name_of(subject)
+        if not 0 < limit <= AT_ONCE:
+            raise InvalidResource(f"limit {limit}: give 1 to {AT_ONCE}")
+        slots = yield from self._literal(name)
+        first, last = _cursor(after)
+        found: list[Record] = []
+        whole = True
+        for slot in (slot for slot in slots if slot >= first):
+            start = last if slot == first else ""
+            while len(found) <= limit:
+                ids, indexed = yield from self._ids(slot, name, start, limit)
+                whole &= indexed
+                found += yield from self._records(slot, name, ids)
+                if len(ids) < limit:
+                    break
+                start = ids[-1]
+        last_shown = found[limit - 1].resource if len(found) > limit else None
+        following = f"{last_shown.provider}/{last_shown.kind}/{last_shown.id}" if last_shown else None
+        return SubjectPage(tuple(found[:limit]), following, whole)
+
+    def hold(self, subject: str, reason: str, by: str | None, until: When | None) -> Conversation[SubjectAnswer]:
+        """Hold all of a subject's, also what is registered later; parked in steps, and what is due as it comes up."""
+        name = name_of(subject)
+        if not codec.text(reason or " ", "reason").strip():
+            raise InvalidResource(f"hold of {name}: say why (reason=)")
+        stored: dict[str, Any] = {
+            "reason": reason,
+            "actor": codec.text(by, "actor") if by else actor(),
+            "since": codec.now_millis(),
+        }
+        if until is not None:
+            stored["until"] = codec.moment(until, "until")
+        return (yield from self._said(name, codec.dump(stored)))
+
+    def unhold(self, subject: str) -> Conversation[SubjectAnswer]:
+        """End the hold of a subject; ids with a hold of their own stay held."""
+        return (yield from self._said(name_of(subject), ""))
+
+    def expire(self, subject: str, at: When | None) -> Conversation[SubjectAnswer]:
+        """Give each of a subject's tracked ids an expiry of its own."""
+        name = name_of(subject)
+        changed = claimed = 0
+        failed: list[str] = []
+        for slot in (yield from self._literal(name)):
+            try:
+                start: str | None = ""
+                while start is not None:
+                    ids, _ = yield from self._ids(slot, name, start, STEP)
+                    told = yield from carried(self._commands.expire(Resource(*slot, id_), at).calls[0] for id_ in ids)
+                    changed += sum(map(bool, told))
+                    claimed += sum(answer == "too_late" for answer in told)
+                    start = ids[-1] if len(ids) == STEP else None
+            except RegistryRefused as error:
+                failed.append(f"{'/'.join(slot)}: {error}")
+        return SubjectAnswer(changed, 0, claimed, tuple(failed))
+
+    def _said(self, subject: str, hold: str) -> Conversation[SubjectAnswer]:
+        """Write a hold, or its end, down for the namespace, copy it into each slot, and let it take effect there.
+
+        The list of slots is read after the statement stands: who adds a slot later reads the statement after that.
+        """
+        yield from self.regain((yield from self._literal(subject)))
+        say: Call[list[int]] = Call(
+            script("registry/lua/subjects/say_subject"), keys.subjects(self._commands.namespace), (subject, hold), list
+        )
+        ((number, _),) = yield from carried([say])
+        answers, failed = [], []
+        for slot in (yield from self._slots()):
+            try:
+                yield from self.copy(slot, number, subject, hold)
+                answers.append((yield from self.apply(slot, subject, AT_ONCE)))
+            except RegistryRefused as error:
+                failed.append(f"{'/'.join(slot)}: {error}")
+        changed, claimed, remaining = (sum(column) for column in zip(*answers, (0, 0, 0), strict=True))
+        return SubjectAnswer(changed, remaining, claimed, tuple(failed))
+
+    @staticmethod
+    def over(listed: Any, now: int) -> list[str]:
+        """Return the subjects of the namespace's list whose hold was to end before now, in registry milliseconds."""
+        held = {name: json.loads(hold) for name, hold in _pairs(listed).items() if name != SAID}
+        return [name for name, hold in held.items() if hold.get("until", now + 1) <= now]
+
+    def copy(self, slot: Slot, number: int, subject: str, hold: str) -> Conversation[None]:
+        """Bring one statement into a slot, or where an earlier one is missing there, all of them."""
+        (answer,) = yield from carried([self._copy(slot, number, "", (subject, hold))])
+        if answer != "ok":
+            yield from self.copy_all(slot)
+
+    def copy_all(self, slot: Slot) -> Conversation[int]:
+        """Bring every statement into a slot; return the number of the last one."""
+        (listed,) = yield from asked(("HGETALL", keys.subjects(self._commands.namespace)))
+        held = _pairs(listed)
+        number = int(held.pop(SAID, "0"))
+        flat = (part for pair in held.items() for part in pair)
+        yield from carried([self._copy(slot, number, "all", flat)])
+        return number
+
+    def regain(self, slots: Iterable[Slot]) -> Conversation[bool]:
+        """Write the namespace's list anew from the slot that knows most of it, if the list was lost; True if it was."""
+        namespace, chosen = self._commands.namespace, sorted(slots)
+        prefixes = [keys.slot(namespace, *slot) for slot in chosen]
+        (said, *known) = yield from asked(
+            ("HGET", keys.subjects(namespace), SAID),
+            *(("HGET", prefix + keys.PROTECTED, keys.SUBJECTS) for prefix in prefixes),
+        )
+        pairs = ((int(one or 0), prefix) for one, prefix in zip(known, prefixes, strict=True))
+        most, prefix = max(pairs, default=(0, ""))
+        if most <= int(said or 0):
+            return False
+        (listed,) = yield from asked(("HGETALL", prefix + keys.SUBJECT_HOLDS))
+        held = {name: hold for name, hold in _pairs(listed).items() if name != SAID and hold != ENDED}
+        yield from asked(
+            *(("HSETNX", keys.subjects(namespace), name, hold) for name, hold in held.items()),
+            ("HINCRBY", keys.subjects(namespace), SAID, str(most - int(said or 0))),
+        )
+        return True
+
+    def apply(self, slot: Slot, subject: str, most: int) -> Conversation[tuple[int, int, int]]:
+        """Let what is said of a subject take effect in a slot; return how many changed, are claimed, are left."""
+        changed = claimed = looked = left = 0
+        after = ""
+        while looked < most:
+            call = self._commands.on_slot(
+                "registry/lua/subjects/apply_subject", *slot, subject, after, STEP, parse=_applied
+            )
+            ((more, busy, after, left),) = yield from carried([call])
+            changed, claimed, looked = changed + more, claimed + busy, looked + STEP
+            if not after:
+                break
+        return changed, claimed, left
+
+    def _copy(self, slot: Slot, number: int, all_: str, said: Iterable[str]) -> Call[str]:
+        return self._commands.on_slot("registry/lua/subjects/copy_subjects", *slot, number, all_, *said, parse=_text)
+
+    def _ids(self, slot: Slot, subject: str, after: str, limit: int) -> Conversation[tuple[list[str], bool]]:
+        call = self._commands.on_slot("registry/lua/subjects/ids_of_subject", *slot, subject, after, limit, parse=list)
+        ((indexed, *ids),) = yield from carried([call])
+        return [_text(id_) for id_ in ids], indexed == 1
+
+    def _records(self, slot: Slot, subject: str, ids: list[str]) -> Conversation[list[Record]]:
+        """Return what is tracked of these ids, and is the subject's by its facts."""
+        calls = [call for id_ in ids for call in self._commands.get(Resource(*slot, id_)).calls]
+        return [one for one in (yield from carried(calls)) if one and subject in one.subjects]
+
+    def _slots(self) -> Conversation[list[Slot]]:
+        """Return every (provider, kind) that anybody ever wrote to."""
+        namespace = self._commands.namespace
+        told, published = yield from asked(
+            ("SMEMBERS", keys.slots(namespace)), ("HGET", keys.published(namespace), "slots")
+        )
+        named = {tuple(_text(name).split("/", 1)) for name in told}
+        known = {tuple(slot) for slot in json.loads(published or "[]")}
+        return sorted((str(provider), str(kind)) for provider, kind in named | known)
+
+    def _literal(self, subject: str) -> Conversation[list[Slot]]:
+        """Return the slots, and refuse what is meant as a pattern: it would silently cover nothing."""
+        slots = yield from self._slots()
+        if "*" in subject:
+            for slot in slots:
+                if (yield from self._ids(slot, subject, "", 1))[0]:
+                    return slots
+            raise InvalidResource(f"subject {subject!r} is taken literally, * is no wildcard: name one subject")
+        return slots
+
+
+def _cursor(after: str | None) -> tuple[Slot, str]:
+    if not after:
+        return ("", ""), ""
+    match after.split("/", 2):
+        case [provider, kind, id_]:
+            return (provider, kind), id_
+    raise InvalidResource(f"after {after!r}: give what the page before ended with")
+
+
+def _applied(reply: Any) -> tuple[int, int, str, int]:
+    changed, claimed, last, left = reply
+    return changed, claimed, _text(last), left
+
+
+def _pairs(listed: Any) -> dict[str, str]:
+    """Return a hash as Redis answers it: a list of fields and values, or by RESP 3 a mapping."""
+    flat = [part for pair in listed.items() for part in pair] if isinstance(listed, dict) else listed
+    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -18,7 +18,7 @@ import redis
 
 from faults.proxy import Proxy
 from lapse import Answer, AsyncRegistry, ConfigError, Registry, RegistryUnavailable
-from lapse.registry.pool import Pool
+from lapse.registry.pools.pool import Pool
 from lapse.registry.scripts import packed
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support.tls import Authority

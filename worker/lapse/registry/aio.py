@@ -5,11 +5,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from lapse.errors import LapseError
-from lapse.registry.aiopool import LoopPools
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
+from lapse.registry.pools.aiopool import LoopPools
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
 from lapse.registry.subjects import Subjects

@@ -11,7 +11,7 @@ from lapse.registry.codec import Span, When
 from lapse.registry.commands import Bulk, Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
 from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
-from lapse.registry.pool import Pool
+from lapse.registry.pools.pool import Pool
 from lapse.registry.protocol import Conversation, Protocol, Settings
 from lapse.registry.subjects import Subjects
 

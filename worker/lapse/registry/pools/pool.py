@@ -9,7 +9,7 @@ from weakref import WeakSet
 import redis
 
 from lapse.registry.connection import MOST, demoted, failure, late, options, silent, unconnected, watched
-from lapse.registry.resp import Reader
+from lapse.registry.pools.resp import Reader
 
 _PRIVATE = ("_sock", "_parser.parse_error")
 _pools: WeakSet["Pool"] = WeakSet()

@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import click
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lapse import Registry
 from lapse.cli import output
@@ -185,6 +187,18 @@ class Invocation:
             encoding_errors="backslashreplace",
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
+        )
+
+    @cached_property
+    def exact(self) -> redis.Redis:
+        """A plain client that reads and writes every byte as it is, and sends nothing a second time."""
+        return redis.Redis.from_url(
+            self.url,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
         )
 
     @cached_property

@@ -115,6 +115,76 @@ SLOT_KEYS = (
     SEEN,
 )
 
+# What becomes of each key in an export: it is carried, or left out for a reason. docs/stored-format.md says the same.
+CARRIED = frozenset(
+    {
+        FRESH,
+        ACTIVE,
+        CREATED,
+        EXPLICIT,
+        CAPPED,
+        CLAIMS,  # as leases that have ended: whoever held them works on another registry
+        WAITING,
+        PARKED,
+        KEPT,
+        SUSPECTS,
+        TRIED,
+        QUARANTINE,
+        SIGHTINGS,
+        RULES,
+        POLICIES,
+        ASIDE,
+        FACTS,
+        HOLDS,
+        HOLD_ENDS,
+        EDGES,
+        REFERENCED,
+        LEAVING,
+        RELEASED,
+        TOMBSTONES,
+        DELETED,
+        GRAVES,
+        FORGOTTEN,
+        UNLISTED,
+        PROTECTED,
+        COUNTERS,
+        SAID,
+        MARKS,
+        HALTS,
+        AUDIT,
+        ACTS,
+        CHAIN,
+        LISTING,
+        PRINCIPALS,
+        BLOCKED,
+        "flow",
+        "epoch",
+        "published",
+        "slots",
+        "stamped",
+        "nonces",
+        "control",
+    }
+)
+LEFT_OUT = {
+    USED: "what a worker process swept with; its next sweep says it",
+    MOVER: "a lease on the audit stream; it ends within seconds",
+    CLAIM: "a reply that is kept for a minute, for a worker that asks again",
+    BATCH: "a reply that is kept for a while, for a worker that asks again",
+    SETTLING: "how far one batch of a worker has come; that worker ends it where it began",
+    MEMBERS: "what a parent's list showed; it is read again",
+    SEEN: "what was read of a parent's children; it is read again",
+    "workers": "heartbeats",
+}
+LEFT_OUT_FIELDS = {
+    "epoch": ("moved", "importing"),
+    "published": ("beat", "tick"),
+    HALTS: ("*|moved", "*|half_imported"),
+    COUNTERS: ("paid|",),
+    RULES: ("paid|",),
+}
+"""What fields of a carried hash begin with that are left out: heartbeats, marks of batches, what is said of a move."""
+
 
 @lru_cache(maxsize=1024)
 def _is_name(text: str) -> bool:

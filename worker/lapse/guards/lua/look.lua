@@ -3,12 +3,12 @@
 -- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or ''.
 -- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.
 -- Returns {now, epoch, sequence and when it moved on as they were, sequence now, 1 if the known epoch is this or was
--- accepted, when an operator accepted the clock or 0}.
+-- accepted, when an operator accepted the clock or 0, where everything was moved to or '', the export that is half imported or ''}.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local known = ARGV[2]
-local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted')
+local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted', 'moved', 'importing')
 local epoch = stored[1]
 if not epoch then
   epoch = ARGV[1]
@@ -25,4 +25,4 @@ if now - at >= 1000 then
   reached = sequence + 1
   redis.call('HSET', KEYS[1], 'sequence', reached, 'at', now)
 end
-return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0 }
+return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0, stored[5] or '', stored[6] or '' }

@@ -21,6 +21,7 @@ from lapse.ledger.halts import REWIND
 from support.commandline import ENFORCED, Desk
 from support.held import held
 
+FILES = '[policies.files]\nkind = "file"\nttl = "1d"\nanchor = "created_at"\nmode = "enforce"\n'
 THREADS = "lapse:{openai:thread}:"
 OTHER = {"LAPSE_REGISTRY__NAMESPACE": "other"}
 
@@ -36,6 +37,7 @@ def used(desk: Desk) -> Desk:
     desk.registry.forget("thread", "thread_forgotten")
     desk.raw.hset("lapse:epoch", mapping={"id": "fedcba987654", "created": 1, "sequence": 7, "at": 1})
     desk.raw.hset(THREADS + "marks", "fence", 3)
+    desk.raw.xadd(THREADS + "audit", {"e": "{}"}, maxlen=0, approximate=False)
     return desk
 
 
@@ -121,6 +123,8 @@ def test_a_move_waits_for_deletions_in_flight_and_gives_up_without_a_trace(used:
 def test_what_is_leased_comes_out_as_waiting(used: Desk) -> None:
     lease(used, int(time.time() * 1000) + 600_000)
     used.good("export", "-o", "r.jsonl")
+    option = used.run("import", "r.jsonl", "--policy", "chat", **OTHER)
+    assert (option.code, "takes no --policy" in option.err) == (2, True)
 
     used.good("import", "r.jsonl", **OTHER)
 
@@ -136,6 +140,15 @@ def test_through_a_pipe(used: Desk) -> None:
     used.good("import", "-", given=written_out, **OTHER)
 
     assert held(used.raw, "lapse") == held(used.raw, "other")
+
+
+def test_a_reader_that_goes_away_ends_a_move(used: Desk) -> None:
+    with used.start("export", "--move", "--to", "b") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, said = process.communicate(timeout=60)
+
+    assert (process.returncode, "before its end" in said, used.halts()) == (5, True, {}), said
 
 
 def test_every_byte_and_every_time_to_live_is_carried(used: Desk) -> None:
@@ -157,10 +170,8 @@ def test_a_file_that_is_cut_changes_nothing(used: Desk) -> None:
     file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
 
     refused = used.run("import", "r.jsonl", **OTHER)
-    option = used.run("import", "r.jsonl", "--policy", "chat", **OTHER)
 
     assert (refused.code, "the last line is missing" in refused.err) == (2, True), refused
-    assert (option.code, "takes no --policy" in option.err) == (2, True)
     assert list(used.raw.scan_iter("other:*")) == []
 
 
@@ -226,6 +237,7 @@ def test_a_registry_that_is_lost_during_an_import_stands_still_until_it_is_whole
     used.good("export", "--move", "--to", "b", "-o", "r.jsonl")
     before, due = held(used.raw, "lapse"), used.sandbox.alive("thread")
     clear(used)
+    used.configure(ENFORCED + FILES)
     line = b"importing_line\r\n$1\r\n%d\r\n"
 
     for number, carried_out in ((4, False), (6, True)):
@@ -234,9 +246,9 @@ def test_a_registry_that_is_lost_during_an_import_stands_still_until_it_is_whole
         assert (lost.code, "To go on: lapse import r.jsonl" in lost.err, breaks) == (4, True, [])
         used.worker()
         assert (used.sandbox.alive("thread"), set(used.halts())) == (due, {"*|half_imported"})
-    stays = used.run("resume", "--reason", "go", "--confirm=openai")
+        assert used.halts("file") == {}, "what a worker halts there it would count and write down"
     other = used.run("export", "-o", "s.jsonl")
-    assert (stays.code, other.code, "half imported" in other.err) == (6, 2, True)
+    assert (other.code, "half imported" in other.err) == (2, True)
     used.good("import", "r.jsonl")
 
     after = held(used.raw, "lapse")
@@ -263,41 +275,50 @@ def loaded(client: redis.Redis, namespace: str, header: Header, chunks: list[Chu
 def test_who_moves_while_a_copy_is_made_stands_once_and_as_last_said(
     used: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each index is read, and then the application goes on."""
-    client = session(used, monkeypatch).exact
-    for id_ in ("touched", "expired", "held", "forgotten"):
-        used.registry.register("thread", id_, "chat")
-    dump, chunks = Dump(client, "lapse", {}), list[Chunk]()
-    says: dict[str, Callable[[], object]] = {
-        "fresh": lambda: used.registry.touch("thread", "touched"),
-        "active": lambda: used.registry.expire("thread", "expired"),
-        "explicit": lambda: used.registry.hold("thread", "held", reason="case"),
-        "aside": lambda: used.registry.forget("thread", "forgotten"),
+    """Each key is read, and then the application goes on."""
+    client, registry = session(used, monkeypatch).exact, used.registry
+    for id_ in ("touched", "expired", "held", "forgotten", "let_go"):
+        registry.register("thread", id_, "chat")
+    registry.hold("thread", "let_go", reason="case")
+    registry.expire("thread", "thread_user")
+    used.raw.hset(THREADS + "aside", "between", '{"p":"chat","s":"waiting","f":1,"n":1,"d":5}')
+    used.raw.hset(THREADS + "aside", "garbled", "{")
+    says: dict[str, list[Callable[[], object]]] = {
+        "fresh": [lambda: registry.touch("thread", "touched"), lambda: registry.touch("thread", "expired")],
+        "active": [lambda: registry.expire("thread", "expired")],
+        "explicit": [lambda: registry.hold("thread", "held", reason="case")],
+        "aside": [lambda: registry.forget("thread", "forgotten"), lambda: registry.forget("thread", "let_go")],
+        "holds": [lambda: registry.hold("thread", "thread_late", reason="case")],
     }
-    used.registry.expire("thread", "thread_user")
+
+    dump, chunks = Dump(client, "lapse", {}), list[Chunk]()
     for chunk in dump.chunks():
         chunks.append(chunk)
-        if chunk.index == "fresh":
-            used.registry.touch("thread", "expired")
-        says.pop(chunk.index, bool)()
+        for say in says.pop(chunk.index, ()):
+            say()
     assert says == {}
-
     loaded(client, "other", Header("1", "lapse", None, dump.slots, 1), chunks)
 
-    states = {}
-    with Registry(used.environ["REDIS_URL"], namespace="other", provider="openai", timeout=5) as copied:
-        for id_ in ("touched", "expired", "held", "forgotten"):
-            states[id_] = copied.get("thread", id_)
-    assert states["forgotten"] is None
-    assert states["held"] is not None
-    assert states["held"].state == "held"
-    for id_ in ("touched", "expired", "held"):
-        places = [name for name in used.raw.scan_iter("other:{openai:thread}:chat:*") if _in(used, name, id_)]
-        assert len(places) == (1 if id_ == "held" else 2), (id_, places)
+    ids = ("touched", "expired", "held", "forgotten", "let_go", "between")
+    assert {id_: places(used, id_) for id_ in ids} == {
+        "touched": {"active", "created"},
+        "expired": {"explicit", "capped"},
+        "held": {"parked"},
+        "forgotten": set(),
+        "let_go": set(),
+        "between": {"waiting"},
+    }
+    aside: Any = used.raw.hkeys("other:{openai:thread}:aside")
+    assert set(aside) == {"held", "between", "garbled"}
+    counted: Any = used.raw.hget("other:{openai:thread}:protected", "holds")
+    marker: Any = used.raw.hget("other:{openai:thread}:holds", ".")
+    assert int(counted) == json.loads(marker)["n"], "the holds are whole"
 
 
-def _in(desk: Desk, name: str, id_: str) -> bool:
-    return desk.raw.type(name) == "zset" and desk.raw.zscore(name, id_) is not None
+def places(desk: Desk, id_: str) -> set[str]:
+    names = desk.raw.scan_iter("other:{openai:thread}:chat:*")
+    zsets = [name for name in names if desk.raw.type(name) == "zset"]
+    return {name.rpartition(":")[2] for name in zsets if desk.raw.zscore(name, id_) is not None}
 
 
 def test_who_writes_to_a_registry_while_it_is_imported_stops_that(used: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,6 @@ _PLACES = {
 """Where an id whose record stands aside may stand, by its state."""
 
 _STANDING = {*keys.STANDING, keys.CREATED, keys.CAPPED, keys.ASIDE}
-_MARKERS = {keys.HOLDS: HOLDS_MARKER, keys.EDGES: EDGES_MARKER, keys.FORGOTTEN: FORGOTTEN_MARKER}
 _FIRST = (keys.FACTS,)
 """What is read of every slot before what protects ids in any."""
 
@@ -115,7 +114,7 @@ class Dump:
                 yield _at_rest(Chunk(name, "zset", tuple(moved.items())))
 
     def _counts(self, slot: tuple[str, str]) -> Iterator[Chunk]:
-        """Yield what says whether the keys that protect ids are whole: all of it of one moment."""
+        """Yield what says whether the keys that protect ids are whole: all of it of one moment, behind those keys."""
         at = _of(slot)
         with self._client.pipeline(transaction=True) as pipe:
             pipe.hgetall(self._full(at + keys.PROTECTED))
@@ -127,9 +126,12 @@ class Dump:
             yield Chunk(at + keys.PROTECTED, "hash", tuple(counted.items()))
         if holds is not None:
             yield Chunk(at + keys.HOLDS, "hash", ((HOLDS_MARKER, holds),))
-        for name, score in ((keys.EDGES, edges), (keys.FORGOTTEN, forgotten)):
+        for name, marker, score in (
+            (keys.EDGES, EDGES_MARKER, edges),
+            (keys.FORGOTTEN, FORGOTTEN_MARKER, forgotten),
+        ):
             if score is not None:
-                yield Chunk(at + name, "zset", ((_MARKERS[name], _number(score)),))
+                yield Chunk(at + name, "zset", ((marker, _number(score)),))
 
     def _others(self, slot: tuple[str, str]) -> Iterator[str]:
         """Yield the names of what else is carried of a slot."""
@@ -196,14 +198,11 @@ class Dump:
     def _slots(self) -> tuple[tuple[str, str], ...]:
         """Return every (provider, kind) that the policy file names, a worker knew, or an application wrote to."""
         stored = self._client.hget(keys.published(self._namespace), "slots")
-        told = [name.split("/") for name in self._client.smembers(keys.slots(self._namespace))]
-        every = {
-            *self._policies,
-            *map(tuple, told),
-            *((provider, kind) for provider, kind in json.loads(stored or "[]")),
-        }
+        every = {*self._policies, *((provider, kind) for provider, kind in json.loads(stored or "[]"))}
         # An application's Redis user may write anything there.
-        return tuple(sorted(slot for slot in every if len(slot) == 2 and all(map(keys.NAME.fullmatch, slot))))  # noqa: PLR2004 - a pair
+        told = [name.partition("/") for name in self._client.smembers(keys.slots(self._namespace))]
+        every |= {(provider, kind) for provider, _, kind in told if all(map(keys.NAME.fullmatch, (provider, kind)))}
+        return tuple(sorted(every))
 
     def _policies_of(self, slot: tuple[str, str]) -> list[str]:
         stored = self._client.smembers(self._full(_of(slot) + keys.POLICIES))
@@ -227,7 +226,7 @@ def _at_rest(chunk: Chunk) -> Chunk:
 def _left_out(name: str, member: Any) -> bool:
     index = name.rpartition(":")[2]
     said = member if isinstance(member, str) else member[0]
-    return said == _MARKERS.get(index) or said.startswith(keys.LEFT_OUT_FIELDS.get(index, ()))
+    return bool(said.startswith(keys.LEFT_OUT_FIELDS.get(index, ())))
 
 
 def _record(said: str) -> Mapping[str, Any]:

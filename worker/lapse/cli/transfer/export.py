@@ -48,6 +48,8 @@ def export(*, out: str, move: bool, target: str | None, wait: float, config: str
         raise Refused(
             Code.USAGE, f"{out} is there already: it may be all that is left of a registry; name another file"
         )
+    if "importing" in session.view.epoch():
+        raise Refused(Code.USAGE, "this registry is half imported: let its import come to its end first")
     dump = Dump(session.exact, session.namespace, _policies(session))
     with moved(session, dump.slots, target, wait), _whole(out) as file:
         counts = _write(session, dump, file, target)
@@ -70,11 +72,8 @@ def _policies(session: Invocation) -> dict[tuple[str, str], set[str]]:
 
 
 def _write(session: Invocation, dump: Dump, file: BinaryIO, target: str | None) -> Counts:
-    epoch = session.view.epoch()
-    if "importing" in epoch:
-        raise Refused(Code.USAGE, "this registry is half imported: let its import come to its end first")
-    made = session.view.now()
-    header = Header(secrets.token_hex(8), session.namespace, epoch.get("id"), dump.slots, made, target)
+    epoch, made = session.view.epoch().get("id"), session.view.now()
+    header = Header(secrets.token_hex(8), session.namespace, epoch, dump.slots, made, target)
     with output.progress("exporting", dump.size()) as advance:
         for line, counts in written(header, dump.chunks()):
             file.write(line)
@@ -101,11 +100,20 @@ def _whole(out: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
+        _on_disk(path.parent)
     except OSError as error:
         raise Refused(Code.USAGE, f"{out} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             fresh.unlink()
+
+
+def _on_disk(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _stdout() -> Iterable[BinaryIO]:

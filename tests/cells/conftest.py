@@ -7,6 +7,7 @@ import pytest
 
 from cells.line import Line
 from cells.reached import Reached
+from lapse.providers.kinds import KINDS
 from lapse.sandbox import Sandbox
 from support.sandbox_fixture import sandbox, sandbox_server
 
@@ -18,6 +19,8 @@ async def reached(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIter
     """Return a world and the line that it reaches Redis over; the oracle judges what happened there."""
     with Line(redis_url) as line:
         world = Reached(redis_url, line, sandbox, tmp_path)
+        for kind in KINDS["openai"]:  # as after the first claim: every kind knows that no subject is held
+            world.raw.hset(f"{world.slot(kind)}protected", "subjects", 0)
         yield world, line
         found = world.judge(tmp_path)
         await world.aclose()

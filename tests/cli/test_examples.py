@@ -116,6 +116,11 @@ def create_conversations(desk: Desk) -> None:
     desk.sandbox.seed("conversation", ids=["conv_68a1", "conv_77c0"])
 
 
+def move_away(desk: Desk) -> None:
+    desk.good("export", "-o", "registry.jsonl")
+    desk.raw.flushall()
+
+
 def create_vector_store(desk: Desk) -> None:
     desk.sandbox.seed("vector_store")
 
@@ -129,6 +134,7 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse quarantine undo threads thread_abc --confirm=openai": bury,
     "lapse apply plan.json --confirm=openai": plan,
     "lapse purge conversations --confirm=openai": create_conversations,
+    "lapse import registry.jsonl": move_away,
     "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),

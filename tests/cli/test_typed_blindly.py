@@ -9,7 +9,7 @@ import pytest
 
 from lapse.cli.operate.remedies import CONFIRM, REMEDIES, told
 from lapse.ledger.halts import Halt, Halts
-from lapse.ledger.reasons import STANDING
+from lapse.ledger.reasons import UNANSWERED
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from support.commandline import ENFORCED, Desk
@@ -181,7 +181,7 @@ def test_nothing_printed_answers_what_gives_something_up(desk: Desk) -> None:
     for command in shown(desk):
         desk.run(*shlex.split(command)[1:])
 
-    waiting = {reason for reason, one in REMEDIES.items() if one.gives_up or reason in STANDING}
+    waiting = {reason for reason, one in REMEDIES.items() if one.gives_up or reason in UNANSWERED}
     assert waiting - {"cutoff_jumped"} == reasons(desk)  # its plan is none: counted again, nothing stands in the way
 
 

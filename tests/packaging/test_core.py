@@ -31,6 +31,7 @@ PURE = (
     "guards/integrity/continuity",
     "registry/model",
     "moments",
+    "cli/transfer/format",
     "providers/outcomes",
     "providers/renaming",
     "registry/scripts",

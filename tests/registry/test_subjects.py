@@ -143,12 +143,12 @@ def test_a_hold_reaches_a_slot_that_missed_earlier_ones(registry: Any, raw: redi
 def test_a_list_that_was_lost_is_written_anew_from_what_slots_know(registry: Any, raw: redis.Redis) -> None:
     registry.register("thread", "thread_1", "chat", subject=S)
     registry.hold_subject(S, reason="case 7")
-    raw.delete("lapse:subjects")
+    raw.delete("lapse:held_subjects")
 
     registry.hold_subject("user:7", reason="case 8")
     registry.register("thread", "thread_7", "chat", subject="user:7")
 
-    assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys("lapse:subjects")))
+    assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys("lapse:held_subjects")))
     assert ["held", "held"] == [registry.get("thread", id_).state for id_ in ("thread_1", "thread_7")]
 
 
@@ -184,7 +184,7 @@ def test_what_is_no_subject_is_refused_and_nothing_done(
     with pytest.raises(InvalidResource, match="subject"):
         registry.resources(subject=subject) if call == "resources" else getattr(registry, call)(subject, **more)
 
-    assert not raw.exists("lapse:subjects")
+    assert not raw.exists("lapse:held_subjects")
 
 
 def test_a_subject_with_a_star_is_taken_literally(registry: Any) -> None:

@@ -8,6 +8,9 @@ import pytest
 import redis
 
 from lapse import Registry
+from lapse.cli.transfer.dump import Dump
+from lapse.cli.transfer.format import Header
+from lapse.cli.transfer.load import Load
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support import acl
@@ -46,6 +49,26 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
         assert registry.get("thread", "m1") is not None
     with redis.Redis.from_url(guarded.url, decode_responses=True) as administrator:
         assert "openai/thread" in administrator.smembers(keys.slots("lapse"))
+
+
+def test_a_worker_s_user_exports_and_imports(guarded: EmbeddedRedis) -> None:
+    with (
+        redis.Redis.from_url(acl.as_user(guarded.url, acl.WORKER), decode_responses=True) as client,
+        Registry(acl.as_user(guarded.url, acl.APPLICATION), provider="openai", timeout=5) as registry,
+    ):
+        registry.register("thread", "t1", "chat", uses=[("assistant", "a1")])
+        registry.hold("thread", "t1", reason="a test")
+        client.set(SLOT + keys.CHAIN, "openai/thread/0/0/0")
+        dump = Dump(client, "lapse", {})
+        chunks, header = list(dump.chunks()), Header("1", "lapse", None, dump.slots, 1)
+        client.delete(*(f"lapse:{chunk.key}" for chunk in chunks))
+        load = Load(client, "lapse", header)
+        applied = list(load.apply(enumerate(chunks, 2), load.begin()))
+        load.finish()
+
+        assert {"set", "hash", "zset", "stream", "string"} == {chunk.type for chunk in chunks}
+        assert len(applied) == len(chunks)
+        assert registry.get("thread", "t1") is not None
 
 
 def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:

@@ -1,5 +1,6 @@
 """docs/stored-format.md: the table names every key, makes the shipped users, and says what an application may do."""
 
+import re
 import runpy
 from collections.abc import Iterator
 from typing import Any
@@ -84,7 +85,7 @@ def test_the_table_names_every_key() -> None:
             keys.nonces,
             keys.stamped,
             keys.slots,
-            keys.subjects,
+            keys.held_subjects,
             keys.control,
             keys.published,
             keys.workers,
@@ -92,6 +93,16 @@ def test_the_table_names_every_key() -> None:
     }
 
     assert {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, *spaced, "flow"} == named
+
+
+def test_every_key_of_the_table_is_carried_by_an_export_or_left_out_as_the_document_says() -> None:
+    document = (acl.REDIS.parents[1] / "docs" / "stored-format.md").read_text(encoding="utf-8")
+    section = document.partition("## An export\n")[2].partition("\n## ")[0]
+    told = set(re.findall(r"(?m)^\| `(\w+)[:`]", section))
+    table = {row[0].rsplit(":", 1)[1] if not row[0].endswith(":*") else row[0].split(":")[-2] for row in ROWS}
+
+    assert told == keys.LEFT_OUT.keys()
+    assert table == keys.CARRIED | keys.LEFT_OUT.keys()
 
 
 def test_the_shipped_files_are_made_from_the_table() -> None:

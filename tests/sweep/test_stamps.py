@@ -58,6 +58,17 @@ async def test_of_an_object_and_its_copy_the_older_one_is_ours(stamped: World, a
     assert ([original], {copy}) == (stamped.deletes(), stamped.sandbox.alive("assistant"))
 
 
+async def test_what_carries_the_stamp_of_a_registry_that_was_imported_here_is_ours(stamped: World) -> None:
+    said = stamped.registry.stamp("idle")["lapse"]
+    mine, foreign = (make(stamped, {"lapse": said.replace("lapse/", f"{name}/", 1)}) for name in ("old", "other"))
+    stamped.raw.hset("lapse:epoch", f"stamp|old/{said.split('/')[1]}", 1)
+    ours(stamped, mine)
+
+    await listed(stamped)
+
+    assert ([mine], {foreign}) == (stamped.deletes(), stamped.sandbox.alive("assistant"))
+
+
 async def test_a_copy_of_what_is_gone_is_foreign(stamped: World) -> None:
     said = stamped.registry.stamp("idle")
     original = make(stamped, said)

@@ -52,8 +52,8 @@ async def test_a_hold_that_races_the_first_registration_and_claim_of_a_slot(worl
     """Whichever is first, the other finds it: a slot is named before a list is read, a list stands before slots are."""
     context = world.context()
     if hold_first:
-        world.raw.hset("lapse:subjects", S, '{"reason":"case 7","actor":"ann","since":1}')
-        world.raw.hincrby("lapse:subjects", "\x1f", 1)  # and the holder has read the slots: there were none
+        world.raw.hset("lapse:held_subjects", S, '{"reason":"case 7","actor":"ann","since":1}')
+        world.raw.hincrby("lapse:held_subjects", "\x1f", 1)  # and the holder has read the slots: there were none
         (mine,) = seeded(world)
         await world.sweep(context=context)
     else:
@@ -68,8 +68,8 @@ async def test_a_hold_that_races_the_first_registration_and_claim_of_a_slot(worl
 async def test_a_hold_whose_copies_were_cut_short_is_finished_by_the_next_claim(world: World) -> None:
     (thread,), (file,) = seeded(world), world.seed(1, kind="file", subject=S)
     await housekept(world)
-    world.raw.hset("lapse:subjects", S, '{"reason":"case 7","actor":"ann","since":1}')
-    world.raw.hincrby("lapse:subjects", "\x1f", 1)
+    world.raw.hset("lapse:held_subjects", S, '{"reason":"case 7","actor":"ann","since":1}')
+    world.raw.hincrby("lapse:held_subjects", "\x1f", 1)
     await world.context().ledger.tell_subjects("openai", "file")
 
     await world.sweep()
@@ -124,8 +124,8 @@ async def test_a_hold_that_ends_by_itself_is_over_for_claims_and_lets_go(world: 
 async def test_an_unhold_that_was_cut_short_is_finished_by_housekeeping(world: World) -> None:
     (mine,) = seeded(world)
     world.registry.hold_subject(S, reason="case 7")
-    world.raw.hdel("lapse:subjects", S)
-    world.raw.hincrby("lapse:subjects", "\x1f", 1)
+    world.raw.hdel("lapse:held_subjects", S)
+    world.raw.hincrby("lapse:held_subjects", "\x1f", 1)
 
     await housekept(world)
 

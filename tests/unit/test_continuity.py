@@ -209,3 +209,9 @@ def test_who_only_looks_names_the_halts_that_a_worker_would_set() -> None:
     assert [(*slot, "*", HaltReason.REGISTRY_LOST, NOW) for slot in SLOTS] == [
         (one.provider, one.kind, one.policy, one.reason, one.since) for one in halts
     ]
+
+
+def test_a_registry_that_was_moved_away_or_is_half_imported_decides_nothing() -> None:
+    assert reason(KNOWN, replace(SIGHT, moved="redis-b")) == HaltReason.MOVED
+    assert reason(None, replace(SIGHT, importing="0123", moved="redis-b")) == HaltReason.HALF_IMPORTED
+    assert reason(KNOWN, replace(SIGHT, epoch="e2", accepted=False, importing="0123")) == HaltReason.HALF_IMPORTED

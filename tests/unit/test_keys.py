@@ -92,7 +92,7 @@ def test_what_keys_look_like() -> None:
     assert "lapse:{openai}:flow" == keys.throttle("lapse", "openai")
     assert "lapse:epoch" == keys.epoch("lapse")
     assert "lapse:nonces" == keys.nonces("lapse")
-    assert "lapse:subjects" == keys.subjects("lapse")
+    assert "lapse:held_subjects" == keys.held_subjects("lapse")
     assert "lapse:control" == keys.control("lapse")
     assert "lapse:published" == keys.published("lapse")
     assert "lapse:workers" == keys.workers("lapse")

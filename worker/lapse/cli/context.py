@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 
 import click
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from lapse import Registry
 from lapse.audit.subjects import SubjectsShown
@@ -193,6 +195,18 @@ class Invocation:
         """How subjects are told outside of the registry, as ``[audit] subjects`` says."""
         salt = cast("str | None", self.client.hget(keys.epoch(self.namespace), "salt"))
         return SubjectsShown(self.config.audit.subjects, (salt or "").encode())
+
+    @cached_property
+    def exact(self) -> redis.Redis:
+        """A plain client that reads and writes every byte as it is, and sends nothing a second time."""
+        return redis.Redis.from_url(
+            self.url,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            socket_timeout=TIMEOUT,
+            socket_connect_timeout=TIMEOUT,
+            retry=Retry(NoBackoff(), 0),
+        )
 
     @cached_property
     def view(self) -> View:

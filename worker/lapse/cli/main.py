@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Resources": {
         "register": ("operate.resources", "Track an id under a policy, or a whole file of them."),
         "import": ("operate.imports", "Track the ids of a table: CSV or JSON lines."),
+        "export": ("transfer.export", "Write the whole registry into a file, or move it."),
         "touch": ("operate.resources", "Move an id's last activity to now."),
         "hold": ("operate.resources", "Forbid the deletion of an id."),
         "unhold": ("operate.resources", "Take a hold back."),

@@ -40,6 +40,9 @@ _COPY = "paused|"
 _OWED = "owed|"
 """Fields beside them: the audit record of a pause, or of its end, that is not in every slot yet."""
 
+_ALSO_OURS = "stamp|"
+"""Fields beside them: what the stamps begin with of a registry that was imported here from another namespace."""
+
 REWIND = 1_000_000
 """By how much accepting an older state moves the sequence on: past whatever any process remembers."""
 
@@ -199,6 +202,25 @@ class Halts:
             )
         if reason == HaltReason.CLOCK_JUMPED:
             await self._carrier.write(("HSET", key, "at", now, "clock_accepted", now))
+        if reason == HaltReason.MOVED:
+            await self._carrier.run([("HDEL", key, "moved")])
+
+    async def moved(self) -> str | None:
+        """Return where everything was moved to, or None."""
+        (stored,) = await self._carrier.run([("HGET", keys.epoch(self._namespace), "moved")])
+        return None if stored is None else str(stored.decode())
+
+    async def move(self, slots: Iterable[tuple[str, str]], target: str) -> None:
+        """Halt everything, as its ids are decided about elsewhere from now on."""
+        await self._carrier.write(("HSET", keys.epoch(self._namespace), "moved", target))
+        for slot in slots:
+            await self.halt(Partition(*slot, "*"), HaltReason.MOVED, f"moved to {target}", whole_kind=True)
+
+    async def also_ours(self) -> set[str]:
+        """Return the beginnings of stamps, ``NAMESPACE/EPOCH``, that are ours besides this registry's own."""
+        (fields,) = await self._carrier.run([("HKEYS", keys.epoch(self._namespace))])
+        names = [name.decode() for name in fields]
+        return {name.removeprefix(_ALSO_OURS) for name in names if name.startswith(_ALSO_OURS)}
 
     async def pauses(self) -> dict[str, dict[str, Any]]:
         """Return every pause by scope."""

@@ -31,9 +31,21 @@ class HaltReason(StrEnum):
     CLOCK_JUMPED = "clock_jumped"
     REGISTRY_UNFIT = "registry_unfit"
     """Stands as widely as those of ``EVERYWHERE``, while this Redis must not hold a registry."""
+    MOVED = "moved"
+    """``lapse export --move`` took everything into another registry."""
+    HALF_IMPORTED = "half_imported"
+    """``lapse import`` of an export ended in the middle, or goes on."""
 
 
-EVERYWHERE = frozenset({HaltReason.REGISTRY_LOST, HaltReason.REGISTRY_ROLLED_BACK, HaltReason.CLOCK_JUMPED})
+EVERYWHERE = frozenset(
+    {
+        HaltReason.REGISTRY_LOST,
+        HaltReason.REGISTRY_ROLLED_BACK,
+        HaltReason.CLOCK_JUMPED,
+        HaltReason.MOVED,
+        HaltReason.HALF_IMPORTED,
+    }
+)
 """Halts that concern the whole registry: they stand in every (provider, kind)."""
 
 OF_ALL = EVERYWHERE | {HaltReason.REGISTRY_UNFIT}
@@ -46,6 +58,9 @@ BESIDE = frozenset({HaltReason.CONFIG_DIVERGENCE, HaltReason.PRINCIPAL_UNPROVEN,
 
 STANDING = frozenset({HaltReason.NO_TOUCHES, HaltReason.NO_USES, HaltReason.REGISTRY_UNFIT})
 """Halts that last as long as their cause: they end when it does, without an operator."""
+
+UNANSWERED = STANDING | {HaltReason.HALF_IMPORTED}
+"""Halts that no ``resume`` ends."""
 
 OF_ORPHANS = (
     HaltReason.NO_USES,
@@ -69,5 +84,7 @@ SHARED = (
     HaltReason.REGISTRY_ROLLED_BACK,
     HaltReason.CLOCK_JUMPED,
     HaltReason.REGISTRY_UNFIT,
+    HaltReason.MOVED,
+    HaltReason.HALF_IMPORTED,
 )
 """Halts of a whole provider and kind, or of everything: counted once for them, not in each partition."""

@@ -53,8 +53,8 @@ STANDING = (FRESH, ACTIVE, EXPLICIT, CLAIMS, WAITING, SUSPECTS, TRIED, PARKED, K
 POLICIES = "policies"  # set: every policy name ever registered under
 ASIDE = "aside"  # hash: id -> record of what stands outside the due indexes
 FACTS = "facts"  # hash: id -> uses, subject, labels
-SUBJECTS = "subjects"  # sorted set, all scores 0: "<subject>\x1f<id>"; of a namespace: hash: subject -> its hold
-SUBJECT_HOLDS = "subject_holds"  # hash: the slot's copy of those
+SUBJECTS = "subjects"  # sorted set, all scores 0: "<subject>\x1f<id>"
+SUBJECT_HOLDS = "subject_holds"  # hash: subject -> its hold: the slot's copy of the namespace's
 SUBJECT_INDEX = "subject_index"  # hash: how far older registrations can be found by their subject
 HOLDS = "holds"  # hash: id -> hold
 HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
@@ -120,6 +120,80 @@ SLOT_KEYS = (
     MEMBERS,
     SEEN,
 )
+
+# What becomes of each key in an export: it is carried, or left out for a reason. docs/stored-format.md says the same.
+CARRIED = frozenset(
+    {
+        FRESH,
+        ACTIVE,
+        CREATED,
+        EXPLICIT,
+        CAPPED,
+        CLAIMS,  # as leases that have ended: whoever held them works on another registry
+        WAITING,
+        PARKED,
+        KEPT,
+        SUSPECTS,
+        TRIED,
+        QUARANTINE,
+        SIGHTINGS,
+        RULES,
+        POLICIES,
+        ASIDE,
+        FACTS,
+        SUBJECTS,
+        SUBJECT_HOLDS,
+        SUBJECT_INDEX,
+        HOLDS,
+        HOLD_ENDS,
+        EDGES,
+        REFERENCED,
+        LEAVING,
+        RELEASED,
+        TOMBSTONES,
+        DELETED,
+        GRAVES,
+        FORGOTTEN,
+        UNLISTED,
+        PROTECTED,
+        COUNTERS,
+        SAID,
+        MARKS,
+        HALTS,
+        AUDIT,
+        ACTS,
+        CHAIN,
+        LISTING,
+        PRINCIPALS,
+        BLOCKED,
+        "flow",
+        "epoch",
+        "published",
+        "slots",
+        "stamped",
+        "nonces",
+        "held_subjects",
+        "control",
+    }
+)
+LEFT_OUT = {
+    USED: "what a worker process swept with; its next sweep says it",
+    MOVER: "a lease on the audit stream; it ends within seconds",
+    CLAIM: "a reply that is kept for a minute, for a worker that asks again",
+    BATCH: "a reply that is kept for a while, for a worker that asks again",
+    SETTLING: "how far one batch of a worker has come; that worker ends it where it began",
+    MEMBERS: "what a parent's list showed; it is read again",
+    SEEN: "what was read of a parent's children; it is read again",
+    "workers": "heartbeats",
+}
+LEFT_OUT_FIELDS = {
+    "epoch": ("moved", "importing"),
+    "published": ("beat", "tick"),
+    HALTS: ("*|moved", "*|half_imported"),
+    COUNTERS: ("paid|",),
+    RULES: ("paid|",),
+}
+"""What fields of a carried hash begin with that are left out: heartbeats, marks of batches, what is said of a move."""
 
 
 @lru_cache(maxsize=1024)
@@ -190,9 +264,9 @@ def slots(namespace: str) -> str:
     return f"{namespace}:slots"
 
 
-def subjects(namespace: str) -> str:
+def held_subjects(namespace: str) -> str:
     """Return the hash of the subjects that are held: subject -> hold; one field counts what was said of any."""
-    return f"{namespace}:{SUBJECTS}"
+    return f"{namespace}:held_subjects"
 
 
 def control(namespace: str) -> str:

@@ -116,7 +116,10 @@ class Subjects:
         """
         yield from self.regain((yield from self._literal(subject)))
         say: Call[list[int]] = Call(
-            script("registry/lua/subjects/say_subject"), keys.subjects(self._commands.namespace), (subject, hold), list
+            script("registry/lua/subjects/say_subject"),
+            keys.held_subjects(self._commands.namespace),
+            (subject, hold),
+            list,
         )
         ((number, _),) = yield from carried([say])
         answers, failed = [], []
@@ -143,7 +146,7 @@ class Subjects:
 
     def copy_all(self, slot: Slot) -> Conversation[int]:
         """Bring every statement into a slot; return the number of the last one."""
-        (listed,) = yield from asked(("HGETALL", keys.subjects(self._commands.namespace)))
+        (listed,) = yield from asked(("HGETALL", keys.held_subjects(self._commands.namespace)))
         held = _pairs(listed)
         number = int(held.pop(SAID, "0"))
         flat = (part for pair in held.items() for part in pair)
@@ -155,7 +158,7 @@ class Subjects:
         namespace, chosen = self._commands.namespace, sorted(slots)
         prefixes = [keys.slot(namespace, *slot) for slot in chosen]
         (said, *known) = yield from asked(
-            ("HGET", keys.subjects(namespace), SAID),
+            ("HGET", keys.held_subjects(namespace), SAID),
             *(("HGET", prefix + keys.PROTECTED, keys.SUBJECTS) for prefix in prefixes),
         )
         pairs = ((int(one or 0), prefix) for one, prefix in zip(known, prefixes, strict=True))
@@ -165,8 +168,8 @@ class Subjects:
         (listed,) = yield from asked(("HGETALL", prefix + keys.SUBJECT_HOLDS))
         held = {name: hold for name, hold in _pairs(listed).items() if name != SAID and hold != ENDED}
         yield from asked(
-            *(("HSETNX", keys.subjects(namespace), name, hold) for name, hold in held.items()),
-            ("HINCRBY", keys.subjects(namespace), SAID, str(most - int(said or 0))),
+            *(("HSETNX", keys.held_subjects(namespace), name, hold) for name, hold in held.items()),
+            ("HINCRBY", keys.held_subjects(namespace), SAID, str(most - int(said or 0))),
         )
         return True
 

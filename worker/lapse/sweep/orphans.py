@@ -140,6 +140,7 @@ class Search:
         context, shrinkage = self.session.context, Shrinkage(self.session.context, self._partition)
         # Age counts up to here: what is created while pages are read is young.
         self._found.now = await context.control.now()
+        self._judge.also.update(await context.control.also_ours())
         await self._unlisted.begin(self._found.now)
         listing = await context.provider.listing(self.session.kind, self.session.budget.spend, take=self._take)
         await self._vetted()

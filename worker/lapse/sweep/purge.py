@@ -157,7 +157,8 @@ async def _stamps(context: SweepContext, at: Partition, said: Sequence[tuple[str
 
 async def _described(context: SweepContext, rule: Rule, items: Sequence[Listed]) -> list[Thing]:
     ledger, at, epoch = context.ledger, rule.partition, context.watch.epoch
-    stamps = await _stamps(context, at, [(item.id, stamp(item, ledger.namespace, epoch)) for item in items])
+    also = await context.control.also_ours()
+    stamps = await _stamps(context, at, [(item.id, stamp(item, ledger.namespace, epoch, also)) for item in items])
     slot = keys.slot(ledger.namespace, at.provider, at.kind)
     call = Call(script("sweep/lua/describe"), slot, (at.provider, at.kind, codec.dump(stamps)), json.loads)
     said = (await ledger.carrier.carry([call]))[0]

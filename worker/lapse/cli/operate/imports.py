@@ -19,6 +19,7 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate import rows
 from lapse.cli.operate.rows import Row
 from lapse.cli.options import KIND, json_option
+from lapse.cli.transfer.restore import is_export, restore
 from lapse.errors import ConfigError, InvalidResource, RegistryError
 from lapse.ledger.due import due_of
 from lapse.policy import Rule
@@ -89,13 +90,18 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     FILE is CSV with a header, or JSON objects, a line each; - is stdin. Columns: id, kind, policy, provider,
     created_at, last_active_at (seconds, 2026-03-01, or 2026-03-01T12:00:00Z), subject, labels (key=value;key=value).
     Importing twice does no harm. Rows that cannot be registered go to a file with the reason, and the others are
-    registered.
+    registered. FILE may be what `lapse export` wrote: then it becomes this registry, which has to be empty.
 
     Examples:
       lapse import threads.csv --kind thread --policy chat
       lapse import ids.jsonl --last-active created
+      lapse import registry.jsonl
 
     """
+    if is_export(file):
+        if given := [name for name, value in (("--kind", kind), ("--policy", policy), ("--bad", bad)) if value]:
+            raise Refused(Code.USAGE, f"{file} is an export: it says all of itself, and takes no {given[0]}")
+        return restore(session, file, as_json=as_json)
     defaults = {name: value for name, value in (("kind", kind), ("policy", policy)) if value}
     provider = session.default_provider
     table = RowLoader(session, Commands(session.namespace, provider), defaults, created=last_active == "created")

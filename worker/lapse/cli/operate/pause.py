@@ -43,6 +43,7 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> None:
 @click.option(
     "--confirm", metavar="PROVIDER", multiple=True, help="Confirm what gives ids up, by the name of each provider."
 )
+@click.option("--moved-to", metavar="NAME", help="Go on with a registry that was moved there: `lapse export --to`.")
 @click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
 @config_option
 def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], **given: str | None) -> int:
@@ -65,7 +66,8 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
     chosen = _scope(session, scope) if scope else None
     if reason is None:
         return session.run(lambda access: _unpause(access, session, chosen))
-    return session.run(lambda access: lift(access, session, chosen, Consent(reason, frozenset(confirm))))
+    said = Consent(reason, frozenset(confirm), given["moved_to"])
+    return session.run(lambda access: lift(access, session, chosen, said))
 
 
 async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> None:

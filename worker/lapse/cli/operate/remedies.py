@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lapse.cli import formatting
 from lapse.ledger.halts import Halt
-from lapse.ledger.reasons import HaltReason
+from lapse.ledger.reasons import EVERYWHERE, HaltReason
 
 EVERYTHING = "*"
 CONFIRM = "--confirm=PROVIDER"
@@ -149,6 +149,15 @@ REMEDIES = {
     HaltReason.REGISTRY_UNFIT: Remedy(
         "lapse doctor", f"Give this Redis persistence and no eviction: {BY_ITSELF} once its cause has ended."
     ),
+    HaltReason.MOVED: Remedy(
+        "lapse doctor",
+        "Give workers and applications the registry that the halt names: this one is done.",
+        "they are judged without what the other registry heard since, whose workers may delete them too",
+    ),
+    HaltReason.HALF_IMPORTED: Remedy(
+        "lapse doctor",
+        f"Run lapse import again with the same file: it goes on where it ended, and {BY_ITSELF}.",
+    ),
 }
 UNKNOWN = Remedy("lapse doctor", "Put right what the halt names.", "they are no longer guarded by this halt")
 
@@ -184,7 +193,8 @@ def other(halt: Halt) -> str:
     """Return the command that gives something up, as it is printed: not as it runs."""
     if halt.plan:
         return f"lapse approve {halt.plan} {CONFIRM}"
-    return _filled(f'lapse resume {{scope}} --reason "..." {CONFIRM}', halt)
+    named = "--moved-to NAME " if halt.reason == HaltReason.MOVED else ""
+    return _filled(f'lapse resume {{scope}} --reason "..." {named}{CONFIRM}', halt)
 
 
 def answer(halt: Halt) -> str:
@@ -202,5 +212,5 @@ def _filled(text: str, halt: Halt) -> str:
     return filled.replace("resume  ", "resume ")
 
 
-WIDE = {HaltReason.REGISTRY_LOST, HaltReason.REGISTRY_ROLLED_BACK, HaltReason.CLOCK_JUMPED}
+WIDE = EVERYWHERE
 """Answered for everything at once."""

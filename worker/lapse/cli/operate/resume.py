@@ -17,7 +17,7 @@ from lapse.guards.integrity.protection import accept
 from lapse.guards.listing import take_as_it_is
 from lapse.guards.operator_proof import accept_refused, believe
 from lapse.ledger.halts import Halt
-from lapse.ledger.reasons import EVERYWHERE, STANDING, HaltReason
+from lapse.ledger.reasons import EVERYWHERE, UNANSWERED, HaltReason
 from lapse.providers.account import Account
 from lapse.registry import keys
 from lapse.registry.model import Partition
@@ -29,6 +29,8 @@ ACCEPTED: dict[str, str] = {
     HaltReason.REGISTRY_ROLLED_BACK: "What was registered, touched, held or forgotten after that state is not in this"
     " registry: `lapse register --from FILE` replays an application's log. What was deleted since is due again, and"
     " settles as already gone. Orphans wait until their min_age from now.",
+    HaltReason.MOVED: "The ids of this registry are decided about here again, and by the other one too as long as its"
+    " workers run: what that one heard since the move is not known here.",
     HaltReason.CLOCK_JUMPED: "The clock of this Redis decides again what is due, as it stands now.",
 }
 """What it means to go on after a halt of everything: what is lost, and what comes back."""
@@ -36,16 +38,17 @@ ACCEPTED: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """What an operator said: why, and the providers that it was confirmed for."""
+    """What an operator said: why, the providers that it was confirmed for, and where the registry was moved to."""
 
     reason: str
     confirmed: frozenset[str] = frozenset()
+    moved_to: str | None = None
 
 
 async def lift(access: RegistryAccess, session: Invocation, scope: str | None, said: Consent) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
     halts = [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scope, halt)]
-    left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope)}
+    left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope, said)}
     left |= await _unconfirmed(access, session, [halt for halt in halts if halt not in left], said)
     answered = [halt for halt in halts if halt not in left]
     for cause in sorted({halt.reason for halt in answered} & EVERYWHERE):
@@ -99,14 +102,15 @@ async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> li
     return opened
 
 
-async def _stays(access: RegistryAccess, session: Invocation, halt: Halt, scope: str | None) -> bool:
+async def _stays(access: RegistryAccess, session: Invocation, halt: Halt, scope: str | None, said: Consent) -> bool:
     """Return True, and say why, if this is not how a halt is answered, or it needs no answer any more."""
     if why := await needless(access, session, halt):
         output.note(f"{where(halt)}: {halt.reason} needs no answer: {why}. The next sweep ends this halt.", output.WARN)
         return True
     part = scope not in {None, EVERYTHING} and halt.reason in EVERYWHERE
     astray = await _astray(access, session, halt) if halt.reason == HaltReason.CLOCK_JUMPED and not part else None
-    if not (halt.plan or halt.reason in STANDING or part or astray):
+    unnamed = halt.reason == HaltReason.MOVED and said.moved_to != await access.control.moved()
+    if not (halt.plan or halt.reason in UNANSWERED or part or astray or unnamed):
         return False
     output.note(f"{where(halt)} stays halted: {halt.reason}: {astray or halt.detail}", output.WARN)
     for text in told(halt):

@@ -16,6 +16,9 @@ SETTLED = 10_000
 JUMP = 60_000
 """How far Redis TIME may stray from the local clock between two looks: NTP corrects less than this."""
 
+HALF_IMPORTED = "an export was not imported to its end: what it holds besides is not known here"
+"""What a halt of that reason says."""
+
 DRIFT = 1e-4
 """How fast two clocks drift apart that nobody corrects, 100 ppm: a process may not have looked for weeks."""
 
@@ -50,6 +53,8 @@ class Observation:
         clock_accepted: When an operator last said that the clock is right; 0 for never.
         asked: The local clock before the look.
         answered: The local clock after it.
+        moved: Where ``lapse export --move`` took everything; empty if it did not.
+        importing: The export whose import is not complete; empty if there is none.
 
     """
 
@@ -62,6 +67,8 @@ class Observation:
     clock_accepted: int
     asked: int
     answered: int
+    moved: str = ""
+    importing: str = ""
 
     @property
     def offset(self) -> ClockOffset:
@@ -119,12 +126,16 @@ def sighted(stored: Mapping[str, str], known: Known | None, **times: Any) -> Obs
         reached=sequence,
         accepted=known is None or f"accepted|{known.epoch}" in stored,
         clock_accepted=int(stored.get("clock_accepted", 0)),
+        moved=stored.get("moved", ""),
+        importing=stored.get("importing", ""),
         **times,
     )
 
 
 def judge(known: Known | None, sight: Observation) -> Trouble | None:
     """Say what is wrong with the registry, or return None."""
+    if sight.importing:
+        return Trouble(HaltReason.HALF_IMPORTED, HALF_IMPORTED)
     if known and sight.epoch != known.epoch and not sight.accepted:
         found = f"epoch {sight.epoch}" if sight.epoch else "no epoch"
         return Trouble(
@@ -138,6 +149,8 @@ def judge(known: Known | None, sight: Observation) -> Trouble | None:
             f"sequence {sight.sequence} is less than {known.sequence}, which was stored before: an older state of this"
             f" Redis was restored; the last {back:.0f} s and more are missing",
         )
+    if sight.moved:
+        return Trouble(HaltReason.MOVED, f"its ids were moved to {sight.moved}, which decides about them from now on")
     return _clock(known, sight)
 
 

@@ -79,9 +79,10 @@ class Watch:
         """
         sight = await see(self._carrier, self._namespace, self.known)
         self._subjects = await last_said(self._carrier, self._namespace)
-        if trouble := judge(self.known, sight):
+        trouble = judge(self.known, sight)
+        if trouble and trouble.reason != HaltReason.HALF_IMPORTED:  # whoever imports has set that one
             await self.halt(trouble)
-        elif mended(self.known, sight):
+        elif not trouble and mended(self.known, sight):
             await self._control.accept(HaltReason.CLOCK_JUMPED)
             await self.lift(HaltReason.CLOCK_JUMPED, "the clock is right again")
         self.known = remember(self.known, sight, trouble)
@@ -128,7 +129,7 @@ class Watch:
 
 async def last_said(carrier: Carrier, namespace: str) -> int:
     """Return the number of what was last said of a subject: claims insist that their slot knows of it."""
-    (number,) = await carrier.run([("HGET", keys.subjects(namespace), SAID)])
+    (number,) = await carrier.run([("HGET", keys.held_subjects(namespace), SAID)])
     return int(number or 0)
 
 
@@ -142,9 +143,19 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observat
     asked = local_clock()
     arguments = (secrets.token_hex(6), known.epoch if known else "", secrets.token_hex(32))
     call = Call(script("guards/lua/look"), keys.epoch(namespace), arguments, list)
-    now, epoch, sequence, at, reached, accepted, clock = (await carrier.carry([call]))[0]
+    now, epoch, sequence, at, reached, accepted, clock, moved, importing = (await carrier.carry([call]))[0]
     return Observation(
-        now, epoch.decode(), sequence, at, reached, accepted == 1, clock, asked=asked, answered=local_clock()
+        now,
+        epoch.decode(),
+        sequence,
+        at,
+        reached,
+        accepted == 1,
+        clock,
+        asked=asked,
+        answered=local_clock(),
+        moved=moved.decode(),
+        importing=importing.decode(),
     )
 
 

@@ -4,18 +4,18 @@
 -- [3]: a salt for pseudonyms of subjects, if there is none yet.
 -- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.
 -- Returns {now, epoch, sequence and when it moved on as they were, sequence now, 1 if the known epoch is this or was
--- accepted, when an operator accepted the clock or 0}.
+-- accepted, when an operator accepted the clock or 0, where everything was moved to or '', the export that is half imported or ''}.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local known = ARGV[2]
-local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted', 'salt')
+local stored = redis.call('HMGET', KEYS[1], 'id', 'sequence', 'at', 'clock_accepted', 'moved', 'importing', 'salt')
 local epoch = stored[1]
 if not epoch then
   epoch = ARGV[1]
   redis.call('HSET', KEYS[1], 'id', epoch, 'created', now)
 end
-if not stored[5] then redis.call('HSET', KEYS[1], 'salt', ARGV[3]) end
+if not stored[7] then redis.call('HSET', KEYS[1], 'salt', ARGV[3]) end
 local accepted = 1
 if known ~= '' and known ~= epoch and redis.call('HEXISTS', KEYS[1], 'accepted|' .. known) == 0 then
   accepted = 0
@@ -27,4 +27,4 @@ if now - at >= 1000 then
   reached = sequence + 1
   redis.call('HSET', KEYS[1], 'sequence', reached, 'at', now)
 end
-return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0 }
+return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0, stored[5] or '', stored[6] or '' }

@@ -76,14 +76,14 @@ async def index_progress(ledger: LedgerConnection, slots: Sequence[tuple[str, st
 
 async def _end_holds(ledger: LedgerConnection, subjects: Subjects) -> None:
     """Say of holds that end by themselves that they have ended."""
-    clock, listed = await ledger.carrier.run([("TIME",), ("HGETALL", keys.subjects(ledger.namespace))])
+    clock, listed = await ledger.carrier.run([("TIME",), ("HGETALL", keys.held_subjects(ledger.namespace))])
     now = int(clock[0]) * 1000 + int(clock[1]) // 1000
     for subject in subjects.over(listed, now):
         await ledger.carrier.say(subjects.unhold(subject))
 
 
 async def _number(ledger: LedgerConnection) -> int:
-    (number,) = await ledger.carrier.run([("HGET", keys.subjects(ledger.namespace), SAID)])
+    (number,) = await ledger.carrier.run([("HGET", keys.held_subjects(ledger.namespace), SAID)])
     return int(number or 0)
 
 

@@ -198,11 +198,11 @@ class Family:
     async def _stamp(self, kind: Kind, object_id: str) -> str | None:
         """Return the policy in this registry's own stamp on an object, or None."""
         context = self.cascade.context
-        epoch = await context.control.epoch()
+        epoch, also = await context.control.epoch(), await context.control.also_ours()
         await self.spend(1)
         reply = await context.provider.read(kind, object_id)
         found = read_object(kind, document(reply)) if exists(kind, object_id, reply) else None
-        said = ownership.stamp(found, context.ledger.namespace, epoch) if found else ownership.Stamp()
+        said = ownership.stamp(found, context.ledger.namespace, epoch, also) if found else ownership.Stamp()
         if said.says != ownership.OURS:
             return None
         nonces = Nonces(context.ledger.carrier, context.ledger.namespace)

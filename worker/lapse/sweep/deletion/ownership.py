@@ -1,5 +1,6 @@
 """Whether an object could be an orphan by what it says of itself: its stamp, its age, its name. No I/O."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,16 +21,25 @@ class Stamp(NamedTuple):
     nonce: str = ""
 
 
-def stamp(item: Listed, namespace: str, epoch: str) -> Stamp:
+def stamp(item: Listed, namespace: str, epoch: str, also: Collection[str] = ()) -> Stamp:
     """Return what an object's stamp says to a registry; that it is no copy is for ``nonces`` to say.
 
     Whoever may write metadata may write anything there: what could be no policy's name, or no nonce, is no stamp.
     Stamps without a nonce, which lapse made before it knew copies, could be anybody's: they prove nothing.
+
+    Args:
+        item: What a list shows.
+        namespace: The registry's.
+        epoch: The registry's.
+        also: ``NAMESPACE/EPOCH`` of what was imported into it: its stamps are ours too.
+
     """
     parts = item.metadata.get("lapse", "").split("/")
     if len(parts) not in {PARTS, PARTS + 1} or not all(NAME.fullmatch(part) for part in parts[2:]):
         return Stamp()
     policy, nonce = parts[2], "".join(parts[PARTS:])
+    if "/".join(parts[:2]) in also:
+        return Stamp(OURS if nonce else "no_nonce", policy, nonce)
     if parts[0] != namespace:
         return Stamp("other_namespace", policy, nonce)
     if parts[1] != epoch:
@@ -41,7 +51,7 @@ def stamp(item: Listed, namespace: str, epoch: str) -> Stamp:
 class Judge:
     """Judges listed objects for one orphan rule of one registry: the namespace in its epoch.
 
-    ``copies``: ids of which something else was seen first with the same stamp.
+    ``copies``: ids of which something else was seen first with the same stamp. ``also``: as ``stamp`` takes it.
     """
 
     rule: Rule
@@ -49,10 +59,11 @@ class Judge:
     namespace: str
     epoch: str
     copies: set[str] = field(default_factory=set)
+    also: set[str] = field(default_factory=set)
 
     def stamp(self, item: Listed) -> str:
         """Return what its stamp says: ``ours``, why it is not, or an empty string if it has none."""
-        said, policy, _nonce = stamp(item, self.namespace, self.epoch)
+        said, policy, _nonce = stamp(item, self.namespace, self.epoch, self.also)
         if said != OURS:
             return said
         if policy not in {self.rule.partition.policy, *self.rule.formerly}:
@@ -61,7 +72,7 @@ class Judge:
 
     def nonce(self, item: Listed) -> str:
         """Return the nonce of a stamp of this registry's, whatever its policy; an empty string without one."""
-        said = stamp(item, self.namespace, self.epoch)
+        said = stamp(item, self.namespace, self.epoch, self.also)
         return said.nonce if said.says == OURS else ""
 
     def spared(self, item: Listed, now: int) -> str | None:

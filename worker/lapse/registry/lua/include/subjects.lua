@@ -2,7 +2,7 @@
 -- Whose data ids are. "subjects" finds ids by subject: all scores 0, "<subject>\31<id>"; an entry stands while the id's
 -- facts name the subject. "subject_holds" is the slot's copy of the subjects that are held: subject -> hold (JSON), or
 -- 'ended' while ids parked for it are still to be let go; its field '\31' says up to which number of the namespace's
--- "subjects" it is whole, and so does the field "subjects" of "protected".
+-- "held_subjects" it is whole, and so does the field "subjects" of "protected".
 
 local SEPARATOR, ENDED = '\31', 'ended'
 

@@ -1,6 +1,6 @@
 -- @include registry/lua/include/full
 -- Writes down for the whole namespace that a subject is held, or no longer: each such statement has a number.
--- KEYS[1]: the namespace's "subjects". ARGV[1]: subject, [2]: hold (JSON), or '' to end it.
+-- KEYS[1]: the namespace's "held_subjects". ARGV[1]: subject, [2]: hold (JSON), or '' to end it.
 -- Returns {number, 1 if it was held before}.
 
 local before = redis.call('HEXISTS', KEYS[1], ARGV[1])

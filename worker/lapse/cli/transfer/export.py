@@ -1,0 +1,124 @@
+"""export: everything that the registry knows, in one file, to be imported elsewhere."""
+
+import os
+import secrets
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from lapse.cli import formatting, output
+from lapse.cli.context import Invocation
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.options import SPAN, config_option
+from lapse.cli.transfer.dump import Dump
+from lapse.cli.transfer.format import Counts, Header, written
+from lapse.cli.transfer.moving import moved
+
+WAIT = 300.0
+
+
+@click.command()
+@click.option(
+    "-o", "--out", type=click.Path(dir_okay=False, allow_dash=True), default="-", metavar="FILE", help="Else stdout."
+)
+@click.option("--move", is_flag=True, help="Halt this registry: what is in the file is decided about elsewhere.")
+@click.option("--to", "target", metavar="NAME", help="With --move: where to, in your words; `resume` has to name it.")
+@click.option("--wait", type=SPAN, default=WAIT, help="With --move: how long for deletions in flight; 5m.")
+@config_option
+def export(*, out: str, move: bool, target: str | None, wait: float, config: str | None) -> int:
+    """Write everything that the registry knows into a file, for `lapse import` into an empty one.
+
+    Without --move this is a copy: the registry goes on, and so do its workers. With --move it is halted, deletions in
+    flight are waited for, and the file says that it is the registry now. Stop applications meanwhile: what they say
+    after their ids were read is not in the file.
+
+    Examples:
+      lapse export -o registry.jsonl
+      lapse export --move --to redis-b -o registry.jsonl
+
+    """
+    session = Invocation(config)
+    if move != (target is not None):
+        raise Refused(Code.USAGE, "--move and --to NAME go together: the halt says where everything was moved to")
+    if out != "-" and Path(out).exists():
+        raise Refused(
+            Code.USAGE, f"{out} is there already: it may be all that is left of a registry; name another file"
+        )
+    if "importing" in session.view.epoch():
+        raise Refused(Code.USAGE, "this registry is half imported: let its import come to its end first")
+    dump = Dump(session.exact, session.namespace, _policies(session))
+    with moved(session, dump.slots, target, wait), _whole(out) as file:
+        counts = _write(session, dump, file, target)
+    output.note(
+        f"{formatting.count(counts.members, 'member')} of {formatting.count(counts.keys, 'key')} exported, sha256"
+        f" {counts.sha256}"
+    )
+    if target is not None:
+        output.note(f"This registry is halted: moved to {target}. Import the file there, and give it to applications.")
+    return Code.OK
+
+
+def _policies(session: Invocation) -> dict[tuple[str, str], set[str]]:
+    """Return the policies that the policy file names, by (provider, kind)."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in session.config.rules if session.configured else ():
+        at = rule.partition
+        found.setdefault((at.provider, at.kind), set()).update({at.policy, *rule.formerly})
+    return found
+
+
+def _write(session: Invocation, dump: Dump, file: BinaryIO, target: str | None) -> Counts:
+    epoch, made = session.view.epoch().get("id"), session.view.now()
+    header = Header(secrets.token_hex(8), session.namespace, epoch, dump.slots, made, target)
+    with output.progress("exporting", dump.size()) as advance:
+        for line, counts in written(header, dump.chunks()):
+            file.write(line)
+            advance(counts.members)
+    return counts
+
+
+@contextmanager
+def _whole(out: str) -> Iterator[BinaryIO]:
+    """Give a file that is there under its name once it is whole, on disk, for its owner's eyes; or stdout.
+
+    Raises:
+        Refused: it cannot be written.
+
+    """
+    if out == "-":
+        yield from _stdout()
+        return
+    path = Path(out)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.rename(path)
+        _on_disk(path.parent)
+    except OSError as error:
+        raise Refused(Code.USAGE, f"{out} cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
+
+
+def _on_disk(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _stdout() -> Iterable[BinaryIO]:
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise Refused(Code.PARTIAL, "whoever read the export has gone before its end") from None

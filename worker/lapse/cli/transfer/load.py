@@ -1,0 +1,221 @@
+"""An export into an empty registry. Each line is applied once, however often this is begun again.
+
+While it goes on, and after it ended in the middle, everything is halted: nothing is decided by half of what is known.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import redis
+
+from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.transfer.format import Chunk, Header
+from lapse.guards.integrity.continuity import HALF_IMPORTED
+from lapse.ledger.halts import REWIND
+from lapse.ledger.reasons import HaltReason
+from lapse.registry import codec, keys
+
+_HALT = f"*|{HaltReason.HALF_IMPORTED}"
+_TOGETHER = {
+    keys.ACTIVE: (keys.CREATED,),
+    keys.CREATED: (keys.ACTIVE,),
+    keys.EXPLICIT: (keys.CAPPED,),
+    keys.CAPPED: (keys.EXPLICIT,),
+}
+"""Where an id stands in two of them at once."""
+
+_PLACES = {*keys.STANDING, keys.CREATED, keys.CAPPED}
+_ENDS = {keys.TOMBSTONES, keys.FORGOTTEN}
+"""Who is in these is tracked no more."""
+
+_SHARED = {keys.HALTS, keys.COUNTERS, "epoch", "published", "slots"}
+"""What is there before its line comes: this import's own, and what workers say that find everything halted."""
+
+
+class Load:
+    """Applies the lines of one export.
+
+    Args:
+        client: As ``Dump`` takes it.
+        namespace: Where to; it may be another one than the export's.
+        header: What the export is of.
+
+    """
+
+    def __init__(self, client: redis.Redis, namespace: str, header: Header) -> None:
+        self._client: Any = client
+        self._namespace = namespace
+        self._header = header
+        self._epoch = keys.epoch(namespace)
+        self._seen: set[str] = set()
+        self._standing: dict[str, list[str]] = {}
+
+    def begin(self) -> int:
+        """Halt the registry, and return how many lines of the export it has already.
+
+        Raises:
+            Refused: it is not empty, has this export, or half of another one.
+
+        """
+        importing, line, done = self._client.hmget(self._epoch, "importing", "importing_line", self._done)
+        if done:
+            raise Refused(Code.USAGE, "this export was imported here before; nothing was done")
+        if importing:
+            if importing != self._header.id:
+                raise Refused(
+                    Code.USAGE, f"half of another export is here: import that one first; its id is {importing}"
+                )
+            return int(line)
+        if name := next(self._there(), None):
+            raise Refused(
+                Code.USAGE,
+                f"this registry is not empty, it has {name}: an export goes into an empty Redis or another namespace,"
+                " before workers and applications know of it",
+            )
+        self._mark()
+        return 1
+
+    def apply(self, chunks: Iterable[tuple[int, Chunk]], after: int) -> Iterator[int]:
+        """Apply what stands behind a line; yield the number of each line that is applied.
+
+        Raises:
+            Refused: somebody else writes to the registry meanwhile.
+
+        """
+        for number, chunk in chunks:
+            if number > after:
+                self._alone(chunk)
+                commands = [*self._overruled(chunk), *self._commands(chunk)]
+                self._do([*commands, ("HSET", self._epoch, "importing_line", number)])
+                yield number
+            self._seen.add(chunk.key)
+            if chunk.index in _PLACES and chunk.key not in self._standing.setdefault(chunk.slot, []):
+                self._standing[chunk.slot].append(chunk.key)
+
+    def claimed(self) -> list[tuple[str, str]]:
+        """Return every (provider, kind) in which ids are leased to workers of the old registry."""
+        return [slot for slot in self._header.slots if self._leases(slot)]
+
+    def finish(self) -> None:
+        """Let the registry act: it is whole."""
+        header = self._header
+        commands: list[tuple[Any, ...]] = [("HSET", self._epoch, self._done, header.made)]
+        if header.epoch and header.namespace != self._namespace:
+            commands.append(("HSET", self._epoch, f"stamp|{header.namespace}/{header.epoch}", header.made))
+        commands += [("HDEL", self._slot(slot) + keys.HALTS, _HALT) for slot in header.slots]
+        self._do([*commands, ("HDEL", self._epoch, "importing", "importing_line")])
+
+    @property
+    def _done(self) -> str:
+        return f"imported|{self._header.id}"
+
+    def _slot(self, slot: tuple[str, str]) -> str:
+        return keys.slot(self._namespace, *slot)
+
+    def _there(self) -> Iterator[str]:
+        """Yield the names of keys that are there."""
+        names = {*keys.CARRIED, *keys.LEFT_OUT} - {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, "flow"}
+        asked = [f"{self._namespace}:{name}" for name in sorted(names)]
+        for slot in self._header.slots:
+            asked += [self._slot(slot) + name for name in keys.SLOT_KEYS]
+            asked.append(keys.throttle(self._namespace, slot[0]))
+        for start in range(0, len(asked), 500):
+            some = asked[start : start + 500]
+            there = self._do([("EXISTS", name) for name in some])
+            yield from (name for name, found in zip(some, there, strict=True) if found)
+
+    def _mark(self) -> None:
+        now = self._client.time()
+        halt = codec.dump({"since": now[0] * 1000 + now[1] // 1000, "detail": HALF_IMPORTED})
+        identity = ("id", self._header.epoch, "created", self._header.made) if self._header.epoch else ()
+        marks = ("importing", self._header.id, "importing_line", 1)
+        self._do(
+            [
+                ("HSET", self._epoch, *marks, *identity),
+                *(("HSET", self._slot(slot) + keys.HALTS, _HALT, halt) for slot in self._header.slots),
+            ]
+        )
+
+    def _alone(self, chunk: Chunk) -> None:
+        """Refuse where a key is there that only this import could have made."""
+        if chunk.key in self._seen or chunk.index in _SHARED or not self._client.exists(self._full(chunk)):
+            return
+        raise Refused(
+            Code.USAGE,
+            f"somebody wrote {self._full(chunk)} while this registry was imported: empty it, and import again before"
+            " workers and applications know of it",
+        )
+
+    def _full(self, chunk: Chunk) -> str:
+        return f"{self._namespace}:{chunk.key}"
+
+    def _overruled(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        """Yield what takes ids out of where earlier lines said that they stand.
+
+        An application that went on during the export moved them: the last line about an id counts.
+        """
+        if chunk.index not in _PLACES | _ENDS:
+            return
+        leased = self._leased(chunk) if chunk.index in _ENDS else set()
+        ids = [id_ for id_ in chunk.ids if id_ not in leased]  # what was said of these, their claim's end carries out
+        mine = {chunk.key, *(chunk.key.removesuffix(chunk.index) + name for name in _TOGETHER.get(chunk.index, ()))}
+        for key in self._standing.get(chunk.slot, ()) if ids else ():
+            if key not in mine:
+                yield "ZREM", f"{self._namespace}:{key}", *ids
+        if chunk.index in _ENDS and ids:
+            yield "HDEL", f"{self._namespace}:{chunk.slot}{keys.ASIDE}", *ids
+
+    def _leased(self, chunk: Chunk) -> set[str]:
+        found: set[str] = set()
+        for key in self._standing.get(chunk.slot, ()):
+            if key.endswith(f":{keys.CLAIMS}"):
+                scores = self._client.zmscore(f"{self._namespace}:{key}", list(chunk.ids))
+                found |= {id_ for id_, score in zip(chunk.ids, scores, strict=True) if score is not None}
+        return found
+
+    def _leases(self, slot: tuple[str, str]) -> bool:
+        prefix = self._slot(slot)
+        claims = [f"{prefix}{policy}:{keys.CLAIMS}" for policy in self._client.smembers(prefix + keys.POLICIES)]
+        return any(self._do([("EXISTS", name) for name in claims]))
+
+    def _commands(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        """Yield what puts a chunk into its key."""
+        full = self._full(chunk)
+        match chunk.type:
+            case "zset":
+                yield "ZADD", full, *(part for id_, score in chunk.members for part in (score, id_))
+            case "hash" if chunk.index == keys.COUNTERS:
+                yield from (("HINCRBY", full, name, value) for name, value in chunk.members)
+            case "hash":
+                yield "HSET", full, *(part for pair in self._stepped(chunk) for part in pair)
+            case "set":
+                yield "SADD", full, *chunk.members
+            case "string":
+                yield "SET", full, *chunk.members
+            case "stream":
+                yield from self._stream(full, chunk)
+            case _:
+                raise Refused(Code.USAGE, f"{chunk.key}: no export has a key of type {chunk.type}")
+        if chunk.ttl is not None:
+            yield "PEXPIRE", full, chunk.ttl
+
+    def _stream(self, full: str, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
+        for id_, fields in chunk.members:
+            yield "XADD", full, id_, *(part for pair in fields for part in pair)
+        if chunk.last is not None:
+            # A stream that is empty remembers its last id all the same.
+            yield "XGROUP", "CREATE", full, self._header.id, "$", "MKSTREAM"
+            yield "XGROUP", "DESTROY", full, self._header.id
+            yield "XSETID", full, chunk.last
+
+    def _stepped(self, chunk: Chunk) -> Iterator[tuple[str, str]]:
+        """Yield the fields of a hash; what only ever grows goes on beyond what anybody of the old registry knows."""
+        grows = {("marks", "fence"), ("epoch", "sequence" if self._header.moved else "")}
+        for name, value in chunk.members:
+            yield name, str(int(value) + REWIND) if (chunk.index, name) in grows else value
+
+    def _do(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
+        with self._client.pipeline(transaction=True) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            return list(pipe.execute())

@@ -36,6 +36,7 @@ PURE = (
     "registry/scripts",
     "providers/request_counters",
     "policy/preconditions",
+    "cli/operate/rows",
     "tracking/account",
     "tracking/context",
     "tracking/reading",

@@ -116,6 +116,12 @@ def create_conversations(desk: Desk) -> None:
     desk.sandbox.seed("conversation", ids=["conv_68a1", "conv_77c0"])
 
 
+def create_assistants(desk: Desk) -> None:
+    stamp = desk.registry.stamp("idle-assistants")
+    desk.sandbox.seed("assistant", metadata=stamp)
+    desk.sandbox.seed("assistant")
+
+
 def create_vector_store(desk: Desk) -> None:
     desk.sandbox.seed("vector_store")
 
@@ -129,6 +135,8 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse quarantine undo threads thread_abc --confirm=openai": bury,
     "lapse apply plan.json --confirm=openai": plan,
     "lapse purge conversations --confirm=openai": create_conversations,
+    "lapse adopt assistants --policy idle-assistants --confirm=openai": create_assistants,
+    "lapse adopt assistants --policy idle-assistants --unstamped --confirm=openai": create_assistants,
     "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),

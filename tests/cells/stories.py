@@ -9,6 +9,7 @@ from typing import Any
 
 from cells.reached import Reached
 from lapse.audit.shipper import FileSink, Mover
+from lapse.cli.transfer.backfill import Backfilled, backfill
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
 from lapse.ledger.halts import Halts
@@ -472,7 +473,35 @@ async def lifted(world: Reached) -> Told:
     return Told(act, {}, {"thread": due}, over)
 
 
+async def filled(world: Reached) -> Told:
+    """Prepare: threads that existed before the registry knew them come in: a due one, a young one, a held one."""
+    due, young, held = world.sandbox.seed("thread", 3)
+    world.registry.hold("thread", held, reason="case 7")
+    now, old = int(time.time() * 1000), LONG_AGO * 1000
+    chosen = [
+        Backfilled(due, old, old + 1, '{"subject":"user:42"}'),
+        Backfilled(young, now, now),
+        Backfilled(held, old, old),
+    ]
+    said = [
+        {"kind": "thread", "id": one.id, "policy": "chat", "created_at": one.created / 1000,
+         "last_active_at": one.active / 1000}
+        for one in chosen
+    ]  # fmt: skip
+
+    async def act() -> None:
+        with world.registry.recorded(said):
+            await backfill(world.context().ledger, {world.rule.partition: chosen})
+
+    async def then() -> None:
+        await world.sweep()
+        await world.sweep()
+
+    return Told(act, {"thread": [due]}, {"thread": [young, held]}, then)
+
+
 STORIES: dict[str, Story] = {
+    "backfill": filled,
     "halt": halted,
     "lift": lifted,
     **dict.fromkeys(

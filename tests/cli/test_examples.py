@@ -121,6 +121,12 @@ def move_away(desk: Desk) -> None:
     desk.raw.flushall()
 
 
+def create_assistants(desk: Desk) -> None:
+    stamp = desk.registry.stamp("idle-assistants")
+    desk.sandbox.seed("assistant", metadata=stamp)
+    desk.sandbox.seed("assistant")
+
+
 def create_vector_store(desk: Desk) -> None:
     desk.sandbox.seed("vector_store")
 
@@ -135,6 +141,8 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse apply plan.json --confirm=openai": plan,
     "lapse purge conversations --confirm=openai": create_conversations,
     "lapse import registry.jsonl": move_away,
+    "lapse adopt assistants --policy idle-assistants --confirm=openai": create_assistants,
+    "lapse adopt assistants --policy idle-assistants --unstamped --confirm=openai": create_assistants,
     "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),

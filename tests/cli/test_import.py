@@ -1,19 +1,23 @@
 """import: a table of ids, what of it cannot be registered, and what of it would be due."""
 
 import json
+import re
+import signal
 import stat
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from lapse.cli.operate.rows import labels, moment, rows
-from lapse.errors import InvalidResource
 from lapse.sandbox.redis_server import free_port
-from support.commandline import ENFORCED, Desk
+from support.commandline import DAY, ENFORCED, Desk
 
 LONG_AGO = 1_760_000_000
+SLOT = "lapse:{openai:thread}:"
+MANY = 50_000
 CSV = f"""id,created_at,subject,labels
 thread_1,{LONG_AGO},user:42,plan=free;app=web
 thread_2,2026-03-01,,
@@ -64,11 +68,11 @@ def test_objects_a_line_each_from_stdin(desk: Desk) -> None:
     ]  # fmt: skip
     shown = desk.good("import", "-", "--json", given="\n\n".join(map(json.dumps, said)))
 
-    assert shown.json["registered"] == 2
+    assert (shown.json["registered"], shown.json["new"], shown.json["known"]) == (3, 2, 1)
     assert shown.json["due"]["openai/thread/other"] == {"never": 1}
     record = desk.registry.get("conversation", "conv_1")
     assert record is not None
-    assert record.subject == "user:1"
+    assert (record.subject, record.labels) == (None, {"a": "b"}), "the first line of an id is what counts"
 
 
 def test_rows_that_cannot_be_registered_go_to_a_file_with_the_reason(desk: Desk) -> None:
@@ -109,13 +113,103 @@ def test_refused_rows_of_before_stay_where_an_import_goes_on(desk: Desk) -> None
         ("id\nthread_1\n", 1, "1 row of ids.csv refused"),
         ("", 0, ""),
         ("\n\n", 0, ""),
+        ('{"id": "t", "kind": ["thread"], "policy": "chat"}', 1, "1 row of ids.csv refused"),
     ],
-    ids=["a strange column", "no column id", "no JSON", "an array", "no kind", "nothing", "blank lines"],
+    ids=["a strange column", "no column id", "no JSON", "an array", "no kind", "nothing", "blank lines", "a list"],
 )
 def test_a_file_of_which_nothing_can_be_registered(desk: Desk, text: str, code: int, says: str) -> None:
     shown = desk.run("import", written(desk, text))
 
     assert (shown.code, says in shown.err) == (code, True), shown.err
+
+
+def test_what_the_registry_knows_stays_as_it_is(desk: Desk) -> None:
+    then = float(round(time.time() - 3 * DAY))
+    desk.registry.register("thread", "known", "other", created_at=then, last_active_at=then)
+    desk.registry.register("thread", "forgotten", "chat")
+    desk.registry.forget("thread", "forgotten")
+    desk.raw.zadd(SLOT + "tombstones", {"gone": 1})
+    desk.registry.hold("thread", "held", reason="case 7")
+    named = ("known", "forgotten", "gone", "held", "new", "new")
+    name = written(desk, "id,created_at\n" + "".join(f"{id_},2026-03-01\n" for id_ in named))
+    shown = desk.good("import", name, "--kind", "thread", "--policy", "chat")
+
+    assert "4 registered, 2 new, 0 refused" in shown.out
+    assert "2 registered already, or on an earlier line: left as they are" in shown.err
+    assert "1 left out: forgotten by the application" in shown.err
+    assert "1 left out: deleted or gone" in shown.err
+    known, held = desk.registry.get("thread", "known"), desk.registry.get("thread", "held")
+    assert known is not None
+    assert held is not None
+    assert (known.policy, known.last_active_at.timestamp()) == ("other", then)  # type: ignore[union-attr]
+    assert (held.state, held.created_at) == ("held", datetime(2026, 3, 1, tzinfo=UTC))
+    assert desk.registry.get("thread", "forgotten") is None
+    assert desk.registry.get("thread", "gone") is None
+    assert not desk.raw.exists(SLOT + "said"), "an import is no use by the application"
+    left_out = written(desk, "id\nforgotten\n")
+    assert desk.run("import", left_out, "--kind", "thread", "--policy", "chat").code == 1
+
+
+def test_what_is_stored_is_what_registering_stores(desk: Desk) -> None:
+    said: list[dict[str, Any]] = [
+        {"kind": "thread", "id": "plain", "policy": "chat", "created_at": LONG_AGO, "last_active_at": LONG_AGO},
+        {"kind": "thread", "id": "used", "policy": "chat", "created_at": LONG_AGO, "last_active_at": LONG_AGO + 1},
+        {"kind": "thread", "id": "told", "policy": "other", "created_at": LONG_AGO, "last_active_at": LONG_AGO,
+         "subject": "user:42", "labels": {"plan": "frée/1", "app": "web"}},
+        {"kind": "file", "id": "held", "policy": "files", "created_at": LONG_AGO, "last_active_at": LONG_AGO},
+        {"kind": "file", "id": "held_and_used", "policy": "files", "created_at": LONG_AGO, "last_active_at": 1.77e9},
+    ]  # fmt: skip
+
+    def stored(load: Callable[[], object]) -> dict[str, Any]:
+        desk.raw.flushall()
+        for id_ in ("held", "held_and_used"):
+            desk.registry.hold("file", id_, reason="case 7")
+        load()
+        return {name: content(desk, name) for name in map(str, desk.raw.keys())}
+
+    registered = stored(lambda: desk.registry.register_many(said))
+    assert "lapse:{openai:file}:files:parked" in registered
+    assert registered == stored(lambda: desk.good("import", "-", given="\n".join(map(json.dumps, said))))
+
+
+def test_an_interrupted_import_goes_on_at_the_line_that_it_names(desk: Desk, wait_until: Callable[..., None]) -> None:
+    name = written(desk, "id,created_at\n" + "".join(f"thread_{n:06d},2026-03-01\n" for n in range(MANY)))
+    asked = ("import", name, "--kind", "thread", "--policy", "chat")
+    with desk.start(*asked) as process:
+        wait_until(lambda: int(desk.raw.zcard(SLOT + "chat:active")) > 1000, what="the first rows")
+        process.send_signal(signal.SIGINT)
+        _out, err = process.communicate(timeout=60)
+    found = re.search(r"done up to line (\d+); go on with --from-line (\d+)", err)
+    assert found, err
+    done = int(found[1]) - 1
+    assert 1000 <= done <= int(desk.raw.zcard(SLOT + "chat:active")) < MANY
+
+    shown = desk.good(*asked, "--from-line", found[2], "--json").json
+
+    assert shown["registered"] == MANY - done
+    assert desk.raw.zcard(SLOT + "chat:active") == desk.raw.zcard(SLOT + "chat:created") == MANY
+
+
+def content(desk: Desk, key: str) -> Any:
+    """Return what a key holds, but for the moment at which something was held or put aside."""
+    raw: Any = desk.raw
+    match raw.type(key):
+        case "set":
+            return raw.smembers(key)
+        case "zset":
+            scored = raw.zrange(key, 0, -1, withscores=True)
+            return [id_ for id_, _score in scored] if key.endswith(":parked") else scored
+        case "hash":
+            return {field: untimed(json.loads(value)) for field, value in raw.hgetall(key).items()}
+        case other:
+            return other
+
+
+def untimed(value: Any) -> Any:
+    """Return a record or a hold without the moment that it begins with."""
+    if not isinstance(value, dict):
+        return value
+    return {part: said for part, said in value.items() if part not in {"d", "since"}}
 
 
 def test_what_is_no_utf_8_is_named_with_the_line_before_it(desk: Desk) -> None:
@@ -149,38 +243,13 @@ def test_an_application_s_host_without_a_policy_file_imports_too(desk: Desk, tmp
     assert "openai/thread/chat: due 1 never" in shown.out
 
 
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [
-        (LONG_AGO, LONG_AGO),
-        (f" {LONG_AGO}", LONG_AGO),
-        (" 2026-03-01 ", 1_772_323_200),
-        ("2026-03-01T01:00+01:00", 1_772_323_200),
-    ],
-)
-def test_a_time(given: str | int, seconds: float) -> None:
-    assert moment(given) == seconds
+def test_what_is_imported_is_found_by_its_subject_and_held_with_it(desk: Desk) -> None:
+    desk.registry.hold_subject("user:9", reason="case 7")
+    desk.registry.register("thread", "thread_0", "chat")
+    desk.registry.hold_subject("user:8", reason="so that the kind knows of both")
+    (desk.directory / "ids.csv").write_text("id,subject\nthread_1,user:42\nthread_2,user:9\n")
+    desk.good("import", "ids.csv", "--kind", "thread", "--policy", "chat")
 
-
-@pytest.mark.parametrize(
-    ("given", "comes_to"),
-    [('{"a": "b"}', {"a": "b"}), ("a=b; c=d=e;", {"a": "b", "c": "d=e"}), ({"a": "b"}, {"a": "b"})],
-    ids=["JSON text", "pairs", "an object"],
-)
-def test_labels(given: object, comes_to: object) -> None:
-    assert labels(given) == comes_to
-
-
-@pytest.mark.parametrize("given", ["{", "a;b=c"])
-def test_labels_that_are_none(given: str) -> None:
-    with pytest.raises(InvalidResource, match="labels"):
-        labels(given)
-
-
-def test_a_field_may_have_line_breaks() -> None:
-    found = list(rows(["id,subject\n", '"thread_1","a\n', 'b"\n', "\n", "thread_2,\n"]))
-
-    assert [(row.line, dict(row.given)) for row in found] == [
-        (3, {"id": "thread_1", "subject": "a\nb"}),
-        (5, {"id": "thread_2"}),
-    ]
+    held = {one: desk.registry.resources(subject=one).records[0] for one in ("user:42", "user:9")}
+    assert ("thread_1", "thread_2") == tuple(one.resource.id for one in held.values())
+    assert ["tracked", "held"] == [one.state for one in held.values()]

@@ -37,6 +37,7 @@ PURE = (
     "registry/scripts",
     "providers/request_counters",
     "policy/preconditions",
+    "cli/operate/rows",
     "tracking/account",
     "tracking/context",
     "tracking/reading",

@@ -1,7 +1,11 @@
 """The shipped users: each can do its work, and nothing else."""
 
+import json
+import os
 import re
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from lapse.cli.transfer.load import Load
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support import acl
+from support.commandline import SCRIPT
 from support.lua import named
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
@@ -69,6 +74,22 @@ def test_a_worker_s_user_exports_and_imports(guarded: EmbeddedRedis) -> None:
         assert {"set", "hash", "zset", "stream", "string"} == {chunk.type for chunk in chunks}
         assert len(applied) == len(chunks)
         assert registry.get("thread", "t1") is not None
+
+
+def test_an_application_imports_what_it_had_before(guarded: EmbeddedRedis, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id,created_at,subject\nold,2026-03-01,user:42\nheld,,\ngone,,\n")
+    url = acl.as_user(guarded.url, acl.APPLICATION)
+    with Registry(url, provider="openai", timeout=5) as registry:
+        registry.hold("thread", "held", reason="a test")
+        registry.register("thread", "gone", "chat")
+        registry.deleted("thread", "gone")
+        asked = ("import", "ids.csv", "--kind", "thread", "--policy", "chat", "--json")
+        environ = {**os.environ, "LAPSE_REGISTRY__URL": url, "LAPSE_PROVIDER": "openai"}
+        done = subprocess.run([SCRIPT, *asked], cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+        told = json.loads(done.stdout)
+
+        assert (told["new"], told["settled"]) == (2, 1)
+        assert registry.get("thread", "old") is not None
 
 
 def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:

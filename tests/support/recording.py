@@ -1,7 +1,8 @@
 """The application's own log: a registry that writes down what it was told, when, and what it answered."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -39,6 +40,16 @@ class RecordingRegistry(Registry):
         finally:
             self._registered(said, called, acknowledged=done is not None and done.registered == len(said))
         return done
+
+    @contextmanager
+    def recorded(self, said: Iterable[Mapping[str, Any]]) -> Iterator[None]:
+        """Write registrations down that an operator makes in another way."""
+        called, done = time.time(), False
+        try:
+            yield
+            done = True
+        finally:
+            self._registered(said, called, acknowledged=done)
 
     def touch(self, kind: str, id: str, **where: Any) -> Any:
         return self._say("touch", kind, id, where, super().touch)

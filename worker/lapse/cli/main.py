@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unhold": ("operate.resources", "Take a hold back."),
         "expire": ("operate.resources", "Make an id due now, or at a time."),
         "forget": ("operate.resources", "Stop tracking an id; delete nothing."),
+        "adopt": ("transfer.adopt", "Track what a provider lists and nobody registered."),
     },
     "Look": {
         "status": ("inspect.status", "What each policy holds, does, and waits for."),

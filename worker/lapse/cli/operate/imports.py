@@ -1,37 +1,41 @@
 """import: ids that an application had before it had lapse, from a table."""
 
+import asyncio
 import json
 import os
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from lapse import Registry
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate import rows
 from lapse.cli.operate.rows import Row
 from lapse.cli.options import KIND, json_option
+from lapse.cli.transfer.backfill import TOGETHER, Backfilled, Standing, backfill, tell_slots
 from lapse.cli.transfer.restore import is_export, restore
 from lapse.errors import ConfigError, InvalidResource, RegistryError
 from lapse.ledger.due import due_of
-from lapse.policy import Rule
-from lapse.registry.commands import BULK, Commands
-from lapse.registry.facts import Registration
-from lapse.registry.model import Resource
+from lapse.ledger.partition import Ledger
+from lapse.registry.commands import Commands
+from lapse.registry.keys import identifier, name
+from lapse.registry.kind_names import singular
+from lapse.registry.model import Partition
 
 DAY = 86_400_000
 SPANS = {"now": 0, "within a day": DAY, "within 7 days": 7 * DAY, "within 30 days": 30 * DAY, "later": None}
 """When ids would be due, as the summary has it -> milliseconds from now."""
 _NAMES, _BOUNDS = list(SPANS), [after for after in SPANS.values() if after is not None]
 NEVER = "never"
+BAR = 1000
 CHOICES = {
     "now": (
         'Last activity is now where the file says none: by a policy with anchor = "last_active_at", nothing is due'
@@ -43,29 +47,58 @@ CHOICES = {
 }
 
 
+LEFT = {
+    Standing.KNOWN: "registered already, or on an earlier line: left as they are",
+    Standing.FORGOTTEN: "left out: forgotten by the application; lapse register brings one back",
+    Standing.SETTLED: "left out: deleted or gone, as this registry knows",
+}
+
+
 @dataclass(slots=True)
 class Imported:
     """What came of a file.
 
     Attributes:
-        registered: Rows registered.
-        new: How many of their ids were not tracked before.
-        refused: Rows that could not be.
+        standings: A ``Standing`` -> how many rows.
+        refused: Rows that could not be registered.
         line: The last line that is done.
-        due: Policy -> when -> how many ids.
+        due: Policy -> when -> how many ids that were not tracked before.
 
     """
 
-    registered: int = 0
-    new: int = 0
+    standings: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     line: int = 0
     due: dict[str, Counter[str]] = field(default_factory=dict)
 
+    @property
+    def new(self) -> int:
+        """How many ids were not tracked before."""
+        return self.standings[Standing.NEW]
+
+    @property
+    def registered(self) -> int:
+        """How many rows name an id that is tracked now."""
+        return self.new + self.standings[Standing.KNOWN]
+
     def as_json(self) -> dict[str, Any]:
         """Return it for ``--json``."""
-        due = {policy: dict(counts) for policy, counts in self.due.items()}
-        return {"registered": self.registered, "new": self.new, "refused": self.refused, "line": self.line, "due": due}
+        left = {standing.name.lower(): self.standings[standing] for standing in LEFT}
+        said = {"registered": self.registered, "new": self.new, **left, "refused": self.refused, "line": self.line}
+        return said | {"due": {policy: dict(counts) for policy, counts in self.due.items()}}
+
+
+@dataclass(slots=True)
+class RowBatch:
+    """Rows that are stored together."""
+
+    ids: defaultdict[Partition, list[Backfilled]] = field(default_factory=lambda: defaultdict(list))
+    size: int = 0
+
+    def add(self, at: Partition, one: Backfilled) -> None:
+        """Add a row."""
+        self.ids[at].append(one)
+        self.size += 1
 
 
 @click.command("import")
@@ -89,8 +122,9 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
 
     FILE is CSV with a header, or JSON objects, a line each; - is stdin. Columns: id, kind, policy, provider,
     created_at, last_active_at (seconds, 2026-03-01, or 2026-03-01T12:00:00Z), subject, labels (key=value;key=value).
-    Importing twice does no harm. Rows that cannot be registered go to a file with the reason, and the others are
-    registered. FILE may be what `lapse export` wrote: then it becomes this registry, which has to be empty.
+    What the registry knows stays as it is, so importing twice does no harm; what was forgotten or deleted is left out.
+    Rows that cannot be registered go to a file with the reason, and the others are registered.
+    FILE may be what `lapse export` wrote: then it becomes this registry, which has to be empty.
 
     Examples:
       lapse import threads.csv --kind thread --policy chat
@@ -103,17 +137,17 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
             raise Refused(Code.USAGE, f"{file} is an export: it says all of itself, and takes no {given[0]}")
         return restore(session, file, as_json=as_json)
     defaults = {name: value for name, value in (("kind", kind), ("policy", policy)) if value}
-    provider = session.default_provider
-    table = RowLoader(session, Commands(session.namespace, provider), defaults, created=last_active == "created")
+    loader = RowLoader(session, defaults, created=last_active == "created")
     done = Imported(line=from_line - 1)
     output.note(CHOICES[last_active], output.DIM)
-    size = 0 if file == "-" else Path(file).stat().st_size
     try:
         with (
             click.open_file(file, encoding="utf-8-sig") as lines,
             _refusing(bad or _beside(file), go_on=from_line > 1) as refuse,
+            output.progress("importing", 0 if file == "-" else Path(file).stat().st_size) as advance,
         ):
-            table.load(session.registry_of(provider), lines, size, done, refuse)
+            read = rows.rows(_counted(lines, advance))
+            session.run(lambda access: loader.load(access.ledger, read, done, refuse))
     except (RegistryError, KeyboardInterrupt):
         output.note(f"{file}: done up to line {done.line}; go on with --from-line {done.line + 1}", output.WARN)
         raise
@@ -123,6 +157,8 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     if done.refused:
         where = f"{formatting.count(done.refused, 'row')} of {file} refused: see {bad or _beside(file)}"
         raise Refused(Code.PARTIAL if done.registered else Code.UNEXPECTED, where)
+    if done.standings and not done.registered:
+        raise Refused(Code.UNEXPECTED, f"{file}: no id is registered")
     return Code.OK
 
 
@@ -131,85 +167,93 @@ class RowLoader:
 
     Args:
         session: The policy file, if there is one here: it says when ids are due.
-        checker: What a row is checked with before it is sent with others.
         defaults: Columns of rows that lack them.
         created: Whether last activity is creation where a row says none.
 
     """
 
-    def __init__(self, session: Invocation, checker: Commands, defaults: Mapping[str, str], *, created: bool) -> None:
-        self._checker = checker
+    def __init__(self, session: Invocation, defaults: Mapping[str, str], *, created: bool) -> None:
+        self._commands = Commands(session.namespace, session.default_provider)
         self._defaults = defaults
         self._created = created
-        self._rules = {_named(rule): rule for rule in session.config.rules} if session.configured else {}
+        self._rules = {rule.partition: rule for rule in session.config.rules} if session.configured else {}
         self._now = session.view.now()
+        self._partitions: dict[tuple[Any, ...], Partition] = {}
+        self._told: set[Partition] = set()
 
-    def load(
-        self,
-        registry: Registry,
-        lines: Iterable[str],
-        size: int,
-        done: Imported,
-        refuse: Callable[[Row, str], None],
+    async def load(
+        self, ledger: Ledger, read: Iterable[Row], done: Imported, refuse: Callable[[Row, str], None]
     ) -> None:
-        """Register every row after ``done.line``, BULK at a time.
+        """Register every row after ``done.line``: one batch is stored while the next one is read.
 
         Raises:
             InvalidResource: a header that this does not know.
             RegistryError: the registry was lost half way; ``done`` says how far it came.
 
         """
-        read, last, waiting, skipped = 0, 0, dict[Resource, Registration](), done.line
+        skipped, last = done.line, done.line
+        batch, storing = RowBatch(), None
+        for row in read:
+            if row.line <= skipped:
+                continue
+            last = row.line
+            try:
+                batch.add(*self._backfilled(row))
+            except (InvalidResource, ConfigError, TypeError, ValueError) as error:
+                refuse(row, str(error))
+                done.refused += 1
+                continue
+            if batch.size == TOGETHER:
+                if storing:
+                    await storing
+                storing = asyncio.create_task(self._store(ledger, batch, done, last))
+                await asyncio.sleep(0)  # it is sent before the next rows are read
+                batch = RowBatch()
+        if storing:
+            await storing
+        await self._store(ledger, batch, done, last)
 
-        def counted() -> Iterable[str]:
-            nonlocal read
-            for line in lines:
-                read += len(line)
-                yield line
-
-        with output.progress("importing", size) as advance:
-            for row in rows.rows(counted()):
-                last = row.line
-                if last <= skipped:
-                    continue
-                try:
-                    registration = self._registration(row)
-                except (InvalidResource, ConfigError, TypeError, ValueError) as error:
-                    refuse(row, str(error))
-                    done.refused += 1
-                    continue
-                waiting[registration.resource] = registration
-                self._count(registration, done)
-                if len(waiting) >= BULK:
-                    _register(registry, waiting, done, row.line)
-                    advance(read)
-            _register(registry, waiting, done, max(done.line, last))
-
-    def _registration(self, row: Row) -> Registration:
+    def _backfilled(self, row: Row) -> tuple[Partition, Backfilled]:
         if row.why:
             raise InvalidResource(row.why)
-        given = {**self._defaults, **row.given}
-        if missing := [name for name in ("id", "kind", "policy") if not given.get(name)]:
+        given = {**self._defaults, **row.given} if self._defaults else row.given
+        id_, kind, policy = given.get("id"), given.get("kind"), given.get("policy")
+        if not (id_ and kind and policy):
+            missing = [what for what in ("id", "kind", "policy") if not given.get(what)]
             raise InvalidResource(f"no {' and no '.join(missing)}")
-        for name in rows.TIMES:
-            if given.get(name) is not None:
-                given[name] = rows.moment(given[name])
-        if "labels" in given:
-            given["labels"] = rows.labels(given["labels"])
-        if self._created and "created_at" in given:
-            given.setdefault("last_active_at", given["created_at"])
-        return self._checker.registration(**given)
+        at = self._partition(given.get("provider"), kind, policy)
+        created, active = rows.times(given.get("created_at"), given.get("last_active_at"))
+        if active is None:
+            active = self._now if created is None or not self._created else created
+        if created is None:
+            created = active  # what was used at a time was created by then
+        return at, Backfilled(identifier(id_), created, max(created, active), rows.facts_of(given))
 
-    def _count(self, one: Registration, done: Imported) -> None:
-        created = one.facts.get("created", self._now)
-        record = {"c": created, "a": max(one.facts.get("active", self._now), created)}
-        named = (one.resource.provider, one.resource.kind, one.policy)
-        due, _ = due_of(record, self._rules.get(named))
-        done.due.setdefault("/".join(named), Counter())[_when(due, self._now)] += 1
+    def _partition(self, *named: Any) -> Partition:
+        found = self._partitions.get(named)
+        if found is None:
+            provider, kind, policy = named
+            found = Partition(self._commands.provider(provider), singular(kind), name(policy, "policy"))
+            self._partitions[named] = found
+        return found
 
+    async def _store(self, ledger: Ledger, batch: RowBatch, done: Imported, line: int) -> None:
+        """Track a batch, whose last line this is, and count what came of it."""
+        if batch.size:
+            if new := batch.ids.keys() - self._told:
+                await tell_slots(ledger, new)
+                self._told |= new
+            for at, standings in (await backfill(ledger, batch.ids)).items():
+                done.standings.update(standings)
+                self._count(at, compress(batch.ids[at], (one == Standing.NEW for one in standings)), done)
+        done.line = line
 
-def _named(rule: Rule) -> tuple[str, str, str]:
-    return rule.partition.provider, rule.partition.kind, rule.partition.policy
+    def _count(self, at: Partition, added: Iterable[Backfilled], done: Imported) -> None:
+        """Count when the ids that were added are due."""
+        counts, rule = done.due.setdefault(str(at), Counter()), self._rules.get(at)
+        for (created, active), number in Counter((one.created, one.active) for one in added).items():
+            due, _ = due_of({"c": created, "a": active}, rule)
+            counts[_when(due, self._now)] += number
 
 
 def _when(due: int | None, now: int) -> str:
@@ -218,13 +262,14 @@ def _when(due: int | None, now: int) -> str:
     return _NAMES[bisect_left(_BOUNDS, due - now)]
 
 
-def _register(registry: Registry, waiting: dict[Resource, Registration], done: Imported, line: int) -> None:
-    if waiting:
-        came = registry.say(registry.protocol.register_many(waiting.values()))
-        done.registered += came.registered
-        done.new += came.new
-        waiting.clear()
-    done.line = line
+def _counted(lines: Iterable[str], advance: output.Advance) -> Iterator[str]:
+    """Yield lines, and move the bar each BAR of them."""
+    read = 0
+    for number, line in enumerate(lines):
+        read += len(line)
+        if number % BAR == 0:
+            advance(read)
+        yield line
 
 
 def _beside(file: str) -> str:
@@ -255,6 +300,9 @@ def _shown(done: Imported, *, as_json: bool) -> None:
         output.document(done.as_json())
         return
     output.say(f"{done.registered:,} registered, {done.new:,} new, {done.refused:,} refused")
+    for standing, text in LEFT.items():
+        if number := done.standings[standing]:
+            output.note(f"{number:,} {text}")
     for policy, counts in sorted(done.due.items()):
         when = ", ".join(f"{counts[name]:,} {name}" for name in (*SPANS, NEVER) if counts[name])
         output.say(f"{policy}: due {when}")

@@ -80,7 +80,7 @@ def purge(
     found = session.run(lambda access: _before(access, session, rule))
     doomed = [one for one in found.things if not one.held and not one.kept and not one.strange]
     _announce(rule, found.things, doomed, limit)
-    _say_where(session, at.provider, found.identity)
+    say_where(session, at.provider, found.identity)
     if not doomed:
         return _told([_left(one, {}) for one in found.things], None, as_json=as_json)
     if not foreign and not any(one.known for one in found.things):
@@ -116,7 +116,7 @@ async def _listed(access: RegistryAccess, session: Invocation, rule: Rule, known
             raise Refused(Code.TEMPORARY, str(error)) from None
 
 
-def _say_where(session: Invocation, provider: str, identity: str) -> None:
+def say_where(session: Invocation, provider: str, identity: str) -> None:
     """Name the account: a purge at the wrong one cannot be taken back."""
     account = session.config.accounts[provider]
     of = [f"{name} {value}" for name in ("organization", "project") if (value := getattr(account, name))]

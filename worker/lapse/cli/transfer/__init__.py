@@ -1,1 +1,1 @@
-"""A whole registry as one file, and that file as a registry."""
+"""What goes into a registry from elsewhere, or out of it, many ids at a time."""

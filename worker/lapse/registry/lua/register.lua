@@ -2,13 +2,13 @@
 -- @include registry/lua/include/due
 -- @include registry/lua/include/uses
 -- @include registry/lua/include/subjects
+-- @include registry/lua/include/policies
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject (text, or a list
 -- of several), labels).
 -- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed, 1 if it kept another subject;
 -- of several: how many, how many new, how many managed, how many kept another subject.
 
-local policies = redis.call('SMEMBERS', key('policies'))
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
 local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten'), key('subject_holds')) == 0
 
@@ -20,17 +20,6 @@ local function known(id)
     if redis.call('ZSCORE', part(policy, 'explicit'), id) then return true end
   end
   return false
-end
-
-local function know(policy)
-  for _, name in ipairs(policies) do
-    if name == policy then return end
-  end
-  if #policies >= 64 then
-    return redis.error_reply('LAPSE-POLICIES 64 policy names are in use: a policy is a rule, not data')
-  end
-  redis.call('SADD', key('policies'), policy)
-  policies[#policies + 1] = policy
 end
 
 -- True if two "subject" facts name the same, in the same order.

@@ -34,6 +34,8 @@ PURE = (
     "providers/outcomes",
     "providers/renaming",
     "registry/scripts",
+    "registry/spool/identity",
+    "registry/spool/statements",
     "providers/request_counters",
     "policy/preconditions",
     "tracking/account",

@@ -11,8 +11,8 @@ import pytest
 
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import notices
-from lapse.registry.commands import Bulk, Commands, Operation, actor, names
-from lapse.registry.model import Answer, Partition, Registered, Resource
+from lapse.registry.commands import Commands, Operation, actor, names
+from lapse.registry.model import Answer, Bulk, Partition, Registered, Resource
 
 CREATED = 1_772_366_400
 THREAD = Resource("openai", "thread", "thread_1")

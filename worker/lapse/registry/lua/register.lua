@@ -1,10 +1,12 @@
 -- @include registry/lua/include/plain
 -- @include registry/lua/include/due
+-- @include registry/lua/include/late
 -- @include registry/lua/include/uses
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
--- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels).
+-- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject, labels,
+-- said: when it was said, if it comes late).
 -- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed;
--- of several: how many, how many new, how many managed.
+-- of several: how many, how many new, how many managed. Late ones come alone; one that was overtaken says so.
 
 local policies = redis.call('SMEMBERS', key('policies'))
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
@@ -32,7 +34,7 @@ local function know(policy)
 end
 
 local function touched(record, facts)
-  local active = facts.active or now
+  local active = facts.active or facts.moment
   if record.e then return end
   if record.f then
     record.a, record.c, record.f = math.max(record.f, active), record.f, nil
@@ -44,7 +46,7 @@ end
 
 local function created(policy, facts)
   local record = { p = policy }
-  local creation_time, activity = facts.created or now, facts.active or now
+  local creation_time, activity = facts.created or facts.moment, facts.active or facts.moment
   if creation_time == activity then
     record.f = creation_time
   else
@@ -53,13 +55,25 @@ local function created(policy, facts)
   return record
 end
 
+local function same(one, other)
+  for name, value in pairs(one) do
+    if other[name] ~= value then return false end
+  end
+  for name in pairs(other) do
+    if one[name] == nil then return false end
+  end
+  return true
+end
+
 -- Returns an id's facts with those given, or nil where there is nothing to store.
 local function merged(id, facts)
   if not (facts.uses or facts.subject or facts.labels) then return nil end
   local stored = redis.call('HGET', key('facts'), id)
   local kept = stored and cjson.decode(stored) or {}
-  kept.subject = facts.subject or kept.subject
-  kept.labels = facts.labels or kept.labels
+  local before = { subject = kept.subject, labels = kept.labels }
+  kept.subject = not facts.older and facts.subject or kept.subject or facts.subject
+  kept.labels = not facts.older and facts.labels or kept.labels or facts.labels
+  facts.changes = kept.subject ~= before.subject or not same(kept.labels or {}, before.labels or {})
   if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
   return kept
 end
@@ -71,7 +85,7 @@ local function remember(id, facts, kept)
 end
 
 local function expiry(record, facts)
-  local at = facts.at or (facts.within and now + facts.within)
+  local at = facts.at or (facts.within and facts.moment + facts.within)
   if at then
     record.e, record.k = at, creation(record)
     record.f, record.a, record.c = nil, nil, nil
@@ -80,6 +94,7 @@ end
 
 local function track(id, policy, facts)
   local record = created(policy, facts)
+  if facts.created and (facts.at or facts.within) then remember_said('expire', id, facts.moment) end
   expiry(record, facts)
   if quiet then
     index(id, record)
@@ -96,10 +111,31 @@ local function track(id, policy, facts)
   return record
 end
 
+-- A late registration says less than what was said after it.
+local function yield_to_newer(id, record, facts)
+  if not facts.late then return end
+  facts.older = math.max(last_said(id, 'register'), not record.q and creation(record) or 0) > facts.moment
+  if facts.older or last_said(id, 'expire') > facts.moment then facts.at, facts.within = nil, nil end
+end
+
+-- A late registration of an id that was let go of since is none. Its object may live on, and needs then what it uses.
+local function let_go(id, record, facts)
+  if not facts.late or let_go_at(id) < facts.moment or (record and not record.g and not record.q) then return false end
+  if facts.uses and (last_said(id, 'release') >= facts.moment or redis.call('ZSCORE', key('tombstones'), id)) then
+    take_back(id, facts.uses)
+  elseif facts.uses then
+    remember(id, { uses = facts.uses }, merged(id, { uses = facts.uses }))
+  end
+  return true
+end
+
 local function update(id, record, policy, facts)
   local state, score = record.s, record.d
+  if facts.older then policy = record.l or record.p end
+  if facts.changes or policy ~= (record.l or record.p) then remember_said('register', id, facts.moment) end
+  if facts.at or facts.within then remember_said('expire', id, facts.moment) end
   if state ~= 'claimed' then lift(id, record) end
-  if record.q then record.f = now else touched(record, facts) end
+  if record.q then record.f = facts.moment else touched(record, facts) end
   expiry(record, facts)
   if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
   record.g, record.q, record.o, record.v, record.b = nil, nil, nil, nil, nil
@@ -117,6 +153,10 @@ local last
 for i = 3, #ARGV, 3 do
   local id, policy = ARGV[i], ARGV[i + 1]
   local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
+  facts.moment, facts.late = said_at(facts.said)
+  local record = known(id) and locate(id, policies) or nil
+  if let_go(id, record, facts) then return '-1 overtaken 0 0' end
+  if record then yield_to_newer(id, record, facts) end
   local kept = merged(id, facts)
   if kept and facts.uses and #kept.uses > 20000 then
     take_back(id, facts.uses)
@@ -124,9 +164,9 @@ for i = 3, #ARGV, 3 do
   end
   local refused = know(policy)
   if refused then return refused end
-  if known(id) then
+  if record then
     redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.lua has it
-    last = locate(id, policies)
+    last = record
     update(id, last, policy, facts)
   else
     last = track(id, policy, facts)

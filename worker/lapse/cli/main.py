@@ -36,6 +36,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unhold": ("operate.resources", "Take a hold back."),
         "expire": ("operate.resources", "Make an id due now, or at a time."),
         "forget": ("operate.resources", "Stop tracking an id; delete nothing."),
+        "spool": ("operate.spool", "See to what applications said while Redis was away."),
     },
     "Look": {
         "status": ("inspect.status", "What each policy holds, does, and waits for."),

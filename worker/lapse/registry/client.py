@@ -34,8 +34,8 @@ class Registry:
             answers falsy, whatever the reason. Only a wrong argument here, and a missing provider, is raised always.
             ``"spool"``: what is said while Redis is away goes into a local file, and to Redis when that is back; the
             call answers ``Answer.SPOOLED``, or a falsy ``Registered``. What asks, such as ``get``, is raised.
-        spool: The file; else ``$XDG_STATE_HOME/lapse/<namespace>.spool``, for all processes of this user. One that
-            cannot be written is said once, and calls are logged as with ``"log"``.
+        spool: The file; else ``LAPSE_SPOOL``, else ``$XDG_STATE_HOME/lapse/<namespace>.spool``: one for all
+            processes of this user. One that cannot be written is said once, and calls are logged as with ``"log"``.
 
     Raises:
         ConfigError: an argument is wrong, or there is no URL.

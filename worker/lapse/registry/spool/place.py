@@ -14,9 +14,30 @@ MOUNTS = Path("/proc/self/mountinfo")
 
 
 def default(namespace: str) -> Path:
-    """Return where the spool of a namespace lies if nobody says so (XDG Base Directory Specification)."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    """Return where the spool of a namespace lies if no call says so: ``LAPSE_SPOOL``, else below the user's state.
+
+    The latter is ``$XDG_STATE_HOME/lapse/<namespace>.spool`` (XDG Base Directory Specification).
+    """
+    if given := os.environ.get("LAPSE_SPOOL"):
+        return Path(given).absolute()
+    state = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
     return Path(state) / "lapse" / f"{namespace}.spool"
+
+
+def exists(path: Path) -> bool:
+    """Return True if there is a spool.
+
+    Raises:
+        SpoolUnusable: this user may not look.
+
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise SpoolUnusable(f"the spool {path} cannot be looked at: {error.strerror}") from None
+    return True
 
 
 def prepare(path: Path) -> None:
@@ -35,7 +56,7 @@ def prepare(path: Path) -> None:
             path.parent.mkdir(parents=True, mode=0o700)
             _share(path.parent, number, 0o2770)
         refuse_networked(path, MOUNTS)
-        if not path.exists():
+        if not exists(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             _share(path, number, 0o660)
     except FileExistsError:  # another process made it meanwhile
@@ -61,6 +82,13 @@ def refuse_networked(path: Path, mounts: Path) -> None:
     type_ = next((found[str(one)] for one in [folder, *folder.parents] if str(one) in found), "")
     if type_ in NETWORKED:
         raise SpoolUnusable(f"the spool {path} lies on {type_}: give spool= a path on a local disk")
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user without a name, in a container
+        return Path("/")
 
 
 def _group(name: str) -> int:

@@ -8,13 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import redis
 
-from lapse.errors import RegistryUnavailable
+from lapse.errors import RegistryUnavailable, SpoolUnusable
 from lapse.registry.commands import Operation
 from lapse.registry.connection import CONNECT_TIMEOUT, database, translated, url_of
 from lapse.registry.pool import Pool
@@ -24,6 +25,7 @@ from lapse.registry.spool.statements import Origin, Subject
 from lapse.registry.spool.writer import SpoolWriter
 
 if TYPE_CHECKING:
+    from lapse.registry.spool.flush import Flushed
     from lapse.registry.spool.store import SpoolStore
 
 log = logging.getLogger("lapse")
@@ -70,6 +72,7 @@ class Spool:
         self._url = url
         self._origin = Origin(namespace, database(url))
         self._ahead: int | None = None
+        self._said = ""
         self._begin()
 
     def _begin(self) -> None:
@@ -98,7 +101,7 @@ class Spool:
         """
         with self._lock:
             waiting = self._writing.total()
-        if self.path.exists():
+        if place.exists(self.path):
             with self._store() as store:
                 found = [one for one in store.contents() if one.origin[:2] == self._origin[:2]]
                 waiting += sum(one.waiting for one in found)
@@ -108,6 +111,20 @@ class Spool:
     def unavailable(self) -> RegistryUnavailable:
         """Why a call is not even tried."""
         return RegistryUnavailable("the registry did not answer a moment ago; it is asked again in the background")
+
+    def flush(self) -> "Flushed | None":
+        """Send what waits, now and on this thread; return None if another process does that.
+
+        Raises:
+            RegistryUnavailable: Redis does not answer; what it did not take waits still.
+            SpoolUnusable: the file cannot be read or written.
+
+        """
+        pool = Pool(self._url, REPLY, CONNECT_TIMEOUT, most=1)
+        try:
+            return self._attempt(lambda commands: _exchanged(pool, commands))
+        finally:
+            pool.close()
 
     def takes(self, operation: Operation[Any]) -> bool:
         """Return True if an operation has to wait: Redis is away, or something said before it of the same id waits."""
@@ -160,9 +177,10 @@ class Spool:
         self._origin = self._origin._replace(epoch=known.epoch)
 
     def look(self) -> None:
-        """Have sent what others left, such as a process that ended."""
-        if self.path.exists():
-            self._ensure_working()
+        """Have sent what others left, such as a process that ended; what this user may not see is others'."""
+        with suppress(SpoolUnusable):
+            if place.exists(self.path):
+                self._ensure_working()
 
     def _ensure_working(self) -> None:
         with self._lock:
@@ -173,16 +191,15 @@ class Spool:
     def _work(self) -> None:
         """Ask for Redis until it is there and nothing of this process waits any more."""
         pool = Pool(self._url, REPLY, CONNECT_TIMEOUT, most=1)
-        said = ""
         while True:
             pause = ASKED_AGAIN / 10
             try:
                 self._attempt(lambda commands: _exchanged(pool, commands))
             except Exception as error:  # noqa: BLE001 - the thread goes on: nobody else asks
                 pause = ASKED_AGAIN
-                if not self.away and str(error) != said:
-                    said = str(error)
-                    log.warning("lapse spool: %s", said)
+                if not self.away and str(error) != self._said:
+                    self._said = str(error)
+                    log.warning("lapse spool: %s", error)
             if self._done():
                 break
             time.sleep(pause)
@@ -196,17 +213,18 @@ class Spool:
             self._thread = None
             return True
 
-    def _attempt(self, exchange: Callable[[list[bytes]], list[Any]]) -> None:
+    def _attempt(self, exchange: Callable[[list[bytes]], list[Any]]) -> "Flushed | None":
         self.met(identity.read(exchange(identity.asking(self._namespace))))
         self.away = False
-        if not self.path.exists():
-            self._passed(None)
-            return
-        from lapse.registry.spool import flush  # noqa: PLC0415 - nobody pays for sqlite3 while Redis is there
+        from lapse.registry.spool.flush import Flushed, Flusher  # noqa: PLC0415 - nobody pays for sqlite3 before
 
+        if not place.exists(self.path):
+            self._passed(None)
+            return Flushed()
         with self._store() as store:
-            flush.Flusher(store, exchange, self._origin).flush()
+            flushed = Flusher(store, exchange, self._origin).flush()
             self._passed(store.head(self._origin))
+        return flushed
 
     def _passed(self, head: int | None) -> None:
         """Forget which ids have something waiting, up to a number: they may be spoken of directly again."""

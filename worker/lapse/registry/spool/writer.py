@@ -46,7 +46,6 @@ class SpoolWriter:
         self._thread: threading.Thread | None = None
         self._store: SpoolStore | None = None
         self._warned = False
-        atexit.register(self.drain)
 
     def append(self, statements: Iterable[SpooledCall]) -> Future[int]:
         """Return what becomes the number of the last one when all are on the disk, or 0 where they cannot be."""
@@ -54,6 +53,7 @@ class SpoolWriter:
         with self._changed:
             self._queue.append(entry)
             if self._thread is None:
+                atexit.register(self.drain)
                 self._thread = threading.Thread(target=self._run, name="lapse-spool", daemon=True)
                 self._thread.start()
             self._changed.notify_all()

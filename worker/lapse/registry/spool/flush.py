@@ -32,7 +32,8 @@ _PASSING = (
     redis.exceptions.NoScriptError,
     redis.exceptions.NoPermissionError,
 )
-_PASSING_TEXTS = ("MISCONF", "NOREPLICAS", "BUSY", "The user executing the script can't")
+_PASSING_TEXTS = ("MISCONF", "NOREPLICAS", "BUSY", "ACL failure in script", "The user executing the script can't")
+"""What no class of redis-py stands for; the last two are said to a user without the rights, in Redis 7 and 6.2."""
 
 
 class Flushed(NamedTuple):

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, orphans, registrations, scrapes, tracking
+from bench import deletions, orphans, registrations, scrapes, spooling, tracking
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -15,6 +15,7 @@ PARTS = {
     "scrapes": scrapes.measure,
     "orphans": orphans.measure,
     "tracking": tracking.measure,
+    "spooling": spooling.measure,
 }
 
 

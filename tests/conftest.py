@@ -37,6 +37,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Take out of the environment whatever could point a test at something real."""
     for key in [key for key in os.environ if key.startswith(_FOREIGN) and not key.startswith("LAPSE_TEST_")]:
         del os.environ[key]
+    os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     os.environ["LAPSE_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
 
 

@@ -35,6 +35,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
     assert [
         "config",
         "outbox",
+        "spool",
         "version",
         "eviction",
         "persistence",
@@ -112,7 +113,7 @@ def test_an_account_without_its_key_is_found(desk: Desk) -> None:
 
 def test_a_redis_that_is_away_is_said_and_providers_are_asked_all_the_same(desk: Desk) -> None:
     found = findings(desk, 4, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    assert ["config", "outbox", "server", "provider openai"] == list(found)
+    assert ["config", "outbox", "spool", "server", "provider openai"] == list(found)
     assert ("fail", "ok") == (found["server"]["level"], found["provider openai"]["level"])
 
 

@@ -165,7 +165,8 @@ def test_what_is_stored_is_what_registering_stores(desk: Desk) -> None:
         for id_ in ("held", "held_and_used"):
             desk.registry.hold("file", id_, reason="case 7")
         load()
-        return {name: content(desk, name) for name in map(str, desk.raw.keys())}
+        # When these two were held is of each run its own.
+        return {name: content(desk, name) for name in map(str, desk.raw.keys()) if not name.endswith(":last_said")}
 
     registered = stored(lambda: desk.registry.register_many(said))
     assert "lapse:{openai:file}:files:parked" in registered

@@ -262,6 +262,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "cli/test_namespaces.py::test_one_deletes_nothing_of_the_other",
         ),
     ),
+    "T43": (
+        "Redis away among creates, and processes killed: what waits in a spool",
+        (
+            "faults/test_away.py::test_what_is_created_while_redis_is_away_is_registered_in_the_end",
+            "faults/full_away.py::test_ten_thousand_created_while_redis_is_away_are_registered_in_the_end",
+        ),
+    ),
     "T52": ("everything at random", ("faults/full_chaos.py::test_everything_breaks_at_random",)),
 }
 
@@ -279,6 +286,7 @@ PROMISES: dict[str, tuple[str, ...]] = {
         "T13",
         "T14",
         "T23",
+        "T43",
         "T52",
     ),
     "Nothing is deleted that should live": ("T29", "T30", "T31", "T35", "T38", "T40", "T41", "T42"),

@@ -53,7 +53,7 @@ class Clocked:
         """Carry a conversation to its end, by the clock of Redis itself."""
         connection = self._client.connection_pool.get_connection()
         try:
-            commands = next(conversation)
+            commands: Any = next(conversation)
             while True:
                 connection.send_packed_command(commands)
                 commands = conversation.send([_reply(connection) for _ in commands])

@@ -58,7 +58,7 @@ async def test_without_forgetting(world: World, cut: Cut, reported: Reported) ->
 
 
 async def test_without_touching(world: World, cut: Cut, reported: Reported) -> None:
-    cut("touch", "record.a, record.c, record.f = math.max(now, record.f), record.f, nil", "")
+    cut("touch", "record.a, record.c, record.f = math.max(at, record.f), record.f, nil", "")
     (id_,) = world.seed(1)
     world.registry.touch("thread", id_)
     await world.sweep(anchor="last_active_at")

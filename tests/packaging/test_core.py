@@ -35,6 +35,8 @@ PURE = (
     "providers/outcomes",
     "providers/renaming",
     "registry/scripts",
+    "registry/spool/identity",
+    "registry/spool/statements",
     "providers/request_counters",
     "policy/preconditions",
     "cli/operate/rows",

@@ -11,8 +11,8 @@ import pytest
 
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import notices
-from lapse.registry.commands import Bulk, Commands, Operation, actor, names
-from lapse.registry.model import Answer, Partition, Registered, Resource, SubjectAnswer
+from lapse.registry.commands import Commands, Operation, actor, names
+from lapse.registry.model import Answer, Bulk, Partition, Registered, Resource, SubjectAnswer
 
 CREATED = 1_772_366_400
 THREAD = Resource("openai", "thread", "thread_1")
@@ -329,6 +329,14 @@ def test_a_partition_reads_as_a_path() -> None:
 
 
 FACTS = {"provider": "openai", "kind": "thread", "policy": "caht"}
+
+
+def test_a_subject_that_is_kept_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    facts = {"provider": "openai", "kind": "thread", "policy": "kept once", "id": "thread_1"}
+    notices.subject_kept(facts)
+    notices.subject_kept(facts)
+
+    assert ["lapse kept the subject of thread thread_1"] == [line.partition(":")[0] for line in caplog.messages]
 
 
 def test_a_lost_call_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:

@@ -166,6 +166,13 @@ def test_a_file_has_the_digests_and_stored_rules_it_always_had(
     )
 
 
+def test_a_key_that_is_newer_than_stored_digests_counts_where_it_is_set() -> None:
+    plain = parse(EVERY_KEY.replace('subjects = "hmac"', 'subjects = "plain"'), "retention.toml", {})
+
+    assert plain.hash not in {recorded[0] for recorded in RECORDED.values()}
+    assert {str(rule.partition): rule.digest for rule in plain.rules} == RECORDED[EVERY_KEY][1]
+
+
 def test_every_key_there_is_has_been_recorded() -> None:
     for name, definition in schema()["definitions"].items():
         for key in definition["properties"]:

@@ -16,8 +16,8 @@ from lapse.errors import (
     UnknownKind,
 )
 from lapse.registry import codec, keys
-from lapse.registry.commands import TOLD_FOR, Bulk, Commands, known_kinds, stamped
-from lapse.registry.model import DELETION_TOKENS, deleted_at
+from lapse.registry.commands import TOLD_FOR, Commands, known_kinds, stamped
+from lapse.registry.model import DELETION_TOKENS, Bulk, deleted_at
 from lapse.registry.scripts import Call
 from support.lua import named
 

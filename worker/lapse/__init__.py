@@ -18,8 +18,7 @@ from lapse.errors import (
 )
 from lapse.registry.aio import AsyncRegistry
 from lapse.registry.client import Registry
-from lapse.registry.commands import Bulk
-from lapse.registry.model import Answer, Hold, Record, Registered, Resource, SubjectAnswer, SubjectPage
+from lapse.registry.model import Answer, Bulk, Hold, Record, Registered, Resource, SubjectAnswer, SubjectPage
 
 if _typing.TYPE_CHECKING:
     from lapse.tracking.azure import azure_policy

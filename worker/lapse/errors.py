@@ -8,7 +8,9 @@ LapseError
 ├── RegistryError       the registry cannot be used
 │   ├── RegistryUnavailable   Redis did not answer within the time allowed
 │   └── RegistryRefused       Redis answered, and refused to write
-└── NoEpoch             the registry has not been opened by a worker yet
+├── NoEpoch             the registry has not been opened by a worker yet
+└── SpoolUnusable       the spool cannot be written or read
+    └── SpoolBusy             another process was writing into it
 """
 
 from typing import Any
@@ -55,3 +57,11 @@ class RegistryRefused(RegistryError):
 
 class NoEpoch(LapseError):
     """The registry has no epoch yet: a worker makes it when it first starts."""
+
+
+class SpoolUnusable(LapseError):
+    """A spool that cannot be made, written or read, is full, or is of another version; the text names it."""
+
+
+class SpoolBusy(SpoolUnusable):
+    """Another process was writing into the spool for as long as a call may wait."""

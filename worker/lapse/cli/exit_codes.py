@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryError
+from lapse.errors import ConfigError, InvalidResource, LapseError, NoEpoch, RegistryError, SpoolUnusable
 
 
 class Code(IntEnum):
@@ -33,6 +33,6 @@ def code_of(error: LapseError) -> Code:
         return error.code
     if isinstance(error, ConfigError | InvalidResource):
         return Code.USAGE
-    if isinstance(error, RegistryError | NoEpoch):
+    if isinstance(error, RegistryError | NoEpoch | SpoolUnusable):
         return Code.TEMPORARY
     return Code.UNEXPECTED

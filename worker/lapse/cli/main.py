@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "expire": ("operate.resources", "Make an id due now, or at a time."),
         "forget": ("operate.resources", "Stop tracking an id; delete nothing."),
         "adopt": ("transfer.adopt", "Track what a provider lists and nobody registered."),
+        "spool": ("operate.spool", "See to what applications said while Redis was away."),
     },
     "Look": {
         "status": ("inspect.status", "What each policy holds, does, and waits for."),

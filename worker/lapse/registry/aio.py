@@ -1,17 +1,21 @@
 """AsyncRegistry: the same commands as ``client.Registry``, carried by asyncio."""
 
+import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from lapse.errors import LapseError
 from lapse.registry.codec import Span, When
-from lapse.registry.commands import Bulk, Commands
+from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
-from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
+from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools.aiopool import LoopPools
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
+from lapse.registry.spool.spool import WAIT
 from lapse.registry.subjects import Subjects
 
 T = TypeVar("T")
@@ -49,17 +53,27 @@ class Carrier:
     async def say(self, conversation: Conversation[T]) -> T:
         """Carry a conversation to its end, and return what it comes to."""
         try:
-            commands = next(conversation)
+            wanted = next(conversation)
             while True:
                 try:
-                    replies = await self._pools.exchange(commands)
+                    heard = await self._heard(wanted)
                 except LapseError as error:
-                    commands = conversation.throw(error)
+                    wanted = conversation.throw(error)
                 else:
-                    commands = conversation.send(replies)
+                    wanted = conversation.send(heard)
         except StopIteration as end:
             answer: T = end.value
             return answer
+        finally:
+            conversation.close()  # cancelled, it still has something to put into a spool
+
+    async def _heard(self, wanted: list[bytes] | Future[int]) -> Any:
+        if not isinstance(wanted, Future):
+            return await self._pools.exchange(wanted)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wanted)), WAIT)
+        except TimeoutError:
+            return 0
 
     async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
         """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
@@ -122,10 +136,12 @@ class AsyncRegistry:
         timeout: float = 0.1,
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
+        spool: str | PathLike[str] | None = None,
     ) -> None:
-        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
+        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
         self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
-        self.protocol = Protocol(namespace, provider, on_error)
+        self.protocol = Protocol(self.settings)
+        self.spool = self.protocol.spool
         self._subjects = Subjects(self.protocol.commands)
 
     async def register(

@@ -1,6 +1,8 @@
 """Registry: what a synchronous application calls. One round trip each."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future
+from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -8,11 +10,12 @@ import redis
 
 from lapse.errors import LapseError
 from lapse.registry.codec import Span, When
-from lapse.registry.commands import Bulk, Commands
+from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
-from lapse.registry.model import Answer, Record, Registered, SubjectAnswer, SubjectPage
+from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools.pool import Pool
 from lapse.registry.protocol import Conversation, Protocol, Settings
+from lapse.registry.spool.spool import WAIT
 from lapse.registry.subjects import Subjects
 
 T = TypeVar("T")
@@ -30,6 +33,10 @@ class Registry:
             first call in a process waits for as long.
         on_error: ``"raise"``, or ``"log"``: one warning as JSON that ``lapse register --from`` can replay, and the call
             answers falsy, whatever the reason. Only a wrong argument here, and a missing provider, is raised always.
+            ``"spool"``: what is said while Redis is away goes into a local file, and to Redis when that is back; the
+            call answers ``Answer.SPOOLED``, or a falsy ``Registered``. What asks, such as ``get``, is raised.
+        spool: The file; else ``LAPSE_SPOOL``, else ``$XDG_STATE_HOME/lapse/<namespace>.spool``: one for all
+            processes of this user. One that cannot be written is said once, and calls are logged as with ``"log"``.
 
     Raises:
         ConfigError: an argument is wrong, or there is no URL.
@@ -45,10 +52,12 @@ class Registry:
         timeout: float = 0.1,
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
+        spool: str | PathLike[str] | None = None,
     ) -> None:
         self._pool = Pool(url, timeout, connect_timeout)
-        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error)
-        self.protocol = Protocol(namespace, provider, on_error)
+        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
+        self.protocol = Protocol(self.settings)
+        self.spool = self.protocol.spool
         self._subjects = Subjects(self.protocol.commands)
 
     def register(
@@ -232,14 +241,24 @@ class Registry:
     def say(self, call: Conversation[T]) -> T:
         """Return what a conversation of ``protocol`` comes to."""
         try:
-            commands = next(call)
+            wanted = next(call)
             while True:
                 try:
-                    replies = self._exchange(commands)
+                    heard = self._heard(wanted)
                 except LapseError as error:
-                    commands = call.throw(error)
+                    wanted = call.throw(error)
                 else:
-                    commands = call.send(replies)
+                    wanted = call.send(heard)
         except StopIteration as end:
             answer: T = end.value
             return answer
+        finally:
+            call.close()  # interrupted, it still has something to put into a spool
+
+    def _heard(self, wanted: list[bytes] | Future[int]) -> Any:
+        if not isinstance(wanted, Future):
+            return self._exchange(wanted)
+        try:
+            return wanted.result(WAIT)
+        except TimeoutError:
+            return 0

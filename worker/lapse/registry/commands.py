@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from operator import itemgetter
 from typing import Any, Generic, TypeVar
 
 from lapse.errors import ConfigError, InvalidResource, NoEpoch, TooManyUses
@@ -15,7 +16,7 @@ from lapse.registry import codec, keys, notices
 from lapse.registry.codec import When
 from lapse.registry.facts import Registration, facts, replayable
 from lapse.registry.kind_names import singular
-from lapse.registry.model import Answer, Record, Registered, Resource, from_millis
+from lapse.registry.model import Answer, Bulk, Record, Registered, Resource, from_millis
 from lapse.registry.scripts import Call, packed, script
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ class Operation(Generic[T]):
         stores: True if it may be the first to write into its slots.
         before: What is asked first, each True or False: whether its id may use as much as the calls say.
         unsaid: Said instead of the calls where an id may not: to the kinds that it would have named.
+        spooled: What it answers where it waits in a spool; None where it cannot wait, for it asks.
+        apart: Makes an operation for each id of it.
 
     """
 
@@ -49,30 +52,12 @@ class Operation(Generic[T]):
     stores: bool = False
     before: tuple[Call[bool], ...] = ()
     unsaid: Callable[[], tuple[Call[Any], ...]] = tuple
-
-
-@dataclass(frozen=True, slots=True)
-class Bulk:
-    """What ``register_many`` did: ids registered, how many of them were new, how many no worker manages.
-
-    ``subject_kept`` counts those that were tracked as another subject's and stay so.
-    """
-
-    registered: int = 0
-    new: int = 0
-    unmanaged: int = 0
-    subject_kept: int = 0
-
-    def __add__(self, other: "Bulk") -> "Bulk":
-        return Bulk(
-            self.registered + other.registered,
-            self.new + other.new,
-            self.unmanaged + other.unmanaged,
-            self.subject_kept + other.subject_kept,
-        )
+    spooled: T | None = None
+    apart: "Callable[[Operation[Any]], list[Operation[Any]]]" = lambda itself: [itself]
 
 
 FAILED = Registered(due=None, governed_by="unavailable", new=False, managed=False)
+SPOOLED = Registered(due=None, governed_by="spooled", new=False, managed=False)
 
 
 @cache
@@ -154,12 +139,13 @@ class Commands:
     def register(self, registration: Registration) -> Operation[Registered]:
         """Return the round trip that registers one resource."""
         if registration.uses:
-            return self._storing([registration], lambda replies: _registered(replies[0]))
+            return replace(self._storing([registration], lambda replies: _registered(replies[0])), spooled=SPOOLED)
         return Operation(  # most of them, and two microseconds less
             (self._register([registration]),),
             lambda replies: _registered(replies[0]),
             lambda: [replayable(registration)],
             stores=True,
+            spooled=SPOOLED,
         )
 
     def checked(self, given: object) -> Registration:
@@ -181,7 +167,12 @@ class Commands:
 
     def register_many(self, registrations: Iterable[Registration]) -> Operation[Bulk]:
         """Return the round trip that registers up to BULK resources."""
-        return self._storing(list(registrations), lambda replies: sum(map(_bulk, replies), Bulk()))
+        chosen = list(registrations)
+        return replace(
+            self._storing(chosen, lambda replies: sum(map(_bulk, replies), Bulk())),
+            spooled=Bulk(spooled=len(chosen)),
+            apart=lambda _: list(map(self.register, chosen)),
+        )
 
     def touch(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that moves last activity to now."""
@@ -217,7 +208,7 @@ class Commands:
         more = ("release",) if release else ()
         call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
         described = _described("forget", resource, {"release": release or None})
-        return Operation((call,), _only, described, stores=True)
+        return Operation((call,), _only, described, stores=True, spooled=Answer.SPOOLED)
 
     def expire(self, resource: Resource, at: When | None = None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""
@@ -241,10 +232,11 @@ class Commands:
         described = _described("use", resource, {"uses": [[use.kind, use.id] for use in used]})
         return Operation(
             (*refers, call, *refers),
-            lambda replies: replies[len(refers)],
+            itemgetter(len(refers)),
             described,
             stores=True,
             unsaid=lambda: self.unsaid([one]),
+            spooled=Answer.SPOOLED,
         )
 
     def never_knew(self, resource: Resource) -> Operation[bool]:
@@ -317,7 +309,7 @@ class Commands:
 
     def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
         call = self.call(f"registry/lua/{name}", resource, *args, parse=lambda reply: Answer(_text(reply)))
-        return Operation((call,), _only, _described(name, resource, said))
+        return Operation((call,), _only, _described(name, resource, said), spooled=Answer.SPOOLED)
 
     def _register(self, group: list[Registration]) -> Call[Any]:
         resource = group[0].resource
@@ -368,9 +360,9 @@ def _registered(reply: bytes | str) -> Registered:
 def _bulk(reply: list[int] | bytes | str) -> Bulk:
     if not isinstance(reply, list):  # the answer to a single registration
         one = _registered(reply)
-        return Bulk(1, int(one.new), int(not one.managed), int(one.subject_kept))
+        return Bulk(1, int(one.new), int(not one.managed), subject_kept=int(one.subject_kept))
     registered, new, managed, kept = reply
-    return Bulk(registered, new, registered - managed, kept)
+    return Bulk(registered, new, registered - managed, subject_kept=kept)
 
 
 def known_kinds(kinds: object, policies: object) -> frozenset[str]:

@@ -48,6 +48,19 @@ def url_of(given: str | None) -> str:
     return url
 
 
+def database(url: str) -> int:
+    """Return the number of the database that a URL names.
+
+    Raises:
+        ConfigError: it is no URL of a Redis.
+
+    """
+    try:
+        return int(redis.connection.parse_url(url).get("db", 0))
+    except ValueError as error:
+        raise ConfigError(f"the registry's URL cannot be used: {error}") from None
+
+
 def options(
     module: Any, url: str | None, timeout: float, connect_timeout: float, private: Iterable[str]
 ) -> tuple[type[Any], dict[str, Any]]:

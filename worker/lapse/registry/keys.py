@@ -68,6 +68,7 @@ GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
 PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 UNLISTED = "unlisted"  # hash: a forgotten id that a complete listing did not show -> when it was forgotten
+LAST_SAID = "last_said"  # sorted set: "VERB|id": when an application last said it, for longer than a spool may wait
 COUNTERS = "counters"  # hash: every counter of the slot
 SAID = "said"  # hash: what applications say once: the first touch under a policy, the first edge, uses left out
 MARKS = "marks"  # hash: what workers know once: the account, the last token, proofs
@@ -103,6 +104,7 @@ SLOT_KEYS = (
     FORGOTTEN,
     UNLISTED,
     PROTECTED,
+    LAST_SAID,
     COUNTERS,
     SAID,
     MARKS,
@@ -158,6 +160,7 @@ CARRIED = frozenset(
         PROTECTED,
         COUNTERS,
         SAID,
+        LAST_SAID,
         MARKS,
         HALTS,
         AUDIT,

@@ -19,12 +19,14 @@ class Answer(StrEnum):
     ``TOO_LATE``: a claim is out, a DELETE may have been sent; what was said is recorded, and no further attempt
     ignores it.
     ``FAILED``: the registry could not be reached and ``on_error="log"`` was chosen.
+    ``SPOOLED``: the registry could not be reached; it waits in a local file, and is said when Redis is back.
     """
 
     OK = "ok"
     UNKNOWN = "unknown"
     TOO_LATE = "too_late"
     FAILED = "failed"
+    SPOOLED = "spooled"
 
     def __bool__(self) -> bool:
         return self is Answer.OK
@@ -53,12 +55,13 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """The answer to ``register``.
+    """The answer to ``register``. False where it was not registered: ``unavailable``, ``spooled``.
 
     Attributes:
         due: When the resource becomes due if nothing else happens; None while nothing says so.
         governed_by: What decides that: ``ttl``, ``max_age``, ``expires_at``, ``orphan``, ``hold``,
-            ``claimed``, ``unmanaged``, or ``unavailable`` where ``on_error="log"`` swallowed an error.
+            ``claimed``, ``unmanaged``, ``unavailable`` where ``on_error="log"`` swallowed an error, or ``spooled``
+            where it waits in a local file until Redis is back.
         new: False if the id was tracked already, in which case this was a touch.
         managed: False if no running worker knows this provider, kind and policy. The id is stored all the same.
         subject_kept: True if it was tracked as another subject's: whose data an id is, no registration changes.
@@ -70,6 +73,26 @@ class Registered:
     new: bool
     managed: bool
     subject_kept: bool = False
+
+    def __bool__(self) -> bool:
+        return self.governed_by not in {"unavailable", "spooled"}
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """What ``register_many`` did: ids registered, how many new, how many no worker manages, how many are spooled.
+
+    ``subject_kept`` counts those that were tracked as another subject's and stay so.
+    """
+
+    registered: int = 0
+    new: int = 0
+    unmanaged: int = 0
+    spooled: int = 0
+    subject_kept: int = 0
+
+    def __add__(self, other: "Bulk") -> "Bulk":
+        return Bulk(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)

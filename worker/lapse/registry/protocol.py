@@ -1,30 +1,34 @@
 """What an application's calls say and hear; ``client`` and ``aio`` only carry the bytes. No I/O."""
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from copy import copy
 from functools import partial
 from itertools import islice
-from os import environ
+from os import PathLike, environ
 from typing import Any, NamedTuple, Self, TypeVar
 
 import redis
 
-from lapse.errors import ConfigError, LapseError, TooManyUses, UnknownKind
+from lapse.errors import ConfigError, LapseError, RegistryError, RegistryUnavailable, TooManyUses, UnknownKind
 from lapse.registry import codec, keys, notices
-from lapse.registry.commands import BULK, FAILED, Bulk, Commands, Operation, known_kinds, names, stamped
+from lapse.registry.commands import BULK, FAILED, Commands, Operation, known_kinds, names, stamped
 from lapse.registry.connection import translated
 from lapse.registry.facts import Registration
-from lapse.registry.model import Answer, Record, Registered
+from lapse.registry.model import Answer, Bulk, Record, Registered
 from lapse.registry.scripts import Call, packed
+from lapse.registry.spool import identity
+from lapse.registry.spool.spool import of as spool_of
 
 T = TypeVar("T")
 
 
-Conversation = Generator[list[bytes], list[Any], T]
+Conversation = Generator[list[bytes] | Future[int], Any, T]
 """Yields packed commands, is sent a reply each, an error reply in its place, and returns what they mean.
 
-Whoever carries it throws ``RegistryUnavailable`` into it where there was no answer in time.
+Whoever carries it throws ``RegistryUnavailable`` into it where there was no answer in time. A future that it yields is
+waited for, for at most ``spool.WAIT``, and what it comes to is sent; 0 if it comes to nothing.
 """
 
 
@@ -37,6 +41,7 @@ class Settings(NamedTuple):
     timeout: float
     connect_timeout: float
     on_error: str
+    spool: str | PathLike[str] | None = None
 
 
 def carried(calls: Iterable[Call[Any]]) -> Conversation[list[Any]]:
@@ -70,16 +75,11 @@ def asked(*commands: tuple[str, ...]) -> Conversation[list[Any]]:
         RegistryRefused: Redis refused one of them.
 
     """
-    replies = yield [packed(*command) for command in commands]
+    replies: list[Any] = yield [packed(*command) for command in commands]
     for reply in replies:
         if isinstance(reply, redis.ResponseError):
             raise translated(reply)
     return replies
-
-
-def _asked(*command: str) -> Conversation[Any]:
-    (reply,) = yield from asked(command)
-    return reply
 
 
 class Protocol:
@@ -88,24 +88,28 @@ class Protocol:
     Args:
         namespace: The first part of every key; else ``LAPSE_REGISTRY__NAMESPACE``, as workers read it, else ``lapse``.
         provider: The provider of calls that name none; else ``LAPSE_PROVIDER``.
-        on_error: ``"raise"`` or ``"log"``.
+        on_error: ``"raise"``, ``"log"`` or ``"spool"``.
 
     Raises:
-        ConfigError: another ``on_error``.
+        ConfigError: another ``on_error``, or a spool with one of the others.
         InvalidResource: no name of a namespace, or of a provider.
 
     """
 
-    def __init__(self, namespace: str | None, provider: str | None, on_error: str) -> None:
-        if on_error not in {"raise", "log"}:
-            raise ConfigError(f'on_error={on_error!r}: use "raise" or "log"')
+    def __init__(self, settings: Settings) -> None:
+        namespace, on_error = settings.namespace, settings.on_error
+        if on_error not in {"raise", "log", "spool"}:
+            raise ConfigError(f'on_error={on_error!r}: use "raise", "log" or "spool"')
+        if settings.spool is not None and on_error != "spool":
+            raise ConfigError('spool= is for on_error="spool"')
         if namespace is None:
             namespace = environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
-        self.commands = Commands(namespace, provider)
-        self._raises = on_error == "raise"
+        self.commands = Commands(namespace, settings.provider)
+        self._raises = on_error != "log"
+        self.spool = spool_of(settings.spool, namespace, settings.url) if on_error == "spool" else None
 
     def logging(self) -> Self:
-        """Return the same calls with ``on_error="log"``."""
+        """Return the same calls, with ``on_error="log"`` for what does not go into a spool."""
         calls = copy(self)
         calls._raises = False  # noqa: SLF001 - its own
         return calls
@@ -166,7 +170,7 @@ class Protocol:
         """Return True if workers delete nothing by a policy: it says so, or has never said otherwise."""
         rules = keys.partition(self.commands.namespace, provider, kind, policy) + keys.RULES
         try:
-            return bool((yield from _asked("HGET", rules, "mode")) == b"observe")
+            return bool((yield from self._asked("HGET", rules, "mode")) == b"observe")
         except LapseError as error:
             self._lost(error, [{"call": "observes", "provider": provider, "kind": kind, "policy": policy}])
             return False
@@ -175,7 +179,7 @@ class Protocol:
         """Return metadata that marks a provider's object as this registry's."""
         namespace = self.commands.namespace
         try:
-            epoch = yield from _asked("HGET", keys.epoch(namespace), "id")
+            epoch = yield from self._asked("HGET", keys.epoch(namespace), "id")
             return stamped(namespace, policy, epoch, codec.nonce())
         except LapseError as error:
             self._lost(error, [{"call": "stamp", "policy": policy}])
@@ -186,7 +190,7 @@ class Protocol:
         namespace, nonce = self.commands.namespace, codec.nonce()
         known = packed("HSET", keys.stamped(namespace), nonce, f"{provider}|{kind}|")
         try:
-            replies = yield [packed("HGET", keys.epoch(namespace), "id"), known]
+            replies = yield from self._asking_back([packed("HGET", keys.epoch(namespace), "id"), known])
             if refused := [reply for reply in replies if isinstance(reply, redis.ResponseError)]:
                 raise translated(refused[0])
             return stamped(namespace, policy, replies[0], nonce)
@@ -198,7 +202,7 @@ class Protocol:
         """Say which object a stamp went to: whatever else carries it is a copy."""
         owner = codec.edge_text(self.commands.resource(kind, id, provider))
         try:
-            yield from _asked("HSET", keys.stamped(self.commands.namespace), nonce, owner)
+            yield from self._asked("HSET", keys.stamped(self.commands.namespace), nonce, owner)
         except LapseError as error:
             self._lost(error, [{"call": "stamp_belongs", "provider": provider, "kind": kind, "id": id}])
 
@@ -223,20 +227,10 @@ class Protocol:
                 operation = make()
             except UnknownKind:
                 operation = yield from self._anew(make)
-            if operation.before:
-                yield from self._counted(operation)
-            commands, news = [call.command() for call in operation.calls], self.commands.news(operation)
-            if news:
-                commands.append(self.commands.telling(news))
-            replies = yield commands
-            if news and not isinstance(replies.pop(), redis.ResponseError):
-                self.commands.told(news)
-            if redis.exceptions.NoScriptError in map(type, replies):
-                yield from _loaded(operation.calls, replies)
-            answer = operation.finish([call.read(reply) for call, reply in zip(operation.calls, replies, strict=True)])
+            answer = yield from self._said(operation, failed)
             if isinstance(answer, Registered) and answer.subject_kept:
                 notices.subject_kept(operation.describe()[0])
-            if isinstance(answer, Registered) and not answer.managed:
+            if isinstance(answer, Registered) and answer and not answer.managed:
                 yield from self._advise(operation.describe()[0])
         except LapseError as error:
             if isinstance(error, TooManyUses):
@@ -245,10 +239,66 @@ class Protocol:
             return failed
         return answer
 
+    def _said(self, operation: Operation[T], failed: T) -> Conversation[T]:
+        """Say an operation; where the registry has a spool, what cannot be said now goes there."""
+        if self.spool is None or operation.spooled is None:
+            return (yield from self._exchanged(operation))
+        why: RegistryError = self.spool.unavailable
+        if not self.spool.takes(operation):
+            try:
+                return (yield from self._exchanged(operation))
+            except RegistryError as error:
+                why = error
+            except GeneratorExit:  # cancelled, or interrupted: it was carried out, or was not
+                self.spool.append(operation)
+                raise
+        if (yield self.spool.append(operation)):
+            return operation.spooled
+        notices.lost(why, operation.describe())
+        return failed
+
+    def _exchanged(self, operation: Operation[T]) -> Conversation[T]:
+        if operation.before:
+            yield from self._counted(operation)
+        commands, news = [call.command() for call in operation.calls], self.commands.news(operation)
+        if news:
+            commands.append(self.commands.telling(news))
+        replies = yield from self._asking_back(commands)
+        if news and not isinstance(replies.pop(), redis.ResponseError):
+            self.commands.told(news)
+        if redis.exceptions.NoScriptError in map(type, replies):
+            yield from _loaded(operation.calls, replies)
+        return operation.finish([call.read(reply) for call, reply in zip(operation.calls, replies, strict=True)])
+
+    def _asking_back(self, commands: list[bytes]) -> Conversation[list[Any]]:
+        """Say commands; with a spool, not to a Redis that is away, and once in a while ask who answers."""
+        if self.spool is None:
+            unasked: list[Any] = yield commands
+            return unasked
+        if self.spool.away:
+            raise self.spool.unavailable
+        asking = identity.asking(self.commands.namespace) if self.spool.looks else []
+        try:
+            replies: list[Any] = yield [*commands, *asking]
+        except RegistryUnavailable as error:
+            self.spool.lost(error)
+            raise
+        if asking:
+            with suppress(LapseError):
+                self.spool.met(identity.read(replies[len(commands) :]))
+            self.spool.look()
+        return replies[: len(commands)]
+
+    def _asked(self, *command: str) -> Conversation[Any]:
+        (reply,) = yield from self._asking_back([packed(*command)])
+        if isinstance(reply, redis.ResponseError):
+            raise translated(reply)
+        return reply
+
     def _anew(self, make: Callable[[], T]) -> Conversation[T]:
         """Return what is made once it is known which kinds a worker, newer than this client, knows."""
         published = keys.published(self.commands.namespace)
-        self.commands.kinds = known_kinds(*(yield from _asked("HMGET", published, "kinds", "policies")))
+        self.commands.kinds = known_kinds(*(yield from self._asked("HMGET", published, "kinds", "policies")))
         return make()
 
     def _checked(self, given: object) -> Conversation[list[Registration]]:
@@ -277,5 +327,5 @@ class Protocol:
     def _advise(self, registered: Mapping[str, object]) -> Conversation[None]:
         if notices.first(registered):
             with suppress(LapseError):  # it is registered all the same
-                published = yield from _asked("HGET", keys.published(self.commands.namespace), "policies")
+                published = yield from self._asked("HGET", keys.published(self.commands.namespace), "policies")
                 notices.unmanaged(registered, names(published))

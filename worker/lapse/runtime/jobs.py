@@ -37,6 +37,7 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
+from lapse.registry.spool.spool import of as spool_of
 from lapse.runtime.host import Host
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
@@ -80,6 +81,7 @@ class Work:
         self._retired: list[Provider] = []
         self._busy = 0
         self._outbox = outbox_of(host)
+        self._spool = spool_of(None, self._namespace, host.registry.url)
         self._facts: tuple[float, preflight.Facts] | None = None
         self._shown = 0.0
         self.freed: dict[Partition, int] = {}
@@ -151,6 +153,7 @@ class Work:
         trouble = await self._watch.look()
         if self._outbox and not trouble:
             await replay(self._ledger(config), self._outbox, self._watch.epoch)
+        self._spool.look()
         slots = await self._publish(config, sent)
         await self._control.copy_pauses()
         await self._control.tell_owed(slots)

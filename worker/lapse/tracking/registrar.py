@@ -86,11 +86,9 @@ class Registrar:
         """Say that the scope of an object ended: it is due now, or it lives by its policy from now on."""
         if name.kind not in self.settings.policies:
             return
-        record = yield from self.look(name)
-        if record is None:
-            return
-        yield from self._answer(Commands.expire if gone else Commands.unexpire, name)
-        if gone and (yield from self._registry.observes(name.kind, record.policy, self._provider)):
+        answer = yield from self._answer(Commands.expire if gone else Commands.unexpire, name)
+        record = (yield from self.look(name)) if gone and answer else None
+        if record and (yield from self._registry.observes(name.kind, record.policy, self._provider)):
             notices.once("observed", record.policy, f"{record.policy} only observes: nothing deletes what a scope made")
 
     def _answer(self, call: Callable[..., Any], name: Name, **said: Any) -> Conversation[Answer]:

@@ -35,8 +35,8 @@ def track(
         client: ``OpenAI``, ``AsyncOpenAI``, ``AzureOpenAI``, ``AsyncAzureOpenAI``, or one of langgraph_sdk's.
         policies: Kind -> the policy of what is created, or a function of (kind, object) that returns its name, or None
             for "not this one". A kind that is not named is not registered, which is said once.
-        registry: Where; else one made of ``LAPSE_REGISTRY__URL``, which logs what it cannot say. An asynchronous client
-            gets an AsyncRegistry of the same settings.
+        registry: Where; else one made of ``LAPSE_REGISTRY__URL`` with ``on_error="spool"``. One that raises only
+            logs here what it cannot say. An asynchronous client gets an AsyncRegistry of the same settings.
         provider: The account's name in ``retention.toml``; else the registry's own, else ``LAPSE_PROVIDER``.
         require: What ``lapse.context`` has to say, such as ``"subject"``: what is created without it is registered all
             the same, with the label ``lapse.missing``, and logged once for each line of code.
@@ -128,4 +128,4 @@ def registry_for(given: Registry | AsyncRegistry | None, *, asynchronous: bool) 
         return given
     if given is not None:
         return wanted(**given.settings._asdict())
-    return wanted(on_error="log")
+    return wanted(on_error="spool")

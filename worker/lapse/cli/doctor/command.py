@@ -62,8 +62,9 @@ def doctor(*, canary: bool, confirm: str | None, provider: str | None, config: s
             confirmed(session.provider, confirm, "create an empty object of each kind there and delete it")
         findings = [running.config(ConfigFile(find(session.environ, Path.cwd()), session.environ))]
         findings.append(running.outbox(session.config, session.environ))
+        findings.append(running.spool(session.namespace))
         findings += session.run(lambda access: _registry(access, session))
-        if canary and findings[2].name != "server":
+        if canary and findings[3].name != "server":
             findings += session.run(lambda access: _canaries(access, session))
     except ConfigError as error:
         findings = [Finding("config", Level.FATAL, str(error), "lapse check-config says all that is wrong")]

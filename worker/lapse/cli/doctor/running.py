@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import redis
 
-from lapse.errors import ConfigError
+from lapse.errors import ConfigError, LapseError
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger import failures
 from lapse.ledger.outbox import FIX, SUFFIX, check, folder_of
@@ -13,6 +13,8 @@ from lapse.metrics import causes, server
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis
+from lapse.registry.spool import place
+from lapse.registry.spool.store import SpoolStore
 from lapse.runtime.celery_config import settings
 
 TIMEOUT = 5.0
@@ -52,6 +54,24 @@ def outbox(used: Config, environ: Mapping[str, str]) -> Finding:
         detail = f"{folder} holds {waiting} files of confirmations that Redis has not taken"
         return Finding("outbox", Level.WARNING, detail, "a worker with this folder records them once Redis takes them")
     return Finding("outbox", Level.OK, f"{folder}, empty")
+
+
+def spool(namespace: str) -> Finding:
+    """Look at what applications on this host said while Redis was away."""
+    path = place.default(namespace)
+    try:
+        if not place.exists(path):
+            return Finding("spool", Level.OK, f"{path}, made when it is needed")
+        with SpoolStore(path, wait=TIMEOUT) as store:
+            waiting, refused = sum(one.waiting for one in store.contents()), len(store.refused())
+    except LapseError as error:
+        return Finding("spool", Level.FATAL, str(error), "lapse spool status says what is in it")
+    if refused or waiting:
+        detail = f"{path}: {waiting} calls wait for Redis, {refused} were refused"
+        return Finding(
+            "spool", Level.WARNING, detail, "lapse spool flush sends them; lapse spool status names the refused"
+        )
+    return Finding("spool", Level.OK, f"{path}, empty")
 
 
 def broker(used: Config, source: Source) -> list[Finding]:

@@ -1,11 +1,16 @@
 -- @include registry/lua/include/full
+-- @include registry/lua/include/late
 -- @include registry/lua/include/record
--- Gives an id an expiry of its own. ARGV[3]: id, [4]: when (ms) or '' for now.
--- Returns ok | unknown | too_late (a claim is out; the expiry is recorded).
+-- Gives an id an expiry of its own. ARGV[3]: id, [4]: when (ms) or '' for now,
+-- [5]: when it was said, if it comes late.
+-- Returns ok | unknown | too_late (a claim is out; the expiry is recorded); a late one overtaken too.
 
 local id = ARGV[3]
-local at = ARGV[4] ~= '' and tonumber(ARGV[4]) or now
+local said, late = said_at(ARGV[5])
+local at = ARGV[4] ~= '' and tonumber(ARGV[4]) or said
 local record = locate(id)
+if late and (last_said(id, 'expire') > said or (record and (creation(record) or 0) > said)) then return 'overtaken' end
+remember_said('expire', id, said)
 if not record or record.q then return 'unknown' end
 local state, score = record.s, record.d
 if state ~= 'claimed' then lift(id, record) end

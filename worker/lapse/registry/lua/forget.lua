@@ -1,17 +1,25 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/edges
+-- @include registry/lua/include/late
 -- @include registry/lua/include/protection
--- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id, [4]: 'release' or nothing.
+-- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id, [4]: 'release' or nothing,
+-- [5]: when it was said, if it comes late.
 -- What it uses stays protected, because the object lives on; 'release' says that it needs nothing of that any more, also
 -- of an id that was forgotten before.
--- Returns {ok | unknown | too_late, 1 if edges wait in "released"}.
+-- Returns {ok | unknown | too_late, 1 if edges wait in "released"}; of a late one {overtaken, 0} too.
 
 local id, release = ARGV[3], ARGV[4] == 'release'
+local at, late = said_at(ARGV[5])
+local verb = release and 'release' or 'forget'
 local record = locate(id)
+-- One that was registered anew since is not forgotten. Of one that was tracked all the time nobody knows: it is.
+local since = math.max(last_said(id, 'register'), record and not record.q and creation(record) or 0)
+if late and (since > at or last_said(id, verb, 'release') >= at) then return { 'overtaken', 0 } end
 local before = redis.call('ZSCORE', key('forgotten'), id)
-redis.call('ZADD', key('forgotten'), now, id)
+redis.call('ZADD', key('forgotten'), at, id)
 protect('forgotten')
 act('forget', id, record and record.p or '', release and ',"release":true' or '')
+remember_said(verb, id, at)
 if record and record.s == 'claimed' then
   record.g = release and 2 or 1
   amend(id, record)

@@ -1,13 +1,15 @@
 -- @include registry/lua/include/plain
 -- @include registry/lua/include/due
+-- @include registry/lua/include/late
 -- @include registry/lua/include/uses
 -- @include registry/lua/include/subjects
 -- @include registry/lua/include/policies
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject (text, or a list
--- of several), labels).
+-- of several), labels, said: when it was said, if it comes late).
 -- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed, 1 if it kept another subject;
--- of several: how many, how many new, how many managed, how many kept another subject.
+-- of several: how many, how many new, how many managed, how many kept another subject. Late ones come alone; one that was
+-- overtaken says so.
 
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
 local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten'), key('subject_holds')) == 0
@@ -23,12 +25,12 @@ local function known(id)
 end
 
 -- True if two "subject" facts name the same, in the same order.
-local function same(one, other)
+local function same_subject(one, other)
   return table.concat(subjects_in({ subject = one }), SEPARATOR) == table.concat(subjects_in({ subject = other }), SEPARATOR)
 end
 
 local function touched(record, facts)
-  local active = facts.active or now
+  local active = facts.active or facts.moment
   if record.e then return end
   if record.f then
     record.a, record.c, record.f = math.max(record.f, active), record.f, nil
@@ -40,7 +42,7 @@ end
 
 local function created(policy, facts)
   local record = { p = policy }
-  local creation_time, activity = facts.created or now, facts.active or now
+  local creation_time, activity = facts.created or facts.moment, facts.active or facts.moment
   if creation_time == activity then
     record.f = creation_time
   else
@@ -49,17 +51,28 @@ local function created(policy, facts)
   return record
 end
 
+local function same(one, other)
+  for name, value in pairs(one) do
+    if other[name] ~= value then return false end
+  end
+  for name in pairs(other) do
+    if one[name] == nil then return false end
+  end
+  return true
+end
+
 -- Returns an id's facts with those given, or nil where there is nothing to store; true if it keeps another subject than
 -- is given, for whose data a tracked id is no registration changes; and the subject of an earlier life that it loses.
 local function merged(id, facts, tracked)
   if not (facts.uses or facts.subject or facts.labels) then return nil, false end
   local kept = facts_of(id) or {}
-  local before = kept.subject
+  local before, labels = kept.subject, kept.labels or {}
   if facts.subject and not (tracked and before) then kept.subject = facts.subject end
-  kept.labels = facts.labels or kept.labels
+  kept.labels = not facts.older and facts.labels or kept.labels or facts.labels
+  facts.changes = not same_subject(before, kept.subject) or not same(kept.labels or {}, labels)
   if facts.uses then kept.uses = add(kept.uses or {}, facts.uses) end
-  local other = facts.subject ~= nil and not same(kept.subject, facts.subject)
-  return kept, other, not same(before, kept.subject) and before or nil
+  local other = facts.subject ~= nil and not same_subject(kept.subject, facts.subject)
+  return kept, other, not same_subject(before, kept.subject) and before or nil
 end
 
 local function remember(id, facts, kept, lost)
@@ -71,7 +84,7 @@ local function remember(id, facts, kept, lost)
 end
 
 local function expiry(record, facts)
-  local at = facts.at or (facts.within and now + facts.within)
+  local at = facts.at or (facts.within and facts.moment + facts.within)
   if at then
     record.e, record.k = at, creation(record)
     record.f, record.a, record.c = nil, nil, nil
@@ -80,6 +93,7 @@ end
 
 local function track(id, policy, facts, kept)
   local record = created(policy, facts)
+  if facts.created and (facts.at or facts.within) then remember_said('expire', id, facts.moment) end
   expiry(record, facts)
   if quiet then
     index(id, record)
@@ -96,10 +110,31 @@ local function track(id, policy, facts, kept)
   return record
 end
 
+-- A late registration says less than what was said after it.
+local function yield_to_newer(id, record, facts)
+  if not facts.late then return end
+  facts.older = math.max(last_said(id, 'register'), not record.q and creation(record) or 0) > facts.moment
+  if facts.older or last_said(id, 'expire') > facts.moment then facts.at, facts.within = nil, nil end
+end
+
+-- A late registration of an id that was let go of since is none. Its object may live on, and needs then what it uses.
+local function let_go(id, record, facts)
+  if not facts.late or let_go_at(id) < facts.moment or (record and not record.g and not record.q) then return false end
+  if facts.uses and (last_said(id, 'release') >= facts.moment or redis.call('ZSCORE', key('tombstones'), id)) then
+    take_back(id, facts.uses)
+  elseif facts.uses then
+    remember(id, { uses = facts.uses }, (merged(id, { uses = facts.uses })))
+  end
+  return true
+end
+
 local function update(id, record, policy, facts)
   local state, score = record.s, record.d
+  if facts.older then policy = record.l or record.p end
+  if facts.changes or policy ~= (record.l or record.p) then remember_said('register', id, facts.moment) end
+  if facts.at or facts.within then remember_said('expire', id, facts.moment) end
   if state ~= 'claimed' then lift(id, record) end
-  if record.q then record.f = now else touched(record, facts) end
+  if record.q then record.f = facts.moment else touched(record, facts) end
   expiry(record, facts)
   if record.g or record.q then redis.call('ZREM', key('forgotten'), id) end
   record.g, record.q, record.o, record.v, record.b = nil, nil, nil, nil, nil
@@ -117,17 +152,20 @@ local last
 for i = 3, #ARGV, 3 do
   local id, policy = ARGV[i], ARGV[i + 1]
   local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
-  local tracked = known(id)
-  local kept, other, lost = merged(id, facts, tracked)
+  facts.moment, facts.late = said_at(facts.said)
+  local record = known(id) and locate(id, policies) or nil
+  if let_go(id, record, facts) then return '-1 overtaken 0 0' end
+  if record then yield_to_newer(id, record, facts) end
+  local kept, other, lost = merged(id, facts, record ~= nil)
   if kept and facts.uses and #kept.uses > 20000 then
     take_back(id, facts.uses)
     return redis.error_reply('LAPSE-USES ' .. id .. ' would use more than 20000 others')
   end
   local refused = know(policy)
   if refused then return refused end
-  if tracked then
+  if record then
     redis.pcall('HDEL', KEYS[1], '') -- a full Redis refuses new ids; this one is touched, as full.lua has it
-    last = locate(id, policies)
+    last = record
     update(id, last, policy, facts)
   else
     last = track(id, policy, facts, kept)

@@ -1,9 +1,11 @@
 -- @include registry/lua/include/full
+-- @include registry/lua/include/late
 -- @include registry/lua/include/record
--- Moves last activity to now. Never moves an expiry of its own or a creation. ARGV[3]: id.
+-- Moves last activity to now, or to when a late one was said; forward only. Never moves an expiry of its own or a creation.
+-- ARGV[3]: id, [4]: when it was said, if it comes late.
 -- Returns ok | unknown | too_late (a claim is out; the touch is recorded and no further attempt ignores it).
 
-local id = ARGV[3]
+local id, at = ARGV[3], said_at(ARGV[4])
 local record = locate(id)
 if not record or record.q then
   -- One that only carries our stamp is in use all the same: listings have to show it unused anew.
@@ -15,7 +17,7 @@ if not record or record.q then
   local grave = not record and redis.call('HGET', key('graves'), id)
   if grave then
     local buried = cjson.decode(grave)
-    if not buried.e then buried.a, buried.c, buried.f = math.max(now, buried.a or buried.f or 0), creation(buried), nil end
+    if not buried.e then buried.a, buried.c, buried.f = math.max(at, buried.a or buried.f or 0), creation(buried), nil end
     buried.h = 1
     redis.call('HSET', key('graves'), id, cjson.encode(buried))
   end
@@ -27,15 +29,15 @@ end
 if record.s == 'tracked' then
   if record.f then
     lift(id, record)
-    record.a, record.c, record.f = math.max(now, record.f), record.f, nil
+    record.a, record.c, record.f = math.max(at, record.f), record.f, nil
     index(id, record)
   elseif record.a then
-    redis.call('ZADD', part(record.p, 'active'), 'GT', now, id)
+    redis.call('ZADD', part(record.p, 'active'), 'GT', at, id)
   end
   return 'ok'
 end
 if not record.e then
-  record.a, record.c, record.f = math.max(now, record.a or record.f), creation(record), nil
+  record.a, record.c, record.f = math.max(at, record.a or record.f), creation(record), nil
 end
 record.o = nil
 if record.s == 'claimed' then

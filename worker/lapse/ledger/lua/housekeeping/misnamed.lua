@@ -6,6 +6,8 @@
 -- times, or when it was forgotten. Returns 1 if it was removed.
 
 local what, id, seen = ARGV[3], ARGV[4], ARGV[5]
+local verbs = { hold = { 'hold', 'unhold' }, forgotten = { 'forget', 'release' }, id = { 'register', 'expire' }, edge = {} }
+for _, verb in ipairs(verbs[what]) do redis.call('ZREM', key('last_said'), verb .. '|' .. id) end
 if what == 'hold' then
   if redis.call('HGET', key('holds'), id) ~= seen then return 0 end
   redis.call('ZREM', key('hold_ends'), id)

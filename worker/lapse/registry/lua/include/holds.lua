@@ -7,10 +7,15 @@ local function hold_in(stored)
   return readable and hold or { reason = 'cannot be read', actor = '', since = 0 }
 end
 
+local function own_hold(id)
+  local stored = redis.call('HGET', key('holds'), id)
+  return stored and hold_in(stored) or nil
+end
+
 -- The hold of an id: its own, or that of a subject whose data it is.
 local function hold_of(id)
-  local stored = redis.call('HGET', key('holds'), id)
-  if stored then return hold_in(stored) end
+  local own = own_hold(id)
+  if own then return own end
   local of_subject, subject = subject_hold(id)
   if not of_subject then return nil end
   local hold = hold_in(of_subject)

@@ -18,10 +18,18 @@ import redis
 from lapse import Answer, AsyncRegistry, Registry
 from lapse.errors import ConfigError, InvalidResource, RegistryUnavailable, SpoolUnusable
 from lapse.registry import codec
+from lapse.registry.spool import spool
 from lapse.registry.spool.store import SpoolStore
 from lapse.sandbox.redis_server import EmbeddedRedis
 
 Wait = Callable[..., None]
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask a Redis that is away again sooner than after the second that it is."""
+    assert spool.ASKED_AGAIN == 1.0
+    monkeypatch.setattr(spool, "ASKED_AGAIN", 0.1)
 
 
 @pytest.fixture
@@ -177,7 +185,7 @@ def test_a_call_that_is_cancelled_has_gone_into_the_spool(server: EmbeddedRedis,
     async def say() -> None:
         await registry.register("thread", "t0", "chat")
         with redis.Redis.from_url(server.url) as raw:
-            raw.client_pause(2_000)
+            raw.client_pause(1_000)
         call = asyncio.ensure_future(registry.register("thread", "t1", "chat"))
         await asyncio.sleep(0.1)
         call.cancel()

@@ -9,6 +9,7 @@ import openai
 import pytest
 
 import lapse
+from lapse.registry.spool import spool as spools
 from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.sandbox.server import Sandbox
 
@@ -22,6 +23,7 @@ def server() -> Iterator[EmbeddedRedis]:
 @pytest.fixture
 def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "app.spool"
+    monkeypatch.setattr(spools, "ASKED_AGAIN", 0.1)
     monkeypatch.setenv("LAPSE_SPOOL", str(path))
     return path
 

@@ -70,6 +70,16 @@ def test_a_call_was_said_on_the_registrys_clock_and_never_later_than_now(command
     assert unknown.said(ahead=5000, now=1000) == 1000
 
 
+def test_the_last_touch_of_an_id_takes_the_place_of_those_before(commands: Commands) -> None:
+    touch, again, hold = (
+        statements.of(one, ORIGIN, 0)[0]
+        for one in (commands.touch(THREAD), commands.touch(THREAD), commands.hold(THREAD, "case 7", "me", None))
+    )
+    assert touch.repeats == again.repeats == '["lapse", 0, "one", "openai", "thread", "t1"]'
+    assert touch._replace(origin=Origin("lapse", 1)).repeats != touch.repeats
+    assert hold.repeats is None
+
+
 def test_uses_that_were_refused_are_said_to_their_kinds(commands: Commands) -> None:
     uses = [("file", "f1"), ("file", "f2"), ("azure", "assistant", "a1")]
     (kept,) = statements.of(commands.register(commands.registration("thread", "t1", "chat", uses=uses)), ORIGIN, 0)

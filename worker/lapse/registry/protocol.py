@@ -108,6 +108,11 @@ class Protocol:
         self._raises = on_error != "log"
         self.spool = spool_of(settings.spool, namespace, settings.url) if on_error == "spool" else None
 
+    @property
+    def away(self) -> bool:
+        """True while a question would be answered by nobody."""
+        return self.spool is not None and self.spool.away
+
     def logging(self) -> Self:
         """Return the same calls, with ``on_error="log"`` for what does not go into a spool."""
         calls = copy(self)

@@ -164,7 +164,7 @@ class Registrar:
     def _touch_every(self, kind: str, now: float) -> Conversation[float]:
         """Return after how many seconds an id of a kind is touched again."""
         every, asked = self._every.get(kind, (touches.UNKNOWN, -TTLS_LAST))
-        if now - asked >= TTLS_LAST:
+        if now - asked >= TTLS_LAST and not self._registry.away:
             every = touches.every((yield from self._registry.shortest_ttl(kind, self._provider)))
             self._every[kind] = every, now
         return every

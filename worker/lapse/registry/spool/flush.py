@@ -27,6 +27,7 @@ _PASSING = (
     redis.exceptions.ConnectionError,
     redis.exceptions.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
+    redis.exceptions.AskError,  # MOVED too
     redis.exceptions.MasterDownError,
     redis.exceptions.TryAgainError,
     redis.exceptions.NoScriptError,

@@ -61,6 +61,12 @@ class SpooledCall(NamedTuple):
         given: dict[str, Any] = json.loads(self.described)
         return given
 
+    @property
+    def repeats(self) -> str | None:
+        """Whose place it takes: the last touch of an id says all that those before it said. None for other calls."""
+        given = self.given
+        return json.dumps([*self.origin, *names(given)]) if given.get("call") == "touch" else None
+
     def said(self, ahead: int, now: int) -> int:
         """Return when it was said, in milliseconds of Redis TIME, never later than now.
 

@@ -24,22 +24,23 @@ LEASE = 60_000
 """Milliseconds after which a flusher that says nothing is taken to be gone."""
 _OPENING = 5.0
 
-_SCHEMA = """
-CREATE TABLE record (seq INTEGER PRIMARY KEY AUTOINCREMENT, namespace TEXT NOT NULL, base INTEGER NOT NULL,
-  epoch TEXT NOT NULL, at INTEGER NOT NULL, ahead INTEGER, calls TEXT NOT NULL, described TEXT NOT NULL);
+_KEPT = """namespace TEXT NOT NULL, base INTEGER NOT NULL, epoch TEXT NOT NULL, at INTEGER NOT NULL, ahead INTEGER,
+  calls TEXT NOT NULL, described TEXT NOT NULL"""
+_SCHEMA = f"""
+CREATE TABLE record (seq INTEGER PRIMARY KEY AUTOINCREMENT, {_KEPT}, repeats TEXT UNIQUE);
 CREATE INDEX waiting ON record (namespace, base, seq);
-CREATE TABLE refused (seq INTEGER PRIMARY KEY, namespace TEXT NOT NULL, base INTEGER NOT NULL,
-  epoch TEXT NOT NULL, at INTEGER NOT NULL, ahead INTEGER, calls TEXT NOT NULL, described TEXT NOT NULL,
-  why TEXT NOT NULL);
+CREATE TABLE refused (seq INTEGER PRIMARY KEY, {_KEPT}, why TEXT NOT NULL);
 CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, host TEXT NOT NULL,
   pid INTEGER NOT NULL, until INTEGER NOT NULL)
 """
-_APPEND = """INSERT INTO record (namespace, base, epoch, at, ahead, calls, described) VALUES (?, ?, ?, ?, ?, ?, ?)"""
+_APPEND = """INSERT OR REPLACE INTO record (namespace, base, epoch, at, ahead, calls, described, repeats)
+  VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _FIRST = """SELECT seq, namespace, base, epoch, at, ahead, calls, described FROM record
   WHERE namespace = ? AND base = ? AND epoch IN ('', ?) ORDER BY seq LIMIT ?"""
 _HEAD = """SELECT COALESCE((SELECT MIN(seq) FROM record WHERE namespace = ? AND base = ? AND epoch IN ('', ?)),
   (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'record'), 1)"""
-_REFUSE = """INSERT OR REPLACE INTO refused SELECT record.*, ? FROM record WHERE seq = ?"""
+_REFUSE = """INSERT OR REPLACE INTO refused
+  SELECT seq, namespace, base, epoch, at, ahead, calls, described, ? FROM record WHERE seq = ?"""
 _REFUSED = """SELECT why, namespace, base, epoch, at, ahead, calls, described FROM refused ORDER BY seq"""
 _CONTENTS = """SELECT namespace, base, epoch, COUNT(*), MIN(at) FROM record GROUP BY 1, 2, 3 ORDER BY 5"""
 _LEASE = """INSERT OR REPLACE INTO lease (one, holder, host, pid, until) VALUES (1, ?, ?, ?, ?)"""
@@ -106,7 +107,7 @@ class SpoolStore:
         """
         with _translated(self.path), _transaction(self._db):
             for one in statements:
-                row = (*one.origin, one.at, one.ahead, one.calls, one.described)
+                row = (*one.origin, one.at, one.ahead, one.calls, one.described, one.repeats)
                 number = self._db.execute(_APPEND, row).lastrowid
             return number or 0
 

@@ -71,6 +71,7 @@ def furnish(desk: Desk) -> None:
     desk.registry.register("thread", "thread_abc", "chat")
     desk.sandbox.seed("thread", ids=["thread_due"])
     desk.registry.register("thread", "thread_due", "chat", created_at=month, last_active_at=month)
+    (desk.directory / "audit.jsonl").touch()
     (desk.directory / "threads.csv").write_text("id,created_at\nthread_2,2026-03-01\n")
     (desk.directory / "ids.jsonl").write_text('{"kind": "thread", "id": "thread_3", "policy": "chat"}\n')
     (desk.directory / "lost.jsonl").write_text('{"kind": "thread", "id": "thread_1", "policy": "chat"}\n')

@@ -244,7 +244,7 @@ def test_a_confirmed_deletion_of_what_can_be_listed_is_remembered(desk: Desk) ->
     desk.raw.hset("lapse:epoch", "created", 1)  # old enough for orphans
     desk.worker(sweeps=3)
     assert set() == desk.sandbox.alive("assistant")
-    assert "the provider confirmed it." in explained(desk, id_, "assistant")
+    assert ", confirmed by the provider" in explained(desk, id_, "assistant")
 
 
 def test_an_orphan_candidate_says_on_how_many_listings_it_was_unused(desk: Desk) -> None:
@@ -273,7 +273,7 @@ def test_a_deleted_id_says_when_and_by_which_answer(desk: Desk) -> None:
     desk.worker()
     shown = explained(desk, id_)
     assert "It was deleted 20" in shown
-    assert "; the provider confirmed it." in shown
+    assert re.search(r" under chat, confirmed by the provider \(\w+\)", shown)
     assert re.search(r"The answer was 200, request [^;]+; attempt 1, by [^ ]+:\d+\.", shown)
     told = desk.good("explain", "thread", id_, "--json").json
     assert told["deleted_at"].startswith("20")
@@ -288,7 +288,26 @@ def test_the_answer_is_read_from_the_sinks_file_when_nothing_else_remembers_it(d
     assert f'"id":"{id_}"' in (desk.directory / "audit.jsonl").read_text()
     desk.raw.delete(*(f"lapse:{{openai:thread}}:{name}" for name in ("tombstones", "deleted", "audit")))
     shown = explained(desk, id_)
-    assert re.search(r"It was deleted 20.*; the provider confirmed it\.\nThe answer was 200", shown)
+    line = r"under chat, confirmed by the provider \(\w+\), audit line \S+audit\.jsonl:\d+\.\nThe answer was 200"
+    assert re.search(rf"It was deleted 20.* {line}", shown)
+
+
+def test_the_answer_is_read_from_the_files_that_are_named(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    (id_,) = desk.seed(1)
+    desk.worker(sweeps=2)
+    desk.worker()
+    lines = (desk.directory / "audit.jsonl").read_text().splitlines()
+    (desk.directory / "audit.jsonl").rename(desk.directory / "audit.1")
+    (desk.directory / "audit.2").write_text("no record\n{}\n")
+    desk.raw.delete(*(f"lapse:{{openai:thread}}:{name}" for name in ("tombstones", "deleted", "audit")))
+    settled = next(n for n, line in enumerate(lines, 1) if '"settled"' in line)
+
+    assert "has never heard of it" in explained(desk, id_)
+    shown = desk.good("explain", "thread", id_, "--audit", "audit.1", "--audit", "audit.2")
+    assert f"audit line audit.1:{settled}." in shown.out
+    missing = desk.run("explain", "thread", id_, "--audit", "audit.9")
+    assert (2, True) == (missing.code, "audit.9" in missing.err)
 
 
 def test_the_breaker_of_its_kind_is_said(desk: Desk) -> None:

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect.verify import verify
 from lapse.cli.options import ID, KIND, PAST
 from lapse.registry import keys
+from lapse.registry.model import Resource
 
 PAGE = 1000
 _SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
@@ -65,29 +67,37 @@ def export(*, session: Invocation, kind: str | None, id_: str | None, since: dat
         output.note('[audit] sink = "stdout": what workers have moved stands in their own output.', output.DIM)
 
 
-def answer_of(session: Invocation, provider: str, kind: str, id_: str) -> dict[str, Any] | None:
-    """Return the last record of an id that says it left the registry, of the sink's file or of what waits, or None.
+def answer_of(session: Invocation, resource: Resource, files: Sequence[Path] = ()) -> dict[str, Any] | None:
+    """Return the last record of an id that says it left the registry, or None; ``line`` says where a file has it.
 
-    With ``[audit] sink = "stdout"`` only what waits in the registry can be read here.
+    Args:
+        session: Of this command.
+        resource: The id.
+        files: Audit files; else the sink's, if it is one that can be read here. What waits in the registry is read too.
+
     """
-    last: dict[str, Any] | None = None
+    found: list[dict[str, Any]] = []
     scheme, _, name = session.config.audit.sink.partition(":")
-    if scheme == "file" and Path(name).is_file():
-        with Path(name).open(encoding="utf-8", errors="replace") as lines:
-            last = _last((line for line in lines if id_ in line), provider, kind, id_)
-    rows = _rows(session, keys.slot(session.namespace, provider, kind) + keys.AUDIT)
-    return _last((fields["e"] for _, fields in rows if id_ in fields["e"]), provider, kind, id_) or last
+    for path in files or ([Path(name)] if scheme == "file" and Path(name).is_file() else []):
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            found += [
+                record | {"line": f"{path}:{number}"}
+                for number, line in enumerate(lines, 1)
+                if resource.id in line and (record := _settling(line, resource))
+            ]
+    rows = _rows(session, keys.slot(session.namespace, resource.provider, resource.kind) + keys.AUDIT)
+    waiting = (_settling(fields["e"], resource) for _, fields in rows if resource.id in fields["e"])
+    return max([*found, *filter(None, waiting)], key=lambda record: record.get("at", 0), default=None)
 
 
-def _last(lines: Iterable[str], provider: str, kind: str, id_: str) -> dict[str, Any] | None:
-    last = None
-    for line in lines:
-        with contextlib.suppress(ValueError):
-            record: Any = json.loads(line)
-            if isinstance(record, dict) and record.get("event") in SETTLING:
-                at = (record.get("provider"), record.get("kind"), record.get("id"))
-                last = record if at == (provider, kind, id_) else last
-    return last
+def _settling(line: str, resource: Resource) -> dict[str, Any] | None:
+    """Return the record of a line if it says that this id left the registry."""
+    with contextlib.suppress(ValueError):
+        record: Any = json.loads(line)
+        if isinstance(record, dict) and record.get("event") in SETTLING:
+            at = (record.get("provider"), record.get("kind"), record.get("id"))
+            return record if at == astuple(resource) else None
+    return None
 
 
 def _moved(session: Invocation) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """``lapse explain``: one id, and why it will or will not be deleted."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import astuple
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +14,7 @@ from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
 from lapse.cli.inspect.ls import of_subject
 from lapse.cli.inspect.reasons import Case
-from lapse.cli.options import json_option, resource_or_subject
+from lapse.cli.options import FILE, json_option, resource_or_subject
 from lapse.ledger.records import Seen, look
 from lapse.registry import keys
 from lapse.registry.model import Partition, Resource, deleted_at
@@ -23,9 +25,14 @@ SHOWN = 50
 
 @click.command()
 @resource_or_subject
+@click.option(
+    "--audit", "audit", type=FILE, multiple=True, help="Where audit records are, if not in [audit] sink. Repeatable."
+)
 @with_session
 @json_option
-def explain(*, session: Invocation, kind: str, id_: str, subject: str | None, as_json: bool) -> None:
+def explain(
+    *, session: Invocation, kind: str, id_: str, subject: str | None, audit: tuple[Path, ...], as_json: bool
+) -> None:
     """Say why an id will or will not be deleted, and when.
 
     Times come from the policy file as it is now: what it makes due is due, whatever it said before.
@@ -34,13 +41,14 @@ def explain(*, session: Invocation, kind: str, id_: str, subject: str | None, as
     Examples:
       lapse explain conversation conv_68a1
       lapse explain thread thread_abc --json
+      lapse explain thread thread_gone --audit audit.jsonl
       lapse explain --subject user:42
 
     """
     if subject is not None:
         _of_subject(session, subject, as_json=as_json)
         return
-    case = session.run(lambda access: _case(access, session, Resource(session.provider, kind, id_)))
+    case = session.run(lambda access: _case(access, session, Resource(session.provider, kind, id_), audit))
     sentences = reasons.explain(case, session.config)
     if as_json:
         output.document(_described(case, sentences))
@@ -69,7 +77,7 @@ def _of_subject(session: Invocation, subject: str, *, as_json: bool) -> None:
         output.note(text, style)
 
 
-async def _case(access: RegistryAccess, session: Invocation, resource: Resource) -> Case:
+async def _case(access: RegistryAccess, session: Invocation, resource: Resource, audit: Sequence[Path] = ()) -> Case:
     rules, (provider, kind, id_) = session.config.rules, astuple(resource)
     (seen,) = await look(access.ledger, provider, kind, [id_], rules)
     slot = keys.slot(session.namespace, provider, kind)
@@ -98,7 +106,7 @@ async def _case(access: RegistryAccess, session: Invocation, resource: Resource)
         forgotten=int(float(forgotten)) if forgotten else None,
         grave=bool(grave),
         deleted=deleted_at(float(deleted)) if deleted else None,
-        answer=None if seen.tracked else answer_of(session, provider, kind, id_),
+        answer=None if seen.tracked else answer_of(session, resource, audit),
         shut=session.view.slots([(provider, kind)])[0].shut,
         sighting=json.loads(sighting) if sighting else None,
     )

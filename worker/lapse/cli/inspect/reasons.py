@@ -152,7 +152,11 @@ def _untracked(case: Case) -> Iterator[str]:
         when = _at(seen, int(case.answer["at"]))
         yield f"The application deleted it itself {when}, and said that the provider confirmed it."
     elif gone := gone_at(case):
-        yield f"It was deleted {_at(seen, gone)}; the provider confirmed it."
+        said = case.answer or {}
+        policy = f" under {said['policy']}" if said.get("policy") else ""
+        request = f" ({said['request_id']})" if said.get("request_id") else ""
+        line = f", audit line {said['line']}" if said.get("line") else ""
+        yield f"It was deleted {_at(seen, gone)}{policy}, confirmed by the provider{request}{line}."
         yield from _answered(case)
     elif not case.forgotten:
         yield "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"

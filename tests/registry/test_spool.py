@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -341,6 +342,22 @@ def test_a_spool_that_cannot_be_used_is_said_once_and_calls_are_logged(
         assert path.read_bytes() == before
         with pytest.raises(SpoolUnusable, match=str(path)):
             SpoolStore(path)
+
+
+def test_where_no_thread_is_to_be_had_calls_are_logged(
+    server: EmbeddedRedis, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def ending(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with Registry(server.url, provider="openai", timeout=0.5, on_error="spool", spool=path) as registry:
+        registry.touch("thread", "t1")
+        server.stop()
+        monkeypatch.setattr(threading.Thread, "start", ending)
+        assert registry.hold("thread", "t1", reason="case 7") is Answer.FAILED
+        assert registry.hold("thread", "t2", reason="case 7") is Answer.FAILED
+    assert caplog.text.count("what cannot be said is logged instead") == 1
+    assert '"id":"t1"' in caplog.text
 
 
 def test_a_spool_is_for_that_mode_alone() -> None:

@@ -183,10 +183,11 @@ class Spool:
                 self._ensure_working()
 
     def _ensure_working(self) -> None:
-        with self._lock:
+        with self._lock, suppress(RuntimeError):  # the interpreter ends: whoever comes next sends it
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="lapse-flush", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._work, name="lapse-flush", daemon=True)
+                thread.start()
+                self._thread = thread
 
     def _work(self) -> None:
         """Ask for Redis until it is there and nothing of this process waits any more."""

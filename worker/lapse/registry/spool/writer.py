@@ -50,14 +50,22 @@ class SpoolWriter:
     def append(self, statements: Iterable[SpooledCall]) -> Future[int]:
         """Return what becomes the number of the last one when all are on the disk, or 0 where they cannot be."""
         entry = _Entry(list(statements), Future(), time.monotonic())
-        with self._changed:
-            self._queue.append(entry)
-            if self._thread is None:
-                atexit.register(self.drain)
-                self._thread = threading.Thread(target=self._run, name="lapse-spool", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+        try:
+            with self._changed:
+                self._ensure_running()
+                self._queue.append(entry)
+                self._changed.notify_all()
+        except RuntimeError as error:  # no thread is to be had: the interpreter ends
+            self._warn(error)
+            entry.taken.set_result(0)
         return entry.taken
+
+    def _ensure_running(self) -> None:
+        if self._thread is None:
+            thread = threading.Thread(target=self._run, name="lapse-spool", daemon=True)
+            thread.start()
+            self._thread = thread
+            atexit.register(self.drain)
 
     def drain(self) -> None:
         """Wait until all is written, but not for long: the process ends."""

@@ -4,12 +4,15 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support import acl, counted
 
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
+hypothesis.settings.load_profile("untimed")
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
 
 _USER = os.environ.get("LAPSE_TEST_USER")

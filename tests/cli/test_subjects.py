@@ -131,4 +131,4 @@ def test_status_says_how_far_older_registrations_can_be_found(desk: Desk) -> Non
         desk.raw.delete(f"lapse:{{openai:{kind}}}:subject_index")
     shown = desk.good("status").out
 
-    assert "registrations can be found by theirs" in shown
+    assert "older registrations are indexed" in shown

@@ -40,7 +40,7 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
     known = _found_by_subject(session)
     if not known.whole:
         yield (
-            f"subjects: {known.looked:,} of {known.facts:,} registrations can be found by theirs; workers go on.",
+            f"subjects: {known.looked:,} of {known.facts:,} older registrations are indexed; workers go on.",
             output.WARN,
         )
 

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, imports, orphans, registrations, scrapes, spooling, tracking
+from bench import deletions, imports, orphans, registrations, scrapes, spooling, subjects, tracking
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -17,6 +17,7 @@ PARTS = {
     "tracking": tracking.measure,
     "imports": imports.measure,
     "spooling": spooling.measure,
+    "subjects": subjects.measure,
 }
 
 

@@ -257,3 +257,26 @@ def test_a_redis_user_without_the_rights_is_waited_for(redis_url: str, registry:
         finally:
             raw.execute_command("ACL", "DELUSER", "poor")
     assert registry.get("thread", "t1")
+
+
+def test_calls_of_one_id_are_said_one_after_the_other_within_a_millisecond_too(path: Path, away: Registry) -> None:
+    for number in range(50):
+        away.hold("thread", "t1", reason=f"case {number}")
+        away.unhold("thread", "t1")
+
+    with SpoolStore(path) as store:
+        times = [one.statement.at for one in store.batch(ORIGIN, 500) if one.statement.given["id"] == "t1"]
+    assert (100, sorted(set(times))) == (len(times), times)
+
+
+def test_what_waited_too_long_is_kept_as_the_spool_is(
+    redis_url: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = grp.getgrgid(os.getgid())
+    monkeypatch.setenv("LAPSE_SPOOL_GROUP", group.gr_name)
+    leave(path, *registers("t1"))
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE record SET at = at - 8 * 86400000")
+    spool.of(path, "lapse", redis_url).flush()
+
+    assert 0o660 == stat.S_IMODE(path.with_name("app.spool.old").stat().st_mode)

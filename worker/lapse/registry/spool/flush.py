@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 
 import redis
 
-from lapse.errors import RegistryRefused, RegistryUnavailable, TooManyUses
+from lapse.errors import RegistryRefused, RegistryUnavailable, SpoolUnusable, TooManyUses
 from lapse.registry import codec, keys, notices
 from lapse.registry.connection import demoted, translated
 from lapse.registry.scripts import packed
 from lapse.registry.spool import identity, statements
 from lapse.registry.spool.identity import Identity
+from lapse.registry.spool.place import prepare
 from lapse.registry.spool.statements import KEPT_FOR, NAMING, Origin
 from lapse.registry.spool.store import SpoolStore, Waiting
 
@@ -130,8 +131,15 @@ class Flusher:
     def _put_aside(self, old: list[Waiting]) -> None:
         """Write what is too old into a file: who said it may have said otherwise since, and nobody would know."""
         path = self._store.path.with_name(f"{self._store.path.name}.old")
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w", encoding="utf-8") as file:
-            file.writelines(json.dumps({"at": one.statement.at / 1000, **one.statement.given}) + "\n" for one in old)
+        prepare(path)
+        lines = (json.dumps({"at": one.statement.at / 1000, **one.statement.given}) + "\n" for one in old)
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())  # before they leave the spool
+        except OSError as why:
+            raise SpoolUnusable(f"{path} cannot be written, so what is too old waits still: {why}") from None
         error = RegistryRefused(f"it waited for more than 7 days; it stands in {path}")
         notices.lost(error, [one.statement.given for one in old])
 

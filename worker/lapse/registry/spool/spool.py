@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 import redis
 
 from lapse.errors import RegistryUnavailable, SpoolUnusable
+from lapse.registry import codec
 from lapse.registry.commands import Operation
 from lapse.registry.connection import CONNECT_TIMEOUT, database, translated, url_of
 from lapse.registry.pools.pool import Pool
@@ -83,6 +84,7 @@ class Spool:
         self._writer = SpoolWriter(self.path)
         self._writing: Counter[Subject] = Counter()
         self._behind: dict[Subject, int] = {}
+        self._said_at: dict[Subject, int] = {}
         self._looked = -LOOKED_AGAIN
 
     def abandon(self) -> None:
@@ -138,10 +140,13 @@ class Spool:
 
     def append(self, operation: Operation[Any]) -> Future[int]:
         """Return what becomes true when an operation is on the disk, behind what waits; 0 where it cannot be."""
-        kept = statements.of(operation, self._origin, self._ahead)
-        about = [statements.names(one.given) for one in kept]
+        about = [statements.names(one) for one in operation.describe()]
         with self._lock:
             self._writing.update(about)
+            # Of one id each is later than the one before it: within a millisecond the order would be lost.
+            at = max([codec.now_millis(), *(self._said_at.get(name, 0) + 1 for name in about)])
+            self._said_at.update(dict.fromkeys(about, at))
+        kept = statements.of(operation, self._origin, self._ahead, at)
         taken = self._writer.append(kept)
         taken.add_done_callback(lambda done: self._written(about, done.result()))
         return taken
@@ -233,6 +238,8 @@ class Spool:
             for name, number in list(self._behind.items()):
                 if head is None or number < head:
                     del self._behind[name]
+            for name in self._said_at.keys() - self._behind.keys() - self._writing.keys():
+                del self._said_at[name]
 
     def _store(self) -> "SpoolStore":
         from lapse.registry.spool.store import SpoolStore  # noqa: PLC0415 - as above

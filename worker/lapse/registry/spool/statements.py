@@ -82,9 +82,9 @@ class SpooledCall(NamedTuple):
         return [_late(name, said, self.origin.namespace, arguments) for name, *arguments in json.loads(self.calls)]
 
 
-def of(operation: Operation[Any], origin: Origin, ahead: int | None) -> list[SpooledCall]:
-    """Return what is kept of an operation, each of its ids for itself."""
-    at = codec.now_millis()
+def of(operation: Operation[Any], origin: Origin, ahead: int | None, at: int | None = None) -> list[SpooledCall]:
+    """Return what is kept of an operation, each of its ids for itself; ``at``: when it was said, if not now."""
+    at = codec.now_millis() if at is None else at
     return [
         SpooledCall(
             origin,

@@ -65,8 +65,8 @@ def _latency(server: EmbeddedRedis, rounds: int, count: int = 2000) -> list[Figu
     with _registry(server) as (registry, client):
         for i in range(rounds + 1):  # the first round warms up
             ids = [f"thread_{i:04d}{n:020d}" for n in range(count)]
-            one = _median_us(lambda id_: registry.register("thread", id_, "chat"), ids)
-            other = _median_us(lambda id_: baselines.add(client, id_), ids)
+            one = median_us(lambda id_: registry.register("thread", id_, "chat"), ids)
+            other = median_us(lambda id_: baselines.add(client, id_), ids)
             ours += [one] if i else []
             theirs += [other] if i else []
     return [
@@ -76,7 +76,8 @@ def _latency(server: EmbeddedRedis, rounds: int, count: int = 2000) -> list[Figu
     ]
 
 
-def _median_us(call: Callable[[str], object], ids: Sequence[str]) -> float:
+def median_us(call: Callable[[str], object], ids: Sequence[str]) -> float:
+    """Return the median time of a call with each of these ids, in microseconds."""
     taken = []
     for id_ in ids:
         began = time.perf_counter()

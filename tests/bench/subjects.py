@@ -1,13 +1,13 @@
 """What subjects cost: the index's bytes, and a registration where much was settled, forgotten and held."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import count
 
 import redis
 
 from bench import baselines
 from bench.figures import Figure, ratio
+from bench.registrations import median_us
 from lapse import Registry
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
@@ -56,11 +56,11 @@ def _latency(registry: Registry, client: redis.Redis, rounds: int, calls: int = 
     theirs: list[float] = []
     for i in range(rounds + 1):  # the first round warms up
         ids = [f"thread_{next(numbers):024d}" for _ in range(3 * calls)]
-        plain = _median_us(lambda id_: registry.register("thread", id_, "chat"), ids[:calls])
-        owned = _median_us(
+        plain = median_us(lambda id_: registry.register("thread", id_, "chat"), ids[:calls])
+        owned = median_us(
             lambda id_: registry.register("thread", id_, "chat", subject="user:42"), ids[calls : 2 * calls]
         )
-        raw = _median_us(lambda id_: baselines.add(client, id_), ids[2 * calls :])
+        raw = median_us(lambda id_: baselines.add(client, id_), ids[2 * calls :])
         if i:
             ours, named, theirs = [*ours, plain], [*named, owned], [*theirs, raw]
     crowd = f"among {CROWD:,} tombstones and forgotten ids, {HOLDS} holds"
@@ -68,12 +68,3 @@ def _latency(registry: Registry, client: redis.Redis, rounds: int, calls: int = 
     yield Figure(
         f"register with a subject to one without, {crowd}", [a / b for a, b in zip(named, ours, strict=True)], None
     )
-
-
-def _median_us(call: Callable[[str], object], ids: Sequence[str]) -> float:
-    taken = []
-    for id_ in ids:
-        began = time.perf_counter()
-        call(id_)
-        taken.append(time.perf_counter() - began)
-    return sorted(taken)[len(taken) // 2] * 1e6

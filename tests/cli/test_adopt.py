@@ -175,6 +175,14 @@ def test_what_cannot_be_adopted_is_refused_with_what_can(desk: Desk, asked: tupl
     assert (2, True) == (told.code, says in told.err), told.err
 
 
+def test_the_list_of_another_account_is_not_adopted(desk: Desk) -> None:
+    begun(desk)
+    make(desk)
+    desk.raw.hset(f"{SLOT}marks", "place", "https://elsewhere.example/v1")
+    told = desk.run(*SURE)
+    assert (6, "at another account than this list" in told.err, set()) == (told.code, True, adopted(desk)), told
+
+
 def test_a_policy_that_is_halted_for_what_is_newly_due_takes_no_more_of_it(desk: Desk) -> None:
     desk.configure(ENFORCED)
     desk.worker()

@@ -29,6 +29,15 @@ async def test_without_the_hold_check(world: World, cut: Cut, reported: Reported
     assert {"held"} == reported()
 
 
+async def test_without_the_hold_check_of_subjects(world: World, cut: Cut, reported: Reported) -> None:
+    cut("claim", "if held(id) then", "if false then")
+    cut("register", "or hold_among(subjects_in(kept))", "")
+    world.registry.hold_subject("user:42", reason="case 7")
+    world.seed(1, subject="user:42")
+    await world.sweep()
+    assert {"held"} == reported()
+
+
 async def test_without_the_reference_check(world: World, cut: Cut, reported: Reported) -> None:
     cut(
         "claim",

@@ -175,6 +175,25 @@ def test_all_of_a_subject_is_expired(registry: Any) -> None:
     assert None is registry.get("thread", "thread_other").expires_at
 
 
+def test_what_an_older_client_made_anothers_is_not_expired_with_the_first(registry: Any, raw: redis.Redis) -> None:
+    registry.register("thread", "thread_1", "chat", subject=S)
+    raw.hset(THREADS + "facts", "thread_1", '{"subject":"user:7"}')  # it knows of no index
+
+    assert (0, None) == (registry.expire_subject(S).changed, registry.get("thread", "thread_1").expires_at)
+
+
+def test_a_list_is_regained_from_a_copy_that_is_whole(registry: Any, raw: redis.Redis) -> None:
+    registry.register("thread", "thread_1", "chat", subject=S)
+    registry.register("file", "file-1", "chat", subject=S)
+    registry.hold_subject(S, reason="case 7")
+    raw.delete("lapse:held_subjects", FILES + "subject_holds")
+
+    registry.hold_subject("user:7", reason="case 8")
+
+    assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys("lapse:held_subjects")))
+    assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys(FILES + "subject_holds")))
+
+
 @pytest.mark.parametrize("subject", ["", "  ", "x" * 513, "user:*", "line\nbreak", ["a", "b"], None])
 @pytest.mark.parametrize("call", ["resources", "hold_subject", "unhold_subject", "expire_subject"])
 def test_what_is_no_subject_is_refused_and_nothing_done(

@@ -20,6 +20,8 @@ class RecordingRegistry(Registry):
         super().__init__(url, provider=provider, **options)
         self._of = provider
         self.calls: list[Call] = []
+        self._owners: dict[Resource, set[str]] = {}
+        self._held: dict[str, float | None] = {}
 
     def register(self, kind: str, id: str, policy: str, **facts: Any) -> Any:
         said = {"kind": kind, "id": id, "policy": policy, **facts}
@@ -60,6 +62,28 @@ class RecordingRegistry(Registry):
     def unhold(self, kind: str, id: str, **said: Any) -> Any:
         return self._say("unhold", kind, id, said, super().unhold)
 
+    def hold_subject(self, subject: str, **said: Any) -> Any:
+        """Swear to a hold of each id of the subject, once all of them have it; what is registered later has it too."""
+        called = time.time()
+        answer = super().hold_subject(subject, **said)
+        if answer:
+            self._held[subject] = _moment(said.get("until"))
+            self._of_subject("hold", subject, called, until=self._held[subject])
+        return answer
+
+    def unhold_subject(self, subject: str) -> Any:
+        """Take that back; no id of it has a hold of its own in a test that says this."""
+        called = time.time()
+        answer = super().unhold_subject(subject)
+        self._held.pop(subject, None)
+        self._of_subject("unhold", subject, called)
+        return answer
+
+    def _of_subject(self, verb: str, subject: str, called: float, **facts: Any) -> None:
+        for resource, subjects in self._owners.items():
+            if subject in subjects and not (verb == "unhold" and subjects & self._held.keys()):
+                self.calls.append(Call(verb, resource, called, time.time(), "ok", **facts))
+
     def forget(self, kind: str, id: str, **where: Any) -> Any:
         return self._say("forget", kind, id, where, super().forget, release=where.get("release", False))
 
@@ -85,7 +109,13 @@ class RecordingRegistry(Registry):
 
     def _registered(self, said: Iterable[Mapping[str, Any]], called: float, *, acknowledged: bool) -> None:
         answered = time.time() if acknowledged else None
-        self.calls += [self._registration(one, called, answered) for one in said]
+        for one in said:
+            call = self._registration(one, called, answered)
+            self.calls.append(call)
+            named = one.get("subject") or ()
+            subjects = self._owners.setdefault(call.resource, {named} if isinstance(named, str) else set(named))
+            for subject in subjects & self._held.keys() if answered else ():
+                self.calls.append(Call("hold", call.resource, called, answered, "ok", until=self._held[subject]))
 
     def _registration(self, said: Mapping[str, Any], called: float, answered: float | None) -> Call:
         provider = said.get("provider") or self._of or ""

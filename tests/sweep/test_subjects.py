@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lapse.ledger.housekeeping import subjects
+from lapse.registry.subjects import Subjects
 from support.world import DAY, World
 
 S = "user:42"
@@ -184,3 +185,16 @@ async def swept_while(world: World, act: Callable[[], None]) -> None:
         act()
         await asyncio.sleep(0)
     await sweeping
+
+
+async def test_a_hold_that_is_said_anew_while_the_old_one_is_taken_away_stands(world: World) -> None:
+    (mine,) = seeded(world)
+    world.registry.hold_subject(S, reason="case 7", until=time.time() + 0.5)
+    stored = world.raw.hget("lapse:held_subjects", S)
+    await world.until(lambda: world.record(mine).hold is None)
+    world.registry.hold_subject(S, reason="case 8")
+
+    await world.carrier.say(Subjects(world.context().ledger.commands).end(S, stored))
+    await world.sweep()
+
+    assert {mine} == world.sandbox.alive("thread")

@@ -306,6 +306,12 @@ def test_names_that_workers_published(published: object, known: list[str]) -> No
     assert known == names(published)
 
 
+def test_an_expiry_may_be_said_of_a_subjects_id_alone(commands: Commands) -> None:
+    call = commands.expire_of("user:1", THREAD, None)
+
+    assert ("expire", ("openai", "thread", "thread_1", "", "", "user:1")) == (call.script.name, call.args)
+
+
 def test_an_answer_about_a_subject_is_true_if_every_slot_took_it() -> None:
     assert (True, False) == (bool(SubjectAnswer(changed=1)), bool(SubjectAnswer(failed=("openai/thread: why",))))
 

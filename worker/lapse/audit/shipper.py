@@ -26,6 +26,7 @@ from lapse.audit.subjects import HASHED, SubjectsShown
 from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
+from lapse.registry.disk import sync_folder
 from lapse.registry.scripts import Call, script
 
 CHAINED = frozenset({"chain", "n", "after", "mac"})
@@ -107,7 +108,7 @@ class FileSink:
                 os.ftruncate(descriptor, size)
                 raise
         if fresh:
-            _sync_directory(self.path.parent)
+            sync_folder(self.path.parent)
 
 
 def open_sink(spec: str) -> Sink:
@@ -209,11 +210,3 @@ def _one_way(line: bytes, shown: SubjectsShown) -> bytes:
 def _following(entry: str) -> str:
     millis, number = entry.split("-")
     return f"{millis}-{int(number) + 1}"
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

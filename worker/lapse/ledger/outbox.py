@@ -19,6 +19,7 @@ import structlog
 
 from lapse.errors import ConfigError
 from lapse.ledger.partition import Ledger
+from lapse.registry.disk import sync_folder
 from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")
@@ -144,7 +145,7 @@ class Outbox:
             # The kernel lets go of the lock however this process ends: nobody answers any more for a file without one.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._path = path
-            _sync_folder(self.folder)  # a file is on disk once its name is
+            sync_folder(self.folder)  # a file is on disk once its name is
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         if os.write(self._file, line) != len(line):
             raise OSError(f"{self._path}: the disk is full")
@@ -203,14 +204,6 @@ def _batches(lines: Sequence[bytes]) -> Iterator[Unrecorded]:
         else:
             found[record["batch"]] = Unrecorded(**record)
     yield from found.values()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def replay(ledger: Ledger, outbox: Outbox, epoch: str) -> int:

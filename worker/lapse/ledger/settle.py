@@ -278,10 +278,8 @@ class Settlements(LedgerConnection):
 
     async def end_tombstones(self, provider: str, kind: str, before: int, deleted: int | str = "") -> int:
         """Forget what was settled before a registry time in milliseconds, and ``deleted`` before another one."""
-        ended, call = (
-            0,
-            self.commands.on_slot("ledger/lua/housekeeping/housekeep", provider, kind, before, 500, deleted, parse=int),
-        )
+        name, ended = "ledger/lua/housekeeping/housekeep", 0
+        call = self.commands.on_slot(name, provider, kind, before, 500, deleted, parse=int)
         while n := (await self.carrier.carry([call]))[0]:
             ended += n
         return ended

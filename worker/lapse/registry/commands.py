@@ -215,6 +215,11 @@ class Commands:
         moment = None if at is None else codec.moment(at, "at")
         return self._answer("expire", resource, "" if moment is None else moment, at=moment and moment / 1000)
 
+    def expire_of(self, subject: str, resource: Resource, at: When | None) -> Call[Answer]:
+        """Return the call that does so if the id is a subject's: nobody else's, whatever an index says."""
+        (call,) = self.expire(resource, at).calls
+        return replace(call, args=(*call.args, "", subject))
+
     def unexpire(self, resource: Resource) -> Operation[Answer]:
         """Return the round trip that takes an id's own expiry away: it lives by its policy from now on."""
         return self._answer("unexpire", resource)

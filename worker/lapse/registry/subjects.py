@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from lapse.errors import InvalidResource, RegistryRefused
@@ -36,6 +37,12 @@ def name_of(subject: object) -> str:
     if not isinstance(subject, str):
         raise InvalidResource(f"subject {ascii(subject)[:80]}: give one name")
     return facts.subjects(subject)[0]
+
+
+def last_said(namespace: str) -> Conversation[int]:
+    """Return the number of what was last said of a subject: claims insist that their slot knows of it."""
+    (number,) = yield from asked(("HGET", keys.held_subjects(namespace), SAID))
+    return int(number or 0)
 
 
 class Subjects:
@@ -91,6 +98,10 @@ class Subjects:
         """End the hold of a subject; ids with a hold of their own stay held."""
         return (yield from self._said(name_of(subject), ""))
 
+    def end(self, subject: str, hold: str) -> Conversation[SubjectAnswer]:
+        """End one hold of a subject, as it is stored; another one that was said meanwhile stands."""
+        return (yield from self._said(subject, "", hold))
+
     def expire(self, subject: str, at: When | None) -> Conversation[SubjectAnswer]:
         """Give each of a subject's tracked ids an expiry of its own."""
         name = name_of(subject)
@@ -101,7 +112,7 @@ class Subjects:
                 start: str | None = ""
                 while start is not None:
                     ids, _ = yield from self._ids(slot, name, start, STEP)
-                    told = yield from carried(self._commands.expire(Resource(*slot, id_), at).calls[0] for id_ in ids)
+                    told = yield from carried(self._commands.expire_of(name, Resource(*slot, id_), at) for id_ in ids)
                     changed += sum(map(bool, told))
                     claimed += sum(answer == "too_late" for answer in told)
                     start = ids[-1] if len(ids) == STEP else None
@@ -109,19 +120,21 @@ class Subjects:
                 failed.append(f"{'/'.join(slot)}: {error}")
         return SubjectAnswer(changed, 0, claimed, tuple(failed))
 
-    def _said(self, subject: str, hold: str) -> Conversation[SubjectAnswer]:
+    def _said(self, subject: str, hold: str, *meant: str) -> Conversation[SubjectAnswer]:
         """Write a hold, or its end, down for the namespace, copy it into each slot, and let it take effect there.
 
         The list of slots is read after the statement stands: who adds a slot later reads the statement after that.
         """
         yield from self.regain((yield from self._literal(subject)))
-        say: Call[list[int]] = Call(
+        say: Call[int] = Call(
             script("registry/lua/subjects/say_subject"),
             keys.held_subjects(self._commands.namespace),
-            (subject, hold),
-            list,
+            (subject, hold, *meant),
+            int,
         )
-        ((number, _),) = yield from carried([say])
+        (number,) = yield from carried([say])
+        if not number:
+            return SubjectAnswer()
         answers, failed = [], []
         for slot in (yield from self._slots()):
             try:
@@ -133,10 +146,10 @@ class Subjects:
         return SubjectAnswer(changed, remaining, claimed, tuple(failed))
 
     @staticmethod
-    def over(listed: Any, now: int) -> list[str]:
-        """Return the subjects of the namespace's list whose hold was to end before now, in registry milliseconds."""
-        held = {name: json.loads(hold) for name, hold in _pairs(listed).items() if name != SAID}
-        return [name for name, hold in held.items() if hold.get("until", now + 1) <= now]
+    def over(listed: Any, now: int) -> list[tuple[str, str]]:
+        """Return subjects whose stored hold was to end by now, in registry milliseconds, with that hold."""
+        held = [pair for pair in _pairs(listed).items() if pair[0] != SAID]
+        return [(name, hold) for name, hold in held if json.loads(hold).get("until", now + 1) <= now]
 
     def copy(self, slot: Slot, number: int, subject: str, hold: str) -> Conversation[None]:
         """Bring one statement into a slot, or where an earlier one is missing there, all of them."""
@@ -161,15 +174,23 @@ class Subjects:
             ("HGET", keys.held_subjects(namespace), SAID),
             *(("HGET", prefix + keys.PROTECTED, keys.SUBJECTS) for prefix in prefixes),
         )
+        lost = int(said or 0)
         pairs = ((int(one or 0), prefix) for one, prefix in zip(known, prefixes, strict=True))
-        most, prefix = max(pairs, default=(0, ""))
-        if most <= int(said or 0):
-            return False
+        for number, prefix in sorted((pair for pair in pairs if pair[0] > lost), reverse=True):
+            with suppress(RegistryRefused):  # of this slot, only the count is left
+                if (yield from self._regained(prefix, number, lost)):
+                    return True
+        return False
+
+    def _regained(self, prefix: str, number: int, lost: int) -> Conversation[bool]:
+        """Take the list from one slot, if its copy is whole up to that number."""
         (listed,) = yield from asked(("HGETALL", prefix + keys.SUBJECT_HOLDS))
-        held = {name: hold for name, hold in _pairs(listed).items() if name != SAID and hold != ENDED}
+        held, name = _pairs(listed), keys.held_subjects(self._commands.namespace)
+        if held.pop(SAID, "") != str(number):
+            return False
         yield from asked(
-            *(("HSETNX", keys.held_subjects(namespace), name, hold) for name, hold in held.items()),
-            ("HINCRBY", keys.held_subjects(namespace), SAID, str(most - int(said or 0))),
+            *(("HSETNX", name, subject, hold) for subject, hold in held.items() if hold != ENDED),
+            ("HINCRBY", name, SAID, str(number - lost)),
         )
         return True
 

@@ -85,6 +85,8 @@ async def _looked(access: RegistryAccess, session: Invocation, rule: Rule, *, un
             raise Refused(Code.USAGE, f"{at.provider} cannot list {several}: lapse import takes them from a table")
         if trouble := await context.watch.look():
             raise Refused(Code.HALTED, f"the registry is not the one that is known: {trouble.reason}: {trouble.detail}")
+        if (await access.ledger.survey(rule)).place not in {None, context.provider.place}:
+            raise Refused(Code.HALTED, f"what is registered for {at} is at another account than this list: use its key")
         try:
             return await look(context, rule, unstamped=unstamped)
         except Incomplete as error:

@@ -17,6 +17,7 @@ from lapse.cli.options import SPAN, config_option
 from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Counts, Header, written
 from lapse.cli.transfer.moving import moved
+from lapse.registry.disk import sync_folder
 
 WAIT = 300.0
 
@@ -100,20 +101,12 @@ def _whole(out: str) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         fresh.rename(path)
-        _on_disk(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise Refused(Code.USAGE, f"{out} cannot be written: {error.strerror or error}") from None
     finally:
         with suppress(OSError):
             fresh.unlink()
-
-
-def _on_disk(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
 
 
 def _stdout() -> Iterable[BinaryIO]:

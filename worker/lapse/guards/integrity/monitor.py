@@ -18,7 +18,7 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
-from lapse.registry.subjects import SAID
+from lapse.registry.subjects import last_said
 
 SAVE_EVERY = 10.0  # seconds; what a host forgets at most when all its processes are killed
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -78,7 +78,7 @@ class Watch:
 
         """
         sight = await see(self._carrier, self._namespace, self.known)
-        self._subjects = await last_said(self._carrier, self._namespace)
+        self._subjects = await self._carrier.say(last_said(self._namespace))
         trouble = judge(self.known, sight)
         if trouble and trouble.reason != HaltReason.HALF_IMPORTED:  # whoever imports has set that one
             await self.halt(trouble)
@@ -125,12 +125,6 @@ class Watch:
             await asyncio.to_thread(self._witness.save, self.known)
         except OSError as error:
             log.error("witness.unwritten", path=str(self._witness.path), error=str(error))
-
-
-async def last_said(carrier: Carrier, namespace: str) -> int:
-    """Return the number of what was last said of a subject: claims insist that their slot knows of it."""
-    (number,) = await carrier.run([("HGET", keys.held_subjects(namespace), SAID)])
-    return int(number or 0)
 
 
 async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observation:

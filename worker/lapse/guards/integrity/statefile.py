@@ -9,6 +9,7 @@ from pathlib import Path
 from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import ClockOffset, Known
 from lapse.policy import Config
+from lapse.registry.disk import sync_folder
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -81,11 +82,7 @@ class StateFile:
             with suppress(OSError):
                 fresh.unlink()
             raise
-        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        sync_folder(self.path.parent)
 
     def _stored(self) -> Known | None:
         try:

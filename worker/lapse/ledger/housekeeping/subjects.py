@@ -8,7 +8,7 @@ import structlog
 
 from lapse.ledger.connection import LedgerConnection, text
 from lapse.registry import keys
-from lapse.registry.subjects import ENDED, SAID, Subjects
+from lapse.registry.subjects import ENDED, Subjects, last_said
 
 FACTS_A_STEP = 500
 INDEXING = 5.0  # seconds of one round of housekeeping
@@ -43,7 +43,7 @@ async def keep(ledger: LedgerConnection, slots: Sequence[tuple[str, str]], until
     if await ledger.carrier.say(subjects.regain(slots)):
         log.error("subjects.regained", fix="the list of held subjects was lost; it was written anew from a slot's copy")
     await _end_holds(ledger, subjects)
-    number = await _number(ledger)
+    number = await ledger.carrier.say(last_said(ledger.namespace))
     for slot in slots:
         if await _known(ledger, slot) < number:
             await ledger.tell_subjects(*slot)
@@ -78,13 +78,8 @@ async def _end_holds(ledger: LedgerConnection, subjects: Subjects) -> None:
     """Say of holds that end by themselves that they have ended."""
     clock, listed = await ledger.carrier.run([("TIME",), ("HGETALL", keys.held_subjects(ledger.namespace))])
     now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-    for subject in subjects.over(listed, now):
-        await ledger.carrier.say(subjects.unhold(subject))
-
-
-async def _number(ledger: LedgerConnection) -> int:
-    (number,) = await ledger.carrier.run([("HGET", keys.held_subjects(ledger.namespace), SAID)])
-    return int(number or 0)
+    for subject, hold in subjects.over(listed, now):
+        await ledger.carrier.say(subjects.end(subject, hold))
 
 
 async def _known(ledger: LedgerConnection, slot: tuple[str, str]) -> int:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from lapse.errors import SpoolUnusable
+from lapse.registry.disk import sync_folder
 
 NETWORKED = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "glusterfs", "beegfs", "gfs2", "ocfs2"}
@@ -59,6 +60,7 @@ def prepare(path: Path) -> None:
         if not exists(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             _share(path, number, 0o660)
+            sync_folder(path.parent)  # or a crash of the host takes the name, and all that was acknowledged under it
     except FileExistsError:  # another process made it meanwhile
         pass
     except (OSError, KeyError) as error:

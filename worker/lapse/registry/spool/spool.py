@@ -156,6 +156,7 @@ class Spool:
             self._writing -= Counter(about)
             if number:
                 self._behind.update(dict.fromkeys(about, number))
+            self._forget_times(about)
         if number:
             self._ensure_working()
 
@@ -232,14 +233,19 @@ class Spool:
             self._passed(store.head(self._origin))
         return flushed
 
+    def _forget_times(self, about: list[Subject]) -> None:
+        """Forget when ids were last spoken of, of which nothing waits."""
+        for name in about:
+            if name not in self._behind and not self._writing[name]:
+                self._said_at.pop(name, None)
+
     def _passed(self, head: int | None) -> None:
         """Forget which ids have something waiting, up to a number: they may be spoken of directly again."""
         with self._lock:
             for name, number in list(self._behind.items()):
                 if head is None or number < head:
                     del self._behind[name]
-            for name in self._said_at.keys() - self._behind.keys() - self._writing.keys():
-                del self._said_at[name]
+            self._forget_times(list(self._said_at))
 
     def _store(self) -> "SpoolStore":
         from lapse.registry.spool.store import SpoolStore  # noqa: PLC0415 - as above

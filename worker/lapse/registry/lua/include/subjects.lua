@@ -18,6 +18,13 @@ local function facts_of(id)
   return stored and cjson.decode(stored) or nil
 end
 
+local function is_of(subject, facts)
+  for _, one in ipairs(subjects_in(facts)) do
+    if one == subject then return true end
+  end
+  return false
+end
+
 local function index_subjects(id, facts)
   for _, subject in ipairs(subjects_in(facts)) do redis.call('ZADD', key('subjects'), 0, subject .. SEPARATOR .. id) end
 end

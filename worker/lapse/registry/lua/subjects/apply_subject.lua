@@ -10,7 +10,7 @@ for _, id in ipairs(ids) do
   local record = locate(id)
   if record and not record.q then
     local parked, stays = record.s == 'parked' and record.r == 'held', held(id)
-    if stays and not parked then
+    if stays and not parked and record.s ~= 'quarantined' then
       if park(id, record) == 'too_late' then claimed = claimed + 1 else changed = changed + 1 end
     elseif parked and not stays then
       unpark(id, record)

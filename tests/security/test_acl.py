@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from lapse import Registry
+from lapse import Registry, RegistryRefused
 from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Header
 from lapse.cli.transfer.load import Load
@@ -54,6 +54,28 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
         assert registry.get("thread", "m1") is not None
     with redis.Redis.from_url(guarded.url, decode_responses=True) as administrator:
         assert "openai/thread" in administrator.smembers(keys.slots("lapse"))
+
+
+def test_a_user_with_the_rights_of_before_says_all_that_it_had_to_say(guarded: EmbeddedRedis) -> None:
+    newer = ("subjects", "subject_holds", "subject_index", "last_said")
+    (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
+    rights = [word for word in line.split()[4:] if word.rpartition(":")[2] not in {*newer, "held_subjects"}]
+    rights = [word for word in rights if word not in {"+hgetall", "+hkeys", "+zlexcount", "+zrangebyscore"}]
+    with redis.Redis.from_url(guarded.url) as administrator:
+        administrator.execute_command("ACL", "SETUSER", "before", "on", ">x", *rights)
+    with Registry(guarded.url.replace("redis://", "redis://before:x@"), provider="openai", timeout=5) as registry:
+        for id_ in ("b1", "b2"):
+            assert registry.register("thread", id_, "chat", subject="user:42", uses=[("assistant", "a1")]).new
+            assert registry.hold("thread", id_, reason="a test") == "ok"
+            assert registry.unhold("thread", id_) == "ok"
+            for call in (registry.touch, registry.expire, registry.forget if id_ == "b1" else registry.deleted):
+                assert call("thread", id_) == "ok"
+        assert registry.register("thread", "b1", "chat", subject="user:42").new
+        found = registry.get("thread", "b1")
+        assert found
+        assert found.subject == "user:42"
+        with pytest.raises(RegistryRefused):
+            registry.hold_subject("user:42", reason="a test")
 
 
 def test_a_worker_s_user_exports_and_imports(guarded: EmbeddedRedis) -> None:

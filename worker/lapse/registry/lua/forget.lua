@@ -12,9 +12,11 @@ local id, release = ARGV[3], ARGV[4] == 'release'
 local at, late = said_at(ARGV[5])
 local verb = release and 'release' or 'forget'
 local record = locate(id)
--- One that was registered anew since is not forgotten. Of one that was tracked all the time nobody knows: it is.
-local since = math.max(last_said(id, 'register'), record and not record.q and creation(record) or 0)
-if late and (since > at or last_said(id, verb, 'release') >= at) then return { 'overtaken', 0 } end
+if late then
+  -- One that was registered anew since is not forgotten. Of one that was tracked all the time nobody knows: it is.
+  local since = math.max(last_said(id, 'register'), record and not record.q and creation(record) or 0)
+  if since > at or last_said(id, verb, 'release') >= at then return { 'overtaken', 0 } end
+end
 local before = redis.call('ZSCORE', key('forgotten'), id)
 redis.call('ZADD', key('forgotten'), at, id)
 protect('forgotten')

@@ -12,7 +12,7 @@
 -- overtaken says so.
 
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
-local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten'), key('subject_holds')) == 0
+local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0 and not any_subject_held()
 
 local function known(id)
   if not quiet and redis.call('HEXISTS', key('aside'), id) == 1 then return true end

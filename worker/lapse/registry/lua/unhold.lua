@@ -8,8 +8,10 @@
 local id = ARGV[3]
 local hold = own_hold(id)
 local at, late = said_at(ARGV[5])
-local since = hold and held_at(id, hold) or last_said(id, 'hold')
-if late and (since >= at or last_said(id, 'unhold') >= at) then return 'overtaken' end
+if late then
+  local since = hold and held_at(id, hold) or last_said(id, 'hold')
+  if since >= at or last_said(id, 'unhold') >= at then return 'overtaken' end
+end
 if not hold then
   remember_said('unhold', id, at)
   return 'unknown'

@@ -3,6 +3,7 @@
 -- facts name the subject. "subject_holds" is the slot's copy of the subjects that are held: subject -> hold (JSON), or
 -- 'ended' while ids parked for it are still to be let go; its field '\31' says up to which number of the namespace's
 -- "held_subjects" it is whole, and so does the field "subjects" of "protected".
+-- A Redis user from before these keys may not touch them: what it registers counts all the same, and is found later.
 
 local SEPARATOR, ENDED = '\31', 'ended'
 
@@ -26,11 +27,11 @@ local function is_of(subject, facts)
 end
 
 local function index_subjects(id, facts)
-  for _, subject in ipairs(subjects_in(facts)) do redis.call('ZADD', key('subjects'), 0, subject .. SEPARATOR .. id) end
+  for _, subject in ipairs(subjects_in(facts)) do redis.pcall('ZADD', key('subjects'), 0, subject .. SEPARATOR .. id) end
 end
 
 local function unindex_subjects(id, facts)
-  for _, subject in ipairs(subjects_in(facts)) do redis.call('ZREM', key('subjects'), subject .. SEPARATOR .. id) end
+  for _, subject in ipairs(subjects_in(facts)) do redis.pcall('ZREM', key('subjects'), subject .. SEPARATOR .. id) end
 end
 
 -- What is no longer tracked is nobody's: nothing finds it by its subject any more.
@@ -60,7 +61,7 @@ end
 -- The hold of one of these subjects as it is stored, and whose it is; nil if none is held now.
 local any_held
 local function any_subject_held()
-  if any_held == nil then any_held = redis.call('EXISTS', key('subject_holds')) == 1 end
+  if any_held == nil then any_held = redis.pcall('EXISTS', key('subject_holds')) == 1 end
   return any_held
 end
 

@@ -176,6 +176,8 @@ CARRIED = frozenset(
         "stamped",
         "nonces",
         "held_subjects",
+        "erasures",
+        "asked_erasures",
         "control",
     }
 )
@@ -270,6 +272,16 @@ def slots(namespace: str) -> str:
 def held_subjects(namespace: str) -> str:
     """Return the hash of the subjects that are held: subject -> hold; one field counts what was said of any."""
     return f"{namespace}:held_subjects"
+
+
+def erasures(namespace: str) -> str:
+    """Return the hash of requests to erase a subject: request id -> what was asked and how far it has come."""
+    return f"{namespace}:erasures"
+
+
+def asked_erasures(namespace: str) -> str:
+    """Return the hash of requests that applications made and no worker has looked at yet: request id -> request."""
+    return f"{namespace}:asked_erasures"
 
 
 def control(namespace: str) -> str:

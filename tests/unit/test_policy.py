@@ -138,6 +138,8 @@ def test_every_default_is_the_documented_one() -> None:
     assert (60.0, 3600.0) == astuple(config.schedule)
     assert (50.0, 120.0, 100, 8, 30 * 86400.0, 7 * 86400.0, None, 900.0) == astuple(config.sweep)
     assert ("stdout", 100_000, None, "hmac") == astuple(config.audit)
+    assert (False, (10, 3600.0), 86400.0, 400 * 86400.0, 30 * 86400.0) == astuple(config.erasure)
+    assert (None,) == astuple(config.receipts)
     assert Account(
         "openai", "openai", "https://api.openai.com/v1", "OPENAI_API_KEY", None, None, 1.0, 16, (), None, None, None,
         allow_plaintext=False,

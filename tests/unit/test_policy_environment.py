@@ -57,6 +57,9 @@ def test_each_type_of_value_is_understood_with_and_without_quotes() -> None:
             "LAPSE_PROVIDERS__MAIN__CONCURRENCY": " 4 ",
             "LAPSE_REGISTRY__URL": '"redis://h:1/0"',
             "LAPSE_SWEEP__RAMP": "off",
+            "LAPSE_ERASURE__BY_APPLICATION": "true",
+            "LAPSE_ERASURE__RATE": '{ amount = 3, window = "1d" }',
+            "LAPSE_RECEIPTS__KEY_FILE": "/run/secrets/receipts",
         }
     )
     chat, other = config.rules
@@ -71,7 +74,9 @@ def test_each_type_of_value_is_understood_with_and_without_quotes() -> None:
     account = config.accounts["main"]
     assert (5.0, "12345", "2026-01-01", 4) == attrgetter("rate", "organization", "project", "concurrency")(account)
     assert ("redis://h:1/0", None) == (config.registry.url, config.sweep.ramp)
-    assert 16 == len(config.variables)
+    assert (True, Pace(3, 86400)) == (config.erasure.by_application, config.erasure.rate)
+    assert "/run/secrets/receipts" == config.receipts.key_file
+    assert 19 == len(config.variables)
 
 
 def test_an_override_is_part_of_hash_and_digest_and_equals_the_same_in_the_file() -> None:
@@ -111,6 +116,9 @@ def test_variables_of_other_things_are_left_alone() -> None:
         ("LAPSE_SCHEDULE__SWEEP", "60", "schedule.sweep: 60 has no unit"),
         ("LAPSE_REGISTRY__URL", "http://h", "registry.url: is not a URL that begins with redis://"),
         ("LAPSE_LIMITS__MAX_DELETIONS__AMOUNT", "5", "limits.max_deletions.window: is missing"),
+        ("LAPSE_ERASURE__RATE", "unlimited", "erasure.rate: "),
+        ("LAPSE_ERASURE__LATE", "1y", "erasure.late: "),
+        ("LAPSE_RECEIPTS__KEY_FILE", "", "is blank"),
         ("LAPSE_LIMITS__MAX_DELETIONS__AMUONT", "5", "limits.max_deletions.amuont: is no key of this table"),
         ("LAPSE_POLICIES__OTHER__TTL__DAYS", "5", "policies.other.ttl: "),
         ("LAPSE_PROVIDERS__MAIN__API_KEY", "sk-hunter2", "did you mean LAPSE_PROVIDERS__MAIN__API_KEY_"),

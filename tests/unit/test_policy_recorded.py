@@ -51,6 +51,13 @@ max_pending = 5000
 key_file = "/run/secrets/seal"
 subjects = "hmac"
 
+[erasure]
+by_application = false
+rate = { amount = 10, window = "1h" }
+late = "1d"
+records = "400d"
+due = "30d"
+
 [limits]
 max_deletions = { amount = 100, window = "10m" }
 max_newly_due = { percent = 2.5, at_least = 7 }
@@ -166,11 +173,23 @@ def test_a_file_has_the_digests_and_stored_rules_it_always_had(
     )
 
 
-def test_a_key_that_is_newer_than_stored_digests_counts_where_it_is_set() -> None:
-    plain = parse(EVERY_KEY.replace('subjects = "hmac"', 'subjects = "plain"'), "retention.toml", {})
+NEWER = (
+    ('subjects = "hmac"', 'subjects = "plain"'),
+    ("by_application = false", "by_application = true"),
+    ("amount = 10,", "amount = 11,"),
+    ('late = "1d"', 'late = "2d"'),
+    ('records = "400d"', 'records = "30d"'),
+    ('due = "30d"', 'due = "20d"'),
+    ("[erasure]", '[receipts]\nkey_file = "/run/secrets/receipts"\n[erasure]'),
+)
 
-    assert plain.hash not in {recorded[0] for recorded in RECORDED.values()}
-    assert {str(rule.partition): rule.digest for rule in plain.rules} == RECORDED[EVERY_KEY][1]
+
+@pytest.mark.parametrize(("line", "by"), NEWER)
+def test_a_key_that_is_newer_than_stored_digests_counts_where_it_is_set(line: str, by: str) -> None:
+    set_ = parse(EVERY_KEY.replace(line, by), "retention.toml", {}, today=date(2026, 6, 1))
+
+    assert set_.hash not in {recorded[0] for recorded in RECORDED.values()}
+    assert {str(rule.partition): rule.digest for rule in set_.rules} == RECORDED[EVERY_KEY][1]
 
 
 def test_every_key_there_is_has_been_recorded() -> None:

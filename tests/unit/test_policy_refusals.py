@@ -31,6 +31,16 @@ ramp = "off"
 [audit]
 sink = "file:/var/log/lapse.jsonl"
 max_pending = 5000
+[erasure]
+by_application = false
+late = "12h"
+records = "90d"
+due = "20d"
+[erasure.rate]
+amount = 5
+window = "2h"
+[receipts]
+key_file = "/run/secrets/receipts"
 [limits.max_deletions]
 amount = 100
 window = "10m"
@@ -90,6 +100,7 @@ RIGHT = {
     "allow_plaintext": {"true"},
     "expect_gone": {"true"},
     "cancel": {"true"},
+    "by_application": {"true"},
     "batch": {"30"},
     "max_attempts": {"30"},
     "concurrency": {"30"},
@@ -101,6 +112,7 @@ RIGHT = {
     "not_found": {"[]"},
     "formerly": {"[]"},
     "keep": {"[]"},
+    "key_file": {'"nonsense \\\\ !"'},
     "tls_ca": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},
@@ -231,6 +243,8 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('type = "openai"', 'type = "openai"\ntoken = "sk-hunter2"', "a credential is never written here"),
         ('type = "openai"', 'type = "openai"\nttl = "1d"', "it belongs into [policies.NAME]"),
         ('ttl = "7d"', 'ttl = "7d"\nmax_attempts = 1', "it belongs into [sweep]"),
+        ('ttl = "7d"', 'ttl = "7d"\nrate = "1/s"', "it belongs into [providers.NAME] or [erasure]"),
+        ("cancel = false", "cancel = false\nlate = '1d'", "it belongs into [erasure]"),
         ('type = "openai"', 'type = "langgraph"', "organization: is nothing that type langgraph knows: leave it out"),
         ('type = "openai"', 'type = "foundry"', "project: is nothing that type foundry knows: leave it out"),
         ('type = "openai"', 'type = "openai"\napi_version = "v1"', "is nothing that type openai knows: leave it out"),
@@ -292,6 +306,13 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         ('lease = "3m"', 'lease = "1s"', "at least 2s"),
         ('sink = "file:/var/log/lapse.jsonl"', 'sink = "file:"', 'write "stdout" or "file:PATH"'),
         ("max_pending = 5000", 'max_pending = 5000\nkey_file = ""', "is blank"),
+        ("max_pending = 5000", 'max_pending = 5000\nkey_file = "/run/secrets/receipts"', "is the one of [audit]"),
+        ('late = "12h"', 'late = "31d"', "of 31d is out of bounds: at most 30d"),
+        ('records = "90d"', 'records = "23h"', "of 23h is out of bounds: at least 1d"),
+        ('due = "20d"', 'due = "8h"', "of 8h is out of bounds: at least 1d"),
+        ('due = "20d"', 'due = "93d"', "of 93d is out of bounds: at most 92d"),
+        ("amount = 5", "amount = 0", "at least 1"),
+        ("amount = 5", "amout = 5", 'did you mean "amount"?'),
     ],
 )
 def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:
@@ -306,6 +327,19 @@ def test_each_mistake_has_its_sentence(line: str, by: str, said: str) -> None:
     assert first - 14 <= int(where[0].split(":")[1]) <= first + 24 + by.count("\n")
     assert "hunter2" not in "\n".join(told)
     assert "hun#ter2" not in "\n".join(told)
+
+
+@pytest.mark.parametrize("value", ['"unlimited"', '""', "0", "{}", '"10/1h"', '{ amount = 0, window = "1h" }'])
+def test_requests_of_applications_are_never_without_a_pace(value: str) -> None:
+    told = refused(f"[erasure]\nrate = {value}\n" + FULL[FULL.index("[limits.") :])
+
+    assert all(line.startswith("config/retention.toml:2: erasure.rate") for line in told)
+
+
+def test_a_provider_may_be_called_like_a_key() -> None:
+    told = refused(FULL.replace("local", "rate").replace("project =", "projct ="))
+
+    assert [line.rpartition(": ")[2] for line in told] == ['did you mean "project"?']
 
 
 def test_a_container_cannot_be_kept_by_a_look_at_it_but_by_what_a_list_shows() -> None:

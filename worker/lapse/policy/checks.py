@@ -19,6 +19,9 @@ from lapse.policy.tables import UNSAID
 from lapse.providers.kinds import KINDS, Kind
 
 SHORTEST_LEASE = 2.0
+DAY = 86400.0
+ERASURE_BOUNDS = {"late": (0.0, 30 * DAY), "records": (DAY, durations.LONGEST), "due": (DAY, 92 * DAY)}
+"""The shortest and the longest time that each may be; 92 days is a month and the two that Art. 12(3) GDPR may add."""
 _WAYS = ("ttl", "expires_after", "orphan")
 
 
@@ -36,6 +39,7 @@ def check(
     """
     if file.sweep.lease < SHORTEST_LEASE:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
+    yield from _erasure(file)
     for name, provider in file.providers.items():
         yield from check_provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
     yield from check_twins(file.providers, environ)
@@ -49,6 +53,16 @@ def check(
         yield from _what(given, policy, file, today)
     yield from _former_names(file)
     yield from _canaries(file)
+
+
+def _erasure(file: PolicyFile) -> Iterator[Problem]:
+    for key, (shortest, longest) in ERASURE_BOUNDS.items():
+        said: float = getattr(file.erasure, key)
+        if not shortest <= said <= longest:
+            bound = f"at least {durations.show(shortest)}" if said < shortest else f"at most {durations.show(longest)}"
+            yield Problem(("erasure", key), f"of {durations.show(said)} is out of bounds: {bound}")
+    if file.receipts.key_file is not None and file.receipts.key_file == file.audit.key_file:
+        yield Problem(("receipts", "key_file"), "is the one of [audit]: who checks receipts must not seal records")
 
 
 def _canaries(file: PolicyFile) -> Iterator[Problem]:

@@ -85,7 +85,7 @@ class Config:
     """One version of the policy file with the environment's overrides applied.
 
     Attributes:
-        registry, celery, schedule, sweep, audit: The sections of these names.
+        registry, celery, schedule, sweep, audit, erasure, receipts: The sections of these names.
         accounts: Provider name -> account.
         rules: Sorted by provider, kind and policy.
         path: The file; None if the text came from elsewhere.
@@ -100,6 +100,8 @@ class Config:
     schedule: tables.ScheduleSection
     sweep: tables.SweepSection
     audit: tables.AuditSection
+    erasure: tables.ErasureSection
+    receipts: tables.ReceiptsSection
     accounts: Mapping[str, Account]
     rules: tuple[Rule, ...]
     path: Path | None

@@ -181,6 +181,8 @@ class PolicyFile(Model):
     schedule: tables.ScheduleSection = tables.ScheduleSection()
     sweep: tables.SweepSection = tables.SweepSection()
     audit: tables.AuditSection = tables.AuditSection()
+    erasure: tables.ErasureSection = tables.ErasureSection()
+    receipts: tables.ReceiptsSection = tables.ReceiptsSection()
     limits: Limits = Limits()
     providers: dict[Name, ProviderTable] = {}
     """The accounts, each under a name of its own: [providers.NAME]."""
@@ -200,6 +202,7 @@ INNER: dict[str, type[Model | Table]] = {
     "max_newly_due": Share,
     "max_already_gone": Wall,
     "max_share": Share,
+    "rate": Pace,
 }
 """The tables that are a key's value."""
 
@@ -209,12 +212,15 @@ def keys_of(table: type[Model | Table]) -> Collection[str]:
     return [field.name for field in fields(table)] if issubclass(table, Table) else table.model_fields
 
 
-ELSEWHERE: dict[str, str] = {
-    key: f"[{section}]" if section in SECTIONS else f"[{section}.NAME]"
+_PLACES = [
+    (key, f"[{section}]" if section in SECTIONS else f"[{section}.NAME]")
     for section, table in (NAMED | SECTIONS).items()
     for key in keys_of(table)
+]
+ELSEWHERE: dict[str, str] = {
+    key: " or ".join(place for other, place in _PLACES if other == key) for key, _place in _PLACES
 }
-"""Key -> the table it belongs into; of a key of two tables, the one whose value holds for all policies."""
+"""Key -> the tables it belongs into."""
 
 
 def keys_at(path: Path) -> Collection[str]:
@@ -222,7 +228,9 @@ def keys_at(path: Path) -> Collection[str]:
     named = [step for step in path if isinstance(step, str)]
     if not named:
         return PolicyFile.model_fields
-    return keys_of(INNER.get(named[-1]) or (SECTIONS | NAMED)[named[0]])
+    # A provider may be called rate.
+    inner = INNER.get(named[-1]) if len(named) > (2 if named[0] in NAMED else 1) else None
+    return keys_of(inner or (SECTIONS | NAMED)[named[0]])
 
 
 def schema() -> dict[str, Any]:
@@ -259,5 +267,5 @@ def _called(definition: str) -> str:
 def _noise(key: str, inner: object, node: Mapping[str, object]) -> bool:
     if key == "title":
         return isinstance(inner, str)
-    # The default of a whole section says nothing that its keys do not say.
-    return key == "default" and (inner is None or "$ref" in node)
+    # The default of a whole section, which has no description, says nothing that its keys do not say.
+    return key == "default" and (inner is None or ("$ref" in node and "description" not in node))

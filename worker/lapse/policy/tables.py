@@ -125,6 +125,33 @@ class Pace(Table):
     """In how much time."""
 
 
+UsualRate = Annotated[Pace, Field(json_schema_extra={"default": {"amount": 10, "window": "1h"}})]
+
+
+@dataclass(frozen=True, slots=True)
+class ErasureSection(Table):
+    """What becomes of requests to erase a subject."""
+
+    by_application: StrictBool = False
+    """Whether applications may ask too, with Registry.erase. Else they are refused; lapse erase may always."""
+    rate: UsualRate = Pace(10, 3600.0)
+    """How many requests of applications are taken up per window; the others wait. It cannot be unlimited."""
+    late: Duration = 86400.0
+    """Time after a request in which a registration of something created before it still belongs to it. 30d at most."""
+    records: Duration = 400 * 86400.0
+    """Time for which a completed request is remembered whole; then its subject and ids go, and counts stay."""
+    due: Duration = 30 * 86400.0
+    """Time from a request's receipt by which it has to be done, unless lapse erase --due says another. At most 92d."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsSection(Table):
+    """How receipts of erasures are signed."""
+
+    key_file: Text | None = None
+    """File with the Ed25519 seed that signs them, one of their own: not that of [audit]. Without it there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share(Table):
     """So much of all there is."""

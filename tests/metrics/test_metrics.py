@@ -408,6 +408,7 @@ async def test_the_table_is_what_is_served(world: World, scrape: Any) -> None:
         "lapse_orphans",
         "lapse_expect_gone",
         "lapse_children_left_total",
+        "lapse_erasure_due_timestamp_seconds",
         "lapse_beat_last_tick_timestamp_seconds",
         "lapse_worker_last_tick_timestamp_seconds",
         "lapse_registry_epoch_timestamp_seconds",

@@ -114,6 +114,24 @@ TABLE = (
     ),
     Described("lapse_last_success_timestamp_seconds", "gauge", PARTITION, "When a sweep last ended well."),
     Described("lapse_audit_pending", "gauge", ("provider", "kind"), "Audit records that wait for their sink."),
+    Described(
+        "lapse_erasures",
+        "gauge",
+        ("state",),
+        "Requests to erase a subject, by state; asked: by an application, and not taken up yet.",
+    ),
+    Described(
+        "lapse_erasure_oldest_open_seconds",
+        "gauge",
+        (),
+        "Seconds since the first asked whose request is still open; 0 if none is.",
+    ),
+    Described(
+        "lapse_erasure_due_timestamp_seconds",
+        "gauge",
+        (),
+        "When the next open request has to be done; no series while none is open.",
+    ),
     Described("lapse_beat_last_tick_timestamp_seconds", "gauge", (), "When beat last sent a wake-up."),
     Described(
         "lapse_worker_last_tick_timestamp_seconds",

@@ -19,6 +19,7 @@ from lapse import __version__
 from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
+from lapse.metrics.erasures import ErasureReader, ErasureStanding
 from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
 from lapse.policy import Config, Rule, estimate
 from lapse.policy.reload import ConfigFile
@@ -37,10 +38,17 @@ Samples = Mapping[Labels, float]
 class Exporter(Collector):
     """Reads the registry anew for every scrape."""
 
-    def __init__(self, client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        file: ConfigFile,
+        continuity: ContinuityCheck | None = None,
+        erasures: ErasureReader | None = None,
+    ) -> None:
         self._client = client
         self._file = file
         self._continuity = continuity or ContinuityCheck()
+        self._erasures = erasures or ErasureReader()
 
     def describe(self) -> list[Metric]:
         """Return nothing: registering must not ask Redis."""
@@ -54,7 +62,8 @@ class Exporter(Collector):
         config = self._file.current()
         try:
             view = View(self._client, config.registry.namespace, self._continuity)
-            scrape, without = Scrape(view, config), NEW
+            erasures = self._erasures.read(self._client, config.registry.namespace)
+            scrape, without = Scrape(view, config, erasures), NEW
         except (redis.RedisError, OSError):
             scrape, without = None, UNKNOWN
         deployment = config.registry.deployment or self._continuity.epoch(scrape.epoch if scrape else {}) or without
@@ -73,7 +82,12 @@ class Exporter(Collector):
 
 
 def exposition(
-    client: redis.Redis, file: ConfigFile, continuity: ContinuityCheck | None = None, *, accept: str = ""
+    client: redis.Redis,
+    file: ConfigFile,
+    continuity: ContinuityCheck | None = None,
+    erasures: ErasureReader | None = None,
+    *,
+    accept: str = "",
 ) -> tuple[str, bytes]:
     """Return the content type and the text of one scrape.
 
@@ -81,11 +95,12 @@ def exposition(
         client: Of the registry.
         file: The config.
         continuity: Remembers the registry between two scrapes.
+        erasures: Remembers the requests to erase a subject.
         accept: The request's header: OpenMetrics for who asks for it, else the text format 0.0.4; the same series.
 
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Exporter(client, file, continuity))
+    registry.register(Exporter(client, file, continuity, erasures))
     encode, kind = choose_encoder(accept)
     return kind, encode(registry)
 
@@ -98,8 +113,9 @@ def compressed(body: bytes, encodings: str) -> tuple[dict[str, str], bytes]:
 class Scrape:
     """One reading of the registry."""
 
-    def __init__(self, view: View, config: Config) -> None:
+    def __init__(self, view: View, config: Config, erasures: ErasureStanding) -> None:
         self._config = config
+        self._erasures = erasures
         self._partitions = view.partitions(config.rules, config.accounts, ramp=config.sweep.ramp)
         found = {(one.partition.provider, one.partition.kind) for one in self._partitions}
         slots = view.slots(view.known_slots(config.rules, config.accounts))
@@ -127,6 +143,7 @@ class Scrape:
         yield from self._of_counters()
         yield from self._of_partitions()
         yield from self._of_slots()
+        yield from self._of_erasures()
         yield _gauge("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
         yield _gauge("lapse_backlog_clear_seconds", self._forecast())
         rates = {(name,): account.rate for name, account in self._config.accounts.items()}
@@ -183,6 +200,13 @@ class Scrape:
         for (provider, kind, _policy), n in self._strays().items():
             strays[provider, kind] += n
         yield _gauge("lapse_unmanaged", strays)
+
+    def _of_erasures(self) -> Iterator[Metric]:
+        yield _gauge("lapse_erasures", {(state,): float(n) for state, n in self._erasures.counts.items()})
+        received, due = self._erasures.received, self._erasures.due
+        waited = 0.0 if received is None else max(0.0, (self._now - received) / 1000)
+        yield _gauge("lapse_erasure_oldest_open_seconds", {(): waited})
+        yield _gauge("lapse_erasure_due_timestamp_seconds", {} if due is None else {(): due / 1000})
 
     def _of_counters(self) -> Iterator[Metric]:
         totals: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))

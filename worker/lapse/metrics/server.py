@@ -27,6 +27,7 @@ from lapse.ledger import failures
 from lapse.log import register_url
 from lapse.metrics import causes
 from lapse.metrics.collector import compressed, exposition
+from lapse.metrics.erasures import ErasureReader
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
@@ -213,9 +214,10 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
         ) from None
     witness = state_file_of(file.current())
     continuity = ContinuityCheck(witness.load() if witness else None)
+    erasures = ErasureReader()
     health = Health(client, file, continuity)
     Handler.pages = {
-        "/metrics": lambda _query, accept: (200, *exposition(client, file, continuity, accept=accept)),
+        "/metrics": lambda _query, accept: (200, *exposition(client, file, continuity, erasures, accept=accept)),
         **pages(server, health),
     }
     _stop_on_signals(server)

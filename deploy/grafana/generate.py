@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from boards import dashboard
+from erasures import ERASURES
 from panels import laid_out, row
 from promise import ANSWERS, BY_POLICY, DELETIONS, DUE, FORECAST, LAG, OF_ONE, OVERDUE, STATE
 from surroundings import PROVIDER, REGISTRY, SURROUNDINGS, SWEEPS
@@ -23,6 +24,8 @@ OVERVIEW = dashboard(
             (4, 3, ANSWERS),
             (9, 24, [BY_POLICY]),
             (8, 12, [OVERDUE, LAG, DELETIONS, DUE, STATE, FORECAST]),
+            (1, 24, [row("Requests to erase a subject")]),
+            (6, 6, ERASURES),
             (1, 24, [row("Providers")]),
             (8, 8, PROVIDER),
             (1, 24, [row("Registry")]),

@@ -56,6 +56,10 @@ PANELS: dict[tuple[str, str], list[Expected]] = {
     ],
     ("state-timeline", "What each policy does"): [[({"policy": name}, value) for name, value in STATES.items()]],
     ("timeseries", "Time to clear what is due"): [[({"provider": "openai"}, SOME)]],
+    ("stat", "Open requests"): [[({}, 1)]],
+    ("stat", "Next one is due in"): [[({}, pytest.approx(3 * DAY, abs=900))]],
+    ("stat", "First one waits since"): [[({}, pytest.approx(27 * DAY, abs=900))]],
+    ("timeseries", "Requests by state"): [[({"state": "open"}, 1), ({"state": "complete"}, 2)]],
     ("timeseries", "Requests by answer"): [
         [({"status": status}, SOME) for status in ("200", "404", "429", "500")]
         + [({"status": "401"}, None), ({"status": "422"}, None)]
@@ -108,6 +112,7 @@ PROVOKED: dict[str, Labels] = {
     "LapseObserving": {"policy": "looks"},
     "LapsePaused": {"policy": "resting"},
     "LapseUnmanaged": {"kind": "thread"},
+    "LapseErasureOverdue": {},
 }
 """Alerts whose condition the stage brings about as they are shipped; only ``for`` keeps them pending."""
 
@@ -218,7 +223,7 @@ def test_the_service_level_is_recorded(stage: Stage) -> None:
 def test_prometheus_evaluates_every_rule(stage: Stage) -> None:
     rules = stage.prometheus.rules()
 
-    assert 25 == len(rules)
+    assert 26 == len(rules)
     assert [] == [name for name, rule in rules.items() if rule["health"] == "err"]
 
 

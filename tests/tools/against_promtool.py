@@ -24,6 +24,7 @@ HEALTHY = {
     "lapse_deletions_total": f"0+1x{LONG}",
     "lapse_due": f"0x{LONG}",
     "lapse_enforcing": f"1x{LONG}",
+    "lapse_erasure_due_timestamp_seconds": f"{30 * 86400}+60x{LONG}",
     "lapse_expect_gone": f"1x{LONG}",
     "lapse_halted": f"0x{LONG}",
     "lapse_last_success_timestamp_seconds": f"0+60x{LONG}",

@@ -8,8 +8,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import redis
+
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
+from support import erasures
 from support.deployment import Deployment, Process, policy
 from tools.prometheus import Prometheus
 
@@ -122,8 +125,17 @@ class Stage:
         )
         self.accounts["refused"].faults([{"effect": "error", "status": 401}])
         self.accounts["busy"].faults([{"effect": "error", "status": 429, "headers": {"Retry-After": "1"}}])
+        self.ask_for_erasures()
         self.run("pause", "openai/thread/resting", "--reason", "a test")
         self.worker, self.beat = self.lapse.worker(children=2), self.lapse.beat()
+
+    def ask_for_erasures(self) -> None:
+        """Write a request that is due in three days and may still find something, and two that are complete."""
+        with redis.Redis.from_url(self.redis.url, decode_responses=True) as client:
+            at = erasures.now(client)
+            erasures.store(
+                client, erasures.request(at, age=27, left=3, until=at + 1000 * DAY), *erasures.settled(at, 2)
+            )
 
     def run(self, *command: str) -> str:
         """Run one command of lapse to its end."""

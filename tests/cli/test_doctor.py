@@ -48,6 +48,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
         "wake_up",
         "workers",
         "sweeps",
+        "erasures",
         "provider openai",
     ] == names
     assert {"ok", "warn"} == {line.split()[0] for line in shown.lines if not line.startswith("  ")}

@@ -1,14 +1,17 @@
 """status, ls and plan, as programs read them; terminals have a file of their own."""
 
 import json
+import re
 import time
 from typing import Any
 
 import pytest
 
 from lapse.registry.model import Partition
+from support import erasures
 from support.commandline import CHAT, DAY, ENFORCED, Desk
 
+STATES = {"asked", "open", "complete", "refused"}
 THREADS = Partition("openai", "thread", "chat")
 ORPHANS = """
 [policies.idle]
@@ -35,6 +38,7 @@ def test_status_before_anything_ran(desk: Desk) -> None:
     assert "workers: never seen; start one with `celery -A lapse.app worker --beat`" in shown
     assert "beat: never seen" in shown
     assert "(from REDIS_URL), namespace lapse" in shown
+    assert "erase a subject" not in shown
 
 
 def test_status_says_what_an_observing_policy_would_send_and_how_long_that_takes(desk: Desk) -> None:
@@ -128,7 +132,7 @@ def test_status_shows_quarantine_and_an_open_breaker(desk: Desk) -> None:
 
 
 def hinder(desk: Desk) -> None:
-    """Let a key be refused, a kind's breaker open, a host go and sweeps fail."""
+    """Let a key be refused, a kind's breaker open, a host go, sweeps fail, and a request be late."""
     now = round(time.time() * 1000)
     open_: dict[Any, Any] = {"breaker": "auth", "breaker_since": now - 7_200_000, "breaker_until": now + 60_000}
     cause: dict[Any, Any] = {
@@ -146,6 +150,7 @@ def hinder(desk: Desk) -> None:
         "failing_detail": "a bug",
     }
     desk.raw.hset("lapse:{openai:thread}:chat:rules", mapping=row)
+    erasures.store(desk.raw, erasures.request(now, age=40, left=-2))
 
 
 def test_what_holds_requests_back_is_named_everywhere(desk: Desk) -> None:
@@ -164,6 +169,7 @@ def test_what_holds_requests_back_is_named_everywhere(desk: Desk) -> None:
         "(10m ",
         " ago): error: a bug.",
         "workers: far was last seen 20m ",
+        "requests to erase a subject: 1 open, the next due ",
     )
     assert [] == [text for text in told if text not in said]
     shown = desk.good("status", "--json").json
@@ -178,7 +184,7 @@ def test_what_holds_requests_back_is_named_everywhere(desk: Desk) -> None:
         name: health[name]["ok"] for name in ("providers", "sweeps", "workers")
     }
     doctor = {one["name"]: one for one in desk.run("doctor", "--json").json["findings"]}
-    assert {"fail"} == {doctor[name]["level"] for name in ("requests openai", "sweeps", "workers")}
+    assert {"fail"} == {doctor[name]["level"] for name in ("requests openai", "sweeps", "workers", "erasures")}
     assert "20785" not in said + json.dumps(doctor)
 
 
@@ -308,3 +314,18 @@ def test_every_json_document_is_one(desk: Desk) -> None:
     desk.seed(1)
     for command in (("status",), ("plan",), ("health",), ("check-config",), ("explain", "thread", "x")):
         json.loads(desk.run(*command, "--json").out)
+
+
+def test_status_says_how_many_requests_to_erase_are_open_and_when_the_next_is_due(desk: Desk) -> None:
+    now = erasures.now(desk.raw)
+    erasures.store(desk.raw, *(erasures.request(now, age=5, left=left) for left in (20, 3)), *erasures.settled(now, 4))
+    desk.raw.hset("lapse:asked_erasures", "one", "{}")
+
+    shown, document = desk.good("status").lines, desk.good("status", "--json").json["erasures"]
+
+    (at,) = [i for i, text in enumerate(shown) if text.startswith("requests to erase a subject: 2 open, the next due ")]
+    assert re.search(r" \((in 3d|in 2d 23h)\); 1 asked by applications and not taken up yet\.$", shown[at])
+    assert "  lapse erase list" == shown[at + 1]
+    assert "user:42" not in "".join(shown)
+    assert {"asked": 1, "open": 2, "complete": 4, "refused": 0} == {s: n for s, n in document.items() if s in STATES}
+    assert [-5 * DAY, 3 * DAY] == [document[name] - now / 1000 for name in ("received", "due")]

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 
+from lapse import moments
 from lapse.ledger.erasure.request import ErasureRequest, State
 from lapse.registry import keys
 
@@ -17,6 +18,8 @@ MOST_READ = 5000
 PAGE = 500
 ASKED = "asked"
 """Requests of applications that no worker has taken up yet, beside the states of those that one has."""
+SOON = 7 * 86_400_000
+"""Milliseconds before a request has to be done in which one that is open is a trouble, as the alert has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,21 @@ class ErasureStanding:
     def due(self) -> int | None:
         """By when the next one has to be done, in registry milliseconds; None: none is open."""
         return self.open[0].due if self.open else None
+
+    @property
+    def asked(self) -> int:
+        """How many applications asked for that no worker has taken up yet."""
+        return self.counts[ASKED]
+
+    def urgent(self, now: int) -> bool:
+        """Return True if one has to be done soon, or is late."""
+        return self.due is not None and self.due - now < SOON
+
+    def told(self, now: int) -> str:
+        """Say how many are open and by when the next one has to be done; ``now``: registry milliseconds."""
+        parts = [f"{len(self.open)} open, the next due {moments.both(self.open[0].due, now)}"] if self.open else []
+        parts += [f"{self.asked} asked by applications and not taken up yet"] if self.asked else []
+        return "; ".join(parts) or "none is open"
 
 
 class ErasureReader:

@@ -12,12 +12,14 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.doctor import running
 from lapse.cli.doctor.accounts import account as asked
 from lapse.cli.doctor.canary import canary as sent
+from lapse.cli.doctor.erasures import erasures
 from lapse.cli.doctor.server import server
 from lapse.cli.exit_codes import Code
 from lapse.cli.inprocess import context_of
 from lapse.cli.options import config_option, confirm_option, json_option, provider_option
 from lapse.errors import ConfigError, LapseError
 from lapse.guards.integrity.preflight import Finding, Level
+from lapse.metrics.erasures import standing
 from lapse.policy.reload import ConfigFile, broker_source, find
 from lapse.providers.account import Account
 from lapse.providers.provider import Provider
@@ -84,6 +86,7 @@ async def _registry(access: RegistryAccess, session: Invocation) -> list[Finding
         findings += [running.beat(used, published, now), *running.workers(used, view, published, now)]
         findings += [
             running.sweeps(session.client, used, now),
+            erasures(standing(session.client, session.namespace), used, now),
             *running.flows(view, used, now),
             *running.observing(view, used),
         ]

@@ -9,6 +9,7 @@ from lapse.cli.context import Invocation, RegistryAccess
 from lapse.ledger import failures
 from lapse.ledger.housekeeping.subjects import IndexProgress, index_progress
 from lapse.metrics import causes
+from lapse.metrics.erasures import standing
 from lapse.registry.model import Partition
 
 
@@ -43,6 +44,15 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
             f"subjects: {known.looked:,} of {known.facts:,} older registrations are indexed; workers go on.",
             output.WARN,
         )
+    yield from _erasures(session, now)
+
+
+def _erasures(session: Invocation, now: int) -> Iterator[tuple[str, str]]:
+    found = standing(session.client, session.namespace)
+    if not found.open and not found.asked:
+        return
+    yield f"requests to erase a subject: {found.told(now)}.", output.BAD if found.urgent(now) else ""
+    yield "  lapse erase list", output.STRONG
 
 
 def _found_by_subject(session: Invocation) -> IndexProgress:
@@ -56,6 +66,7 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
     """Return the same as members of a document: times in seconds since 1970, None where nothing stands in the way."""
     flows = session.view.flows(sorted({at.provider for at in partitions}))
     slots = session.view.slots(sorted({(at.provider, at.kind) for at in partitions}))
+    erasures = standing(session.client, session.namespace)
     return {
         "providers": [
             {"provider": name, "breaker": _breaker(throttle), "retry_after_until": _blocked(throttle, now)}
@@ -74,6 +85,11 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
         "subjects": _found_by_subject(session)._asdict(),
+        "erasures": {
+            **erasures.counts,
+            "received": None if erasures.received is None else erasures.received / 1000,
+            "due": None if erasures.due is None else erasures.due / 1000,
+        },
     }
 
 

@@ -13,7 +13,7 @@ from lapse import moments
 from lapse.ledger.erasure.request import ErasureRequest, State
 from lapse.registry import keys
 
-MOST_READ = 5000
+MOST_READ = 2000
 """Requests that one reading takes, of half a kilobyte each; the next one goes on where it stopped."""
 PAGE = 500
 ASKED = "asked"

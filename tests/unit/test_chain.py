@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lapse.audit.chain import Seal, Tail, open_seal, read
-from lapse.audit.verify import NOWHERE, ChainVerdict, Place, Verification, _lines
+from lapse.audit.verify import NOWHERE, ChainVerdict, Place, Verification, lines_of
 from lapse.errors import ConfigError
 
 KEY, OTHER = Seal(b"k" * 32), Seal(b"o" * 32)
@@ -260,7 +260,7 @@ def test_a_file_is_read_as_it_is_between_two_writes(log: Log) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)
         assert ([], 25) == (found.result().wrong, found.result().chains[0].lines)
 
-    lines = _lines(log.path)
+    lines = lines_of(log.path)
     read_so_far = [next(lines)]
     log.move()
     assert 25 == len([*read_so_far, *lines])

@@ -10,15 +10,14 @@ first line, as ``after``, how that one ended.
 import hashlib
 import hmac
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
 
+from lapse.audit import keyfile
 from lapse.errors import ConfigError
 
 SHORTEST_KEY = 32  # bytes
-LARGEST_KEY = 4096  # bytes; whatever is larger is some other file
 UNKEYED = "sha256"
 BEGINNING = bytes(32)
 
@@ -133,19 +132,8 @@ def open_seal(key_file: str | None) -> Seal:
 
 
 def _key(path: Path) -> bytes:
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(f"[audit] key_file {path} is not a file: name a file of at least {SHORTEST_KEY} bytes")
-        if status.st_mode & stat.S_IROTH:
-            raise ConfigError(f"[audit] key_file {path} can be read by everybody: chmod o= {path}")
-        key = path.read_bytes() if status.st_size <= LARGEST_KEY else b""
-    except OSError as error:
-        raise ConfigError(
-            f"[audit] key_file {path} cannot be read ({error.strerror}): mend that, or make a key with "
-            f"`openssl rand -out {path} {SHORTEST_KEY}`"
-        ) from None
+    key = keyfile.read("[audit]", path, f"openssl rand -out {path} {SHORTEST_KEY}")
     if len(key) < SHORTEST_KEY:
-        size = f"has {status.st_size} bytes: a key has {SHORTEST_KEY} to {LARGEST_KEY}"
+        size = f"has {len(key)} bytes: a key has {SHORTEST_KEY} to {keyfile.LARGEST}"
         raise ConfigError(f"[audit] key_file {path} {size}, as `openssl rand -out {path} {SHORTEST_KEY}` makes one")
     return key

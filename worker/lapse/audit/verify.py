@@ -184,7 +184,7 @@ class Verification:
             self._wrong = sorted(self._wrong)[:MOST]
 
     def _read(self, number: int, path: Path) -> None:
-        for count, line in enumerate(_lines(path), 1):
+        for count, line in enumerate(lines_of(path), 1):
             place, text = Place(number, count), line.rstrip(b"\n")
             found = read(text)
             if found:
@@ -346,7 +346,7 @@ def key_of(chain: str) -> str:
     return chain.rpartition("/")[2]
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def lines_of(path: Path) -> Iterator[bytes]:
     """Yield the lines of a file as they are when nobody is in the middle of writing one."""
     if path.suffix == ".gz":
         with gzip.open(path) as lines:
@@ -367,7 +367,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _sealed(files: Sequence[Path]) -> Iterator[tuple[Place, bytes, Sealed]]:
     for number, path in enumerate(files):
-        for count, line in enumerate(_lines(path), 1):
+        for count, line in enumerate(lines_of(path), 1):
             if found := read(line.rstrip(b"\n")):
                 yield Place(number, count), line, found
 

@@ -1,10 +1,6 @@
 """export: everything that the registry knows, in one file, to be imported elsewhere."""
 
-import os
 import secrets
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +13,7 @@ from lapse.cli.options import SPAN, config_option
 from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Counts, Header, written
 from lapse.cli.transfer.moving import moved
-from lapse.registry.disk import sync_folder
+from lapse.cli.wholefile import whole
 
 WAIT = 300.0
 
@@ -52,7 +48,7 @@ def export(*, out: str, move: bool, target: str | None, wait: float, config: str
     if "importing" in session.view.epoch():
         raise Refused(Code.USAGE, "this registry is half imported: let its import come to its end first")
     dump = Dump(session.exact, session.namespace, _policies(session))
-    with moved(session, dump.slots, target, wait), _whole(out) as file:
+    with moved(session, dump.slots, target, wait), whole(out) as file:
         counts = _write(session, dump, file, target)
     output.note(
         f"{formatting.count(counts.members, 'member')} of {formatting.count(counts.keys, 'key')} exported, sha256"
@@ -80,38 +76,3 @@ def _write(session: Invocation, dump: Dump, file: BinaryIO, target: str | None) 
             file.write(line)
             advance(counts.members)
     return counts
-
-
-@contextmanager
-def _whole(out: str) -> Iterator[BinaryIO]:
-    """Give a file that is there under its name once it is whole, on disk, for its owner's eyes; or stdout.
-
-    Raises:
-        Refused: it cannot be written.
-
-    """
-    if out == "-":
-        yield from _stdout()
-        return
-    path = Path(out)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.rename(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise Refused(Code.USAGE, f"{out} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            fresh.unlink()
-
-
-def _stdout() -> Iterable[BinaryIO]:
-    try:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise Refused(Code.PARTIAL, "whoever read the export has gone before its end") from None

@@ -1,15 +1,22 @@
 """One story for each script that an application's client calls."""
 
-from collections.abc import Awaitable, Callable
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
 
+from cells.erasure_stories import S
 from cells.reached import Reached
-from cells.stories import LONG_AGO, STORIES, Story, Told
+from cells.stories import STORIES
+from cells.told import LONG_AGO, Story, Told
 from lapse.errors import RegistryRefused, TooManyUses
+from lapse.ledger.erasure.request import ErasureRequest
+from lapse.registry import keys
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
+from support.erasing import Erasing
 from support.world import DAY
 
 
@@ -32,16 +39,32 @@ def then_swept(world: Reached, **rule: Any) -> Callable[[], Awaitable[object]]:
     return then
 
 
+async def told_as(world: Reached, told: Mapping[str, str]) -> Callable[[], Awaitable[None]]:
+    """Prepare: a request to erase a subject; return an end: what became of each id for it."""
+    erasing = Erasing(world)
+    request = await erasing.ask(S)
+
+    async def then() -> None:
+        assert told == await erasing.fates(request)
+
+    return then
+
+
 async def registers(world: Reached) -> Told:
-    """Prepare: an id that uses a file is registered and due at once."""
+    """Prepare: an id that uses a file is registered and due at once, late: its subject is erased, and was all gone."""
     (thread,), (file,) = world.sandbox.seed("thread", 1), world.seed(1, kind="file")
-    said = {"uses": [("file", file)], "created_at": LONG_AGO}
-    return Told(
-        saying(lambda: world.registry.register("thread", thread, "chat", **said)),
-        {"thread": [thread]},
-        {},
-        then_swept(world),
-    )
+    said = {"uses": [("file", file)], "created_at": LONG_AGO, "subject": S}
+    world.seed(1, days=1)
+    told, swept = await told_as(world, {thread: "erased"}), then_swept(world)
+    world.raw.delete(f"{world.slot()}joined")
+
+    async def then() -> None:
+        assert {S} == world.raw.smembers(f"{world.slot()}joined")
+        await swept()
+        await told()
+
+    say = saying(lambda: world.registry.register("thread", thread, "chat", **said))
+    return Told(say, {"thread": [thread]}, {}, then)
 
 
 async def refers(world: Reached) -> Told:
@@ -106,9 +129,15 @@ async def unholds(world: Reached) -> Told:
 
 
 async def forgets(world: Reached) -> Told:
-    """Prepare: a due thread is none of lapse's any more."""
-    ids = world.seed(1)
-    return Told(saying(lambda: world.registry.forget("thread", ids[0])), {}, {"thread": ids}, then_swept(world))
+    """Prepare: a due thread is none of lapse's any more, and its subject is erased."""
+    ids = world.seed(1, subject=S)
+    told, swept = await told_as(world, {ids[0]: "unprovable"}), then_swept(world)
+
+    async def then() -> None:
+        await swept()
+        await told()
+
+    return Told(saying(lambda: world.registry.forget("thread", ids[0])), {}, {"thread": ids}, then)
 
 
 async def expires(world: Reached) -> Told:
@@ -120,9 +149,14 @@ async def expires(world: Reached) -> Told:
 async def deletes(world: Reached) -> Told:
     """Prepare: the application says that it deleted a thread itself; nobody asks the provider for it any more."""
     (file,) = world.seed(1, kind="file")
-    (thread,) = world.seed(1, uses=[("file", file)])
-    say = saying(lambda: world.registry.deleted("thread", thread))
-    return Told(say, {}, {"thread": [thread]}, then_swept(world))
+    (thread,) = world.seed(1, uses=[("file", file)], subject=S)
+    told, swept = await told_as(world, {thread: "already_gone"}), then_swept(world)
+
+    async def then() -> None:
+        await swept()
+        await told()
+
+    return Told(saying(lambda: world.registry.deleted("thread", thread)), {}, {"thread": [thread]}, then)
 
 
 async def uses_more(world: Reached) -> Told:
@@ -206,6 +240,23 @@ async def finds_by_subject(world: Reached) -> Told:
     return Told(saying(say), {}, {"thread": ids})
 
 
+async def asks_for_an_erasure(world: Reached) -> Told:
+    """Prepare: an application asks that somebody be erased, where it may."""
+    mine, others = world.seed(1, subject=S, days=1), world.seed(1, subject="user:7", days=1)
+    world.raw.hset(keys.published("lapse"), "erasure", "by_application")
+    id_ = str(uuid.uuid4())
+    erasing = Erasing(world, by_application=True)
+
+    async def then() -> None:
+        (asked,) = world.raw.hgetall(keys.asked_erasures("lapse")).values()
+        world.registry.erased(S, json.loads(asked)["at"] / 1000 + DAY)
+        await erasing.work()
+        assert dict.fromkeys(mine, "erased") == await erasing.fates(ErasureRequest(id_, S, 0, 0, 0, 0))
+
+    say = saying(lambda: world.registry.erase(S, id_, reason="a letter"))
+    return Told(say, {"thread": mine}, {"thread": others}, then)
+
+
 ALL: dict[str, Story] = STORIES | {
     "register": registers,
     "refer": refers,
@@ -224,5 +275,6 @@ ALL: dict[str, Story] = STORIES | {
     "shortest_ttl": asks_how_often_to_touch,
     **dict.fromkeys(("say_subject", "copy_subjects", "apply_subject"), holds_a_subject),
     "ids_of_subject": finds_by_subject,
+    "ask_erasure": asks_for_an_erasure,
 }
 """Script -> the story that calls it."""

@@ -3,7 +3,8 @@
 from cells.client_stories import ALL
 from cells.line import MIDDLE, Line
 from cells.reached import Reached
-from cells.stories import STORIES, Told
+from cells.stories import STORIES
+from cells.told import Told
 from lapse.errors import LapseError
 from support.documented import table
 

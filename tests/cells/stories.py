@@ -2,12 +2,14 @@
 
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cells.erasure_stories import ERASED
 from cells.reached import Reached
+from cells.told import LONG_AGO, Story, Told
 from lapse.audit.shipper import FileSink, Mover
 from lapse.cli.transfer.backfill import Backfilled, backfill
 from lapse.guards.edits.adoption import retire
@@ -16,7 +18,6 @@ from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping import subjects
 from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.policy import Keep, Orphan, Share
-from lapse.registry.codec import dump
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.facts import Registration
 from lapse.registry.model import Partition, Resource
@@ -27,21 +28,7 @@ from lapse.sweep.plan import Doomed
 from lapse.sweep.purge import inventory, purge, rule_of
 from support.world import DAY, KEY
 
-LONG_AGO = 1_600_000_000
 IDLE = Partition("openai", "assistant", "idle")
-
-
-@dataclass
-class Told:
-    """What a story is about: which ids have to be gone in the end, which have to live, and what else has to be so."""
-
-    act: Callable[[], Awaitable[str | None]]
-    gone: Mapping[str, list[str]] = field(default_factory=dict)
-    kept: Mapping[str, list[str]] = field(default_factory=dict)
-    then: Callable[[], Awaitable[object]] | None = None
-
-
-Story = Callable[[Reached], Awaitable[Told]]
 
 
 def result(world: Reached, **rule: Any) -> Callable[[], Awaitable[str]]:
@@ -314,25 +301,6 @@ async def believed(world: Reached) -> Told:
     return Told(act, {"thread": ["thread_gone"]}, {}, settled)
 
 
-async def undone(world: Reached) -> Told:
-    """Prepare: what was settled as gone, and an operator takes it back."""
-    world.registry.register("thread", "thread_gone", "chat", created_at=LONG_AGO)
-    living = world.seed(1, days=1)
-    await world.sweep()
-    context = world.context()
-
-    async def act() -> None:
-        call = context.ledger.commands.on_slot(
-            "ledger/lua/quarantine", "openai", "thread", "undo", dump("ann"), dump("why"), "thread_gone", parse=list
-        )
-        await world.carrier.carry([call])
-
-    async def back() -> None:
-        assert "tracked" == world.state("thread_gone")
-
-    return Told(act, {}, {"thread": living}, back)
-
-
 async def misnamed(world: Reached) -> Told:
     """Prepare: an older client's hold, id and use, all under the plural of the kind."""
     commands = Commands("lapse", "openai")
@@ -509,7 +477,6 @@ STORIES: dict[str, Story] = {
             "adopt",
             "survey",
             "claim",
-            "settle",
             "take",
             "look",
             "inspect",
@@ -536,11 +503,11 @@ STORIES: dict[str, Story] = {
     "count_page": counted,
     "retire": retired,
     "believe": believed,
-    "quarantine": undone,
     **dict.fromkeys(("misnamed", "resay"), misnamed),
     **dict.fromkeys(("audit_read", "audit_trim"), moved),
     "housekeep": kept_house,
     "index_subjects": indexed,
     "wake": woken,
+    **ERASED,
 }
 """Script -> the story that calls it."""

@@ -23,6 +23,7 @@ from support.held import held
 
 FILES = '[policies.files]\nkind = "file"\nttl = "1d"\nanchor = "created_at"\nmode = "enforce"\n'
 THREADS = "lapse:{openai:thread}:"
+REQUEST = "0e8a3ad6-5a0e-4d6f-8d5e-00c2f3f0a9b1"
 OTHER = {"LAPSE_REGISTRY__NAMESPACE": "other"}
 
 
@@ -36,6 +37,11 @@ def used(desk: Desk) -> Desk:
     desk.registry.hold("thread", "thread_held", reason="case")
     desk.registry.hold_subject("user:held", reason="case 2")
     desk.registry.forget("thread", "thread_forgotten")
+    desk.raw.hset("lapse:erasures", REQUEST, '{"subject":"user:7"}')
+    desk.raw.hset("lapse:asked_erasures", REQUEST.replace("0", "1"), '{"subject":"user:8"}')
+    desk.raw.hset(f"{THREADS}erased:{REQUEST}", "thread_gone", '{"o":"erased"}')
+    desk.raw.sadd(THREADS + "joined", "user:7")
+    desk.raw.set("lapse:erasing", "a worker", px=60_000)
     desk.raw.hset("lapse:epoch", mapping={"id": "fedcba987654", "created": 1, "sequence": 7, "at": 1, "salt": "00ff"})
     desk.raw.hset(THREADS + "marks", "fence", 3)
     desk.raw.xadd(THREADS + "audit", {"e": "{}"}, maxlen=0, approximate=False)

@@ -16,6 +16,7 @@ from lapse.sandbox import Sandbox
 from lapse.sweep.apply import apply
 from lapse.sweep.plan import Doomed
 from lapse.sweep.purge import inventory, purge, rule_of
+from support.erasing import Erasing
 from support.lua import SCRIPTS, named, source
 from support.world import World
 
@@ -127,6 +128,13 @@ async def purged(world: World) -> None:
     await purge(context, rule, [thing.id for thing in things], "ann", lambda _gone: None)
 
 
+async def erased(world: World) -> None:
+    world.seed(IDS, subject="user:42", days=1)
+    erasing = Erasing(world)
+    await erasing.ask("user:42")
+    await erasing.run()
+
+
 Story = Callable[[World], Awaitable[None]]
 STORIES: dict[str, tuple[Story, str]] = {
     "claim": (swept, "thread"),
@@ -135,6 +143,7 @@ STORIES: dict[str, tuple[Story, str]] = {
     "claim_circle": (circled, "vector_store"),
     "claim_planned": (applied, "thread"),
     "claim_purged": (purged, "thread"),
+    "claim_erased": (erased, "thread"),
 }
 
 

@@ -9,6 +9,7 @@ from oracle.history import Resource, Violation
 from oracle.lives import End
 
 CLOSING = frozenset({"settled", "retried", "released", "kept", "active", "quarantined", "lapsed"})
+ERASURE = "erasure"
 TERMINAL = frozenset({"settled", "quarantined"})
 
 
@@ -61,7 +62,11 @@ class Audit:
 
     def leased(self, resource: Resource, at: float) -> bool:
         """Return True if a claim on it was open then."""
-        return any(claim.at <= at <= claim.closed for claim in self.by_resource[resource])
+        return self.lease(resource, at) is not None
+
+    def lease(self, resource: Resource, at: float) -> Claim | None:
+        """Return a claim on it that was open then."""
+        return next((claim for claim in self.by_resource[resource] if claim.at <= at <= claim.closed), None)
 
     def _read(self, record: Mapping[str, Any]) -> None:
         resource = Resource(record["provider"], record["kind"], record.get("id") or "")

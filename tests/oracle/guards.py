@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from oracle.audit import Audit, Claim
+from oracle.audit import ERASURE, Audit, Claim
 from oracle.history import History, Policy, Request, Violation
 from oracle.lifetimes import Application
 from oracle.lives import TICK
@@ -30,7 +30,8 @@ def judge(history: History, audit: Audit) -> Iterator[Violation]:
 
 def _of(claim: Claim, policy: Policy) -> bool:
     where = (claim.resource.provider, claim.resource.kind, claim.policy)
-    return where == (policy.provider, policy.kind, policy.name) and policy.since <= claim.at + TICK <= policy.until
+    ruled = claim.by != ERASURE and where == (policy.provider, policy.kind, policy.name)
+    return ruled and policy.since <= claim.at + TICK <= policy.until
 
 
 def _unproven(history: History, audit: Audit) -> Iterator[Violation]:

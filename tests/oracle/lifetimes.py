@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from oracle.audit import TERMINAL, Audit, Claim
+from oracle.audit import ERASURE, TERMINAL, Audit, Claim
 from oracle.history import Call, History, Policy, Resource, Violation
 from oracle.lives import NEVER, TICK, End, Life
 from oracle.reading import asked
@@ -13,7 +13,7 @@ ASIDE = {"quarantined", "kept"}
 """What the last attempt may have come to with nothing more to be done by itself."""
 
 
-UNTIMED = {"orphan", "purge"}
+UNTIMED = {"orphan", "purge", ERASURE}
 """Claims that are due by no ttl."""
 
 
@@ -111,6 +111,9 @@ def _claimed(history: History, application: Application, claim: Claim) -> Iterat
         yield Violation("held", about, f"claimed at {claim.at:.3f}, held since {hold.acknowledged:.3f}")
     if user := next((one for one in application.users(claim.resource, claim.at) if one not in claim.circle), None):
         yield Violation("referenced", about, f"claimed at {claim.at:.3f}, used by {user}")
+    if claim.by == ERASURE:
+        yield from _erased(life, claim)
+        return
     rules = in_force(history.policies, claim, claim.at)
     names = {name for rule in rules for name in (rule.name, *rule.formerly)}
     if life.registrations and not life.policies() & names:
@@ -126,6 +129,15 @@ def _claimed(history: History, application: Application, claim: Claim) -> Iterat
             yield Violation("early", about, f"claimed at {claim.at:.3f}, due at {due:.3f}")
 
 
+def _erased(life: Life, claim: Claim) -> Iterator[Violation]:
+    """Yield a claim for a request to erase a subject that does not cover the id: unsaid, or not of all its subjects."""
+    said = [call for call in life.erasures() if call.called <= claim.at + TICK]
+    made = min((call.created_at or call.called for call in life.registrations), default=claim.at)
+    if not any(made < (call.until or NEVER) + TICK for call in said):
+        about = str(claim.resource)
+        yield Violation("unasked", about, f"claimed at {claim.at:.3f} to be erased, and nobody had asked for that")
+
+
 def _child(history: History, application: Application, audit: Audit, claim: Claim) -> Iterator[Violation]:
     """Yield what speaks against a claim that goes along with its parent: it is due when that one is."""
     life, about = application.life(claim.resource, claim.at), str(claim.resource)
@@ -139,7 +151,9 @@ def _child(history: History, application: Application, audit: Audit, claim: Clai
         if not audit.leased(user, claim.at):
             yield Violation("referenced", about, f"claimed at {claim.at:.3f}, used by {user}")
     rules = in_force(history.policies, claim, claim.at)
-    if rules and not any(rule.enforce for rule in rules):
+    parent = audit.lease(Resource(*claim.parent.split("|")), claim.at)
+    erasing = parent is not None and parent.by == ERASURE
+    if rules and not erasing and not any(rule.enforce for rule in rules):
         yield Violation("unasked", about, f"claimed at {claim.at:.3f}, and {claim.policy} does not enforce")
 
 

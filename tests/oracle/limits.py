@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
-from oracle.audit import Audit, deletions
+from oracle.audit import ERASURE, Audit, deletions
 from oracle.history import Account, History, Outage, Policy, Violation
 
 LATE = 0.05
@@ -35,7 +35,8 @@ def _ramp(lasts: float, history: History, audit: Audit) -> Iterator[Violation]:
         claimed = sorted(
             claim.at
             for claim in deletions(audit)
-            if (claim.resource.provider, claim.resource.kind, claim.policy) == where and claim.by != "purge"
+            if (claim.resource.provider, claim.resource.kind, claim.policy) == where
+            and claim.by not in {"purge", ERASURE}
         )
         first = [at for at in claimed if at < claimed[0] + lasts]
         if len(first) > FIRST_STEP:
@@ -71,6 +72,7 @@ def _claimed(audit: Audit, policy: Policy) -> list[float]:
         claim.at
         for claim in deletions(audit)
         if (claim.resource.provider, claim.resource.kind, claim.policy) == (policy.provider, policy.kind, policy.name)
+        and claim.by != ERASURE
         and policy.since <= claim.at <= policy.until
     )
 

@@ -80,6 +80,10 @@ class Life:
         """Return the policies it may be under."""
         return {call.policy for call in self._latest(self.registrations)}
 
+    def erasures(self) -> list[Call]:
+        """Return what was said of erasing it; that knows no lives."""
+        return self._said("erase")
+
     def held(self) -> Call | None:
         """Return a hold that surely stood; holds know no lives."""
         unholds = self._said("unhold")

@@ -249,6 +249,55 @@ def test_an_orphan_is_old_enough_ours_and_unused_since_it_was_first_seen() -> No
     assert ["unasked"] == judged(made=0, used=DAY, ours=False)
 
 
+# --- erasures
+
+
+@pytest.mark.parametrize(
+    ("told", "promises"),
+    [
+        ("asked", []),
+        ("not asked", ["unasked"]),
+        ("asked afterwards", ["unasked"]),
+        ("made after it", ["unasked"]),
+        ("made before it, said again", []),
+        ("held", ["held"]),
+        ("used", ["referenced"]),
+        ("forgotten", ["forgotten"]),
+    ],
+)
+def test_an_erasure_goes_by_a_request_that_covers_the_id_and_by_no_policy(told: str, promises: list[str]) -> None:
+    story, until = Story(), START + 2 * DAY
+    story.say("register", A, 0, created_at=until + 60 if told == "made after it" else None)
+    if told == "made before it, said again":
+        story.say("register", A, 2.5 * DAY)
+    if told == "held":
+        story.say("hold", A, DAY)
+    if told == "used":
+        story.say("register", B, DAY, uses=(A,))
+    if told == "forgotten":
+        story.say("forget", A, DAY)
+    if told != "not asked":
+        story.say("erase", A, 4 * DAY if told == "asked afterwards" else DAY, until=until)
+    story.delete(A, 3 * DAY, by="erasure")
+
+    assert promises == found(story.history(policies=(replace(CHAT, enforce=False),)))
+
+
+@pytest.mark.parametrize(("by", "promises"), [("erasure", []), ("ttl", ["unasked"])])
+def test_a_child_of_what_is_erased_goes_though_its_policy_observes(by: str, promises: list[str]) -> None:
+    story, child = Story(), Resource("openai", "file", "file-1")
+    story.say("register", A, 0, uses=(child,))
+    story.say("register", child, 0)
+    story.say("erase", A, DAY, until=START + 2 * DAY)
+    token = story.claim(A, 8 * DAY, by=by, due=7 * DAY)
+    story.delete(child, 8 * DAY + 1, by="cascade", parent="openai|thread|thread_a")
+    story.ask(A, 8 * DAY + 2)
+    story.settle(A, 8 * DAY + 3, token)
+    observed = replace(CHAT, kind="file", enforce=False)
+
+    assert promises == found(story.history(policies=(CHAT, observed)))
+
+
 # --- overdue and lost
 
 

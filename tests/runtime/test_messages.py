@@ -94,6 +94,8 @@ FORGED: dict[str, dict[str, Any]] = {
     "a body of an unknown encoding": changed("properties", "body_encoding", to="zip"),
     "a huge body": changed("body", to=encoded([["x" * 100_000] * 3, {}, {}])),
     "housekeeping with an argument": message(messages.HOUSEKEEPING, ["x"]),
+    "erasing somebody": message(messages.ERASE, ["user:42"]),
+    "an erasure of one subject": message(messages.ERASE, (), subject="user:42"),
 }
 NO_MESSAGES = [
     b"",
@@ -115,7 +117,8 @@ def test_what_lapse_never_sends_is_refused(forged: dict[str, Any]) -> None:
 @pytest.mark.parametrize("sent", [{}, {"sent": None}, {"sent": 1_790_000_000_000}], ids=str)
 def test_what_beat_and_workers_send_is_not(sent: dict[str, Any]) -> None:
     assert messages.refusal(message(**sent)) is None
-    assert messages.refusal(message(messages.HOUSEKEEPING, [], **sent)) is None
+    for task in (messages.HOUSEKEEPING, messages.ERASE):
+        assert messages.refusal(message(task, [], **sent)) is None
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -334,3 +335,29 @@ def test_a_host_with_older_rules_does_not_bring_them_back(deployment: Deployment
     third.stop()
     deployment.configure(policy(ttl="1s"), path=outdated)
     wait_until(lambda: stale.events("sweep.finished", result="completed"), what="both agree")
+
+
+def test_what_an_application_asks_to_erase_is_erased_by_whichever_worker_comes(
+    deployment: Deployment, wait_until: Wait
+) -> None:
+    """Under a policy that only observes: each id is erased, confirmed and told, once."""
+    deployment.configure(policy(ttl="300d", mode="observe"), "[erasure]\nby_application = true\n")
+    mine, other = deployment.seed(100, subject="user:42"), deployment.seed(20, subject="user:7")
+    workers = [deployment.worker(children=2), deployment.worker(children=2)]
+    beat = deployment.beat()
+    wait_until(lambda: deployment.raw.hget("lapse:published", "erasure") == "by_application", what="a worker's word")
+    request = str(uuid.uuid4())
+    deployment.registry.erased("user:42", time.time() + 86400)
+    assert "asked" == deployment.registry.erase("user:42", request)
+
+    name = f"{SLOT}erased:{request}"
+    wait_until(lambda: deployment.raw.hlen(name) == len(mine), what="every outcome", within=60)
+
+    assert {"erased"} == {json.loads(row)["o"] for row in deployment.raw.hvals(name)}
+    assert set(other) == deployment.alive()
+    assert "open" == deployment.registry.erase("user:42", request)
+    deployment.stop_all()
+    for program in [beat, *workers]:
+        assert program.wait() == 0
+        assert program.events(level="error") == []
+    deleted_once(deployment, mine, wait_until)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Header
 from lapse.cli.transfer.load import Load
 from lapse.registry import keys
+from lapse.registry.codec import dump
+from lapse.registry.subjects import Subjects
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support import acl
 from support.commandline import SCRIPT
 from support.lua import named
 
 SAID = ("register", "touch", "hold", "unhold", "forget", "expire", "get", "refer", "unrefer", "count_uses", "unsaid")
-SUBJECTS = ("say_subject", "copy_subjects", "apply_subject", "ids_of_subject")
+SUBJECTS = ("say_subject", "copy_subjects", "apply_subject", "ids_of_subject", "ask_erasure")
 SLOT = "lapse:{openai:thread}:"
 
 
@@ -56,10 +59,35 @@ def test_an_application_says_all_it_has_to_say(guarded: EmbeddedRedis) -> None:
         assert "openai/thread" in administrator.smembers(keys.slots("lapse"))
 
 
+def test_what_an_application_says_of_a_subject_that_is_erased_counts_for_that(guarded: EmbeddedRedis) -> None:
+    request, fact = str(uuid.uuid4()), {"at": 1, "until": 1 << 50}
+    with (
+        redis.Redis.from_url(guarded.url, decode_responses=True) as administrator,
+        Registry(guarded.url, provider="openai", timeout=5) as worker,
+        Registry(acl.as_user(guarded.url, acl.APPLICATION), provider="openai", timeout=5) as registry,
+    ):
+        administrator.hset(keys.published("lapse"), "erasure", "by_application")
+        worker.say(Subjects(worker.protocol.commands).erase("user:9", request, dump({"id": request, **fact})))
+        for id_ in ("e1", "e2", "e3"):
+            registry.register("thread", id_, "chat", subject="user:9")
+        assert (registry.forget("thread", "e1"), registry.deleted("thread", "e2")) == ("ok", "ok")
+        asked = [registry.erase("user:9", request) for _ in range(2)]
+
+        outcomes = {
+            id_: json.loads(said)["o"] for id_, said in administrator.hgetall(SLOT + f"erased:{request}").items()
+        }
+        assert outcomes == {"e1": "forgotten", "e2": "already_gone"}
+        assert administrator.smembers(SLOT + keys.JOINED) == {"user:9"}
+        assert asked == ["asked", "asked"]
+        assert list(administrator.hgetall(keys.asked_erasures("lapse"))) == [request]
+        assert not administrator.exists(keys.erasures("lapse"))
+
+
 def test_a_user_with_the_rights_of_before_says_all_that_it_had_to_say(guarded: EmbeddedRedis) -> None:
-    newer = ("subjects", "subject_holds", "subject_index", "last_said")
+    newer = ("subjects", "subject_holds", "subject_index", "last_said", "joined", "erasures", "asked_erasures")
     (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
     rights = [word for word in line.split()[4:] if word.rpartition(":")[2] not in {*newer, "held_subjects"}]
+    rights = [word for word in rights if ":erased:" not in word]
     rights = [word for word in rights if word not in {"+hgetall", "+hkeys", "+zlexcount", "+zrangebyscore"}]
     with redis.Redis.from_url(guarded.url) as administrator:
         administrator.execute_command("ACL", "SETUSER", "before", "on", ">x", *rights)
@@ -86,8 +114,8 @@ def test_a_worker_s_user_exports_and_imports(guarded: EmbeddedRedis) -> None:
         registry.register("thread", "t1", "chat", uses=[("assistant", "a1")])
         registry.hold("thread", "t1", reason="a test")
         client.set(SLOT + keys.CHAIN, "openai/thread/0/0/0")
-        dump = Dump(client, "lapse", {})
-        chunks, header = list(dump.chunks()), Header("1", "lapse", None, dump.slots, 1)
+        export = Dump(client, "lapse", {})
+        chunks, header = list(export.chunks()), Header("1", "lapse", None, export.slots, 1)
         client.delete(*(f"lapse:{chunk.key}" for chunk in chunks))
         load = Load(client, "lapse", header)
         applied = list(load.apply(enumerate(chunks, 2), load.begin()))
@@ -148,6 +176,8 @@ REFUSED = [
     ("HGET", "session:1", "f"),
     ("HSET", keys.control("lapse"), "*", "{}"),
     ("HGET", keys.control("lapse"), "*"),
+    ("HSET", keys.erasures("lapse"), "id", "{}"),
+    ("HGET", keys.erasing("lapse"), "x"),
     ("HSET", keys.epoch("lapse"), "id", "x"),
     ("HSET", keys.published("lapse"), "policies", "[]"),
     ("HSET", keys.throttle("lapse", "openai"), "tat", "0"),

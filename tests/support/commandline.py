@@ -177,6 +177,20 @@ class Desk:
         finally:
             await work.aclose()
 
+    def erases(self) -> None:
+        """Let a worker do its housekeeping, erase for one slice, and note how far that has come."""
+        self.raw.hset("lapse:published", "beat", round(time.time() * 1000))
+        asyncio.run(self._erase())
+
+    async def _erase(self) -> None:
+        work = Work(Host(self.environ, self.directory))
+        try:
+            await work.housekeep()
+            await work.erase()
+            await work.housekeep()
+        finally:
+            await work.aclose()
+
     def seed(
         self, count: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any
     ) -> list[str]:

@@ -22,6 +22,7 @@ class RecordingRegistry(Registry):
         self.calls: list[Call] = []
         self._owners: dict[Resource, set[str]] = {}
         self._held: dict[str, float | None] = {}
+        self._erased: dict[str, float] = {}
 
     def register(self, kind: str, id: str, policy: str, **facts: Any) -> Any:
         said = {"kind": kind, "id": id, "policy": policy, **facts}
@@ -79,6 +80,18 @@ class RecordingRegistry(Registry):
         self._of_subject("unhold", subject, called)
         return answer
 
+    def erased(self, subject: str, until: float) -> None:
+        """Note that a subject's ids are to be erased that were made before ``until``, also what is registered later."""
+        self._erased[subject] = until
+        for resource in self._owners:
+            self._covered(resource, time.time())
+
+    def _covered(self, resource: Resource, called: float) -> None:
+        subjects = self._owners[resource]
+        if subjects and subjects <= self._erased.keys():
+            until = min(self._erased[subject] for subject in subjects)
+            self.calls.append(Call("erase", resource, called, time.time(), "ok", until=until))
+
     def _of_subject(self, verb: str, subject: str, called: float, **facts: Any) -> None:
         for resource, subjects in self._owners.items():
             if subject in subjects and not (verb == "unhold" and subjects & self._held.keys()):
@@ -116,6 +129,7 @@ class RecordingRegistry(Registry):
             subjects = self._owners.setdefault(call.resource, {named} if isinstance(named, str) else set(named))
             for subject in subjects & self._held.keys() if answered else ():
                 self.calls.append(Call("hold", call.resource, called, answered, "ok", until=self._held[subject]))
+            self._covered(call.resource, called)
 
     def _registration(self, said: Mapping[str, Any], called: float, answered: float | None) -> Call:
         provider = said.get("provider") or self._of or ""

@@ -33,7 +33,7 @@ def check(words: Sequence[str]) -> None:
     assert "lapse" == program, words
     found: click.Command | None = lapse
     while rest and isinstance(found, click.Group) and not rest[0].startswith("-"):
-        found = found.get_command(click.Context(found), rest.pop(0))
+        _name, found, rest = found.resolve_command(click.Context(found), rest)
     assert found, words
     found.make_parser(click.Context(found)).parse_args(list(rest))
 

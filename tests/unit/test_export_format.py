@@ -17,6 +17,7 @@ CHUNKS = (
     Chunk("{openai:thread}:chat:fresh", "zset", (("thread_1", 5), ("thread_\udcff", 1.5))),
     Chunk("{openai:thread}:facts", "hash", (("thread_1", '{"subject":"\u00fc\n"}'),), ttl=1000),
     Chunk("{openai:thread}:audit", "stream", (), last="1-1"),
+    Chunk("{openai:thread}:erased:0e8a3ad6-5a0e-4d6f-8d5e-00c2f3f0a9b1", "hash", (("thread_2", "{}"),)),
     Chunk("{openai}:flow", "hash", (("tokens", "3"),)),
     Chunk("slots", "set", ("openai/thread",)),
 )
@@ -41,7 +42,7 @@ def test_what_is_written_is_read_again(members: list[tuple[str, str]]) -> None:
 
     assert made[0].startswith(BEGINS)
     assert header == HEADER
-    assert (counts.lines, counts.keys, counts.members) == (7, 6, 5 + len(members))
+    assert (counts.lines, counts.keys, counts.members) == (8, 7, 6 + len(members))
     read = [chunk_of(line, number) for number, line in enumerate(made[1:-1], 2)]
     assert [(one.key, one.type, plain(one.members), one.ttl, one.last) for one in read] == [
         (one.key, one.type, plain(one.members), one.ttl, one.last) for one in chunks
@@ -53,6 +54,7 @@ def test_the_parts_of_a_name() -> None:
         ("{openai:thread}:", "fresh"),
         ("{openai:thread}:", "facts"),
         ("{openai:thread}:", "audit"),
+        ("{openai:thread}:", "0e8a3ad6-5a0e-4d6f-8d5e-00c2f3f0a9b1"),
         ("{openai}:", "flow"),
         ("", "slots"),
     ]
@@ -92,7 +94,8 @@ def test_what_is_not_whole_is_refused(spoil: Callable[[list[bytes]], list[bytes]
     [
         "broker", "workers", "{openai:thread}:mover", "{openai:thread}:chat:used", "{openai:thread}:chat:aside",
         "{openai:thread}:fresh", "{openai}:slots", "flow", "{openai:thread}:epoch", "{a b:thread}:facts", "fresh",
-        "a:b",
+        "a:b", "{openai:thread}:erased:x", "{openai:thread}:facts:0e8a3ad6-5a0e-4d6f-8d5e-00c2f3f0a9b1",
+        "{openai:thread}:chat:erased", "erasing",
     ],
 )  # fmt: skip
 def test_a_key_that_no_export_has_is_refused(key: str) -> None:
@@ -101,7 +104,10 @@ def test_a_key_that_no_export_has_is_refused(key: str) -> None:
 
 
 def test_every_key_has_a_decision() -> None:
-    wide = {"flow", "epoch", "published", "slots", "stamped", "nonces", "held_subjects", "control", "workers"}
+    wide = {
+        "flow", "epoch", "published", "slots", "stamped", "nonces", "held_subjects", "erasures", "asked_erasures",
+        "erasing", "control", "workers",
+    }  # fmt: skip
     known = {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, *wide}
 
     assert keys.CARRIED | keys.LEFT_OUT.keys() == known, "say in registry/keys.py whether an export carries it"

@@ -180,7 +180,6 @@ NEWER = (
     ('late = "1d"', 'late = "2d"'),
     ('records = "400d"', 'records = "30d"'),
     ('due = "30d"', 'due = "20d"'),
-    ("[erasure]", '[receipts]\nkey_file = "/run/secrets/receipts"\n[erasure]'),
 )
 
 
@@ -190,6 +189,12 @@ def test_a_key_that_is_newer_than_stored_digests_counts_where_it_is_set(line: st
 
     assert set_.hash not in {recorded[0] for recorded in RECORDED.values()}
     assert {str(rule.partition): rule.digest for rule in set_.rules} == RECORDED[EVERY_KEY][1]
+
+
+def test_the_key_of_receipts_is_no_part_of_what_workers_go_by() -> None:
+    """Whoever issues receipts has the workers' policies, and says their hash."""
+    text = EVERY_KEY.replace("[erasure]", '[receipts]\nkey_file = "/run/secrets/receipts"\n[erasure]')
+    assert parse(text, "retention.toml", {}, today=date(2026, 6, 1)).hash == RECORDED[EVERY_KEY][0]
 
 
 def test_every_key_there_is_has_been_recorded() -> None:

@@ -34,7 +34,7 @@ from lapse.runtime import broker, environment, loop
 from lapse.runtime.celery_config import settings
 from lapse.runtime.heartbeat import Heartbeat, folder
 from lapse.runtime.host import Host
-from lapse.runtime.messages import HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
+from lapse.runtime.messages import ERASE, HOUSEKEEPING, SWEEP_EXPIRED, SWEEP_ORPHANS
 from lapse.runtime.worker import Turning
 
 events = structlog.get_logger("lapse")
@@ -115,7 +115,15 @@ def sweep_orphans(self: Any, provider: str, kind: str, policy: str, sent: int | 
 @app.task(name=HOUSEKEEPING)  # type: ignore[untyped-decorator]
 def housekeeping(sent: int | None = None) -> None:
     """Record that beat's tick arrived, publish what this worker knows, move audit records, clean up."""
-    loop.of(app.host).housekeep(sent)
+    if loop.of(app.host).housekeep(sent):
+        erase.apply_async()
+
+
+@app.task(name=ERASE, bind=True)  # type: ignore[untyped-decorator]
+def erase(self: Any) -> None:
+    """Delete for open requests to erase subjects for one slice; what is left then goes to the end of the queue."""
+    if loop.of(app.host).erase():
+        self.apply_async()
 
 
 def _check(role: str) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+NAMING = frozenset({"subject", "was"})
+"""Fields of an audit record that name subjects: whose data an id is, and whose it was."""
+
 HASHED, PLAIN, NONE = "hmac", "plain", "none"
 
 
@@ -35,14 +38,15 @@ class SubjectsShown:
         return [f"hmac:{hmac.new(self.salt, name.encode(), hashlib.sha256).hexdigest()}" for name in subjects]
 
     def record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Return an audit record with its subject as it may be told."""
-        if "subject" not in record:
-            return record
-        said = record["subject"]
-        told = self.told([str(name) for name in said] if isinstance(said, list) else [str(said)])
-        others = {name: value for name, value in record.items() if name != "subject"}
-        return others | ({"subject": told[0] if len(told) == 1 else told} if told else {})
+        """Return an audit record with its subjects as they may be told."""
+        others = {name: value for name, value in record.items() if name not in NAMING}
+        for name in NAMING & record.keys():
+            said = record[name]
+            told = self.told([str(one) for one in said] if isinstance(said, list) else [str(said)])
+            if told:
+                others[name] = told[0] if len(told) == 1 else told
+        return others
 
     def line(self, line: bytes, record: dict[str, Any]) -> bytes:
         """Return the line of a record likewise."""
-        return json.dumps(self.record(record), separators=(",", ":")).encode() if "subject" in record else line
+        return json.dumps(self.record(record), separators=(",", ":")).encode() if NAMING & record.keys() else line

@@ -35,7 +35,7 @@ class SweepContext:
 
     ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
     does not take; None: nowhere but this process' memory. ``invented``: what this sweep knows of how the provider
-    answers to ids that never existed; None before a sweep.
+    answers to ids that never existed; None before a sweep. ``erases``: the subject that is erased, if that is why.
     """
 
     ledger: Ledger
@@ -48,6 +48,7 @@ class SweepContext:
     rules: tuple[Rule, ...] = ()
     outbox: Outbox | None = None
     invented: Invented | None = None
+    erases: str = ""
 
     async def trip(
         self, partition: Partition, reason: str, detail: str, *, plan: str | None = None, wide: bool = False

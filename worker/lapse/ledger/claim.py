@@ -147,7 +147,7 @@ class CircleMember:
 
 
 class Claims(LedgerConnection):
-    """The six ways to lease."""
+    """The seven ways to lease."""
 
     async def claim(
         self, rule: Rule, sweep: SweepSection, limit: int, *, alone: bool = False, expected: Expected = UNCHECKED
@@ -178,6 +178,13 @@ class Claims(LedgerConnection):
         """Lease what a confirmed purge names; what is held, halted or with another worker is left."""
         asked = self._request(sweep.lease, expected) | {"policy": partition.policy, "ids": list(ids), "actor": actor}
         return await self._leased("ledger/lua/claim/claim_purged", partition, sweep, asked)
+
+    async def claim_erased(
+        self, partition: Partition, sweep: SweepSection, errand: Mapping[str, Any], *, expected: Expected
+    ) -> Batch:
+        """Lease what a request to erase a subject names, as ``claim_erased.lua`` has it; what may not go is left."""
+        asked = {**self._request(sweep.lease, expected), **errand, "policy": partition.policy}
+        return await self._leased("ledger/lua/claim/claim_erased", partition, sweep, asked)
 
     async def claim_child(self, child: ChildRequest, expected: Expected = UNCHECKED) -> tuple[str, Claim | None]:
         """Lease one child of what is about to be deleted; return the script's word for it, and the claim if granted."""

@@ -241,6 +241,12 @@ class AsyncRegistry:
         """Make all of a subject's tracked ids due; see ``Registry.expire_subject``."""
         return await self._carrier.say(self._subjects.expire(subject, at))
 
+    async def erase(
+        self, subject: str, request_id: str, *, reason: str = "", received: When | None = None, actor: str | None = None
+    ) -> str:
+        """Ask workers to erase all that is a subject's: see ``Registry.erase``."""
+        return await self.say(self._subjects.ask_erasure(subject, request_id, reason, received, actor))
+
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""
         return await self._carrier.say(self.protocol.stamp(policy))

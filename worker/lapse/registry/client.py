@@ -208,6 +208,29 @@ class Registry:
         """Make all of a subject's tracked ids due now, or at a time. What is registered later is not."""
         return self.say(self._subjects.expire(subject, at))
 
+    def erase(
+        self, subject: str, request_id: str, *, reason: str = "", received: When | None = None, actor: str | None = None
+    ) -> str:
+        """Ask workers to erase all that is a subject's, at every provider.
+
+        Args:
+            subject: Whose; matched as a whole.
+            request_id: A UUID of this request's own: said again, it is the same request.
+            reason: Why, for the record.
+            received: When the person asked; else now.
+            actor: Who says it; this process' user by default.
+
+        Returns:
+            ``asked`` until a worker takes it up; then ``open``, ``complete`` or ``refused``: how far it has come.
+
+        Raises:
+            InvalidResource: one of these is none, or the id belongs to another subject.
+            RegistryRefused: the policy file of the workers does not say ``[erasure] by_application = true``.
+            RegistryUnavailable: no answer in time: say it again. It never waits in a spool.
+
+        """
+        return self.say(self._subjects.ask_erasure(subject, request_id, reason, received, actor))
+
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.
 

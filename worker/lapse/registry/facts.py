@@ -1,5 +1,6 @@
 """What a registration says beyond its names: checked, as it is stored, and as it can be replayed. No I/O."""
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -100,3 +101,19 @@ def replayable(registration: Registration) -> dict[str, object]:
     if registration.uses:
         shown["uses"] = [[use.provider, use.kind, use.id] for use in registration.uses]
     return shown
+
+
+def request_id(value: object) -> str:
+    """Return a request's id in its one form.
+
+    Raises:
+        InvalidResource: it is no UUID.
+
+    """
+    try:
+        parsed = uuid.UUID(value) if isinstance(value, str) else None
+    except ValueError:
+        parsed = None
+    if parsed is None or parsed.int == 0:
+        raise InvalidResource(f"request id {str(value)[:80]!r}: give a UUID, such as {uuid.uuid4()}")
+    return str(parsed)

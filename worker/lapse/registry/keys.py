@@ -12,6 +12,7 @@ from lapse.errors import InvalidResource
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 ID = re.compile(r"[A-Za-z0-9_.:=+-]{1,1024}")
+REQUEST = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a request's id, as facts.request_id returns it
 
 # Sorted sets of a partition, scores in milliseconds of Redis TIME.
 FRESH = "fresh"  # never touched: creation
@@ -54,8 +55,12 @@ POLICIES = "policies"  # set: every policy name ever registered under
 ASIDE = "aside"  # hash: id -> record of what stands outside the due indexes
 FACTS = "facts"  # hash: id -> uses, subject, labels
 SUBJECTS = "subjects"  # sorted set, all scores 0: "<subject>\x1f<id>"
-SUBJECT_HOLDS = "subject_holds"  # hash: subject -> its hold: the slot's copy of the namespace's
+SUBJECT_HOLDS = (
+    "subject_holds"  # hash: subject -> its hold, and requests to erase it: the slot's copy of the namespace's
+)
 SUBJECT_INDEX = "subject_index"  # hash: how far older registrations can be found by their subject
+JOINED = "joined"  # set: subjects with a request to erase them of which something was registered since a worker looked
+ERASED = "erased"  # then a request's id; hash: id -> what became of it
 HOLDS = "holds"  # hash: id -> hold
 HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
 EDGES = "edges"  # sorted set, all scores 0: "target|provider|kind|source"
@@ -92,6 +97,8 @@ SLOT_KEYS = (
     SUBJECTS,
     SUBJECT_HOLDS,
     SUBJECT_INDEX,
+    JOINED,
+    ERASED,
     HOLDS,
     HOLD_ENDS,
     EDGES,
@@ -146,6 +153,8 @@ CARRIED = frozenset(
         SUBJECTS,
         SUBJECT_HOLDS,
         SUBJECT_INDEX,
+        JOINED,
+        ERASED,
         HOLDS,
         HOLD_ENDS,
         EDGES,
@@ -190,6 +199,7 @@ LEFT_OUT = {
     MEMBERS: "what a parent's list showed; it is read again",
     SEEN: "what was read of a parent's children; it is read again",
     "workers": "heartbeats",
+    "erasing": "which worker erases now; it ends within seconds",
 }
 LEFT_OUT_FIELDS = {
     "epoch": ("moved", "importing"),
@@ -277,6 +287,11 @@ def held_subjects(namespace: str) -> str:
 def erasures(namespace: str) -> str:
     """Return the hash of requests to erase a subject: request id -> what was asked and how far it has come."""
     return f"{namespace}:erasures"
+
+
+def erasing(namespace: str) -> str:
+    """Return the text, with a Redis TTL, of which worker goes through the requests to erase subjects now."""
+    return f"{namespace}:erasing"
 
 
 def asked_erasures(namespace: str) -> str:

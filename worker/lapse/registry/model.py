@@ -10,6 +10,7 @@ EDGES_MARKER = "~"
 """What counts a slot's holds, forgotten ids and edges among them, and is none (``include/protection.lua``)."""
 
 PURGED = "(purge)"
+ERASURE = "(erasure)"
 """Where a policy's name stands for what is registered: objects that only a purge deletes. No policy is called so."""
 
 

@@ -9,6 +9,7 @@ from lapse.errors import InvalidResource, RegistryRefused
 from lapse.registry import codec, facts, keys
 from lapse.registry.codec import When
 from lapse.registry.commands import Commands, actor
+from lapse.registry.facts import request_id
 from lapse.registry.model import Record, Resource, SubjectAnswer, SubjectPage
 from lapse.registry.protocol import Conversation, asked, carried
 from lapse.registry.scripts import Call, script
@@ -20,6 +21,9 @@ AT_ONCE = 10_000
 
 SAID = "\x1f"
 """Among a hash's subjects, which have no control characters: the number of what was said last."""
+
+ERASURE = "\x1e"
+"""Before a subject, in lists of what is said of subjects: the requests to erase it."""
 
 ENDED = "ended"
 """In a slot's list: the hold is over, and what was parked for it is still to be let go. As ``include/subjects.lua``."""
@@ -136,7 +140,7 @@ class Subjects:
         if not number:
             return SubjectAnswer()
         answers, failed = [], []
-        for slot in (yield from self._slots()):
+        for slot in (yield from self.slots()):
             try:
                 yield from self.copy(slot, number, subject, hold)
                 answers.append((yield from self.apply(slot, subject, AT_ONCE)))
@@ -145,10 +149,74 @@ class Subjects:
         changed, claimed, remaining = (sum(column) for column in zip(*answers, (0, 0, 0), strict=True))
         return SubjectAnswer(changed, remaining, claimed, tuple(failed))
 
+    def literal(self, subject: str) -> Conversation[str]:
+        """Return a subject as it is stored; refuse what is meant as a pattern."""
+        name = name_of(subject)
+        yield from self._literal(name)
+        return name
+
+    def ask_erasure(
+        self, subject: str, request: str, reason: str, received: When | None, by: str | None
+    ) -> Conversation[str]:
+        """Ask workers to erase a subject, as an application; return ``asked``, or how far the request has come."""
+        id_, namespace = request_id(request), self._commands.namespace
+        name = yield from self.literal(subject)
+        known, taken, clock = yield from asked(
+            ("HGET", keys.erasures(namespace), id_), ("HGET", keys.published(namespace), "erasure"), ("TIME",)
+        )
+        if not known and _text(taken or "") != "by_application":
+            raise RegistryRefused(
+                "workers take no request of an application to erase a subject: the policy file has to say [erasure]"
+                " by_application = true"
+            )
+        if not known:
+            now = int(clock[0]) * 1000 + int(clock[1]) // 1000
+            said = {
+                "subject": name,
+                "at": now,
+                "received": now if received is None else codec.moment(received, "received"),
+            }
+            said |= {
+                "reason": reason and codec.text(reason, "reason"),
+                "actor": (by and codec.text(by, "actor")) or actor(),
+            }
+            call: Call[str] = Call(
+                script("registry/lua/subjects/ask_erasure"),
+                keys.asked_erasures(namespace),
+                (id_, codec.dump(said)),
+                _text,
+            )
+            (known,) = yield from carried([call])
+        stands = json.loads(known)
+        if stands.get("subject") != name:
+            raise InvalidResource(f"request id {id_} belongs to another subject: give each request its own")
+        return str(stands.get("state", "asked"))
+
+    def erase(self, subject: str, request: str, fact: str) -> Conversation[SubjectAnswer]:
+        """Write down everywhere that a request erases a subject.
+
+        ``fact``: JSON ``{id, at, until}``; "" ends it.
+        """
+        yield from self.regain((yield from self.slots()))
+        say: Call[tuple[int, str]] = Call(
+            script("registry/lua/subjects/say_erasure"),
+            keys.held_subjects(self._commands.namespace),
+            (subject, request, fact),
+            _numbered,
+        )
+        ((number, said),) = yield from carried([say])
+        failed = []
+        for slot in (yield from self.slots()):
+            try:
+                yield from self.copy(slot, number, ERASURE + subject, said)
+            except RegistryRefused as error:
+                failed.append(f"{'/'.join(slot)}: {error}")
+        return SubjectAnswer(failed=tuple(failed))
+
     @staticmethod
     def over(listed: Any, now: int) -> list[tuple[str, str]]:
         """Return subjects whose stored hold was to end by now, in registry milliseconds, with that hold."""
-        held = [pair for pair in _pairs(listed).items() if pair[0] != SAID]
+        held = [pair for pair in _pairs(listed).items() if pair[0] != SAID and not pair[0].startswith(ERASURE)]
         return [(name, hold) for name, hold in held if json.loads(hold).get("until", now + 1) <= now]
 
     def copy(self, slot: Slot, number: int, subject: str, hold: str) -> Conversation[None]:
@@ -221,7 +289,7 @@ class Subjects:
         calls = [call for id_ in ids for call in self._commands.get(Resource(*slot, id_)).calls]
         return [one for one in (yield from carried(calls)) if one and subject in one.subjects]
 
-    def _slots(self) -> Conversation[list[Slot]]:
+    def slots(self) -> Conversation[list[Slot]]:
         """Return every (provider, kind) that anybody ever wrote to."""
         namespace = self._commands.namespace
         told, published = yield from asked(
@@ -233,7 +301,7 @@ class Subjects:
 
     def _literal(self, subject: str) -> Conversation[list[Slot]]:
         """Return the slots, and refuse what is meant as a pattern: it would silently cover nothing."""
-        slots = yield from self._slots()
+        slots = yield from self.slots()
         if "*" in subject:
             for slot in slots:
                 if (yield from self._ids(slot, subject, "", 1))[0]:
@@ -249,6 +317,11 @@ def _cursor(after: str | None) -> tuple[Slot, str]:
         case [provider, kind, id_]:
             return (provider, kind), id_
     raise InvalidResource(f"after {after!r}: give what the page before ended with")
+
+
+def _numbered(reply: Any) -> tuple[int, str]:
+    number, said = reply
+    return int(number), _text(said)
 
 
 def _applied(reply: Any) -> tuple[int, int, str, int]:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -23,6 +24,7 @@ from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
 from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping.erasures import Erasures
 from lapse.ledger.housekeeping.forgotten import end_unlistable
 from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of, replay
@@ -35,9 +37,10 @@ from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
-from lapse.registry.model import Partition
+from lapse.registry.model import ERASURE, Partition
 from lapse.registry.scripts import Call, script
 from lapse.registry.spool.spool import of as spool_of
+from lapse.runtime.erasures import EraseRun, lease
 from lapse.runtime.host import Host
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
@@ -86,6 +89,8 @@ class Work:
         self._shown = 0.0
         self.freed: dict[Partition, int] = {}
         """What a sweep made due in other partitions, and when, in registry milliseconds."""
+        self.erasing = False
+        """True if housekeeping saw that ids may be left to delete for a request to erase a subject."""
 
     async def sweep(self, partition: Partition, sent: int | None) -> int | None:
         """Sweep one partition for one slice; see ``Runtime.sweep``."""
@@ -102,7 +107,39 @@ class Work:
             return None
         client = await self._client(config, config.accounts[partition.provider])
         seconds = self._host.slice(config, client.account)
-        context = SweepContext(
+        context = self._context(config, client)
+        async with self._working(), self._auditing(config, partition):
+            report = await self._swept(context, rule, seconds)
+        if report.result == "divergence":
+            return await self._step_aside(partition)
+        await self._free(config, context.ledger.freed - {partition})
+        return await self._control.now() if _goes_on(rule, report, seconds) else None
+
+    async def erase(self) -> bool:
+        """Delete for open requests to erase subjects, for one slice; see ``Runtime.erase``."""
+        config = self._current()
+        if self._host.stop.is_set() or not await self._permitted(config) or await self._watch.look():
+            return False
+        ledger, seconds = self._ledger(config), config.sweep.budget
+        if not await lease(ledger, seconds):
+            return False
+        try:
+            return await EraseRun(ledger, partial(self._erasing, config), time.monotonic() + seconds).run()
+        finally:
+            await lease(ledger, 0)
+
+    @contextlib.asynccontextmanager
+    async def _erasing(self, config: Config, provider: str, kind: str) -> AsyncIterator[SweepContext | None]:
+        account = config.accounts.get(provider)
+        if account is None or kind not in KINDS[account.type]:
+            yield None
+            return
+        client = await self._client(config, account)
+        async with self._working(), self._auditing(config, Partition(provider, kind, ERASURE)):
+            yield self._context(config, client)
+
+    def _context(self, config: Config, client: AccountClient) -> SweepContext:
+        return SweepContext(
             self._ledger(config),
             self._control,
             client.provider,
@@ -113,12 +150,6 @@ class Work:
             config.rules,
             self._outbox,
         )
-        async with self._working(), self._auditing(config, partition):
-            report = await self._swept(context, rule, seconds)
-        if report.result == "divergence":
-            return await self._step_aside(partition)
-        await self._free(config, context.ledger.freed - {partition})
-        return await self._control.now() if _goes_on(rule, report, seconds) else None
 
     async def _swept(self, context: SweepContext, rule: Rule, seconds: float) -> Report:
         """Sweep; of a sweep that is cut short its cause is noted, if the registry takes it."""
@@ -168,6 +199,7 @@ class Work:
             await Misnamed(self._carrier, self._namespace).run(providers, until)
         if not trouble:
             await subjects.keep(ledger, slots, until)
+            self.erasing = await Erasures(ledger, config.erasure, config.accounts, slots).keep(until)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:
                 return
@@ -312,6 +344,7 @@ class Work:
                 "policies": json.dumps([str(rule.partition) for rule in config.rules]),
                 "slots": json.dumps(known),
                 "kinds": json.dumps(sorted(kinds)),
+                "erasure": "by_application" if config.erasure.by_application else "",
                 **({} if sent is None else {"tick": min(sent, await self._control.now())}),
             }
         )

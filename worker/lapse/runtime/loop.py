@@ -73,15 +73,25 @@ class Runtime:
         freed, self._work.freed = self._work.freed, {}
         return freed
 
-    def housekeep(self, sent: int | None) -> None:
+    def erase(self) -> bool:
+        """Delete for open requests to erase subjects, for one slice; True if time ran out: send the message again."""
+        with self._host.stop.on_term():
+            return bool(self._run(self._work.erase()))
+
+    def housekeep(self, sent: int | None) -> bool:
         """Record that a tick of beat's arrived, publish what this worker knows, move audit records, clean up.
 
         Args:
             sent: When beat sent the message, in registry milliseconds; None if nobody could say.
 
+        Returns:
+            True if ids may be left to delete for a request to erase a subject: send that message.
+
         """
+        self._work.erasing = False
         with self._host.stop.on_term():
             self._run(self._work.housekeep(sent))
+        return self._work.erasing
 
     def close(self) -> None:
         """Say that this process ends, close every connection, and end the thread."""

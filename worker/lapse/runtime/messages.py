@@ -16,6 +16,7 @@ from lapse.registry import keys
 SWEEP_EXPIRED = "lapse.sweep_expired"
 SWEEP_ORPHANS = "lapse.sweep_orphans"
 HOUSEKEEPING = "lapse.housekeeping"
+ERASE = "lapse.erase"
 SWEEPS = frozenset({SWEEP_EXPIRED, SWEEP_ORPHANS})
 LONGEST = 16_384  # characters of a body; ours have some hundred
 LONGEST_ID = 255  # characters of a task's id, as Celery has it
@@ -74,7 +75,7 @@ def _properties(properties: Mapping[str, Any]) -> None:
 
 def _headers(headers: Mapping[str, Any]) -> None:
     task = headers.get("task")
-    if task != HOUSEKEEPING and task not in SWEEPS:
+    if task not in {HOUSEKEEPING, ERASE, *SWEEPS}:
         raise ValueError("it names no task of lapse")
     if not _short(headers.get("id")):
         raise ValueError("it has no id")

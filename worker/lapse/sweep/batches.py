@@ -1,6 +1,7 @@
-"""Claiming for one sweep, batch by batch: due ids, orphans, a plan's, a purge's; until the sweep is over."""
+"""Claiming for one sweep, batch by batch, until it is over: due ids, orphans, a plan's, a purge's, an erasure's."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from lapse.guards import enforcement
 from lapse.guards.integrity.protection import damage
@@ -67,6 +68,23 @@ async def claim_purged(session: Session, executor: Executor, wanted: dict[str, i
         return await session.context.ledger.claim_purged(
             rule.partition, settings, list(chosen), actor, expected=expected
         )
+
+    return await _claim_named(session, executor, wanted, claim)
+
+
+async def claim_erased(
+    session: Session, executor: Executor, wanted: dict[str, int], errand: Mapping[str, Any]
+) -> Batch | None:
+    """Take as much of an erasure as there are tokens; return what was granted, or None when it is over."""
+
+    async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
+        context, at = session.context, rule.partition
+        pauses, whole = await context.control.pauses(), f"{at.provider}/{at.kind}/"
+        paused = [scope.removeprefix(whole) for scope in pauses if scope.startswith(whole)]
+        paused += [name for one in context.rules if str(one.partition) in pauses for name in one.formerly]
+        ids = [{"id": id_, "going": errand["going"].get(id_, ())} for id_ in chosen]
+        asked = {**errand, "paused": paused, "ids": ids}
+        return await context.ledger.claim_erased(at, settings, asked, expected=context.watch.expected())
 
     return await _claim_named(session, executor, wanted, claim)
 

@@ -32,6 +32,11 @@ class Warrant(Enum):
     """An operator, of each id of a plan: its size and the policy's mode are no objection."""
     PURGE = auto()
     """An operator, of a whole kind: no policy is asked."""
+    ERASURE = auto()
+    """A request to erase a subject: no policy is asked either."""
+
+
+UNRULED = frozenset({Warrant.PURGE, Warrant.ERASURE})
 
 
 async def opened(session: Session, by: Warrant = Warrant.RULE) -> bool:
@@ -39,11 +44,11 @@ async def opened(session: Session, by: Warrant = Warrant.RULE) -> bool:
     context, rule = session.context, session.rule
     if not await _sound(session, clocks=by is not Warrant.RULE or rule.enforce):
         return False
-    if by is not Warrant.PURGE and not await _adopted(session):
+    if by not in UNRULED and not await _adopted(session):
         return False
     if scope := await context.control.paused(rule.partition):
         return session.ends("paused", f"lapse pause on {scope}")
-    if by is Warrant.PURGE:
+    if by in UNRULED:
         return await session.admitted()
     await recover(context, rule)
     return await (_planned(session) if by is Warrant.PLAN else _ruled(session))

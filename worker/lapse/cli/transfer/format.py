@@ -21,7 +21,8 @@ BEGINS = f'{{"format":"{FORMAT}",'.encode()
 
 _NAME = keys.NAME.pattern
 _KEY = re.compile(
-    rf"\{{{_NAME}:{_NAME}\}}:(?P<policy>{_NAME}:)?(?P<index>[a-z_]+)|(?:\{{{_NAME}\}}:)?(?P<wide>[a-z_]+)"
+    rf"\{{{_NAME}:{_NAME}\}}:(?:(?P<policy>{_NAME}:)?(?P<index>[a-z_]+)|{keys.ERASED}:(?P<request>{keys.REQUEST.pattern}))"
+    rf"|(?:\{{{_NAME}\}}:)?(?P<wide>[a-z_]+)"
 )
 
 
@@ -198,6 +199,8 @@ def _may_be(key: str) -> bool:
         return found["wide"] in keys.CARRIED - {*keys.PARTITION_KEYS, *keys.SLOT_KEYS} and (
             key.startswith("{") == (found["wide"] == "flow")
         )
+    if found["request"]:
+        return True
     return found["index"] in keys.CARRIED & set(keys.PARTITION_KEYS if found["policy"] else keys.SLOT_KEYS)
 
 

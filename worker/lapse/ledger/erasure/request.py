@@ -1,13 +1,11 @@
 """The request to erase a subject, as it is stored, and what became of each id that it found. No I/O."""
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from lapse.errors import InvalidResource
 from lapse.registry import codec
 from lapse.registry.model import Resource
 
@@ -56,6 +54,7 @@ class ErasureRequest:
         reason: Why, in the words of who said it; may be empty.
         actor: Who said it.
         by_application: True if an application did.
+        taken: When a worker took it up from an application; None: nobody had to.
         providers: The accounts that were confirmed.
         state: How far it has come.
         began: When every id of the registry could be found by its subject; None: not yet.
@@ -74,6 +73,7 @@ class ErasureRequest:
     reason: str = ""
     actor: str = ""
     by_application: bool = False
+    taken: int | None = None
     providers: tuple[str, ...] = ()
     state: State = State.OPEN
     began: int | None = None
@@ -111,6 +111,8 @@ class ErasedId:
         request_id: What the provider calls the request.
         policy: The policy under which it was registered.
         again: When it is tried next, in registry milliseconds; None: nothing says so.
+        blocked: True if it waits for an operator.
+        halted: True if that is for a halt or pause.
 
     """
 
@@ -122,6 +124,8 @@ class ErasedId:
     request_id: str | None = None
     policy: str | None = None
     again: int | None = None
+    blocked: bool = False
+    halted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,19 +152,3 @@ class ErasureAccount:
     def open(self) -> tuple[ErasedId, ...]:
         """The ids that are not gone."""
         return tuple(one for one in self.ids if one.fate not in GONE)
-
-
-def request_id(value: object) -> str:
-    """Return a request's id in its one form.
-
-    Raises:
-        InvalidResource: it is no UUID.
-
-    """
-    try:
-        parsed = uuid.UUID(value) if isinstance(value, str) else None
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.int == 0:
-        raise InvalidResource(f"request id {str(value)[:80]!r}: give a UUID, such as {uuid.uuid4()}")
-    return str(parsed)

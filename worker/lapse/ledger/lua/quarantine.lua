@@ -1,5 +1,6 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/edges
+-- @include registry/lua/include/erasures
 -- @include registry/lua/include/protection
 -- An operator's answer to quarantine. ARGV[3]: retry | undo | drop, [4]: actor (JSON string), [5]: reason (JSON string), [6...]: ids.
 -- retry: tried again at once, attempts forgotten; what the application forgot meanwhile is dropped. drop: no longer tracked, edges removed, foreign until registered again.
@@ -26,6 +27,7 @@ for i = 6, #ARGV do
       record = buried
       what = record.h and 'touched' or 'tracked'
       record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
+      reclaim(id)
       if held(id) then
         what, record.r = 'held', 'held'
         set_aside(id, record, 'parked', now)
@@ -48,6 +50,7 @@ for i = 6, #ARGV do
         did = 'dropped'
         redis.call('ZADD', key('forgotten'), now, id)
         protect('forgotten')
+        credit(id, record, { o = 'dropped' })
         untrack(id, record)
       end
     else

@@ -1,4 +1,5 @@
 -- @include registry/lua/include/full
+-- @include registry/lua/include/erasures
 -- @include ledger/lua/include/lease
 -- @include ledger/lua/include/gone_wall
 -- @include ledger/lua/include/principals
@@ -98,6 +99,12 @@ local function believable(own, one, record)
   return wall_allows(own, record.p, 'g', batch.wall)
 end
 
+-- What a request to erase its subject is told of an id that is gone.
+local function outcome_of(one)
+  local deleted = one.outcome == 'deleted'
+  return { o = deleted and 'erased' or 'already_gone', status = one.status, request = one.request, why = not deleted and one.detail or nil }
+end
+
 -- The id leaves the registry: what the provider confirmed, or does not know.
 local function bury(own, one, record)
   if one.outcome == 'deleted' then
@@ -112,6 +119,7 @@ local function bury(own, one, record)
   redis.call('HDEL', part(record.p, 'sightings'), one.id)
   -- A list may show a deleted id for a while; where there is no list, nothing needs to remember it.
   if batch.listable or one.outcome ~= 'deleted' then redis.call('ZADD', key('tombstones'), now, one.id) end
+  local erased = credit(one.id, record, outcome_of(one))
   if one.outcome == 'deleted' then
     redis.call('ZADD', key('deleted'), deletion_score(one.token), one.id)
     redis.call('HDEL', key('referenced'), one.id)
@@ -120,6 +128,7 @@ local function bury(own, one, record)
     record.s, record.t, record.d, record.r = 'gone', nil, nil, nil
     record.p, record.l = record.l or record.p, nil
     redis.call('HSET', key('graves'), one.id, cjson.encode(record))
+    if erased then disown(one.id) end -- nobody's name stays behind; reclaim knows it again
   end
   leave(one.id, own.p)
 end
@@ -133,6 +142,7 @@ local function later(own, one, record)
   remember(one, own, line(event, one, record, one.outcome))
   record.p, record.l = record.l or record.p, nil
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
+  if one.act == 'release' then record.i = nil end -- no request was sent: an erasure has it to try still
   if one.counted then record.n = (record.n or 0) + 1 end
   if one.act == 'touch' and not (record.e or record.q) then
     -- What a provider says of the future is no use of it: it would never be due again.
@@ -243,6 +253,7 @@ local function late(own, one, record)
   if not anew then
     redis.call('HDEL', key('graves'), one.id)
     own.released = uses_something(one.id)
+    if not credit(one.id, record, outcome_of(one)) then correct(one.id, outcome_of(one)) end
     release_edges(one.id)
     if record then take(one.id, record) end
     if batch.listable then redis.call('ZADD', key('tombstones'), now, one.id) else redis.call('ZREM', key('tombstones'), one.id) end

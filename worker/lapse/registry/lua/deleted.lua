@@ -1,5 +1,6 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/edges
+-- @include registry/lua/include/erasures
 -- @include registry/lua/include/parking
 -- @include registry/lua/include/late
 -- The application had an object deleted, and the provider confirmed it. ARGV[3]: id,
@@ -23,6 +24,7 @@ end
 if anew then return 'overtaken' end
 if not record then return held and 'ok' or 'unknown' end
 act('deleted_by_app', id, record.p)
+credit(id, record, { o = 'already_gone', at = at, why = 'the application had it deleted, and says that the provider confirmed it' })
 release_edges(id)
 if record.s == 'claimed' then
   record.g = 2

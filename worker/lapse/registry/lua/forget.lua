@@ -1,5 +1,6 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/edges
+-- @include registry/lua/include/erasures
 -- @include registry/lua/include/late
 -- @include registry/lua/include/protection
 -- Stops tracking an id and deletes nothing; the id is foreign until it is registered again. ARGV[3]: id, [4]: 'release' or nothing,
@@ -22,6 +23,7 @@ redis.call('ZADD', key('forgotten'), at, id)
 protect('forgotten')
 act('forget', id, record and record.p or '', release and ',"release":true' or '')
 remember_said(verb, id, at)
+if record then credit(id, record, { o = 'forgotten' }) end
 if record and record.s == 'claimed' then
   record.g = release and 2 or 1
   amend(id, record)

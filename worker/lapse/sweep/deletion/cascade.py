@@ -19,6 +19,7 @@ class Cascade:
     def __init__(self, context: SweepContext, rule: Rule) -> None:
         self.context = context
         self.rule = rule
+        self.subject = context.erases
         self._proofs: dict[str, Proof] = {}
 
     def proof(self, partition: Partition) -> Proof:
@@ -41,7 +42,7 @@ class Cascade:
         """Return the policies for a kind of child, by every name that they have or had."""
         provider = self.rule.partition.provider
         return {
-            name: rule
+            name: replace(rule, keep=(), enforce=True, max_deletions=None) if self.subject else rule
             for rule in self.context.rules
             if (rule.partition.provider, rule.partition.kind) == (provider, kind)
             for name in (*rule.formerly, rule.partition.policy)
@@ -62,7 +63,8 @@ class Cascade:
             for name, rule in self.rules(kind).items()
         }
         place = self.context.provider.place
-        return {"policies": policies, "paused": whole, "place": place, **_pace(self.rule.max_deletions)}
+        told = {"policies": policies, "paused": whole, "place": place, **_pace(self.rule.max_deletions)}
+        return told | {"subject": self.subject} if self.subject else told
 
 
 def _pace(pace: Pace | None) -> dict[str, int]:

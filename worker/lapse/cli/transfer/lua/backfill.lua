@@ -58,7 +58,10 @@ local function arrange(i)
   local id, creation, activity, said = unpack(ARGV, 1 + 4 * i, 4 + 4 * i)
   if said ~= '' then add(facts, id, said) end
   local whose = string.find(said, '"subject"', 1, true) and subjects_in(cjson.decode(said)) or {}
-  for _, subject in ipairs(whose) do add(owned, 0, subject .. SEPARATOR .. id) end
+  for _, subject in ipairs(whose) do
+    add(owned, 0, subject .. SEPARATOR .. id)
+    joins(subject)
+  end
   if held[i] or hold_among(whose) then
     parked[id] = creation == activity and { p = policy, f = tonumber(creation), r = 'held' }
       or { p = policy, c = tonumber(creation), a = tonumber(activity), r = 'held' }

@@ -37,7 +37,8 @@ local function candidates(policy, rules, limit)
     for _, id in ipairs(at_or_before(policy, name, cut, limit)) do
       if not seen[id] then
         seen[id] = true
-        add(id, in_indexes(policy, id))
+        local record = in_indexes(policy, id)
+        if record then add(id, record) end -- none: its creation, of a registration that ended in the middle
       end
     end
   end

@@ -2,7 +2,7 @@
 -- How a child of something that is about to be deleted stands: the same for a look at all of them, and for each claim.
 -- asked: {going: sources that go with it, named: true if one of these has to say in its uses that it uses the child,
 --   stamped: policy in its stamp or '', since: when the parent was leased, active: its last activity,
---   rules: as claim_child.lua takes them, epoch, earliest, latest}.
+--   rules: as claim_child.lua takes them, and subject: whose data is erased, if that is why, epoch, earliest, latest}.
 
 local policies = redis.call('SMEMBERS', key('policies'))
 
@@ -12,12 +12,22 @@ local function named_by(id, going)
   end
 end
 
+-- True if it is the data of somebody else than the subject that is erased.
+local function somebody_elses(id, subject)
+  for _, one in ipairs(subjects_in(facts_of(id))) do
+    if one ~= subject then return true end
+  end
+end
+
 -- Why it stays, whenever one asks.
 local function spared(id, record, rule, asked)
   if held(id) then return 'held' end
   if used_otherwise(id, asked.going) then return 'used' end
   -- An id that somebody wrote into a body may be anybody's: only what the application said counts.
   if asked.named and not named_by(id, asked.going) then return record.q and 'foreign' or 'unnamed' end
+  -- Mode, keep, and what was used since are no objection to an erasure.
+  local subject = asked.rules.subject
+  if subject then return somebody_elses(id, subject) and 'shared' or nil end
   if (record.a or record.f or 0) >= asked.since then return 'active' end
   if record.a and asked.active and record.a > asked.active then return 'active' end
   if record.s == 'quarantined' then return 'quarantined' end
@@ -43,7 +53,7 @@ local function delayed(record, rule, asked)
 end
 
 -- Returns nil where nothing is in the way, or a status, and its record: gone (settled before); foreign, held, used,
--- unnamed, active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock,
+-- unnamed, shared (another subject's, in an erasure), active, kept, quarantined, observed (it stays); claimed, waiting, paused, halted, superseded, lost, clock,
 -- elsewhere (ids of another account), damaged (not now).
 local function standing(id, asked)
   local record = locate(id, policies)

@@ -8,7 +8,8 @@
 --   v identities under which it was not found, and not proven gone   b the one under which an operator expects that
 --   w when it last got an answer that may be all of its kind's
 --   l registered under another policy while claimed: it moves there when the claim ends
---   g forgotten while claimed: 1, or 2 if it needs nothing of what it uses   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge
+--   g forgotten while claimed: 1, or 2 if it needs nothing of what it uses   o claimed as an orphan   q one that is not registered: it carries our stamp, or is purged   z claimed by a purge or an erasure
+--   i when an erasure claimed it last   j the subject with whose data it goes, of one that names none itself
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
 
@@ -86,16 +87,16 @@ local function landed(id, indexed, ...)
   if indexed and from.aside then redis.call('HDEL', key('aside'), id) end -- last: sent again, it is found there
 end
 
--- Puts the id into the due indexes; attempts and reasons end here.
+-- Puts the id into the due indexes; attempts and reasons end here. Its creation stands first: it is known by the other.
 local function index(id, record)
   local p = record.p
   if record.e then
-    redis.call('ZADD', part(p, 'explicit'), record.e, id)
     redis.call('ZADD', part(p, 'capped'), record.k, id)
+    redis.call('ZADD', part(p, 'explicit'), record.e, id)
     landed(id, true, part(p, 'explicit'), part(p, 'capped'))
   elseif record.a then
-    redis.call('ZADD', part(p, 'active'), record.a, id)
     redis.call('ZADD', part(p, 'created'), record.c, id)
+    redis.call('ZADD', part(p, 'active'), record.a, id)
     landed(id, true, part(p, 'active'), part(p, 'created'))
   else
     redis.call('ZADD', part(p, 'fresh'), record.f, id)

@@ -2,10 +2,12 @@
 -- Whose data ids are. "subjects" finds ids by subject: all scores 0, "<subject>\31<id>"; an entry stands while the id's
 -- facts name the subject. "subject_holds" is the slot's copy of the subjects that are held: subject -> hold (JSON), or
 -- 'ended' while ids parked for it are still to be let go; its field '\31' says up to which number of the namespace's
--- "held_subjects" it is whole, and so does the field "subjects" of "protected".
+-- "held_subjects" it is whole, and so does the field "subjects" of "protected". What is said of erasures stands there too:
+-- the field '\30' and a subject has the requests to erase it, JSON [{id, at, until}]; until: what the subject's was created
+-- before then belongs to it, whenever it is registered. "joined" names the subjects of which something came in since.
 -- A Redis user from before these keys may not touch them: what it registers counts all the same, and is found later.
 
-local SEPARATOR, ENDED = '\31', 'ended'
+local SEPARATOR, ERASURE, ENDED = '\31', '\30', 'ended'
 
 -- The subjects that facts name: none, one as text, or several.
 local function subjects_in(facts)
@@ -26,8 +28,24 @@ local function is_of(subject, facts)
   return false
 end
 
+-- True if anything was ever said of a subject: most often nothing was, and no fact needs to be read.
+local any_held
+local function any_subject_held()
+  if any_held == nil then any_held = redis.pcall('EXISTS', key('subject_holds')) == 1 end
+  return any_held
+end
+
+-- A worker looks whether what came in of a subject belongs to a request to erase it.
+local function joins(subject)
+  if any_subject_held() and redis.call('HEXISTS', key('subject_holds'), ERASURE .. subject) == 1 then
+    redis.pcall('SADD', key('joined'), subject)
+  end
+end
+
 local function index_subjects(id, facts)
-  for _, subject in ipairs(subjects_in(facts)) do redis.pcall('ZADD', key('subjects'), 0, subject .. SEPARATOR .. id) end
+  for _, subject in ipairs(subjects_in(facts)) do
+    if redis.pcall('ZADD', key('subjects'), 0, subject .. SEPARATOR .. id) == 1 then joins(subject) end
+  end
 end
 
 local function unindex_subjects(id, facts)
@@ -59,12 +77,6 @@ local function count_after(subject, after)
 end
 
 -- The hold of one of these subjects as it is stored, and whose it is; nil if none is held now.
-local any_held
-local function any_subject_held()
-  if any_held == nil then any_held = redis.pcall('EXISTS', key('subject_holds')) == 1 end
-  return any_held
-end
-
 local function hold_among(subjects)
   if not any_subject_held() then return nil end
   for _, subject in ipairs(subjects) do
@@ -77,7 +89,7 @@ local function hold_among(subjects)
 end
 
 local function subject_hold(id)
-  if not any_subject_held() then return nil end -- most often, and no fact needs to be read
+  if not any_subject_held() then return nil end
   return hold_among(subjects_in(facts_of(id)))
 end
 

@@ -1,0 +1,135 @@
+"""What workers do for requests to erase subjects besides deleting: taken up, told to every slot, completed, ended."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from lapse.ledger.connection import text
+from lapse.ledger.erasure import members, requests
+from lapse.ledger.erasure.account import account_of
+from lapse.ledger.erasure.members import Slot
+from lapse.ledger.erasure.request import GONE, ErasureRequest, State
+from lapse.ledger.halts import Halts
+from lapse.ledger.housekeeping.subjects import index_progress
+from lapse.ledger.partition import Ledger
+from lapse.policy.tables import ErasureSection
+from lapse.registry import keys
+from lapse.registry.subjects import ERASURE
+
+log = structlog.get_logger("lapse")
+
+
+@dataclass(frozen=True, slots=True)
+class Erasures:
+    """The requests of one registry.
+
+    Attributes:
+        ledger: The registry.
+        section: What the policy file says of erasures.
+        providers: The accounts that this worker knows.
+        slots: Every (provider, kind).
+
+    """
+
+    ledger: Ledger
+    section: ErasureSection
+    providers: Collection[str]
+    slots: Sequence[Slot]
+
+    async def keep(self, until: float) -> bool:
+        """Bring every request as far as no deletion is needed for; True if ids may be left to delete.
+
+        Args:
+            until: When to leave off, on ``time.monotonic``'s clock.
+
+        Raises:
+            RegistryUnavailable: no answer in time; what is left is done next time.
+            RegistryRefused: Redis refused.
+
+        """
+        now = await Halts(self.ledger.carrier, self.ledger.namespace).now()
+        await requests.take_up(self.ledger, self.section, now)
+        await self._reopen()
+        every = await requests.every(self.ledger)
+        if not every:
+            return False
+        said, doubts, is_open = await self._said(), await self._doubts(), False
+        for request in every:
+            if time.monotonic() > until:
+                return True
+            if request.state is State.OPEN:
+                if request.id not in said.get(request.subject, ()):
+                    await requests.audit(self.ledger, request, "erasure_requested", self.slots)
+                    await requests.tell(self.ledger, request)
+                is_open |= not await self._advance(request, doubts, now)
+            elif request.subject and now > request.until + round(self.section.records * 1000):
+                await self._end(request)
+        return is_open
+
+    async def _said(self) -> dict[str, list[str]]:
+        """Return the ids of the requests that every slot is told of, by subject."""
+        (flat,) = await self.ledger.carrier.run([("HGETALL", keys.held_subjects(self.ledger.namespace))])
+        pairs = ((text(name), stored) for name, stored in zip(flat[::2], flat[1::2], strict=True))
+        return {
+            name[1:]: [one["id"] for one in json.loads(stored)] for name, stored in pairs if name.startswith(ERASURE)
+        }
+
+    async def _reopen(self) -> None:
+        """Open completed requests again to which something belongs that was registered late."""
+        names = [keys.slot(self.ledger.namespace, *slot) + keys.JOINED for slot in self.slots]
+        found = await self.ledger.carrier.run([("SMEMBERS", name) for name in names]) if names else []
+        joined = {text(subject) for subjects in found for subject in subjects}
+        for request in await requests.every(self.ledger) if joined else ():
+            if request.subject in joined and request.state is State.COMPLETE and await self._left(request):
+                await requests.store(self.ledger, replace(request, state=State.OPEN, completed=None, counts={}))
+                log.warning("erasure.reopened", request=request.id)
+        for name, subjects in zip(names, found, strict=True):
+            if subjects:
+                await self.ledger.carrier.run([("SREM", name, *sorted(text(subject) for subject in subjects))])
+
+    async def _left(self, request: ErasureRequest) -> bool:
+        """Return True if anything is left to delete."""
+        for slot in self.slots:
+            async for _ids in members.pages(self.ledger, request, slot):
+                return True
+        return False
+
+    async def _advance(self, request: ErasureRequest, doubts: Sequence[str], now: int) -> bool:
+        """Note how far a request has come; True if it is complete."""
+        whole = INDEX not in doubts
+        seen = replace(request, began=request.began or (now if whole else None), doubts=tuple(doubts))
+        if now >= request.until and whole and not doubts and not await self._left(request):
+            account = await account_of(self.ledger, request.id)
+            if all(one.fate in GONE for one in account.ids):
+                counts = dict(Counter(str(one.fate) for one in account.ids))
+                seen = replace(seen, state=State.COMPLETE, completed=now, counts=counts)
+                touched = sorted({(one.resource.provider, one.resource.kind) for one in account.ids})
+                await requests.audit(self.ledger, request, "erasure_completed", touched)
+                log.info("erasure.completed", request=request.id, **counts)
+        if seen != request:
+            await requests.store(self.ledger, seen)
+        return seen.state is State.COMPLETE
+
+    async def _doubts(self) -> list[str]:
+        """Return why more of a subject may be there than can be found, or be deleted."""
+        found = [] if (await index_progress(self.ledger, self.slots)).whole else [INDEX]
+        strange = [slot for slot in self.slots if slot[0] not in self.providers]
+        names = [keys.slot(self.ledger.namespace, *slot) for slot in strange]
+        asked = [("EXISTS", name + keys.FACTS, name + keys.POLICIES) for name in names]
+        standing = await self.ledger.carrier.run(list(asked)) if asked else []
+        unknown = sorted({slot[0] for slot, there in zip(strange, standing, strict=True) if there})
+        return found + [f"provider not configured: {name}" for name in unknown]
+
+    async def _end(self, request: ErasureRequest) -> None:
+        """Forget whose data it was and which ids; the counts stay."""
+        await requests.end(self.ledger, request)
+        names = [f"{keys.slot(self.ledger.namespace, *slot)}{keys.ERASED}:{request.id}" for slot in self.slots]
+        await self.ledger.carrier.run([("UNLINK", name) for name in names])
+        await requests.store(self.ledger, replace(request, subject="", reason=""))
+
+
+INDEX = "not every registration can be found by its subject yet"

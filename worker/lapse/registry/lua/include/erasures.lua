@@ -1,0 +1,74 @@
+-- @include registry/lua/include/record
+-- @include registry/lua/include/subjects
+-- What became of the ids that a request to erase a subject found: "erased:<request>", id -> JSON {o: erased | already_gone |
+-- forgotten | dropped, at, p: policy, status, request (the provider's id of the answer), why}. What is tracked still has no
+-- outcome, whatever stands there of an earlier life.
+
+local function requests_of(subject)
+  local stored = redis.call('HGET', key('subject_holds'), ERASURE .. subject)
+  return stored and cjson.decode(stored) or {}
+end
+
+-- Whose an id is: what its facts name, or of a child that goes with a subject's, that one's.
+local function owners(id, record)
+  local subjects = subjects_in(facts_of(id))
+  if #subjects == 0 and record and record.j then return { record.j } end
+  return subjects
+end
+
+-- Writes down what became of an id, for each request that it belongs to; true if there is any. Says nothing of what is
+-- only seen by a purge. A Redis user from before these keys may not write there, and forgets all the same.
+local function credit(id, record, outcome)
+  if not any_subject_held() or (record and record.q and not record.j) then return false end
+  local created, found = record and creation(record) or 0, false
+  outcome.at, outcome.p = outcome.at or now, outcome.p or record and record.p
+  for _, subject in ipairs(owners(id, record)) do
+    for _, request in ipairs(requests_of(subject)) do
+      if created < request['until'] then
+        redis.pcall('HSET', key('erased:' .. request.id), id, cjson.encode(outcome))
+        found = true
+      end
+    end
+  end
+  return found
+end
+
+-- Calls what(subject, name of the hash) for each request that has an outcome of an id whose facts are gone.
+local function each_outcome(id, what)
+  if not any_subject_held() then return end
+  for _, field in ipairs(redis.call('HKEYS', key('subject_holds'))) do
+    local subject = string.sub(field, 1, 1) == ERASURE and string.sub(field, 2)
+    for _, request in ipairs(subject and requests_of(subject) or {}) do
+      local name = key('erased:' .. request.id)
+      if redis.call('HEXISTS', name, id) == 1 then what(subject, name) end
+    end
+  end
+end
+
+-- The provider confirmed after all that an id is deleted of which something else was written down.
+local function correct(id, outcome)
+  outcome.at = now
+  each_outcome(id, function(_, name)
+    local before = cjson.decode(redis.call('HGET', name, id))
+    outcome.p = before.p
+    redis.call('HSET', name, id, cjson.encode(outcome))
+  end)
+end
+
+-- An id is tracked again: it is its subject's again, and has to be erased.
+local function reclaim(id)
+  local subjects, seen, outcomes = {}, {}, {}
+  each_outcome(id, function(subject, name)
+    if not seen[subject] then subjects[#subjects + 1] = subject end
+    seen[subject] = true
+    outcomes[#outcomes + 1] = name
+  end)
+  local facts = facts_of(id) or {}
+  if #subjects > 0 and not facts.subject then
+    facts.subject = subjects[2] and subjects or subjects[1]
+    index_subjects(id, facts)
+    redis.call('HSET', key('facts'), id, cjson.encode(facts))
+  end
+  for _, subject in ipairs(subjects_in(facts)) do joins(subject) end
+  for _, name in ipairs(outcomes) do redis.call('HDEL', name, id) end -- last: sent again, it is known by these whose it was
+end

@@ -37,6 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "unhold": ("operate.resources", "Take a hold back."),
         "expire": ("operate.resources", "Make an id due now, or at a time."),
         "forget": ("operate.resources", "Stop tracking an id; delete nothing."),
+        "subject": ("erasure.subject", "Say anew whose data an id is."),
         "adopt": ("transfer.adopt", "Track what a provider lists and nobody registered."),
         "spool": ("operate.spool", "See to what applications said while Redis was away."),
     },
@@ -54,8 +55,10 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "resume": ("operate.pause", "Take pauses back; with --reason, answer halts."),
         "sweep": ("operate.sweep", "Sweep now, in this process."),
         "orphans": ("operate.orphans", "Show orphan candidates; with --run, look for them now."),
+        "erase": ("erasure.erase", "Erase all that is a person's, by a request that can be followed."),
         "purge": ("operate.purge", "Delete everything of a kind, and ask what is left."),
         "quarantine": ("operate.quarantine", "See to the ids that no worker goes on with."),
+        "receipt": ("receipts.receipt", "Say what became of an erasure, signed; verify what was said."),
         "audit": ("inspect.audit", "Read the record of every intent and outcome, and verify it."),
     },
     "Serve": {

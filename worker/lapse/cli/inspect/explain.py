@@ -15,6 +15,7 @@ from lapse.cli.inspect.audit import answer_of
 from lapse.cli.inspect.ls import of_subject
 from lapse.cli.inspect.reasons import Case
 from lapse.cli.options import FILE, json_option, resource_or_subject
+from lapse.ledger.erasure.members import covering
 from lapse.ledger.records import Seen, look
 from lapse.registry import keys
 from lapse.registry.model import Partition, Resource, deleted_at
@@ -109,6 +110,7 @@ async def _case(access: RegistryAccess, session: Invocation, resource: Resource,
         answer=None if seen.tracked else answer_of(session, resource, audit),
         shut=session.view.slots([(provider, kind)])[0].shut,
         sighting=json.loads(sighting) if sighting else None,
+        erased_by=await covering(access.ledger, resource, seen),
     )
 
 
@@ -128,6 +130,7 @@ def _described(case: Case, sentences: list[str]) -> dict[str, Any]:
         "last_active_at": _time(seen, seen.active),
         "hold": seen.hold,
         "used_by": list(seen.used_by),
+        "erased_by": list(case.erased_by),
         "attempts": seen.record.get("n", 0),
         "reason": seen.record.get("r"),
         "deleted_at": formatting.iso(reasons.gone_at(case), "milliseconds")

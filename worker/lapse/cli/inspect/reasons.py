@@ -1,7 +1,7 @@
 """Why one id will or will not be deleted, and when: sentences. No I/O."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,7 @@ class Case:
         answer: The audit's record of how it left the registry, or None.
         shut: What opened the breaker of its kind, with that answer, and until when; None while it is closed.
         sighting: How often listings showed it unused, or None.
+        erased_by: The requests to erase a subject that it belongs to.
 
     """
 
@@ -56,6 +57,7 @@ class Case:
     deleted: int | None = None
     answer: Mapping[str, Any] | None = None
     shut: tuple[str, str, int] | None = None
+    erased_by: Sequence[str] = ()
 
     @property
     def kinds(self) -> str:
@@ -75,6 +77,8 @@ def verdict(case: Case) -> str:
     seen, name = case.seen, case.seen.id
     if seen.record.get("g"):
         return f"{name} was forgotten while a deletion of it was under way: no further attempt is made."
+    if case.erased_by and not seen.hold:
+        return f"{name} is to be erased, whatever its policy says: lapse erase status {case.erased_by[0]} follows it."
     for state, said in _NOT_WHILE.items():
         if _stands(case, state):
             return f"{name} will not be deleted {said}"

@@ -83,7 +83,9 @@ REMEDIES = {
     ),
     HaltReason.REGISTRY_ROLLED_BACK: Remedy(
         "lapse doctor",
-        "Restore the newest state of this Redis there is, and start the workers again.",
+        "Erase again who was erased since, by the audit files there are:\n"
+        "lapse erase replay --audit FILE\n"
+        "Or restore the newest state of this Redis there is, and start the workers again.",
         "they are judged without the holds, uses and touches of the time that is missing",
     ),
     HaltReason.CLOCK_JUMPED: Remedy(

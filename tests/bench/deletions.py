@@ -15,6 +15,7 @@ import redis
 from celery.app.base import Celery  # type: ignore[import-untyped]
 
 from bench.baselines import KEY
+from bench.crowd import gather
 from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.registry import keys
@@ -146,6 +147,7 @@ def _deployment() -> Iterator[Deployment]:
         provider = stack.enter_context(SandboxProcess(latency="20ms"))
         registry = stack.enter_context(Registry(server.url, provider="bench", timeout=10))
         raw = stack.enter_context(redis.Redis.from_url(server.url))
+        gather(registry, raw, SLOT)
         broker = stack.enter_context(Celery(set_as_current=False))
         options = {"global_keyprefix": "lapse:broker:"}
         broker.conf.update(broker_url=server.url, broker_transport_options=options)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import redis
 
 from bench import baselines
+from bench.crowd import gather
 from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.ledger.partition import Ledger
@@ -45,10 +46,11 @@ def measure(rounds: int) -> list[Figure]:
 
 @contextmanager
 def _registry(server: EmbeddedRedis) -> Iterator[tuple[Registry, redis.Redis]]:
-    """Give an empty registry whose policy a worker manages, and a plain client of the same server."""
+    """Give a registry with a past, whose policy a worker manages, and a plain client of the same server."""
     with Registry(server.url, provider="bench", timeout=5) as registry, redis.Redis.from_url(server.url) as client:
         client.flushall()
         asyncio.run(_adopt(server))
+        gather(registry, client, keys.slot("lapse", "bench", "thread"))
         yield registry, client
         client.flushall()
 

@@ -6,13 +6,13 @@ from itertools import count
 import redis
 
 from bench import baselines
+from bench.crowd import AMONG, gather
 from bench.figures import Figure, ratio
 from bench.registrations import median_us
 from lapse import Registry
 from lapse.registry import keys
 from lapse.sandbox.redis_server import EmbeddedRedis
 
-CROWD, CHUNK, HOLDS = 1_000_000, 5_000, 100
 SLOT = keys.slot("lapse", "bench", "thread")
 
 
@@ -24,7 +24,7 @@ def measure(rounds: int) -> list[Figure]:
         redis.Redis.from_url(server.url) as client,
     ):
         index = _index(registry, client)
-        _crowd(registry, client)
+        gather(registry, client, SLOT)
         return [index, *_latency(registry, client, rounds)]
 
 
@@ -37,16 +37,6 @@ def _index(registry: Registry, client: redis.Redis, ids: int = 50_000) -> Figure
     size = client.execute_command("MEMORY", "USAGE", SLOT + keys.SUBJECTS, "SAMPLES", 0)
     client.flushall()
     return Figure("subject index, bytes an id", [size / ids], None)
-
-
-def _crowd(registry: Registry, client: redis.Redis) -> None:
-    """Put in place what makes every registration look further."""
-    for name in (keys.TOMBSTONES, keys.FORGOTTEN):
-        for start in range(0, CROWD, CHUNK):
-            client.zadd(SLOT + name, {f"{name}_{n:024d}": n for n in range(start, start + CHUNK)})
-    for n in range(HOLDS):
-        registry.hold("thread", f"thread_held_{n}", reason="case")
-        registry.hold_subject(f"held:{n}", reason="case")
 
 
 def _latency(registry: Registry, client: redis.Redis, rounds: int, calls: int = 2000) -> Iterator[Figure]:
@@ -63,8 +53,7 @@ def _latency(registry: Registry, client: redis.Redis, rounds: int, calls: int = 
         raw = median_us(lambda id_: baselines.add(client, id_), ids[2 * calls :])
         if i:
             ours, named, theirs = [*ours, plain], [*named, owned], [*theirs, raw]
-    crowd = f"among {CROWD:,} tombstones and forgotten ids, {HOLDS} holds"
-    yield ratio(f"register to a raw ZADD, {crowd}", ours, theirs, "<=", 1.4)
+    yield ratio(f"register to a raw ZADD, {AMONG}", ours, theirs, "<=", 1.4)
     yield Figure(
-        f"register with a subject to one without, {crowd}", [a / b for a, b in zip(named, ours, strict=True)], None
+        f"register with a subject to one without, {AMONG}", [a / b for a, b in zip(named, ours, strict=True)], None
     )

@@ -10,11 +10,14 @@ import click
 import pytest
 
 from lapse.cli.main import SECTIONS, lapse
+from lapse.cli.receipts import sealing, signing
+from lapse.cli.receipts.keys import new_seed, public_pem
 from lapse.ledger.halts import Halts
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.sandbox.redis_server import free_port
 from support.commandline import Desk
+from support.erased import DONE, REQUEST, receipt
 
 POLICIES = """
 [policies.chat]
@@ -71,6 +74,9 @@ def furnish(desk: Desk) -> None:
     desk.registry.register("thread", "thread_abc", "chat")
     desk.sandbox.seed("thread", ids=["thread_due"])
     desk.registry.register("thread", "thread_due", "chat", created_at=month, last_active_at=month)
+    desk.raw.hset("lapse:erasures", REQUEST, DONE.stored())
+    new_seed(desk.directory / "receipts.key")
+    desk.environ["LAPSE_RECEIPTS__KEY_FILE"] = str(desk.directory / "receipts.key")
     (desk.directory / "audit.jsonl").touch()
     (desk.directory / "threads.csv").write_text("id,created_at\nthread_2,2026-03-01\n")
     (desk.directory / "ids.jsonl").write_text('{"kind": "thread", "id": "thread_3", "policy": "chat"}\n')
@@ -128,6 +134,16 @@ def create_assistants(desk: Desk) -> None:
     desk.sandbox.seed("assistant")
 
 
+def issue(desk: Desk) -> None:
+    seed = bytes(range(32))
+    (desk.directory / "receipt.json").write_bytes(sealing.seal(receipt(), seed))
+    (desk.directory / "receipts.pub").write_text(public_pem(signing.public_of(seed)))
+
+
+def lose_key(desk: Desk) -> None:
+    (desk.directory / "receipts.key").unlink()
+
+
 def create_vector_store(desk: Desk) -> None:
     desk.sandbox.seed("vector_store")
 
@@ -144,6 +160,8 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse import registry.jsonl": move_away,
     "lapse adopt assistants --policy idle-assistants --confirm=openai": create_assistants,
     "lapse adopt assistants --policy idle-assistants --unstamped --confirm=openai": create_assistants,
+    "lapse receipt key --new receipts.key": lose_key,
+    "lapse receipt verify receipt.json --public-key receipts.pub": issue,
     "lapse orphans --missing vector_stores": create_vector_store,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),
@@ -151,10 +169,12 @@ FIRST: dict[str, Callable[[Desk], None]] = {
 ASKS = {
     "lapse sweep": 8,
     "lapse apply plan.json --confirm=openai": 5,
+    f"lapse receipt {REQUEST} --ids hashed --require-complete": 5,
     **{f"lapse doctor{what}": 5 for what in ("", " --json", " --provider openai", " --canary --confirm=openai")},
     **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")},
 }
-"""Examples that end with another code here: nobody can be asked, one of two due ids is unknown, no process runs."""
+"""Examples that end with another code here: nobody can be asked, one of two due ids is unknown, no process runs,
+nothing was registered under the subject that was erased."""
 
 
 @pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] not in SERVING])

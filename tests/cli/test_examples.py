@@ -5,6 +5,7 @@ import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import click
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from lapse.cli.main import SECTIONS, lapse
 from lapse.cli.receipts import sealing, signing
 from lapse.cli.receipts.keys import new_seed, public_pem
+from lapse.ledger.erasure.request import State
 from lapse.ledger.halts import Halts
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -19,6 +21,7 @@ from lapse.sandbox.redis_server import free_port
 from support.commandline import Desk
 from support.erased import DONE, REQUEST, receipt
 
+OPEN = "7b1c9f0e-52a1-4c57-9d0e-0f6d9a3f4a11"
 POLICIES = """
 [policies.chat]
 kind = ["conversation", "thread"]
@@ -148,6 +151,14 @@ def create_vector_store(desk: Desk) -> None:
     desk.sandbox.seed("vector_store")
 
 
+def ask_for_an_erasure(desk: Desk) -> None:
+    desk.raw.hset("lapse:erasures", OPEN, replace(DONE, state=State.OPEN).stored())
+
+
+def track_a_file(desk: Desk) -> None:
+    desk.registry.register("file", "file-1", "chat", subject="user:7")
+
+
 FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse init": clear,
     "lapse quarantine retry threads thread_abc": quarantine,
@@ -163,6 +174,8 @@ FIRST: dict[str, Callable[[Desk], None]] = {
     "lapse receipt key --new receipts.key": lose_key,
     "lapse receipt verify receipt.json --public-key receipts.pub": issue,
     "lapse orphans --missing vector_stores": create_vector_store,
+    f"lapse erase status {OPEN}": ask_for_an_erasure,
+    'lapse subject move file file-1 --to user:42 --to team:a --reason "shared since May"': track_a_file,
     "lapse orphans --run --confirm=openai": let_an_interval_pass,
     "lapse approve 3f2a91c0d4e5 --confirm=openai": lambda desk: halt(desk, "3f2a91c0d4e5"),
 }

@@ -37,7 +37,7 @@ def used(desk: Desk) -> Desk:
     desk.registry.hold("thread", "thread_held", reason="case")
     desk.registry.hold_subject("user:held", reason="case 2")
     desk.registry.forget("thread", "thread_forgotten")
-    desk.raw.hset("lapse:erasures", REQUEST, '{"subject":"user:7"}')
+    desk.raw.hset("lapse:erasures", REQUEST, '{"subject":"user:7","state":"complete"}')
     desk.raw.hset("lapse:asked_erasures", REQUEST.replace("0", "1"), '{"subject":"user:8"}')
     desk.raw.hset(f"{THREADS}erased:{REQUEST}", "thread_gone", '{"o":"erased"}')
     desk.raw.sadd(THREADS + "joined", "user:7")

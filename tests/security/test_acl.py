@@ -74,9 +74,13 @@ def test_what_an_application_says_of_a_subject_that_is_erased_counts_for_that(gu
         asked = [registry.erase("user:9", request) for _ in range(2)]
 
         outcomes = {
-            id_: json.loads(said)["o"] for id_, said in administrator.hgetall(SLOT + f"erased:{request}").items()
+            id_: json.loads(said)["o"] for id_, said in administrator.hgetall(SLOT + f"withdrawn:{request}").items()
         }
-        assert outcomes == {"e1": "forgotten", "e2": "already_gone"}
+        assert outcomes == {"e1": "forgotten", "e2": "deleted"}
+        assert not administrator.exists(SLOT + f"erased:{request}")
+        forged = redis.Redis.from_url(acl.as_user(guarded.url, acl.APPLICATION))
+        with forged, pytest.raises(redis.exceptions.NoPermissionError):
+            forged.hset(SLOT + f"erased:{request}", "e1", '{"o":"erased"}')
         assert administrator.smembers(SLOT + keys.JOINED) == {"user:9"}
         assert asked == ["asked", "asked"]
         assert list(administrator.hgetall(keys.asked_erasures("lapse"))) == [request]
@@ -87,7 +91,7 @@ def test_a_user_with_the_rights_of_before_says_all_that_it_had_to_say(guarded: E
     newer = ("subjects", "subject_holds", "subject_index", "last_said", "joined", "erasures", "asked_erasures")
     (line,) = [line for line in acl.SHIPPED.read_text().splitlines() if line.startswith(f"user {acl.APPLICATION} ")]
     rights = [word for word in line.split()[4:] if word.rpartition(":")[2] not in {*newer, "held_subjects"}]
-    rights = [word for word in rights if ":erased:" not in word]
+    rights = [word for word in rights if ":withdrawn:" not in word and ":erased:" not in word]
     rights = [word for word in rights if word not in {"+hgetall", "+hkeys", "+zlexcount", "+zrangebyscore"}]
     with redis.Redis.from_url(guarded.url) as administrator:
         administrator.execute_command("ACL", "SETUSER", "before", "on", ">x", *rights)

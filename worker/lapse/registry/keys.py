@@ -60,7 +60,8 @@ SUBJECT_HOLDS = (
 )
 SUBJECT_INDEX = "subject_index"  # hash: how far older registrations can be found by their subject
 JOINED = "joined"  # set: subjects with a request to erase them of which something was registered since a worker looked
-ERASED = "erased"  # then a request's id; hash: id -> what became of it
+ERASED = "erased"  # then a request's id; hash: id -> what became of it, as workers and operators know it
+WITHDRAWN = "withdrawn"  # then a request's id; hash: id -> that an application forgot it, or had it deleted
 HOLDS = "holds"  # hash: id -> hold
 HOLD_ENDS = "hold_ends"  # sorted set: holds that end by themselves
 EDGES = "edges"  # sorted set, all scores 0: "target|provider|kind|source"
@@ -99,6 +100,7 @@ SLOT_KEYS = (
     SUBJECT_INDEX,
     JOINED,
     ERASED,
+    WITHDRAWN,
     HOLDS,
     HOLD_ENDS,
     EDGES,
@@ -130,6 +132,9 @@ SLOT_KEYS = (
     SEEN,
 )
 
+OUTCOMES = (WITHDRAWN, ERASED)
+"""What says of a request's ids what became of them; what a later one says of an id is what counts."""
+
 # What becomes of each key in an export: it is carried, or left out for a reason. docs/stored-format.md says the same.
 CARRIED = frozenset(
     {
@@ -155,6 +160,7 @@ CARRIED = frozenset(
         SUBJECT_INDEX,
         JOINED,
         ERASED,
+        WITHDRAWN,
         HOLDS,
         HOLD_ENDS,
         EDGES,

@@ -25,7 +25,7 @@ def follow(session: Invocation, account: ErasureAccount) -> None:
 
 async def _follow(access: RegistryAccess, request_id: str, advance: output.Advance) -> None:
     prefixes = [keys.slot(access.ledger.namespace, *slot) for slot in await slots(access.ledger)]
-    names, before = [f"{prefix}{keys.ERASED}:{request_id}" for prefix in prefixes], -1
+    names, before = [f"{prefix}{name}:{request_id}" for prefix in prefixes for name in keys.OUTCOMES], -1
     while True:
         gone = sum(await access.carrier.run([("HLEN", name) for name in names]))
         advance(gone)

@@ -136,11 +136,12 @@ class Dump:
     def _others(self, slot: tuple[str, str]) -> Iterator[str]:
         """Yield the names of what else is carried of a slot."""
         yield from self._indexes(slot, *(name for name in keys.PARTITION_KEYS if name in keys.CARRIED - _STANDING))
-        left = keys.CARRIED - _STANDING - {*_FIRST, keys.PROTECTED, keys.ERASED}
+        left = keys.CARRIED - _STANDING - {*_FIRST, keys.PROTECTED, *keys.OUTCOMES}
         # Who was forgotten or settled meanwhile is told of after all that said where it stood.
         yield from (_of(slot) + name for name in keys.SLOT_KEYS if name in left)
         requests = self._client.hkeys(keys.erasures(self._namespace))
-        yield from (f"{_of(slot)}{keys.ERASED}:{one}" for one in requests if keys.REQUEST.fullmatch(one))
+        for name in keys.OUTCOMES:
+            yield from (f"{_of(slot)}{name}:{one}" for one in requests if keys.REQUEST.fullmatch(one))
 
     def _scored(self, name: str, ids: Sequence[str]) -> Iterator[Chunk]:
         """Yield those of these ids that stand in a sorted set."""

@@ -21,7 +21,7 @@ BEGINS = f'{{"format":"{FORMAT}",'.encode()
 
 _NAME = keys.NAME.pattern
 _KEY = re.compile(
-    rf"\{{{_NAME}:{_NAME}\}}:(?:(?P<policy>{_NAME}:)?(?P<index>[a-z_]+)|{keys.ERASED}:(?P<request>{keys.REQUEST.pattern}))"
+    rf"\{{{_NAME}:{_NAME}\}}:(?:(?P<policy>{_NAME}:)?(?P<index>[a-z_]+)|(?:{'|'.join(keys.OUTCOMES)}):(?P<request>{keys.REQUEST.pattern}))"
     rf"|(?:\{{{_NAME}\}}:)?(?P<wide>[a-z_]+)"
 )
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from lapse.errors import InvalidResource
@@ -19,11 +20,16 @@ from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
 from lapse.registry.subjects import ERASURE
 
-OUTCOMES = {
-    "erased": (Fate.ERASED, ""),
-    "already_gone": (Fate.ALREADY_GONE, ""),
-    "forgotten": (Fate.UNPROVABLE, "the application had lapse forget it"),
-    "dropped": (Fate.UNPROVABLE, "an operator dropped it from quarantine"),
+MEANING = {
+    keys.ERASED: {
+        "erased": (Fate.ERASED, ""),
+        "already_gone": (Fate.ALREADY_GONE, ""),
+        "dropped": (Fate.UNPROVABLE, "an operator dropped it from quarantine"),
+    },
+    keys.WITHDRAWN: {
+        "forgotten": (Fate.UNPROVABLE, "the application had lapse forget it"),
+        "deleted": (Fate.ALREADY_GONE, "the application had it deleted, and says that the provider confirmed it"),
+    },
 }
 """What scripts write down of an id that left the registry, and what that means."""
 
@@ -58,7 +64,7 @@ async def account_with(ledger: Ledger, request: ErasureRequest) -> ErasureAccoun
     chosen = await slots(ledger)
     left = await members.standing(ledger, request, chosen) if request.subject else {}
     surroundings = await _surroundings(ledger, chosen)
-    found = {one.resource: one for one in await _outcomes(ledger, request, chosen)}
+    found = await _outcomes(ledger, request, chosen)
     for resource, seen in left.items():
         at = Partition(resource.provider, resource.kind, str(seen.record["p"]))
         found[resource] = _left(_Case(request, at, seen, left, surroundings))
@@ -120,26 +126,25 @@ async def _breakers(ledger: Ledger, chosen: Sequence[Slot]) -> dict[Slot, str]:
     return found | shut
 
 
-async def _outcomes(ledger: Ledger, request: ErasureRequest, chosen: Sequence[Slot]) -> list[ErasedId]:
+async def _outcomes(ledger: Ledger, request: ErasureRequest, chosen: Sequence[Slot]) -> dict[Resource, ErasedId]:
     """Return what scripts wrote down of the ids that left the registry."""
-    found = []
-    for slot in chosen:
-        name = f"{keys.slot(ledger.namespace, *slot)}{keys.ERASED}:{request.id}"
-        async for id_, stored in scanned(ledger.carrier, "HSCAN", name):
-            said = json.loads(stored)
-            fate, detail = OUTCOMES[said["o"]]
-            found.append(
-                ErasedId(
-                    Resource(*slot, id_),
-                    fate,
-                    said.get("why", detail),
-                    said.get("at"),
-                    said.get("status"),
-                    said.get("request"),
-                    said.get("p"),
-                )
-            )
+    found: dict[Resource, ErasedId] = {}
+    for slot, name in product(chosen, keys.OUTCOMES):
+        hash_ = f"{keys.slot(ledger.namespace, *slot)}{name}:{request.id}"
+        async for id_, stored in scanned(ledger.carrier, "HSCAN", hash_):
+            one = _outcome(Resource(*slot, id_), json.loads(stored), MEANING[name])
+            before = found.get(one.resource)
+            if before is None or (before.at or 0) <= (one.at or 0):  # of two lives of an id the later one
+                found[one.resource] = one
     return found
+
+
+def _outcome(resource: Resource, said: Mapping[str, Any], meaning: Mapping[str, tuple[Fate, str]]) -> ErasedId:
+    # Applications may write what they said themselves: whatever stands there, it is no more than that.
+    fate, detail = meaning.get(str(said["o"]), (Fate.UNPROVABLE, "nobody knows what became of it"))
+    why = str(said.get("why", detail)) if meaning is MEANING[keys.ERASED] else detail
+    answer = (said.get("status"), said.get("request")) if meaning is MEANING[keys.ERASED] else (None, None)
+    return ErasedId(resource, fate, why, said.get("at"), *answer, said.get("p"))
 
 
 @dataclass(frozen=True, slots=True)

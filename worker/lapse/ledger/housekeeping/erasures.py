@@ -127,7 +127,8 @@ class Erasures:
     async def _end(self, request: ErasureRequest) -> None:
         """Forget whose data it was and which ids; the counts stay."""
         await requests.end(self.ledger, request)
-        names = [f"{keys.slot(self.ledger.namespace, *slot)}{keys.ERASED}:{request.id}" for slot in self.slots]
+        prefixes = [keys.slot(self.ledger.namespace, *slot) for slot in self.slots]
+        names = [f"{prefix}{name}:{request.id}" for prefix in prefixes for name in keys.OUTCOMES]
         await self.ledger.carrier.run([("UNLINK", name) for name in names])
         await requests.store(self.ledger, replace(request, subject="", reason=""))
 

@@ -24,7 +24,7 @@ end
 if anew then return 'overtaken' end
 if not record then return held and 'ok' or 'unknown' end
 act('deleted_by_app', id, record.p)
-credit(id, record, { o = 'already_gone', at = at, why = 'the application had it deleted, and says that the provider confirmed it' })
+withdraw(id, record, { o = 'deleted', at = at })
 release_edges(id)
 if record.s == 'claimed' then
   record.g = 2

@@ -23,7 +23,7 @@ redis.call('ZADD', key('forgotten'), at, id)
 protect('forgotten')
 act('forget', id, record and record.p or '', release and ',"release":true' or '')
 remember_said(verb, id, at)
-if record then credit(id, record, { o = 'forgotten' }) end
+if record then withdraw(id, record, { o = 'forgotten' }) end
 if record and record.s == 'claimed' then
   record.g = release and 2 or 1
   amend(id, record)

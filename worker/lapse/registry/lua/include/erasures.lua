@@ -1,8 +1,9 @@
 -- @include registry/lua/include/record
 -- @include registry/lua/include/subjects
--- What became of the ids that a request to erase a subject found: "erased:<request>", id -> JSON {o: erased | already_gone |
--- forgotten | dropped, at, p: policy, status, request (the provider's id of the answer), why}. What is tracked still has no
--- outcome, whatever stands there of an earlier life.
+-- What became of the ids that a request to erase a subject found, id -> JSON {o, at, p: policy, status, request (the
+-- provider's id of the answer), why}: "erased:<request>" as workers and operators know it (o: erased | already_gone | dropped),
+-- "withdrawn:<request>" as applications said it (forgotten | deleted): their Redis user may write there alone. What is tracked
+-- still has no outcome, whatever stands there of an earlier life.
 
 local function requests_of(subject)
   local stored = redis.call('HGET', key('subject_holds'), ERASURE .. subject)
@@ -18,14 +19,14 @@ end
 
 -- Writes down what became of an id, for each request that it belongs to; true if there is any. Says nothing of what is
 -- only seen by a purge. A Redis user from before these keys may not write there, and forgets all the same.
-local function credit(id, record, outcome)
+local function credit(id, record, outcome, withdrawn)
   if not any_subject_held() or (record and record.q and not record.j) then return false end
   local created, found = record and creation(record) or 0, false
   outcome.at, outcome.p = outcome.at or now, outcome.p or record and record.p
   for _, subject in ipairs(owners(id, record)) do
     for _, request in ipairs(requests_of(subject)) do
       if created < request['until'] then
-        redis.pcall('HSET', key('erased:' .. request.id), id, cjson.encode(outcome))
+        redis.pcall('HSET', key((withdrawn and 'withdrawn:' or 'erased:') .. request.id), id, cjson.encode(outcome))
         found = true
       end
     end
@@ -33,14 +34,18 @@ local function credit(id, record, outcome)
   return found
 end
 
--- Calls what(subject, name of the hash) for each request that has an outcome of an id whose facts are gone.
+-- What an application says of an id that it forgets, or had deleted.
+local function withdraw(id, record, outcome) return credit(id, record, outcome, true) end
+
+-- Calls what(subject, name of the hash, request) for each outcome of an id whose facts are gone.
 local function each_outcome(id, what)
   if not any_subject_held() then return end
   for _, field in ipairs(redis.call('HKEYS', key('subject_holds'))) do
     local subject = string.sub(field, 1, 1) == ERASURE and string.sub(field, 2)
     for _, request in ipairs(subject and requests_of(subject) or {}) do
-      local name = key('erased:' .. request.id)
-      if redis.call('HEXISTS', name, id) == 1 then what(subject, name) end
+      for _, name in ipairs({ key('erased:' .. request.id), key('withdrawn:' .. request.id) }) do
+        if redis.call('HEXISTS', name, id) == 1 then what(subject, name, request.id) end
+      end
     end
   end
 end
@@ -48,10 +53,10 @@ end
 -- The provider confirmed after all that an id is deleted of which something else was written down.
 local function correct(id, outcome)
   outcome.at = now
-  each_outcome(id, function(_, name)
+  each_outcome(id, function(_, name, request)
     local before = cjson.decode(redis.call('HGET', name, id))
     outcome.p = before.p
-    redis.call('HSET', name, id, cjson.encode(outcome))
+    redis.call('HSET', key('erased:' .. request), id, cjson.encode(outcome))
   end)
 end
 

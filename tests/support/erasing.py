@@ -28,6 +28,8 @@ class Erasing:
         self.world = world
         self.providers = providers or ("openai",)
         self.section = ErasureSection(**section)
+        context = world.context()
+        self.ledger, self.control = context.ledger, context.control
 
     async def ask(self, subject: str, *, ago: float = 0.0, late: float = LATE, id_: str = "") -> ErasureRequest:
         """Say a request, as one that was said so many seconds ago."""
@@ -40,17 +42,17 @@ class Erasing:
             round(at * 1000),
             round((at + 30 * DAY) * 1000),
         )
-        standing, answer = await begin(self.world.context().ledger, request)
+        standing, answer = await begin(self.ledger, request)
         assert answer, answer.failed
         self.world.registry.erased(subject, standing.until / 1000)
         return standing
 
     async def housekeep(self) -> bool:
         """Do what housekeeping does about subjects; True if ids may be left to delete."""
-        ledger = self.world.context().ledger
+        ledger = self.ledger
         chosen = await slots(ledger)
         published = {"providers": '["openai"]', "kinds": json.dumps(sorted(KINDS["openai"])), "slots": "[]"}
-        await self.world.context().control.publish(published)
+        await self.control.publish(published)
         await subjects.keep(ledger, chosen, time.monotonic() + 20)
         return await Erasures(ledger, self.section, self.providers, chosen).keep(time.monotonic() + 20)
 
@@ -65,15 +67,20 @@ class Erasing:
         more = await EraseRun(context.ledger, contexts, time.monotonic() + 20).run()
         assert not more
 
-    async def work(self) -> None:
+    async def work(self, context: SweepContext | None = None) -> None:
         """Do all that a worker does in a minute."""
         await self.housekeep()
-        await self.run()
+        await self.run(context)
         await self.housekeep()
+
+    async def asked_and_worked(self, subject: str, context: SweepContext, **said: Any) -> None:
+        """Say a request, and do all that a worker does in a minute."""
+        await self.ask(subject, **said)
+        await self.work(context)
 
     async def account(self, request: ErasureRequest) -> ErasureAccount:
         """Return what came of it."""
-        return await account_of(self.world.context().ledger, request.id)
+        return await account_of(self.ledger, request.id)
 
     async def fates(self, request: ErasureRequest) -> dict[str, str]:
         """Return what became of each id."""
@@ -81,6 +88,6 @@ class Erasing:
 
     async def state(self, request: ErasureRequest) -> str:
         """Return how far it has come."""
-        found = await find(self.world.context().ledger, request.id)
+        found = await find(self.ledger, request.id)
         assert found
         return str(found.state)

@@ -86,6 +86,10 @@ class RecordingRegistry(Registry):
         for resource in self._owners:
             self._covered(resource, time.time())
 
+    def anew(self, kind: str, id_: str) -> None:
+        """Note that an id is nobody's: what is said of whose it is next is so."""
+        self._owners.pop(Resource(self._of or "", kind, id_), None)
+
     def _covered(self, resource: Resource, called: float) -> None:
         subjects = self._owners[resource]
         if subjects and subjects <= self._erased.keys():
@@ -126,7 +130,8 @@ class RecordingRegistry(Registry):
             call = self._registration(one, called, answered)
             self.calls.append(call)
             named = one.get("subject") or ()
-            subjects = self._owners.setdefault(call.resource, {named} if isinstance(named, str) else set(named))
+            said_of = {named} if isinstance(named, str) else set(named)
+            subjects = self._owners[call.resource] = self._owners.get(call.resource) or said_of
             for subject in subjects & self._held.keys() if answered else ():
                 self.calls.append(Call("hold", call.resource, called, answered, "ok", until=self._held[subject]))
             self._covered(call.resource, called)

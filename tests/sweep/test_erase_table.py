@@ -7,16 +7,19 @@ with its proof; nobody else's is deleted; and when what stood in the way is over
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx2
 import pytest
 
-from lapse.errors import LapseError
+from lapse.errors import ConfigError, LapseError
+from lapse.guards.context import SweepContext
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest
 from lapse.registry.model import Partition, Record, Resource
+from lapse.runtime.erasures import EraseRun
 from support import evidence
 from support.erased_places import MINE, OTHER, STRANGE, WITNESS, Mortal, Places, answered, lapse_leases, wait_out
 from support.erasing import Erasing
@@ -469,3 +472,43 @@ async def test_a_worker_that_dies_at_any_exchange_with_redis(world: World, left:
     assert set(mine) == set(fates)
     assert {"erased", "already_gone"} >= set(fates.values())
     assert "complete" == await erasing.state(request)
+
+
+# --- what must not keep others waiting, and what must not be lost between two looks
+
+
+@pytest.mark.parametrize("key", ["facts", "audit", "subject_holds"])
+async def test_what_is_broken_in_one_slot_keeps_nothing_waiting_elsewhere(world: World, key: str) -> None:
+    erasing, (mine,) = Erasing(world), world.seed(1, days=3, subject=MINE)
+    (file,) = world.seed(1, kind="file", days=3, subject=MINE)
+    request = await erasing.ask(MINE, ago=2 * DAY, late=DAY)
+    name = world.slot("file") + key
+    whole = world.raw.exists(name) and world.raw.rename(name, "whole")
+    world.raw.set(name, "broken")
+
+    assert await erasing.housekeep()
+    await erasing.run()
+    assert (set(), {file}) == (world.sandbox.alive("thread"), world.sandbox.alive("file"))
+    assert await erasing.housekeep()
+    assert "open" == await erasing.state(request)
+
+    world.raw.rename("whole", name) if whole else world.raw.delete(name)
+    await erasing.work()
+    assert {mine: "erased", file: "erased"} == await erasing.fates(request)
+    assert "complete" == await erasing.state(request)
+
+
+async def test_an_account_that_cannot_be_used_keeps_no_other_waiting(world: World) -> None:
+    erasing, context = Erasing(world), world.context()
+    world.seed(1, days=3, subject=MINE)
+    (file,) = world.seed(1, kind="file", days=3, subject=MINE)
+    await erasing.ask(MINE, ago=2 * DAY, late=DAY)
+
+    @asynccontextmanager
+    async def contexts(_provider: str, kind: str) -> AsyncIterator[SweepContext]:
+        if kind == "file":
+            raise ConfigError("api_key_file: cannot be read")
+        yield context
+
+    await EraseRun(context.ledger, contexts, time.monotonic() + 20).run()
+    assert (set(), {file}) == (world.sandbox.alive("thread"), world.sandbox.alive("file"))

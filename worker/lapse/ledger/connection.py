@@ -1,13 +1,20 @@
 """What claims, settles and surveys go over: one process' connection to the registry, and how its scripts are called."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import structlog
+
+from lapse.errors import RegistryRefused
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
 from lapse.registry.subjects import Subjects
+
+log = structlog.get_logger("lapse")
 
 
 class LedgerConnection:
@@ -45,6 +52,15 @@ class LedgerConnection:
     def prefix(self, partition: Partition) -> str:
         """Return what the keys of a partition begin with."""
         return keys.partition(self.namespace, partition.provider, partition.kind, partition.policy)
+
+
+@contextmanager
+def apart(event: str, **about: str) -> Iterator[None]:
+    """Let what Redis refuses about one slot, or one request, be logged, and keep nothing else waiting."""
+    try:
+        yield
+    except RegistryRefused as error:
+        log.error(event, error=str(error), **about)
 
 
 def text(reply: bytes | str) -> str:

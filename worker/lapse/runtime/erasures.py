@@ -4,10 +4,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
+from lapse.errors import LapseError, RegistryUnavailable
 from lapse.guards.context import SweepContext
 from lapse.ledger.erasure import members, requests
 from lapse.ledger.erasure.request import ErasureRequest, State
@@ -32,12 +33,14 @@ class EraseRun:
         ledger: The registry.
         contexts: What each (provider, kind) is swept with.
         until: When to leave off, on ``time.monotonic``'s clock.
+        failed: Slots in which something went wrong: left alone for the rest of the run, so that none waits for them.
 
     """
 
     ledger: Ledger
     contexts: Contexts
     until: float
+    failed: set[members.Slot] = field(default_factory=set)
 
     async def run(self) -> bool:
         """Delete what may be deleted; True if time ran out before everything was tried.
@@ -56,7 +59,7 @@ class EraseRun:
         done, blocked = 1, True
         while done and blocked:  # what was used by what went now may go itself
             done, blocked = 0, False
-            for slot in await requests.slots(self.ledger):
+            for slot in await self._slots():
                 if time.monotonic() > self.until:
                     return False
                 settled, used = await self._slot(slot, SlotErasure(request))
@@ -66,8 +69,21 @@ class EraseRun:
                 await self._slot(slot, errand)
         return time.monotonic() <= self.until
 
-    async def _slot(self, slot: tuple[str, str], errand: SlotErasure) -> tuple[int, bool]:
+    async def _slots(self) -> list[members.Slot]:
+        return [slot for slot in await requests.slots(self.ledger) if slot not in self.failed]
+
+    async def _slot(self, slot: members.Slot, errand: SlotErasure) -> tuple[int, bool]:
         """Erase in one slot what is there; return how many are gone, and True if uses kept others."""
+        try:
+            return await self._erased(slot, errand)
+        except RegistryUnavailable:
+            raise
+        except LapseError as error:
+            self.failed.add(slot)
+            log.error("erasure.failed", provider=slot[0], kind=slot[1], request=errand.request.id, error=str(error))
+            return 0, False
+
+    async def _erased(self, slot: members.Slot, errand: SlotErasure) -> tuple[int, bool]:
         async for _ids in members.pages(self.ledger, errand.request, slot):
             async with self.contexts(*slot) as context:
                 if context is None:
@@ -78,7 +94,7 @@ class EraseRun:
 
     async def _together(self, request: ErasureRequest) -> Mapping[tuple[str, str], SlotErasure]:
         """Return what is used by nothing but each other, by slot: each waits for the other, so they go in one step."""
-        standing = await members.standing(self.ledger, request)
+        standing = await members.standing(self.ledger, request, await self._slots())
         blocked = {resource: one for resource, one in standing.items() if one.used_by and _free(one, request)}
         found = members.together(blocked)
         by_slot = defaultdict[tuple[str, str], dict[str, Sequence[Resource]]](dict)

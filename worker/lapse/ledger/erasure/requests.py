@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from lapse.errors import InvalidResource
-from lapse.ledger.connection import LedgerConnection, text
+from lapse.ledger.connection import LedgerConnection, apart, text
 from lapse.ledger.erasure.request import ErasureRequest, State
 from lapse.policy.tables import ErasureSection
 from lapse.registry import codec, keys
@@ -78,14 +78,19 @@ async def tell(ledger: LedgerConnection, request: ErasureRequest) -> SubjectAnsw
 async def audit(
     ledger: LedgerConnection, request: ErasureRequest, event: str, chosen: Sequence[tuple[str, str]]
 ) -> None:
-    """Write down in the audit of each of these (provider, kind) what happened to a request."""
+    """Write down in the audit of each of these (provider, kind) what happened to a request.
+
+    One that refuses it keeps nothing else waiting: nothing is deleted where nothing can be audited.
+    """
     (clock,) = await ledger.carrier.run([("TIME",)])
     now = int(clock[0]) * 1000 + int(clock[1]) // 1000
     about = {"request": request.id, "asked": request.at, "until": request.until, "actor": request.actor}
     for provider, kind in chosen:
         at = {"at": now, "event": event, "provider": provider, "kind": kind, "id": "", "policy": ""}
         stream = keys.slot(ledger.namespace, provider, kind) + keys.AUDIT
-        await ledger.carrier.write(("XADD", stream, "*", "e", codec.dump({**at, "subject": request.subject, **about})))
+        said = codec.dump({**at, "subject": request.subject, **about})
+        with apart("erasure.not_audited", request=request.id, provider=provider, kind=kind):
+            await ledger.carrier.write(("XADD", stream, "*", "e", said))
 
 
 async def slots(ledger: LedgerConnection) -> list[tuple[str, str]]:

@@ -3,12 +3,12 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
-from lapse.ledger.connection import text
+from lapse.ledger.connection import apart, text
 from lapse.ledger.erasure import members, requests
 from lapse.ledger.erasure.account import account_of
 from lapse.ledger.erasure.members import Slot
@@ -48,12 +48,13 @@ class Erasures:
 
         Raises:
             RegistryUnavailable: no answer in time; what is left is done next time.
-            RegistryRefused: Redis refused.
+            RegistryRefused: Redis refused what is about no request alone.
 
         """
         now = await Halts(self.ledger.carrier, self.ledger.namespace).now()
         await requests.take_up(self.ledger, self.section, now)
-        await self._reopen()
+        with apart("erasure.not_looked_at"):
+            await self._reopen()
         every = await requests.every(self.ledger)
         if not every:
             return False
@@ -61,14 +62,24 @@ class Erasures:
         for request in every:
             if time.monotonic() > until:
                 return True
-            if request.state is State.OPEN:
-                if request.id not in said.get(request.subject, ()):
-                    await requests.audit(self.ledger, request, "erasure_requested", self.slots)
-                    await requests.tell(self.ledger, request)
-                is_open |= not await self._advance(request, doubts, now)
-            elif request.subject and now > request.until + round(self.section.records * 1000):
-                await self._end(request)
+            done = False
+            with apart("erasure.not_kept", request=request.id):
+                done = await self._kept(request, said, doubts, now)
+            is_open |= not done
         return is_open
+
+    async def _kept(
+        self, request: ErasureRequest, said: Mapping[str, Sequence[str]], doubts: Sequence[str], now: int
+    ) -> bool:
+        """Bring one request further; False if ids may be left to delete for it."""
+        if request.state is State.OPEN:
+            if request.id not in said.get(request.subject, ()):
+                await requests.audit(self.ledger, request, "erasure_requested", self.slots)
+                await requests.tell(self.ledger, request)
+            return await self._advance(request, doubts, now)
+        if request.subject and now > request.until + round(self.section.records * 1000):
+            await self._end(request)
+        return True
 
     async def _said(self) -> dict[str, list[str]]:
         """Return the ids of the requests that every slot is told of, by subject."""
@@ -81,7 +92,8 @@ class Erasures:
     async def _reopen(self) -> None:
         """Open completed requests again to which something belongs that was registered late."""
         names = [keys.slot(self.ledger.namespace, *slot) + keys.JOINED for slot in self.slots]
-        found = await self.ledger.carrier.run([("SMEMBERS", name) for name in names]) if names else []
+        replies = await self.ledger.carrier.run([("SMEMBERS", name) for name in names]) if names else []
+        found = [() if isinstance(subjects, Exception) else subjects for subjects in replies]
         joined = {text(subject) for subjects in found for subject in subjects}
         for request in await requests.every(self.ledger) if joined else ():
             if request.subject in joined and request.state is State.COMPLETE and await self._left(request):
@@ -119,9 +131,9 @@ class Erasures:
         found = [] if (await index_progress(self.ledger, self.slots)).whole else [INDEX]
         strange = [slot for slot in self.slots if slot[0] not in self.providers]
         names = [keys.slot(self.ledger.namespace, *slot) for slot in strange]
-        asked = [("EXISTS", name + keys.FACTS, name + keys.POLICIES) for name in names]
-        standing = await self.ledger.carrier.run(list(asked)) if asked else []
-        unknown = sorted({slot[0] for slot, there in zip(strange, standing, strict=True) if there})
+        there = [("EXISTS", name + keys.FACTS, name + keys.POLICIES) for name in names]
+        standing = await self.ledger.carrier.run(list(there)) if there else []
+        unknown = sorted({slot[0] for slot, n in zip(strange, standing, strict=True) if n})
         return found + [f"provider not configured: {name}" for name in unknown]
 
     async def _end(self, request: ErasureRequest) -> None:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import structlog
 
-from lapse.ledger.connection import LedgerConnection, text
+from lapse.ledger.connection import LedgerConnection, apart, text
 from lapse.registry import keys
+from lapse.registry.protocol import asked
 from lapse.registry.subjects import ENDED, Subjects, last_said
 
 FACTS_A_STEP = 500
@@ -36,7 +37,7 @@ async def keep(ledger: LedgerConnection, slots: Sequence[tuple[str, str]], until
 
     Raises:
         RegistryUnavailable: no answer in time; what is left is done next time.
-        RegistryRefused: Redis refused.
+        RegistryRefused: Redis refused what is about no slot alone.
 
     """
     subjects = Subjects(ledger.commands)
@@ -45,15 +46,22 @@ async def keep(ledger: LedgerConnection, slots: Sequence[tuple[str, str]], until
     await _end_holds(ledger, subjects)
     number = await ledger.carrier.say(last_said(ledger.namespace))
     for slot in slots:
-        if await _known(ledger, slot) < number:
-            await ledger.tell_subjects(*slot)
-        for subject in await _ended(ledger, slot):
-            if time.monotonic() < until:
-                await ledger.carrier.say(subjects.apply(slot, subject, APPLIED))
+        with apart("subjects.not_told", provider=slot[0], kind=slot[1]):
+            await _told(ledger, subjects, slot, number, until)
     until = min(until, time.monotonic() + INDEXING)
     for slot in slots:
-        while time.monotonic() < until and await _indexed(ledger, slot):
-            pass
+        with apart("subjects.not_indexed", provider=slot[0], kind=slot[1]):
+            while time.monotonic() < until and await _indexed(ledger, slot):
+                pass
+
+
+async def _told(ledger: LedgerConnection, subjects: Subjects, slot: tuple[str, str], number: int, until: float) -> None:
+    """Let a slot know all that was said, and let go there what is held no more."""
+    if await _known(ledger, slot) < number:
+        await ledger.tell_subjects(*slot)
+    for subject in await _ended(ledger, slot):
+        if time.monotonic() < until:
+            await ledger.carrier.say(subjects.apply(slot, subject, APPLIED))
 
 
 async def index_progress(ledger: LedgerConnection, slots: Sequence[tuple[str, str]]) -> IndexProgress:
@@ -66,11 +74,12 @@ async def index_progress(ledger: LedgerConnection, slots: Sequence[tuple[str, st
             for command in (("HMGET", name + keys.SUBJECT_INDEX, "whole", "looked"), ("HLEN", name + keys.FACTS))
         ]
     )
-    done = list(zip(said[::2], said[1::2], strict=True))
+    pairs = zip(said[::2], said[1::2], strict=True)
+    done = [pair for pair in pairs if not any(isinstance(reply, Exception) for reply in pair)]
     return IndexProgress(
         sum(facts if whole else int(looked or 0) for (whole, looked), facts in done),
         sum(facts for _, facts in done),
-        all(whole or not facts for (whole, _), facts in done),
+        len(done) == len(names) and all(whole or not facts for (whole, _), facts in done),
     )
 
 
@@ -85,13 +94,14 @@ async def _end_holds(ledger: LedgerConnection, subjects: Subjects) -> None:
 async def _known(ledger: LedgerConnection, slot: tuple[str, str]) -> int:
     """Return up to which number a slot knows what was said; -1 if it was told nothing yet."""
     name = keys.slot(ledger.namespace, *slot) + keys.PROTECTED
-    (number,) = await ledger.carrier.run([("HGET", name, keys.SUBJECTS)])
+    (number,) = await ledger.carrier.say(asked(("HGET", name, keys.SUBJECTS)))
     return int(number or -1)
 
 
 async def _ended(ledger: LedgerConnection, slot: tuple[str, str]) -> list[str]:
     """Return the subjects whose hold is over, and whose ids are still to be let go."""
-    (flat,) = await ledger.carrier.run([("HGETALL", keys.slot(ledger.namespace, *slot) + keys.SUBJECT_HOLDS)])
+    name = keys.slot(ledger.namespace, *slot) + keys.SUBJECT_HOLDS
+    (flat,) = await ledger.carrier.say(asked(("HGETALL", name)))
     return [text(name) for name, hold in zip(flat[::2], flat[1::2], strict=True) if text(hold) == ENDED]
 
 

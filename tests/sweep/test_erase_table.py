@@ -512,3 +512,34 @@ async def test_an_account_that_cannot_be_used_keeps_no_other_waiting(world: Worl
 
     await EraseRun(context.ledger, contexts, time.monotonic() + 20).run()
     assert (set(), {file}) == (world.sandbox.alive("thread"), world.sandbox.alive("file"))
+
+
+@pytest.mark.parametrize("said", [b"SREM", b'"state":"complete"'])
+async def test_what_comes_between_a_look_and_what_is_written_of_it_is_not_lost(world: World, said: bytes) -> None:
+    """A worker looks, and nothing is there; then it comes, perhaps another looks; and the first writes what it saw."""
+    erasing = Erasing(world)
+    request = await erasing.ask(MINE, ago=2 * DAY, late=DAY)
+    world.seed(1, days=1, subject=OTHER)
+    if said == b"SREM":
+        await erasing.work()
+        world.raw.sadd(f"{world.slot()}joined", MINE)  # something came, and a sweep deleted it
+    came: list[str] = []
+
+    async def meanwhile() -> None:
+        came.extend(world.seed(1, days=3, subject=MINE))
+        if said != b"SREM":
+            await erasing.housekeep()
+
+    mortal = Mortal(world.url)
+    mortal.fate.meanwhile = (said, meanwhile)
+    usual, world.carrier = world.carrier, mortal
+    slow = Erasing(world)
+    world.carrier = usual
+    await slow.housekeep()
+    await mortal.aclose()
+    assert came
+
+    await erasing.work()
+    await erasing.work()
+    assert {came[0]: "erased"} == await erasing.fates(request)
+    assert "complete" == await erasing.state(request)

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from lapse.ledger.housekeeping.subjects import index_progress
 from lapse.ledger.partition import Ledger
 from lapse.policy.tables import ErasureSection
 from lapse.registry import keys
+from lapse.registry.protocol import asked
 from lapse.registry.subjects import ERASURE
 
 log = structlog.get_logger("lapse")
@@ -53,8 +54,7 @@ class Erasures:
         """
         now = await Halts(self.ledger.carrier, self.ledger.namespace).now()
         await requests.take_up(self.ledger, self.section, now)
-        with apart("erasure.not_looked_at"):
-            await self._reopen()
+        await self._reopen()
         every = await requests.every(self.ledger)
         if not every:
             return False
@@ -90,18 +90,39 @@ class Erasures:
         }
 
     async def _reopen(self) -> None:
-        """Open completed requests again to which something belongs that was registered late."""
+        """Open completed requests again to which something belongs that was registered late.
+
+        A subject stays noted until none of its requests is open and a look finds nothing: whoever completes one by an
+        older look does not have the last word.
+        """
+        noted = await self._noted()
+        every = await requests.every(self.ledger) if noted else []
+        for subject, names in noted.items():
+            mine = [one for one in every if one.subject == subject]
+            if any(one.state is State.OPEN for one in mine):
+                continue
+            with apart("erasure.not_looked_at"):
+                if not await self._opened(mine):
+                    await self.ledger.carrier.say(asked(*(("SREM", name, subject) for name in names)))
+                    await self._opened(mine)  # what came between that look and this
+
+    async def _noted(self) -> Mapping[str, Sequence[str]]:
+        """Return the subjects of which something was registered, and the keys that say so."""
         names = [keys.slot(self.ledger.namespace, *slot) + keys.JOINED for slot in self.slots]
-        replies = await self.ledger.carrier.run([("SMEMBERS", name) for name in names]) if names else []
-        found = [() if isinstance(subjects, Exception) else subjects for subjects in replies]
-        joined = {text(subject) for subjects in found for subject in subjects}
-        for request in await requests.every(self.ledger) if joined else ():
-            if request.subject in joined and request.state is State.COMPLETE and await self._left(request):
-                await requests.store(self.ledger, replace(request, state=State.OPEN, completed=None, counts={}))
-                log.warning("erasure.reopened", request=request.id)
+        found = await self.ledger.carrier.run([("SMEMBERS", name) for name in names]) if names else []
+        noted = defaultdict[str, list[str]](list)
         for name, subjects in zip(names, found, strict=True):
-            if subjects:
-                await self.ledger.carrier.run([("SREM", name, *sorted(text(subject) for subject in subjects))])
+            for subject in () if isinstance(subjects, Exception) else subjects:
+                noted[text(subject)].append(name)
+        return noted
+
+    async def _opened(self, done: Sequence[ErasureRequest]) -> bool:
+        """Open those again of which something is left; True if there are any."""
+        left = [one for one in done if one.state is State.COMPLETE and await self._left(one)]
+        for request in left:
+            await requests.store(self.ledger, replace(request, state=State.OPEN, completed=None, counts={}))
+            log.warning("erasure.reopened", request=request.id)
+        return bool(left)
 
     async def _left(self, request: ErasureRequest) -> bool:
         """Return True if anything is left to delete."""

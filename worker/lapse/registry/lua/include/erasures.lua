@@ -43,7 +43,8 @@ local function each_outcome(id, what)
   for _, field in ipairs(redis.call('HKEYS', key('subject_holds'))) do
     local subject = string.sub(field, 1, 1) == ERASURE and string.sub(field, 2)
     for _, request in ipairs(subject and requests_of(subject) or {}) do
-      for _, name in ipairs({ key('erased:' .. request.id), key('withdrawn:' .. request.id) }) do
+      for _, place in ipairs({ 'erased:', 'withdrawn:' }) do
+        local name = key(place .. request.id)
         if redis.call('HEXISTS', name, id) == 1 then what(subject, name, request.id) end
       end
     end

@@ -192,7 +192,7 @@ class Story:
     def _mortal(self, most: int, *, cut: int = 0) -> tuple[Mortal, Erasing]:
         """Return the connections of a process that dies soon, and what it does about erasures."""
         world, usual = self.world, self.world.carrier
-        mortal = Mortal(world.url, self.dice.randrange(1, most), lost=cut > 0 or self.dice.random() < 0.5)
+        mortal = Mortal(world.url, self.dice.randrange(1, most), lost=self.dice.random() < 0.5)
         mortal.fate.cut = cut
         world.carrier = mortal
         erasing = Erasing(world)
@@ -209,7 +209,7 @@ class Story:
         await mortal.dies(self.world, erasing.work(context) if erases else self.world.sweep(context=context))
 
     async def cut(self) -> None:
-        """Let a script of a worker end in the middle, and the worker with it."""
+        """Let a script of a worker end in the middle."""
         await self.dies(cut=self.dice.randrange(1, 12))
 
     async def ask_dies(self) -> None:

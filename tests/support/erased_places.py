@@ -47,7 +47,7 @@ class Fate:
         self.left = left
         self.settles = True
         self.cut = 0
-        """At which write the scripts of the last exchange end."""
+        """At which write the scripts of the last exchange end; the process then goes on: Redis ends none with it."""
         self.meanwhile: tuple[bytes, Callable[[], Awaitable[None]]] | None = None
         """What is done before the first command with these bytes is sent."""
 
@@ -61,7 +61,7 @@ class Fate:
             self.left = 0
             raise KilledError
         if self.cut and self.left < 1:
-            commands, self.cut = [middle(one, self.cut) for one in commands], 0
+            commands, self.cut, self.left = [middle(one, self.cut) for one in commands], 0, float("inf")
         heard = await self._pools.exchange(commands)
         if self._lost and self.left < 1:
             raise KilledError

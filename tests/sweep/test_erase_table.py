@@ -391,6 +391,17 @@ async def test_what_comes_late_belongs_to_it_by_its_own_time(world: World) -> No
     assert {later} == world.sandbox.alive("thread")
 
 
+async def test_what_came_late_and_was_taken_back_before_anybody_looked_is_not_gone(world: World) -> None:
+    erasing = Erasing(world)
+    world.seed(1, days=1, subject=OTHER)
+    request = await erasing.ask(MINE, ago=2 * DAY, late=DAY)
+    await erasing.work()
+    (late,) = world.seed(1, days=3, subject=MINE)
+    world.registry.forget("thread", late)
+    await erasing.work()
+    assert ({late: "unprovable"}, "open") == (await erasing.fates(request), await erasing.state(request))
+
+
 async def test_it_is_complete_only_after_the_late_ones_may_come(world: World) -> None:
     erasing, (mine,) = Erasing(world), world.seed(1, days=3, subject=MINE)
     request = await erasing.ask(MINE, ago=DAY - 1, late=DAY)

@@ -12,7 +12,7 @@ from lapse.ledger.connection import apart, text
 from lapse.ledger.erasure import members, requests
 from lapse.ledger.erasure.account import account_of
 from lapse.ledger.erasure.members import Slot
-from lapse.ledger.erasure.request import GONE, ErasureRequest, State
+from lapse.ledger.erasure.request import GONE, ErasureAccount, ErasureRequest, State
 from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping.subjects import index_progress
 from lapse.ledger.partition import Ledger
@@ -117,32 +117,32 @@ class Erasures:
         return noted
 
     async def _opened(self, done: Sequence[ErasureRequest]) -> bool:
-        """Open those again of which something is left; True if there are any."""
-        left = [one for one in done if one.state is State.COMPLETE and await self._left(one)]
+        """Open those again of which something is not gone; True if there are any."""
+        left = [one for one in done if one.state is State.COMPLETE and await self._all_gone(one) is None]
         for request in left:
             await requests.store(self.ledger, replace(request, state=State.OPEN, completed=None, counts={}))
             log.warning("erasure.reopened", request=request.id)
         return bool(left)
 
-    async def _left(self, request: ErasureRequest) -> bool:
-        """Return True if anything is left to delete."""
+    async def _all_gone(self, request: ErasureRequest) -> ErasureAccount | None:
+        """Return everything that a request found, if all of it is gone and nothing is left to delete."""
         for slot in self.slots:
             async for _ids in members.pages(self.ledger, request, slot):
-                return True
-        return False
+                return None
+        account = await account_of(self.ledger, request.id)
+        return account if all(one.fate in GONE for one in account.ids) else None
 
     async def _advance(self, request: ErasureRequest, doubts: Sequence[str], now: int) -> bool:
         """Note how far a request has come; True if it is complete."""
         whole = INDEX not in doubts
         seen = replace(request, began=request.began or (now if whole else None), doubts=tuple(doubts))
-        if now >= request.until and whole and not doubts and not await self._left(request):
-            account = await account_of(self.ledger, request.id)
-            if all(one.fate in GONE for one in account.ids):
-                counts = dict(Counter(str(one.fate) for one in account.ids))
-                seen = replace(seen, state=State.COMPLETE, completed=now, counts=counts)
-                touched = sorted({(one.resource.provider, one.resource.kind) for one in account.ids})
-                await requests.audit(self.ledger, request, "erasure_completed", touched)
-                log.info("erasure.completed", request=request.id, **counts)
+        may_be = now >= request.until and whole and not doubts
+        if may_be and (account := await self._all_gone(request)):
+            counts = dict(Counter(str(one.fate) for one in account.ids))
+            seen = replace(seen, state=State.COMPLETE, completed=now, counts=counts)
+            touched = sorted({(one.resource.provider, one.resource.kind) for one in account.ids})
+            await requests.audit(self.ledger, request, "erasure_completed", touched)
+            log.info("erasure.completed", request=request.id, **counts)
         if seen != request:
             await requests.store(self.ledger, seen)
         return seen.state is State.COMPLETE

@@ -92,10 +92,12 @@ class Mortal(Carrier):
 
     async def dies(self, world: World, story: Coroutine[Any, Any, Any]) -> None:
         """Run a story that ends with the process."""
-        with suppress(asyncio.CancelledError, RegistryRefused):
-            await story
-        world.deaths.append(time.time())
-        await self.aclose()
+        try:
+            with suppress(asyncio.CancelledError, RegistryRefused):
+                await story
+        finally:
+            world.deaths.append(time.time())
+            await self.aclose()
 
 
 class Places:

@@ -373,12 +373,17 @@ async def test_what_a_sweep_has_in_hand_is_credited(world: World, said: dict[str
 
 
 async def test_what_comes_late_belongs_to_it_by_its_own_time(world: World) -> None:
-    """Also into a request that was complete: a spool of three days; what was made after it is the person's own."""
-    erasing = Erasing(world)
+    """Also into a request that was complete: a spool of three days; what was made after it is the person's own.
+
+    A second request, which waits for what is held, keeps the first one from nothing.
+    """
+    erasing, (held,) = Erasing(world), world.seed(1, days=0.5, subject=MINE)
+    world.registry.hold("thread", held, reason="case 7")
     request = await erasing.ask(MINE, ago=2 * DAY, late=DAY)
+    await erasing.ask(MINE, ago=DAY, late=0.9 * DAY)
     await erasing.work()
     assert ({}, "complete") == (await erasing.fates(request), await erasing.state(request))
-    (late,), (later,) = world.seed(1, days=3, subject=MINE), world.seed(1, days=0.5, subject=MINE)
+    (late,), (later,) = world.seed(1, days=3, subject=MINE), world.seed(1, days=0, subject=MINE)
     (file,) = world.seed(1, kind="file", days=3, subject=MINE)
     assert {late: "pending", file: "pending"} == await erasing.fates(request)
     await erasing.housekeep()
@@ -388,7 +393,7 @@ async def test_what_comes_late_belongs_to_it_by_its_own_time(world: World) -> No
         await erasing.fates(request),
         await erasing.state(request),
     )
-    assert {later} == world.sandbox.alive("thread")
+    assert {held, later} == world.sandbox.alive("thread")
 
 
 async def test_what_came_late_and_was_taken_back_before_anybody_looked_is_not_gone(world: World) -> None:

@@ -99,10 +99,8 @@ class Erasures:
         every = await requests.every(self.ledger) if noted else []
         for subject, names in noted.items():
             mine = [one for one in every if one.subject == subject]
-            if any(one.state is State.OPEN for one in mine):
-                continue
             with apart("erasure.not_looked_at"):
-                if not await self._opened(mine):
+                if not await self._opened(mine) and all(one.state is not State.OPEN for one in mine):
                     await self.ledger.carrier.say(asked(*(("SREM", name, subject) for name in names)))
                     await self._opened(mine)  # what came between that look and this
 

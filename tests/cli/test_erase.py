@@ -1,5 +1,6 @@
 """erase: everything of a person goes, by a request that is said once, followed, and proven."""
 
+import gzip
 import json
 import threading
 import time
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from lapse import InvalidResource, RegistryRefused
+from lapse.cli.erasure import follow
+from lapse.cli.main import run
 from support.commandline import CHAT, DAY, ENFORCED, HEAD, Desk
 
 S = "user:42"
@@ -64,30 +67,50 @@ def test_it_wants_the_name_of_each_provider_it_touches(desk: Desk) -> None:
     assert (8, "") == (shown.code, shown.out)
     assert "not confirmed for other: nothing was done; give --confirm=openai --confirm=other" in shown.err
     assert "no such provider" in desk.run(*ASK, "--confirm=opanai").err
+    desk.configure(CHAT)  # of the operator alone: workers know both
+    assert "not confirmed for other: nothing" in desk.run(*ASK, "--confirm=openai").err
     assert set() == deletes(desk)
 
 
 def test_workers_erase_and_the_command_follows(desk: Desk) -> None:
     mine = desk.seed(5, subject=S)
     (held,) = desk.seed(1, subject=S)
+    (other,) = desk.seed(1, kind="conversation", subject=S)
+    desk.registry.register("thread", held, "chat", uses=[("conversation", other)])
     desk.registry.hold("thread", held, reason="case 7")
     desk.worker(sweeps=0)
     said = (*ASK, "--confirm=openai", "--reason", "Art. 17")
     with working(desk):
         shown = desk.run(*said)
     assert 5 == shown.code
-    assert "5 erased, 1 held" in shown.out
+    assert "5 erased, 1 held, 1 in_use" in shown.out
+    assert f"openai conversation {other}: in_use: used by thread {held}, which stays: held" in shown.out
     assert "will not be deleted while it is held" in desk.good("explain", "thread", held).out
     assert f"openai thread {held}: held: case 7" in shown.out
     assert set(mine) == deletes(desk)
     desk.registry.unhold("thread", held)
     desk.erases()
+    assert {*mine, held, other} == deletes(desk)
     again = desk.good(*ASK)
     assert "everything found is gone; open for late registrations until " in again.out
     listed = desk.good("erase", "list", "--json").records
     assert [(ID, S, "open", "Art. 17")] == [
         (one["request_id"], one["subject"], one["state"], one["reason"]) for one in listed
     ]
+
+
+def test_what_no_worker_moves_is_left_to_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.seed(1, subject=S)
+    desk.worker(sweeps=0)
+    desk.raw.hset("lapse:published", "beat", round(time.time() * 1000))
+    monkeypatch.setattr(follow, "PATIENCE", 1.0)
+    monkeypatch.chdir(desk.directory)
+    for name, value in desk.environ.items():
+        monkeypatch.setenv(name, value)
+    assert 5 == run([*ASK, "--confirm=openai"])
+    assert "nothing moved for a while: it is left to the workers" in capsys.readouterr().err
 
 
 def test_a_halt_or_pause_ends_with_6_and_says_so(desk: Desk) -> None:
@@ -192,9 +215,11 @@ def test_after_a_restore_the_audit_says_again_what_was_erased(desk: Desk) -> Non
     desk.good("import", "backup")
     desk.worker(sweeps=0)
     assert [] == desk.good("erase", "list", "--json").records
-    wants = desk.run("erase", "replay", "--audit", "audit.jsonl")
+    packed = desk.directory / "audit.jsonl.1.gz"
+    packed.write_bytes(gzip.compress((desk.directory / "audit.jsonl").read_bytes()))
+    wants = desk.run("erase", "replay", "--audit", packed.name)
     assert 8 == wants.code, wants
-    shown = desk.good("erase", "replay", "--audit", "audit.jsonl", "--confirm=openai")
+    shown = desk.good("erase", "replay", "--audit", packed.name, "--confirm=openai")
     assert "1 request in the audit, 1 said again at openai\n" == shown.out
     (listed,) = desk.good("erase", "list", "--json").records
     assert (ID, S) == (listed["request_id"], listed["subject"])

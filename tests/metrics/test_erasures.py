@@ -12,18 +12,8 @@ from lapse.metrics.collector import exposition
 from lapse.metrics.erasures import MOST_READ, ErasureReader, standing
 from lapse.policy.reload import ConfigFile
 from lapse.registry import keys
-from support.erasures import DAY, now, request, settled, store
+from support.erasures import CONFIG, DAY, now, request, settled, store
 from support.promql import anywhere
-
-CONFIG = """
-[providers.openai]
-type = "openai"
-api_key_env = "KEY"
-[policies.chat]
-kind = "conversation"
-ttl = "7d"
-anchor = "created_at"
-"""
 
 
 def scraped(raw: redis.Redis, tmp_path: Path) -> dict[str, float]:

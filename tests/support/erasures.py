@@ -10,6 +10,16 @@ from lapse.registry import keys
 
 DAY = 86_400_000
 """In milliseconds."""
+CONFIG = """
+[providers.openai]
+type = "openai"
+api_key_env = "KEY"
+[policies.chat]
+kind = "conversation"
+ttl = "7d"
+anchor = "created_at"
+"""
+"""A policy file that says nothing of erasures."""
 
 
 def now(client: redis.Redis) -> int:

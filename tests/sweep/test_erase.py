@@ -74,6 +74,34 @@ async def test_what_uses_each_other_goes_in_one_step(world: World) -> None:
     assert {one: "erased", other: "erased"} == await erasing.fates(request)
 
 
+async def test_of_what_uses_each_other_none_goes_while_one_may_not(world: World) -> None:
+    one, other = world.seed(1, subject=S)[0], world.seed(1, subject=S, policy="fresh")[0]
+    world.registry.register("thread", one, "chat", uses=[("thread", other)])
+    world.registry.register("thread", other, "fresh", uses=[("thread", one)])
+    await world.context().control.pause("openai/thread/chat", "a look", slots=[("openai", "thread")])
+    erasing = Erasing(world)
+    request = await erasing.ask(S)
+    await erasing.work()
+    assert [] == world.deletes()
+    assert {one: "pending", other: "in_use"} == await erasing.fates(request)
+    await world.context().control.unpause("openai/thread/chat", slots=[("openai", "thread")])
+    await erasing.work()
+    assert {one: "erased", other: "erased"} == await erasing.fates(request)
+
+
+async def test_what_one_uses_that_stays_is_in_use_however_far_it_is_away(world: World) -> None:
+    (last,), (file,) = world.seed(1, subject=S), world.seed(1, kind="file", subject=S)
+    (middle,) = world.seed(1, subject=S, uses=[("thread", last)])
+    (held,) = world.seed(1, subject=S, uses=[("thread", middle), ("file", file)])
+    world.registry.hold("thread", held, reason="case 7")
+    erasing = Erasing(world)
+    request = await erasing.ask(S)
+    await erasing.work()
+    assert {held: "held", middle: "in_use", last: "in_use", file: "in_use"} == await erasing.fates(request)
+    told = {one.resource.id: one.detail for one in (await erasing.account(request)).ids}
+    assert f"used by thread {held}, which stays: held" == told[file]
+
+
 async def test_what_was_backed_off_or_quarantined_is_tried_at_once_and_then_as_its_back_off_says(world: World) -> None:
     (mine,) = world.seed(1, subject=S)
     world.sandbox.faults([{"method": "DELETE", "ids": [mine], "effect": "error", "status": 400}])

@@ -8,27 +8,15 @@ from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger.erasure.request import ErasureRequest
 from lapse.metrics.erasures import ErasureStanding
 from lapse.policy import parse
-from support.erasures import DAY, request
+from support.erasures import CONFIG, DAY, request
 
 NOW = 1_800_000_000_000
-CONFIG = parse(
-    """
-[providers.openai]
-type = "openai"
-api_key_env = "KEY"
-[policies.chat]
-kind = "conversation"
-ttl = "7d"
-anchor = "created_at"
-""",
-    "retention.toml",
-    {},
-)
+USED = parse(CONFIG, "retention.toml", {})
 
 
 def judged(*found: ErasureRequest, asked: int = 0) -> Finding:
     ordered = tuple(sorted(found, key=lambda one: one.due))
-    return erasures(ErasureStanding({"asked": asked, "open": len(found)}, ordered), CONFIG, NOW)
+    return erasures(ErasureStanding({"asked": asked, "open": len(found)}, ordered), USED, NOW)
 
 
 def test_without_any_all_is_well() -> None:

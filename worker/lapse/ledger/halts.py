@@ -287,7 +287,7 @@ class Halts:
         (flat,) = await self._carrier.run([("HGETALL", keys.published(self._namespace))])
         return {field.decode(): value.decode() for field, value in _pairs(flat)}
 
-    async def record(self, partition: Partition, event: str, **facts: str) -> None:
+    async def record(self, partition: Partition, event: str, **facts: str | int) -> None:
         """Write what an operator did into the audit."""
         about = {"policy": partition.policy, "actor": actor(), **facts}
         await self._audit(partition.provider, partition.kind, event, **about)
@@ -301,7 +301,7 @@ class Halts:
             if provider in {"*", slot[0]} and kind in {"", slot[1]}:
                 await self._audit(*slot, event, policy=policy or "*", scope=scope, **facts)
 
-    async def _audit(self, provider: str, kind: str, event: str, **facts: str) -> None:
+    async def _audit(self, provider: str, kind: str, event: str, **facts: str | int) -> None:
         record = {"at": await self.now(), "event": event, "provider": provider, "kind": kind, **facts}
         stream = keys.slot(self._namespace, provider, kind) + keys.AUDIT
         await self._carrier.write(("XADD", stream, "*", "e", codec.dump(record)))

@@ -11,9 +11,10 @@ import structlog
 from lapse.errors import LapseError, RegistryUnavailable
 from lapse.guards.context import SweepContext
 from lapse.ledger.erasure import members, requests
-from lapse.ledger.erasure.request import ErasureRequest, State
+from lapse.ledger.erasure.account import account_with
+from lapse.ledger.erasure.request import ErasedId, ErasureRequest, Fate, State
+from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
-from lapse.ledger.records import Seen
 from lapse.registry import keys
 from lapse.registry.model import Resource
 from lapse.registry.scripts import Call, script
@@ -95,18 +96,21 @@ class EraseRun:
     async def _together(self, request: ErasureRequest) -> Mapping[tuple[str, str], SlotErasure]:
         """Return what is used by nothing but each other, by slot: each waits for the other, so they go in one step."""
         standing = await members.standing(self.ledger, request, await self._slots())
-        blocked = {resource: one for resource, one in standing.items() if one.used_by and _free(one, request)}
-        found = members.together(blocked)
+        account, now = (
+            await account_with(self.ledger, request),
+            await Halts(self.ledger.carrier, self.ledger.namespace).now(),
+        )
+        may_go = {one.resource for one in account.ids if _may_go(one, now)}
+        found = members.together({one: seen for one, seen in standing.items() if seen.used_by and one in may_go})
         by_slot = defaultdict[tuple[str, str], dict[str, Sequence[Resource]]](dict)
         for resource, users in found.items():
             by_slot[resource.provider, resource.kind][resource.id] = list(users)
         return {slot: SlotErasure(request, tuple(ids), ids) for slot, ids in by_slot.items()}
 
 
-def _free(one: Seen, request: ErasureRequest) -> bool:
-    """Return True if nothing but uses keeps an id: each of a circle has to be able to go, or none does."""
-    subjects = one.facts.get("subject")
-    return one.hold is None and one.state != "claimed" and subjects in (request.subject, [request.subject])
+def _may_go(one: ErasedId, now: int) -> bool:
+    """Return True if nothing but uses keeps an id: each of a circle has to be able to go now, or none does."""
+    return one.fate is Fate.PENDING and not one.blocked and (one.again or 0) <= now
 
 
 async def lease(ledger: Ledger, seconds: float) -> bool:

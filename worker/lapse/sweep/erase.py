@@ -11,7 +11,7 @@ from lapse.registry import codec
 from lapse.registry.model import ERASURE, Partition, Resource
 from lapse.sweep.batches import claim_erased
 from lapse.sweep.executor import Executor
-from lapse.sweep.opening import Warrant, opened
+from lapse.sweep.opening import Warrant, opened, unruled
 from lapse.sweep.report import Report
 from lapse.sweep.session import Session
 
@@ -36,24 +36,8 @@ def rule_of(context: SweepContext, kind: str) -> Rule:
     """Return what an erasure goes by: no mode, no ttl, no keep rule, no pace; what an object contains goes with it."""
     name = context.provider.name
     theirs = [rule for rule in context.rules if (rule.partition.provider, rule.partition.kind) == (name, kind)]
-    return Rule(
-        partition=Partition(name, kind, ERASURE),
-        ttl=None,
-        anchor=None,
-        max_age=None,
-        orphan=None,
-        keep=(),
-        cascade={child.kind: "delete" for child in context.provider.kinds[kind].children},
-        enforce=False,
-        max_deletions=None,
-        max_newly_due=None,
-        touches_stated=True,
-        expect_gone=False,
-        cancel=any(rule.cancel for rule in theirs),
-        every=60,
-        formerly=(),
-        digest="erasure",
-    )
+    contained = {child.kind: "delete" for child in context.provider.kinds[kind].children}
+    return unruled(Partition(name, kind, ERASURE), theirs, (), contained)
 
 
 async def erase(

@@ -1,5 +1,6 @@
 """May this sweep act? The guards that every sweep passes before its first claim, in their order."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 
@@ -15,7 +16,8 @@ from lapse.guards.recovery import diverged, recover
 from lapse.ledger.claim import RAMP_FIRST
 from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import STANDING, HaltReason
-from lapse.policy import Rule
+from lapse.policy import Keep, Rule
+from lapse.registry.model import Partition
 from lapse.sweep.deletion.blocked import free
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.session import Session
@@ -37,6 +39,28 @@ class Warrant(Enum):
 
 
 UNRULED = frozenset({Warrant.PURGE, Warrant.ERASURE})
+
+
+def unruled(partition: Partition, rules: Sequence[Rule], keep: tuple[Keep, ...], cascade: Mapping[str, str]) -> Rule:
+    """Return what stands for a rule where no policy is asked; of the kind's policies, only what they cancel counts."""
+    return Rule(
+        partition=partition,
+        ttl=None,
+        anchor=None,
+        max_age=None,
+        orphan=None,
+        keep=keep,
+        cascade=cascade,
+        enforce=False,
+        max_deletions=None,
+        max_newly_due=None,
+        touches_stated=True,
+        expect_gone=False,
+        cancel=any(rule.cancel for rule in rules),
+        every=60,
+        formerly=(),
+        digest=partition.policy,
+    )
 
 
 async def opened(session: Session, by: Warrant = Warrant.RULE) -> bool:

@@ -18,7 +18,7 @@ from lapse.registry.scripts import Call, script
 from lapse.sweep.batches import claim_purged
 from lapse.sweep.deletion.ownership import COPIED, OURS, Stamp, stamp
 from lapse.sweep.executor import Executor
-from lapse.sweep.opening import Warrant, opened
+from lapse.sweep.opening import Warrant, opened, unruled
 from lapse.sweep.report import Report
 from lapse.sweep.session import Session
 
@@ -52,24 +52,7 @@ class Thing:
 
 def rule_of(partition: Partition, keep: tuple[Keep, ...], rules: Sequence[Rule]) -> Rule:
     """Return what a purge goes by: the keep rules, and of the kind's policies what is theirs to say of each object."""
-    return Rule(
-        partition=replace(partition, policy=PURGED),
-        ttl=None,
-        anchor=None,
-        max_age=None,
-        orphan=None,
-        keep=keep,
-        cascade={},
-        enforce=False,
-        max_deletions=None,
-        max_newly_due=None,
-        touches_stated=True,
-        expect_gone=False,
-        cancel=any(rule.cancel for rule in rules),
-        every=60,
-        formerly=(),
-        digest="purge",
-    )
+    return unruled(replace(partition, policy=PURGED), rules, keep, {})
 
 
 async def inventory(context: SweepContext, rule: Rule) -> list[Thing]:

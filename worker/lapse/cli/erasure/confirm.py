@@ -1,5 +1,7 @@
 """The operator's word for an erasure: once for each provider that it touches."""
 
+import json
+
 import click
 
 from lapse.cli import formatting, output
@@ -17,11 +19,13 @@ def confirmed_at(session: Invocation, account: ErasureAccount, given: tuple[str,
         Refused: some are missing; nothing was done.
 
     """
-    if unknown := sorted(set(given) - set(session.config.accounts)):
-        known = ", ".join(session.config.accounts)
-        raise ConfigError(f"--confirm={unknown[0]}: {session.config.path} has no such provider; it has {known}")
+    # Workers delete by their policy file, which may have a provider more than this one.
+    known = {*session.config.accounts, *json.loads(session.view.published().get("providers", "[]"))}
+    if unknown := sorted(set(given) - known):
+        there = ", ".join(sorted(known))
+        raise ConfigError(f"--confirm={unknown[0]}: {session.config.path} has no such provider; there is {there}")
     touched = sorted({one.resource.provider for one in account.ids if one.fate not in GONE})
-    needed = [name for name in touched if name in session.config.accounts]
+    needed = [name for name in touched if name in known]
     missing = [name for name in needed if name not in given]
     if missing and output.can_ask():
         missing = [name for name in missing if not _typed(name, account)]

@@ -1,6 +1,7 @@
 """Following what workers erase, with a bar, until nothing more is to be expected soon."""
 
 import asyncio
+import time
 
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess
@@ -14,6 +15,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at how many are gone."""
 SOON = 30.0
 """Seconds; what is tried again later than that is not waited for."""
+PATIENCE = 120.0
+"""Seconds without anything gone, after which it is left to the workers."""
 
 
 def follow(session: Invocation, account: ErasureAccount) -> None:
@@ -26,14 +29,17 @@ def follow(session: Invocation, account: ErasureAccount) -> None:
 async def _follow(access: RegistryAccess, request_id: str, advance: output.Advance) -> None:
     prefixes = [keys.slot(access.ledger.namespace, *slot) for slot in await slots(access.ledger)]
     names, before = [f"{prefix}{name}:{request_id}" for prefix in prefixes for name in keys.OUTCOMES], -1
-    while True:
+    moved = time.monotonic()
+    while time.monotonic() - moved < PATIENCE:
         gone = sum(await access.carrier.run([("HLEN", name) for name in names]))
         advance(gone)
         # Every id is looked at only while nothing moves: that is one read of each.
         if gone == before and not await _goes_on(access, request_id):
             return
+        moved = moved if gone == before else time.monotonic()
         before = gone
         await asyncio.sleep(LOOK_EVERY)
+    output.note("nothing moved for a while: it is left to the workers", output.WARN)
 
 
 async def _goes_on(access: RegistryAccess, request_id: str) -> bool:

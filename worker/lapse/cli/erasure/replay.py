@@ -9,7 +9,7 @@ import click
 from lapse.audit import strictjson
 from lapse.audit.chain import open_seal
 from lapse.audit.subjects import SubjectsShown
-from lapse.audit.verify import Verification
+from lapse.audit.verify import Verification, lines_of
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.erasure import tell
@@ -96,15 +96,10 @@ def _verify(session: Invocation, files: Sequence[Path]) -> None:
 
 
 def _told(files: Iterable[Path]) -> Iterator[AuditedRequest]:
-    for line in (line for path in files for line in _lines(path)):
+    for line in (line for path in files for line in lines_of(path) if EVENT.encode() in line):
         record = strictjson.loads(line)
         if isinstance(record, Mapping) and record.get("event") == EVENT:
             yield AuditedRequest(record["request"], record.get("subject", ""), record["asked"], record["until"])
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as lines:
-        yield from (line for line in lines if EVENT.encode() in line)
 
 
 async def _unknown(access: RegistryAccess, session: Invocation, told: Sequence[AuditedRequest]) -> list[ErasureAccount]:

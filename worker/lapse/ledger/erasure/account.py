@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -11,14 +11,13 @@ from lapse.ledger.connection import text
 from lapse.ledger.erasure import members
 from lapse.ledger.erasure.members import Slot
 from lapse.ledger.erasure.request import ErasedId, ErasureAccount, ErasureRequest, Fate
-from lapse.ledger.erasure.requests import find, slots
+from lapse.ledger.erasure.requests import find, slots, told
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import BESIDE, STANDING
 from lapse.ledger.records import Seen, scanned
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
-from lapse.registry.subjects import ERASURE
 
 MEANING = {
     keys.ERASED: {
@@ -68,6 +67,7 @@ async def account_with(ledger: Ledger, request: ErasureRequest) -> ErasureAccoun
     for resource, seen in left.items():
         at = Partition(resource.provider, resource.kind, str(seen.record["p"]))
         found[resource] = _left(_Case(request, at, seen, left, surroundings))
+    _keep_what_is_used(found, left)
     return ErasureAccount(request, [found[one] for one in sorted(found, key=_order)])
 
 
@@ -101,16 +101,31 @@ async def _surroundings(ledger: Ledger, chosen: Sequence[Slot]) -> _Surroundings
         for halt in await control.halts(chosen)
         if halt.reason not in STANDING | BESIDE
     }
-    (flat,) = await ledger.carrier.run([("HGETALL", keys.held_subjects(ledger.namespace))])
-    said = {text(name): stored for name, stored in zip(flat[::2], flat[1::2], strict=True)}
     return _Surroundings(
         await control.pauses(),
         halts,
         await _breakers(ledger, chosen),
         set(json.loads(published.get("providers", "[]"))),
         set(json.loads(published.get("kinds", "[]"))),
-        {name[1:]: json.loads(stored) for name, stored in said.items() if name.startswith(ERASURE)},
+        await told(ledger),
     )
+
+
+def _keep_what_is_used(found: dict[Resource, ErasedId], left: Mapping[Resource, Seen]) -> None:
+    """Say of what waits for its users that it stays, where one of them does: it is in use for as long."""
+    users = {resource: [codec.edge(user) for user in seen.used_by] for resource, seen in left.items() if seen.used_by}
+    while kept := {one: by for one, theirs in users.items() if _goes(found[one]) and (by := _stays(found, theirs))}:
+        for one, by in kept.items():
+            detail = f"used by {by.kind} {by.id}, which stays: {found[by].fate}"
+            found[one] = replace(found[one], fate=Fate.IN_USE, detail=detail, again=None)
+
+
+def _goes(one: ErasedId) -> bool:
+    return one.fate is Fate.PENDING and not one.blocked
+
+
+def _stays(found: Mapping[Resource, ErasedId], users: Sequence[Resource]) -> Resource | None:
+    return next((user for user in users if user in found and not _goes(found[user])), None)
 
 
 async def _breakers(ledger: Ledger, chosen: Sequence[Slot]) -> dict[Slot, str]:

@@ -1,18 +1,21 @@
 """Requests to erase subjects: written down once, told to every slot, and taken up where applications ask."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
 from lapse.errors import InvalidResource
 from lapse.ledger.connection import LedgerConnection, apart, text
 from lapse.ledger.erasure.request import ErasureRequest, State
+from lapse.ledger.halts import Halts
 from lapse.policy.tables import ErasureSection
 from lapse.registry import codec, keys
 from lapse.registry.facts import request_id
-from lapse.registry.model import SubjectAnswer
+from lapse.registry.model import Partition, SubjectAnswer
 from lapse.registry.scripts import Call, script
-from lapse.registry.subjects import Subjects, name_of
+from lapse.registry.subjects import ERASURE, Subjects, name_of
 
 log = structlog.get_logger("lapse")
 
@@ -75,22 +78,26 @@ async def tell(ledger: LedgerConnection, request: ErasureRequest) -> SubjectAnsw
     return await ledger.carrier.say(Subjects(ledger.commands).erase(request.subject, request.id, fact))
 
 
+async def told(ledger: LedgerConnection) -> dict[str, list[dict[str, Any]]]:
+    """Return what every slot is told of requests, by subject: of each its ``id``, ``at`` and ``until``."""
+    (flat,) = await ledger.carrier.run([("HGETALL", keys.held_subjects(ledger.namespace))])
+    pairs = ((text(name), stored) for name, stored in zip(flat[::2], flat[1::2], strict=True))
+    return {name.removeprefix(ERASURE): json.loads(stored) for name, stored in pairs if name.startswith(ERASURE)}
+
+
 async def audit(
     ledger: LedgerConnection, request: ErasureRequest, event: str, chosen: Sequence[tuple[str, str]]
 ) -> None:
     """Write down in the audit of each of these (provider, kind) what happened to a request.
 
-    One that refuses it keeps nothing else waiting: nothing is deleted where nothing can be audited.
+    One that refuses it keeps no other waiting, and the request neither: nothing is deleted where no audit is written.
     """
-    (clock,) = await ledger.carrier.run([("TIME",)])
-    now = int(clock[0]) * 1000 + int(clock[1]) // 1000
-    about = {"request": request.id, "asked": request.at, "until": request.until, "actor": request.actor}
+    control = Halts(ledger.carrier, ledger.namespace)
+    about = {"subject": request.subject, "request": request.id, "actor": request.actor}
     for provider, kind in chosen:
-        at = {"at": now, "event": event, "provider": provider, "kind": kind, "id": "", "policy": ""}
-        stream = keys.slot(ledger.namespace, provider, kind) + keys.AUDIT
-        said = codec.dump({**at, "subject": request.subject, **about})
         with apart("erasure.not_audited", request=request.id, provider=provider, kind=kind):
-            await ledger.carrier.write(("XADD", stream, "*", "e", said))
+            at = Partition(provider, kind, "")
+            await control.record(at, event, **about, asked=request.at, until=request.until)
 
 
 async def slots(ledger: LedgerConnection) -> list[tuple[str, str]]:

@@ -1,10 +1,10 @@
 """What workers do for requests to erase subjects besides deleting: taken up, told to every slot, completed, ended."""
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -19,9 +19,10 @@ from lapse.ledger.partition import Ledger
 from lapse.policy.tables import ErasureSection
 from lapse.registry import keys
 from lapse.registry.protocol import asked
-from lapse.registry.subjects import ERASURE
 
 log = structlog.get_logger("lapse")
+
+INDEX = "not every registration can be found by its subject yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +59,28 @@ class Erasures:
         every = await requests.every(self.ledger)
         if not every:
             return False
-        said, doubts, is_open = await self._said(), await self._doubts(), False
+        told, doubts, is_open = await requests.told(self.ledger), await self._doubts(), False
         for request in every:
             if time.monotonic() > until:
                 return True
             done = False
             with apart("erasure.not_kept", request=request.id):
-                done = await self._kept(request, said, doubts, now)
+                done = await self._kept(request, told, doubts, now)
             is_open |= not done
         return is_open
 
     async def _kept(
-        self, request: ErasureRequest, said: Mapping[str, Sequence[str]], doubts: Sequence[str], now: int
+        self, request: ErasureRequest, told: Mapping[str, Sequence[Any]], doubts: Sequence[str], now: int
     ) -> bool:
         """Bring one request further; False if ids may be left to delete for it."""
         if request.state is State.OPEN:
-            if request.id not in said.get(request.subject, ()):
+            if request.id not in [one["id"] for one in told.get(request.subject, ())]:
                 await requests.audit(self.ledger, request, "erasure_requested", self.slots)
                 await requests.tell(self.ledger, request)
             return await self._advance(request, doubts, now)
         if request.subject and now > request.until + round(self.section.records * 1000):
             await self._end(request)
         return True
-
-    async def _said(self) -> dict[str, list[str]]:
-        """Return the ids of the requests that every slot is told of, by subject."""
-        (flat,) = await self.ledger.carrier.run([("HGETALL", keys.held_subjects(self.ledger.namespace))])
-        pairs = ((text(name), stored) for name, stored in zip(flat[::2], flat[1::2], strict=True))
-        return {
-            name[1:]: [one["id"] for one in json.loads(stored)] for name, stored in pairs if name.startswith(ERASURE)
-        }
 
     async def _reopen(self) -> None:
         """Open completed requests again to which something belongs that was registered late.
@@ -162,6 +155,3 @@ class Erasures:
         names = [f"{prefix}{name}:{request.id}" for prefix in prefixes for name in keys.OUTCOMES]
         await self.ledger.carrier.run([("UNLINK", name) for name in names])
         await requests.store(self.ledger, replace(request, subject="", reason=""))
-
-
-INDEX = "not every registration can be found by its subject yet"

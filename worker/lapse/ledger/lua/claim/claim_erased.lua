@@ -1,7 +1,6 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/erasures
--- @include ledger/lua/include/lease
--- @include ledger/lua/include/request
+-- @include ledger/lua/include/unruled
 -- Leases what belongs to a request to erase a subject to one worker. Mode, ttl, keep, pace and ramp are no objection; holds,
 -- halts, pauses, another subject and whatever else uses it are. What failed before is tried at once, and from then on as
 -- its back-off says.
@@ -13,16 +12,6 @@ local again = replied()
 if again then return again end
 local policies = redis.call('SMEMBERS', key('policies'))
 
-local function closed()
-  if #halted(request.policy) > 0 then return 'halted' end
-  if subjects_behind() then return 'subjects' end
-  if #damaged() > 0 then return 'damaged' end
-  if redis.call('XLEN', key('audit')) >= request.pending then return 'audit' end
-  local earliest, latest = tonumber(request.earliest), tonumber(request.latest)
-  if earliest and (now < earliest or now > latest) then return 'clock' end
-  if let_through() == 0 then return 'breaker' end
-end
-
 local closing = closed()
 if closing then return { closing, now, 0, 0, '{}' } end
 for _, policy in ipairs(policies) do lapsed(policy, 200) end
@@ -31,15 +20,6 @@ end_holds()
 local paused = {}
 for _, policy in ipairs(request.paused) do paused[policy] = true end
 local place = redis.call('HGET', key('marks'), 'place')
-
--- Halts that doubt a rule's own signs: an erasure goes by none of them.
-local standing = { no_touches = true, no_uses = true }
-
-local function stopped(policy)
-  for _, reason in ipairs(halted(policy)) do
-    if not standing[reason] then return reason end
-  end
-end
 
 -- True if each subject of an id is to be erased, and this one by this request.
 local function whole(id, record)

@@ -1,6 +1,5 @@
 -- @include registry/lua/include/full
--- @include ledger/lua/include/lease
--- @include ledger/lua/include/request
+-- @include ledger/lua/include/unruled
 -- Leases what a confirmed purge names to one worker, registered or not. Holds and halts stand above it; a policy's
 -- mode, pace, ramp and references do not.
 -- ARGV[3]: request.lua's, with ids, actor, and policy: what stands for one where none is known; epoch: under which it was confirmed.
@@ -10,24 +9,9 @@ local again = replied()
 if again then return again end
 local policies = redis.call('SMEMBERS', key('policies'))
 
--- Halts that doubt a rule's own signs: a purge goes by none of them, and no command lifts them.
-local standing = { no_touches = true, no_uses = true }
-
-local function stopped(policy)
-  for _, reason in ipairs(halted(policy)) do
-    if not standing[reason] then return reason end
-  end
-end
-
-if stopped(request.policy) then return { 'halted', now, 0, 0, '{}' } end
 -- A registry that was emptied since knows of no hold.
-if redis.call('HGET', key('marks'), 'purge') ~= request.epoch then return { 'lost', now, 0, 0, '{}' } end
-if subjects_behind() then return { 'subjects', now, 0, 0, '{}' } end
-if #damaged() > 0 then return { 'damaged', now, 0, 0, '{}' } end
-if redis.call('XLEN', key('audit')) >= request.pending then return { 'audit', now, 0, 0, '{}' } end
-local earliest, latest = tonumber(request.earliest), tonumber(request.latest)
-if earliest and (now < earliest or now > latest) then return { 'clock', now, 0, 0, '{}' } end
-if let_through() == 0 then return { 'breaker', now, 0, 0, '{}' } end
+local closing = closed(redis.call('HGET', key('marks'), 'purge') ~= request.epoch)
+if closing then return { closing, now, 0, 0, '{}' } end
 lapsed(request.policy, 200)
 for _, policy in ipairs(policies) do lapsed(policy, 200) end
 end_holds()

@@ -146,6 +146,18 @@ async def test_a_claim_that_was_out_already_is_credited(world: World) -> None:
     assert {mine: "erased"} == await erasing.fates(requests[0])
 
 
+async def test_an_entry_that_is_left_in_the_index_makes_no_id_the_subjects(world: World) -> None:
+    """As of a move to another subject that ended in the middle: it is not deleted, and keeps nothing open."""
+    (other,), (nobodys,) = world.seed(1, subject="user:7"), world.seed(1)
+    world.raw.zadd(f"{world.slot()}subjects", {f"{S}\x1f{other}": 0, f"{S}\x1f{nobodys}": 0})
+    erasing = Erasing(world)
+    request = await erasing.ask(S, ago=2 * DAY)
+    await erasing.work()
+    assert {} == await erasing.fates(request)
+    assert "complete" == await erasing.state(request)
+    assert {other, nobodys} == world.sandbox.alive("thread")
+
+
 async def test_two_at_once_both_have_everything(world: World) -> None:
     mine = world.seed(3, subject=S)
     erasing = Erasing(world)

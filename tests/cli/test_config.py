@@ -127,9 +127,18 @@ def test_check_config_as_json(desk: Desk) -> None:
 def test_schema_is_one_json_document_that_names_every_table(desk: Desk) -> None:
     desk.config.unlink()
     schema = json.loads(desk.good("schema").out)
-    assert {"registry", "celery", "schedule", "sweep", "audit", "limits", "providers", "policies"} == set(
-        schema["properties"]
-    )
+    assert {
+        "registry",
+        "celery",
+        "schedule",
+        "sweep",
+        "audit",
+        "receipts",
+        "erasure",
+        "limits",
+        "providers",
+        "policies",
+    } == set(schema["properties"])
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])

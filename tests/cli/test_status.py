@@ -258,12 +258,12 @@ def test_plan_shows_the_oldest_first_and_changes_nothing(desk: Desk) -> None:
     newer, older = desk.seed(1, days=9), desk.seed(1, days=19)
     desk.seed(4, days=1)
     desk.worker()
-    before = {key: desk.raw.dump(key) for key in sorted(desk.raw.keys())}
+    before = desk.stored()
     shown = desk.good("plan", "threads").lines
     assert "openai/thread/chat (observing): 2 of 6 due; at least 4 requests, no rate limit" == shown[0]
     assert [older[0], newer[0]] == [text.split()[0] for text in shown[1:3]]
     assert '  nothing is deleted while the policy observes; mode = "enforce" in the policy file changes that' in shown
-    assert before == {key: desk.raw.dump(key) for key in sorted(desk.raw.keys())}
+    assert before == desk.stored()
     assert [] == desk.sandbox.requests()
 
 

@@ -202,6 +202,19 @@ class Desk:
         )
         return ids
 
+    def stored(self) -> dict[str, Any]:
+        """Return what every key holds: not its DUMP, whose order is that of a table that Redis may be rehashing."""
+        raw: Any = self.raw
+        read = {
+            "string": raw.get,
+            "hash": raw.hgetall,
+            "set": raw.smembers,
+            "zset": lambda key: raw.zrange(key, 0, -1, withscores=True),
+            "stream": raw.xrange,
+            "list": lambda key: raw.lrange(key, 0, -1),
+        }
+        return {key: read[raw.type(key)](key) for key in raw.keys()}
+
     def halts(self, kind: str = "thread") -> dict[str, Any]:
         stored: Any = self.raw.hgetall(f"lapse:{{openai:{kind}}}:halts")
         return {name: json.loads(text) for name, text in stored.items()}

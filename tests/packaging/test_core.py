@@ -34,6 +34,7 @@ PURE = (
     "cli/transfer/format",
     "providers/outcomes",
     "providers/renaming",
+    "providers/route",
     "registry/scripts",
     "registry/spool/identity",
     "registry/spool/statements",

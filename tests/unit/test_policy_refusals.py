@@ -47,6 +47,8 @@ not_found = ["Assistant not found"]
 organization = "org-1"
 project = "proj-1"
 allow_plaintext = false
+proxy = "http://lapse:hunter2@127.0.0.1:3128"
+ca_file = "/etc/ssl/llm.pem"
 [policies.support]
 provider = "local"
 kind = ["threads", "conversation"]
@@ -101,6 +103,7 @@ RIGHT = {
     "not_found": {"[]"},
     "formerly": {"[]"},
     "keep": {"[]"},
+    "ca_file": {'"nonsense \\\\ !"'},
     "tls_ca": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},
@@ -195,6 +198,7 @@ def test_a_key_written_twice_is_refused_with_both_lines(number: int, full: str, 
 
 
 BASE = 'base_url = "http://127.0.0.1:8000/v1"'
+PROXY = 'proxy = "http://lapse:hunter2@127.0.0.1:3128"'
 SHARE = "max_newly_due = { percent = 5, at_least = 10 }"
 REQUIRED = (
     "type",
@@ -239,6 +243,15 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         (BASE, 'base_url = "http://10.0.0.1/v1"', "allow_plaintext = true"),
         (BASE, 'base_url = "http://localhost.evil.com/v1"', "allow_plaintext = true"),
         (BASE, 'base_url = "http://127.0.0.1.evil.com/v1"', "allow_plaintext = true"),
+        (PROXY, 'proxy = "http://lapse:hunter2@proxy.example.com:3128"', "proxy: would send the key readable"),
+        (
+            PROXY,
+            'proxy = "socks5://lapse:hunter2@127.0.0.1:1080"',
+            "is not an HTTP proxy: write it as http://HOST:3128",
+        ),
+        (PROXY, 'proxy = "http://lapse:hunter2@127.0.0.1"', 'special characters as %XX; or "env"'),
+        (PROXY, 'proxy = "http://lapse:hunter2@127.0.0.1:3128/x"', "has more than a host and a port"),
+        (PROXY, 'proxy = ["http://lapse:hunter2@127.0.0.1:3128"]', "proxy: "),
         (BASE, 'base_url = "https://u:hunter2@h/v1"', "credentials belong into"),
         (BASE, 'base_url = "https://h/v1?key=hunter2"', "has a query or fragment"),
         (BASE, 'base_url = "https://h/v1#"', "has a query or fragment"),

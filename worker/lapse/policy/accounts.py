@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lapse.policy.fields import is_loopback
 from lapse.policy.problems import Problem
 from lapse.policy.schema import Policy, ProviderTable
 from lapse.providers.kinds import DIALECTS, KINDS, Dialect
 from lapse.providers.kinds.kind import is_below
+from lapse.providers.route import ENVIRONMENT, EXPOSED, exposes, is_loopback, parse
 
 _CREDENTIALS = ("api_key_env", "api_key_file", "auth")
 
@@ -51,6 +51,8 @@ def check_provider(given: Given, provider: ProviderTable) -> Iterator[Problem]:
     if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
         text = "would send the key readable over the network: use https, or state allow_plaintext = true"
         yield Problem((*given.at, "base_url"), text)
+    if provider.proxy not in {None, ENVIRONMENT} and exposes(base_url(provider), parse(provider.proxy)) and not allowed:
+        yield Problem((*given.at, "proxy"), EXPOSED)
 
 
 def check_twins(providers: Mapping[str, ProviderTable], environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -36,6 +36,7 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
     del content["path"], content["variables"], content["hash"]
     if config.audit.subjects == AuditSection().subjects:  # newer than digests that are stored: as it always was
         del content["audit"]["subjects"]
+    content["accounts"] = {name: _route_hashed(account) for name, account in content["accounts"].items()}
     content["registry"]["url"] = _without_password(config.registry.url)
     content["celery"]["broker_url"] = _without_password(config.celery.broker_url)
     return replace(config, hash=_digest([content, content.pop("rules")]))
@@ -87,6 +88,12 @@ def _rule_digest(rule: Rule, account: Account, ramp: float | None) -> str:
 
 def _orphan(said: schema.OrphanTable | None) -> Orphan | None:
     return Orphan(said.min_age, said.seen, said.max_share, uses_stated=said.uses == "none") if said else None
+
+
+def _route_hashed(account: dict[str, Any]) -> dict[str, Any]:
+    """Return what is hashed of an account: of its route only what the file says, as digests are stored without it."""
+    said = {"proxy": _without_password(account.pop("proxy")), "ca_file": account.pop("ca_file")}
+    return account | {key: value for key, value in said.items() if value is not None}
 
 
 def _without_password(url: str | None) -> str | None:

@@ -3,7 +3,6 @@
 No I/O. Every check here raises ValueError with a text that follows ``key: ``; none repeats a value that may be secret.
 """
 
-import ipaddress
 import re
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
@@ -17,6 +16,7 @@ from lapse.errors import ConfigError, InvalidResource
 from lapse.policy.problems import did_you_mean, shown
 from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
+from lapse.providers.route import ENVIRONMENT, parse
 from lapse.registry import keys
 
 UNLIMITED: Final = "unlimited"
@@ -136,12 +136,13 @@ def _base_url(value: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
 
 
-def is_loopback(host: str) -> bool:
-    """Return True if a URL's host is this machine without asking anyone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _proxy(value: str) -> str:
+    if value != ENVIRONMENT:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ValueError(f'{error}; or "env"') from None
+    return value
 
 
 def redis_url(value: str) -> str:
@@ -240,5 +241,6 @@ KindNames = Annotated[
 ChildName = Annotated[str, BeforeValidator(_child), WithJsonSchema({"enum": sorted({*_KIND_WORDS, *_CHILDREN})})]
 ProviderType = Annotated[str, PlainValidator(_provider_type), WithJsonSchema({"enum": sorted(KINDS)})]
 BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
+Proxy = Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": f"^{ENVIRONMENT}$|^http://"})]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Sink = Annotated[str, AfterValidator(_sink)]

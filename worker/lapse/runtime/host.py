@@ -16,6 +16,8 @@ from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
 from lapse.providers import entra
 from lapse.providers.account import Account
+from lapse.providers.route import route_to
+from lapse.providers.transport import trust
 from lapse.runtime.heartbeat import Heartbeat
 from lapse.runtime.shutdown import Stop
 
@@ -108,6 +110,8 @@ class Host:
         )
         if role == "worker":
             entra.demand(self.config.accounts.values())
+            for account in self.config.accounts.values():
+                trust(route_to(account, self.environ))
             open_seal(self.config.audit.key_file)
             self._check_outbox()
         if broker and for_redis(self.broker.url) != self.registry.url:

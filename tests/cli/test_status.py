@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lapse.errors import ConfigError
 from lapse.registry.model import Partition
 from support.commandline import CHAT, DAY, ENFORCED, Desk
 
@@ -308,3 +309,13 @@ def test_every_json_document_is_one(desk: Desk) -> None:
     desk.seed(1)
     for command in (("status",), ("plan",), ("health",), ("check-config",), ("explain", "thread", "x")):
         json.loads(desk.run(*command, "--json").out)
+
+
+def test_authorities_that_are_gone_while_a_worker_runs_are_named(desk: Desk) -> None:
+    desk.configure(
+        ENFORCED.replace('["conversation", "thread"]', '"thread"'), rate='"unlimited"\nca_file = "/nowhere/ca.pem"'
+    )
+    for _ in range(3):
+        with pytest.raises(ConfigError, match=r"ca_file: /nowhere/ca\.pem cannot be read"):
+            desk.worker()
+    assert "ca_file: /nowhere/ca.pem cannot be read" in desk.run("status").out

@@ -147,7 +147,7 @@ def _deployment() -> Iterator[Deployment]:
         registry = stack.enter_context(Registry(server.url, provider="bench", timeout=10))
         raw = stack.enter_context(redis.Redis.from_url(server.url))
         broker = stack.enter_context(Celery(set_as_current=False))
-        options = {"global_keyprefix": "lapse:broker:"}
+        options = {"global_keyprefix": "lapse:{broker}:"}
         broker.conf.update(broker_url=server.url, broker_transport_options=options)
         worker = stack.enter_context(_worker(folder, server, provider))
         yield Deployment(registry, raw, provider, broker, worker)

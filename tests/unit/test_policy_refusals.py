@@ -334,6 +334,12 @@ def test_a_container_cannot_be_kept_by_a_look_at_it_but_by_what_a_list_shows() -
     assert read(f'{policy}orphan = {{ min_age = "1d" }}\n').rules
 
 
+def test_a_provider_is_not_called_as_the_brokers_keys_are() -> None:
+    (told,) = refused(FULL.replace("[providers.local]", "[providers.broker]").replace('= "local"', '= "broker"'))
+    at = LINES.index("[providers.local]") + 1
+    assert f"config/retention.toml:{at}: providers.broker: provider 'broker': that is what Celery's own keys" in told
+
+
 @pytest.mark.parametrize(("kind", "makes"), [("file", False), ("thread", True), ('["file", "thread"]', True)])
 def test_a_canary_needs_a_kind_that_can_be_made(kind: str, *, makes: bool) -> None:
     named = kind if kind.startswith("[") else f'"{kind}"'

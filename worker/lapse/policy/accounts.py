@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from lapse.errors import InvalidResource
 from lapse.policy.problems import Problem
 from lapse.policy.schema import Policy, ProviderTable
 from lapse.providers.kinds import DIALECTS, KINDS, Dialect
 from lapse.providers.kinds.kind import is_below
 from lapse.providers.route import ENVIRONMENT, EXPOSED, exposes, is_loopback, parse
+from lapse.registry import keys
 
 _CREDENTIALS = ("api_key_env", "api_key_file", "auth")
 
@@ -40,6 +42,10 @@ def api_version(provider: ProviderTable) -> str | None:
 def check_provider(given: Given, provider: ProviderTable) -> Iterator[Problem]:
     """Yield what is wrong between the keys of a provider's table."""
     dialect = DIALECTS[provider.type] if provider.type else None
+    try:
+        keys.provider(given.at[1])
+    except InvalidResource as error:
+        yield Problem(given.at, str(error))
     if not given.has("type"):
         yield Problem((*given.at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
     yield from _credentials(given, dialect)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from lapse.policy import Config
+from lapse.registry import keys
 
 QUEUE = "lapse"
 FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
@@ -54,7 +55,7 @@ def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any
         "broker_channel_error_retry": True,
         # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
         "broker_transport_options": {
-            "global_keyprefix": f"{config.registry.namespace}:broker:",
+            "global_keyprefix": keys.broker(config.registry.namespace),
             "visibility_timeout": round(visibility),
             "socket_timeout": 10,
             "socket_connect_timeout": 5,

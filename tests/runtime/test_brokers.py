@@ -1,16 +1,20 @@
 """Wake-ups by other brokers than the registry's Redis."""
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
-from kombu import Queue
 
+from lapse.cli.doctor import running
+from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import parse
+from lapse.policy.reload import ConfigFile, broker_source
 from lapse.runtime.celery_config import settings
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
-from support.deployment import HEAD, policy
+from support.deployment import HEAD, Deployment, policy
 
 
 def test_a_broker_that_is_a_shard_is_asked_for_one_slot_at_a_time(wait_until: Callable[..., None]) -> None:
@@ -26,14 +30,50 @@ def test_a_broker_that_is_a_shard_is_asked_for_one_slot_at_a_time(wait_until: Ca
             app.send_task("lapse.housekeeping")
         with app.connection_for_read() as connection:
             taken: list[Any] = []
-            with connection.Consumer(
-                [Queue("lapse")], callbacks=[lambda _, message: taken.append(message)]
-            ) as consumer:
-                while len(taken) < 2:
-                    connection.drain_events(timeout=5)
+            with app.amqp.TaskConsumer(connection.default_channel, on_message=taken.append) as consumer:
+                connection.drain_events(timeout=5)
+                connection.drain_events(timeout=5)
                 taken[0].ack()
                 assert {b"{broker}"} == {key.split(b":")[1] for key in admin.scan_iter()}
                 assert 1 == admin.hlen("lapse:{broker}:unacked")
                 consumer.channel.qos.restore_at_shutdown = True
                 consumer.channel.qos.restore_unacked_once()
             assert 1 == admin.llen("lapse:{broker}:lapse")
+
+
+def test_a_broker_that_is_no_redis_carries_wake_ups_and_what_is_none_is_dropped(
+    deployment: Deployment, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    """Kombu's filesystem: messages are files in a folder."""
+    folder = tmp_path / "messages"
+    folder.mkdir()
+    folders = "".join(f'{name} = "{folder}"\n' for name in ("data_folder_in", "data_folder_out", "control_folder"))
+    celery = (
+        f'[celery]\nbroker_url = "filesystem://"\n[celery.broker_transport_options]\npolling_interval = 0.1\n{folders}'
+    )
+    deployment.configure(policy(), head=HEAD.replace("[schedule]", f"{celery}[schedule]"))
+    deployment.seed(3)
+    beat = deployment.beat()
+    wait_until(lambda: list(folder.glob("*.lapse.msg")), what="a wake-up")
+    forged = json.loads(next(folder.glob("*.lapse.msg")).read_text())
+    forged["headers"]["task"] = "lapse.delete_everything"
+    (folder / "0_forged.lapse.msg").write_text(json.dumps(forged))
+
+    worker = deployment.worker()
+    wait_until(lambda: not deployment.alive(), what="3 deletions")
+    wait_until(lambda: worker.events("message.refused"), what="a refusal")
+
+    assert ["it names no task of lapse"] == [line["why"] for line in worker.events("message.refused")]
+    assert [] == worker.events(level="critical") + beat.events(level="error")
+    assert [] == [key for key in deployment.raw.scan_iter() if "broker" in key]
+    answers, transport = told(deployment)
+    assert answers.detail.startswith(f"filesystem:// (from {deployment.config} [celery] broker_url) answers, ")
+    assert "control_folder, data_folder_in, data_folder_out, polling_interval" in transport.detail
+    folder.rename(tmp_path / "elsewhere")
+    assert Level.FATAL is told(deployment)[0].level
+
+
+def told(deployment: Deployment, **environ: str) -> list[Finding]:
+    """Return what doctor says of the broker."""
+    config = ConfigFile(deployment.config, environ).current()
+    return running.broker(config, broker_source(config, {"REDIS_URL": deployment.url, **environ}))

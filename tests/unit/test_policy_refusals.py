@@ -17,7 +17,8 @@ allow_volatile = true
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false
 [celery]
-broker_url = "redis://127.0.0.1:6379/1"
+broker_url = "amqp://lapse:hunter2@127.0.0.1:5672"
+broker_transport_options = { secret = "hunter2" }
 [schedule]
 sweep = "5m"
 orphans = "2h"
@@ -104,6 +105,7 @@ RIGHT = {
     "formerly": {"[]"},
     "keep": {"[]"},
     "ca_file": {'"nonsense \\\\ !"'},
+    "broker_transport_options": {"{}"},
     "tls_ca": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},

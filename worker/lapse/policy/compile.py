@@ -39,6 +39,9 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
     content["accounts"] = {name: _route_hashed(account) for name, account in content["accounts"].items()}
     content["registry"]["url"] = _without_password(config.registry.url)
     content["celery"]["broker_url"] = _without_password(config.celery.broker_url)
+    options = content["celery"].pop("broker_transport_options")
+    if options:  # what they say may be secret
+        content["celery"]["broker_transport_options"] = sorted(options)
     return replace(config, hash=_digest([content, content.pop("rules")]))
 
 

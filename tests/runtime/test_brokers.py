@@ -1,19 +1,22 @@
 """Wake-ups by other brokers than the registry's Redis."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
+from redis.sentinel import Sentinel
 
 from lapse.cli.doctor import running
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import parse
 from lapse.policy.reload import ConfigFile, broker_source
+from lapse.runtime.broker import waiting
 from lapse.runtime.celery_config import settings
-from lapse.sandbox.redis_server import EmbeddedRedis, free_port
+from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port, server_binary
 from support.deployment import HEAD, Deployment, policy
 
 
@@ -39,6 +42,40 @@ def test_a_broker_that_is_a_shard_is_asked_for_one_slot_at_a_time(wait_until: Ca
                 consumer.channel.qos.restore_at_shutdown = True
                 consumer.channel.qos.restore_unacked_once()
             assert 1 == admin.llen("lapse:{broker}:lapse")
+
+
+def test_a_broker_that_sentinels_name_is_a_redis_like_any_other(
+    tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    port, file = free_port(), tmp_path / "sentinel.conf"
+    with EmbeddedRedis() as server, redis.Redis.from_url(server.url, decode_responses=True) as primary:
+        file.write_text(f"port {port}\nbind 127.0.0.1\nsentinel monitor mymaster 127.0.0.1 {server.port} 1\n")
+        options = (
+            f'[celery]\nbroker_url = "sentinel://127.0.0.1:{port}"\nbroker_transport_options.master_name = "mymaster"\n'
+        )
+        config = parse(HEAD.format(directory=".", base_url="http://127.0.0.1:9/v1") + policy() + options, "f", {})
+        made = settings(config, f"sentinel://127.0.0.1:{port}")
+        app = Celery(set_as_current=False)
+        app.conf.update(made, broker_transport="lapse.runtime.broker:SentinelTransport")
+        with subprocess.Popen(
+            die_with_parent(server_binary(), str(file), "--sentinel"), stdout=subprocess.DEVNULL
+        ) as own:
+            try:
+                wait_until(lambda: answers(Sentinel([("127.0.0.1", port)])), what="the sentinel")
+                app.send_task("lapse.housekeeping")
+                counted = waiting(made, 5)
+            finally:
+                own.kill()
+        assert (1, 1) == (primary.llen("lapse:{broker}:lapse"), counted)
+        app.close()
+
+
+def answers(sentinel: Sentinel) -> bool:
+    """Return True once a sentinel names the primary."""
+    try:
+        return bool(sentinel.discover_master("mymaster"))
+    except redis.RedisError:
+        return False
 
 
 def test_a_broker_that_is_no_redis_carries_wake_ups_and_what_is_none_is_dropped(

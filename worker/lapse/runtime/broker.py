@@ -62,6 +62,9 @@ class Channel(kombu_redis.Channel):
         else:
             super()._do_restore_message(payload, *where, **options)
 
+    def _has_queue(self, queue: str, **_: Any) -> bool:
+        return bool(self._size(queue))  # kombu's own looks for it without the prefix
+
     def _brpop_read(self, **options: Any) -> bool:
         self.connection.delivering = False
         try:

@@ -84,6 +84,7 @@ def test_tls_is_verified_unless_it_is_said_otherwise() -> None:
 
     assert "ssl_cert_reqs=required" in registry_source(config(), environ).url
     assert "ssl_cert_reqs=none" in registry_source(config("[registry]\ntls_verify = false\n"), environ).url
+    assert "ssl_cert_reqs=none" in broker_source(config("[registry]\ntls_verify = false\n"), environ).url
     assert "ssl_ca_certs=%2Fca.pem" in registry_source(config('[registry]\ntls_ca = "/ca.pem"\n'), environ).url
 
 

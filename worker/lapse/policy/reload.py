@@ -69,22 +69,28 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
         ConfigError: there is no registry URL either, what CELERY_BROKER_URL names is no broker, or a Redis has options.
 
     """
-    if config.celery.broker_url:
-        found = Source(config.celery.broker_url, _origin(config, "celery", "broker_url"))
-    elif environ.get("CELERY_BROKER_URL"):
-        found = Source(environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL")
-    else:
-        found = registry_source(config, environ)
-    try:
-        broker_url(found.url)
-    except ValueError as error:
-        raise ConfigError(f"{found.origin}: {error}") from None
+    found = _own_broker(config, environ) or registry_source(config, environ)
     if not is_redis(found.url):
         return found
     if config.celery.broker_transport_options:
         where = _origin(config, "celery", "broker_transport_options")
         raise ConfigError(f"{where}: lapse has its own for a Redis, which {found.origin} names: leave them out")
-    return Source(_for_kombu(_secured(config, found.url, found.origin).url), found.origin)
+    return Source(_for_kombu(found.url), found.origin)
+
+
+def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
+    """Return the broker that has a URL of its own; None: it is the registry's Redis."""
+    if config.celery.broker_url:
+        url, origin = config.celery.broker_url, _origin(config, "celery", "broker_url")
+    elif environ.get("CELERY_BROKER_URL"):
+        url, origin = environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL"
+    else:
+        return None
+    try:
+        broker_url(url)
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    return _secured(config, url, origin) if is_redis(url) else Source(url, origin)
 
 
 def _origin(config: Config, section: str, key: str) -> str:

@@ -45,7 +45,9 @@ test-servers: $(VENV)/.stamp
 	@command -v npm >/dev/null || { echo "make test-servers needs Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
 	@test -x $(SERVERS)/node_modules/.bin/llmock || npm install --silent --no-fund --prefix $(SERVERS) $(AIMOCK) || { \
 		echo "make test-servers needs aimock: npm install --prefix $(SERVERS) $(AIMOCK)" >&2; exit 1; }
-	@$(RUN)/python -m pytest tests/servers/against_devui.py tests/servers/against_langgraph.py tests/servers/against_aimock.py
+	@test -x /usr/lib/rabbitmq/bin/rabbitmq-server || command -v rabbitmq-server >/dev/null || { \
+		echo "make test-servers needs RabbitMQ: apt-get install rabbitmq-server" >&2; exit 1; }
+	@$(RUN)/python -m pytest tests/servers/against_*.py
 
 # A real Prometheus, with everything that can go wrong provoked, and Grafana's own types.
 COMPOSE_SPEC := compose-spec==0.2.1

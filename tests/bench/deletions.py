@@ -149,7 +149,7 @@ def _deployment() -> Iterator[Deployment]:
         raw = stack.enter_context(redis.Redis.from_url(server.url))
         gather(registry, raw, SLOT)
         broker = stack.enter_context(Celery(set_as_current=False))
-        options = {"global_keyprefix": "lapse:broker:"}
+        options = {"global_keyprefix": "lapse:{broker}:"}
         broker.conf.update(broker_url=server.url, broker_transport_options=options)
         worker = stack.enter_context(_worker(folder, server, provider))
         yield Deployment(registry, raw, provider, broker, worker)

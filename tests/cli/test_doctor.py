@@ -9,6 +9,7 @@ import redis
 
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 from support.commandline import CHAT, ENFORCED, HEAD, Desk
+from support.forward_proxy import ForwardProxy
 
 CONVERSATIONS = CHAT.replace('["conversation", "thread"]', '"conversation"')
 
@@ -190,10 +191,24 @@ def test_a_broker_of_its_own_is_looked_at(desk: Desk) -> None:
     assert "Traceback" not in refused.err
 
 
+def test_it_says_how_a_provider_is_reached(desk: Desk) -> None:
+    with ForwardProxy("lapse:hidden-word") as proxy:
+        desk.configure(CHAT, rate='"unlimited"\nproxy = "env"')
+        shown = desk.run("doctor", HTTP_PROXY=proxy.url, NO_PROXY="example.com")
+        assert f" ms, through http://{proxy.host} (HTTP_PROXY)" in shown.out
+        assert "hidden-word" not in shown.out + shown.err
+        assert [f"GET {desk.sandbox.url}/assistants?limit=1"] == proxy.targets
+    found = findings(desk, 5, HTTP_PROXY=proxy.url)["provider openai"]
+    assert f"the proxy: Cannot connect to host {proxy.host}" in found["detail"]
+    assert found["detail"].endswith(f", through http://{proxy.host} (HTTP_PROXY)")
+    assert "look at base_url, proxy" in found["fix"]
+
+
 def test_one_provider_of_several(desk: Desk) -> None:
     second = '[providers.second]\ntype = "openai"\nbase_url = "http://127.0.0.1:9/v1"\napi_key_env = "OPENAI_API_KEY"\n'
     desk.configure(second + CHAT + 'provider = "openai"\n')
     found = findings(desk, 5)
     assert ("ok", "fail") == (found["provider openai"]["level"], found["provider second"]["level"])
+    assert found["provider openai"]["detail"].endswith(" ms, directly")
     assert "provider second" not in findings(desk, 5, "--provider", "openai")
     assert "it has openai, second" in findings(desk, 2, "--provider", "third")["config"]["detail"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lapse.errors import ConfigError
 from lapse.registry.model import Partition
 from support import erasures
 from support.commandline import CHAT, DAY, ENFORCED, Desk
@@ -329,3 +330,13 @@ def test_status_says_how_many_requests_to_erase_are_open_and_when_the_next_is_du
     assert "user:42" not in "".join(shown)
     assert {"asked": 1, "open": 2, "complete": 4, "refused": 0} == {s: n for s, n in document.items() if s in STATES}
     assert [-5 * DAY, 3 * DAY] == [document[name] - now / 1000 for name in ("received", "due")]
+
+
+def test_authorities_that_are_gone_while_a_worker_runs_are_named(desk: Desk) -> None:
+    desk.configure(
+        ENFORCED.replace('["conversation", "thread"]', '"thread"'), rate='"unlimited"\nca_file = "/nowhere/ca.pem"'
+    )
+    for _ in range(3):
+        with pytest.raises(ConfigError, match=r"ca_file: /nowhere/ca\.pem cannot be read"):
+            desk.worker()
+    assert "ca_file: /nowhere/ca.pem cannot be read" in desk.run("status").out

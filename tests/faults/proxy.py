@@ -92,7 +92,6 @@ class Proxy:
         self._tls = tls
         self._open = True
         self._links: set[Link] = set()
-        self._carrying: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -142,14 +141,10 @@ class Proxy:
         return await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1000)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._carrying.add(task)
         try:
             with contextlib.suppress(asyncio.CancelledError):  # only ``close`` cancels
                 await self._pass_on(reader, writer)
         finally:
-            self._carrying.discard(task)
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,9 +189,11 @@ class Proxy:
     async def _shut(self) -> None:
         self._server.close()
         await self._end(reset=False)
-        for task in list(self._carrying):
+        # Of TLS connections that are being made too, whose tasks are asyncio's own.
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
             task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
+        await asyncio.gather(*rest, return_exceptions=True)
 
 
 class Blind:

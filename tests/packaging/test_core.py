@@ -40,6 +40,7 @@ PURE = (
     "cli/receipts/sealing",
     "providers/outcomes",
     "providers/renaming",
+    "providers/route",
     "registry/scripts",
     "registry/spool/identity",
     "registry/spool/statements",

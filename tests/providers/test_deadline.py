@@ -19,6 +19,7 @@ from lapse.providers.deadline import Deadline, Requests, current
 from lapse.providers.outcomes import Outcome, classify, classify_item
 from lapse.providers.provider import Provider
 from lapse.providers.response import Reply
+from lapse.providers.route import Route
 from lapse.providers.transport import HttpTransport
 from providers.actions import Budget
 from providers.conftest import MakeProvider
@@ -343,6 +344,6 @@ class TestSeam:
         with pytest.raises(
             ConfigError, match=rf"aiohttp .* does not have {name} as .* install the release .* aiohttp 3"
         ):
-            HttpTransport(concurrency=1, timeout=1)
+            HttpTransport(concurrency=1, timeout=1, route=Route("openai"))
         monkeypatch.undo()
         transport.demand.cache_clear()

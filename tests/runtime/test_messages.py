@@ -14,7 +14,7 @@ from lapse.runtime import messages
 from support.deployment import HEAD, SLOT, Deployment, policy
 
 Wait = Callable[..., None]
-QUEUE = "lapse:broker:lapse"
+QUEUE = "lapse:{broker}:lapse"
 DAY = 86_400_000
 
 
@@ -137,7 +137,7 @@ def test_whatever_stands_in_the_queue_the_worker_lives_on_and_says_what_it_refus
     deployment.raw.lpush(QUEUE, json.dumps(message(sent=round(time.time() * 1000) + 10_000)))
 
     wait_until(lambda: not deployment.alive() & set(ids), what="5 deletions")
-    wait_until(lambda: deployment.raw.hlen("lapse:broker:unacked") == 0, what="the last acknowledgement")
+    wait_until(lambda: deployment.raw.hlen("lapse:{broker}:unacked") == 0, what="the last acknowledgement")
     assert not (deployment.directory / "forged").exists()
     assert "Traceback" not in worker.stderr
     assert [line for line in worker.events(level="error") if line["event"] != "message.refused"] == []
@@ -163,8 +163,8 @@ def test_how_long_a_sweep_may_take_is_not_the_messages_to_say(
 def test_what_cannot_be_put_back_is_dropped(deployment: Deployment, wait_until: Wait) -> None:
     """The broker keeps what was taken and not acknowledged; anybody who may write to it can add to that."""
     for n, text in enumerate(("{", "[]", "[1,2,3]", '[{"properties":{}},"","lapse"]')):
-        deployment.raw.hset("lapse:broker:unacked", f"tag{n}", text)
-        deployment.raw.zadd("lapse:broker:unacked_index", {f"tag{n}": 1})
+        deployment.raw.hset("lapse:{broker}:unacked", f"tag{n}", text)
+        deployment.raw.zadd("lapse:{broker}:unacked_index", {f"tag{n}": 1})
     deployment.configure(policy())
     ids = deployment.seed(5)
 
@@ -172,7 +172,7 @@ def test_what_cannot_be_put_back_is_dropped(deployment: Deployment, wait_until: 
     deployment.beat()
 
     wait_until(lambda: not deployment.alive() & set(ids), what="5 deletions")
-    wait_until(lambda: deployment.raw.hlen("lapse:broker:unacked") <= 1, within=30, what="the end of what is none")
+    wait_until(lambda: deployment.raw.hlen("lapse:{broker}:unacked") <= 1, within=30, what="the end of what is none")
     assert worker.alive()
     assert "Traceback" not in worker.stderr
 

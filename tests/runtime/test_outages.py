@@ -52,10 +52,10 @@ def no_rights(admin: Any, _server: EmbeddedRedis) -> Iterator[None]:
 @contextmanager
 def another_type(admin: Any, _server: EmbeddedRedis) -> Iterator[None]:
     """Let the queue be no list: BRPOP is answered WRONGTYPE."""
-    admin.delete("lapse:broker:lapse")
-    admin.set("lapse:broker:lapse", "x")
+    admin.delete("lapse:{broker}:lapse")
+    admin.set("lapse:{broker}:lapse", "x")
     yield
-    admin.delete("lapse:broker:lapse")
+    admin.delete("lapse:{broker}:lapse")
 
 
 REFUSALS = {"full disk": full_disk, "no replicas": no_replicas, "no rights": no_rights, "another type": another_type}

@@ -41,7 +41,7 @@ def audited_once(deployment: Deployment, ids: list[str], wait_until: Wait) -> No
 def send(deployment: Deployment) -> Iterator[Callable[..., None]]:
     """Return a way to send messages as beat does."""
     app = Celery(broker=deployment.url, set_as_current=False)
-    app.conf.update(broker_transport_options={"global_keyprefix": "lapse:broker:"}, task_default_queue="lapse")
+    app.conf.update(broker_transport_options={"global_keyprefix": "lapse:{broker}:"}, task_default_queue="lapse")
 
     def send_(name: str, *args: str, sent: int | None = None) -> None:
         app.send_task(name, args, {"sent": sent} if sent else {}, ignore_result=True)
@@ -95,16 +95,16 @@ def test_lost_messages_cost_an_interval_and_doubled_ones_nothing(
 ) -> None:
     deployment.configure(policy(ttl="100ms"))
     beat = deployment.beat()
-    wait_until(lambda: deployment.raw.llen("lapse:broker:lapse") >= 4, what="ticks that nobody takes")
+    wait_until(lambda: deployment.raw.llen("lapse:{broker}:lapse") >= 4, what="ticks that nobody takes")
     beat.stop()
-    deployment.raw.delete("lapse:broker:lapse")  # all of them are lost
+    deployment.raw.delete("lapse:{broker}:lapse")  # all of them are lost
     ids = deployment.seed(100)
     now = round(time.time() * 1000)
     for _ in range(200):
         send("lapse.sweep_expired", "openai", "thread", "chat", sent=now)
 
     worker = deployment.worker(children=2)
-    wait_until(lambda: deployment.raw.llen("lapse:broker:lapse") == 0, what="an empty queue")
+    wait_until(lambda: deployment.raw.llen("lapse:{broker}:lapse") == 0, what="an empty queue")
     wait_until(lambda: not deployment.alive(), what="100 deletions")
     wait_until(lambda: worker.events("sweep.finished"), what="the end of the sweep")
 
@@ -264,7 +264,7 @@ def test_more_partitions_than_processes_are_all_served(deployment: Deployment, w
     assert set(served) == set(names)
     assert max(served.values()) - min(served.values()) <= 1
     assert all(line["seconds"] < 3 for line in worker.events("sweep.finished"))
-    assert deployment.raw.llen("lapse:broker:lapse") < 20
+    assert deployment.raw.llen("lapse:{broker}:lapse") < 20
 
 
 def test_a_worker_goes_on_after_redis_was_away(deployment: Deployment, wait_until: Wait) -> None:

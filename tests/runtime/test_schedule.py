@@ -47,7 +47,7 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
 
 def messages(raw: redis.Redis) -> list[dict[str, Any]]:
     """Return what waits in the queue."""
-    waiting: Any = raw.lrange("lapse:broker:lapse", 0, -1)
+    waiting: Any = raw.lrange("lapse:{broker}:lapse", 0, -1)
     return [json.loads(message) for message in waiting]
 
 
@@ -71,7 +71,7 @@ def test_celery_is_set_so_that_a_message_can_only_be_a_wake_up(module: ModuleTyp
     assert conf.worker_hijack_root_logger is False
     assert conf.task_time_limit > conf.task_soft_time_limit > host.config.sweep.budget
     options = conf.broker_transport_options
-    assert options["global_keyprefix"] == "lapse:broker:"
+    assert options["global_keyprefix"] == "lapse:{broker}:"
     assert options["visibility_timeout"] > conf.task_time_limit
     assert {options["socket_timeout"], options["health_check_interval"]} == {10}
 
@@ -181,7 +181,7 @@ def test_a_clock_that_is_set_back_delays_nothing(
 
 def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType, host: Host, raw: redis.Redis) -> None:
     beat = Scheduler(module.Lapse(host))
-    while len(beat.schedule) > (raw.llen("lapse:broker:lapse")):
+    while len(beat.schedule) > (raw.llen("lapse:{broker}:lapse")):
         beat.tick()
     beat.close()
 

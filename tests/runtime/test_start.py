@@ -7,8 +7,10 @@ import pytest
 from redis import Redis
 
 from lapse.runtime import heartbeat
+from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 from support.deployment import HEAD, Deployment, policy
+from support.forward_proxy import ForwardProxy
 
 PROGRAMS = [("worker",), ("beat",), ("worker", "--beat")]
 
@@ -74,6 +76,41 @@ def test_a_worker_without_what_entra_needs_is_refused_with_the_line_that_install
 
     assert "[providers.openai] auth" in said
     assert "pip install 'lapse[worker,entra]'" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "environ", "said"),
+    [
+        ('ca_file = "/nowhere/ca.pem"', {}, "[providers.openai] ca_file: /nowhere/ca.pem cannot be read"),
+        ('proxy = "env"', {"HTTP_PROXY": "socks5://hunter2@h:1"}, 'proxy = "env": HTTP_PROXY is not an HTTP proxy'),
+    ],
+)
+def test_a_worker_is_refused_a_way_to_its_provider_that_is_none(
+    deployment: Deployment, line: str, environ: dict[str, str], said: str
+) -> None:
+    deployment.configure(policy(), head=f"{HEAD}{line}\n")
+
+    told = refusal(deployment, "worker", **environ)
+
+    assert said in told
+    assert "hunter2" not in told
+
+
+def test_a_worker_deletes_through_a_proxy_and_writes_its_password_nowhere(
+    deployment: Deployment, sandbox: Sandbox, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    with ForwardProxy("lapse:hunter2-of-the-proxy") as proxy:
+        deployment.configure(policy(), head=f'{HEAD}proxy = "{proxy.url}"\n')
+        ids = deployment.seed(3)
+        worker = deployment.worker("--beat", "--loglevel=DEBUG")
+        wait_until(lambda: not deployment.alive(), what="3 deletions")
+        assert worker.stop()[0] == 0
+
+    assert {f"DELETE {sandbox.url}/threads/{id_}" for id_ in ids} <= set(proxy.targets)
+    assert len(sandbox.requests()) == len(proxy.asked)
+    written = worker.stderr + worker.stdout + (tmp_path / "audit.jsonl").read_text()
+    stored = [deployment.raw.dump(key) for key in deployment.raw.scan_iter()]
+    assert "hunter2" not in written + str(stored)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)
@@ -171,13 +208,22 @@ def test_a_parameter_that_not_every_process_takes_is_refused(deployment: Deploym
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://guest@127.0.0.1//", "sqs://", "memory://", "redis://a;redis://b", "sentinel://h"]
+    ("url", "said"),
+    [
+        ("sqs://", "sqs:// needs a library: "),
+        ("carrier+pigeon://h", "knows no broker carrier+pigeon://"),
+        ("memory://", "reaches no other process"),
+        ("redis://a;redis://b", "holds a ';'"),
+        ("sentinel://h", "which primary do these sentinels watch?"),
+    ],
 )
-def test_a_broker_that_is_no_redis_is_refused(deployment: Deployment, url: str) -> None:
+def test_a_broker_that_carries_nothing_is_refused(deployment: Deployment, url: str, said: str) -> None:
     deployment.configure(policy())
 
-    for program in ("worker", "beat"):
-        assert "CELERY_BROKER_URL: " in refusal(deployment, program, CELERY_BROKER_URL=url)
+    told = refusal(deployment, "beat", CELERY_BROKER_URL=url)
+
+    assert "CELERY_BROKER_URL: " in told
+    assert said in told
 
 
 @pytest.mark.parametrize("where", ["REDIS_URL", "CELERY_BROKER_URL"])

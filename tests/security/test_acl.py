@@ -185,9 +185,9 @@ REFUSED = [
     ("HSET", keys.epoch("lapse"), "id", "x"),
     ("HSET", keys.published("lapse"), "policies", "[]"),
     ("HSET", keys.throttle("lapse", "openai"), "tat", "0"),
-    ("ZADD", "lapse:broker:lapse", "1", "x"),
+    ("ZADD", "lapse:{broker}:lapse", "1", "x"),
     ("HSET", "other:{openai:thread}:holds", "id", "{}"),
-    ("SADD", "lapse:broker", "x"),
+    ("SADD", "lapse:{broker}:unacked", "x"),
 ]
 
 

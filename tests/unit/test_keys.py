@@ -56,7 +56,9 @@ def test_names_are_told_once() -> None:
 
     assert sorted(set(everything)) == sorted(everything)
     assert all(re.fullmatch(r"[a-z_]+", name) for name in everything)
-    assert set(everything) == {value for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    assert set(everything) == {
+        value for name, value in vars(keys).items() if name.isupper() and name[0] != "_" and isinstance(value, str)
+    }
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -90,6 +92,7 @@ def test_what_keys_look_like() -> None:
     assert "lapse:{openai:thread}:" == keys.slot("lapse", "openai", "thread")
     assert "lapse:{openai:thread}:chat:" == keys.partition("lapse", "openai", "thread", "chat")
     assert "lapse:{openai}:flow" == keys.throttle("lapse", "openai")
+    assert "lapse:{broker}:" == keys.broker("lapse")
     assert "lapse:epoch" == keys.epoch("lapse")
     assert "lapse:nonces" == keys.nonces("lapse")
     assert "lapse:held_subjects" == keys.held_subjects("lapse")
@@ -128,3 +131,11 @@ def test_ids_that_cannot_be_stored(id_: object) -> None:
         keys.identifier(id_)
 
     assert len(str(refused.value)) < 200
+
+
+def test_no_provider_is_called_as_the_brokers_keys_are() -> None:
+    assert "brokers" == keys.provider("brokers")
+    with pytest.raises(InvalidResource, match="give it another name"):
+        keys.provider("broker")
+    with pytest.raises(InvalidResource, match="provider 'no name': use 1 to 64 characters"):
+        keys.provider("no name")

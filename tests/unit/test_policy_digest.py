@@ -35,6 +35,17 @@ def test_a_password_is_neither_shown_nor_hashed() -> None:
         assert one.hash == other.hash != read(SMALLEST).hash
 
 
+def test_a_proxy_is_hashed_without_its_password_and_changes_no_rule() -> None:
+    def through(proxy: str) -> Config:
+        return read(SMALLEST.replace("[policies", f"{proxy}[policies"))
+
+    one, other = (through(f'proxy = "http://lapse:{password}@proxy:3128"\n') for password in ("hunter2", "changed"))
+    assert "hunter2" not in repr(one)
+    assert one.hash == other.hash != read(SMALLEST).hash
+    assert through('ca_file = "/ca.pem"\n').hash not in {one.hash, read(SMALLEST).hash}
+    assert one.rules == read(SMALLEST).rules
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -17,7 +17,8 @@ allow_volatile = true
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false
 [celery]
-broker_url = "redis://127.0.0.1:6379/1"
+broker_url = "amqp://lapse:hunter2@127.0.0.1:5672"
+broker_transport_options = { secret = "hunter2" }
 [schedule]
 sweep = "5m"
 orphans = "2h"
@@ -57,6 +58,8 @@ not_found = ["Assistant not found"]
 organization = "org-1"
 project = "proj-1"
 allow_plaintext = false
+proxy = "http://lapse:hunter2@127.0.0.1:3128"
+ca_file = "/etc/ssl/llm.pem"
 [policies.support]
 provider = "local"
 kind = ["threads", "conversation"]
@@ -113,6 +116,8 @@ RIGHT = {
     "formerly": {"[]"},
     "keep": {"[]"},
     "key_file": {'"nonsense \\\\ !"'},
+    "ca_file": {'"nonsense \\\\ !"'},
+    "broker_transport_options": {"{}"},
     "tls_ca": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},
@@ -207,6 +212,7 @@ def test_a_key_written_twice_is_refused_with_both_lines(number: int, full: str, 
 
 
 BASE = 'base_url = "http://127.0.0.1:8000/v1"'
+PROXY = 'proxy = "http://lapse:hunter2@127.0.0.1:3128"'
 SHARE = "max_newly_due = { percent = 5, at_least = 10 }"
 REQUIRED = (
     "type",
@@ -253,6 +259,15 @@ def test_what_has_no_default_is_missed_where_it_should_stand(key: str) -> None:
         (BASE, 'base_url = "http://10.0.0.1/v1"', "allow_plaintext = true"),
         (BASE, 'base_url = "http://localhost.evil.com/v1"', "allow_plaintext = true"),
         (BASE, 'base_url = "http://127.0.0.1.evil.com/v1"', "allow_plaintext = true"),
+        (PROXY, 'proxy = "http://lapse:hunter2@proxy.example.com:3128"', "proxy: would send the key readable"),
+        (
+            PROXY,
+            'proxy = "socks5://lapse:hunter2@127.0.0.1:1080"',
+            "is not an HTTP proxy: write it as http://HOST:3128",
+        ),
+        (PROXY, 'proxy = "http://lapse:hunter2@127.0.0.1"', 'special characters as %XX; or "env"'),
+        (PROXY, 'proxy = "http://lapse:hunter2@127.0.0.1:3128/x"', "has more than a host and a port"),
+        (PROXY, 'proxy = ["http://lapse:hunter2@127.0.0.1:3128"]', "proxy: "),
         (BASE, 'base_url = "https://u:hunter2@h/v1"', "credentials belong into"),
         (BASE, 'base_url = "https://h/v1?key=hunter2"', "has a query or fragment"),
         (BASE, 'base_url = "https://h/v1#"', "has a query or fragment"),
@@ -353,6 +368,12 @@ def test_a_container_cannot_be_kept_by_a_look_at_it_but_by_what_a_list_shows() -
     why = "would have every one of the containers read, which keeps it alive: use an orphan rule, or hold"
     assert [f"config/retention.toml:6: policies.c.keep: {why}"] == told
     assert read(f'{policy}orphan = {{ min_age = "1d" }}\n').rules
+
+
+def test_a_provider_is_not_called_as_the_brokers_keys_are() -> None:
+    (told,) = refused(FULL.replace("[providers.local]", "[providers.broker]").replace('= "local"', '= "broker"'))
+    at = LINES.index("[providers.local]") + 1
+    assert f"config/retention.toml:{at}: providers.broker: provider 'broker': that is what Celery's own keys" in told
 
 
 @pytest.mark.parametrize(("kind", "makes"), [("file", False), ("thread", True), ('["file", "thread"]', True)])

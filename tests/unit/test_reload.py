@@ -1,6 +1,7 @@
 """Which file, which Redis, and the file's newest valid version."""
 
 import os
+import re
 import ssl
 import threading
 import time
@@ -14,7 +15,7 @@ from kombu import connection
 
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.policy.reload import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, registry_source
+from lapse.policy.reload import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, is_redis, registry_source
 from lapse.sandbox.redis_server import EmbeddedRedis
 
 Connection: Any = connection.Connection  # kombu has no annotations
@@ -83,10 +84,11 @@ def test_tls_is_verified_unless_it_is_said_otherwise() -> None:
 
     assert "ssl_cert_reqs=required" in registry_source(config(), environ).url
     assert "ssl_cert_reqs=none" in registry_source(config("[registry]\ntls_verify = false\n"), environ).url
+    assert "ssl_cert_reqs=none" in broker_source(config("[registry]\ntls_verify = false\n"), environ).url
     assert "ssl_ca_certs=%2Fca.pem" in registry_source(config('[registry]\ntls_ca = "/ca.pem"\n'), environ).url
 
 
-@pytest.mark.parametrize("url", ["redis://", "http://h", "redis://h:6379/x", "h:6379", "amqp://h//", "memory://"])
+@pytest.mark.parametrize("url", ["redis://", "redis://h:6379/x", "h:6379", "memory://"])
 def test_what_is_no_redis_url_is_refused_by_its_variables_name(url: str) -> None:
     with pytest.raises(ConfigError, match=r"^REDIS_URL: "):
         registry_source(config(), {"REDIS_URL": url})
@@ -94,6 +96,39 @@ def test_what_is_no_redis_url_is_refused_by_its_variables_name(url: str) -> None
         broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"})
     with pytest.raises(ConfigError, match=r"^LAPSE_REGISTRY__URL: "):
         config(LAPSE_REGISTRY__URL=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://u:hunter2@h//", "sqs://id:hunter2@", "amqp://a;amqp://b", "sentinel://a;sentinel://b"]
+)
+def test_a_broker_may_be_none_of_redis_and_the_registry_may_not(url: str) -> None:
+    source = broker_source(config(), {"CELERY_BROKER_URL": url, "REDIS_URL": "redis://h"})
+    assert (url, "CELERY_BROKER_URL", False) == (source.url, source.origin, is_redis(source.url))
+    with pytest.raises(ConfigError, match=r"^REDIS_URL: ") as refused:
+        registry_source(config(), {"REDIS_URL": url})
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis+socket:///s", "is spelled unix:///PATH"),
+        ("amqps://:hunter2@h?ssl_cert_reqs=none", "write tls_ca and tls_verify"),
+        ("amqp://:hunter2 @h", "is not a broker's URL"),
+        ("://:hunter2@h", "is not a broker's URL"),
+    ],
+)
+def test_what_carries_no_message_is_refused(url: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^CELERY_BROKER_URL: .*{re.escape(said)}") as refused:
+        broker_source(config(), {"CELERY_BROKER_URL": url})
+    assert "hunter2" not in str(refused.value)
+
+
+def test_transport_options_are_for_a_broker_that_is_no_redis() -> None:
+    options = config("[celery]\nbroker_transport_options = { region = 'eu' }\n")
+    assert broker_source(options, {"CELERY_BROKER_URL": "sqs://"}).url == "sqs://"
+    with pytest.raises(ConfigError, match=r"broker_transport_options: lapse has its own for a Redis, which REDIS_URL"):
+        broker_source(options, {"REDIS_URL": "redis://h"})
 
 
 REFUSED = {

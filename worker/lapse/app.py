@@ -83,13 +83,14 @@ def start(environ: MutableMapping[str, str], cwd: Path) -> Lapse:
     try:
         mine, ignored = environment.take(environ)
         made = Lapse(Host(mine, cwd))
+        broker.use()
+        broker.demand(made.host.broker, made.host.config.celery.broker_transport_options)
         folder(mine)
     except ConfigError as error:
         refuse(error)
     except FileNotFoundError as error:
         refuse(ConfigError(str(error.strerror)))
     made.ignored = ignored
-    broker.use()
     return made
 
 

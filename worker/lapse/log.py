@@ -4,6 +4,7 @@ Events are named ``noun.verb``. They go to stderr: one JSON object a line, or re
 What Celery and other libraries log takes the same way, so that everything passes the redaction below first.
 """
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -55,11 +56,10 @@ def register_secret(value: str | None) -> None:
 
 
 def register_url(url: str) -> None:
-    """Hide the password of ``url`` wherever this process logs it."""
-    try:
-        register_secret(urlsplit(url).password)
-    except ValueError:
-        return
+    """Hide the password of ``url``, or of each that a ``;`` parts, wherever this process logs it."""
+    for one in url.split(";"):
+        with contextlib.suppress(ValueError):
+            register_secret(urlsplit(one).password)
 
 
 def redact(text: str) -> str:

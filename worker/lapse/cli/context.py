@@ -121,7 +121,7 @@ class Invocation:
         chosen = self.named_provider
         known = list(self.config.accounts) if self.configured else []
         if chosen:
-            return keys.name(chosen, "provider")
+            return keys.provider(chosen)
         return known[0] if len(known) == 1 else None
 
     @cached_property

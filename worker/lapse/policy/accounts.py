@@ -5,11 +5,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from lapse.policy.fields import is_loopback
+from lapse.errors import InvalidResource
 from lapse.policy.problems import Problem
 from lapse.policy.schema import Policy, ProviderTable
 from lapse.providers.kinds import DIALECTS, KINDS, Dialect
 from lapse.providers.kinds.kind import is_below
+from lapse.providers.route import ENVIRONMENT, EXPOSED, exposes, is_loopback, parse
+from lapse.registry import keys
 
 _CREDENTIALS = ("api_key_env", "api_key_file", "auth")
 
@@ -40,6 +42,10 @@ def api_version(provider: ProviderTable) -> str | None:
 def check_provider(given: Given, provider: ProviderTable) -> Iterator[Problem]:
     """Yield what is wrong between the keys of a provider's table."""
     dialect = DIALECTS[provider.type] if provider.type else None
+    try:
+        keys.provider(given.at[1])
+    except InvalidResource as error:
+        yield Problem(given.at, str(error))
     if not given.has("type"):
         yield Problem((*given.at, "type"), f"is missing: write one of {', '.join(sorted(KINDS))}")
     yield from _credentials(given, dialect)
@@ -51,6 +57,8 @@ def check_provider(given: Given, provider: ProviderTable) -> Iterator[Problem]:
     if parts.scheme == "http" and not is_loopback(parts.hostname or "") and not allowed:
         text = "would send the key readable over the network: use https, or state allow_plaintext = true"
         yield Problem((*given.at, "base_url"), text)
+    if provider.proxy not in {None, ENVIRONMENT} and exposes(base_url(provider), parse(provider.proxy)) and not allowed:
+        yield Problem((*given.at, "proxy"), EXPOSED)
 
 
 def check_twins(providers: Mapping[str, ProviderTable], environ: Mapping[str, str]) -> Iterator[Problem]:

@@ -40,8 +40,12 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
     if config.erasure == ErasureSection():
         del content["erasure"]
     del content["receipts"]  # no worker reads it: whoever issues receipts has the same policies
+    content["accounts"] = {name: _route_hashed(account) for name, account in content["accounts"].items()}
     content["registry"]["url"] = _without_password(config.registry.url)
     content["celery"]["broker_url"] = _without_password(config.celery.broker_url)
+    options = content["celery"].pop("broker_transport_options")
+    if options:  # what they say may be secret
+        content["celery"]["broker_transport_options"] = sorted(options)
     return replace(config, hash=_digest([content, content.pop("rules")]))
 
 
@@ -91,6 +95,12 @@ def _rule_digest(rule: Rule, account: Account, ramp: float | None) -> str:
 
 def _orphan(said: schema.OrphanTable | None) -> Orphan | None:
     return Orphan(said.min_age, said.seen, said.max_share, uses_stated=said.uses == "none") if said else None
+
+
+def _route_hashed(account: dict[str, Any]) -> dict[str, Any]:
+    """Return what is hashed of an account: of its route only what the file says, as digests are stored without it."""
+    said = {"proxy": _without_password(account.pop("proxy")), "ca_file": account.pop("ca_file")}
+    return account | {key: value for key, value in said.items() if value is not None}
 
 
 def _without_password(url: str | None) -> str | None:

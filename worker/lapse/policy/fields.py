@@ -3,7 +3,6 @@
 No I/O. Every check here raises ValueError with a text that follows ``key: ``; none repeats a value that may be secret.
 """
 
-import ipaddress
 import re
 from typing import Annotated, Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
@@ -17,6 +16,7 @@ from lapse.errors import ConfigError, InvalidResource
 from lapse.policy.problems import did_you_mean, shown
 from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
+from lapse.providers.route import ENVIRONMENT, parse
 from lapse.registry import keys
 
 UNLIMITED: Final = "unlimited"
@@ -136,12 +136,13 @@ def _base_url(value: str) -> str:
     return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
 
 
-def is_loopback(host: str) -> bool:
-    """Return True if a URL's host is this machine without asking anyone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _proxy(value: str) -> str:
+    if value != ENVIRONMENT:
+        try:
+            parse(value)
+        except ValueError as error:
+            raise ValueError(f'{error}; or "env"') from None
+    return value
 
 
 def redis_url(value: str) -> str:
@@ -152,7 +153,7 @@ def redis_url(value: str) -> str:
             repeated.
 
     """
-    parts = split_url(value, ("redis", "rediss", "unix"))
+    parts = split_url(value, REDIS)
     if ";" in value or parts.fragment:
         raise ValueError("holds a ';' or a '#', which ends an address: in a password write it as %3B or %23")
     _redis_parameters(parts)
@@ -164,6 +165,32 @@ def redis_url(value: str) -> str:
         raise ValueError(f"names no host: write it as {parts.scheme}://HOST:6379/0")
     if not re.fullmatch(r"/?[0-9]*", parts.path):
         raise ValueError(f"names a database that is not a number: write it as {parts.scheme}://HOST:6379/0")
+    return value
+
+
+REDIS = ("redis", "rediss", "unix")
+"""The schemes of a Redis, as lapse spells them."""
+_CARRY_NOTHING = {"memory": "reaches no other process", "redis+socket": "is spelled unix:///PATH?db=0 here"}
+
+
+def broker_url(value: str) -> str:
+    """Return the URL of a broker unchanged: of a Redis, or of whatever else Celery's kombu carries messages by.
+
+    Raises:
+        ValueError: as ``redis_url`` does, it is no URL, or one of its messages would reach nobody; it is not repeated.
+
+    """
+    scheme, there, rest = value.partition("://")
+    if scheme in REDIS:
+        return redis_url(value)
+    if not there or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+]*", scheme) or re.search(r"[\s\\\x00-\x1f\x7f]", value):
+        raise ValueError(
+            "is not a broker's URL: write it as redis://HOST:6379/1, amqp://USER:PASSWORD@HOST, sqs:// ..."
+        )
+    if scheme in _CARRY_NOTHING:
+        raise ValueError(f"begins with {scheme}://, which {_CARRY_NOTHING[scheme]}")
+    if "ssl_" in rest.partition("?")[2]:
+        raise ValueError("has ssl_ settings behind its '?': write tls_ca and tls_verify below [registry]")
     return value
 
 
@@ -240,5 +267,7 @@ KindNames = Annotated[
 ChildName = Annotated[str, BeforeValidator(_child), WithJsonSchema({"enum": sorted({*_KIND_WORDS, *_CHILDREN})})]
 ProviderType = Annotated[str, PlainValidator(_provider_type), WithJsonSchema({"enum": sorted(KINDS)})]
 BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
+Proxy = Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": f"^{ENVIRONMENT}$|^http://"})]
+BrokerUrl = Annotated[str, AfterValidator(broker_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Sink = Annotated[str, AfterValidator(_sink)]

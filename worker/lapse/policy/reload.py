@@ -1,4 +1,4 @@
-"""Where the policy file and the two Redis are, and the file's newest valid version while a process runs."""
+"""Where the policy file, the registry and the broker are, and the file's newest valid version while a process runs."""
 
 import time
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from lapse.errors import ConfigError
 from lapse.policy import Config
-from lapse.policy.fields import redis_url
+from lapse.policy.fields import REDIS, broker_url, redis_url
 from lapse.policy.loader import called, parse, read
 
 DEFAULT = Path("config/retention.toml")
@@ -20,7 +20,7 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A Redis URL and where it was found: a variable's name, or the file's key. The URL may hold a password."""
+    """A URL and where it was found: a variable's name, or the file's key. The URL may hold a password."""
 
     url: str = field(repr=False)
     origin: str
@@ -62,20 +62,35 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
 
 
 def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
-    """Return Celery's Redis: ``LAPSE_CELERY__BROKER_URL``, else the file's [celery] broker_url, else
-    ``CELERY_BROKER_URL``, else the registry's.
+    """Return Celery's broker: ``LAPSE_CELERY__BROKER_URL``, else the file's [celery] broker_url, else
+    ``CELERY_BROKER_URL``, else the registry's Redis.
 
     Raises:
-        ConfigError: there is no registry URL either, or what CELERY_BROKER_URL names is no Redis.
+        ConfigError: there is no registry URL either, what CELERY_BROKER_URL names is no broker, or a Redis has options.
 
     """
-    if config.celery.broker_url:
-        found = _secured(config, config.celery.broker_url, _origin(config, "celery", "broker_url"))
-    elif environ.get("CELERY_BROKER_URL"):
-        found = _secured(config, environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL")
-    else:
-        found = registry_source(config, environ)
+    found = _own_broker(config, environ) or registry_source(config, environ)
+    if not is_redis(found.url):
+        return found
+    if config.celery.broker_transport_options:
+        where = _origin(config, "celery", "broker_transport_options")
+        raise ConfigError(f"{where}: lapse has its own for a Redis, which {found.origin} names: leave them out")
     return Source(_for_kombu(found.url), found.origin)
+
+
+def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
+    """Return the broker that has a URL of its own; None: it is the registry's Redis."""
+    if config.celery.broker_url:
+        url, origin = config.celery.broker_url, _origin(config, "celery", "broker_url")
+    elif environ.get("CELERY_BROKER_URL"):
+        url, origin = environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL"
+    else:
+        return None
+    try:
+        broker_url(url)
+    except ValueError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    return _secured(config, url, origin) if is_redis(url) else Source(url, origin)
 
 
 def _origin(config: Config, section: str, key: str) -> str:
@@ -132,6 +147,15 @@ def for_redis(url: str) -> str:
     if parts.scheme != "redis+socket":
         return url
     return f"unix://{parts.netloc}{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
+
+
+SENTINEL = "sentinel"
+"""Kombu's scheme of a Redis that sentinels name, which is the broker's alone."""
+
+
+def is_redis(url: str) -> bool:
+    """Return True if a broker is a Redis, in lapse's spelling or kombu's."""
+    return url.partition("://")[0] in {*REDIS, "redis+socket"}
 
 
 _Stamp = tuple[int, int, int, int] | None

@@ -20,6 +20,7 @@ from lapse.policy.fields import (
     Name,
     OrUnlimited,
     ProviderType,
+    Proxy,
     Rate,
     Recogniser,
     Text,
@@ -84,6 +85,10 @@ class ProviderTable(Model):
     """"canary": where no living id can show that this is the right place, make an empty object and delete it."""
     allow_plaintext: bool = False
     """Allow an http:// base_url on another machine. Keys and ids then travel readable."""
+    proxy: Proxy | None = Field(default=None, repr=False)
+    """HTTP proxy that requests go through, such as "http://HOST:3128". Or "env": as HTTPS_PROXY and NO_PROXY say."""
+    ca_file: Text | None = None
+    """File with the certificate authorities of this provider, in PEM. Else the system's."""
 
 
 class Limits(Model):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from lapse.policy.fields import Duration, Name, Ramp, RedisUrl, Sink, Text
+from lapse.policy.fields import BrokerUrl, Duration, Name, Ramp, RedisUrl, Sink, Text
 
 Glob = Annotated[str, Field(min_length=1)]
 Percent = Annotated[StrictFloat, Field(gt=0, lt=100, allow_inf_nan=False)]
@@ -65,8 +65,10 @@ class RegistrySection(Table):
 class CelerySection(Table):
     """Where Celery's wake-ups travel."""
 
-    broker_url: RedisUrl | None = field(default=None, repr=False)
-    """Redis that is Celery's broker. Else the environment variable CELERY_BROKER_URL, else the registry's."""
+    broker_url: BrokerUrl | None = field(default=None, repr=False)
+    """Celery's broker: a Redis, amqp://, sqs:// ... Else the variable CELERY_BROKER_URL, else the registry."""
+    broker_transport_options: dict[str, Any] = field(default_factory=dict, repr=False)
+    """Options of Celery's transport to a broker that is no Redis, such as { region = "eu-west-1" } for SQS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """One account at a provider, as the policy file says it. No I/O."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Account:
         allow_plaintext: True if http may leave this machine.
         proof: ``canary`` where an object that lapse makes and deletes itself may prove that others are gone; or None.
         ids: ``opaque`` if answers call an object by another id than the one asked for; None: they do not.
+        proxy: The HTTP proxy it is reached through, or ``env`` for what the environment says; None: there is none.
+        ca_file: Who may vouch for its certificate, where not the system says so; or None.
 
     """
 
@@ -42,6 +44,8 @@ class Account:
     allow_plaintext: bool
     proof: str | None = None
     ids: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    ca_file: str | None = None
 
     @property
     def place(self) -> str:

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any, Self
 from urllib.parse import quote, urlsplit
 
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from lapse import __version__, log
 from lapse.errors import ConfigError, InvalidResource
@@ -31,6 +31,7 @@ from lapse.providers.outcomes import Spend, unauthorised
 from lapse.providers.pagination import BOUNDS, PAGE_BYTES, Bounds, Listing, Take, selectless, walk
 from lapse.providers.request_counters import RequestCounters
 from lapse.providers.response import Reply
+from lapse.providers.route import Route, route_to
 from lapse.providers.transport import BODY_BYTES, HttpRequest, HttpTransport
 from lapse.registry.keys import identifier
 
@@ -65,6 +66,7 @@ class Provider:
         canary: True if an object that lapse makes and deletes itself may prove an absence.
         opaque: True if answers are expected to call an object by another id than the one asked for.
         concurrency: How many requests are in flight at most.
+        route: How it is reached.
 
     """
 
@@ -89,6 +91,7 @@ class Provider:
         self.canary = account.proof == "canary"
         self.opaque = account.ids == "opaque"
         self.concurrency = account.concurrency
+        self.route = _route(account, environ)
         self._clock = clock
         self._key_header = "Authorization" if account.auth else dialect.key_header
         self._version = quote(account.api_version, safe="") if account.api_version else None
@@ -99,7 +102,7 @@ class Provider:
         if account.auth:
             issuer = entra.Issuer(_scope(account), timeout, tokens)
             self._credential = entra.Entra(account, issuer, environ, clock=clock)
-        self._transport = HttpTransport(concurrency=account.concurrency, timeout=timeout)
+        self._transport = HttpTransport(concurrency=account.concurrency, timeout=timeout, route=self.route)
         self._slots = asyncio.Semaphore(account.concurrency)
         self._counters = RequestCounters()
         self._request_ids = map(f"lapse-{secrets.token_hex(6)}-{{:x}}".format, count(1))
@@ -319,7 +322,15 @@ def _client(account: Account, timeout: float) -> AsyncOpenAI:
         webhook_secret="",
         timeout=timeout,
         max_retries=0,
+        http_client=DefaultAsyncHttpxClient(trust_env=False),
     )
+
+
+def _route(account: Account, environ: Mapping[str, str]) -> Route:
+    route = route_to(account, environ)
+    for secret in route.proxy.secrets if route.proxy else ():
+        log.register_secret(secret)
+    return route
 
 
 def _scope(account: Account) -> str:

@@ -2,6 +2,7 @@
 
 Nothing here follows a redirect, retries, keeps a cookie, asks the environment for a proxy or a password, or
 raises for what a server does: every end of a request is a ``Reply``. Retries live in one layer, the sweep's.
+Through a proxy https goes by CONNECT (RFC 9110 9.3.6), and then as without one; http goes by its whole URL.
 
 A request dies with its lease. Its time is looked at last where its first byte is written, on a connection that is
 open; what the kernel could not deliver is thrown away at its end, by the kernel itself if this process is stopped.
@@ -12,6 +13,7 @@ import asyncio
 import contextlib
 import inspect
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping
@@ -28,6 +30,7 @@ from yarl import URL
 from lapse.errors import ConfigError
 from lapse.providers.deadline import Deadline
 from lapse.providers.response import Reply
+from lapse.providers.route import Route
 
 BODY_BYTES = 64 * 1024
 """How much of an answer is read unless the caller asks for more."""
@@ -62,20 +65,23 @@ class HttpRequest:
 class HttpTransport:
     """A pool of connections. Make it inside the running event loop, after a fork; one process, one loop."""
 
-    def __init__(self, *, concurrency: int, timeout: float) -> None:
+    def __init__(self, *, concurrency: int, timeout: float, route: Route) -> None:
         """Make it.
 
         Raises:
-            ConfigError: as ``demand`` does.
+            ConfigError: as ``demand`` and ``trust`` do.
 
         """
         demand()
+        self._proxy = route.proxy
         self._total = timeout
         # Connecting must time out before the whole: that is how one knows that nothing was sent.
         self._connect = min(_CONNECT_SECONDS, timeout / 2)
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=self._connect)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, keepalive_timeout=_KEEPALIVE_SECONDS),
+            connector=aiohttp.TCPConnector(
+                limit=concurrency, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=trust(route) or True
+            ),
             request_class=_Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -107,10 +113,10 @@ class HttpTransport:
             async with self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
-                headers=request.headers,
                 data=request.body,
                 allow_redirects=False,
                 timeout=self._within(deadline),
+                **self._routed(request),
             ) as response:
                 return await sending.answered(response, request.limit)
         except (aiohttp.ClientError, TimeoutError, OSError, _Late) as error:
@@ -121,6 +127,15 @@ class HttpTransport:
             raise
         finally:
             _sending.reset(token)
+
+    def _routed(self, request: HttpRequest) -> dict[str, Any]:
+        """Return a request's headers, and the proxy it goes through: who has its words is the proxy alone."""
+        if self._proxy is None:
+            return {"headers": request.headers}
+        said = {"Proxy-Authorization": self._proxy.authorization} if self._proxy.authorization else {}
+        if request.url.startswith("https:"):
+            return {"headers": request.headers, "proxy": self._proxy.url, "proxy_headers": said}
+        return {"headers": {**request.headers, **said}, "proxy": self._proxy.url}
 
     def _within(self, deadline: Deadline | None) -> aiohttp.ClientTimeout:
         """Return the timeouts of a request that begins now: they end with its lease."""
@@ -201,9 +216,8 @@ class _Sending:
             sent = False
             if self.deadline and time.monotonic() >= self.deadline.begin_by:
                 failure = "late"
-        text = str(error) or type(error).__name__
         return Reply(
-            body=text.encode(errors="replace"),
+            body=_told(error).encode(errors="replace"),
             failure=failure,
             sent=sent,
             seconds=time.monotonic() - self.sent_at,
@@ -266,6 +280,24 @@ def demand() -> None:
         )
 
 
+def trust(route: Route) -> ssl.SSLContext | None:
+    """Return what believes the authorities of ``ca_file`` alone; None without one: the system's are believed.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no certificate.
+
+    """
+    if route.ca_file is None:
+        return None
+    file = f"[providers.{route.account}] ca_file: {route.ca_file}"
+    try:
+        return ssl.create_default_context(cafile=route.ca_file)
+    except ssl.SSLError:
+        raise ConfigError(f"{file} holds no certificate in PEM: write the authorities' there") from None
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
+
+
 async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
     body = await response.content.readany()
     if response.content.at_eof():
@@ -287,9 +319,19 @@ def _failure(error: Exception) -> tuple[str, bool]:
             return "timeout", True
         case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
             return "tls", False
-        case aiohttp.ClientConnectorError():
+        case aiohttp.ClientConnectorError() | aiohttp.ClientHttpProxyError():
             return "connect", False
         case aiohttp.ClientResponseError():
             return "protocol", True
         case _:
             return "reset", True
+
+
+def _told(error: Exception) -> str:
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy lets nobody through: {error.status} {error.message}"
+        case aiohttp.ClientProxyConnectionError():
+            return f"the proxy: {error}"
+        case _:
+            return str(error) or type(error).__name__

@@ -138,7 +138,7 @@ def edges(
                 f"uses entry {ascii(use)[:80]}: give (kind, id), or (provider, kind, id) for another provider"
             )
         owner, kind, id_ = (provider, *use) if len(use) == 2 else use  # noqa: PLR2004 - the two documented shapes
-        found[Resource(keys.name(owner, "provider"), kind_of(kind), keys.identifier(id_))] = None
+        found[Resource(keys.provider(owner), kind_of(kind), keys.identifier(id_))] = None
     return list(found)
 
 

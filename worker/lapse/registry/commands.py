@@ -90,7 +90,7 @@ class Commands:
         chosen = given or self._provider or os.environ.get("LAPSE_PROVIDER")
         if not chosen:
             raise ConfigError("which provider? Give provider= to the call or to Registry(), or set LAPSE_PROVIDER")
-        return keys.name(chosen, "provider")
+        return keys.provider(chosen)
 
     def resource(self, kind: str, id_: str, provider: str | None) -> Resource:
         """Return the resource a call names."""

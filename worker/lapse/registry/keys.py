@@ -217,6 +217,9 @@ LEFT_OUT_FIELDS = {
 """What fields of a carried hash begin with that are left out: heartbeats, marks of batches, what is said of a move."""
 
 
+_BROKER = "broker"
+
+
 @lru_cache(maxsize=1024)
 def _is_name(text: str) -> bool:
     return NAME.fullmatch(text) is not None
@@ -234,6 +237,18 @@ def name(value: object, what: str) -> str:
     raise InvalidResource(
         f"{what} {value!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . - that begin with a letter or digit"
     )
+
+
+def provider(value: object) -> str:
+    """Return a provider's name.
+
+    Raises:
+        InvalidResource: as ``name`` does, or it is what the broker's keys are called by.
+
+    """
+    if value == _BROKER:
+        raise InvalidResource(f"provider {value!r}: that is what Celery's own keys are called by; give it another name")
+    return name(value, "provider")
 
 
 def identifier(value: object) -> str:
@@ -263,6 +278,11 @@ def partition(namespace: str, provider: str, kind: str, policy: str) -> str:
 def throttle(namespace: str, provider: str) -> str:
     """Return the hash of a provider's request bucket, Retry-After and breaker."""
     return f"{namespace}:{{{provider}}}:flow"
+
+
+def broker(namespace: str) -> str:
+    """Return the prefix of every key of Celery's broker: one hash slot."""
+    return f"{namespace}:{{{_BROKER}}}:"
 
 
 def epoch(namespace: str) -> str:

@@ -1,18 +1,23 @@
-"""Celery's way to Redis, as lapse needs it: whatever Redis refuses is an outage, and whatever is no message is dropped.
+"""Celery's way to its broker. To a Redis as lapse needs it: a refusal is an outage, and what is no message is dropped.
 
-Kombu's own transport ends the worker by an answer that it does not know (a full disk's MISCONF, NOREPLICAS, NOPERM) and
-by a queue's entry that it cannot read.
+Kombu's own transport to Redis ends the worker by an answer that it does not know (a full disk's MISCONF, NOREPLICAS,
+NOPERM) and by a queue's entry that it cannot read.
 """
 
+from collections.abc import Mapping
 from queue import Empty
 from typing import Any, Self
 
 import redis
 import structlog
 from kombu import transport
+from kombu.connection import Connection
+from kombu.exceptions import KombuError
 from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
+from lapse.errors import ConfigError
+from lapse.policy.reload import SENTINEL, Source
 from lapse.runtime import messages
 
 PROBE = "writable"
@@ -57,6 +62,9 @@ class Channel(kombu_redis.Channel):
         else:
             super()._do_restore_message(payload, *where, **options)
 
+    def _has_queue(self, queue: str, **_: Any) -> bool:
+        return bool(self._size(queue))  # kombu's own looks for it without the prefix
+
     def _brpop_read(self, **options: Any) -> bool:
         self.connection.delivering = False
         try:
@@ -97,10 +105,60 @@ class Transport(kombu_redis.Transport):
             super()._deliver(messages.received(message), queue)
 
 
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """The same to the primary that a sentinel names."""
+
+
+class SentinelTransport(Transport, kombu_redis.SentinelTransport):
+    """The same to the primary that a sentinel names."""
+
+    Channel = SentinelChannel
+
+
+def demand(source: Source, options: Mapping[str, Any]) -> None:
+    """Return if kombu can carry messages by a broker, with these transport options.
+
+    Raises:
+        ConfigError: it does not know the scheme, or something that it needs is missing.
+
+    """
+    scheme = source.url.partition("://")[0]
+    if scheme == SENTINEL and not options.get("master_name"):
+        where = "[celery] broker_transport_options = { master_name = ... }"
+        raise ConfigError(f"{source.origin}: which primary do these sentinels watch? Write {where}")
+    try:
+        Connection(source.url).transport  # noqa: B018 - made when it is asked for
+    except KeyError:
+        raise ConfigError(f"{source.origin}: Celery's kombu knows no broker {scheme}://") from None
+    except ImportError as error:
+        raise ConfigError(f"{source.origin}: {scheme}:// needs a library: {error}") from None
+
+
+def waiting(made: Mapping[str, Any], timeout: float) -> int | None:
+    """Ask a broker, by Celery's settings, how many messages wait in the queue; None: there is no queue yet.
+
+    Raises:
+        ConnectionError: it does not answer; the text says why.
+
+    """
+    options = {"transport_options": made["broker_transport_options"], "ssl": made.get("broker_use_ssl")}
+    use()
+    connection = Connection(made["broker_url"], connect_timeout=timeout, **options)
+    try:
+        with connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout)
+            return int(connection.default_channel.queue_declare(made["task_default_queue"], passive=True).message_count)
+    except connection.channel_errors:
+        return None
+    except (*connection.connection_errors, KombuError, OSError) as error:
+        raise ConnectionError(str(error) or type(error).__name__) from error
+
+
 def use() -> None:
-    """Have Celery use this way for every URL of a Redis, in this process."""
+    """Have Celery use this way for every Redis, in this process."""
     for scheme in ("redis", "rediss"):
         transport.TRANSPORT_ALIASES[scheme] = "lapse.runtime.broker:Transport"
+    transport.TRANSPORT_ALIASES[SENTINEL] = "lapse.runtime.broker:SentinelTransport"
 
 
 def _refuse(message: object, why: str) -> None:

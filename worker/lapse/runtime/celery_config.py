@@ -1,8 +1,11 @@
 """The Celery settings that a config leads to, as plain values: ``lapse doctor`` looks at them without Celery."""
 
+import ssl
 from typing import Any
 
 from lapse.policy import Config
+from lapse.policy.reload import SENTINEL, is_redis
+from lapse.registry import keys
 
 QUEUE = "lapse"
 FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
@@ -21,6 +24,7 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
     soft_limit = config.sweep.budget + config.sweep.lease / 2 + 15
     return {
         **_broker(config, broker_url, 2 * (soft_limit + 15)),
+        "worker_consumer": "lapse.runtime.worker:Consumer",
         **JSON_ONLY,
         "result_backend": None,
         "task_default_queue": QUEUE,
@@ -32,7 +36,7 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A message waits in the queue, where any idle process of any host can take it.
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": True,
+        "worker_disable_prefetch": is_redis(broker_url) or broker_url.startswith(f"{SENTINEL}:"),
         # Whoever can write to the broker could shut workers down.
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
@@ -52,14 +56,30 @@ def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
-        "broker_transport_options": {
-            "global_keyprefix": f"{config.registry.namespace}:broker:",
-            "visibility_timeout": round(visibility),
-            "socket_timeout": 10,
-            "socket_connect_timeout": 5,
-            "socket_keepalive": True,
-            "health_check_interval": 10,
-            "retry_on_timeout": True,
-        },
+        "broker_transport_options": _options(config, broker_url, round(visibility)),
+        **(_verified(config) if broker_url.startswith("amqps:") else {}),
     }
+
+
+def _options(config: Config, broker_url: str, visibility: int) -> dict[str, Any]:
+    given = dict(config.celery.broker_transport_options)
+    if not is_redis(broker_url) and not broker_url.startswith(f"{SENTINEL}:"):
+        return given
+    # A connection whose peer vanished without a word is found dead: with the defaults a worker hung for ever.
+    return {
+        **given,
+        "global_keyprefix": keys.broker(config.registry.namespace),
+        "visibility_timeout": visibility,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "retry_on_timeout": True,
+    }
+
+
+def _verified(config: Config) -> dict[str, Any]:
+    # By itself py-amqp does not look for whom a certificate was made; None stands for the URL's host.
+    verified = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, "ca_certs": config.registry.tls_ca}
+    unverified = {"cert_reqs": ssl.CERT_NONE}
+    return {"broker_use_ssl": verified if config.registry.tls_verify else unverified}

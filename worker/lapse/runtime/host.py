@@ -13,9 +13,11 @@ from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import outbox
 from lapse.log import register_url
 from lapse.policy import Config
-from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, registry_source
+from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, is_redis, registry_source
 from lapse.providers import entra
 from lapse.providers.account import Account
+from lapse.providers.route import route_to
+from lapse.providers.transport import trust
 from lapse.runtime.heartbeat import Heartbeat
 from lapse.runtime.shutdown import Stop
 
@@ -30,7 +32,7 @@ class Host:
     Attributes:
         config: The version that it started with.
         registry: The registry's Redis.
-        broker: Celery's Redis.
+        broker: Celery's broker.
         stop: Says that all of them are to end.
         children: How many of them run tasks.
         pid: The process that made this.
@@ -108,9 +110,11 @@ class Host:
         )
         if role == "worker":
             entra.demand(self.config.accounts.values())
+            for account in self.config.accounts.values():
+                trust(route_to(account, self.environ))
             open_seal(self.config.audit.key_file)
             self._check_outbox()
-        if broker and for_redis(self.broker.url) != self.registry.url:
+        if broker and is_redis(self.broker.url) and for_redis(self.broker.url) != self.registry.url:
             preflight.start_broker(for_redis(self.broker.url))
         preflight.start(self.registry.url, self.config)
         self.known = monitor.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)

@@ -105,14 +105,16 @@ class Work:
         if not await self._wake(rule, sent):
             log.debug("tick.needless", **named(partition))
             return None
-        client = await self._client(config, config.accounts[partition.provider])
-        seconds = self._host.slice(config, client.account)
-        context = self._context(config, client)
-        async with self._working(), self._auditing(config, partition):
-            report = await self._swept(context, rule, seconds)
+        ledger, seconds = self._ledger(config), self._host.slice(config, config.accounts[partition.provider])
+        async with self._noting(ledger, partition):
+            client = await self._client(config, config.accounts[partition.provider])
+            context = self._context(config, client, ledger)
+            act = collect_orphans if rule.orphan else sweep
+            async with self._working(), self._auditing(config, partition):
+                report = await act(context, rule, budget=seconds)
         if report.result == "divergence":
             return await self._step_aside(partition)
-        await self._free(config, context.ledger.freed - {partition})
+        await self._free(config, ledger.freed - {partition})
         return await self._control.now() if _goes_on(rule, report, seconds) else None
 
     async def erase(self) -> bool:
@@ -136,11 +138,11 @@ class Work:
             return
         client = await self._client(config, account)
         async with self._working(), self._auditing(config, Partition(provider, kind, ERASURE)):
-            yield self._context(config, client)
+            yield self._context(config, client, self._ledger(config))
 
-    def _context(self, config: Config, client: AccountClient) -> SweepContext:
+    def _context(self, config: Config, client: AccountClient, ledger: Ledger) -> SweepContext:
         return SweepContext(
-            self._ledger(config),
+            ledger,
             self._control,
             client.provider,
             client.throttle,
@@ -151,15 +153,15 @@ class Work:
             self._outbox,
         )
 
-    async def _swept(self, context: SweepContext, rule: Rule, seconds: float) -> Report:
-        """Sweep; of a sweep that is cut short its cause is noted, if the registry takes it."""
-        act = collect_orphans if rule.orphan else sweep
+    @contextlib.asynccontextmanager
+    async def _noting(self, ledger: Ledger, partition: Partition) -> AsyncIterator[None]:
+        """Note why a sweep was cut short, or could not begin, if the registry takes it."""
         try:
-            return await act(context, rule, budget=seconds)
+            yield
         except Exception as error:
             with contextlib.suppress(RegistryError):
                 now = await self._control.now()
-                await failures.note(context.ledger, rule.partition, "error", str(error) or repr(error), now)
+                await failures.note(ledger, partition, "error", str(error) or repr(error), now)
             raise
 
     async def _free(self, config: Config, partitions: set[Partition]) -> None:

@@ -40,6 +40,23 @@ def received(message: dict[str, Any]) -> dict[str, Any]:
     return {**message, "headers": {**message["headers"], "timelimit": None}}
 
 
+def plain(message: Any) -> dict[str, Any]:
+    """Return a message of kombu, by whatever broker it came, in the form that is read as JSON elsewhere."""
+    info, body = message.delivery_info or {}, message.body
+    properties = {
+        "delivery_tag": str(message.delivery_tag),
+        "delivery_info": {name: info.get(name) for name in ("exchange", "routing_key")},
+        "priority": (message.properties or {}).get("priority"),
+    }
+    return {
+        "headers": message.headers,
+        "properties": properties,
+        "content-type": message.content_type,
+        "content-encoding": message.content_encoding,
+        "body": body if isinstance(body, str) else bytes(body or b"").decode(errors="replace"),
+    }
+
+
 def named(message: object) -> dict[str, str]:
     """Return what a message says of itself, cut short, for the log: its task and its name."""
     headers = message.get("headers") if isinstance(message, Mapping) else None

@@ -1,13 +1,19 @@
 """The worker program: Celery's, alone and with a heartbeat."""
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import structlog
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
 from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
+from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 
+from lapse.runtime import messages
 from lapse.runtime.heartbeat import STALE, TURN, WORKER, Heartbeat
 from lapse.runtime.host import show
+
+log = structlog.get_logger("lapse")
 
 
 class Turning(StartStopStep):  # type: ignore[misc]
@@ -32,6 +38,25 @@ class Turning(StartStopStep):  # type: ignore[misc]
         """Show nothing while there is no connection to consume from."""
         if self._timer:
             self._timer.cancel()
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    """What takes messages: it acts on those of lapse's own form, whatever broker they came by, and drops all others."""
+
+    def create_task_handler(self, *given: Any, **said: Any) -> Callable[[Any], None]:
+        """Return what is called with each message."""
+        handle = super().create_task_handler(*given, **said)
+
+        def checked(message: Any) -> None:
+            read = messages.plain(message)
+            if why := messages.refusal(read):
+                log.error("message.refused", why=why, **messages.named(read))
+                message.ack_log_error(log, self.connection_errors)
+                return
+            message.headers = messages.received(read)["headers"]
+            handle(message)
+
+        return checked
 
 
 class Worker(CeleryWorker):  # type: ignore[misc]

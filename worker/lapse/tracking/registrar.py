@@ -30,7 +30,7 @@ def registrars(settings: Tracking, registry: Protocol) -> Callable[[Any], "Regis
     if not callable(named):
         one = Registrar(settings, registry)
         return lambda _request: one
-    each = cache(lambda provider: Registrar(replace(settings, provider=keys.name(provider, "provider")), registry))
+    each = cache(lambda provider: Registrar(replace(settings, provider=keys.provider(provider)), registry))
 
     def chosen(request: Any) -> Registrar | None:
         provider = named(request)

@@ -67,7 +67,7 @@ class Tracking:
             raise ConfigError(f"require={unknown}: lapse.context says {', '.join(FACTS)}")
         if set(touch_on) not in ({"write", "read"}, {"write"}):
             raise ConfigError(f'touch_on={self.touch_on!r}: use ("write", "read") or "write"')
-        name = provider if callable(provider) else keys.name(provider, "provider")
+        name = provider if callable(provider) else keys.provider(provider)
         return replace(self, provider=name, policies=_policies(self.policies), require=require, touch_on=touch_on)
 
 

@@ -1,6 +1,7 @@
 """A provider's account: is there a key, does it open, and is the endpoint there? One harmless request."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lapse.errors import LapseError
 from lapse.guards.integrity.preflight import Finding, Level
@@ -26,7 +27,7 @@ FIXES = {
     Outcome.ENDPOINT_MISSING: "look at base_url: this endpoint is not there",
     Outcome.UNCONFIRMED: "look at base_url: something else answers there",
     Outcome.RATE_LIMITED: "lower rate, or wait",
-    Outcome.ERROR: "look at base_url, the network, and the provider's status page",
+    Outcome.ERROR: "look at base_url, proxy, ca_file, the network, and the provider's status page",
 }
 PASSING = {Outcome.RATE_LIMITED, Outcome.ERROR}
 """What may be over in a minute: a warning where the provider did answer."""
@@ -57,7 +58,7 @@ async def account(
             await ledger.count(Partition(provider.name, kind.name, ""), counted)
     except LapseError as error:
         return Finding(name, Level.UNKNOWN, f"not asked: {error}", "try again when its budget has room")
-    return finding
+    return replace(finding, detail=f"{finding.detail}, {provider.route.told}")
 
 
 async def _asked(name: str, provider: Provider, kind: Kind, ledger: Ledger | None) -> Finding:

@@ -8,11 +8,11 @@ from lapse.errors import ConfigError, LapseError
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger import failures
 from lapse.ledger.outbox import FIX, SUFFIX, check, folder_of
-from lapse.log import redact
+from lapse.log import redact, register_url
 from lapse.metrics import causes, server
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
-from lapse.policy.reload import ConfigFile, Source, for_redis
+from lapse.policy.reload import ConfigFile, Source, for_redis, is_redis
 from lapse.registry.spool import place
 from lapse.registry.spool.store import SpoolStore
 from lapse.runtime.celery_config import settings
@@ -75,8 +75,29 @@ def spool(namespace: str) -> Finding:
 
 
 def broker(used: Config, source: Source) -> list[Finding]:
-    """Look at Celery's Redis, and at whether a connection that died without a word is noticed."""
-    return [_broker_answers(source), _transport(used, source)]
+    """Look at Celery's broker, and at whether a connection that died without a word is noticed."""
+    if is_redis(source.url):
+        return [_broker_answers(source), _transport(used, source)]
+    return _other_broker(used, source)
+
+
+def _other_broker(used: Config, source: Source) -> list[Finding]:
+    """Ask a broker that is no Redis for its queue; what it is told is the file's."""
+    from lapse.runtime.broker import waiting
+
+    register_url(source.url)
+    where = f"{redact(source.url.partition('?')[0])} (from {source.origin})"
+    made = settings(used, source.url)
+    said = ", ".join(sorted(made["broker_transport_options"])) or "no options"
+    scheme = source.url.partition("://")[0]
+    transport = Finding("celery_transport", Level.OK, f"kombu's {scheme}, with {said}")
+    try:
+        count = waiting(made, TIMEOUT)
+    except (ConnectionError, ImportError, KeyError) as error:
+        fix = "start it, or correct [celery] broker_url and broker_transport_options"
+        return [Finding("broker", Level.FATAL, f"{where}: {redact(str(error))}", fix), transport]
+    told = "has no queue yet" if count is None else f"answers, {count} messages wait"
+    return [Finding("broker", Level.OK, f"{where} {told}"), transport]
 
 
 def _broker_answers(source: Source) -> Finding:

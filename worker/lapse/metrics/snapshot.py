@@ -194,15 +194,14 @@ class View:
         self, slots: Sequence[tuple[str, str]]
     ) -> tuple[int, dict[tuple[str, str], set[str]], list[Halt], dict[str, Any]]:
         asked = local_clock()
+        now = self.now()  # by itself: redis-py has no TIME among what it asks of a cluster at once
         with self._client.pipeline(transaction=False) as pipe:
-            pipe.time()
             pipe.hgetall(keys.epoch(self._namespace))
             pipe.hkeys(keys.control(self._namespace))
             for slot in slots:
                 pipe.smembers(keys.slot(self._namespace, *slot) + keys.POLICIES)
                 pipe.hgetall(keys.slot(self._namespace, *slot) + keys.HALTS)
-            (seconds, micros), epoch, scopes, *rest = pipe.execute()
-        now = int(seconds) * 1000 + int(micros) // 1000
+            epoch, scopes, *rest = pipe.execute()
         names = dict(zip(slots, rest[::2], strict=True))
         halts = [
             _halt(slot, name, json.loads(text))
@@ -215,18 +214,26 @@ class View:
         return now, names, halts, dict.fromkeys(scopes, True)
 
     def _configured(self, rules: Sequence[Rule], now: int, ramp: float | None) -> Iterator[PartitionView]:
-        # One transaction: an id on its way from one index to another is counted once.
+        slots: dict[tuple[str, str], list[Rule]] = {}
+        for rule in rules:
+            slots.setdefault((rule.partition.provider, rule.partition.kind), []).append(rule)
+        found = {rule.partition: answer for group in slots.values() for rule, answer in self._asked(group, now)}
+        answers = [found[rule.partition] for rule in rules]
+        records = self._records(rules, [parts for parts, _stored in answers])
+        for rule, (parts, stored) in zip(rules, answers, strict=True):
+            late = [_late(json.loads(record), cutoffs(rule, now)) for record in next(records) if record]
+            yield _view(rule, _sum(parts), max([0.0, *late]), stored, _Moment(now, ramp))
+
+    def _asked(self, rules: Sequence[Rule], now: int) -> Iterator[tuple[Rule, tuple[list["_Part"], Any]]]:
+        """Read the rules of one slot in one transaction: an id on its way from one index to another is counted once."""
         with self._client.pipeline(transaction=True) as pipe:
             for rule in rules:
                 for name in _names(rule):
                     _ask(pipe, self._prefix(replace(rule.partition, policy=name)), cutoffs(rule, now))
                 pipe.hgetall(self._prefix(rule.partition) + keys.RULES)
             replies = iter(pipe.execute())
-        answers = [([_answer(replies, cutoffs(rule, now)) for _ in _names(rule)], next(replies)) for rule in rules]
-        records = self._records(rules, [parts for parts, _stored in answers])
-        for rule, (parts, stored) in zip(rules, answers, strict=True):
-            late = [_late(json.loads(record), cutoffs(rule, now)) for record in next(records) if record]
-            yield _view(rule, _sum(parts), max([0.0, *late]), stored, _Moment(now, ramp))
+        for rule in rules:
+            yield rule, ([_answer(replies, cutoffs(rule, now)) for _ in _names(rule)], next(replies))
 
     def _records(self, rules: Sequence[Rule], answers: Sequence[Sequence["_Part"]]) -> Iterator[list[str | None]]:
         """Yield for each rule the records of the ids that were named outside the due indexes."""

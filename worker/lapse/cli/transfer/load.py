@@ -121,8 +121,7 @@ class Load:
             asked.append(keys.throttle(self._namespace, slot[0]))
         for start in range(0, len(asked), 500):
             some = asked[start : start + 500]
-            there = self._do([("EXISTS", name) for name in some])
-            yield from (name for name, found in zip(some, there, strict=True) if found)
+            yield from (name for name, found in zip(some, self._exist(some), strict=True) if found)
 
     def _mark(self) -> None:
         now = self._client.time()
@@ -176,7 +175,7 @@ class Load:
     def _leases(self, slot: tuple[str, str]) -> bool:
         prefix = self._slot(slot)
         claims = [f"{prefix}{policy}:{keys.CLAIMS}" for policy in self._client.smembers(prefix + keys.POLICIES)]
-        return any(self._do([("EXISTS", name) for name in claims]))
+        return any(self._exist(claims))
 
     def _commands(self, chunk: Chunk) -> Iterator[tuple[Any, ...]]:
         """Yield what puts a chunk into its key."""
@@ -213,6 +212,12 @@ class Load:
         grows = {("marks", "fence"), ("epoch", "sequence" if self._header.moved else "")}
         for name, value in chunk.members:
             yield name, str(int(value) + REWIND) if (chunk.index, name) in grows else value
+
+    def _exist(self, names: Iterable[str]) -> list[int]:
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.exists(name)
+            return list(pipe.execute())
 
     def _do(self, commands: Iterable[tuple[Any, ...]]) -> list[Any]:
         with self._client.pipeline(transaction=True) as pipe:

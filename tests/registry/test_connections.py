@@ -174,6 +174,7 @@ def test_far_away_behind_tls_and_a_password_every_call_is_answered(far: str) -> 
 def test_far_away_a_connection_begun_for_one_call_serves_the_next(far: str) -> None:
     with Registry(far, provider="openai", timeout=FAR) as registry:
         registry.touch("thread", "thread_1")
+        assert isinstance(registry._pool, Pool)
         registry._pool.doubt()  # as after a call that failed
 
         until, answered = time.monotonic() + 20, False

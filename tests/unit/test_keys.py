@@ -64,7 +64,7 @@ def test_names_are_told_once() -> None:
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_script_touches_only_what_begins_with_its_key(source: str) -> None:
     """A cluster runs a script where its declared key lives: every other name has to share the hash tag."""
-    own = {"KEYS[1]", "key", "part", "hash", "memory_key", "place"}  # the last three come from key() and part()
+    own = {"KEYS[1]", "slot", "key", "part", "hash", "memory_key", "place"}  # the last three come from key() and part()
     for variable, first in re.findall(r"local (\w+) = (KEYS\[1\]|\w+)", SOURCES[source]):
         own |= {variable} if first in own else set()
     used = re.findall(r"redis\.call\('[A-Z]+', (KEYS\[1\]|\w+)", SOURCES[source])

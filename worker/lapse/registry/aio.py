@@ -12,7 +12,8 @@ from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
-from lapse.registry.pools.aiopool import LoopPools
+from lapse.registry.pools import opening
+from lapse.registry.pools.aiocluster import ClusterLoops
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
 from lapse.registry.spool.spool import WAIT
@@ -44,7 +45,12 @@ class Carrier:
         resend: bool = True,
         **options: Any,
     ) -> None:
-        self._pools = LoopPools(url, timeout, connect_timeout, most, resend=resend, **options)
+        self._pools = opening.loops(url, timeout, connect_timeout, most, resend=resend, **options)
+
+    @property
+    def clustered(self) -> bool:
+        """True if the registry's URL is that of a cluster."""
+        return isinstance(self._pools, ClusterLoops)
 
     def allow(self, most: int) -> None:
         """Allow so many connections from now on."""

@@ -13,7 +13,7 @@ from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
-from lapse.registry.pools.pool import Pool
+from lapse.registry.pools import opening
 from lapse.registry.protocol import Conversation, Protocol, Settings
 from lapse.registry.spool.spool import WAIT
 from lapse.registry.subjects import Subjects
@@ -25,7 +25,8 @@ class Registry:
     """The application's view of the registry. Thread-safe; connections are made on first use, and again after a fork.
 
     Args:
-        url: The registry's Redis; else ``LAPSE_REGISTRY__URL``, else ``REDIS_URL``.
+        url: The registry's Redis; else ``LAPSE_REGISTRY__URL``, else ``REDIS_URL``. Several servers are
+            ``redis+cluster://HOST:6379,HOST`` or ``redis+sentinel://HOST:26379,HOST/PRIMARY/0``; by TLS ``rediss+...``.
         namespace: The first part of every key; else ``LAPSE_REGISTRY__NAMESPACE``, else ``lapse``.
         provider: The provider of calls that name none; else ``LAPSE_PROVIDER``.
         timeout: Seconds a call may take: waiting for a connection and replies together.
@@ -54,7 +55,7 @@ class Registry:
         on_error: str = "raise",
         spool: str | PathLike[str] | None = None,
     ) -> None:
-        self._pool = Pool(url, timeout, connect_timeout)
+        self._pool = opening.threads(url, timeout, connect_timeout)
         self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
         self.protocol = Protocol(self.settings)
         self.spool = self.protocol.spool

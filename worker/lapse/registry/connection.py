@@ -19,6 +19,8 @@ from typing import Any
 import redis
 
 from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, TooManyUses
+from lapse.registry.pools import sentinel
+from lapse.registry.pools.address import several
 
 try:
     from select import poll
@@ -56,7 +58,8 @@ def database(url: str) -> int:
 
     """
     try:
-        return int(redis.connection.parse_url(url).get("db", 0))
+        target = several(url)
+        return target.database if target else int(redis.connection.parse_url(url).get("db", 0))
     except ValueError as error:
         raise ConfigError(f"the registry's URL cannot be used: {error}") from None
 
@@ -82,9 +85,8 @@ def options(
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
             raise ConfigError(f"{name}={seconds!r}: give seconds above zero, such as 0.1")
     try:
-        given = {name: value for name, value in module.parse_url(url_of(url)).items() if name not in _OF_A_POOL}
-        made = given.pop("connection_class", module.Connection)
-        given |= {
+        made, said = _said(module, url_of(url), connect_timeout)
+        given = {name: value for name, value in said.items() if name not in _OF_A_POOL} | {
             "socket_connect_timeout": connect_timeout,
             "socket_timeout": connect_timeout,
             "protocol": 2,
@@ -103,6 +105,14 @@ def options(
                 "replies by: install a release that lapse was tested with, redis 6.4 to 8"
             ) from None
     return made, given
+
+
+def _said(module: Any, url: str, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
+    target = several(url)
+    if target:
+        return sentinel.connections(module, target, connect_timeout)
+    given = dict(module.parse_url(url))
+    return given.pop("connection_class", module.Connection), given
 
 
 def silent(connection: Any) -> Any:
@@ -161,15 +171,23 @@ def failure(error: Exception, seconds: float) -> redis.RedisError | OSError:
 
 def translated(error: redis.RedisError | OSError) -> LapseError:
     """Return lapse's error for one of redis-py: unavailable where nothing was said, refused where Redis said no."""
-    if isinstance(error, redis.exceptions.AuthenticationError) or "NOAUTH" in str(error):
-        return RegistryUnavailable(f"the registry refused the user or password of its URL: {error}")
-    if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
-        return RegistryUnavailable(f"the registry did not answer: {error or type(error).__name__}")
-    if demoted([error]):
-        return RegistryUnavailable(f"the registry's server is a replica now: {error}")
+    if why := _away(error):
+        return RegistryUnavailable(f"the registry{why}: {error or type(error).__name__}")
+    if isinstance(error, redis.exceptions.MovedError):
+        return RegistryRefused(f"this server is a cluster: use redis+cluster:// in the registry's URL ({error})")
     if "LAPSE-USES" in str(error):
         return TooManyUses(str(error).partition("LAPSE-USES ")[2].partition(" script:")[0])
     return RegistryRefused(f"the registry refused: {error}")
+
+
+def _away(error: redis.RedisError | OSError) -> str | None:
+    if isinstance(error, redis.exceptions.AuthenticationError) or "NOAUTH" in str(error):
+        return " refused the user or password of its URL"
+    if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
+        return " did not answer"
+    if isinstance(error, redis.exceptions.TryAgainError | redis.exceptions.ClusterDownError):
+        return "'s cluster cannot serve this now"
+    return "'s server is a replica now" if demoted([error]) else None
 
 
 def demoted(replies: Iterable[object]) -> bool:

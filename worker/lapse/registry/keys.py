@@ -135,6 +135,29 @@ SLOT_KEYS = (
 OUTCOMES = (WITHDRAWN, ERASED)
 """What says of a request's ids what became of them; what a later one says of an id is what counts."""
 
+WORKERS_ALONE = frozenset(
+    {
+        CLAIMS,
+        USED,
+        DELETED,
+        COUNTERS,
+        MARKS,
+        HALTS,
+        AUDIT,
+        CHAIN,
+        MOVER,
+        LISTING,
+        PRINCIPALS,
+        BLOCKED,
+        CLAIM,
+        BATCH,
+        SETTLING,
+        MEMBERS,
+        SEEN,
+    }
+)
+"""What an application's Redis user may not touch: no script of an application does."""
+
 # What becomes of each key in an export: it is carried, or left out for a reason. docs/stored-format.md says the same.
 CARRIED = frozenset(
     {

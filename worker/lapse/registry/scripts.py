@@ -16,16 +16,18 @@ from lapse.registry.connection import translated
 T = TypeVar("T")
 
 PACKAGE = Path(__file__).parents[1]
+_by_digest: dict[bytes, "Script"] = {}
 _INCLUDE = re.compile(r"^-- @include ([\w/]+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script's text as Redis gets it, and the digest it is run by."""
+    """A script's text as Redis gets it, and the digest it is run by; ``application``: an application runs it too."""
 
     name: str
     text: str
     sha: str
+    application: bool = True
 
 
 @cache
@@ -38,7 +40,13 @@ def script(path: str) -> Script:
     """
     parts: dict[str, str] = {}
     text = "\n".join(_with_includes(path, parts).values())
-    return Script(path.rpartition("/")[2], text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    return _by_digest.setdefault(sha.encode(), Script(path.rpartition("/")[2], text, sha, path.startswith("registry/")))
+
+
+def of_digest(sha: bytes) -> Script | None:
+    """Return the script of a digest that this process has run or is about to; None if there is none."""
+    return _by_digest.get(sha)
 
 
 def _with_includes(path: str, parts: dict[str, str]) -> dict[str, str]:

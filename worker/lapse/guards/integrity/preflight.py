@@ -56,12 +56,14 @@ class Facts:
         info: The fields of INFO; empty if they could not be read.
         save: The ``save`` setting; None if CONFIG is denied.
         error: Why the server did not answer at all; None if it did.
+        clustered: Whether its URL is that of a cluster.
 
     """
 
     info: Mapping[str, str]
     save: str | None = None
     error: str | None = None
+    clustered: bool = False
 
 
 async def look(carrier: Carrier) -> Facts:
@@ -71,7 +73,7 @@ async def look(carrier: Carrier) -> Facts:
     except RegistryUnavailable as error:
         return Facts({}, error=str(error))
     save = bytes(setting[1]).decode() if isinstance(setting, list) and len(setting) > 1 else None
-    return Facts(_fields(info) if isinstance(info, bytes) else {}, save)
+    return Facts(_fields(info) if isinstance(info, bytes) else {}, save, clustered=carrier.clustered)
 
 
 def _fields(info: bytes) -> dict[str, str]:
@@ -132,7 +134,7 @@ def _judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Find
         return (Finding("server", Level.UNKNOWN, detail, "start Redis, or correct the registry URL"),)
     return (
         _version(facts.info),
-        *_alone(facts.info),
+        *(() if facts.clustered else _alone(facts.info)),
         _eviction(facts.info),
         _persistence(facts, enforcing=enforcing, allow_volatile=allow_volatile),
     )
@@ -159,8 +161,8 @@ def _version(info: Mapping[str, str]) -> Finding:
 def _alone(info: Mapping[str, str]) -> tuple[Finding, ...]:
     if info.get("cluster_enabled") != "1":
         return ()
-    detail = "the server is a node of a Redis Cluster: what belongs together would be spread over many"
-    return (Finding("cluster", Level.FATAL, detail, "Use a server with cluster-enabled no, alone or with replicas"),)
+    detail = "this server is a cluster: what belongs together would be spread over many"
+    return (Finding("cluster", Level.FATAL, detail, "Use redis+cluster:// in the registry's URL"),)
 
 
 def _eviction(info: Mapping[str, str]) -> Finding:

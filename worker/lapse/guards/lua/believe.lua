@@ -4,6 +4,7 @@
 -- identity that it was not found under. Nothing else is believed by this. ARGV[3]: policy, [4]: identity, or '' to count alone,
 -- [5]: after which id of a page, a rank, [6]: at most.
 -- Returns {how many of this page, how many were looked at}.
+-- @policy ARGV[3]
 
 local policy, identity, from, limit = ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local ids = redis.call('ZRANGE', part(policy, 'waiting'), from, from + limit - 1)

@@ -3,6 +3,9 @@
 -- ARGV[3]: policy, [4]: index, [5]: after (exclusive), [6]: until, [7], [8], [9]: the other index, and the same of it,
 -- [10]: how many were looked at before, [11]: how many now.
 -- Returns {looked at, those that stand in the other range too}.
+-- @policy ARGV[3]
+-- @part ARGV[4]
+-- @part ARGV[7]
 
 local index = part(ARGV[3], ARGV[4])
 local other = part(ARGV[3], ARGV[7])

@@ -3,6 +3,8 @@
 -- Moves ids registered under an old policy name to the policy that says "formerly".
 -- ARGV[3]: policy, [4]: old name, [5]: at most; 0: moves none and returns how many there are.
 -- Returns how many moved; -1: the name is not this policy's, another worker's file has it as a policy of its own.
+-- @policy ARGV[3]
+-- @policy ARGV[4]
 
 local policy, old, limit = ARGV[3], ARGV[4], tonumber(ARGV[5])
 local moved, there = 0, 0

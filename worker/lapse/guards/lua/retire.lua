@@ -3,6 +3,8 @@
 -- Ends a policy that a worker swept and whose file no longer has it: claims by the rules it had are refused from now on.
 -- ARGV[3]: policy, [4]: the worker's name, the same for all its processes, [5]: how long it is remembered what it swept with (ms).
 -- Returns 1 if the policy ended, 0 if this worker never swept it, or another one has newer rules of it.
+-- @policy ARGV[3]
+-- @part used:ARGV[4]
 
 local policy = ARGV[3]
 local rules = part(policy, 'rules')

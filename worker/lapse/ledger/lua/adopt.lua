@@ -4,6 +4,9 @@
 -- ARGV[3]: policy, [4]: digest, [5]: the worker's name, the same for all its processes, [6]: JSON of ttl, anchor, max_age, orphan, along, mode,
 -- [7]: formerly (JSON list), [8]: the registry's epoch, or '', [9]: how long it is remembered what a worker swept with (ms).
 -- Returns adopted | current | divergence (these rules were superseded: another worker has newer ones).
+-- @policy ARGV[3]
+-- @policy ARGV[7]
+-- @part used:ARGV[5]
 
 local policy, digest, epoch = ARGV[3], ARGV[4], ARGV[8]
 local rules = part(policy, 'rules')

@@ -16,6 +16,8 @@
 -- A batch sent again has the effect and the reply of one sent once, wherever the script may have ended before: each outcome
 -- is written down with all that it owes before it takes effect, what it owes is paid at the end, once for each key, and the
 -- reply is kept.
+-- @key batch:ARGV[3].batch
+-- @key settling:ARGV[3].batch
 
 local batch = cjson.decode(ARGV[3])
 local kept = redis.call('GET', key('batch:' .. batch.batch))

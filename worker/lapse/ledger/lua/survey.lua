@@ -5,6 +5,7 @@
 -- place (of the account whose ids these are), fence (the last token given), the cut-offs of now (active, created, capped),
 -- own_expiry and kept (how many), since (when these rules were adopted), enforced and base: the rules, and the cut-offs,
 -- of the last enforced sweep, as they are stored.
+-- @policy ARGV[3]
 
 local policy, digest = ARGV[3], ARGV[4]
 local rules = rules_of(policy)

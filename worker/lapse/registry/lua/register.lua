@@ -10,6 +10,7 @@
 -- Returns of a single one a line: due (-1: nothing says so), governed by, 1 if new, 1 if managed, 1 if it kept another subject;
 -- of several: how many, how many new, how many managed, how many kept another subject. Late ones come alone; one that was
 -- overtaken says so.
+-- @policy ARGV[4...+3]
 
 -- Where nothing was ever held, claimed, settled or forgotten, a new id needs not be looked for there.
 local quiet = redis.call('EXISTS', key('aside'), key('holds'), key('tombstones'), key('forgotten')) == 0 and not any_subject_held()

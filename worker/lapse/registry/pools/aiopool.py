@@ -72,14 +72,18 @@ class LoopPools:
             RegistryUnavailable: no connection, or no reply in time.
 
         """
+        try:
+            return await self.said(commands)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error) from None
+
+    async def said(self, commands: list[bytes], until: float | None = None) -> list[Any]:
+        """Do so for a call that has to end then, by ``time.monotonic``, and let errors be redis-py's."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.pid != os.getpid():
             pool = await self._open(loop)
-        try:
-            return await pool.exchange(commands, self.most)
-        except (redis.RedisError, OSError) as error:
-            raise translated(error) from None
+        return await pool.exchange(commands, self.most, until)
 
     async def aclose(self) -> None:
         """Close the connections, those of other loops as soon as these get to it. The next call opens new ones."""
@@ -170,13 +174,14 @@ class _LoopPool:
                 if sock:
                     sock.shutdown(socket.SHUT_RDWR)
 
-    async def exchange(self, commands: list[bytes], most: int) -> list[Any]:
-        """Send packed commands and return a reply each."""
-        first, self._unmet = self._unmet, False
-        began = time.monotonic()
+    async def exchange(self, commands: list[bytes], most: int, until: float | None = None) -> list[Any]:
+        """Send packed commands and return a reply each; ``until``: when the call that this is a part of has to end."""
+        first, self._unmet = self._unmet and until is None, False
+        began = time.monotonic() if until is None else until - self._timeout
         connection = self._take()
         if connection is None:
-            connection = await self._wait(max(self._connect_timeout, self._timeout) if first else self._timeout, most)
+            allowed = max(self._connect_timeout, self._timeout) if first else began + self._timeout - time.monotonic()
+            connection = await self._wait(allowed, most)
             began = time.monotonic() if first else began
         try:
             async with asyncio.timeout(began + self._timeout - time.monotonic()):

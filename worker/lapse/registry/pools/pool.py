@@ -49,8 +49,12 @@ class Pool:
         self._connecting = False
         self._failed: redis.RedisError | OSError | None = None
 
-    def exchange(self, commands: list[bytes]) -> list[Any]:
+    def exchange(self, commands: list[bytes], until: float | None = None) -> list[Any]:
         """Send packed commands and return a reply each; an error reply is returned in its place.
+
+        Args:
+            commands: Packed.
+            until: When the call that this is a part of has to end, by ``time.monotonic``.
 
         Whatever else ends the wait for a reply, an exception from a signal's handler too, closes the connection: the
         next call would read that reply.
@@ -59,7 +63,7 @@ class Pool:
             redis.RedisError, OSError: no connection, or no reply in time.
 
         """
-        line, deadline = self._take()
+        line, deadline = self._take(until)
         try:
             replies = self._use(line, commands, deadline)
         except redis.ConnectionError as error:
@@ -117,9 +121,11 @@ class Pool:
         self._give(line)
         return replies
 
-    def _take(self) -> tuple["_Line", float]:
+    def _take(self, until: float | None = None) -> tuple["_Line", float]:
         """Return a connection, and when its call has to end."""
-        began = time.monotonic()
+        if until is not None:
+            self._unmet = False
+        began = time.monotonic() if until is None else until - self._timeout
         while True:
             with self._lock:
                 line = self._idle.pop() if self._idle else None

@@ -19,6 +19,8 @@ from lapse.errors import RegistryUnavailable, SpoolUnusable
 from lapse.registry import codec
 from lapse.registry.commands import Operation
 from lapse.registry.connection import CONNECT_TIMEOUT, database, translated, url_of
+from lapse.registry.pools import opening
+from lapse.registry.pools.cluster import ClusterPool
 from lapse.registry.pools.pool import Pool
 from lapse.registry.spool import identity, place, statements
 from lapse.registry.spool.identity import Identity
@@ -122,7 +124,7 @@ class Spool:
             SpoolUnusable: the file cannot be read or written.
 
         """
-        pool = Pool(self._url, REPLY, CONNECT_TIMEOUT, most=1)
+        pool = opening.threads(self._url, REPLY, CONNECT_TIMEOUT, most=1)
         try:
             return self._attempt(lambda commands: _exchanged(pool, commands))
         finally:
@@ -197,7 +199,7 @@ class Spool:
 
     def _work(self) -> None:
         """Ask for Redis until it is there and nothing of this process waits any more."""
-        pool = Pool(self._url, REPLY, CONNECT_TIMEOUT, most=1)
+        pool = opening.threads(self._url, REPLY, CONNECT_TIMEOUT, most=1)
         while True:
             pause = ASKED_AGAIN / 10
             try:
@@ -253,7 +255,7 @@ class Spool:
         return SpoolStore(self.path, wait=REPLY)
 
 
-def _exchanged(pool: Pool, commands: list[bytes]) -> list[Any]:
+def _exchanged(pool: Pool | ClusterPool, commands: list[bytes]) -> list[Any]:
     try:
         return pool.exchange(commands)
     except (redis.RedisError, OSError) as error:

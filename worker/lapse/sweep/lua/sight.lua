@@ -3,6 +3,7 @@
 -- One complete listing: counts how often in a row each candidate was seen.
 -- ARGV[3]: policy, [4]: number of the listing, [5]: JSON {id: {m: what its stamp says, n: name, c: creation}}.
 -- Returns JSON {refused: {reason: n}, seen: {id: [times, first seen, 1 if a worker crashed on it]}}.
+-- @policy ARGV[3]
 
 local policy, run, refused, seen = ARGV[3], tonumber(ARGV[4]), {}, {}
 

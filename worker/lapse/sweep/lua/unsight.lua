@@ -2,6 +2,7 @@
 -- @include ledger/lua/include/lease
 -- Ends the sightings that a complete listing did not renew, and what was tried of such ids: their record is as before.
 -- ARGV[3]: policy, [4]: number of the listing, [5...]: ids. Returns how many ended.
+-- @policy ARGV[3]
 
 local policy, run, ended = ARGV[3], tonumber(ARGV[4]), 0
 for i = 5, #ARGV do

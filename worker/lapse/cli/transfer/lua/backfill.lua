@@ -6,6 +6,7 @@
 -- adopt: what is held is left alone too, and what is added stood under no rule: all of it that is due is newly due.
 -- look: what adopt would find; nothing is changed.
 -- Returns a letter for each: n new, k known, f forgotten, s settled, h held.
+-- @policy ARGV[3]
 
 local policy, mode = ARGV[3], ARGV[4]
 local ids = {}

@@ -8,6 +8,7 @@
 -- place}; amount -1: unlimited; the parent's hold where the config does not know the child's policy, since: when the parent was
 -- leased (ms): what was used from then on stays, named: true if a use has to name it, active: the parent's last activity (ms), if known.
 -- Returns {status, now, token, policy, attempts, unknown}; status: granted; one of child.lua's; limited, audit, breaker, subjects (not now).
+-- @policy ARGV[3].stamped
 
 local id, rules = request.id, request.rules
 

@@ -4,6 +4,8 @@
 -- checked; subjects: up to which number the slot has to know the subjects that are held. Those that go by a rule: policy, digest, amount and window (ms) of max_deletions (none: unlimited), ramp (ms, none: off).
 -- A claim whose reply was lost is sent again under the same name: it gets the reply of the first and leases nothing on top,
 -- for nobody would work on what the first one leased.
+-- @key claim:ARGV[3].name
+-- @policy ARGV[3].policy
 
 local request = cjson.decode(ARGV[3])
 local pace = { amount = request.amount or -1, window = request.window or 0 }

@@ -10,6 +10,21 @@ local function requests_of(subject)
   return stored and cjson.decode(stored) or {}
 end
 
+-- Every request that the slot knows of.
+local function all_requests()
+  local found = {}
+  for _, field in ipairs(any_subject_held() and redis.call('HKEYS', key('subject_holds')) or {}) do
+    local named = string.sub(field, 1, 1) == ERASURE and requests_of(string.sub(field, 2)) or {}
+    for _, request in ipairs(named) do found[#found + 1] = request.id end
+  end
+  return found
+end
+
+if #KEYS > 1 then
+  local refused = again('requests', all_requests(), function(id) return key('erased:' .. id) end)
+  if refused then return refused end
+end
+
 -- Whose an id is: what its facts name, or of a child that goes with a subject's, that one's.
 local function owners(id, record)
   local subjects = subjects_in(facts_of(id))

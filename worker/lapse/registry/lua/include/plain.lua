@@ -1,20 +1,21 @@
+-- @include registry/lua/include/keys
 -- A plain registration of an id that nothing is known of: most of them. It does what the rest of register.lua would do,
 -- in half the time, and writes nothing unless it is one.
 if #ARGV == 5 and ARGV[5] == '' then
   local id, policy = ARGV[3], ARGV[4]
-  local at = KEYS[1] .. policy .. ':'
+  local at = slot .. policy .. ':'
   local named, fresh = false, true
-  for _, name in ipairs(redis.call('SMEMBERS', KEYS[1] .. 'policies')) do
-    local there = KEYS[1] .. name .. ':'
+  for _, name in ipairs(redis.call('SMEMBERS', slot .. 'policies')) do
+    local there = slot .. name .. ':'
     named = named or name == policy
     if redis.call('ZSCORE', there .. 'fresh', id) or redis.call('ZSCORE', there .. 'active', id)
       or redis.call('ZSCORE', there .. 'explicit', id) then
       fresh = false
     end
   end
-  if named and fresh and (redis.call('EXISTS', KEYS[1] .. 'aside', KEYS[1] .. 'holds', KEYS[1] .. 'tombstones', KEYS[1] .. 'forgotten') == 0
-    or not (redis.call('HEXISTS', KEYS[1] .. 'aside', id) == 1 or redis.call('HEXISTS', KEYS[1] .. 'holds', id) == 1
-      or redis.call('ZSCORE', KEYS[1] .. 'tombstones', id) or redis.call('ZSCORE', KEYS[1] .. 'forgotten', id))) then
+  if named and fresh and (redis.call('EXISTS', slot .. 'aside', slot .. 'holds', slot .. 'tombstones', slot .. 'forgotten') == 0
+    or not (redis.call('HEXISTS', slot .. 'aside', id) == 1 or redis.call('HEXISTS', slot .. 'holds', id) == 1
+      or redis.call('ZSCORE', slot .. 'tombstones', id) or redis.call('ZSCORE', slot .. 'forgotten', id))) then
     local clock = redis.call('TIME')
     local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
     redis.call('ZADD', at .. 'fresh', now, id)

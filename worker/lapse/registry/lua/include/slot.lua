@@ -1,12 +1,8 @@
--- KEYS[1]: the prefix of a slot, "<namespace>:{<provider>:<kind>}:". Every key a script touches begins with it.
--- ARGV[1], ARGV[2]: provider and kind, for audit records.
+-- @include registry/lua/include/keys
+-- What a script knows of its slot. ARGV[1], ARGV[2]: provider and kind, for audit records.
 -- Times are whole milliseconds of Redis TIME.
 
-local slot, provider, kind = KEYS[1], ARGV[1], ARGV[2]
-
-local function key(name) return slot .. name end
-
-local function part(policy, index) return slot .. policy .. ':' .. index end
+local provider, kind = ARGV[1], ARGV[2]
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

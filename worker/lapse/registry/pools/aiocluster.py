@@ -1,0 +1,103 @@
+"""Connections of event loops to a cluster: those of a loop to each node, by what ``routing`` says."""
+
+import asyncio
+import time
+from typing import Any
+
+import redis
+
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
+from lapse.registry.pools.address import Node, Several
+from lapse.registry.pools.aiopool import LoopPools
+from lapse.registry.pools.routing import Pause, Router, Send, TimeLeft
+
+
+class ClusterLoops:
+    """The connections of one registry to the nodes of its cluster; see ``LoopPools``."""
+
+    def __init__(
+        self,
+        target: Several,
+        timeout: float,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        most: int = MOST,
+        *,
+        resend: bool = False,
+        **more: Any,
+    ) -> None:
+        self._target = target
+        self._timeout = timeout
+        self._connect_timeout = connect_timeout
+        self._more = more
+        self._most = most
+        self._router = Router(target.addresses, resend=resend)
+        self._nodes: dict[Node, LoopPools] = {}
+        LoopPools(
+            target.url(target.addresses[0]), timeout, connect_timeout, **more
+        )  # what is wrong with the URL is said at once
+
+    @property
+    def most(self) -> int:
+        """How many connections to a node a loop has at most."""
+        return self._most
+
+    @most.setter
+    def most(self, most: int) -> None:
+        self._most = most
+        for pools in self._nodes.values():
+            pools.most = most
+
+    async def exchange(self, commands: list[bytes]) -> list[Any]:
+        """Send packed commands, each to the node that serves its key, and return a reply each, as ``LoopPools`` does.
+
+        Raises:
+            RegistryUnavailable: no connection, or no reply in time.
+
+        """
+        try:
+            return await self.said(commands)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error) from None
+
+    async def said(self, commands: list[bytes]) -> list[Any]:
+        """Do so, and let errors be redis-py's."""
+        by = TimeLeft(self._timeout)
+        talk = self._router.exchange(commands, by)
+        try:
+            step = next(talk)
+            while True:
+                try:
+                    heard = await self._heard(step, by)
+                except (redis.RedisError, OSError) as error:
+                    step = talk.throw(error)
+                else:
+                    step = talk.send(heard)
+        except StopIteration as end:
+            replies: list[Any] = end.value
+            return replies
+
+    async def aclose(self) -> None:
+        """Close the connections; see ``LoopPools.aclose``."""
+        for pools in self._nodes.values():
+            await pools.aclose()
+
+    async def _heard(self, step: Send | Pause, by: TimeLeft) -> list[Any] | None:
+        if isinstance(step, Pause):
+            await asyncio.sleep(max(0.0, min(step.seconds, by.left)))
+            return None
+        if (pools := self._nodes.get(step.to)) is None:
+            pools = self._opened(step.to)
+            if not self._router.failed:
+                return await self._first(pools, step.commands, by)
+        return await pools.said(step.commands, by.until)
+
+    async def _first(self, pools: LoopPools, commands: list[bytes], by: TimeLeft) -> list[Any]:
+        """Send the first commands to a node: connecting has a time of its own, but for what a failure led to."""
+        began = time.monotonic()
+        replies = await pools.said(commands, by.until + self._connect_timeout)
+        by.spare(time.monotonic() - began)
+        return replies
+
+    def _opened(self, address: Node) -> LoopPools:
+        made = LoopPools(self._target.url(address), self._timeout, self._connect_timeout, self._most, **self._more)
+        return self._nodes.setdefault(address, made)

@@ -397,7 +397,8 @@ async def woken(world: Reached) -> Told:
     )
 
     async def act() -> str:
-        host = Host({"KEY": KEY, "REDIS_URL": world.line, "LAPSE_CONFIG": str(config)}, world.directory)
+        at = {"REDIS_URL": world.line, "CELERY_BROKER_URL": world.url}
+        host = Host({"KEY": KEY, "LAPSE_CONFIG": str(config), **at}, world.directory)
         work = Work(host)
         try:
             await work.sweep(world.rule.partition, int(time.time() * 1000))

@@ -405,3 +405,35 @@ def test_a_file_that_never_rests_is_not_waited_for_without_end(tmp_path: Path) -
     assert "changes again and again" in (file.error or "")
     assert 7 * 86400 == file.current().rules[0].ttl
     assert file.ok
+
+
+@pytest.mark.parametrize("url", ["redis+cluster://a:7001,b/0", "redis+sentinel://a,b/mymaster/0"])
+def test_a_registry_of_several_servers_needs_a_broker_of_its_own(url: str) -> None:
+    used = config(LAPSE_REGISTRY__URL=url)
+
+    assert url == registry_source(used, {}).url
+    with pytest.raises(ConfigError, match=r"LAPSE_REGISTRY__URL names several servers, .* name it by itself"):
+        broker_source(used, {})
+    assert "redis://broker/1" == broker_source(used, {"CELERY_BROKER_URL": "redis://broker/1"}).url
+
+
+def test_tls_to_several_servers_is_spelled_out_too() -> None:
+    used = config(LAPSE_REGISTRY__URL="rediss+cluster://u:p@a:7001,b/0")
+
+    assert "rediss+cluster://u:p@a:7001,b/0?ssl_cert_reqs=required" == registry_source(used, {}).url
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis+cluster://a/2", "names database 2: a cluster has only 0"),
+        ("redis+cluster://u:hidden@a b", "is not a URL"),
+        ("redis+sentinel://u:hidden@a/mymaster/0?sentinel_x=1", 'has "sentinel_x" behind its'),
+        ("redis+sentinel://u:hidden@a/mymaster/0?x=1", 'has "x" behind its'),
+    ],
+)
+def test_a_url_of_several_servers_is_checked_as_others_are(url: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why) as refused:
+        registry_source(config(), {"REDIS_URL": url})
+
+    assert "hidden" not in str(refused.value)

@@ -35,6 +35,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.connection import url_of
 from lapse.registry.model import Partition
+from lapse.registry.pools.plain import client_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -182,7 +183,7 @@ class Invocation:
     @cached_property
     def client(self) -> redis.Redis:
         """A plain client for reading; it decodes replies."""
-        return redis.Redis.from_url(
+        return client_of(
             self.url,
             decode_responses=True,
             encoding_errors="backslashreplace",
@@ -199,7 +200,7 @@ class Invocation:
     @cached_property
     def exact(self) -> redis.Redis:
         """A plain client that reads and writes every byte as it is, and sends nothing a second time."""
-        return redis.Redis.from_url(
+        return client_of(
             self.url,
             decode_responses=True,
             encoding_errors="surrogateescape",

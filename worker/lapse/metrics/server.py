@@ -31,6 +31,7 @@ from lapse.metrics.erasures import ErasureReader
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
+from lapse.registry.pools.plain import client_of
 
 log = structlog.get_logger("lapse")
 
@@ -203,9 +204,7 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     file = ConfigFile(find(environ, cwd), environ)
     source = registry_source(file.current(), environ)
     register_url(source.url)
-    client = redis.Redis.from_url(
-        source.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT
-    )
+    client = client_of(source.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         server = Server((host, port), Handler)
     except OSError as error:

@@ -18,6 +18,7 @@ from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
 from lapse.providers.route import ENVIRONMENT, parse
 from lapse.registry import keys
+from lapse.registry.pools.address import SCHEMES, several
 
 UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
@@ -194,6 +195,31 @@ def broker_url(value: str) -> str:
     return value
 
 
+def registry_url(value: str) -> str:
+    """Return the URL of a registry unchanged: of one Redis, of a cluster's nodes, or of Sentinels.
+
+    Raises:
+        ValueError: as ``redis_url`` does, and for what a URL of several servers lacks; it is not repeated.
+
+    """
+    if value.partition("://")[0] not in SCHEMES:
+        return redis_url(value)
+    try:
+        target = several(value)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("the registry's URL ")) from None
+    if target:
+        for node in target.addresses:
+            redis_url(target.url(node))
+        if other := sorted(target.sentinels.keys() - _OF_SENTINELS):
+            raise ValueError(f"has {shown(f'sentinel_{other[0]}')} behind its '?': lapse takes {_TAKEN}")
+    return value
+
+
+_OF_SENTINELS = ("password", "tls", "username")
+_TAKEN = ", ".join(f"sentinel_{name}" for name in _OF_SENTINELS)
+
+
 def _redis_parameters(parts: SplitResult) -> None:
     """Refuse what stands behind the ``?`` and is not read alike by redis-py, by Celery and by lapse."""
     pairs = parse_qsl(parts.query, keep_blank_values=True)
@@ -269,5 +295,6 @@ ProviderType = Annotated[str, PlainValidator(_provider_type), WithJsonSchema({"e
 BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"format": "uri"})]
 Proxy = Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": f"^{ENVIRONMENT}$|^http://"})]
 BrokerUrl = Annotated[str, AfterValidator(broker_url)]
+RegistryUrl = Annotated[str, AfterValidator(registry_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Sink = Annotated[str, AfterValidator(_sink)]

@@ -8,8 +8,9 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from lapse.errors import ConfigError
 from lapse.policy import Config
-from lapse.policy.fields import REDIS, broker_url, redis_url
+from lapse.policy.fields import REDIS, broker_url, registry_url
 from lapse.policy.loader import called, parse, read
+from lapse.registry.pools.address import SCHEMES
 
 DEFAULT = Path("config/retention.toml")
 SETTLED = 0.1
@@ -70,6 +71,7 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
 
     """
     found = _own_broker(config, environ) or registry_source(config, environ)
+    _demand_one_server(found)
     if not is_redis(found.url):
         return found
     if config.celery.broker_transport_options:
@@ -93,6 +95,15 @@ def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
     return _secured(config, url, origin) if is_redis(url) else Source(url, origin)
 
 
+def _demand_one_server(broker: Source) -> None:
+    """Refuse a URL of several servers as the broker's: kombu has no way to a cluster, and another to Sentinels."""
+    if broker.url.partition("://")[0] in SCHEMES:
+        raise ConfigError(
+            f"{broker.origin} names several servers, which Celery's broker cannot be: name it by itself, as"
+            " LAPSE_CELERY__BROKER_URL, broker_url below [celery] in the policy file, or CELERY_BROKER_URL"
+        )
+
+
 def _origin(config: Config, section: str, key: str) -> str:
     variable = f"LAPSE_{section}__{key}".upper()
     if variable in (name.upper() for name in config.variables):
@@ -104,7 +115,7 @@ def _secured(config: Config, url: str, origin: str) -> Source:
     """Return the source with TLS settings spelled out: kombu does not verify a bare rediss:// by itself."""
     url = plain(url, origin)
     parts = urlsplit(url)
-    if parts.scheme != "rediss":
+    if parts.scheme.partition("+")[0] != "rediss":
         return Source(url, origin)
     query = dict(parse_qsl(parts.query))
     stated = "ssl_cert_reqs" in query
@@ -122,7 +133,7 @@ def plain(url: str, origin: str) -> str:
 
     """
     try:
-        parts = urlsplit(redis_url(url))
+        parts = urlsplit(registry_url(url))
     except ValueError as error:
         raise ConfigError(f"{origin}: {error}") from None
     query = dict(parse_qsl(parts.query))

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from lapse.policy.fields import BrokerUrl, Duration, Name, Ramp, RedisUrl, Sink, Text
+from lapse.policy.fields import BrokerUrl, Duration, Name, Ramp, RedisUrl, RegistryUrl, Sink, Text
 
 Glob = Annotated[str, Field(min_length=1)]
 Percent = Annotated[StrictFloat, Field(gt=0, lt=100, allow_inf_nan=False)]
@@ -45,7 +45,7 @@ class RegistrySection(Table):
     """Where registrations are kept."""
 
     # Not shown: it may hold a password.
-    url: RedisUrl | None = field(default=None, repr=False)
+    url: RegistryUrl | None = field(default=None, repr=False)
     """Redis that holds the registry: redis://, rediss:// or unix://. Else the environment variable REDIS_URL."""
     namespace: Name = "lapse"
     """First part of every key name. Two deployments on one Redis need two."""

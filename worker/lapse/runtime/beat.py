@@ -15,7 +15,8 @@ from celery.beat import Scheduler as CeleryScheduler
 
 from lapse.policy import Config
 from lapse.registry import keys
-from lapse.registry.scripts import script
+from lapse.registry.pools.opening import threads
+from lapse.registry.scripts import Call, packed, script
 from lapse.runtime.heartbeat import BEAT, Heartbeat
 from lapse.runtime.host import Host, show
 from lapse.runtime.jobs import REGISTRY_TIMEOUT
@@ -49,22 +50,29 @@ class BeatClock:
     """Beat's own connection to the registry: it stamps ticks with Redis TIME and shows that beat lives."""
 
     def __init__(self, url: str, namespace: str) -> None:
-        self._client = redis.Redis.from_url(
-            url, socket_timeout=REGISTRY_TIMEOUT, socket_connect_timeout=REGISTRY_TIMEOUT
-        )
+        self._pool = threads(url, REGISTRY_TIMEOUT, REGISTRY_TIMEOUT)
         self._key = keys.published(namespace)
-        self._write = self._client.register_script(script("registry/lua/write").text)
 
     def __call__(self) -> int | None:
         """Publish and return registry time in milliseconds, or None while the registry is away."""
         try:
-            reply: Any = self._client.time()
-            now = int(reply[0]) * 1000 + int(reply[1]) // 1000
-            self._write(keys=[self._key], args=["HSET", "beat", now])
+            (seconds, micros) = self._said(packed("TIME"))
+            now = int(seconds) * 1000 + int(micros) // 1000
+            call = Call(script("registry/lua/write"), self._key, ("HSET", "beat", now), int)
+            try:
+                self._said(call.command())
+            except redis.exceptions.NoScriptError:
+                self._said(call.load(), call.command())
         except (redis.RedisError, OSError) as error:
             events.warning("beat.unstamped", error=f"the registry did not answer: {error}")
             return None
         return now
+
+    def _said(self, *commands: bytes) -> Any:
+        reply = self._pool.exchange(list(commands))[-1]
+        if isinstance(reply, redis.RedisError):
+            raise reply
+        return reply
 
 
 class Scheduler(CeleryScheduler):  # type: ignore[misc]

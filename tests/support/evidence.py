@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from lapse.audit.verify import Verification
 from lapse.errors import ConfigError
 from lapse.metrics.collector import exposition
 from lapse.policy import Rule
 from lapse.policy.reload import ConfigFile
+from lapse.registry.pools.plain import client_of
 from lapse.sandbox import Sandbox
 from oracle.history import Policy, Request, Resource, Violation
 
@@ -55,7 +54,7 @@ def living(sandbox: Sandbox, resources: Iterable[Resource]) -> dict[tuple[str, s
 
 def pending_audit(url: str) -> list[dict[str, Any]]:
     """Return the audit records of every slot that no sink has taken yet."""
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with client_of(url, decode_responses=True) as client:
         streams: Any = client.scan_iter("*}:audit")
         rows: Any = [row for stream in streams for row in client.xrange(stream)]
         others: Any = client.scan_iter("*}:acts")
@@ -75,7 +74,7 @@ def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str | None:
         file = ConfigFile(config, dict(environ))
     except ConfigError:
         return None
-    with redis.Redis.from_url(url, decode_responses=True) as client:
+    with client_of(url, decode_responses=True) as client:
         return exposition(client, file)[1].decode()
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from lapse.guards.context import SweepContext
 from lapse.guards.integrity.monitor import Watch
@@ -23,6 +22,7 @@ from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Record
+from lapse.registry.pools.plain import client_of
 from lapse.sandbox import Sandbox
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
@@ -60,7 +60,7 @@ class World:
         self.sandbox = sandbox
         self.carrier = carrier
         self.registry = RecordingRegistry(url, provider="openai", timeout=5)
-        self.raw: Any = redis.Redis.from_url(url, decode_responses=True)  # typed, every reply could be bytes
+        self.raw: Any = client_of(url, decode_responses=True)  # typed, every reply could be bytes
         self.stop = Switch()
         self.account = Account(
             name="openai", type="openai", base_url=sandbox.url, api_key_env="KEY", api_key_file=None, auth=None,

@@ -1,6 +1,7 @@
 """Write the Redis users of applications from the table in docs/stored-format.md; ``make acl`` runs it.
 
-``lapse.conf`` is for Redis 7 and Valkey. ``lapse-6.2.conf`` is the same without what Redis 6.2 does not know.
+``lapse.conf`` is for Redis 7 and Valkey. ``lapse-6.2.conf`` is the same without what Redis 6.2 does not know,
+``lapse-cluster.conf`` with what a cluster asks for besides.
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "docs" / "stored-format.md"
 CONF, CONF_62 = HERE / "lapse.conf", HERE / "lapse-6.2.conf"
+CONF_CLUSTER = HERE / "lapse-cluster.conf"
 
 _PREFIXES = {"policy": "lapse:{*:*}:*:", "slot": "lapse:{*:*}:", "namespace": "lapse:"}
 _ROW = re.compile(r"^\| `(?P<key>[^`]+)` \| (?P<type>\w+) \| (?P<right>-|r|rw) \|")
@@ -47,7 +49,19 @@ def older(text: str) -> str:
     return text.replace("%R~", "~").replace("+client|setinfo ", "").replace("lapse.conf", CONF_62.name)
 
 
+def clustered(text: str) -> str:
+    """Return the same for a cluster, where a script declares its keys: with each it may do anything, or be refused."""
+    text = re.sub(
+        r"(?m)^# Redis 7\.0 knows no client\|setinfo.*\n",
+        "# On a cluster, a key of a slot that a script declares is one that its user may write to.\n",
+        text,
+    )
+    text = text.replace("%R~lapse:{", "~lapse:{").replace("lapse.conf", CONF_CLUSTER.name)
+    return text.replace("+evalsha ", "+evalsha +eval +asking +cluster|slots +command ")
+
+
 if __name__ == "__main__":
     made = current(CONF.read_text(encoding="utf-8"))
     CONF.write_text(made, encoding="utf-8")
     CONF_62.write_text(older(made), encoding="utf-8")
+    CONF_CLUSTER.write_text(clustered(made), encoding="utf-8")

@@ -113,6 +113,18 @@ def test_the_shipped_files_are_made_from_the_table() -> None:
 
     assert made == acl.SHIPPED.read_text(encoding="utf-8")
     assert TOOL["older"](made) == acl.SHIPPED_62.read_text(encoding="utf-8")
+    assert TOOL["clustered"](made) == acl.SHIPPED_CLUSTER.read_text(encoding="utf-8")
+
+
+def test_what_an_application_may_not_touch_is_what_no_script_of_one_declares() -> None:
+    """On a cluster its user would be refused the whole call."""
+    told = {
+        row[0].rsplit(":", 1)[1] if not row[0].endswith(":*") else row[0].split(":")[-2]
+        for row in ROWS
+        if row[2] == "-"
+    }
+
+    assert keys.WORKERS_ALONE == told & {*keys.PARTITION_KEYS, *keys.SLOT_KEYS}
 
 
 def test_the_older_file_lets_an_application_say_all_it_has_to_say(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -8,6 +8,7 @@ from lapse.sandbox.redis_server import server_binary
 
 REDIS = Path(__file__).parents[2] / "deploy" / "redis"
 SHIPPED, SHIPPED_62 = REDIS / "lapse.conf", REDIS / "lapse-6.2.conf"
+SHIPPED_CLUSTER = REDIS / "lapse-cluster.conf"
 APPLICATION, WORKER = "lapse-application", "lapse-worker"
 
 

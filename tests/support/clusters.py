@@ -29,10 +29,18 @@ def until(holds: Callable[[], object], what: str) -> None:
 class Cluster:
     """Primaries that share the hash slots, and as many replicas of each as are asked for."""
 
-    def __init__(self, primaries: int, replicas: int = 0) -> None:
+    def __init__(self, primaries: int, replicas: int = 0, *more: str) -> None:
         self._stack = ExitStack()
         self._count = primaries
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", str(SHORT), "--repl-diskless-sync-delay", "0")
+        options = (
+            *more,
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            str(SHORT),
+            "--repl-diskless-sync-delay",
+            "0",
+        )
         self._buses = [free_port() for _ in range(primaries * (1 + replicas))]
         self.nodes = [
             self._stack.enter_context(EmbeddedRedis(*options, "--cluster-port", str(bus))) for bus in self._buses

@@ -296,5 +296,4 @@ BaseUrl = Annotated[str, AfterValidator(_base_url), Field(json_schema_extra={"fo
 Proxy = Annotated[str, AfterValidator(_proxy), Field(json_schema_extra={"pattern": f"^{ENVIRONMENT}$|^http://"})]
 BrokerUrl = Annotated[str, AfterValidator(broker_url)]
 RegistryUrl = Annotated[str, AfterValidator(registry_url)]
-RedisUrl = Annotated[str, AfterValidator(redis_url)]
 Sink = Annotated[str, AfterValidator(_sink)]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
-from lapse.policy.fields import BrokerUrl, Duration, Name, Ramp, RedisUrl, RegistryUrl, Sink, Text
+from lapse.policy.fields import BrokerUrl, Duration, Name, Ramp, RegistryUrl, Sink, Text
 
 Glob = Annotated[str, Field(min_length=1)]
 Percent = Annotated[StrictFloat, Field(gt=0, lt=100, allow_inf_nan=False)]

@@ -79,6 +79,12 @@ def test_a_name_that_is_left_out_is_no_key() -> None:
     assert not [key for key in found if key.endswith(":") or "::" in key]
 
 
+def test_a_key_may_be_named_outright() -> None:
+    found = declared(Declaring().command(called("count_ranges", "chat", "[]")))
+
+    assert {f"{PREFIX}chat:{name}" for name in ("fresh", "active", "created", "explicit", "capped")} <= set(found)
+
+
 def test_policies_may_be_a_list() -> None:
     said = ("chat", "d1", "host-1", "{}", '["old","older"]', "", 5)
 

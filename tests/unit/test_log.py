@@ -136,6 +136,14 @@ def test_registered_values_are_hidden_wherever_they_appear(lines: Lines, stream:
     assert second["detail"] == "pw ***!"
 
 
+def test_passwords_of_a_url_of_several_servers_are_hidden(stream: StringIO) -> None:
+    log.register_url("redis+sentinel://u:white-horse@a,b/mymaster/0?sentinel_password=brown-horse")
+
+    structlog.get_logger("lapse").warning("a.b", detail="white-horse, brown-horse")
+
+    assert "horse" not in stream.getvalue()
+
+
 def test_a_registered_value_is_hidden_percent_encoded_and_json_encoded_too(stream: StringIO) -> None:
     log.register_secret(PASSWORD)
 

@@ -121,6 +121,54 @@ def test_a_script_that_a_node_does_not_know_is_sent_as_text() -> None:
     assert [b"EVALSHA", b"EVAL", b"ASKING"] == [one[0].split()[0] for _, one in sent[1:]]
 
 
+def test_a_script_that_finds_other_policies_is_told_that_they_are_declared() -> None:
+    command = Call(named("get"), "lapse:{b}:", ("openai", "thread", "t1"), str).command()
+    keys: list[bytes] = []
+
+    def answer(to: Node, said: list[list[bytes]]) -> list[Any]:
+        keys[:] = said[-1][3:]
+        return scripted(to, said)
+
+    scripted = first(redis.ResponseError('LAPSE-AGAIN policies ["chat"]'))
+    (reply,), sent = run(Router([C]), [command], answer)
+
+    assert (b"ok", 3) == (reply, len(sent))
+    assert b"lapse:{b}:chat:fresh" in keys
+
+
+def test_time_for_connecting_is_not_a_calls() -> None:
+    by = TimeLeft(0)
+    by.spare(5)
+
+    assert 4 < by.left < 6
+
+
+def test_while_no_node_answers_what_was_known_is_tried() -> None:
+    router = Router([A])
+    run(router, [LOW], plain)
+    for _ in range(2):
+        with pytest.raises(redis.ConnectionError):
+            run(router, [LOW], nobody)
+
+    assert [b"CLUSTER SLOTS"] == run(router, [LOW], plain)[1][0][1]
+
+
+def test_a_node_that_a_redirection_leads_to_may_be_gone() -> None:
+    router = Router([A])
+
+    def answer(to: Node, said: list[list[bytes]]) -> list[Any]:
+        return looked(said) or (nobody(to, said) if to == C else [AskError("3300 c:3")])
+
+    with pytest.raises(redis.ConnectionError):
+        run(router, [LOW], answer)
+
+    assert [b"CLUSTER SLOTS"] == run(router, [LOW], plain)[1][0][1]
+
+
+def nobody(_to: Node, _said: list[list[bytes]]) -> list[Any]:
+    raise redis.ConnectionError("gone")
+
+
 def test_any_other_error_is_a_reply() -> None:
     error = redis.ResponseError("WRONGTYPE")
 

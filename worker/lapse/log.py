@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TextIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -56,10 +56,14 @@ def register_secret(value: str | None) -> None:
 
 
 def register_url(url: str) -> None:
-    """Hide the password of ``url``, or of each that a ``;`` parts, wherever this process logs it."""
+    """Hide the passwords of ``url``, or of each that a ``;`` parts, wherever this process logs them."""
     for one in url.split(";"):
         with contextlib.suppress(ValueError):
-            register_secret(urlsplit(one).password)
+            parts = urlsplit(one)
+            register_secret(parts.password)
+            for name, value in parse_qsl(parts.query):
+                if name.endswith("password"):
+                    register_secret(value)
 
 
 def redact(text: str) -> str:

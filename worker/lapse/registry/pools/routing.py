@@ -108,8 +108,12 @@ class Router:
         if self._stale:
             yield from self._look()
         replies: list[Any] = []
-        for slot, run in groupby(commands, _slot_of):
-            replies += yield from self._said(slot, list(run), by)
+        try:
+            for slot, run in groupby(commands, _slot_of):
+                replies += yield from self._said(slot, list(run), by)
+        except _AWAY:
+            self._stale = True
+            raise
         return replies
 
     def _said(self, slot: int, commands: list[bytes], by: TimeLeft) -> Talk[list[Any]]:
@@ -117,7 +121,7 @@ class Router:
         try:
             found = yield self._sending(slot, wanted)
         except _AWAY:
-            self._doubt(slot)
+            self._failing = self._table[slot]
             if not self._resend or by.left < ENOUGH:
                 raise
             yield from self._look()
@@ -171,9 +175,6 @@ class Router:
         self._table[slot] = to = _named(reply, said_by)
         self._stale = True  # most often other slots moved along
         return to
-
-    def _doubt(self, slot: int) -> None:
-        self._failing, self._stale = self._table[slot], True
 
     def _look(self) -> Talk[None]:
         """Ask one node after the other which of them serves what; the one that failed last is asked last."""

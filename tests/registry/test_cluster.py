@@ -63,14 +63,14 @@ def test_a_slot_that_moves_key_by_key_loses_nothing_and_hides_no_hold(cluster: C
     registry.hold("thread", "t0", reason="case 7")
     move = cluster.migrating(SLOT, (cluster.owner(SLOT) + 1) % 3)
     with Registry(cluster.url, provider="openai", timeout=0.1) as hurried:
-        before = move.keys()
+        before = move.left()
         for half in (before[::2], before[1::2]):
             move.move(*half)
             refused(lambda: hurried.register("thread", "t9", "chat"))
             refused(lambda: hurried.touch("thread", "t1"))
             refused(lambda: hurried.get("thread", "t0"))
             refused(lambda: hurried.hold("thread", "t2", reason="case 8"))
-            assert sorted(before) == sorted([*move.keys(), *move.moved()])
+            assert sorted(before) == sorted([*move.left(), *move.moved()])
         move.finish()
 
         assert hurried.register("thread", "t9", "chat").new
@@ -86,7 +86,7 @@ def refused(say: Callable[[], object]) -> None:
 def test_calls_wait_for_a_slot_that_moves_within_their_time(cluster: Cluster, registry: Registry) -> None:
     registry.register("thread", "t1", "chat")
     move = cluster.migrating(SLOT, (cluster.owner(SLOT) + 1) % 3)
-    move.move(*move.keys()[::2])
+    move.move(*move.left()[::2])
     mover = threading.Timer(0.2, move.finish)
     mover.start()
 

@@ -116,7 +116,7 @@ class Migration:
         self._target.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", cluster.id(source))
         self._from.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", cluster.id(to))
 
-    def keys(self) -> list[str]:
+    def left(self) -> list[str]:
         """Return what has not moved yet."""
         return sorted(self._from.execute_command("CLUSTER GETKEYSINSLOT", self.slot, 1000))
 
@@ -131,7 +131,7 @@ class Migration:
 
     def finish(self) -> None:
         """Move what is left, and end."""
-        while left := self.keys():
+        while left := self.left():
             self.move(*left)
         for client in (self._target, self._from):
             client.execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.cluster.id(self.to))

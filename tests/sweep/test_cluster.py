@@ -67,7 +67,7 @@ async def test_what_is_held_survives_a_hash_slot_that_moves_under_a_sweep(cluste
     sweeping = asyncio.create_task(swept(world, due))
 
     await asyncio.sleep(0)
-    while left := move.keys():
+    while left := move.left():
         move.move(left[0])
         await asyncio.sleep(0.02)
     move.finish()

@@ -1,0 +1,130 @@
+"""A cluster's hash slot moves again and again, and primaries are killed, while applications register and hold."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lapse import Registry
+from lapse.errors import RegistryUnavailable
+from lapse.registry import keys
+from lapse.sandbox.redis_server import EmbeddedRedis
+from support.clusters import Cluster, sentinels
+
+pytestmark = pytest.mark.timeout(300)
+SLOT = keys.slot("lapse", "openai", "thread")
+MOVES = 12
+
+
+class Saying(threading.Thread):
+    """An application that registers, and holds each second id, and remembers what was acknowledged."""
+
+    def __init__(self, url: str, name: str) -> None:
+        super().__init__(daemon=True)
+        self.registered: list[str] = []
+        self.held: list[str] = []
+        self.refused = 0
+        self._registry = Registry(url, provider="openai", timeout=0.5)
+        self._named = name
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        n = 0
+        while not self._ended.is_set():
+            n += 1
+            id_ = f"{self._named}_{n}"
+            self._say(self.registered, id_, partial(self._registry.register, "thread", id_, f"policy{n % 3}"))
+            if n % 2:
+                self._say(self.held, id_, partial(self._registry.hold, "thread", id_, reason="case 7"))
+            time.sleep(0.002)
+
+    def _say(self, said: list[str], id_: str, say: Callable[[], object]) -> None:
+        try:
+            if say():
+                said.append(id_)
+        except RegistryUnavailable:
+            self.refused += 1
+
+    def end(self) -> None:
+        """Stop, and wait until it has."""
+        self._ended.set()
+        self.join(30)
+        self._registry.close()
+
+
+def saying(url: str, meanwhile: Callable[[], None]) -> list[Saying]:
+    """Let three applications speak while something happens."""
+    applications = [Saying(url, f"app{n}") for n in range(3)]
+    for one in applications:
+        one.start()
+    try:
+        meanwhile()
+    finally:
+        for one in applications:
+            one.end()
+    return applications
+
+
+def lost(url: str, applications: list[Saying]) -> tuple[list[str], list[str]]:
+    """Return what was acknowledged and is not there: registrations, and holds."""
+    with Registry(url, provider="openai", timeout=5) as registry:
+        records = {id_: registry.get("thread", id_) for one in applications for id_ in one.registered}
+        gone = [id_ for id_, record in records.items() if record is None]
+        free = [id_ for one in applications for id_ in one.held if (record := records.get(id_)) and not record.hold]
+    return gone, free
+
+
+@pytest.fixture
+def cluster(clean_environment: None) -> Iterator[Cluster]:
+    with Cluster(3, replicas=1) as made:
+        yield made
+
+
+def test_a_slot_that_moves_again_and_again_loses_nothing(cluster: Cluster) -> None:
+    def moving() -> None:
+        for _ in range(MOVES):
+            time.sleep(0.5)
+            move = cluster.migrating(SLOT, (cluster.owner(SLOT) + 1) % 3)
+            for key in move.left():
+                move.move(key)
+                time.sleep(0.01)
+            move.finish()
+
+    applications = saying(cluster.url, moving)
+
+    assert ([], []) == lost(cluster.url, applications)
+    assert all(len(one.registered) > 100 for one in applications)
+
+
+def test_a_killed_primary_loses_at_most_what_was_on_its_way_to_the_replica(cluster: Cluster) -> None:
+    def killing() -> None:
+        time.sleep(3)
+        cluster.nodes[cluster.owner(SLOT)].stop(kill=True)
+        time.sleep(5)
+
+    applications = saying(cluster.url, killing)
+
+    gone, free = lost(cluster.url, applications)
+    said = sum(len(one.registered) for one in applications)
+    assert len(gone) + len(free) <= said * 0.01
+    for one in applications:
+        assert not {*gone, *free} & {*one.registered[-100:]}
+
+
+def test_a_failover_by_sentinels_loses_at_most_what_was_on_its_way(clean_environment: None, tmp_path: Path) -> None:
+    with sentinels(tmp_path) as (url, servers):
+        applications = saying(url, lambda: _killed(servers[0]))
+        gone, free = lost(url, applications)
+    said = sum(len(one.registered) for one in applications)
+    assert len(gone) + len(free) <= said * 0.01
+    for one in applications:
+        assert not {*gone, *free} & {*one.registered[-100:]}
+
+
+def _killed(server: EmbeddedRedis) -> None:
+    time.sleep(3)
+    server.stop(kill=True)
+    time.sleep(6)

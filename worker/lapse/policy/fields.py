@@ -18,7 +18,7 @@ from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
 from lapse.providers.route import ENVIRONMENT, parse
 from lapse.registry import keys
-from lapse.registry.pools.address import SCHEMES, several
+from lapse.registry.pools.address import several
 
 UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
@@ -202,17 +202,16 @@ def registry_url(value: str) -> str:
         ValueError: as ``redis_url`` does, and for what a URL of several servers lacks; it is not repeated.
 
     """
-    if value.partition("://")[0] not in SCHEMES:
-        return redis_url(value)
     try:
         target = several(value)
     except ConfigError as error:
         raise ValueError(str(error).removeprefix("the registry's URL ")) from None
-    if target:
-        for node in target.addresses:
-            redis_url(target.url(node))
-        if other := sorted(target.sentinels.keys() - _OF_SENTINELS):
-            raise ValueError(f"has {shown(f'sentinel_{other[0]}')} behind its '?': lapse takes {_TAKEN}")
+    if target is None:
+        return redis_url(value)
+    for node in target.addresses:
+        redis_url(target.url(node))
+    if other := sorted(target.sentinels.keys() - _OF_SENTINELS):
+        raise ValueError(f"has {shown(f'sentinel_{other[0]}')} behind its '?': lapse takes {_TAKEN}")
     return value
 
 

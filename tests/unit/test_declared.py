@@ -43,7 +43,7 @@ def test_what_a_slot_says_that_it_has_is_declared_from_then_on() -> None:
     assert declaring.learned(command, again("policies", "chat", "idle"))
     assert declaring.learned(command, again("requests", "0a0a"))
 
-    assert {f"{PREFIX}chat:fresh", f"{PREFIX}idle:fresh", f"{PREFIX}erased:0a0a"} <= set(
+    assert {f"{PREFIX}chat:fresh", f"{PREFIX}idle:fresh", f"{PREFIX}withdrawn:0a0a"} <= set(
         declared(declaring.command(command))
     )
     other = called("forget", "t1", prefix="lapse:{openai:file}:")

@@ -60,10 +60,8 @@ def register_url(url: str) -> None:
     for one in url.split(";"):
         with contextlib.suppress(ValueError):
             parts = urlsplit(one)
-            register_secret(parts.password)
-            for name, value in parse_qsl(parts.query):
-                if name.endswith("password"):
-                    register_secret(value)
+            for name, value in [("password", parts.password), *parse_qsl(parts.query)]:
+                register_secret(value if name.endswith("password") else None)
 
 
 def redact(text: str) -> str:

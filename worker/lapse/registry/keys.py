@@ -140,6 +140,7 @@ WORKERS_ALONE = frozenset(
         CLAIMS,
         USED,
         DELETED,
+        ERASED,
         COUNTERS,
         MARKS,
         HALTS,

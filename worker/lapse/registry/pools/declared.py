@@ -28,7 +28,7 @@ _WORD = re.compile(r"\w+")
 _SAID = re.compile(r"^-- @(key|part|policy) (\S+)$", re.MULTILINE)
 _ARGUMENT = re.compile(r"ARGV\[(\d+)(?:\.\.\.\+(\d+))?\](?:\.(\w+))?$")
 _AGAIN = re.compile(r"LAPSE-AGAIN (policies|requests) (.*)")
-_MADE = frozenset({keys.USED, keys.CLAIM, keys.BATCH, keys.SETTLING, keys.ERASED, keys.MEMBERS, keys.SEEN})
+_MADE = frozenset({keys.USED, keys.CLAIM, keys.BATCH, keys.SETTLING, *keys.OUTCOMES, keys.MEMBERS, keys.SEEN})
 """What only begins the name of a key."""
 
 ALWAYS = (keys.ASIDE, keys.POLICIES)
@@ -37,11 +37,11 @@ ALWAYS = (keys.ASIDE, keys.POLICIES)
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The keys that a script's own text names, in a slot and in each of its policies; ``erased``: and its requests."""
+    """The keys that a script's text names: of a slot, and of each of its policies and requests to erase."""
 
     slot: tuple[str, ...]
     policy: tuple[str, ...]
-    erased: bool
+    request: tuple[str, ...]
     said: tuple[tuple[str, str], ...]
 
 
@@ -59,12 +59,14 @@ def names(script: Script) -> Names | None:
     if "local function part(" not in script.text:
         return None
     words = set(_WORD.findall(_CODE.sub("", script.text))) - _MADE
+    request = [name for name in keys.OUTCOMES if f"'{name}:'" in script.text]
     if script.application:
         words -= keys.WORKERS_ALONE
+        request = [name for name in request if name not in keys.WORKERS_ALONE]
     slot = sorted((words & set(keys.SLOT_KEYS)) - set(ALWAYS))
     policy = sorted((words & set(keys.PARTITION_KEYS)) - {keys.RULES})
     said = tuple(_SAID.findall(script.text))
-    return Names((*ALWAYS, *slot), (keys.RULES, *policy), f"'{keys.ERASED}:'" in script.text, said)
+    return Names((*ALWAYS, *slot), (keys.RULES, *policy), tuple(request), said)
 
 
 class Declaring:
@@ -119,7 +121,7 @@ def _packed(
 ) -> tuple[bytes, int]:
     suffixes = [*named.slot, *slot]
     suffixes += [f"{name}:{one}" for name in known.policies for one in (*named.policy, *policy)]
-    suffixes += [f"{keys.ERASED}:{one}" for one in known.requests if named.erased]
+    suffixes += [f"{name}:{one}" for one in known.requests for name in named.request]
     return bulk(prefix + suffix.encode() for suffix in suffixes), len(suffixes)
 
 

@@ -21,7 +21,7 @@ local function all_requests()
 end
 
 if #KEYS > 1 then
-  local refused = again('requests', all_requests(), function(id) return key('erased:' .. id) end)
+  local refused = again('requests', all_requests(), function(id) return key('withdrawn:' .. id) end)
   if refused then return refused end
 end
 

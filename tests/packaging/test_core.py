@@ -42,6 +42,7 @@ PURE = (
     "providers/renaming",
     "providers/route",
     "registry/scripts",
+    "runtime/sentinels",
     "registry/pools/address",
     "registry/pools/declared",
     "registry/pools/routing",

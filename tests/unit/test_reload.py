@@ -407,14 +407,25 @@ def test_a_file_that_never_rests_is_not_waited_for_without_end(tmp_path: Path) -
     assert file.ok
 
 
-@pytest.mark.parametrize("url", ["redis+cluster://a:7001,b/0", "redis+sentinel://a,b/mymaster/0"])
-def test_a_registry_of_several_servers_needs_a_broker_of_its_own(url: str) -> None:
+def test_a_registry_that_is_a_cluster_needs_a_broker_of_its_own() -> None:
+    url = "redis+cluster://a:7001,b/0"
     used = config(LAPSE_REGISTRY__URL=url)
 
     assert url == registry_source(used, {}).url
-    with pytest.raises(ConfigError, match=r"LAPSE_REGISTRY__URL names several servers, .* name it by itself"):
+    with pytest.raises(ConfigError, match=r"LAPSE_REGISTRY__URL names a cluster, .* name it by itself"):
         broker_source(used, {})
+    with pytest.raises(ConfigError, match="CELERY_BROKER_URL names a cluster"):
+        broker_source(used, {"CELERY_BROKER_URL": url})
     assert "redis://broker/1" == broker_source(used, {"CELERY_BROKER_URL": "redis://broker/1"}).url
+
+
+@pytest.mark.parametrize("variable", ["REDIS_URL", "CELERY_BROKER_URL"])
+def test_a_broker_may_be_the_redis_that_sentinels_name(variable: str) -> None:
+    used = {"REDIS_URL": "redis://h", variable: "rediss+sentinel://:p@a,b/mymaster/0"}
+
+    assert "rediss+sentinel://:p@a,b/mymaster/0?ssl_cert_reqs=required" == broker_source(config(), used).url
+    with pytest.raises(ConfigError, match="CELERY_BROKER_URL: names no primary"):
+        broker_source(config(), {"CELERY_BROKER_URL": "redis+sentinel://a,b"})
 
 
 def test_tls_to_several_servers_is_spelled_out_too() -> None:

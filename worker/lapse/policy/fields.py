@@ -18,7 +18,7 @@ from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
 from lapse.providers.route import ENVIRONMENT, parse
 from lapse.registry import keys
-from lapse.registry.pools.address import several
+from lapse.registry.pools.address import SCHEMES, several
 
 UNLIMITED: Final = "unlimited"
 _RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)/(s|m|h)")
@@ -182,8 +182,8 @@ def broker_url(value: str) -> str:
 
     """
     scheme, there, rest = value.partition("://")
-    if scheme in REDIS:
-        return redis_url(value)
+    if scheme in REDIS or scheme in SCHEMES:
+        return registry_url(value)
     if not there or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+]*", scheme) or re.search(r"[\s\\\x00-\x1f\x7f]", value):
         raise ValueError(
             "is not a broker's URL: write it as redis://HOST:6379/1, amqp://USER:PASSWORD@HOST, sqs:// ..."

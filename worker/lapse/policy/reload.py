@@ -10,7 +10,7 @@ from lapse.errors import ConfigError
 from lapse.policy import Config
 from lapse.policy.fields import REDIS, broker_url, registry_url
 from lapse.policy.loader import called, parse, read
-from lapse.registry.pools.address import SCHEMES
+from lapse.registry.pools.address import CLUSTER, SCHEMES, several
 
 DEFAULT = Path("config/retention.toml")
 SETTLED = 0.1
@@ -71,7 +71,7 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
 
     """
     found = _own_broker(config, environ) or registry_source(config, environ)
-    _demand_one_server(found)
+    _demand_no_cluster(found)
     if not is_redis(found.url):
         return found
     if config.celery.broker_transport_options:
@@ -95,11 +95,11 @@ def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
     return _secured(config, url, origin) if is_redis(url) else Source(url, origin)
 
 
-def _demand_one_server(broker: Source) -> None:
-    """Refuse a URL of several servers as the broker's: kombu has no way to a cluster, and another to Sentinels."""
-    if broker.url.partition("://")[0] in SCHEMES:
+def _demand_no_cluster(broker: Source) -> None:
+    target = several(broker.url)
+    if target and target.what == CLUSTER:
         raise ConfigError(
-            f"{broker.origin} names several servers, which Celery's broker cannot be: name it by itself, as"
+            f"{broker.origin} names a cluster, which Celery's broker cannot be: name it by itself, as"
             " LAPSE_CELERY__BROKER_URL, broker_url below [celery] in the policy file, or CELERY_BROKER_URL"
         )
 
@@ -165,8 +165,8 @@ SENTINEL = "sentinel"
 
 
 def is_redis(url: str) -> bool:
-    """Return True if a broker is a Redis, in lapse's spelling or kombu's."""
-    return url.partition("://")[0] in {*REDIS, "redis+socket"}
+    """Return True if a broker is a Redis, in lapse's spelling or kombu's, for which lapse has transport options."""
+    return url.partition("://")[0] in {*REDIS, *SCHEMES, "redis+socket"}
 
 
 _Stamp = tuple[int, int, int, int] | None

@@ -17,7 +17,7 @@ from kombu.transport import redis as kombu_redis
 from kombu.transport import virtual
 
 from lapse.errors import ConfigError
-from lapse.policy.reload import SENTINEL, Source
+from lapse.policy.reload import SENTINEL, Source, is_redis
 from lapse.runtime import messages
 
 PROBE = "writable"
@@ -123,6 +123,8 @@ def demand(source: Source, options: Mapping[str, Any]) -> None:
 
     """
     scheme = source.url.partition("://")[0]
+    if is_redis(source.url):
+        return
     if scheme == SENTINEL and not options.get("master_name"):
         where = "[celery] broker_transport_options = { master_name = ... }"
         raise ConfigError(f"{source.origin}: which primary do these sentinels watch? Write {where}")

@@ -6,9 +6,11 @@ from typing import Any
 from lapse.policy import Config
 from lapse.policy.reload import SENTINEL, is_redis
 from lapse.registry import keys
+from lapse.runtime.sentinels import kombu_sentinels
 
 QUEUE = "lapse"
 FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
+CONNECT_TIMEOUT = 5  # seconds
 
 JSON_ONLY = {
     "accept_content": ["json"],
@@ -48,6 +50,11 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
 
 
 def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any]:
+    options, tls = _options(config, broker_url, round(visibility)), None
+    if named := kombu_sentinels(broker_url, CONNECT_TIMEOUT):
+        broker_url, options, tls = named.url, options | named.options, named.tls
+    if broker_url.startswith("amqps:"):
+        tls = _verified(config)
     return {
         # All three: Celery takes one that is not set for another.
         "broker_url": broker_url,
@@ -56,8 +63,8 @@ def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "broker_transport_options": _options(config, broker_url, round(visibility)),
-        **(_verified(config) if broker_url.startswith("amqps:") else {}),
+        "broker_transport_options": options,
+        **({"broker_use_ssl": tls} if tls else {}),
     }
 
 
@@ -71,7 +78,7 @@ def _options(config: Config, broker_url: str, visibility: int) -> dict[str, Any]
         "global_keyprefix": keys.broker(config.registry.namespace),
         "visibility_timeout": visibility,
         "socket_timeout": 10,
-        "socket_connect_timeout": 5,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
         "socket_keepalive": True,
         "health_check_interval": 10,
         "retry_on_timeout": True,
@@ -82,4 +89,4 @@ def _verified(config: Config) -> dict[str, Any]:
     # By itself py-amqp does not look for whom a certificate was made; None stands for the URL's host.
     verified = {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None, "ca_certs": config.registry.tls_ca}
     unverified = {"cert_reqs": ssl.CERT_NONE}
-    return {"broker_use_ssl": verified if config.registry.tls_verify else unverified}
+    return verified if config.registry.tls_verify else unverified

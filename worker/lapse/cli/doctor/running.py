@@ -13,6 +13,7 @@ from lapse.metrics import causes, server
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, Source, for_redis, is_redis
+from lapse.registry.pools.address import several
 from lapse.registry.spool import place
 from lapse.registry.spool.store import SpoolStore
 from lapse.runtime.celery_config import settings
@@ -76,9 +77,11 @@ def spool(namespace: str) -> Finding:
 
 def broker(used: Config, source: Source) -> list[Finding]:
     """Look at Celery's broker, and at whether a connection that died without a word is noticed."""
-    if is_redis(source.url):
-        return [_broker_answers(source), _transport(used, source)]
-    return _other_broker(used, source)
+    if not is_redis(source.url):
+        return _other_broker(used, source)
+    if several(source.url):
+        return [_other_broker(used, source)[0], _transport(used, source)]
+    return [_broker_answers(source), _transport(used, source)]
 
 
 def _other_broker(used: Config, source: Source) -> list[Finding]:

@@ -47,6 +47,11 @@ class Several:
         return self._scheme == "rediss"
 
     @property
+    def sentinels_tls(self) -> bool:
+        """True where the Sentinels are: as the servers, unless ``?sentinel_tls=`` says otherwise."""
+        return self.sentinels.get("tls", str(self.tls)).lower() == "true"
+
+    @property
     def database(self) -> int:
         """The number of the database."""
         return int(self._database or 0)

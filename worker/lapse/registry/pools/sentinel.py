@@ -35,7 +35,7 @@ class Sentinels:
     """Where to ask, who answered last before the others."""
 
     def __init__(self, module: Any, target: Several, connect_timeout: float, given: dict[str, Any]) -> None:
-        tls = target.sentinels.get("tls", str(target.tls)).lower() == "true"
+        tls = target.sentinels_tls
         seconds = connect_timeout / (len(target.addresses) + 1)
         self._class = module.SSLConnection if tls else module.Connection
         self._options = {name: value for name, value in given.items() if tls and name.startswith("ssl_")} | {

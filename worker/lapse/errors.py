@@ -7,6 +7,7 @@ LapseError
 │   └── TooManyUses           more uses than a call, or an id, may have
 ├── RegistryError       the registry cannot be used
 │   ├── RegistryUnavailable   Redis did not answer within the time allowed
+│   │   └── SlotUnavailable       a cluster cannot serve one kind's hash slot
 │   └── RegistryRefused       Redis answered, and refused to write
 ├── NoEpoch             the registry has not been opened by a worker yet
 └── SpoolUnusable       the spool cannot be written or read
@@ -49,6 +50,10 @@ class RegistryError(LapseError):
 
 class RegistryUnavailable(RegistryError):
     """Redis did not answer within the time allowed: connecting, retrying and the reply together."""
+
+
+class SlotUnavailable(RegistryUnavailable):
+    """A cluster cannot serve one hash slot now, of one kind at one provider; others it may."""
 
 
 class RegistryRefused(RegistryError):

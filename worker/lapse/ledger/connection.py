@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from lapse.errors import RegistryRefused
+from lapse.errors import RegistryRefused, SlotUnavailable
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
@@ -56,10 +56,10 @@ class LedgerConnection:
 
 @contextmanager
 def apart(event: str, **about: str) -> Iterator[None]:
-    """Let what Redis refuses about one slot, or one request, be logged, and keep nothing else waiting."""
+    """Let what Redis refuses, or cannot do, about one slot or one request be logged, and keep nothing else waiting."""
     try:
         yield
-    except RegistryRefused as error:
+    except (RegistryRefused, SlotUnavailable) as error:
         log.error(event, error=str(error), **about)
 
 

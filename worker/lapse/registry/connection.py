@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, TooManyUses
+from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, SlotUnavailable, TooManyUses
 from lapse.registry.pools import sentinel
 from lapse.registry.pools.address import several
 
@@ -171,6 +171,8 @@ def failure(error: Exception, seconds: float) -> redis.RedisError | OSError:
 
 def translated(error: redis.RedisError | OSError) -> LapseError:
     """Return lapse's error for one of redis-py: unavailable where nothing was said, refused where Redis said no."""
+    if isinstance(error, redis.exceptions.TryAgainError | redis.exceptions.ClusterDownError):
+        return SlotUnavailable(f"the registry's cluster cannot serve this now: {error}")
     if why := _away(error):
         return RegistryUnavailable(f"the registry{why}: {error or type(error).__name__}")
     if isinstance(error, redis.exceptions.MovedError):
@@ -185,8 +187,6 @@ def _away(error: redis.RedisError | OSError) -> str | None:
         return " refused the user or password of its URL"
     if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
         return " did not answer"
-    if isinstance(error, redis.exceptions.TryAgainError | redis.exceptions.ClusterDownError):
-        return "'s cluster cannot serve this now"
     return "'s server is a replica now" if demoted([error]) else None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from lapse.errors import LapseError, RegistryUnavailable
+from lapse.errors import LapseError, RegistryUnavailable, SlotUnavailable
 from lapse.guards.context import SweepContext
 from lapse.ledger.erasure import members, requests
 from lapse.ledger.erasure.account import account_with
@@ -77,9 +77,9 @@ class EraseRun:
         """Erase in one slot what is there; return how many are gone, and True if uses kept others."""
         try:
             return await self._erased(slot, errand)
-        except RegistryUnavailable:
-            raise
         except LapseError as error:
+            if isinstance(error, RegistryUnavailable) and not isinstance(error, SlotUnavailable):
+                raise
             self.failed.add(slot)
             log.error("erasure.failed", provider=slot[0], kind=slot[1], request=errand.request.id, error=str(error))
             return 0, False

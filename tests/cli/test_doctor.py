@@ -40,6 +40,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
         "version",
         "eviction",
         "persistence",
+        "replication",
         "clock",
         "clock_pace",
         "acl",

@@ -157,6 +157,7 @@ def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
         "evalsha",
         "script|load",
         "hgetall",
+        "wait",
     }
 
 

@@ -25,6 +25,7 @@ namespace = "team-a"
 deployment = "production"
 witness_file = "/var/lib/lapse/witness"
 allow_volatile = true
+replicas = "auto"
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false
 
@@ -174,6 +175,7 @@ def test_a_file_has_the_digests_and_stored_rules_it_always_had(
 
 
 NEWER = (
+    ('replicas = "auto"', "replicas = 1"),
     ('subjects = "hmac"', 'subjects = "plain"'),
     ("by_application = false", "by_application = true"),
     ("amount = 10,", "amount = 11,"),

@@ -99,6 +99,7 @@ WRONG = ("0", "-1", '""', '"  "', "30", "1.5", "true", "[]", "{}", '"x\\ny"', "n
 # What is right after all, by key: everything else in WRONG is refused for every key.
 RIGHT = {
     "allow_volatile": {"true"},
+    "replicas": {"0"},
     "tls_verify": {"true"},
     "allow_plaintext": {"true"},
     "expect_gone": {"true"},

@@ -7,7 +7,8 @@ LapseError
 │   └── TooManyUses           more uses than a call, or an id, may have
 ├── RegistryError       the registry cannot be used
 │   ├── RegistryUnavailable   Redis did not answer within the time allowed
-│   │   └── SlotUnavailable       a cluster cannot serve one kind's hash slot
+│   │   ├── SlotUnavailable       a cluster cannot serve one kind's hash slot
+│   │   └── Unreplicated          it is written, and too few replicas have it
 │   └── RegistryRefused       Redis answered, and refused to write
 ├── NoEpoch             the registry has not been opened by a worker yet
 └── SpoolUnusable       the spool cannot be written or read
@@ -54,6 +55,10 @@ class RegistryUnavailable(RegistryError):
 
 class SlotUnavailable(RegistryUnavailable):
     """A cluster cannot serve one hash slot now, of one kind at one provider; others it may."""
+
+
+class Unreplicated(RegistryUnavailable):
+    """It is written, and fewer replicas have it than ``[registry] replicas`` says: a failover may lose it."""
 
 
 class RegistryRefused(RegistryError):

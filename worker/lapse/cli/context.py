@@ -22,6 +22,7 @@ from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import config_option, provider_option
 from lapse.errors import ConfigError
+from lapse.guards.integrity import replication
 from lapse.guards.integrity.continuity import ContinuityCheck, Known
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger.halts import Halts
@@ -52,6 +53,10 @@ class RegistryAccess:
     control: Halts
     ledger: Ledger
     commands: Commands
+
+    async def lasting(self) -> None:
+        """Wait for replicas from now on, as many as workers do, before what a command says is told."""
+        self.carrier.replicas = await replication.published(self.carrier, self.ledger.namespace)
 
 
 class Invocation:

@@ -281,7 +281,7 @@ async def lease_of(carrier: Carrier, call: Call[T], deadline: Deadline) -> T:
 
 
 async def _once(carrier: Carrier, call: Call[T]) -> T:
-    reply: T = (await carrier.carry([call]))[0]
+    reply: T = (await carrier.carry_lasting([call]))[0]
     return reply
 
 

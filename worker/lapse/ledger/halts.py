@@ -12,6 +12,7 @@ from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import actor
 from lapse.registry.model import PURGED, Partition
+from lapse.registry.protocol import at_replicas
 from lapse.registry.scripts import Call, script
 
 
@@ -100,6 +101,7 @@ class Halts:
             ("HSET", keys.control(self._namespace), scope, stored),
             ("HSET", epoch, _COPY + scope, stored, _owed("paused", scope), owed),
         )
+        await self._carrier.say(at_replicas(self._carrier.replicas, keys.control(self._namespace)))
         await self._tell("paused", scope, owed, slots)
 
     async def unpause(self, scope: str, by: str | None = None, *, slots: Iterable[tuple[str, str]] = ()) -> bool:

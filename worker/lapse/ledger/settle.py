@@ -262,7 +262,7 @@ class Settlements(LedgerConnection):
         call = self.commands.on_slot(
             "ledger/lua/settle", partition.provider, partition.kind, codec.dump(batch), parse=list
         )
-        _now, released, walled, *refused = (await self.carrier.carry([call]))[0]
+        _now, released, walled, *refused = (await self.carrier.carry_lasting([call]))[0]
         # What it used stands in other slots, where its own script cannot write. Until that is done the sources are kept
         # as released: whoever ends in between leaves edges that protect too much for a while, and none too little.
         if released:

@@ -12,7 +12,7 @@ from lapse.policy import schema
 from lapse.policy.accounts import api_version, base_url
 from lapse.policy.checks import account_of, ttl_of
 from lapse.policy.rules import Config, Orphan, Rule
-from lapse.policy.tables import AuditSection, ErasureSection, Table, Wall
+from lapse.policy.tables import AUTO, AuditSection, ErasureSection, Table, Wall
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.registry.model import Partition
@@ -37,6 +37,8 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
     # What is newer than hashes that are stored counts where it is set.
     if config.audit.subjects == AuditSection().subjects:
         del content["audit"]["subjects"]
+    if config.registry.replicas == AUTO:
+        del content["registry"]["replicas"]
     if config.erasure == ErasureSection():
         del content["erasure"]
     del content["receipts"]  # no worker reads it: whoever issues receipts has the same policies

@@ -6,7 +6,7 @@ Nothing is checked where lapse makes one itself. Durations are seconds, None sta
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
@@ -19,6 +19,7 @@ Metadata = Annotated[
     AfterValidator(lambda said: dict(sorted(said.items()))),
     Field(json_schema_extra={"default": {}}),
 ]
+AUTO: Final = "auto"
 UNSAID: dict[str, str] = {}
 """The metadata of a keep rule that says none: an empty table that is written is another."""
 
@@ -55,6 +56,9 @@ class RegistrySection(Table):
     """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too."""
     allow_volatile: StrictBool = False
     """Accept a Redis without persistence while a policy is in mode enforce."""
+    replicas: Literal["auto"] | Annotated[StrictInt, Field(ge=0, le=9)] = AUTO
+    """How many replicas have to have a hold before it is told, and a claim before its request is sent. "auto": one,
+    where the server had any when workers first looked, else none."""
     tls_ca: Text | None = None
     """File with the certificate authorities for rediss://. Else the system's."""
     tls_verify: StrictBool = True

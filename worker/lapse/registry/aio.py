@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from lapse.errors import LapseError
+from lapse.registry import keys
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools import opening
 from lapse.registry.pools.aiocluster import ClusterLoops
+from lapse.registry.pools.replicas import NONE
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
 from lapse.registry.spool.spool import WAIT
@@ -46,6 +48,8 @@ class Carrier:
         **options: Any,
     ) -> None:
         self._pools = opening.loops(url, timeout, connect_timeout, most, resend=resend, **options)
+        self.replicas = NONE
+        """How many have to have what ``carry_lasting`` says."""
 
     @property
     def clustered(self) -> bool:
@@ -90,6 +94,16 @@ class Carrier:
 
         """
         return await self.say(carried(calls))
+
+    async def carry_lasting(self, calls: Iterable[Call[Any]]) -> list[Any]:
+        """Do so with calls of one slot, and wait until replicas have what they wrote.
+
+        Raises:
+            RegistryUnavailable: no answer in time; ``Unreplicated``: they are done, and too few replicas have it.
+            RegistryRefused: Redis refused one of them; those after it were carried out all the same.
+
+        """
+        return await self.say(carried(calls, self.replicas))
 
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run plain commands in one round trip; an error reply is returned in its place.
@@ -237,11 +251,12 @@ class AsyncRegistry:
         self, subject: str, *, reason: str, actor: str | None = None, until: When | None = None
     ) -> SubjectAnswer:
         """Hold all of a subject's data; see ``Registry.hold_subject``."""
-        return await self._carrier.say(self._subjects.hold(subject, reason, actor, until))
+        held = self._subjects.hold(subject, reason, actor, until)
+        return await self._carrier.say(self.protocol.lasting(held, keys.held_subjects))
 
     async def unhold_subject(self, subject: str) -> SubjectAnswer:
         """End the hold of a subject; see ``Registry.unhold_subject``."""
-        return await self._carrier.say(self._subjects.unhold(subject))
+        return await self._carrier.say(self.protocol.lasting(self._subjects.unhold(subject), keys.held_subjects))
 
     async def expire_subject(self, subject: str, at: When | None = None) -> SubjectAnswer:
         """Make all of a subject's tracked ids due; see ``Registry.expire_subject``."""
@@ -251,7 +266,8 @@ class AsyncRegistry:
         self, subject: str, request_id: str, *, reason: str = "", received: When | None = None, actor: str | None = None
     ) -> str:
         """Ask workers to erase all that is a subject's: see ``Registry.erase``."""
-        return await self.say(self._subjects.ask_erasure(subject, request_id, reason, received, actor))
+        asked = self._subjects.ask_erasure(subject, request_id, reason, received, actor)
+        return await self.say(self.protocol.lasting(asked, keys.asked_erasures))
 
     async def stamp(self, policy: str) -> dict[str, str]:
         """Return metadata that marks a provider's object as this registry's; see ``Registry.stamp``."""

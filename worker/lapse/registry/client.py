@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import redis
 
 from lapse.errors import LapseError
+from lapse.registry import keys
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
@@ -199,11 +200,12 @@ class Registry:
 
         True once every slot has taken it. What could not (``failed``) deletes nothing until it has.
         """
-        return self.say(self._subjects.hold(subject, reason, actor, until))
+        held = self._subjects.hold(subject, reason, actor, until)
+        return self.say(self.protocol.lasting(held, keys.held_subjects))
 
     def unhold_subject(self, subject: str) -> SubjectAnswer:
         """End the hold of a subject. An id that is held by itself, or as another subject's, stays held."""
-        return self.say(self._subjects.unhold(subject))
+        return self.say(self.protocol.lasting(self._subjects.unhold(subject), keys.held_subjects))
 
     def expire_subject(self, subject: str, at: When | None = None) -> SubjectAnswer:
         """Make all of a subject's tracked ids due now, or at a time. What is registered later is not."""
@@ -230,7 +232,8 @@ class Registry:
             RegistryUnavailable: no answer in time: say it again. It never waits in a spool.
 
         """
-        return self.say(self._subjects.ask_erasure(subject, request_id, reason, received, actor))
+        asked = self._subjects.ask_erasure(subject, request_id, reason, received, actor)
+        return self.say(self.protocol.lasting(asked, keys.asked_erasures))
 
     def stamp(self, policy: str) -> dict[str, str]:
         """Return the metadata of one object of this registry's: ``{"lapse": "<namespace>/<epoch>/<policy>/<nonce>"}``.

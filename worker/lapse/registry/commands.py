@@ -43,6 +43,7 @@ class Operation(Generic[T]):
         unsaid: Said instead of the calls where an id may not: to the kinds that it would have named.
         spooled: What it answers where it waits in a spool; None where it cannot wait, for it asks.
         apart: Makes an operation for each id of it.
+        lasting: True if replicas have to have it too: what stands in the way of a deletion.
 
     """
 
@@ -54,6 +55,7 @@ class Operation(Generic[T]):
     unsaid: Callable[[], tuple[Call[Any], ...]] = tuple
     spooled: T | None = None
     apart: "Callable[[Operation[Any]], list[Operation[Any]]]" = lambda itself: [itself]
+    lasting: bool = False
 
 
 FAILED = Registered(due=None, governed_by="unavailable", new=False, managed=False)
@@ -208,7 +210,7 @@ class Commands:
         more = ("release",) if release else ()
         call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
         described = _described("forget", resource, {"release": release or None})
-        return Operation((call,), _only, described, stores=True, spooled=Answer.SPOOLED)
+        return Operation((call,), _only, described, stores=True, spooled=Answer.SPOOLED, lasting=True)
 
     def expire(self, resource: Resource, at: When | None = None) -> Operation[Answer]:
         """Return the round trip that gives an id an expiry of its own, now if no time is given."""
@@ -314,7 +316,8 @@ class Commands:
 
     def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
         call = self.call(f"registry/lua/{name}", resource, *args, parse=lambda reply: Answer(_text(reply)))
-        return Operation((call,), _only, _described(name, resource, said), spooled=Answer.SPOOLED)
+        lasting = name in {"hold", "unhold"}
+        return Operation((call,), _only, _described(name, resource, said), spooled=Answer.SPOOLED, lasting=lasting)
 
     def _register(self, group: list[Registration]) -> Call[Any]:
         resource = group[0].resource

@@ -233,7 +233,7 @@ LEFT_OUT = {
 }
 LEFT_OUT_FIELDS = {
     "epoch": ("moved", "importing"),
-    "published": ("beat", "tick"),
+    "published": ("beat", "tick", "replicas", "replicas_seen"),
     HALTS: ("*|moved", "*|half_imported"),
     COUNTERS: ("paid|",),
     RULES: ("paid|",),

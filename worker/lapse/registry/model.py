@@ -21,6 +21,7 @@ class Answer(StrEnum):
     ignores it.
     ``FAILED``: the registry could not be reached and ``on_error="log"`` was chosen.
     ``SPOOLED``: the registry could not be reached; it waits in a local file, and is said when Redis is back.
+    ``UNREPLICATED``: it stands, and fewer replicas have it than ``[registry] replicas`` says: a failover may lose it.
     """
 
     OK = "ok"
@@ -28,6 +29,7 @@ class Answer(StrEnum):
     TOO_LATE = "too_late"
     FAILED = "failed"
     SPOOLED = "spooled"
+    UNREPLICATED = "unreplicated"
 
     def __bool__(self) -> bool:
         return self is Answer.OK

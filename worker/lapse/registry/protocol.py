@@ -1,5 +1,6 @@
 """What an application's calls say and hear; ``client`` and ``aio`` only carry the bytes. No I/O."""
 
+import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,11 +18,14 @@ from lapse.registry.commands import BULK, FAILED, Commands, Operation, known_kin
 from lapse.registry.connection import translated
 from lapse.registry.facts import Registration
 from lapse.registry.model import Answer, Bulk, Record, Registered
+from lapse.registry.pools.replicas import NONE, Replicas
 from lapse.registry.scripts import Call, packed
 from lapse.registry.spool import identity
 from lapse.registry.spool.spool import of as spool_of
 
 T = TypeVar("T")
+LASTS = 60.0
+"""Seconds for which it is remembered how many replicas have to have what is said."""
 
 
 Conversation = Generator[list[bytes] | Future[int], Any, T]
@@ -44,27 +48,48 @@ class Settings(NamedTuple):
     spool: str | PathLike[str] | None = None
 
 
-def carried(calls: Iterable[Call[Any]]) -> Conversation[list[Any]]:
+def carried(calls: Iterable[Call[Any]], replicas: Replicas = NONE) -> Conversation[list[Any]]:
     """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
 
+    Args:
+        calls: Of one slot where replicas are waited for.
+        replicas: How many have to have what they wrote.
+
     Raises:
-        RegistryUnavailable: no answer in time.
+        RegistryUnavailable: no answer in time; ``Unreplicated``: they are done, and too few replicas have it.
         RegistryRefused: Redis refused one of them; those after it were carried out all the same.
 
     """
     chosen = list(calls)
-    replies = yield [call.command() for call in chosen]
+    replies = yield [*(call.command() for call in chosen), *replicas.asking]
+    replies, waited = replies[: len(chosen)], replies[len(chosen) :]
     if redis.exceptions.NoScriptError in map(type, replies):
-        yield from _loaded(chosen, replies)
-    return [call.read(reply) for call, reply in zip(chosen, replies, strict=True)]
+        waited = yield from _loaded(chosen, replies, replicas)
+    answers = [call.read(reply) for call, reply in zip(chosen, replies, strict=True)]
+    replicas.demand(waited)
+    return answers
 
 
-def _loaded(calls: Sequence[Call[Any]], replies: list[Any]) -> Conversation[None]:
-    """Put the replies of calls whose script the server did not know in their places."""
+def _loaded(calls: Sequence[Call[Any]], replies: list[Any], replicas: Replicas = NONE) -> Conversation[list[Any]]:
+    """Put the replies of calls whose script the server did not know in their places; return what replicas have."""
     missing = [i for i, reply in enumerate(replies) if isinstance(reply, redis.exceptions.NoScriptError)]
-    again = yield [step for i in missing for step in (calls[i].load(), calls[i].command())]
-    for i, reply in zip(missing, again[1::2], strict=True):
+    steps = [step for i in missing for step in (calls[i].load(), calls[i].command())]
+    again = yield [*steps, *replicas.asking]
+    for i, reply in zip(missing, again[1 : len(steps) : 2], strict=True):
         replies[i] = reply
+    return list(again[len(steps) :])
+
+
+def at_replicas(replicas: Replicas, key: str) -> Conversation[None]:
+    """Wait until replicas have all that the server of a key wrote before.
+
+    Raises:
+        RegistryUnavailable: no answer in time; ``Unreplicated``: too few have it.
+
+    """
+    if replicas.number:
+        replies = yield [packed("EXISTS", key), *replicas.asking]
+        replicas.demand(replies[1:])
 
 
 def asked(*commands: tuple[str, ...]) -> Conversation[list[Any]]:
@@ -107,6 +132,8 @@ class Protocol:
         self.commands = Commands(namespace, settings.provider)
         self._raises = on_error != "log"
         self.spool = spool_of(settings.spool, namespace, settings.url) if on_error == "spool" else None
+        self._replicas, self._replicas_until = NONE, 0.0
+        self._patience = settings.timeout / 2
 
     @property
     def away(self) -> bool:
@@ -266,14 +293,38 @@ class Protocol:
         if operation.before:
             yield from self._counted(operation)
         commands, news = [call.command() for call in operation.calls], self.commands.news(operation)
+        replicas = (yield from self._demanded()) if operation.lasting else NONE
+        commands += replicas.asking
         if news:
             commands.append(self.commands.telling(news))
         replies = yield from self._asking_back(commands)
         if news and not isinstance(replies.pop(), redis.ResponseError):
             self.commands.told(news)
+        asked = len(operation.calls)
+        replies, waited = replies[:asked], replies[asked:]
         if redis.exceptions.NoScriptError in map(type, replies):
-            yield from _loaded(operation.calls, replies)
-        return operation.finish([call.read(reply) for call, reply in zip(operation.calls, replies, strict=True)])
+            waited = yield from _loaded(operation.calls, replies, replicas)
+        answer = operation.finish([call.read(reply) for call, reply in zip(operation.calls, replies, strict=True)])
+        lasts: T = replicas.judged(waited, answer)
+        return lasts
+
+    def lasting(self, said: Conversation[T], key_of: Callable[[str], str]) -> Conversation[T]:
+        """Say it, and wait until as many replicas as the workers' file says have what the server of a key wrote for it.
+
+        Raises:
+            RegistryUnavailable: no answer in time; ``Unreplicated``: it stands, and too few replicas have it.
+
+        """
+        answer = yield from said
+        yield from at_replicas((yield from self._demanded()), key_of(self.commands.namespace))
+        return answer
+
+    def _demanded(self) -> Conversation[Replicas]:
+        """Return how many replicas have to have what is said, as workers published it, a minute ago at most."""
+        if time.monotonic() > self._replicas_until:
+            number = int((yield from self._asked("HGET", keys.published(self.commands.namespace), "replicas")) or 0)
+            self._replicas, self._replicas_until = Replicas(number, self._patience), time.monotonic() + LASTS
+        return self._replicas
 
     def _asking_back(self, commands: list[bytes]) -> Conversation[list[Any]]:
         """Say commands; with a spool, not to a Redis that is away, and once in a while ask who answers."""

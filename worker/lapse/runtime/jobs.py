@@ -18,7 +18,7 @@ from lapse.audit.shipper import Mover, open_sink
 from lapse.errors import ConfigError, RegistryError
 from lapse.guards.context import SweepContext, named
 from lapse.guards.edits.adoption import retire
-from lapse.guards.integrity import preflight
+from lapse.guards.integrity import preflight, replication
 from lapse.guards.integrity.continuity import Trouble
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
@@ -38,6 +38,7 @@ from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import ERASURE, Partition
+from lapse.registry.pools.replicas import Replicas
 from lapse.registry.scripts import Call, script
 from lapse.registry.spool.spool import of as spool_of
 from lapse.runtime.erasures import EraseRun, lease
@@ -238,13 +239,23 @@ class Work:
         fresh = self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST
         if self._facts is None or fresh:
             self._facts = (time.monotonic(), await preflight.look(self._carrier))
-        refusal = preflight.refusal(preflight.judge(self._facts[1], config))
+        facts = self._facts[1]
+        findings = preflight.judge(facts, config)
+        if facts.error is None:
+            findings += (await self._replicated(config, facts),)
+        refusal = preflight.refusal(findings)
         if refusal:
             log.error("registry.refused", reason=refusal)
             await self._watch.halt(Trouble(HaltReason.REGISTRY_UNFIT, refusal.replace("\n", "")))
         elif fresh:
             await self._watch.lift(HaltReason.REGISTRY_UNFIT, "this Redis may hold the registry again")
         return refusal is None
+
+    async def _replicated(self, config: Config, facts: preflight.Facts) -> preflight.Finding:
+        said = config.registry.replicas
+        number = await replication.decide(self._carrier, self._namespace, said, facts.info)
+        self._carrier.replicas = Replicas(number, replication.WITHIN)
+        return replication.judge(number, said, facts.info)
 
     async def _astray(self, provider: str, kind: str) -> bool:
         return any(halt.reason in EVERYWHERE for halt in await self._control.halts([(provider, kind)]))

@@ -4,9 +4,10 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-from lapse.guards.integrity import preflight
+from lapse.guards.integrity import preflight, replication
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import Config
+from lapse.policy.tables import AUTO
 from lapse.registry.aio import Carrier
 
 APART = 0.25  # seconds between two looks at the clock
@@ -22,7 +23,12 @@ async def server(carrier: Carrier, settings: Config) -> list[Finding]:
     facts = await preflight.look(carrier)
     if facts.error is not None:
         return [Finding("server", Level.FATAL, facts.error, "start Redis, or correct the registry URL")]
-    return [*preflight.judge(facts, settings), *await _clock(carrier), await _rights(carrier)]
+    number, said = (
+        (await replication.published(carrier, settings.registry.namespace)).number,
+        settings.registry.replicas,
+    )
+    replicas = replication.judge(number if said == AUTO else int(said), said, facts.info)
+    return [*preflight.judge(facts, settings), replicas, *await _clock(carrier), await _rights(carrier)]
 
 
 async def _clock(carrier: Carrier) -> list[Finding]:

@@ -24,6 +24,7 @@ from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest, State
 from lapse.registry import codec
 from lapse.registry.commands import actor
 from lapse.registry.facts import request_id
+from lapse.registry.model import SubjectAnswer
 from lapse.registry.subjects import Subjects
 
 REQUEST = Parsed("request id", request_id)
@@ -146,9 +147,14 @@ def _asked(
     return tell.code(account)
 
 
+async def _begun(access: RegistryAccess, request: ErasureRequest) -> tuple[ErasureRequest, SubjectAnswer]:
+    await access.lasting()
+    return await requests.begin(access.ledger, request)
+
+
 def _begin(session: Invocation, request: ErasureRequest, account: ErasureAccount, *, wait: bool) -> None:
     """Say a request, or say it again, and follow what workers do."""
-    begun, answer = session.run(lambda access: requests.begin(access.ledger, request))
+    begun, answer = session.run(lambda access: _begun(access, request))
     for failed in answer.failed:
         output.note(f"{failed}: it was not told yet; a worker tells it", output.WARN)
     if wait and account.ids and begun.state is State.OPEN:

@@ -77,6 +77,7 @@ def replay(*, session: Invocation, files: tuple[Path, ...], confirm: tuple[str, 
 
 async def _begin(access: RegistryAccess, accounts: Sequence[ErasureAccount]) -> None:
     for account in accounts:
+        await access.lasting()
         await requests.begin(access.ledger, account.request)
 
 

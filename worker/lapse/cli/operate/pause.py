@@ -71,6 +71,7 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
 
 
 async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> None:
+    await access.lasting()
     await access.control.pause(scope, reason, slots=await session.slots(access))
 
 

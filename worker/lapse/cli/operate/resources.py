@@ -191,6 +191,7 @@ def forget(*, kind: str, id_: str, release: bool, session: Invocation, as_json: 
 
 
 _LATE = "a deletion of {id} is under way: what you said is recorded, and no further attempt ignores it"
+_UNREPLICATED = "it stands for {id}, and too few replicas have it: a failover may lose it; say it again"
 _TOUCH = ("{id} was touched", "{id} is not tracked, so nothing was touched; lapse register tracks it", False)
 _HOLD = ("{id} is held", "{id} is held; it is not tracked", True)
 _UNHOLD = ("{id} is no longer held", "{id} was not held", True)
@@ -209,7 +210,7 @@ def _answered(answer: Answer, id_: str, said: tuple[str, str, bool], *, as_json:
         output.document({"id": id_, "answer": str(answer)})
     else:
         output.say(str(answer))
-    text = {Answer.OK: ok, Answer.UNKNOWN: unknown}.get(answer, _LATE)
+    text = {Answer.OK: ok, Answer.UNKNOWN: unknown, Answer.UNREPLICATED: _UNREPLICATED}.get(answer, _LATE)
     output.note(text.format(id=id_), "" if answer is Answer.OK else output.WARN)
     done = answer is Answer.OK or (answer is Answer.UNKNOWN and unknown_is_fine)
     return Code.OK if done else Code.PARTIAL

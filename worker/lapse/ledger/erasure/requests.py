@@ -51,7 +51,7 @@ async def begin(ledger: LedgerConnection, request: ErasureRequest) -> tuple[Eras
         (request.id, request.stored()),
         text,
     )
-    (stored,) = await ledger.carrier.carry([call])
+    (stored,) = await ledger.carrier.carry_lasting([call])
     standing = ErasureRequest.read(request.id, stored)
     same_subject(standing, request)
     if standing.state is not State.OPEN:

@@ -6,8 +6,9 @@ before what needs it. Valkey describes the answers in topics/cluster-spec.
 """
 
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
 import redis
@@ -26,7 +27,8 @@ PAUSE = 0.004
 """Seconds until what cannot be done yet is tried again."""
 ENOUGH = 0.02
 """Seconds that another try takes: with less left, a connection would be given up for a reply that is on its way."""
-_ASKING, _LOOK = packed("ASKING"), packed("CLUSTER", "SLOTS")
+_ASKING, _LOOK, _PING = packed("ASKING"), packed("CLUSTER", "SLOTS"), packed("PING")
+_WAIT = packed("WAIT", 1, 1)[: -len(b"$1\r\n1\r\n$1\r\n1\r\n")]
 _AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
 
 
@@ -109,8 +111,8 @@ class Router:
             yield from self._look()
         replies: list[Any] = []
         try:
-            for slot, run in groupby(commands, _slot_of):
-                replies += yield from self._said(slot, list(run), by)
+            for slot, run in groupby(_placed(commands), itemgetter(0)):
+                replies += yield from self._said(slot, [command for _, command in run], by)
         except _AWAY:
             self._stale = True
             raise
@@ -126,14 +128,18 @@ class Router:
                 raise
             yield from self._look()
             found = yield self._sending(slot, wanted)
-        replies = []
+        replies, elsewhere = [], None
         for command, reply in zip(commands, found, strict=True):
-            replies.append((yield from self._settled(slot, command, reply, by)))
+            if _waits(command) and elsewhere:  # what was sent again was written there, and later than this waited for
+                _, reply = yield Send(elsewhere, [_PING, command])  # noqa: PLW2901 - the reply that counts
+            settled, to = yield from self._settled(slot, command, reply, by)
+            replies.append(settled)
+            elsewhere = to or elsewhere
         return replies
 
-    def _settled(self, slot: int, command: bytes, reply: Any, by: TimeLeft) -> Talk[Any]:
-        """Send a command again, where it is to go, until its reply is one to the command itself."""
-        text = False
+    def _settled(self, slot: int, command: bytes, reply: Any, by: TimeLeft) -> Talk[tuple[Any, Node | None]]:
+        """Send a command again, where it is to go, until its reply is one to it; return where that was too."""
+        text, sent = False, None
         while isinstance(reply, redis.RedisError):
             ahead: list[bytes] = []
             to = self._at(slot)
@@ -147,14 +153,14 @@ class Router:
             elif isinstance(reply, NoScriptError) and not text:
                 text = True
             elif not self._declaring.learned(command, reply):
-                return reply
+                return reply, sent
             if by.left < ENOUGH:
-                return (
-                    reply if isinstance(reply, ClusterDownError) else TryAgainError(f"hash slot {slot} moves: {reply}")
-                )
+                moves = TryAgainError(f"hash slot {slot} moves: {reply}")
+                return reply if isinstance(reply, ClusterDownError) else moves, sent
+            sent = to
             found = yield Send(to, [*ahead, self._declaring.command(command, text=text)])
             reply = found[-1]
-        return reply
+        return reply, sent
 
     def _again(self, slot: int, reply: redis.RedisError) -> Talk[Node]:
         if isinstance(reply, ClusterDownError):
@@ -201,9 +207,17 @@ class Router:
         self._table, self._stale = table, False
 
 
-def _slot_of(command: bytes) -> int:
-    key = key_of(command)
-    return key_slot(key) if key is not None else 0
+def _placed(commands: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Yield each command with its hash slot: of a WAIT, that of what it waits for."""
+    slot = 0
+    for command in commands:
+        key = key_of(command)
+        slot = key_slot(key) if key is not None else slot if _waits(command) else 0
+        yield slot, command
+
+
+def _waits(command: bytes) -> bool:
+    return command.startswith(_WAIT)
 
 
 def _named(reply: AskError, said_by: Node) -> Node:

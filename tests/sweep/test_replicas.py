@@ -1,0 +1,179 @@
+"""What has to stand at a replica too before it is told, or acted by: on a primary and a replica that comes and goes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import redis
+
+from lapse import Answer, AsyncRegistry, Registry
+from lapse.errors import RegistryUnavailable, Unreplicated
+from lapse.guards.integrity import preflight, replication
+from lapse.guards.integrity.preflight import Level
+from lapse.policy.tables import AUTO
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.pools.replicas import Replicas
+from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import EmbeddedRedis
+from support.clusters import Cluster
+from support.erased_places import lapse_leases, wait_out
+from support.world import World
+
+PUBLISHED = keys.published("lapse")
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A primary and its replica."""
+
+    primary: EmbeddedRedis
+    replica: EmbeddedRedis
+
+    def connected(self) -> int:
+        with redis.Redis.from_url(self.primary.url) as client:
+            client.set("written", "now")
+            return int(client.execute_command("WAIT", 1, 100))
+
+
+@pytest.fixture
+def pair(clean_environment: None, wait_until: Callable[..., None]) -> Iterator[Pair]:
+    with EmbeddedRedis(*AT_ONCE) as primary:
+        with EmbeddedRedis("--replicaof", f"127.0.0.1 {primary.port}", *AT_ONCE) as replica:
+            made = Pair(primary, replica)
+            wait_until(lambda: made.connected() == 1, what="the replica")
+            yield made
+        primary.stop(kill=True)  # asked to end, it waits for its replica
+
+
+@pytest.fixture
+async def world(pair: Pair, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[World]:
+    carrier = Carrier(pair.primary.url, 5)
+    carrier.replicas = Replicas(1, 0.5)
+    made = World(pair.primary.url, sandbox, carrier)
+    yield made
+    assert [] == made.judge(tmp_path)
+    for provider in made.open:
+        await provider.aclose()
+    made.registry.close()
+    made.raw.close()
+    await carrier.aclose()
+
+
+def says(url: str, number: int) -> None:
+    """Publish, as workers do, how many replicas have to have what is said."""
+    with redis.Redis.from_url(url) as client:
+        client.hset(PUBLISHED, "replicas", number)
+
+
+async def test_what_forbids_a_deletion_is_told_once_a_replica_has_it(pair: Pair) -> None:
+    says(pair.primary.url, 1)
+    with Registry(pair.primary.url, provider="openai", timeout=5) as registry:
+        registry.register("thread", "t1", "chat", subject="user:42")
+        assert registry.hold("thread", "t1", reason="case 7")
+        assert registry.hold_subject("user:42", reason="case 8")
+        with redis.Redis.from_url(pair.replica.url) as replica:
+            assert replica.hexists("lapse:{openai:thread}:holds", "t1")
+            assert replica.hexists("lapse:held_subjects", "user:42")
+    pair.replica.stop(kill=True)
+    with Registry(pair.primary.url, provider="openai", timeout=0.4) as registry:
+        told = [registry.hold("thread", "t2", reason="case 9"), registry.unhold("thread", "t1")]
+        told.append(registry.forget("thread", "t1"))
+
+        assert [Answer.UNREPLICATED] * 3 == told
+        assert not any(told)
+        assert registry.touch("thread", "unknown") == Answer.UNKNOWN
+        with redis.Redis.from_url(pair.primary.url) as primary:
+            assert not primary.hexists("lapse:{openai:thread}:holds", "t1")
+            assert primary.hexists("lapse:{openai:thread}:holds", "t2")
+        with pytest.raises(Unreplicated, match="it is written, and 0 of 1 replicas had it"):
+            registry.hold_subject("user:42", reason="case 8")
+        with pytest.raises(Unreplicated):
+            registry.unhold_subject("user:1")
+    async with AsyncRegistry(pair.primary.url, provider="openai", timeout=0.4) as calls:
+        assert await calls.hold("thread", "t3", reason="case 9") == Answer.UNREPLICATED
+
+
+async def test_a_claim_that_no_replica_has_sends_no_request(pair: Pair, world: World) -> None:
+    ids = world.seed(3)
+    pair.replica.stop(kill=True)
+
+    with pytest.raises(RegistryUnavailable):
+        await world.sweep()
+
+    assert set(ids) <= world.sandbox.alive("thread")
+    world.carrier.replicas = Replicas()
+    lapse_leases(world)
+    for _ in range(2):
+        await world.sweep()
+        wait_out(world)
+    assert not world.sandbox.alive("thread")
+
+
+async def test_an_outcome_that_no_replica_has_is_said_again_until_one_has(
+    pair: Pair, world: World, wait_until: Callable[..., None]
+) -> None:
+    world.sandbox.faults([{"method": "DELETE", "latency": "300ms"}])
+    ids = world.seed(3)
+    sweeping = asyncio.create_task(world.sweep())
+    await asyncio.to_thread(wait_until, lambda: sum(deletes(world)) == len(ids), what="the requests")
+    pair.replica.stop(kill=True)
+    await asyncio.to_thread(
+        wait_until, lambda: sweeping.done() or not set(ids) & world.sandbox.alive("thread"), what="the deletions"
+    )
+    pair.replica.start()
+
+    with suppress(Unreplicated):  # of a further claim
+        await sweeping
+
+    with redis.Redis.from_url(pair.replica.url) as replica:
+        assert replica.hget("lapse:{openai:thread}:counters", "deletions|chat|thread") == b"3"
+
+
+def deletes(world: World) -> list[bool]:
+    return [request["method"] == "DELETE" for request in world.sandbox.requests()]
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "number", "level"),
+    [(AUTO, True, 1, Level.OK), (AUTO, False, 0, Level.OK), (1, False, 1, Level.FATAL), (0, True, 0, Level.OK)],
+    ids=["auto with one", "auto without", "one that is missing", "none"],
+)
+async def test_how_many_are_waited_for_is_what_the_file_says_or_what_was_seen_first(
+    pair: Pair, said: int | str, *, there: bool, number: int, level: Level, wait_until: Callable[..., None]
+) -> None:
+    if not there:
+        pair.replica.stop(kill=True)
+        await asyncio.to_thread(wait_until, lambda: pair.connected() == 0, what="its end")
+    carrier = Carrier(pair.primary.url, 5)
+    try:
+        info = (await preflight.look(carrier)).info
+
+        assert await replication.decide(carrier, "lapse", said, info) == number
+        assert (await replication.published(carrier, "lapse")).number == number
+        assert replication.judge(number, said, info).level is level
+        if said == AUTO:
+            assert await replication.decide(carrier, "lapse", AUTO, {}) == number
+            assert replication.judge(0, AUTO, {"connected_slaves": "1"}).level is Level.WARNING
+    finally:
+        await carrier.aclose()
+
+
+def test_a_cluster_is_asked_where_the_hold_was_written() -> None:
+    with Cluster(3, replicas=1) as cluster, Registry(cluster.url, provider="openai", timeout=2) as registry:
+        registry.register("thread", "t1", "chat")
+        cluster.clients[cluster.owner(PUBLISHED)].hset(PUBLISHED, "replicas", 1)
+        assert registry.hold("thread", "t1", reason="case 7")
+        owner = cluster.owner(keys.slot("lapse", "openai", "thread"))
+        follower = cluster.clients[3 + owner]
+        follower.readonly()
+        assert follower.hexists("lapse:{openai:thread}:holds", "t1")
+        move = cluster.migrating(keys.slot("lapse", "openai", "thread"), (owner + 1) % 3)
+        while left := move.left():
+            move.move(left[0])
+        move.finish()
+        assert registry.hold("thread", "t1", reason="case 8")

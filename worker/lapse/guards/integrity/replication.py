@@ -1,0 +1,66 @@
+"""How many replicas have to have what must not be lost, and whether so many are there."""
+
+from collections.abc import Mapping
+
+from lapse.guards.integrity.preflight import Finding, Level
+from lapse.policy.tables import AUTO
+from lapse.registry import keys
+from lapse.registry.aio import Carrier
+from lapse.registry.pools.replicas import Replicas
+
+WITHIN = 1.0
+"""Seconds for which a worker waits until they have it."""
+IN_FORCE, FIRST_SEEN = "replicas", "replicas_seen"
+"""Fields of what workers publish: how many, and with ``"auto"`` how many there were when they first looked."""
+
+
+async def decide(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> int:
+    """Return how many replicas have to have a claim, and publish it: the same to a hold that an application says.
+
+    Args:
+        carrier: To the registry.
+        namespace: Of the registry.
+        said: ``[registry] replicas``.
+        info: INFO of the server; empty if it could not be read.
+
+    Raises:
+        RegistryError: it could not be read, or written.
+
+    """
+    name = keys.published(namespace)
+    (before, seen), waited = await carrier.run([("HMGET", name, IN_FORCE, FIRST_SEEN), ("WAIT", 0, 1)])
+    if said != AUTO:
+        number = int(said)
+    elif seen is not None:
+        number = int(seen)
+    else:
+        number = int(connected(info) > 0 and isinstance(waited, int))
+        if info:
+            await carrier.write(("HSET", name, FIRST_SEEN, number))
+    if before != b"%d" % number:
+        await carrier.write(("HSET", name, IN_FORCE, number))
+    return number
+
+
+async def published(carrier: Carrier, namespace: str) -> Replicas:
+    """Return how many replicas workers say have to have what is said."""
+    (number,) = await carrier.run([("HGET", keys.published(namespace), IN_FORCE)])
+    return Replicas(int(number or 0), WITHIN)
+
+
+def connected(info: Mapping[str, str]) -> int:
+    """Return how many replicas the server has now."""
+    return int(info.get("connected_slaves", "0"))
+
+
+def judge(number: int, said: int | str, info: Mapping[str, str]) -> Finding:
+    """Say whether what must not be lost outlives the server, and whether anything may be deleted."""
+    there = connected(info)
+    detail = f"replicas = {said}: {number} have to have a hold before it is told, {there} are connected"
+    if there < number:
+        fix = "bring the replicas back, or say [registry] replicas = 0: then a failover may lose holds"
+        return Finding("replication", Level.FATAL, f"{detail}; nothing is deleted until there are as many", fix)
+    if there > number == 0 and said == AUTO:
+        fix = "say [registry] replicas = 1: there was none when workers first looked"
+        return Finding("replication", Level.WARNING, f"{detail}; a failover may lose holds and deletions", fix)
+    return Finding("replication", Level.OK, detail)

@@ -1,5 +1,7 @@
 """Fixtures that start real servers. The environment's own Redis, keys and settings are never used."""
 
+import functools
+import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -33,6 +35,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     counted.reported(report)
     return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_versions() -> Iterator[None]:
+    """Read once what version of redis-py this is, which it asks for with every connection that it makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.metadata.version", functools.cache(importlib.metadata.version))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -22,6 +22,6 @@ async def reached(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIter
         for kind in KINDS["openai"]:  # as after the first claim: every kind knows that no subject is held
             world.raw.hset(f"{world.slot(kind)}protected", "subjects", 0)
         yield world, line
-        found = world.judge(tmp_path)
+        found = world.judge()
         await world.aclose()
         assert found == [], "\n".join(map(str, found))

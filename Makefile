@@ -6,6 +6,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Where this is set, every program that a test starts would compile all of lapse anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(VENV)/.stamp
 	@$(RUN)/lapse demo
 

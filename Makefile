@@ -12,9 +12,9 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: $(VENV)/.stamp
 	@$(RUN)/lapse demo
 
-# Most tests wait for servers and workers, not for a core: four modules at a time.
+# Most tests wait for servers and workers, not for a core: four modules at a time, in the order of tests/conftest.py.
 test: $(VENV)/.stamp
-	@$(RUN)/python -m pytest -n 4 --dist loadfile
+	@$(RUN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.stamp
 	$(RUN)/ruff check

@@ -6,12 +6,15 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin
 
+# Where this is set, every program that a test starts would compile all of lapse anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 demo: $(VENV)/.stamp
 	@$(RUN)/lapse demo
 
-# Most tests wait for servers and workers, not for a core: four modules at a time.
+# Most tests wait for servers and workers, not for a core: four modules at a time, in the order of tests/conftest.py.
 test: $(VENV)/.stamp
-	@$(RUN)/python -m pytest -n 4 --dist loadfile
+	@$(RUN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.stamp
 	$(RUN)/ruff check
@@ -61,15 +64,15 @@ test-tools: $(VENV)/.stamp
 	@$(RUN)/python -m pytest tests/tools/against_*.py
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
-# the thirty ordinary days that must trip no guard: 500 stories, a million ids. At the end what it counted is compared with
-# the README's table; `make promises` puts it there.
+# the thirty ordinary days that must trip no guard: 500 stories, a million ids; and every cell of the replies of Redis. At
+# the end what it counted is compared with the README's table; `make promises` puts it there.
 RESULTS := $(VENV)/faults.jsonl
 FAULTS = cd tests && ../$(RUN)/python -m faults.report
 test-faults: $(VENV)/.stamp
 	@command -v faketime >/dev/null || { echo "make test-faults needs faketime: apt-get install faketime" >&2; exit 1; }
 	@rm -f $(RESULTS)
-	@LAPSE_TEST_RESULTS=$(CURDIR)/$(RESULTS) LAPSE_TEST_STORIES=500 LAPSE_TEST_SCALE=1000000 $(RUN)/python -m pytest \
-		$$($(FAULTS) tests) tests/model
+	@LAPSE_TEST_RESULTS=$(CURDIR)/$(RESULTS) LAPSE_TEST_STORIES=500 LAPSE_TEST_SCALE=1000000 LAPSE_TEST_CELLS=all \
+		$(RUN)/python -m pytest $$($(FAULTS) tests) tests/model tests/cells/test_redis.py tests/cells/test_redis_clients.py
 	@$(FAULTS) compare ../$(RESULTS)
 
 promises: $(VENV)/.stamp

@@ -1,5 +1,7 @@
 """Fixtures that start real servers. The environment's own Redis, keys and settings are never used."""
 
+import functools
+import importlib.metadata
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -21,6 +23,15 @@ _USER = os.environ.get("LAPSE_TEST_USER")
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
 
+_LONG = {"packaging", "runtime", "faults", "examples", "demo", "readme", "deploy", "security"}
+"""Rooms whose tests start programs and wait for them: last, one of them would go on alone for minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, so that what is short fills the end on every core."""
+    items.sort(key=lambda item: item.path.parent.name not in _LONG)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
     """Count from here on for this test."""
@@ -33,6 +44,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     counted.reported(report)
     return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def known_versions() -> Iterator[None]:
+    """Read once what version of redis-py this is, which it asks for with every connection that it makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("importlib.metadata.version", functools.cache(importlib.metadata.version))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

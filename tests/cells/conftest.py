@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cells.line import Line
-from cells.reached import Reached
+from cells.line import LATER, Line
+from cells.reached import PATIENCE, SHORT, Reached
 from lapse.providers.kinds import KINDS
 from lapse.sandbox import Sandbox
 from support.sandbox_fixture import sandbox, sandbox_server
@@ -15,13 +15,16 @@ __all__ = ["sandbox", "sandbox_server"]
 
 
 @pytest.fixture
-async def reached(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[tuple[Reached, Line]]:
+async def reached(
+    redis_url: str, sandbox: Sandbox, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[tuple[Reached, Line]]:
     """Return a world and the line that it reaches Redis over; the oracle judges what happened there."""
+    given_up = "class_" in request.fixturenames and request.getfixturevalue("class_") == LATER
     with Line(redis_url) as line:
-        world = Reached(redis_url, line, sandbox, tmp_path)
+        world = Reached(redis_url, line, sandbox, tmp_path, SHORT if given_up else PATIENCE)
         for kind in KINDS["openai"]:  # as after the first claim: every kind knows that no subject is held
             world.raw.hset(f"{world.slot(kind)}protected", "subjects", 0)
         yield world, line
-        found = world.judge(tmp_path)
+        found = world.judge()
         await world.aclose()
         assert found == [], "\n".join(map(str, found))

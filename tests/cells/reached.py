@@ -10,7 +10,9 @@ from lapse.sandbox import Sandbox
 from support.recording import RecordingRegistry
 from support.world import World
 
-TIMEOUT = 0.5
+PATIENCE, SHORT = 5.0, 0.5
+"""Seconds until a caller gives up: where nobody is meant to, a busy machine makes nobody."""
+
 FLOW = "lapse:{openai}:flow"
 
 
@@ -20,12 +22,12 @@ class Reached(World):
     ``line``: the URL that leads over the line; ``moved``: where a story has moved audit records to.
     """
 
-    def __init__(self, url: str, line: Line, sandbox: Sandbox, directory: Path) -> None:
+    def __init__(self, url: str, line: Line, sandbox: Sandbox, directory: Path, timeout: float = PATIENCE) -> None:
         self.line = line.url
         self.directory = directory
-        super().__init__(url, sandbox, Carrier(line.url, TIMEOUT))
+        super().__init__(url, sandbox, Carrier(line.url, timeout))
         self.registry.close()
-        self.registry = RecordingRegistry(line.url, provider="openai", timeout=TIMEOUT)
+        self.registry = RecordingRegistry(line.url, provider="openai", timeout=timeout)
 
     def known(self, id_: str, kind: str = "thread") -> dict[str, Any]:
         """Return what is stored of an id that was put aside."""

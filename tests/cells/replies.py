@@ -1,18 +1,34 @@
 """One call that meets one reply of Redis: the first table of docs/testing.md."""
 
+import os
+
 from cells.client_stories import ALL
 from cells.line import MIDDLE, Line
 from cells.reached import Reached
 from cells.stories import STORIES
 from cells.told import Told
 from lapse.errors import LapseError
-from support.documented import table
+from support.documented import cells, rows, table
 
 HEADING = "Replies of Redis"
 GOES_ON, REFUSED = "goes on", "refused"
+ALIKE = ("BUSY", "NOREPLICAS", "OOM", "MISCONF", "NOPERM", "MOVED", "CLUSTERDOWN")
+"""Errors of which a call that they refuse knows nothing but that it was refused."""
+WHOLE = os.environ.get("LAPSE_TEST_CELLS") == "all"
 AGAIN = 6
 WRITES = 6
 """At which of its writes a call of an application ends in the middle, one after the other."""
+
+
+def chosen() -> list[tuple[str, str]]:
+    """Return the cells to play: of the errors that are alike, a call that is refused meets one, each call the next."""
+    words, names = table(HEADING), rows(HEADING)
+
+    def one_of_many(name: str, class_: str) -> bool:
+        alike = class_ in ALIKE and words[name, class_] == REFUSED
+        return alike and class_ != ALIKE[names.index(name) % len(ALIKE)]
+
+    return [at for at in cells(HEADING) if WHOLE or not one_of_many(*at)]
 
 
 async def outcome(told: Told) -> str:

@@ -37,7 +37,7 @@ async def world(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> AsyncIter
     for kind in KINDS["openai"]:
         world.raw.hset(f"{world.slot(kind)}protected", "subjects", 0)
     yield world
-    found = world.judge(tmp_path)
+    found = world.judge()
     await world.aclose()
     assert found == [], "\n".join(map(str, found))
 

@@ -4,11 +4,10 @@ import pytest
 
 from cells.line import Line
 from cells.reached import Reached
-from cells.replies import HEADING, played
+from cells.replies import chosen, played
 from cells.stories import STORIES
-from support.documented import cells
 
-CELLS = [at for at in cells(HEADING) if at[0] not in STORIES]
+CELLS = [at for at in chosen() if at[0] not in STORIES]
 
 
 @pytest.mark.parametrize(("name", "class_"), CELLS, ids=[" to ".join(at[::-1]) for at in CELLS])

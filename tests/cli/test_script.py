@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lapse.cli.main import SECTIONS
-from support.commandline import SCRIPT, Desk
+from support.commandline import SCRIPT, Desk, Result
 
 
 def test_importing_the_entry_point_loads_nothing_of_the_worker_half() -> None:
@@ -33,6 +33,30 @@ def test_without_the_worker_half_the_script_says_how_to_install_it(tmp_path: Pat
     assert "pip install '.[worker]'" in shown.stderr
     assert "click" in shown.stderr
     assert "pip install lapse" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "given"),
+    [
+        (["register", "-"], '{"kind": "thread", "id": "thread_1", "policy": "chat"}\n'),
+        (["status", "--jsn"], ""),
+        (["ls", "threads", "--provider", "nowhere"], ""),
+    ],
+    ids=lambda one: " ".join(one) if isinstance(one, list) else "",
+)
+def test_the_installed_script_does_what_the_forked_one_of_these_tests_does(
+    desk: Desk, arguments: list[str], given: str
+) -> None:
+    script = subprocess.run(
+        [SCRIPT, *arguments],
+        cwd=desk.directory,
+        env=desk.environ,
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert Result(script.returncode, script.stdout, script.stderr) == desk.run(*arguments, given=given)
 
 
 def test_help_lists_every_command_in_sections(desk: Desk) -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -40,11 +39,11 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, str], None]:
 
 
 @pytest.fixture
-def reported(world: World, tmp_path: Path) -> Callable[[], set[str]]:
+def reported(world: World) -> Callable[[], set[str]]:
     """Return what the oracle finds wrong so far; it is not looked at again when the test is over."""
 
     def report() -> set[str]:
-        found = {one.promise for one in world.judge(tmp_path)}
+        found = {one.promise for one in world.judge()}
         world.unpromised = world.unpromised | found
         return found
 

@@ -14,7 +14,7 @@ from lapse.sweep.deletion.delete import delete
 from lapse.sweep.deletion.precheck import Target
 from providers.actions import Budget, deletions
 from providers.rows import RESPONSE, STORE, THREAD, error, gone
-from providers.scripted import Answer, Server, answer
+from providers.scripted import Answer, Asked, Server, answer
 
 RUNS = f"GET /v1/threads/{THREAD}/runs?limit=1&order=desc"
 
@@ -92,10 +92,15 @@ async def test_a_run_is_cancelled_if_the_policy_says_so_and_the_thread_waits(
 async def test_neither_an_end_is_asked_for_nor_a_deletion_after_the_time_of_the_claim(
     status: str, server: Server, provider: Provider
 ) -> None:
-    server.respond = lambda _: replace(runs(status), delay=0.5)
-    now = time.monotonic()
+    requests = Requests(Deadline.of(60))
 
-    with Requests(Deadline(now + 0.4, now + 10)):
+    def at_the_end_of_the_time_to_begin(_: Asked) -> Answer:
+        requests.deadline = replace(requests.deadline, begin_by=time.monotonic())
+        return runs(status)
+
+    server.respond = at_the_end_of_the_time_to_begin
+
+    with requests:
         verdict = await remove(provider, "thread", THREAD, cancel=True)
 
     assert (Outcome.LIMITED, False) == (verdict.outcome, verdict.unknown)

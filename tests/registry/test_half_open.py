@@ -79,7 +79,7 @@ def failing_over(
 
 def test_calls_go_on_at_the_new_primary(failing_over: tuple[str, Callable[[], None]]) -> None:
     url, fail_over = failing_over
-    with Registry(url, provider="openai", timeout=TIMEOUT) as registry:
+    with Registry(url, provider="openai", timeout=5) as registry:
 
         def register(number: int) -> bool:
             return registry.register("thread", f"thread_{number}", "chat").new
@@ -96,7 +96,7 @@ def test_calls_go_on_at_the_new_primary(failing_over: tuple[str, Callable[[], No
 
 async def test_asyncio_calls_go_on_at_the_new_primary(failing_over: tuple[str, Callable[[], None]]) -> None:
     url, fail_over = failing_over
-    async with AsyncRegistry(url, provider="openai", timeout=TIMEOUT) as registry:
+    async with AsyncRegistry(url, provider="openai", timeout=5) as registry:
 
         async def registers() -> list[bool]:
             made = await asyncio.gather(

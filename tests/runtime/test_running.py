@@ -28,6 +28,7 @@ def deleted_once(deployment: Deployment, ids: list[str], wait_until: Wait) -> No
 
 def audited_once(deployment: Deployment, ids: list[str], wait_until: Wait) -> None:
     """Assert that every id has one outcome in the audit file, each intent one end, and nothing is left in Redis."""
+    wait_until(lambda: deployment.counters()["deletions|chat|thread"] >= len(ids), what="the last outcomes")
     wait_until(lambda: deployment.raw.xlen(SLOT + "audit") == 0, what="an empty audit stream")
     lines = deployment.audited()
     seen = Counter((line["event"], line["id"]) for line in lines if line["id"])

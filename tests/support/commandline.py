@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
@@ -27,6 +27,7 @@ from lapse.runtime.host import Host
 from lapse.runtime.jobs import Work
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import die_with_parent
+from support import forked
 
 KEY = "sk-test-0123456789abcdefghij"
 DAY = 86400.0
@@ -102,17 +103,15 @@ class Desk:
 
     def run(self, *arguments: str, given: str = "", **environ: str) -> Result:
         """Run the script without a terminal."""
-        done = subprocess.run(
-            [SCRIPT, *arguments],
-            cwd=self.directory,
-            env={**self.environ, **environ},
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=WAIT,
-            check=False,
-        )
-        return Result(done.returncode, done.stdout, done.stderr)
+        with ExitStack() as stack:
+            files = [stack.enter_context(os.fdopen(os.memfd_create(name), "w+")) for name in ("in", "out", "err")]
+            files[0].write(given)
+            files[0].seek(0)
+            within = {**self.environ, **environ}
+            code = forked.call(arguments, self.directory, within, [file.fileno() for file in files], WAIT)
+            for file in files:
+                file.seek(0)
+            return Result(code, files[1].read(), files[2].read())
 
     def good(self, *arguments: str, given: str = "", **environ: str) -> Result:
         """Run the script, which has to succeed."""

@@ -1,7 +1,10 @@
 """What the oracle is given of a run: the stand-in's traffic, what is left in the registry, and the last scrape."""
 
 import contextlib
+import functools
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,8 +77,27 @@ def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str | None:
         file = ConfigFile(config, dict(environ))
     except ConfigError:
         return None
+    return shown(url, file)
+
+
+def shown(url: str, file: ConfigFile) -> str:
+    """Return what an exporter shows that has read its policy file."""
     with client_of(url, decode_responses=True) as client:
         return exposition(client, file)[1].decode()
+
+
+@functools.cache
+def written(text: str, key: str) -> ConfigFile | None:
+    """Return a policy file of this text, or None if no exporter would start with it.
+
+    It is read once a run: an exporter waits until a file has stood for a moment, and each test would wait for its own.
+    """
+    path = Path(tempfile.mkdtemp(dir=os.environ["LAPSE_RUNTIME_DIR"])) / "scraped.toml"
+    path.write_text(text)
+    try:
+        return ConfigFile(path, {"KEY": key})
+    except ConfigError:
+        return None
 
 
 def policy(rule: Rule, since: float) -> Policy:

@@ -6,8 +6,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,6 +33,9 @@ from oracle.history import History, Outage, Policy, Quiet, Resource, Violation
 from oracle.verdict import violations
 from support import counted, evidence, rules
 from support.recording import RecordingRegistry
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY = "sk-test-0123456789abcdef"
 DAY = 86400.0
@@ -123,10 +125,8 @@ class World:
         """Note that from now on nothing of a kind may be deleted."""
         self.quiet.append(Quiet("openai", kind, time.time() - HUSH, math.inf, why))
 
-    def judge(self, directory: Path) -> list[Violation]:
+    def judge(self) -> list[Violation]:
         """Return what the oracle finds wrong with all that happened here."""
-        path = directory / "scraped.toml"
-        path.write_text(evidence.policy_file(self.policies, self.sandbox.url))
         lines = self.moved.read_text().splitlines() if self.moved and self.moved.exists() else []
         audit = (*reading.audit(lines), *evidence.pending_audit(self.url))
         history = History(
@@ -135,7 +135,7 @@ class World:
             audit,
             tuple(self.policies),
             (Budget("openai", self.budget, max(1, math.ceil(self.budget))),) if self.budget else (),
-            metrics=evidence.scrape(self.url, path, {"KEY": KEY}) if self.policies else None,
+            metrics=self._scraped() if self.policies else None,
             ended=time.time(),
             began=self.began,
             alive=evidence.living(self.sandbox, evidence.named(audit)),
@@ -151,6 +151,10 @@ class World:
         found = violations(history, without=self.unpromised)
         counted.judged(history, found)
         return found
+
+    def _scraped(self) -> str | None:
+        file = evidence.written(evidence.policy_file(self.policies, self.sandbox.url), KEY)
+        return evidence.shown(self.url, file) if file else None
 
     def seed(self, n: int, *, kind: str = "thread", policy: str = "chat", days: float = 30, **facts: Any) -> list[str]:
         """Create objects at the provider and register them as that many days old."""
@@ -200,11 +204,11 @@ class World:
 
 
 @pytest.fixture
-async def world(redis_url: str, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[World]:
+async def world(redis_url: str, sandbox: Sandbox) -> AsyncIterator[World]:
     carrier = Carrier(redis_url, 5)
     made = World(redis_url, sandbox, carrier)
     yield made
-    found = made.judge(tmp_path)
+    found = made.judge()
     for provider in made.open:
         await provider.aclose()
     made.registry.close()

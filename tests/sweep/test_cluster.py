@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,13 +22,13 @@ def cluster(clean_environment: None) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-async def world(cluster: Cluster, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[World]:
+async def world(cluster: Cluster, sandbox: Sandbox) -> AsyncIterator[World]:
     for client in cluster.clients[:3]:
         client.flushall()
     carrier = Carrier(cluster.url, TIMEOUT)
     made = World(cluster.url, sandbox, carrier)
     yield made
-    assert [] == made.judge(tmp_path)
+    assert [] == made.judge()
     for provider in made.open:
         await provider.aclose()
     made.registry.close()

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import redis
@@ -51,12 +50,12 @@ def pair(clean_environment: None, wait_until: Callable[..., None]) -> Iterator[P
 
 
 @pytest.fixture
-async def world(pair: Pair, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[World]:
+async def world(pair: Pair, sandbox: Sandbox) -> AsyncIterator[World]:
     carrier = Carrier(pair.primary.url, 5)
     carrier.replicas = Replicas(1, 0.5)
     made = World(pair.primary.url, sandbox, carrier)
     yield made
-    assert [] == made.judge(tmp_path)
+    assert [] == made.judge()
     for provider in made.open:
         await provider.aclose()
     made.registry.close()

@@ -213,7 +213,7 @@ class Desk:
             "stream": raw.xrange,
             "list": lambda key: raw.lrange(key, 0, -1),
         }
-        return {key: read[raw.type(key)](key) for key in raw.keys()}
+        return {key: read[raw.type(key)](key) for key in raw.scan_iter()}
 
     def halts(self, kind: str = "thread") -> dict[str, Any]:
         stored: Any = self.raw.hgetall(f"lapse:{{openai:{kind}}}:halts")

@@ -200,6 +200,7 @@ class Parts:
         yield
         slow: Any = self.client.slowlog_get(1000)
         found = [Slowest(one["duration"] / 1000, _named(one["command"].decode())) for one in slow]
+        found = [one for one in found if one.command != "SLOWLOG"]
         self.timings.slowest[name] = max(found, default=Slowest(0.0, ""))
 
 

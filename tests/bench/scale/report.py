@@ -49,7 +49,7 @@ def missed(figures: Figures, slowest: Mapping[str, Mapping[int, Slowest]]) -> li
 
 def chart(figures: Figures) -> str:
     """Return the chart: what each call takes in a larger registry, to what it takes in the smallest one."""
-    chosen = {name: by_size for name, by_size in figures.items() if name.rpartition(", ")[2] != "GB"}
+    chosen = {name: by_size for name, by_size in figures.items() if name.rpartition(", ")[2] not in {"GB", name}}
     sizes = sorted(next(iter(chosen.values())))
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif"'

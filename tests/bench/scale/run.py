@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -67,6 +68,7 @@ def _at(server: EmbeddedRedis, home: Path, there: int, size: int) -> tuple[Timin
             fill(client, Partition("bench", "conversation", "chat"), chunk)
         sys.stderr.write(f"{size:,} ids are there after {time.monotonic() - began:.0f} s\n")
         timings = asyncio.run(_measured(server, client, home, size))
+        timings.figures["load of the machine meanwhile"] = os.getloadavg()[0]
         sys.stderr.write(f"measured after {time.monotonic() - began:.0f} s\n")
         return timings, durability.measure(server, client)
 

@@ -116,6 +116,8 @@ async def _claim(session: Session, tokens: int, *, alone: bool = False) -> Batch
 async def _suspect(session: Session, executor: Executor, now: int) -> Batch | None:
     """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
     again = Batch(Status.OK, now, parked=1)
+    if not session.report.registered:
+        return None  # the survey found nothing at all, and so nothing that a worker crashed on
     if not executor.idle or not await _tokens(session, 1):
         return again
     batch = await _claim(session, 1, alone=True)

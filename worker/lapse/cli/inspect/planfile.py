@@ -37,7 +37,7 @@ def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int) -> N
     provider = one_provider(rules)
     with whole(str(file)) as raw, ExitStack() as stack:
         packed = file.suffix == ".gz"
-        into = stack.enter_context(gzip.GzipFile("", "wb", 6, raw, 0)) if packed else raw
+        into = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, 0)) if packed else raw
         show = stack.enter_context(output.progress("planning", due))
 
         async def work(access: RegistryAccess) -> tuple[str, int]:

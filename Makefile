@@ -1,4 +1,4 @@
-.PHONY: acl demo test test-faults promises lint bench format test-servers test-tools chaos picture wheel clean
+.PHONY: acl demo test test-faults promises lint bench bench-scale format test-servers test-tools chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -32,6 +32,11 @@ format: $(VENV)/.stamp
 
 bench: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m bench.run
+
+# One registry of N ids: what each call takes there, the slowest Redis command, and what it is on disk.
+N ?= 1000000
+bench-scale: $(VENV)/.stamp
+	@cd tests && ../$(RUN)/python -m bench.scale.run $(N)
 
 # Servers that others wrote. The versions are fixed: their known differences to the stand-in are asserted one by one.
 DEVUI := agent-framework-devui==1.0.0b261022

@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, imports, orphans, registrations, scrapes, spooling, subjects, tracking
+from bench import deletions, idle, imports, orphans, plans, registrations, scrapes, spooling, subjects, tracking
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -16,8 +16,10 @@ PARTS = {
     "orphans": orphans.measure,
     "tracking": tracking.measure,
     "imports": imports.measure,
+    "plans": plans.measure,
     "spooling": spooling.measure,
     "subjects": subjects.measure,
+    "idle": idle.measure,
 }
 
 

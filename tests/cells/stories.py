@@ -17,6 +17,7 @@ from lapse.guards.operator_proof import believe
 from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping import subjects
 from lapse.ledger.housekeeping.misnamed import Misnamed
+from lapse.ledger.records import due_pages
 from lapse.policy import Keep, Orphan, Share
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.facts import Registration
@@ -191,16 +192,15 @@ async def circled(world: Reached) -> Told:
 
 
 async def applied(world: Reached) -> Told:
-    """Prepare: a plan of three ids."""
+    """Prepare: three ids that a plan names."""
     ids = world.seed(3)
     await world.context().ledger.adopt(world.rule)
-    dues = {id_: world.record(id_).due for id_ in ids}
 
     async def act() -> str:
         context = world.context()
-        left = [id_ for id_ in ids if world.state(id_)]
-        doomed = [Doomed(id_, round(due.timestamp() * 1000), "ttl") for id_ in left if (due := dues[id_])]
-        report, _left = await apply(context, world.rule, doomed, "plan")
+        found = sorted([one async for page in due_pages(context.ledger, world.rule) for one in page])
+        doomed = [Doomed(one.id, one.due, one.by, one.alone) for one in found]
+        report = await apply(context, world.rule, doomed, "plan", dict)
         return report.result
 
     return Told(act, {"thread": ids})
@@ -497,7 +497,7 @@ STORIES: dict[str, Story] = {
     "remember": with_users,
     "unblock": in_the_way,
     **dict.fromkeys(("look_circle", "claim_circle"), circled),
-    "claim_planned": applied,
+    **dict.fromkeys(("claimable", "claim_planned"), applied),
     **dict.fromkeys(("describe", "claim_purged"), purged),
     "rename": adopted,
     "count_ranges": edited,

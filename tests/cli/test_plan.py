@@ -1,11 +1,18 @@
 """plan -o and apply: exactly what was seen, or less."""
 
+import gzip
+import hashlib
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lapse.cli.inspect import planfile
+from lapse.ledger.records import DueId
 from lapse.registry.model import Partition
 from support.commandline import CHAT, DAY, ENFORCED, HEAD, Desk
 
@@ -13,9 +20,27 @@ THREADS = Partition("openai", "thread", "chat")
 CONFIRM = "--confirm=openai"
 
 
-def planned(desk: Desk) -> dict[str, Any]:
-    desk.good("plan", "-o", "plan.json")
-    return dict(json.loads((desk.directory / "plan.json").read_text()))
+def planned(desk: Desk, name: str = "plan.json") -> dict[str, Any]:
+    """Make a plan, and return it as one document."""
+    desk.good("plan", "-o", name)
+    written = (desk.directory / name).read_bytes()
+    head, *lines, end = map(json.loads, (gzip.decompress(written) if name.endswith(".gz") else written).splitlines())
+    parts: list[dict[str, Any]] = []
+    for line in lines:
+        if isinstance(line, dict):
+            parts.append({**line, "ids": []})
+        else:
+            fields = zip(("id", "due", "by", "alone"), [*line, False], strict=False)
+            parts[-1]["ids"].append(dict(fields))
+    return {**head, "parts": parts, **end}
+
+
+def as_document(plan: dict[str, Any]) -> str:
+    """Return a plan as the first version wrote it."""
+    said = {**plan, "lapse_plan": 1}
+    del said["hash"]
+    hash_ = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    return json.dumps({"lapse_plan": 1, "hash": hash_, **said}, indent=1) + "\n"
 
 
 def deletes(desk: Desk) -> list[str]:
@@ -25,8 +50,7 @@ def deletes(desk: Desk) -> list[str]:
 def test_a_plan_names_each_id_and_what_it_rests_on(desk: Desk) -> None:
     due = desk.seed(3)
     desk.seed(2, days=1)
-    shown = desk.good("plan", "-o", "plan.json")
-    plan = json.loads((desk.directory / "plan.json").read_text())
+    plan = planned(desk)
 
     conversations, threads = plan["parts"]
     assert ("conversation", []) == (conversations["kind"], conversations["ids"])
@@ -39,9 +63,60 @@ def test_a_plan_names_each_id_and_what_it_rests_on(desk: Desk) -> None:
         len(plan["hash"]),
         len(plan["place"]),
     )
-    assert plan["hash"] in shown.err
-    assert "lapse apply plan.json" in shown.err
+    shown = desk.good("plan", "-o", "again.json")
+    assert len(planned(desk)["hash"]) == len(shown.err.split()[1].rstrip(","))
+    assert "lapse apply again.json" in shown.err
     assert [] == desk.sandbox.requests()
+
+
+def test_a_plan_whose_name_says_so_is_packed_and_a_bar_shows_how_far_it_is(desk: Desk) -> None:
+    due = desk.seed(3)
+    plan = planned(desk, "plan.json.gz")
+    assert set(due) == {one["id"] for one in plan["parts"][1]["ids"]}
+    shown = desk.terminal("plan", "-o", "again.json")
+    assert 0 == shown.code
+    assert "planning" in shown.out
+    desk.good("apply", "plan.json.gz", CONFIRM)
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_a_plan_of_the_version_before_is_applied(desk: Desk) -> None:
+    due = desk.seed(3)
+    (desk.directory / "plan.json").write_text(as_document(planned(desk)))
+    desk.good("apply", "plan.json", CONFIRM)
+    assert set(due) == set(deletes(desk))
+    document = as_document(planned(desk))
+    (desk.directory / "plan.json").write_text(document.replace('"made_at": ', '"made_at": 1'))
+    assert "was changed after it was written" in desk.run("apply", "plan.json", CONFIRM).err
+
+
+def test_what_is_no_id_is_no_plan(desk: Desk) -> None:
+    desk.seed(1)
+    planned(desk)
+    file = desk.directory / "plan.json"
+    text = "".join(file.read_text().splitlines(keepends=True)[:-1]).replace('"ttl"', '"whim"')
+    file.write_text(text + json.dumps({"hash": hashlib.sha256(text.encode()).hexdigest()[:12]}) + "\n")
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 2 == shown.code
+    assert "is no plan" in shown.err
+    file.write_text(text.replace("whim", "ttl"))
+    assert "was changed after it was written" in desk.run("apply", "plan.json", CONFIRM).err
+
+
+async def test_what_is_more_than_one_run_is_sorted_in_files_and_stands_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(planfile, "RUN", 4)
+    ids = [DueId(n % 5 == 0, 1000 * (n % 3), f"thread_{n}", 7, "ttl") for n in range(20)]
+
+    async def pages() -> AsyncIterator[list[DueId]]:
+        for start in range(0, 20, 3):
+            yield ids[start : start + 3]
+        yield ids[:2]
+
+    with ExitStack() as runs:
+        found = list(await planfile._sorted(pages(), tmp_path, runs))
+    assert [one.id for one in sorted(ids)] == [one.id for one in found]
 
 
 def test_exactly_a_plan_is_deleted_though_its_policy_observes(desk: Desk) -> None:
@@ -123,12 +198,12 @@ def test_a_plan_that_rests_on_something_else_is_refused_as_a_whole(desk: Desk, w
     desk.configure(CHAT.replace('["conversation", "thread"]', '"thread"'))
     desk.worker()
     due = desk.seed(2)
-    plan = planned(desk)
+    planned(desk)
     file, environ = desk.directory / "plan.json", {}
     match what:
         case "edited":
-            plan["parts"][0]["ids"].append({"id": "thread_other", "due": 1, "by": "ttl", "alone": False})
-            file.write_text(json.dumps(plan))
+            head, rest = file.read_text().split("\n", 1)
+            file.write_text(f"{head}\n{rest.replace(due[0], 'thread_other')}")
         case "not JSON":
             file.write_text(file.read_text()[:-5])
         case "a list":

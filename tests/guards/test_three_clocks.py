@@ -95,9 +95,8 @@ async def test_a_plan_is_not_applied_under_a_clock_that_is_astray(world: World, 
     await world.sweep(enforce=False)
     elsewhere.own = elsewhere.provider = MONTH
 
-    report, _left = await apply(
-        world.context(), world.rule, [Doomed(id_, round((time.time() - DAY) * 1000), "ttl")], "p"
-    )
+    doomed = [Doomed(id_, round((time.time() - DAY) * 1000), "ttl")]
+    report = await apply(world.context(), world.rule, doomed, "p", dict)
 
     assert ("halted", []) == (report.result, world.deletes())
 

@@ -109,7 +109,7 @@ async def applied(world: World) -> None:
     context = world.context()
     await context.ledger.adopt(world.rule)
     doomed = [Doomed(id_, _due(world, id_), "ttl") for id_ in world.seed(IDS)]
-    await apply(context, world.rule, doomed, "plan")
+    await apply(context, world.rule, doomed, "plan", dict)
 
 
 def _due(world: World, id_: str) -> int:

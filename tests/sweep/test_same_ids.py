@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lapse.cli.context import RegistryAccess
-from lapse.ledger.records import due_first, suspect
+from lapse.ledger.records import due_pages
 from lapse.policy import Rule
 from lapse.registry.commands import Commands
 from lapse.sweep.apply import apply
@@ -74,9 +74,8 @@ def set_aside(world: World, id_: str, state: str, dice: random.Random) -> None:
 async def planned(world: World, rule: Rule) -> list[Doomed]:
     context = world.context()
     access = RegistryAccess(world.carrier, context.control, context.ledger, Commands("lapse", None))
-    return [
-        Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in await due_first(access.ledger, rule, None)
-    ]
+    found = sorted({one async for page in due_pages(access.ledger, rule) for one in page})
+    return [Doomed(one.id, one.due, one.by, one.alone) for one in found]
 
 
 @pytest.mark.parametrize("seed", range(REGISTRIES))
@@ -95,6 +94,7 @@ async def test_observed_planned_swept_and_applied_are_the_same(world: World, see
         await world.sweep(context=context, **{name: getattr(enforced, name) for name in rule.__slots__})
     else:
         world.decides(enforced)
-        _report, left = await apply(context, rule, plan, "plan")
+        left: dict[str, str] = {}
+        await apply(context, rule, plan, "plan", left.update)
         assert {} == left
     assert [one.id for one in plan] == world.deletes()

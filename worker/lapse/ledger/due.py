@@ -39,6 +39,17 @@ def cutoffs(rule: Rule, now: int) -> dict[str, float]:
     }
 
 
+def terms(rule: Rule) -> dict[str, str | int]:
+    """Return what of a rule makes ids due, as ``due.lua`` takes it; what it does not say is left out."""
+    said: dict[str, str | int | None] = {
+        "ttl": None if rule.ttl is None else _millis(rule.ttl),
+        "anchor": rule.anchor,
+        "max_age": None if rule.max_age is None else _millis(rule.max_age),
+        "orphan": 1 if rule.orphan else None,
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
 def _first(record: Mapping[str, Any], *fields: str) -> int | None:
     return next((record[field] for field in fields if record.get(field) is not None), None)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from lapse.ledger.claim import Claims
 from lapse.ledger.connection import text
+from lapse.ledger.due import terms
 from lapse.ledger.settle import Settlements
 from lapse.policy import Rule
 from lapse.policy.enforced import NOTHING, Base, Edit
@@ -53,17 +54,9 @@ class Ledger(Claims, Settlements):
 
         Claims that expect another ``epoch`` of the registry are refused from then on.
         """
-        published = {"mode": "enforce" if rule.enforce else "observe"} | {
-            name: value
-            for name, value in {
-                "ttl": _millis(rule.ttl),
-                "anchor": rule.anchor,
-                "max_age": _millis(rule.max_age),
-                "orphan": 1 if rule.orphan else None,
-                "along": rule.along,
-            }.items()
-            if value is not None
-        }
+        published = terms(rule) | {"mode": "enforce" if rule.enforce else "observe"}
+        if rule.along is not None:
+            published["along"] = rule.along
         call = self.on(
             rule.partition,
             "ledger/lua/adopt",
@@ -104,10 +97,6 @@ class Ledger(Claims, Settlements):
             return value
         stored = (await self.carrier.run([("HGET", key, field)]))[0]
         return None if stored is None else int(stored)
-
-
-def _millis(seconds: float | None) -> int | None:
-    return None if seconds is None else round(seconds * 1000)
 
 
 def _flat(fields: Mapping[str, str | int]) -> list[str | int]:

@@ -2,16 +2,16 @@
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lapse.errors import InvalidResource
-from lapse.ledger.due import cutoffs, due_of
+from lapse.ledger.due import NEVER, cutoffs, due_of, terms
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
-from lapse.registry import keys
+from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 
@@ -30,6 +30,8 @@ INDEXES = {
 """The sorted sets in which an id of a partition stands, each with the state that it means."""
 
 PAGE = 500
+LOOKED_AT = 250
+"""Ids that one script looks at: it takes a few milliseconds."""
 NONE: Mapping[str, str] = MappingProxyType({})
 
 TRACKED = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
@@ -180,55 +182,62 @@ class _PageEnd(NamedTuple):
     id: str
 
 
+class DueId(NamedTuple):
+    """One id that a sweep would claim: it comes before those that are greater. Times in registry milliseconds.
+
+    Attributes:
+        alone: True if a worker ended while it held the id: such go last, one at a time.
+        turn: When it is due; of one that goes alone, when its lease or its wait was over.
+        id: The id.
+        due: When it is due.
+        by: What says so, as ``Seen.by``.
+
+    """
+
+    alone: bool
+    turn: int
+    id: str
+    due: int
+    by: str
+
+
 async def due_first(ledger: Ledger, rule: Rule, limit: int | None) -> list[Seen]:
     """Return the ids that are due by a rule and that a sweep would claim, in its order; None for all of them."""
+    chosen = sorted({one async for page in due_pages(ledger, rule, limit) for one in page})[:limit]
+    at, found = rule.partition, list[Seen]()
+    for start in range(0, len(chosen), PAGE):
+        ids = [one.id for one in chosen[start : start + PAGE]]
+        found += await look(ledger, at.provider, at.kind, ids, [rule])
+    return [one for one in found if one.due is not None and one.due <= one.now]
+
+
+async def due_pages(ledger: Ledger, rule: Rule, limit: int | None = None) -> AsyncIterator[list[DueId]]:
+    """Yield what is due by a rule and a sweep would claim, index by index, some twice; ``limit``: enough of each."""
     now = await Halts(ledger.carrier, ledger.namespace).now()
     cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
     names = (rule.partition.policy, *rule.formerly)
-    slot = keys.slot(ledger.namespace, rule.partition.provider, rule.partition.kind)
-    places = [(slot + keys.HOLD_ENDS, float(now))]
-    places += [
-        (_key(ledger, replace(rule.partition, policy=name), i), cut) for name in names for i, cut in cuts.items()
-    ]
-    found: dict[str, Seen] = {}
-    for key, cut in places:
-        async for one in _due_in(ledger, rule, key, cut, limit):
-            found[one.id] = one
-    return sorted(found.values(), key=_turn)[:limit]
+    asked = {"names": dict.fromkeys(names, True), "rules": terms(rule)}
+    indexes = [("", keys.HOLD_ENDS, float(now))]
+    indexes += [(name, index, cut) for name in names for index, cut in cuts.items() if cut != NEVER]
+    for policy, index, cut in indexes:
+        given = 0
+        async for page in _claimable(ledger, rule.partition, {**asked, "policy": policy, "index": index, "cut": cut}):
+            yield page
+            given += len(page)
+            if limit is not None and given >= limit:
+                break
 
 
-async def _due_in(ledger: Ledger, rule: Rule, key: str, cut: float, limit: int | None) -> AsyncIterator[Seen]:
-    """Yield what one index makes due and a sweep would claim, at most ``limit``."""
-    names, start, given = {rule.partition.policy, *rule.formerly}, 0, 0
-    while limit is None or given < limit:
-        (ids,) = await ledger.carrier.run([("ZRANGE", key, "-inf", cut, "BYSCORE", "LIMIT", start, PAGE)])
-        at = rule.partition
-        for one in await look(ledger, at.provider, at.kind, [id_.decode() for id_ in ids], [rule]):
-            if one.record.get("p") in names and _claimable(one):
-                given += 1
-                yield one
-        start += PAGE
-        if len(ids) < PAGE:
-            return
-
-
-def _claimable(one: Seen) -> bool:
-    """Say whether a sweep would claim it: due, neither held nor used, and not with a worker, aside or backed off."""
-    until = (one.hold or {"until": 0}).get("until")
-    held = until is None or until > one.now
-    if one.due is None or one.due > one.now or held or one.used_by:
-        return False
-    later = one.record.get("d", 0) > one.now and one.state in {"waiting", "claimed"}
-    return one.state in {"tracked", "waiting", "claimed", "held"} and not later
-
-
-def suspect(one: Seen) -> bool:
-    """Say whether a worker ended while it held the id: such go last, one at a time."""
-    return bool(one.record.get("x")) or one.state == "claimed"
-
-
-def _turn(one: Seen) -> tuple[bool, int, str]:
-    return suspect(one), one.record["d"] if suspect(one) else one.due or 0, one.id
+async def _claimable(ledger: Ledger, at: Partition, asked: Mapping[str, Any]) -> AsyncIterator[list[DueId]]:
+    """Yield what a sweep would claim of one index, page by page, in its order."""
+    rank, read = 0, LOOKED_AT
+    while read == LOOKED_AT:
+        said = codec.dump({**asked, "most": LOOKED_AT, "from": rank})
+        call = ledger.commands.on_slot("ledger/lua/claimable", at.provider, at.kind, said, parse=json.loads)
+        (seen,) = await ledger.carrier.carry([call])
+        yield [DueId(turn >= 0, turn if turn >= 0 else due, id_, due, by) for id_, due, by, turn in seen["found"]]
+        read = seen["read"]
+        rank += read
 
 
 def _seen(id_: str, found: Mapping[str, Any], by_policy: Mapping[str, Rule]) -> Seen:

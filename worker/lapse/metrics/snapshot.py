@@ -128,8 +128,9 @@ class View:
     def slots(self, slots: Iterable[tuple[str, str]]) -> list[SlotView]:
         """Return what each (provider, kind) holds as a whole."""
         chosen = list(slots)
+        used = self._used(chosen)
         with self._client.pipeline(transaction=False) as pipe:
-            for provider, kind in chosen:
+            for provider, kind in used:
                 prefix = keys.slot(self._namespace, provider, kind)
                 pipe.hgetall(prefix + keys.COUNTERS)
                 pipe.hlen(prefix + keys.HOLDS)
@@ -137,17 +138,25 @@ class View:
                 pipe.xlen(prefix + keys.AUDIT)
                 pipe.hmget(prefix + keys.MARKS, "shut", "shut_detail", "shut_until")
             replies = iter(pipe.execute())
-        return [
-            SlotView(
-                provider,
-                kind,
+        views = {
+            slot: SlotView(
+                *slot,
                 {name: int(n) for name, n in next(replies).items()},
                 next(replies) - next(replies),
                 next(replies),
                 _shut(*next(replies)),
             )
-            for provider, kind in chosen
-        ]
+            for slot in used
+        }
+        return [views.get(slot, SlotView(*slot, {}, 0, 0)) for slot in chosen]
+
+    def _used(self, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return the slots in which anything stands that is read of one: an account has kinds that nobody uses."""
+        read = (keys.POLICIES, keys.HALTS, keys.COUNTERS, keys.HOLDS, keys.AUDIT, keys.MARKS)
+        with self._client.pipeline(transaction=False) as pipe:
+            for slot in slots:
+                pipe.execute_command("EXISTS", *(keys.slot(self._namespace, *slot) + name for name in read))
+            return [slot for slot, there in zip(slots, pipe.execute(), strict=True) if there]
 
     def flows(self, providers: Iterable[str]) -> dict[str, dict[str, str]]:
         """Return the flow of each provider."""
@@ -193,19 +202,20 @@ class View:
     def _surroundings(
         self, slots: Sequence[tuple[str, str]]
     ) -> tuple[int, dict[tuple[str, str], set[str]], list[Halt], dict[str, Any]]:
+        used = self._used(slots)
         asked = local_clock()
         now = self.now()  # by itself: redis-py has no TIME among what it asks of a cluster at once
         with self._client.pipeline(transaction=False) as pipe:
             pipe.hgetall(keys.epoch(self._namespace))
             pipe.hkeys(keys.control(self._namespace))
-            for slot in slots:
+            for slot in used:
                 pipe.smembers(keys.slot(self._namespace, *slot) + keys.POLICIES)
                 pipe.hgetall(keys.slot(self._namespace, *slot) + keys.HALTS)
             epoch, scopes, *rest = pipe.execute()
-        names = dict(zip(slots, rest[::2], strict=True))
+        names = dict(zip(used, rest[::2], strict=True))
         halts = [
             _halt(slot, name, json.loads(text))
-            for slot, stored in zip(slots, rest[1::2], strict=True)
+            for slot, stored in zip(used, rest[1::2], strict=True)
             for name, text in stored.items()
         ]
         told = {(halt.provider, halt.kind, halt.reason) for halt in halts}
@@ -214,26 +224,41 @@ class View:
         return now, names, halts, dict.fromkeys(scopes, True)
 
     def _configured(self, rules: Sequence[Rule], now: int, ramp: float | None) -> Iterator[PartitionView]:
+        filled = self._filled(rules)
         slots: dict[tuple[str, str], list[Rule]] = {}
         for rule in rules:
             slots.setdefault((rule.partition.provider, rule.partition.kind), []).append(rule)
-        found = {rule.partition: answer for group in slots.values() for rule, answer in self._asked(group, now)}
+        found = {rule.partition: answer for group in slots.values() for rule, answer in self._asked(group, filled, now)}
         answers = [found[rule.partition] for rule in rules]
         records = self._records(rules, [parts for parts, _stored in answers])
         for rule, (parts, stored) in zip(rules, answers, strict=True):
             late = [_late(json.loads(record), cutoffs(rule, now)) for record in next(records) if record]
             yield _view(rule, _sum(parts), max([0.0, *late]), stored, _Moment(now, ramp))
 
-    def _asked(self, rules: Sequence[Rule], now: int) -> Iterator[tuple[Rule, tuple[list["_Part"], Any]]]:
+    def _asked(
+        self, rules: Sequence[Rule], filled: set[str], now: int
+    ) -> Iterator[tuple[Rule, tuple[list["_Part"], Any]]]:
         """Read the rules of one slot in one transaction: an id on its way from one index to another is counted once."""
+        standing = [[prefix for prefix in self._prefixes(rule) if prefix in filled] for rule in rules]
         with self._client.pipeline(transaction=True) as pipe:
-            for rule in rules:
-                for name in _names(rule):
-                    _ask(pipe, self._prefix(replace(rule.partition, policy=name)), cutoffs(rule, now))
+            for rule, prefixes in zip(rules, standing, strict=True):
+                for prefix in prefixes:
+                    _ask(pipe, prefix, cutoffs(rule, now))
                 pipe.hgetall(self._prefix(rule.partition) + keys.RULES)
             replies = iter(pipe.execute())
-        for rule in rules:
-            yield rule, ([_answer(replies, cutoffs(rule, now)) for _ in _names(rule)], next(replies))
+        for rule, prefixes in zip(rules, standing, strict=True):
+            yield rule, ([_answer(replies, cutoffs(rule, now)) for _ in prefixes], next(replies))
+
+    def _filled(self, rules: Sequence[Rule]) -> set[str]:
+        """Return the prefixes under which anything stands: one command says that of one, and most often all are."""
+        prefixes = [prefix for rule in rules for prefix in self._prefixes(rule)]
+        with self._client.pipeline(transaction=False) as pipe:
+            for prefix in prefixes:
+                pipe.execute_command("EXISTS", *(prefix + name for name in (*keys.STANDING, keys.CREATED, keys.CAPPED)))
+            return {prefix for prefix, there in zip(prefixes, pipe.execute(), strict=True) if there}
+
+    def _prefixes(self, rule: Rule) -> list[str]:
+        return [self._prefix(replace(rule.partition, policy=name)) for name in (rule.partition.policy, *rule.formerly)]
 
     def _records(self, rules: Sequence[Rule], answers: Sequence[Sequence["_Part"]]) -> Iterator[list[str | None]]:
         """Yield for each rule the records of the ids that were named outside the due indexes."""
@@ -280,10 +305,6 @@ class _Moment:
     ramp: float | None
 
 
-def _names(rule: Rule) -> tuple[str, ...]:
-    return (rule.partition.policy, *rule.formerly)
-
-
 def _ask(pipe: Any, prefix: str, cuts: Mapping[str, float]) -> None:
     for name in keys.STANDING:
         pipe.zcard(prefix + name)
@@ -311,7 +332,8 @@ def _answer(replies: Iterator[Any], cuts: Mapping[str, float]) -> _Part:
 
 def _sum(parts: Sequence[_Part]) -> _Part:
     sizes = {name: sum(part.sizes[name] for part in parts) for name in keys.STANDING}
-    return _Part(sizes, sum(part.due for part in parts), max(part.late for part in parts), frozenset())
+    late = max((part.late for part in parts), default=0.0)
+    return _Part(sizes, sum(part.due for part in parts), late, frozenset())
 
 
 def _late(record: Mapping[str, Any], cuts: Mapping[str, float]) -> float:

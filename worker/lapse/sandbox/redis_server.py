@@ -86,11 +86,11 @@ class EmbeddedRedis:
             raise RuntimeError("the embedded server is not running")
         return self._process.pid
 
-    def start(self) -> Self:
-        """Start the server and wait until it answers.
+    def start(self, within: float = 10.0) -> Self:
+        """Start the server and wait until it answers; one that has much to load needs longer.
 
         Raises:
-            RuntimeError: it ended, or did not answer within 10 s.
+            RuntimeError: it ended, or did not answer ``within`` so many seconds.
 
         """
         persistence = (
@@ -100,7 +100,7 @@ class EmbeddedRedis:
         command += ["--dir", str(self.directory), "--maxmemory-policy", "noeviction", *self.options]
         with (self.directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(die_with_parent(*command), stdout=log, stderr=log)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + within
         while time.monotonic() < deadline and self._process.poll() is None:
             if _answers(self.port):
                 return self

@@ -1,9 +1,12 @@
 """The third story: the ids of a plan that an operator has seen, by the same claim, guards, delete and settle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby, islice, takewhile
+from operator import attrgetter
 
 from lapse.guards.context import SweepContext
+from lapse.ledger.claim import PlannedIds
 from lapse.policy import Rule
 from lapse.sweep.batches import claim_planned
 from lapse.sweep.executor import Executor
@@ -13,12 +16,15 @@ from lapse.sweep.report import Report
 from lapse.sweep.session import Session
 
 BUDGET = 86400.0  # seconds; somebody sits before it, or has given it the time
+AHEAD = 1000
+"""Ids of a plan that are read at a time."""
+
+Leave = Callable[[Mapping[str, str]], object]
+"""Is told ids of a plan that were left out, and why."""
 
 
-async def apply(
-    context: SweepContext, rule: Rule, doomed: Sequence[Doomed], plan: str
-) -> tuple[Report, dict[str, str]]:
-    """Delete what a plan names in one partition, in its order; return what was left out too, and why.
+async def apply(context: SweepContext, rule: Rule, doomed: Iterable[Doomed], plan: str, leave: Leave) -> Report:
+    """Delete what a plan names in one partition, in its order.
 
     A plan only shrinks: what was held, touched, moved, settled or claimed since it was made is left out. Its policy
     may observe, since somebody has said yes to each of these ids, and no ramp holds it up for the same reason; its pace
@@ -29,29 +35,27 @@ async def apply(
 
     """
     session = Session(replace(context, settings=replace(context.settings, budget=BUDGET, ramp=None)), rule, None)
-    left: dict[str, str] = {}
     if await opened(session, Warrant.PLAN):
         async with session.executor(delete=session.delete, settle=session.settle) as executor:
-            for wanted, alone in _batches(doomed):
-                left |= await _submit_all(session, executor, wanted, plan, alone=alone)
-    return await session.closed(), left
+            for wanted, alone in takewhile(lambda _: session.goes_on(), _batches(doomed)):
+                await _submit_all(session, executor, PlannedIds(plan, wanted, alone), leave)
+            await executor.drain(session.budget.left())
+    return await session.closed()
 
 
-async def _submit_all(
-    session: Session, executor: Executor, wanted: dict[str, int], plan: str, *, alone: bool
-) -> dict[str, str]:
-    """Submit what is as it was when the plan was made; return what is not, and why."""
-    left: dict[str, str] = {}
-    while wanted and (claims := await claim_planned(session, executor, wanted, plan, alone=alone)):
-        left |= claims.left
-        executor.submit(claims.claims)
-    await executor.drain(session.budget.left())
-    return left
+async def _submit_all(session: Session, executor: Executor, planned: PlannedIds, leave: Leave) -> None:
+    """Submit what is as it was when the plan was made, and tell what is not."""
+    if planned.alone:
+        await executor.drain(session.budget.left())
+    wanted = dict(planned.due)
+    while wanted and (batch := await claim_planned(session, executor, wanted, planned)):
+        leave(batch.left)
+        executor.submit(batch.claims)
 
 
-def _batches(doomed: Sequence[Doomed]) -> Iterator[tuple[dict[str, int], bool]]:
-    """Yield id -> due of all that can go together, then of each that a worker ended on, with nothing beside it."""
-    yield {one.id: one.due for one in doomed if not one.alone}, False
-    for one in doomed:
-        if one.alone:
-            yield {one.id: one.due}, True
+def _batches(doomed: Iterable[Doomed]) -> Iterator[tuple[dict[str, int], bool]]:
+    """Yield id -> due of some that can go together, and of each that a worker ended on, with nothing beside it."""
+    # As it was written, those that go alone are the last.
+    for alone, ids in groupby(doomed, attrgetter("alone")):
+        while wanted := {one.id: one.due for one in islice(ids, 1 if alone else AHEAD)}:
+            yield wanted, alone

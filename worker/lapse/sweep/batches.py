@@ -1,6 +1,8 @@
 """Claiming for one sweep, batch by batch, until it is over: due ids, orphans, a plan's, a purge's, an erasure's."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from lapse.guards import enforcement
@@ -45,14 +47,13 @@ async def claim_orphans(
 
 
 async def claim_planned(
-    session: Session, executor: Executor, wanted: dict[str, int], plan: str, *, alone: bool
+    session: Session, executor: Executor, wanted: dict[str, int], planned: PlannedIds
 ) -> Batch | None:
-    """Take as many of a plan's ids as there are tokens; return what was granted, or None when it is over."""
+    """Take as many of what is left of a plan as there are tokens; return what was granted, or None when it is over."""
 
     async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
         expected = session.context.watch.expected()
-        planned = PlannedIds(plan, chosen, alone)
-        batch = await session.context.ledger.claim_planned(rule, settings, planned, expected)
+        batch = await session.context.ledger.claim_planned(rule, settings, replace(planned, due=chosen), expected)
         told = {one.resource.id for one in batch.claims} | set(batch.left)
         wanted.update({id_: due for id_, due in chosen.items() if id_ not in told})  # beyond the pace
         return batch
@@ -92,7 +93,7 @@ async def claim_erased(
 async def _claim_named(session: Session, executor: Executor, wanted: dict[str, int], claim: Claiming) -> Batch | None:
     while session.goes_on():
         if tokens := await _tokens(session, min(await _room(session, executor), len(wanted))):
-            chosen = {id_: wanted.pop(id_) for id_ in list(wanted)[:tokens]}
+            chosen = {id_: wanted.pop(id_) for id_ in list(islice(wanted, tokens))}
             batch = await claim(session.rule, session.context.settings, chosen)
             await session.budget.give_back(tokens - len(batch.claims))
             if batch.status != Status.OK:
@@ -115,6 +116,8 @@ async def _claim(session: Session, tokens: int, *, alone: bool = False) -> Batch
 async def _suspect(session: Session, executor: Executor, now: int) -> Batch | None:
     """Nothing else is due: try one id that a worker crashed on, with nothing else in flight."""
     again = Batch(Status.OK, now, parked=1)
+    if not session.report.registered:
+        return None  # the survey found nothing at all, and so nothing that a worker crashed on
     if not executor.idle or not await _tokens(session, 1):
         return again
     batch = await _claim(session, 1, alone=True)

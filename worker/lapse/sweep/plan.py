@@ -1,23 +1,31 @@
 """A plan as a file: which ids are to be deleted, and everything that has to be unchanged when it is applied.
 
-The file is for reading, and not for editing: its hash covers all of it.
+JSON Lines: what the plan is made for; of each policy the rules that its ids are due by, and each id as an array; a hash
+over all lines before. The file is for reading, and not for editing. One JSON document, as older versions wrote it, is
+read too.
 """
 
+import gzip
 import hashlib
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, NamedTuple
 
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import keys
 
-FORMAT = 1
+FORMAT, DOCUMENT = 2, 1
+GZIP = b"\x1f\x8b"
+REASONS = ("ttl", "max_age", "expires_at")
+AGAIN = "make a new one with `lapse plan -o FILE`"
 
 
-@dataclass(frozen=True, slots=True)
-class Doomed:
+class Doomed(NamedTuple):
     """One id of a plan: ``due`` in registry milliseconds, ``by`` what makes it due, ``alone`` after a crash."""
 
     id: str
@@ -27,19 +35,8 @@ class Doomed:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """A plan's ids of one policy and kind, in the order in which they go; ``digest``: the rules that made them due."""
-
-    kind: str
-    policy: str
-    digest: str
-    mode: str
-    ids: tuple[Doomed, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be deleted at one provider.
+class Basis:
+    """What a plan is made for.
 
     Attributes:
         provider: As the policy file calls it.
@@ -48,7 +45,6 @@ class Plan:
         epoch: The registry's; empty before a worker has begun one.
         made_at: When, in registry milliseconds.
         made_by: Who, user@host.
-        parts: The ids.
 
     """
 
@@ -58,21 +54,103 @@ class Plan:
     epoch: str
     made_at: int
     made_by: str
-    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """What a plan's ids of one policy and kind rest on; ``digest``: the rules that made them due."""
+
+    kind: str
+    policy: str
+    digest: str
+    mode: str
+
+
+@dataclass(slots=True)
+class Part:
+    """A plan's ids of one policy and kind, in the order in which they go: how many, and where the first one stands."""
+
+    heading: Heading
+    start: int
+    size: int = 0
+
+
+class PlanWriter:
+    """Writes a plan; ``size``: how many ids it has so far."""
+
+    def __init__(self, file: BinaryIO | gzip.GzipFile, basis: Basis) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self._write(_json({"lapse_plan": FORMAT, **asdict(basis)}))
+
+    def part(self, heading: Heading, doomed: Iterable[Doomed]) -> None:
+        """Write the ids of one policy and kind."""
+        self._write(_json(asdict(heading)))
+        for one in doomed:
+            self._write(_row(one))
+            self.size += 1
+
+    def close(self) -> str:
+        """Write the last line, and return the hash in it: 12 hex digits."""
+        said = _short(self._digest)
+        self._write(_json({"hash": said}))
+        return said
+
+    def _write(self, text: str) -> None:
+        line = text.encode()
+        self._digest.update(line)
+        self._file.write(line)
+
+
+class Plan:
+    """A plan as it was read; its ids stand in a file of its own, which nobody changes while they are deleted.
+
+    Attributes:
+        basis: What it is made for.
+        parts: Its ids of each policy and kind.
+        hash: What it is known by.
+
+    """
+
+    def __init__(self, basis: Basis) -> None:
+        self.basis = basis
+        self.parts: list[Part] = []
+        self.hash = ""
+        self._rows = TemporaryFile()  # noqa: SIM115 - it is closed with the plan
+        self._end = 0
 
     @property
     def size(self) -> int:
         """How many ids it names."""
-        return sum(len(part.ids) for part in self.parts)
+        return sum(part.size for part in self.parts)
 
-    @property
-    def hash(self) -> str:
-        """12 hex digits over all of it."""
-        return _hash({"lapse_plan": FORMAT, **asdict(self)})
+    def begin(self, heading: Mapping[str, Any]) -> None:
+        """Take a part that comes next."""
+        self.parts.append(Part(Heading(**heading), self._end))
 
-    def text(self) -> str:
-        """Return it as a file has it."""
-        return json.dumps({"lapse_plan": FORMAT, "hash": self.hash, **asdict(self)}, indent=1) + "\n"
+    def add(self, row: Iterable[Any]) -> None:
+        """Take an id of the last part.
+
+        Raises:
+            InvalidResource: it is none.
+
+        """
+        one = Doomed(*row)
+        if not (keys.identifier(one.id) and isinstance(one.due, int) and one.by in REASONS):
+            raise InvalidResource(f"{row} is no id of a plan")
+        self._end += self._rows.write(_row(one).encode())
+        self.parts[-1].size += 1
+
+    def ids(self, part: Part) -> Iterator[Doomed]:
+        """Yield the ids of a part."""
+        self._rows.seek(part.start)
+        for line in islice(self._rows, part.size):
+            yield Doomed(*json.loads(line))
+
+    def close(self) -> None:
+        """Forget the ids."""
+        self._rows.close()
 
 
 def read(path: Path) -> Plan:
@@ -82,29 +160,77 @@ def read(path: Path) -> Plan:
         ConfigError: it cannot be read, is no plan, or is not as it was written.
 
     """
-    again = "make a new one with `lapse plan -o FILE`"
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} cannot be read as a plan ({error}): {again}") from None
-    if not isinstance(stored, dict) or stored.get("lapse_plan") != FORMAT:
-        raise ConfigError(f"{path} is no plan that this version of lapse knows: {again}")
-    said = stored.pop("hash", None)
-    if said != _hash(stored):
-        raise ConfigError(f"{path} was changed after it was written: a plan is applied as it was made, so {again}")
+        with path.open("rb") as raw:
+            packed = raw.read(len(GZIP)) == GZIP
+            raw.seek(0)
+            return _read(gzip.GzipFile(fileobj=raw) if packed else raw, path)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read as a plan ({error}): {AGAIN}") from None
+
+
+def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> Plan:
+    first = file.readline()
     try:
-        return _plan(stored)
-    except (KeyError, TypeError, InvalidResource) as error:
-        raise ConfigError(f"{path} is no plan ({error!r}): {again}") from None
+        said = json.loads(first)
+    except ValueError:  # the first line of a document
+        said = json.loads(first + file.read())
+    known = said.get("lapse_plan") if isinstance(said, dict) else None
+    if known not in {FORMAT, DOCUMENT}:
+        raise ConfigError(f"{path} is no plan that this version of lapse knows: {AGAIN}")
+    try:
+        plan = _of_lines(said, first, file) if known == FORMAT else _of_document(said)
+    except (KeyError, IndexError, TypeError, AttributeError, InvalidResource) as error:
+        raise ConfigError(f"{path} is no plan ({error!r}): {AGAIN}") from None
+    if plan is None:
+        raise ConfigError(f"{path} was changed after it was written: a plan is applied as it was made, so {AGAIN}")
+    return plan
 
 
-def _plan(stored: Mapping[str, Any]) -> Plan:
-    parts = tuple(
-        Part(**{**part, "ids": tuple(Doomed(**{**one, "id": keys.identifier(one["id"])}) for one in part["ids"])})
-        for part in stored["parts"]
-    )
-    return Plan(**{name: value for name, value in stored.items() if name not in {"lapse_plan", "parts"}}, parts=parts)
+def _of_lines(said: dict[str, Any], first: bytes, file: BinaryIO | gzip.GzipFile) -> Plan | None:
+    """Return the plan that lines make; None if they are not those that were written."""
+    digest, plan = hashlib.sha256(first), _begun(said)
+    for line in file:
+        value = json.loads(line)
+        if isinstance(value, list):
+            plan.add(value)
+        elif "hash" in value:
+            plan.hash = value["hash"]
+            return plan if plan.hash == _short(digest) and not file.read(1) else None
+        else:
+            plan.begin(value)
+        digest.update(line)
+    return None
 
 
-def _hash(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+def _of_document(said: dict[str, Any]) -> Plan | None:
+    """Return the plan that one JSON document is; None if it is not the one that was written."""
+    hash_ = said.pop("hash", None)
+    if hash_ != _short(hashlib.sha256(json.dumps(said, sort_keys=True).encode())):
+        return None
+    parts = said.pop("parts")
+    plan = _begun(said)
+    plan.hash = hash_
+    for part in parts:
+        ids = part.pop("ids")
+        plan.begin(part)
+        for one in ids:
+            plan.add(Doomed(**one))
+    return plan
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":")) + "\n"
+
+
+def _row(one: Doomed) -> str:
+    """Return an id's line: what stands in it needs no escaping."""
+    return f'["{one.id}",{one.due},"{one.by}"{",true" if one.alone else ""}]\n'
+
+
+def _begun(said: Mapping[str, Any]) -> Plan:
+    return Plan(Basis(**{name: value for name, value in said.items() if name != "lapse_plan"}))
+
+
+def _short(digest: "hashlib._Hash") -> str:
+    return digest.hexdigest()[:12]

@@ -191,9 +191,10 @@ class Session:
         report.seconds = self.budget.spent()
         if halt := await self._proof.conclude(report.outcomes, self.context.control):
             log.error("guard.tripped", guard=halt, **named(partition))
+        now = await self.context.control.now()
         if report.result in {"completed", "budget_exhausted", "limited"} and self.rule.enforce:
-            await ledger.note(partition, success=await self.context.control.now())
-        await failures.note(ledger, partition, report.result, report.detail, await self.context.control.now())
+            await ledger.note(partition, success=now)
+        await failures.note(ledger, partition, report.result, report.detail, now)
         counters = {f"sweeps|{partition.policy}|{report.result}": 1}
         await ledger.count(partition, counters | self._recorder.counters())
         await self._cascade.closed()

@@ -68,8 +68,9 @@ def plan(
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
     What is due follows from the policy file as it is now, in mode observe too. With -o the whole plan is written to a
-    file: each id in its order, when and by what it is due, and the rules, the account and the registry it is made for.
-    `lapse apply FILE` deletes those and no others. Orphans are in no plan: listings decide about them.
+    file, as JSON Lines, packed if its name ends in .gz: each id in its order, when and by what it is due, and the
+    rules, the account and the registry it is made for. `lapse apply FILE` deletes those and no others. Orphans are in
+    no plan: listings decide about them.
 
     Examples:
       lapse plan
@@ -87,7 +88,7 @@ def plan(
     for one in planned if not as_json else ():
         show(session, one)
     if out:
-        write(session, rules, out)
+        write(session, rules, out, sum(one.view.due for one in planned))
 
 
 async def plan_of(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int) -> list[Planned]:

@@ -1,46 +1,104 @@
 """``lapse plan -o FILE``: which ids exactly, written down."""
 
-from collections.abc import Sequence
+import gzip
+import heapq
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, one_provider
-from lapse.cli.exit_codes import Code, Refused
-from lapse.ledger.records import due_first, suspect
+from lapse.cli.wholefile import whole
+from lapse.ledger.records import DueId, due_pages
 from lapse.policy import Rule
 from lapse.registry.commands import actor
-from lapse.sweep.plan import Doomed, Part, Plan
+from lapse.sweep.plan import Basis, Doomed, Heading, PlanWriter
+
+RUN = 50_000
+"""Ids that are sorted at a time; so many are in memory."""
 
 
-def write(session: Invocation, rules: Sequence[Rule], file: Path) -> None:
-    """Write the plan of these rules, all of one provider, to a file, whole or not at all."""
+def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int) -> None:
+    """Write the plan of these rules, all of one provider, to a file, whole or not at all.
+
+    Args:
+        session: This call's.
+        rules: What is planned.
+        file: Where; packed if its name ends in .gz.
+        due: How many ids it will have, for the bar.
+
+    Raises:
+        Refused: the file cannot be written, or the rules are of several providers.
+
+    """
     provider = one_provider(rules)
-    plan = session.run(lambda access: _made(access, session, rules, provider))
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        fresh.write_text(plan.text(), encoding="utf-8")
-        fresh.replace(file)
-    except OSError as error:
-        raise Refused(Code.USAGE, f"{file} cannot be written: {error.strerror}") from None
-    output.note(f"Plan {plan.hash}, {formatting.count(plan.size, 'id')} at {provider}, is in {file}. To delete them:")
+    with whole(str(file)) as raw, ExitStack() as stack:
+        packed = file.suffix == ".gz"
+        into = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, 0)) if packed else raw
+        show = stack.enter_context(output.progress("planning", due))
+
+        async def work(access: RegistryAccess) -> tuple[str, int]:
+            plan = PlanWriter(into, await _basis(access, session, provider))
+            for rule in rules:
+                at, mode = rule.partition, "enforcing" if rule.enforce else "observing"
+                found = _shown(due_pages(access.ledger, rule), lambda seen: show(min(plan.size + seen, due)))
+                with ExitStack() as runs:
+                    chosen = await _sorted(found, file.parent, runs)
+                    plan.part(Heading(at.kind, at.policy, rule.digest, mode), chosen)
+            return plan.close(), plan.size
+
+        hash_, size = session.run(work)
+    output.note(f"Plan {hash_}, {formatting.count(size, 'id')} at {provider}, is in {file}. To delete them:")
     output.note(f"  lapse apply {file}", output.STRONG)
 
 
-async def _made(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], provider: str) -> Plan:
-    parts = tuple([await _part(access, rule) for rule in rules])
-    return Plan(
+async def _basis(access: RegistryAccess, session: Invocation, provider: str) -> Basis:
+    return Basis(
         provider=provider,
         place=session.config.accounts[provider].place,
         namespace=session.namespace,
         epoch=session.view.epoch().get("id", ""),
         made_at=await access.control.now(),
         made_by=actor(),
-        parts=parts,
     )
 
 
-async def _part(access: RegistryAccess, rule: Rule) -> Part:
-    due = await due_first(access.ledger, rule, None)
-    ids = tuple(Doomed(one.id, one.due or 0, one.by, alone=suspect(one)) for one in due)
-    mode = "enforcing" if rule.enforce else "observing"
-    return Part(rule.partition.kind, rule.partition.policy, rule.digest, mode, ids)
+async def _shown(pages: AsyncIterator[list[DueId]], show: output.Advance) -> AsyncIterator[list[DueId]]:
+    """Pass pages on, and say how many ids they had."""
+    seen = 0
+    async for page in pages:
+        seen += len(page)
+        show(seen)
+        yield page
+
+
+async def _sorted(pages: AsyncIterator[list[DueId]], folder: Path, runs: ExitStack) -> Iterator[Doomed]:
+    """Return ids in the order in which they go, each once; what is more than RUN is sorted in files."""
+    files: list[IO[str]] = []
+    lines: list[str] = []
+    async for page in pages:
+        lines += map(_line, page)
+        if len(lines) >= RUN:
+            files.append(runs.enter_context(_run(sorted(lines), folder)))
+            lines.clear()
+    return (_read(line) for line, _again in groupby(heapq.merge(sorted(lines), *files)))
+
+
+def _line(one: DueId) -> str:
+    """Return an id as a line; lines have the order of their ids."""
+    return f"{one.alone:d} {one.turn:020d} {one.id} {one.due} {one.by}\n"
+
+
+def _read(line: str) -> Doomed:
+    alone, _turn, id_, due, by = line.split()
+    return Doomed(id_, int(due), by, alone == "1")
+
+
+def _run(lines: Iterable[str], folder: Path) -> IO[str]:
+    file = TemporaryFile("w+", dir=folder, encoding="ascii")  # noqa: SIM115 - the caller closes it
+    file.writelines(lines)
+    file.seek(0)
+    return file

@@ -1,8 +1,12 @@
 """``lapse apply FILE``: exactly the ids of a plan, or fewer."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Self
 
 import click
 
@@ -38,19 +42,17 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
       lapse apply plan.json --confirm=openai
 
     """
-    plan = read(file)
-    session = Invocation(config, plan.provider)
-    rules = session.run(lambda access: _still_valid(access, session, plan, file))
-    for part in plan.parts:
-        output.note(
-            f"{plan.provider}/{part.kind}/{part.policy} ({part.mode}): {formatting.count(len(part.ids), 'id')}",
-            output.STRONG,
-        )
-    if not plan.size:
-        output.note("The plan is empty: nothing was due when it was made.")
-        return Code.OK
-    confirmed(plan.provider, confirm, f"delete up to {formatting.count(plan.size, 'object')} there")
-    return _perform(session, plan, rules, as_json=as_json)
+    with closing(read(file)) as plan:
+        provider = plan.basis.provider
+        session = Invocation(config, provider)
+        rules = session.run(lambda access: _still_valid(access, session, plan, file))
+        for part, at in zip(plan.parts, (rule.partition for rule in rules), strict=True):
+            output.note(f"{at} ({part.heading.mode}): {formatting.count(part.size, 'id')}", output.STRONG)
+        if not plan.size:
+            output.note("The plan is empty: nothing was due when it was made.")
+            return Code.OK
+        confirmed(provider, confirm, f"delete up to {formatting.count(plan.size, 'object')} there")
+        return _perform(session, plan, rules, as_json=as_json)
 
 
 async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, file: Path) -> list[Rule]:
@@ -60,25 +62,26 @@ async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, 
         Refused: something that the plan rests on is not as it was.
 
     """
-    account = session.config.accounts.get(plan.provider)
+    basis = plan.basis
+    account = session.config.accounts.get(basis.provider)
     epoch = session.view.epoch().get("id", "")
     wrong = {
-        f"{session.config.path} has no provider {plan.provider}": account is None,
-        f"{plan.provider} is another account by now": account is not None and account.place != plan.place,
-        f"it is for the namespace {plan.namespace}, not {session.namespace}": plan.namespace != session.namespace,
-        "it is for another registry, or for this one before it was emptied": plan.epoch not in {"", epoch},
+        f"{session.config.path} has no provider {basis.provider}": account is None,
+        f"{basis.provider} is another account by now": account is not None and account.place != basis.place,
+        f"it is for the namespace {basis.namespace}, not {session.namespace}": basis.namespace != session.namespace,
+        "it is for another registry, or for this one before it was emptied": basis.epoch not in {"", epoch},
     }
     for why, holds in wrong.items():
         if holds:
             raise Refused(Code.USAGE, f"{file} is not applied: {why}")
     by_partition = {rule.partition: rule for rule in session.config.rules}
     rules = []
-    for part in plan.parts:
-        rule = by_partition.get(Partition(plan.provider, part.kind, part.policy))
-        if rule is None or rule.digest != part.digest:
+    for said in (part.heading for part in plan.parts):
+        rule = by_partition.get(Partition(basis.provider, said.kind, said.policy))
+        if rule is None or rule.digest != said.digest:
             what = "is no policy any more" if rule is None else "was changed since"
             raise Refused(
-                Code.USAGE, f"{file} is not applied: {part.kind}/{part.policy} {what}; make a new plan and look at it"
+                Code.USAGE, f"{file} is not applied: {said.kind}/{said.policy} {what}; make a new plan and look at it"
             )
         await refuse_other_rules(access, session, rule)
         rules.append(rule)
@@ -88,29 +91,47 @@ async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, 
 def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
     log.configure("ERROR")
     preflight.start(session.url, session.config)
-    left: dict[str, str] = {}
-    with output.progress("applying", plan.size) as advance:
+    with LeftOut() as left, output.progress("applying", plan.size) as advance:
 
         async def work(access: RegistryAccess) -> list[Report]:
             reports = []
-            async with context_of(access, session, plan.provider) as context, watched(access, rules, advance):
+            async with context_of(access, session, plan.basis.provider) as context, watched(access, rules, advance):
                 for part, rule in zip(plan.parts, rules, strict=True):
-                    report, out = await apply_part(context, rule, part.ids, plan.hash)
-                    reports.append(report)
-                    left.update(out)
+                    reports.append(await apply_part(context, rule, plan.ids(part), plan.hash, left.add))
             return reports
 
         reports = session.run(work)
-    code = told(reports, as_json=as_json)
-    _tell_left(left, as_json=as_json)
+        code = told(reports, as_json=as_json)
+        left.tell(as_json=as_json)
     return code
 
 
-def _tell_left(left: dict[str, str], *, as_json: bool) -> None:
-    if as_json:
-        output.records({"id": id_, "left_out": why} for id_, why in left.items())
-        return
-    for id_, why in islice(left.items(), SHOWN):
-        output.say(f"left out {id_}: {why}", indent=2)
-    if len(left) > SHOWN:
-        output.say(f"... and {len(left) - SHOWN:,} more", output.DIM, indent=2)
+class LeftOut:
+    """What of a plan was left out, and why: as many ids as it has, so they wait in a file."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it is closed with this
+        self._size = 0
+
+    def add(self, left: Mapping[str, str]) -> None:
+        """Take some."""
+        self._file.writelines(f"{json.dumps({'id': id_, 'left_out': why})}\n" for id_, why in left.items())
+        self._size += len(left)
+
+    def tell(self, *, as_json: bool) -> None:
+        """Print all of it as JSON, or its beginning and how much more there is."""
+        self._file.seek(0)
+        records = map(json.loads, self._file)
+        if as_json:
+            output.records(records)
+            return
+        for one in islice(records, SHOWN):
+            output.say(f"left out {one['id']}: {one['left_out']}", indent=2)
+        if self._size > SHOWN:
+            output.say(f"... and {self._size - SHOWN:,} more", output.DIM, indent=2)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._file.close()

@@ -13,7 +13,7 @@ from lapse.registry.model import Partition
 
 log = structlog.get_logger("lapse")
 
-TOGETHER = 500
+TOGETHER = 100
 _STORED = ("base_at", "base_active", "base_created", "base_capped", "enforced", "ramp_step")
 
 

@@ -242,6 +242,34 @@ async def test_a_message_that_a_run_has_overtaken_is_needless(redis_url: str) ->
     await carrier.aclose()
 
 
+def test_where_nothing_stands_a_wake_up_is_all_of_a_sweep(host: Host, deployment: Deployment) -> None:
+    at, rules = Partition("openai", "thread", "chat"), "lapse:{openai:thread}:chat:rules"
+    made = loop.of(host)
+
+    def asked() -> int:
+        """Sweep, and return how many commands Redis carried out for it."""
+        deployment.raw.hdel(rules, "woken")
+        before = deployment.raw.info("stats")["total_commands_processed"]
+        made.sweep(at, None)
+        return int(deployment.raw.info("stats")["total_commands_processed"] - before - 1)
+
+    whole = asked()
+    assert asked() <= 8 < whole
+    assert deployment.counters()["sweeps|chat|completed"] == 2
+
+    for field, stale in (("digest", "another"), ("acted", "another"), ("base_at", "1"), ("failing_since", "1")):
+        known = deployment.raw.hget(rules, field)
+        deployment.raw.hset(rules, field, stale)
+        assert asked() > 8, field
+        deployment.raw.hset(rules, field, known) if known else deployment.raw.hdel(rules, field)
+    deployment.raw.sadd("lapse:{openai:thread}:joined", "user:42")
+    assert asked() > 8
+    deployment.raw.delete("lapse:{openai:thread}:joined")
+    deployment.seed(1)
+    assert asked() > 8
+    loop.close()
+
+
 def test_one_processes_stop_reaches_those_forked_from_it() -> None:
     stop = Stop()
     if not (child := os.fork()):

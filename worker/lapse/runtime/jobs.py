@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import socket
 import time
@@ -38,7 +39,6 @@ from lapse.providers.throttle import Throttle
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import ERASURE, Partition
-from lapse.registry.pools.replicas import Replicas
 from lapse.registry.scripts import Call, script
 from lapse.registry.spool.spool import of as spool_of
 from lapse.runtime.erasures import EraseRun, lease
@@ -51,6 +51,7 @@ REGISTRY_TIMEOUT = 5.0
 TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 BESIDES = 8  # connections for what goes on beside the deletions
 STEP_ASIDE = 1.0  # seconds
+WAKES, ALL_DONE = 1, 2  # ledger/lua/wake
 FACTS_LAST = 30.0  # seconds; what preflight saw of the server
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
@@ -86,7 +87,8 @@ class Work:
         self._busy = 0
         self._outbox = outbox_of(host)
         self._spool = spool_of(None, self._namespace, host.registry.url)
-        self._facts: tuple[float, preflight.Facts] | None = None
+        self._facts, self._looked = preflight.Facts({}), -math.inf
+        self._replicas: tuple[preflight.Finding, ...] = ()
         self._shown = 0.0
         self.freed: dict[Partition, int] = {}
         """What a sweep made due in other partitions, and when, in registry milliseconds."""
@@ -104,7 +106,6 @@ class Work:
             return None
         await self._show(config)
         if not await self._wake(rule, sent):
-            log.debug("tick.needless", **named(partition))
             return None
         ledger, seconds = self._ledger(config), self._host.slice(config, config.accounts[partition.provider])
         async with self._noting(ledger, partition):
@@ -236,26 +237,19 @@ class Work:
 
     async def _permitted(self, config: Config) -> bool:
         """Return False while this Redis must not hold the registry; what CONFIG SET changes is seen within a minute."""
-        fresh = self._facts is None or time.monotonic() - self._facts[0] > FACTS_LAST
-        if self._facts is None or fresh:
-            self._facts = (time.monotonic(), await preflight.look(self._carrier))
-        facts = self._facts[1]
-        findings = preflight.judge(facts, config)
-        if facts.error is None:
-            findings += (await self._replicated(config, facts),)
-        refusal = preflight.refusal(findings)
+        fresh = time.monotonic() - self._looked > FACTS_LAST
+        if fresh:
+            self._facts, self._looked = await preflight.look(self._carrier), time.monotonic()
+            if self._facts.error is None:
+                said, info = config.registry.replicas, self._facts.info
+                self._replicas = (await replication.settle(self._carrier, self._namespace, said, info),)
+        refusal = preflight.refusal((*preflight.judge(self._facts, config), *self._replicas))
         if refusal:
             log.error("registry.refused", reason=refusal)
             await self._watch.halt(Trouble(HaltReason.REGISTRY_UNFIT, refusal.replace("\n", "")))
         elif fresh:
             await self._watch.lift(HaltReason.REGISTRY_UNFIT, "this Redis may hold the registry again")
         return refusal is None
-
-    async def _replicated(self, config: Config, facts: preflight.Facts) -> preflight.Finding:
-        said = config.registry.replicas
-        number = await replication.decide(self._carrier, self._namespace, said, facts.info)
-        self._carrier.replicas = Replicas(number, replication.WITHIN)
-        return replication.judge(number, said, facts.info)
 
     async def _astray(self, provider: str, kind: str) -> bool:
         return any(halt.reason in EVERYWHERE for halt in await self._control.halts([(provider, kind)]))
@@ -283,8 +277,14 @@ class Work:
         partition = rule.partition
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         when = "" if sent is None else sent
-        call = Call(script("ledger/lua/wake"), slot, (partition.policy, when, apart), int)
-        return bool((await self._carrier.carry([call]))[0])
+        idle = rule.digest if rule.enforce and not rule.orphan and not rule.formerly else ""
+        call = Call(script("ledger/lua/wake"), slot, (partition.policy, when, apart, idle), int)
+        answer = (await self._carrier.carry([call]))[0]
+        if answer == ALL_DONE:
+            log.info("sweep.finished", **Report(partition).as_log())
+        elif not answer:
+            log.debug("tick.needless", **named(partition))
+        return bool(answer == WAKES)
 
     async def _client(self, config: Config, account: Account) -> AccountClient:
         """Return the client and the request budget of an account, made anew when the account has changed."""

@@ -14,6 +14,13 @@ IN_FORCE, FIRST_SEEN = "replicas", "replicas_seen"
 """Fields of what workers publish: how many, and with ``"auto"`` how many there were when they first looked."""
 
 
+async def settle(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> Finding:
+    """Have a worker's connections wait for as many as ``decide`` says, and judge whether they are there."""
+    number = await decide(carrier, namespace, said, info)
+    carrier.replicas = Replicas(number, WITHIN)
+    return judge(number, said, info)
+
+
 async def decide(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> int:
     """Return how many replicas have to have a claim, and publish it: the same to a hold that an application says.
 

@@ -12,7 +12,7 @@ from support.documented import cells, rows, table
 
 HEADING = "Replies of Redis"
 GOES_ON, REFUSED = "goes on", "refused"
-ALIKE = ("BUSY", "NOREPLICAS", "OOM", "MISCONF", "NOPERM", "MOVED", "CLUSTERDOWN")
+ALIKE = ("BUSY", "NOREPLICAS", "OOM", "MISCONF", "NOPERM", "MOVED")
 """Errors of which a call that they refuse knows nothing but that it was refused."""
 WHOLE = os.environ.get("LAPSE_TEST_CELLS") == "all"
 AGAIN = 6

@@ -433,7 +433,7 @@ def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any,
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
-        except urllib.error.URLError:
+        except (urllib.error.URLError, ConnectionError):
             return 0, ""
 
     get.url = f"http://127.0.0.1:{port}"  # type: ignore[attr-defined]

@@ -37,6 +37,8 @@ class Clocked:
         """Run each call's script with the clock that is set."""
         return [call.parse(self._eval(call)) for call in calls]
 
+    carry_lasting = carry
+
     async def run(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Run plain commands, replies as they come over the wire."""
         connection = self._client.connection_pool.get_connection()

@@ -232,8 +232,8 @@ def test_a_node_of_a_cluster_is_refused(deployment: Deployment, where: str) -> N
     with EmbeddedRedis("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
         said = refusal(deployment, "worker", **{where: server.url})
 
-    assert "Redis Cluster" in said
-    assert ("broker" if where == "CELERY_BROKER_URL" else "registry") in said
+    assert "this server is a cluster" in said
+    assert ("Celery's broker" if where == "CELERY_BROKER_URL" else "Use redis+cluster:// in the registry's URL") in said
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=" ".join)

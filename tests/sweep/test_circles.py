@@ -179,7 +179,7 @@ async def test_what_is_said_between_the_claims_of_a_circle_wins(circle: World) -
     store, file = pair(circle)
     context = circle.context()
     ledger, said = context.ledger, list[str]()
-    plain = ledger.carrier.carry
+    plain = ledger.carrier.carry_lasting
 
     async def carry(calls: Any) -> list[Any]:
         chosen = list(calls)
@@ -189,9 +189,9 @@ async def test_what_is_said_between_the_claims_of_a_circle_wins(circle: World) -
             assert "too_late" == circle.registry.hold("file", file, reason="case 7")
         return replies
 
-    ledger.carrier.carry = carry  # type: ignore[method-assign]
+    ledger.carrier.carry_lasting = carry  # type: ignore[method-assign]
     await circle.sweep(context=context)
-    ledger.carrier.carry = plain  # type: ignore[method-assign]
+    ledger.carrier.carry_lasting = plain  # type: ignore[method-assign]
 
     assert (["hold"], {store, file}, []) == (said, alive(circle), circle.deletes())
     assert "claimed" not in {circle.state(file, "file"), circle.state(store, "vector_store")}

@@ -97,6 +97,23 @@ def test_a_slot_that_moves_is_asked_at_its_next_node() -> None:
     assert [asked, (A, [b"GET {b}x"]), asked] == sent[2:]
 
 
+def test_replicas_are_waited_for_where_a_command_was_carried_out_in_the_end() -> None:
+    wait = packed("WAIT", 1, 100)
+    moved: list[Exception | bytes] = [MovedError("3300 c:3")]
+
+    def answer(_to: Node, said: list[list[bytes]]) -> list[Any]:
+        return looked(said) or [1 if parts[0] == b"WAIT" else moved.pop() if moved else b"ok" for parts in said]
+
+    _, sent = run(Router([C]), [LOW, wait, HIGH, wait], answer)
+
+    assert [
+        (A, [b"GET {b}x", b"WAIT 1"]),
+        (C, [b"GET {b}x"]),
+        (C, [b"PING", b"WAIT 1"]),
+        (B, [b"GET {a}x", b"WAIT 1"]),
+    ] == sent[1:]
+
+
 def test_what_cannot_be_done_in_time_is_said_so() -> None:
     (reply,), _ = run(Router([C]), [LOW], first(TryAgainError("rehashing")), seconds=0)
 

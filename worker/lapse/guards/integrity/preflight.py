@@ -110,7 +110,7 @@ def start_broker(url: str) -> None:
 
     """
     facts = asyncio.run(_look_once(url))
-    if facts.error is None and (reason := refusal(_alone(facts.info))):
+    if facts.error is None and (reason := refusal(_alone(facts.info, "Name another server: kombu knows no cluster"))):
         raise ConfigError(reason.replace("as the registry", "as Celery's broker"))
 
 
@@ -158,11 +158,11 @@ def _version(info: Mapping[str, str]) -> Finding:
     return Finding("version", Level.OK, f"the server is compatible with Redis {text}")
 
 
-def _alone(info: Mapping[str, str]) -> tuple[Finding, ...]:
+def _alone(info: Mapping[str, str], fix: str = "Use redis+cluster:// in the registry's URL") -> tuple[Finding, ...]:
     if info.get("cluster_enabled") != "1":
         return ()
     detail = "this server is a cluster: what belongs together would be spread over many"
-    return (Finding("cluster", Level.FATAL, detail, "Use redis+cluster:// in the registry's URL"),)
+    return (Finding("cluster", Level.FATAL, detail, fix),)
 
 
 def _eviction(info: Mapping[str, str]) -> Finding:

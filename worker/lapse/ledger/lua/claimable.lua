@@ -1,14 +1,14 @@
 -- @include registry/lua/include/due
 -- @include registry/lua/include/holds
 -- @include registry/lua/include/edges
--- @key ARGV[3].index
--- @part ARGV[3].index
--- @policy ARGV[3].policy
 -- What of a page of one index a sweep would claim, by rules that need not be in force. Reads only, and many ids at once.
 -- ARGV[3]: JSON {index, policy: whose it is ('': the slot's), cut, from: the page's first rank, most: how many stand in it,
 -- names: {every name of the rules' policy: true}, rules: as due.lua has them}.
 -- Returns JSON {read: how many stood there, found: [[id, due, by, turn]...]}; turn: -1, or of one that a worker ended on
 -- when that was over.
+-- @key ARGV[3].index
+-- @part ARGV[3].index
+-- @policy ARGV[3].policy
 
 local asked = cjson.decode(ARGV[3])
 local place = asked.policy == '' and key(asked.index) or part(asked.policy, asked.index)

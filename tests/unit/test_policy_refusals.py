@@ -11,6 +11,8 @@ from lapse.policy import Config, parse
 FULL = """\
 [registry]
 url = "redis://:hunter2@127.0.0.1:6379/0"
+password_file = "/run/secrets/redis"
+sentinel_password_file = "/run/secrets/sentinel"
 namespace = "team-a"
 deployment = "production"
 allow_volatile = true
@@ -119,6 +121,8 @@ RIGHT = {
     "ca_file": {'"nonsense \\\\ !"'},
     "broker_transport_options": {"{}"},
     "tls_ca": {'"nonsense \\\\ !"'},
+    "password_file": {'"nonsense \\\\ !"'},
+    "sentinel_password_file": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},
     "api_version": {'"nonsense \\\\ !"'},

@@ -59,6 +59,10 @@ class RegistrySection(Table):
     """File with the certificate authorities for rediss://. Else the system's."""
     tls_verify: StrictBool = True
     """Whether the certificate of a rediss:// server is checked."""
+    password_file: Text | None = None
+    """File with the password of the URL's user, read anew for every connection: of a broker without one too."""
+    sentinel_password_file: Text | None = None
+    """The same for the Sentinels that the URL names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import redis
+
 from lapse.errors import LapseError
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
@@ -14,6 +16,7 @@ from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools import opening
 from lapse.registry.pools.aiocluster import ClusterLoops
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
 from lapse.registry.spool.spool import WAIT
@@ -37,7 +40,7 @@ class Carrier:
 
     def __init__(
         self,
-        url: str | None,
+        url: str | RedisEndpoint | None,
         timeout: float,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -135,7 +138,7 @@ class AsyncRegistry:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | RedisEndpoint | None = None,
         *,
         namespace: str | None = None,
         provider: str | None = None,
@@ -143,9 +146,13 @@ class AsyncRegistry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
         spool: str | PathLike[str] | None = None,
+        password_file: str | PathLike[str] | None = None,
+        credential_provider: redis.CredentialProvider | None = None,
     ) -> None:
-        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
-        self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
+        self.settings = Settings(
+            url, namespace, provider, timeout, connect_timeout, on_error, spool, password_file, credential_provider
+        )
+        self._carrier = Carrier(self.settings.endpoint, timeout, connect_timeout=connect_timeout, resend=False)
         self.protocol = Protocol(self.settings)
         self.spool = self.protocol.spool
         self._subjects = Subjects(self.protocol.commands)

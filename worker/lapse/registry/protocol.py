@@ -17,6 +17,7 @@ from lapse.registry.commands import BULK, FAILED, Commands, Operation, known_kin
 from lapse.registry.connection import translated
 from lapse.registry.facts import Registration
 from lapse.registry.model import Answer, Bulk, Record, Registered
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, with_credentials
 from lapse.registry.scripts import Call, packed
 from lapse.registry.spool import identity
 from lapse.registry.spool.spool import of as spool_of
@@ -35,13 +36,20 @@ waited for, for at most ``spool.WAIT``, and what it comes to is sent; 0 if it co
 class Settings(NamedTuple):
     """What a registry was made with: ``Registry(**settings._asdict())`` is another one like it."""
 
-    url: str | None
+    url: str | RedisEndpoint | None
     namespace: str | None
     provider: str | None
     timeout: float
     connect_timeout: float
     on_error: str
     spool: str | PathLike[str] | None = None
+    password_file: str | PathLike[str] | None = None
+    credential_provider: redis.CredentialProvider | None = None
+
+    @property
+    def endpoint(self) -> str | RedisEndpoint | None:
+        """Where the registry is, and what opens it."""
+        return with_credentials(self.url, self.password_file, self.credential_provider)
 
 
 def carried(calls: Iterable[Call[Any]]) -> Conversation[list[Any]]:
@@ -106,7 +114,7 @@ class Protocol:
             namespace = environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
         self.commands = Commands(namespace, settings.provider)
         self._raises = on_error != "log"
-        self.spool = spool_of(settings.spool, namespace, settings.url) if on_error == "spool" else None
+        self.spool = spool_of(settings.spool, namespace, settings.endpoint) if on_error == "spool" else None
 
     @property
     def away(self) -> bool:

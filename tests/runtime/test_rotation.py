@@ -1,8 +1,10 @@
 """Workers, beat, their broker and an application, while the password of their Redis changes again and again."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support.clusters import sentinels
 from support.deployment import HEAD, Deployment, policy
+from support.issuing import Azure
 from support.recording import RecordingRegistry
 from support.rotating import USER, Rotating, named
 
@@ -51,14 +54,14 @@ def deployment(
     assert found == [], "\n".join(map(str, found))
 
 
-def test_nothing_is_lost_while_a_password_changes_every_few_seconds(
+def test_nothing_is_lost_while_a_password_changes_every_second(
     rotating: tuple[str, Rotating], deployment: Deployment
 ) -> None:
     _, changing = rotating
     head = HEAD.replace("[schedule]", f'password_file = "{changing.file}"\n[schedule]')
     deployment.configure(policy(), head=head)
     beat, worker = deployment.beat(), deployment.worker()
-    ended, registered = threading.Event(), 0
+    ended = threading.Event()
 
     def change() -> None:
         while not ended.wait(EVERY):
@@ -67,28 +70,51 @@ def test_nothing_is_lost_while_a_password_changes_every_few_seconds(
     with_change = threading.Thread(target=change)
     with_change.start()
     try:
-        for _ in range(16):
-            ids = deployment.provider.seed("thread", 5)
-            deployment.wait_until(lambda ids=ids: taken(deployment, ids), what="a registration")
-            registered += len(ids)
-            ended.wait(0.2)
-        deployment.wait_until(lambda: not deployment.alive(), 30, what="every deletion")
+        deleted_all(deployment, 16)
     finally:
         ended.set()
         with_change.join()
 
-    deployment.wait_until(
-        lambda: deployment.counters()["deletions|chat|thread"] == registered, what="all of them counted"
-    )
-    assert registered == len({line["path"] for line in deployment.deletes()})
-    assert worker.alive() and beat.alive()  # noqa: PT018 - one deployment
+    assert worker.alive()
+    assert beat.alive()
     assert [] == worker.events(level="critical") + beat.events(level="critical")
-    said = "\n".join(one.stdout + one.stderr for one in (worker, beat))
-    assert "password-" not in said
+    assert "password-" not in "\n".join(one.stdout + one.stderr for one in (worker, beat))
     config = ConfigFile(deployment.config, {}).current()
     assert ["ok", "ok"] == [
         one.level.value for one in running.broker(config, broker_source(config, {"REDIS_URL": deployment.url}))
     ]
+
+
+def test_nothing_is_lost_and_no_connection_closed_while_tokens_end(
+    rotating: tuple[str, Rotating], deployment: Deployment
+) -> None:
+    """Azure's endpoint and its Redis are stand-ins; what renews the tokens is redis-entraid. One lasts 3 s."""
+    url, _ = rotating
+    deployment.configure(policy(), head=HEAD.replace("[schedule]", 'auth = "entra"\n[schedule]'))
+    with redis.Redis.from_url(url, decode_responses=True) as admin, Azure(admin, 3) as azure:
+        given = azure.environ | {"REDIS_URL": url}
+        beat, worker = deployment.beat(environ=given), deployment.worker(environ=given)
+        deleted_all(deployment, 20)
+        closed, issued = azure.closed, len(azure.issued)
+        said = "\n".join(one.stdout + one.stderr for one in (worker, beat))
+        assert [] == worker.events(level="error") + beat.events(level="error")
+        assert "Connection to broker lost" not in said
+        assert not [one for one in azure.issued if one in said]
+        worker.stop()
+        beat.stop()
+    assert (0, True) == (closed, issued > 6)
+
+
+def deleted_all(deployment: Deployment, rounds: int) -> None:
+    """Register five ids in each round, and return once all of them are deleted and counted."""
+    wait_until, registered = deployment.wait_until, 5 * rounds
+    for _ in range(rounds):
+        ids = deployment.provider.seed("thread", 5)
+        wait_until(partial(taken, deployment, ids), what="a registration")
+        time.sleep(0.2)
+    wait_until(lambda: not deployment.alive(), 30, what="every deletion")
+    wait_until(lambda: deployment.counters()["deletions|chat|thread"] == registered, what="all of them counted")
+    assert registered == len({line["path"] for line in deployment.deletes()})
 
 
 def taken(deployment: Deployment, ids: list[str]) -> bool:

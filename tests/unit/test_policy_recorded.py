@@ -146,6 +146,11 @@ OPENED = ROUTED.replace(
     "tls_verify = false\n",
     'tls_verify = false\npassword_file = "/run/secrets/redis"\nsentinel_password_file = "/run/secrets/sentinel"\n',
 )
+SIGNED = ROUTED.replace(
+    "tls_verify = false\n",
+    'tls_verify = false\nauth = "iam"\niam = { cache = "lapse", broker_cache = "b", region = "r",'
+    ' service = "elasticache", serverless = true }\n',
+)
 RULES = {
     "azure/file/seconds": "aa234a2d9945",
     "azure/thread/runs": "7feeb2671e29",
@@ -161,10 +166,13 @@ RECORDED = {
     EVERY_KEY: ("81eaa73e2f07", RULES, "b32b2d797837"),
     ROUTED: ("30e9cc45af18", RULES, "b32b2d797837"),
     OPENED: ("dec36faf5a36", RULES, "b32b2d797837"),
+    SIGNED: ("d007d07b6bd2", RULES, "b32b2d797837"),
 }
 
 
-@pytest.mark.parametrize(("text", "recorded"), RECORDED.items(), ids=["smallest", "every key", "routed", "opened"])
+@pytest.mark.parametrize(
+    ("text", "recorded"), RECORDED.items(), ids=["smallest", "every key", "routed", "opened", "signed"]
+)
 def test_a_file_has_the_digests_and_stored_rules_it_always_had(
     text: str, recorded: tuple[str, dict[str, str], str]
 ) -> None:
@@ -205,4 +213,4 @@ def test_the_key_of_receipts_is_no_part_of_what_workers_go_by() -> None:
 def test_every_key_there_is_has_been_recorded() -> None:
     for name, definition in schema()["definitions"].items():
         for key in definition["properties"]:
-            assert re.search(rf"\b{key} = |\.{key}\]", OPENED), (name, key)
+            assert re.search(rf"\b{key} = |\.{key}\]", OPENED + SIGNED), (name, key)

@@ -9,6 +9,8 @@ import pytest
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
 from lapse.policy.reload import Source, broker_source, registry_source
+from lapse.registry.pools.credentials.entra import RedisEntraCredentials
+from lapse.registry.pools.credentials.iam import IamCredentials
 from lapse.registry.pools.credentials.password_file import PasswordFile
 
 GOOD = """
@@ -106,3 +108,65 @@ def test_the_file_of_a_registry_may_be_named_by_a_variable(files: str, tmp_path:
     assert (
         PasswordFile(tmp_path / "own", None, "[registry] password_file") == registry_source(read, environ).credentials
     )
+
+
+def test_entra_says_who_comes_to_a_server_without_a_password() -> None:
+    read = config('url = "rediss://a:1/0"\nauth = "entra"', 'broker_url = "redis://b"')
+    assert isinstance(registry_source(read, NONE).credentials, RedisEntraCredentials)
+    assert isinstance(broker_source(read, NONE).credentials, RedisEntraCredentials)
+    with pytest.raises(ConfigError, match=r"\[registry\] auth is set, and the registry's URL has a password too"):
+        registry_source(config('url = "rediss://u:p@a:1/0"\nauth = "entra"'), NONE)
+
+
+@pytest.mark.parametrize(
+    ("iam", "registry", "broker"),
+    [
+        ('{ cache = "lapse", region = "r" }', "lapse", "lapse"),
+        ('{ cache = "lapse", broker_cache = "wake-ups", region = "r" }', "lapse", "wake-ups"),
+    ],
+)
+def test_iam_signs_for_the_users_of_the_urls_and_a_cache_each(
+    iam: str, registry: str, broker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    read = config(f'url = "rediss://app@a:1/0"\nauth = "iam"\niam = {iam}', 'broker_url = "rediss://other@b"')
+    for source, user, cache in (
+        (registry_source(read, NONE), "app", registry),
+        (broker_source(read, NONE), "other", broker),
+    ):
+        assert isinstance(source.credentials, IamCredentials)
+        said = source.credentials.get_credentials()
+        assert (user, f"{cache}/?Action=connect&User={user}&") == (said[0], said[1].partition("X-Amz")[0])
+
+
+def test_iam_needs_a_user() -> None:
+    with pytest.raises(ConfigError, match=r'\[registry\] auth = "iam" needs a user: write the URL as'):
+        registry_source(config('url = "rediss://a"\nauth = "iam"\niam = { cache = "lapse" }'), NONE)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('auth = "entra"\npassword_file = "/f"', 'password_file: is of no use beside auth = "entra"'),
+        ('auth = "iam"', "auth: needs a cache beside it"),
+        ('iam = { cache = "lapse" }', 'iam: has no meaning without auth = "iam"'),
+        ('auth = "entra"\niam = { cache = "lapse" }', 'iam: has no meaning without auth = "iam"'),
+        (
+            'auth = "iam"\niam = { cache = "lapse", service = "memorydb", serverless = true }',
+            "serverless: is of ElastiCache alone",
+        ),
+        ('auth = "basic"', "is not a choice: there is entra, iam"),
+    ],
+)
+def test_what_opens_a_registry_in_two_ways_is_refused_on_its_line(text: str, why: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config(text)
+    assert why in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ['auth = "basic"\niam = { cache = "lapse" }', 'auth = "iam"\niam = 1'])
+def test_a_key_that_is_wrong_by_itself_is_told_once(text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        config(text)
+    assert 1 == str(refused.value).count("[registry]") + str(refused.value).count("registry.")

@@ -20,7 +20,7 @@ from lapse.registry.model import Partition
 USUAL_WALL = Wall(50, 20)
 """``max_already_gone`` where the file says nothing."""
 
-_NEWER = ("password_file", "sentinel_password_file")
+_NEWER = ("auth", "iam", "password_file", "sentinel_password_file")
 """Keys of [registry] that hashes are stored without."""
 
 

@@ -5,6 +5,7 @@ NOPERM) and by a queue's entry that it cannot read.
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from queue import Empty
 from typing import Any, Self
 
@@ -146,6 +147,8 @@ def demand(source: Source, options: Mapping[str, Any]) -> None:
     if scheme == SENTINEL and not options.get("master_name"):
         where = "[celery] broker_transport_options = { master_name = ... }"
         raise ConfigError(f"{source.origin}: which primary do these sentinels watch? Write {where}")
+    if scheme == "sqs" and find_spec("boto3") is None:  # kombu finds that out when it sends the first message
+        raise ConfigError(f"{source.origin}: sqs:// needs a library: boto3")
     try:
         Connection(source.url).transport  # noqa: B018 - made when it is asked for
     except KeyError:

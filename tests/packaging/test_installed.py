@@ -70,7 +70,7 @@ def test_the_public_names_are_what_is_visible_and_sorted() -> None:
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
 
-    assert sorted(visible | lapse._TRACKING.keys() | {"__version__"}) == lapse.__all__
+    assert sorted(visible | lapse._LATER.keys() | {"__version__"}) == lapse.__all__
     assert all(getattr(lapse, name) for name in lapse.__all__ if name != "azure_policy")
     with pytest.raises(AttributeError, match="no attribute 'tracked'"):
         _ = lapse.tracked

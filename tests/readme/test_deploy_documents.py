@@ -18,6 +18,7 @@ OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lap
 VARIABLES = {
     "LAPSE_RUNTIME_DIR",
     "LAPSE_REGISTRY__URL",
+    "LAPSE_REGISTRY__PASSWORD_FILE",
     "LAPSE_CONFIG",
     "LAPSE_PROVIDER",
     "OPENAI_API_KEY",

@@ -13,7 +13,7 @@ from redis.sentinel import Sentinel
 from lapse.cli.doctor import running
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import parse
-from lapse.policy.reload import ConfigFile, broker_source
+from lapse.policy.reload import ConfigFile, Source, broker_source
 from lapse.runtime.broker import waiting
 from lapse.runtime.celery_config import settings
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port, server_binary
@@ -28,7 +28,7 @@ def test_a_broker_that_is_a_shard_is_asked_for_one_slot_at_a_time(wait_until: Ca
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_until(lambda: "'cluster_state': 'ok'" in str(admin.execute_command("CLUSTER INFO")), what="its slots")
         app = Celery(set_as_current=False)
-        app.conf.update(settings(config, server.url), broker_transport="lapse.runtime.broker:Transport")
+        app.conf.update(settings(config, Source(server.url, "here")), broker_transport="lapse.runtime.broker:Transport")
         for _ in range(2):
             app.send_task("lapse.housekeeping")
         with app.connection_for_read() as connection:
@@ -54,7 +54,7 @@ def test_a_broker_that_sentinels_name_is_a_redis_like_any_other(
             f'[celery]\nbroker_url = "sentinel://127.0.0.1:{port}"\nbroker_transport_options.master_name = "mymaster"\n'
         )
         config = parse(HEAD.format(directory=".", base_url="http://127.0.0.1:9/v1") + policy() + options, "f", {})
-        made = settings(config, f"sentinel://127.0.0.1:{port}")
+        made = settings(config, Source(f"sentinel://127.0.0.1:{port}", "here"))
         app = Celery(set_as_current=False)
         app.conf.update(made, broker_transport="lapse.runtime.broker:SentinelTransport")
         with subprocess.Popen(

@@ -12,6 +12,7 @@ NO_DECISION = {
     "policy/loader.py": "which sunsets are over: a request more or less, never a deletion",
     "providers/provider.py": "as policy/loading.py",
     "guards/integrity/clocks.py": "whether Redis TIME is far from every other clock: it halts, and makes nothing due",
+    "registry/pools/credentials/renewing.py": "when a token ends, and so a connection is replaced",
     "metrics/server.py": "a stamp on a page",
     "runtime/beat.py": "whether beat's clock was set back: it sends more messages, and decides nothing",
 }

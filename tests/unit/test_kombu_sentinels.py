@@ -3,6 +3,7 @@
 import ssl
 
 import pytest
+import redis
 
 from lapse.runtime.sentinels import kombu_sentinels
 
@@ -38,3 +39,11 @@ def test_what_a_url_says_is_said_in_kombus_words(url: str, own: dict[str, object
     assert made.url == "sentinel://u:p%40@a:26379/0;sentinel://u:p%40@b:26379/0"
     assert made.options == {"master_name": "main", "sentinel_kwargs": {**ASKED, **own}}
     assert made.tls == tls
+
+
+def test_their_password_may_be_somebody_elses_to_say() -> None:
+    provider = redis.CredentialProvider()
+    made = kombu_sentinels("redis+sentinel://u@a/main/0?sentinel_username=s", 5, provider)
+
+    assert made
+    assert made.options["sentinel_kwargs"] == {**ASKED, "credential_provider": provider}

@@ -96,6 +96,7 @@ def test_what_libraries_log_takes_the_same_way(lines: Lines) -> None:
         ("https://me:hunter22@proxy.example.com", "hunter22"),
         (f"token eyJhbGciOiJIUzI1NiJ9.{OPAQUE}.{OPAQUE}", OPAQUE),
         ("Basic dXNlcjpwYXNzd29yZDEyMw==", "dXNlcjpwYXNz"),
+        ("lapse/?Action=connect&X-Amz-Signature=0123456789abcdef", "0123456789abcdef"),
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(text: str, hidden: str) -> None:

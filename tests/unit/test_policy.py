@@ -133,7 +133,7 @@ def test_every_default_is_the_documented_one() -> None:
     )
     idle, chat = config.rules
 
-    assert (None, "lapse", None, None, False, "auto", None, True) == astuple(config.registry)
+    assert (None, "lapse", None, None, False, "auto", None, True, None, None, None, None) == astuple(config.registry)
     assert (None, {}) == astuple(config.celery)
     assert (60.0, 3600.0) == astuple(config.schedule)
     assert (50.0, 120.0, 100, 8, 30 * 86400.0, 7 * 86400.0, None, 900.0) == astuple(config.sweep)

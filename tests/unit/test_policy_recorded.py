@@ -143,6 +143,15 @@ expires_after = { anchor = "created_at", seconds = 86400 }
 """
 ROUTED = EVERY_KEY.replace('auth = "entra"', 'auth = "entra"\nproxy = "env"\nca_file = "/etc/ssl/llm.pem"')
 ROUTED = ROUTED.replace("[schedule]", '[celery.broker_transport_options]\nregion = "eu-west-1"\n\n[schedule]')
+OPENED = ROUTED.replace(
+    "tls_verify = false\n",
+    'tls_verify = false\npassword_file = "/run/secrets/redis"\nsentinel_password_file = "/run/secrets/sentinel"\n',
+)
+SIGNED = ROUTED.replace(
+    "tls_verify = false\n",
+    'tls_verify = false\nauth = "iam"\niam = { cache = "lapse", broker_cache = "b", region = "r",'
+    ' service = "elasticache", serverless = true }\n',
+)
 RULES = {
     "azure/file/seconds": "aa234a2d9945",
     "azure/thread/runs": "7feeb2671e29",
@@ -157,10 +166,14 @@ RECORDED = {
     SMALLEST: ("055ac6d867f5", {"openai/conversation/chat": "decfe45b30b8"}, "56afc7cb1bb8"),
     EVERY_KEY: ("81eaa73e2f07", RULES, "b32b2d797837"),
     ROUTED: ("30e9cc45af18", RULES, "b32b2d797837"),
+    OPENED: ("dec36faf5a36", RULES, "b32b2d797837"),
+    SIGNED: ("d007d07b6bd2", RULES, "b32b2d797837"),
 }
 
 
-@pytest.mark.parametrize(("text", "recorded"), RECORDED.items(), ids=["smallest", "every key", "routed"])
+@pytest.mark.parametrize(
+    ("text", "recorded"), RECORDED.items(), ids=["smallest", "every key", "routed", "opened", "signed"]
+)
 def test_a_file_has_the_digests_and_stored_rules_it_always_had(
     text: str, recorded: tuple[str, dict[str, str], str]
 ) -> None:
@@ -202,4 +215,4 @@ def test_the_key_of_receipts_is_no_part_of_what_workers_go_by() -> None:
 def test_every_key_there_is_has_been_recorded() -> None:
     for name, definition in schema()["definitions"].items():
         for key in definition["properties"]:
-            assert re.search(rf"\b{key} = |\.{key}\]", ROUTED), (name, key)
+            assert re.search(rf"\b{key} = |\.{key}\]", OPENED + SIGNED), (name, key)

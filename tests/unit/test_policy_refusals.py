@@ -11,11 +11,19 @@ from lapse.policy import Config, parse
 FULL = """\
 [registry]
 url = "redis://:hunter2@127.0.0.1:6379/0"
+auth = "iam"
+sentinel_password_file = "/run/secrets/sentinel"
 namespace = "team-a"
 deployment = "production"
 allow_volatile = true
 tls_ca = "/etc/ssl/ca.pem"
 tls_verify = false
+[registry.iam]
+cache = "lapse"
+broker_cache = "wake-ups"
+region = "eu-west-1"
+service = "elasticache"
+serverless = false
 [celery]
 broker_url = "amqp://lapse:hunter2@127.0.0.1:5672"
 broker_transport_options = { secret = "hunter2" }
@@ -120,6 +128,11 @@ RIGHT = {
     "ca_file": {'"nonsense \\\\ !"'},
     "broker_transport_options": {"{}"},
     "tls_ca": {'"nonsense \\\\ !"'},
+    "cache": {'"nonsense \\\\ !"'},
+    "broker_cache": {'"nonsense \\\\ !"'},
+    "region": {'"nonsense \\\\ !"'},
+    "serverless": {"true"},
+    "sentinel_password_file": {'"nonsense \\\\ !"'},
     "organization": {'"nonsense \\\\ !"'},
     "project": {'"nonsense \\\\ !"'},
     "api_version": {'"nonsense \\\\ !"'},

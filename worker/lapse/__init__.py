@@ -21,6 +21,8 @@ from lapse.registry.client import Registry
 from lapse.registry.model import Answer, Bulk, Hold, Record, Registered, Resource, SubjectAnswer, SubjectPage
 
 if _typing.TYPE_CHECKING:
+    from lapse.registry.pools.credentials.entra import RedisEntraCredentials
+    from lapse.registry.pools.credentials.iam import IamCredentials
     from lapse.tracking.azure import azure_policy
     from lapse.tracking.context import context, untracked
     from lapse.tracking.notices import counts as tracked_counts
@@ -35,10 +37,12 @@ __all__ = [
     "Bulk",
     "ConfigError",
     "Hold",
+    "IamCredentials",
     "InvalidResource",
     "LapseError",
     "NoEpoch",
     "Record",
+    "RedisEntraCredentials",
     "Registered",
     "Registry",
     "RegistryError",
@@ -57,22 +61,24 @@ __all__ = [
     "untracked",
 ]
 
-_TRACKING = {
-    "azure_policy": "azure",
-    "context": "context",
-    "scope": "scope",
-    "track": "track",
-    "track_http": "track",
-    "tracked_counts": "notices",
-    "untracked": "context",
+_LATER = {
+    "IamCredentials": "registry.pools.credentials.iam",
+    "RedisEntraCredentials": "registry.pools.credentials.entra",
+    "azure_policy": "tracking.azure",
+    "context": "tracking.context",
+    "scope": "tracking.scope",
+    "track": "tracking.track",
+    "track_http": "tracking.track",
+    "tracked_counts": "tracking.notices",
+    "untracked": "tracking.context",
 }
-"""What is loaded when it is first asked for -> its module in ``lapse.tracking``."""
+"""What is loaded when it is first asked for -> its module."""
 
 
 def __getattr__(name: str) -> object:
-    if name not in _TRACKING:
+    if name not in _LATER:
         raise AttributeError(f"module 'lapse' has no attribute {name!r}")
-    module = _importlib.import_module(f"lapse.tracking.{_TRACKING[name]}")
+    module = _importlib.import_module(f"lapse.{_LATER[name]}")
     found: object = getattr(module, "counts" if name == "tracked_counts" else name)
     globals()[name] = found
     return found

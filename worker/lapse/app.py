@@ -61,7 +61,7 @@ class Lapse(Celery):  # type: ignore[misc]
         self.ignored: list[str] = []
         """Variables of other Celery applications, which change nothing."""
         self.steps["consumer"].add(Turning)
-        self.conf.update(settings(host.config, host.broker.url))
+        self.conf.update(settings(host.config, host.broker))
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's own

@@ -32,6 +32,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b(sk|rk|pk|sess)-[A-Za-z0-9_\-]{8,}"), rf"\1-{HIDDEN}"),
     (re.compile(r"(?i)\b(bearer)\s+[A-Za-z0-9._~+/=\-]{8,}"), rf"\1 {HIDDEN}"),
     (re.compile(r"(?i)\b(basic)\s+[A-Za-z0-9+/]{16,}=*"), rf"\1 {HIDDEN}"),
+    (re.compile(r"(?i)\b(x-amz-signature=)[0-9a-f]{8,}"), rf"\1{HIDDEN}"),
     (re.compile(r"\beyJ[\w\-]{8,}\.[\w\-]+\.[\w\-]*"), HIDDEN),
     (
         re.compile(

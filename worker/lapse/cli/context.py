@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -27,15 +27,16 @@ from lapse.guards.integrity.continuity import ContinuityCheck, Known
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger.halts import Halts
 from lapse.ledger.partition import Ledger
-from lapse.log import register_url
+from lapse.log import register_secret, register_url
 from lapse.metrics.snapshot import View
 from lapse.policy import Config, Rule, load
 from lapse.policy.reload import DEFAULT, find, plain, registry_source
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
-from lapse.registry.connection import url_of
 from lapse.registry.model import Partition
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
+from lapse.registry.pools.credentials.password_file import tell
 from lapse.registry.pools.plain import client_of
 
 T = TypeVar("T")
@@ -84,19 +85,21 @@ class Invocation:
         return bool(self.environ.get("LAPSE_CONFIG")) or (Path.cwd() / DEFAULT).is_file()
 
     @cached_property
-    def url(self) -> str:
-        """The registry's URL.
+    def endpoint(self) -> RedisEndpoint:
+        """Where the registry is, and what opens it.
 
         Raises:
             ConfigError: none is configured.
 
         """
+        tell(register_secret)
         if self.configured:
-            url = registry_source(self.config, self.environ).url
+            endpoint = registry_source(self.config, self.environ).endpoint
         else:
-            url = plain(url_of(None), "the registry's URL")
-        register_url(url)
-        return url
+            endpoint = endpoint_of(None)
+            endpoint = replace(endpoint, url=plain(endpoint.url, "the registry's URL"))
+        register_url(endpoint.url)
+        return endpoint
 
     @cached_property
     def known(self) -> Known | None:
@@ -183,13 +186,13 @@ class Invocation:
 
     def registry_of(self, provider: str | None) -> Registry:
         """Return the registry as an application uses it; ``provider`` is that of calls that name none."""
-        return Registry(self.url, namespace=self.namespace, provider=provider, timeout=TIMEOUT)
+        return Registry(self.endpoint, namespace=self.namespace, provider=provider, timeout=TIMEOUT)
 
     @cached_property
     def client(self) -> redis.Redis:
         """A plain client for reading; it decodes replies."""
         return client_of(
-            self.url,
+            self.endpoint,
             decode_responses=True,
             encoding_errors="backslashreplace",
             socket_timeout=TIMEOUT,
@@ -206,7 +209,7 @@ class Invocation:
     def exact(self) -> redis.Redis:
         """A plain client that reads and writes every byte as it is, and sends nothing a second time."""
         return client_of(
-            self.url,
+            self.endpoint,
             decode_responses=True,
             encoding_errors="surrogateescape",
             socket_timeout=TIMEOUT,
@@ -234,7 +237,7 @@ class Invocation:
 
     @asynccontextmanager
     async def _access(self) -> AsyncIterator[RegistryAccess]:
-        carrier = Carrier(self.url, TIMEOUT)
+        carrier = Carrier(self.endpoint, TIMEOUT)
         name = f"{socket.gethostname()}:{os.getpid()}"
         pending = self.config.audit.max_pending if self.configured else 0
         try:

@@ -59,7 +59,7 @@ def perform(session: Invocation, rules: Sequence[Rule], doomed: int, *, as_json:
 
     """
     log.configure("ERROR")
-    preflight.start(session.url, session.config)
+    preflight.start(session.endpoint, session.config)
     with output.progress("sweeping", doomed) as advance:
 
         async def work(access: RegistryAccess) -> list[Report]:

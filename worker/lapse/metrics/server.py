@@ -24,13 +24,14 @@ from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import failures
-from lapse.log import register_url
+from lapse.log import register_secret, register_url
 from lapse.metrics import causes
 from lapse.metrics.collector import compressed, exposition
 from lapse.metrics.erasures import ErasureReader
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
+from lapse.registry.pools.credentials.password_file import tell
 from lapse.registry.pools.plain import client_of
 
 log = structlog.get_logger("lapse")
@@ -203,8 +204,9 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     """
     file = ConfigFile(find(environ, cwd), environ)
     source = registry_source(file.current(), environ)
+    tell(register_secret)
     register_url(source.url)
-    client = client_of(source.url, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    client = client_of(source.endpoint, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         server = Server((host, port), Handler)
     except OSError as error:

@@ -15,7 +15,7 @@ from lapse.policy.accounts import Given, base_url, check_provider, check_twins
 from lapse.policy.positions import Path
 from lapse.policy.problems import Problem, did_you_mean, shown
 from lapse.policy.schema import SECONDS_PER, Policy, PolicyFile
-from lapse.policy.tables import UNSAID
+from lapse.policy.tables import UNSAID, RegistrySection
 from lapse.providers.kinds import KINDS, Kind
 
 SHORTEST_LEASE = 2.0
@@ -39,6 +39,7 @@ def check(
     """
     if file.sweep.lease < SHORTEST_LEASE:
         yield Problem(("sweep", "lease"), "is too short for one request and its answer: at least 2s")
+    yield from _registry(file.registry, {path[1] for path in broken if path[0] == "registry" and len(path) > 1})
     yield from _erasure(file)
     for name, provider in file.providers.items():
         yield from check_provider(Given(("providers", name), provider, _keys_of(("providers", name), broken)), provider)
@@ -53,6 +54,21 @@ def check(
         yield from _what(given, policy, file, today)
     yield from _former_names(file)
     yield from _canaries(file)
+
+
+def _registry(registry: RegistrySection, broken: Collection[str | int]) -> Iterator[Problem]:
+    """Yield what does not go together of what opens the registry."""
+    iam = registry.iam is not None or "iam" in broken
+    if registry.auth is not None and registry.password_file is not None:
+        yield Problem(
+            ("registry", "password_file"), f'is of no use beside auth = "{registry.auth}": leave one of them out'
+        )
+    if registry.auth == "iam" and not iam:
+        yield Problem(("registry", "auth"), 'needs a cache beside it: iam = { cache = "NAME" }')
+    if registry.iam is not None and registry.auth != "iam" and "auth" not in broken:
+        yield Problem(("registry", "iam"), 'has no meaning without auth = "iam"')
+    if registry.iam is not None and registry.iam.serverless and registry.iam.service != "elasticache":
+        yield Problem(("registry", "iam", "serverless"), "is of ElastiCache alone: leave it out")
 
 
 def _erasure(file: PolicyFile) -> Iterator[Problem]:

@@ -20,6 +20,9 @@ from lapse.registry.model import Partition
 USUAL_WALL = Wall(50, 20)
 """``max_already_gone`` where the file says nothing."""
 
+_NEWER = ("auth", "iam", "password_file", "sentinel_password_file")
+"""Keys of [registry] that hashes are stored without."""
+
 
 def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, ...]) -> Config:
     """Return the config that a file says; the file has passed every check."""
@@ -43,6 +46,9 @@ def compiled(file: schema.PolicyFile, path: Path | None, variables: tuple[str, .
         del content["erasure"]
     del content["receipts"]  # no worker reads it: whoever issues receipts has the same policies
     content["accounts"] = {name: _route_hashed(account) for name, account in content["accounts"].items()}
+    content["registry"] = {
+        key: value for key, value in content["registry"].items() if key not in _NEWER or value is not None
+    }
     content["registry"]["url"] = _without_password(config.registry.url)
     content["celery"]["broker_url"] = _without_password(config.celery.broker_url)
     options = content["celery"].pop("broker_transport_options")

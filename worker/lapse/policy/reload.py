@@ -2,15 +2,20 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis import CredentialProvider
 
 from lapse.errors import ConfigError
 from lapse.policy import Config
+from lapse.policy.credentials import Opening, of_broker, of_registry
 from lapse.policy.fields import REDIS, broker_url, registry_url
 from lapse.policy.loader import called, parse, read
 from lapse.registry.pools.address import CLUSTER, SCHEMES, several
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 
 DEFAULT = Path("config/retention.toml")
 SETTLED = 0.1
@@ -21,10 +26,30 @@ PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A URL and where it was found: a variable's name, or the file's key. The URL may hold a password."""
+    """A URL and where it was found: a variable's name, or the file's key. The URL may hold a password.
+
+    Attributes:
+        url: The URL.
+        origin: Where it was found.
+        credentials: What proves to its servers who connects, where the URL does not.
+        sentinels: What proves it to its Sentinels.
+
+    """
 
     url: str = field(repr=False)
     origin: str
+    credentials: CredentialProvider | None = field(default=None, repr=False)
+    sentinels: CredentialProvider | None = field(default=None, repr=False)
+
+    def opened_by(self, opening: Opening) -> Self:
+        """Return the same, with what opens it."""
+        credentials, sentinels = opening
+        return replace(self, credentials=credentials, sentinels=sentinels)
+
+    @property
+    def endpoint(self) -> RedisEndpoint:
+        """What redis-py connects to, if this is a Redis."""
+        return RedisEndpoint(for_redis(self.url), self.credentials, self.sentinels)
 
 
 def find(environ: Mapping[str, str], cwd: Path) -> Path:
@@ -49,17 +74,19 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
     """Return the registry's Redis: ``LAPSE_REGISTRY__URL``, else the file's [registry] url, else ``REDIS_URL``.
 
     Raises:
-        ConfigError: none of them, or REDIS_URL is not a Redis URL.
+        ConfigError: none of them, REDIS_URL is not a Redis URL, or what opens it does not go with it.
 
     """
     if config.registry.url:
-        return _secured(config, config.registry.url, _origin(config, "registry", "url"))
-    if environ.get("REDIS_URL"):
-        return _secured(config, environ["REDIS_URL"], "REDIS_URL")
-    raise ConfigError(
-        "which Redis holds the registry? Set LAPSE_REGISTRY__URL, or url below [registry] in the policy file,"
-        " or REDIS_URL"
-    )
+        found = _secured(config, config.registry.url, _origin(config, "registry", "url"))
+    elif environ.get("REDIS_URL"):
+        found = _secured(config, environ["REDIS_URL"], "REDIS_URL")
+    else:
+        raise ConfigError(
+            "which Redis holds the registry? Set LAPSE_REGISTRY__URL, or url below [registry] in the policy file,"
+            " or REDIS_URL"
+        )
+    return found.opened_by(of_registry(found.url, config.registry))
 
 
 def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
@@ -77,7 +104,7 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
     if config.celery.broker_transport_options:
         where = _origin(config, "celery", "broker_transport_options")
         raise ConfigError(f"{where}: lapse has its own for a Redis, which {found.origin} names: leave them out")
-    return Source(_for_kombu(found.url), found.origin)
+    return replace(found, url=_for_kombu(found.url))
 
 
 def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
@@ -92,7 +119,10 @@ def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
         broker_url(url)
     except ValueError as error:
         raise ConfigError(f"{origin}: {error}") from None
-    return _secured(config, url, origin) if is_redis(url) else Source(url, origin)
+    if not is_redis(url):
+        return Source(url, origin)
+    found = _secured(config, url, origin)
+    return found.opened_by(of_broker(found.url, config.registry))
 
 
 def _demand_no_cluster(broker: Source) -> None:

@@ -42,6 +42,22 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class IamTable(Table):
+    """A cache of AWS."""
+
+    cache: Text
+    """Name of the replication group, of the serverless cache, or of MemoryDB's cluster."""
+    broker_cache: Text | None = None
+    """The same of the broker, where that is another one with a URL of its own."""
+    region: Text | None = None
+    """Region that it is in. Else AWS_REGION, or what a profile says."""
+    service: Literal["elasticache", "memorydb"] = "elasticache"
+    """Whose it is."""
+    serverless: StrictBool = False
+    """Whether it is a serverless cache of ElastiCache."""
+
+
+@dataclass(frozen=True, slots=True)
 class RegistrySection(Table):
     """Where registrations are kept."""
 
@@ -63,6 +79,14 @@ class RegistrySection(Table):
     """File with the certificate authorities for rediss://. Else the system's."""
     tls_verify: StrictBool = True
     """Whether the certificate of a rediss:// server is checked."""
+    auth: Literal["entra", "iam"] | None = None
+    """Another way to authenticate, in place of a password: Azure's Entra tokens, or the IAM of AWS."""
+    iam: IamTable | None = None
+    """What is authenticated to where auth is "iam"; the user is the URL's."""
+    password_file: Text | None = None
+    """File with the password of the URL's user, read anew for every connection: of a broker without one too."""
+    sentinel_password_file: Text | None = None
+    """The same for the Sentinels that the URL names."""
 
 
 @dataclass(frozen=True, slots=True)

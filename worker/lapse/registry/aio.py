@@ -7,6 +7,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import redis
+
 from lapse.errors import LapseError
 from lapse.registry import keys
 from lapse.registry.codec import Span, When
@@ -15,6 +17,7 @@ from lapse.registry.connection import CONNECT_TIMEOUT, MOST
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools import opening
 from lapse.registry.pools.aiocluster import ClusterLoops
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.replicas import NONE
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
 from lapse.registry.scripts import Call, packed, script
@@ -39,7 +42,7 @@ class Carrier:
 
     def __init__(
         self,
-        url: str | None,
+        url: str | RedisEndpoint | None,
         timeout: float,
         *,
         connect_timeout: float = CONNECT_TIMEOUT,
@@ -149,7 +152,7 @@ class AsyncRegistry:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | RedisEndpoint | None = None,
         *,
         namespace: str | None = None,
         provider: str | None = None,
@@ -157,9 +160,13 @@ class AsyncRegistry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
         spool: str | PathLike[str] | None = None,
+        password_file: str | PathLike[str] | None = None,
+        credential_provider: redis.CredentialProvider | None = None,
     ) -> None:
-        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
-        self._carrier = Carrier(url, timeout, connect_timeout=connect_timeout, resend=False)
+        self.settings = Settings(
+            url, namespace, provider, timeout, connect_timeout, on_error, spool, password_file, credential_provider
+        )
+        self._carrier = Carrier(self.settings.endpoint, timeout, connect_timeout=connect_timeout, resend=False)
         self.protocol = Protocol(self.settings)
         self.spool = self.protocol.spool
         self._subjects = Subjects(self.protocol.commands)

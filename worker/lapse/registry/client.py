@@ -15,6 +15,7 @@ from lapse.registry.commands import Commands
 from lapse.registry.connection import CONNECT_TIMEOUT, translated
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools import opening
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.protocol import Conversation, Protocol, Settings
 from lapse.registry.spool.spool import WAIT
 from lapse.registry.subjects import Subjects
@@ -39,6 +40,11 @@ class Registry:
             call answers ``Answer.SPOOLED``, or a falsy ``Registered``. What asks, such as ``get``, is raised.
         spool: The file; else ``LAPSE_SPOOL``, else ``$XDG_STATE_HOME/lapse/<namespace>.spool``: one for all
             processes of this user. One that cannot be written is said once, and calls are logged as with ``"log"``.
+        password_file: The file that holds the password of the URL's user, read anew for every connection; beside a URL
+            from the environment ``LAPSE_REGISTRY__PASSWORD_FILE`` says it too.
+        credential_provider: redis-py's: what says user and password for every connection. One is replaced 10 s before a
+            token ends that is a JSON Web Token, or before it is ``connection_lifetime`` seconds old, if the provider
+            says so.
 
     Raises:
         ConfigError: an argument is wrong, or there is no URL.
@@ -47,7 +53,7 @@ class Registry:
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | RedisEndpoint | None = None,
         *,
         namespace: str | None = None,
         provider: str | None = None,
@@ -55,9 +61,13 @@ class Registry:
         connect_timeout: float = CONNECT_TIMEOUT,
         on_error: str = "raise",
         spool: str | PathLike[str] | None = None,
+        password_file: str | PathLike[str] | None = None,
+        credential_provider: redis.CredentialProvider | None = None,
     ) -> None:
-        self._pool = opening.threads(url, timeout, connect_timeout)
-        self.settings = Settings(url, namespace, provider, timeout, connect_timeout, on_error, spool)
+        self.settings = Settings(
+            url, namespace, provider, timeout, connect_timeout, on_error, spool, password_file, credential_provider
+        )
+        self._pool = opening.threads(self.settings.endpoint, timeout, connect_timeout)
         self.protocol = Protocol(self.settings)
         self.spool = self.protocol.spool
         self._subjects = Subjects(self.protocol.commands)

@@ -7,7 +7,6 @@ What is sent a second time, on another connection: what a replica refused, for i
 and got no answer to is not: it may have been carried out, and the second answer would be that of a repetition.
 """
 
-import os
 import re
 import socket
 from collections.abc import Callable, Iterable
@@ -21,6 +20,8 @@ import redis
 from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, SlotUnavailable, TooManyUses
 from lapse.registry.pools import sentinel
 from lapse.registry.pools.address import several
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
+from lapse.registry.pools.credentials.renewing import proving
 
 try:
     from select import poll
@@ -35,19 +36,6 @@ _POLLIN = 1
 _LONGEST = 3600.0
 _ON_A_REPLICA = re.compile("-READONLY|read only replica")
 _OF_A_POOL = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error")
-
-
-def url_of(given: str | None) -> str:
-    """Return the registry's URL: the argument, ``LAPSE_REGISTRY__URL``, or ``REDIS_URL``.
-
-    Raises:
-        ConfigError: none of them.
-
-    """
-    url = given or os.environ.get("LAPSE_REGISTRY__URL") or os.environ.get("REDIS_URL")
-    if not url:
-        raise ConfigError("which Redis? Give its URL to Registry(), or set LAPSE_REGISTRY__URL or REDIS_URL")
-    return url
 
 
 def database(url: str) -> int:
@@ -65,7 +53,7 @@ def database(url: str) -> int:
 
 
 def options(
-    module: Any, url: str | None, timeout: float, connect_timeout: float, private: Iterable[str]
+    module: Any, url: str | RedisEndpoint | None, timeout: float, connect_timeout: float, private: Iterable[str]
 ) -> tuple[type[Any], dict[str, Any]]:
     """Return the class of a URL's connections and their arguments, ``connect_timeout`` for each step of connecting.
 
@@ -85,7 +73,7 @@ def options(
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _LONGEST:
             raise ConfigError(f"{name}={seconds!r}: give seconds above zero, such as 0.1")
     try:
-        made, said = _said(module, url_of(url), connect_timeout)
+        made, said = _said(module, endpoint_of(url), connect_timeout)
         given = {name: value for name, value in said.items() if name not in _OF_A_POOL} | {
             "socket_connect_timeout": connect_timeout,
             "socket_timeout": connect_timeout,
@@ -107,12 +95,14 @@ def options(
     return made, given
 
 
-def _said(module: Any, url: str, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
-    target = several(url)
+def _said(module: Any, endpoint: RedisEndpoint, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
+    target = several(endpoint.url)
     if target:
-        return sentinel.connections(module, target, connect_timeout)
-    given = dict(module.parse_url(url))
-    return given.pop("connection_class", module.Connection), given
+        made, given = sentinel.connections(module, target, connect_timeout, endpoint.sentinels)
+    else:
+        given = dict(module.parse_url(endpoint.url))
+        made = given.pop("connection_class", module.Connection)
+    return proving(made, given, endpoint.credentials)
 
 
 def silent(connection: Any) -> Any:
@@ -184,21 +174,28 @@ def translated(error: redis.RedisError | OSError) -> LapseError:
 
 def _away(error: redis.RedisError | OSError) -> str | None:
     if isinstance(error, redis.exceptions.AuthenticationError) or "NOAUTH" in str(error):
-        return " refused the user or password of its URL"
+        return " refused the user or password"
     if isinstance(error, redis.exceptions.BusyLoadingError | redis.ConnectionError | redis.TimeoutError | OSError):
         return " did not answer"
-    return "'s server is a replica now" if demoted([error]) else None
+    return "'s server is a replica now" if _demoted(error) else None
 
 
-def demoted(replies: Iterable[object]) -> bool:
-    """Return True if a server said that it is a replica: its primary is elsewhere, behind the same address perhaps.
+def refused(replies: Iterable[object]) -> bool:
+    """Return True if a server did not do what it was told for what it is, or whom it takes the connection for.
+
+    A replica is one whose primary is elsewhere, behind the same address perhaps. NOAUTH is the answer where what the
+    connection was opened with has ended.
+    """
+    for reply in replies:  # the way of every call: no generator
+        if isinstance(reply, redis.RedisError) and (isinstance(reply, redis.AuthenticationError) or _demoted(reply)):
+            return True
+    return False
+
+
+def _demoted(reply: redis.RedisError | OSError) -> bool:
+    """Return True if a server said that it is a replica.
 
     It may go on answering on every connection that it has. Redis 6.2 says it of a script within the text, and in a
     process of Celery's it is a ``ConnectionError``.
     """
-    for reply in replies:  # the way of every call: no generator
-        if isinstance(reply, redis.RedisError) and (
-            isinstance(reply, redis.exceptions.ReadOnlyError) or _ON_A_REPLICA.search(str(reply))
-        ):
-            return True
-    return False
+    return isinstance(reply, redis.exceptions.ReadOnlyError) or bool(_ON_A_REPLICA.search(str(reply)))

@@ -18,6 +18,7 @@ from lapse.registry.commands import BULK, FAILED, Commands, Operation, known_kin
 from lapse.registry.connection import translated
 from lapse.registry.facts import Registration
 from lapse.registry.model import Answer, Bulk, Record, Registered
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, with_credentials
 from lapse.registry.pools.replicas import NONE, Replicas
 from lapse.registry.scripts import Call, packed
 from lapse.registry.spool import identity
@@ -39,13 +40,20 @@ waited for, for at most ``spool.WAIT``, and what it comes to is sent; 0 if it co
 class Settings(NamedTuple):
     """What a registry was made with: ``Registry(**settings._asdict())`` is another one like it."""
 
-    url: str | None
+    url: str | RedisEndpoint | None
     namespace: str | None
     provider: str | None
     timeout: float
     connect_timeout: float
     on_error: str
     spool: str | PathLike[str] | None = None
+    password_file: str | PathLike[str] | None = None
+    credential_provider: redis.CredentialProvider | None = None
+
+    @property
+    def endpoint(self) -> str | RedisEndpoint | None:
+        """Where the registry is, and what opens it."""
+        return with_credentials(self.url, self.password_file, self.credential_provider)
 
 
 def carried(calls: Iterable[Call[Any]], replicas: Replicas = NONE) -> Conversation[list[Any]]:
@@ -131,7 +139,7 @@ class Protocol:
             namespace = environ.get("LAPSE_REGISTRY__NAMESPACE") or "lapse"
         self.commands = Commands(namespace, settings.provider)
         self._raises = on_error != "log"
-        self.spool = spool_of(settings.spool, namespace, settings.url) if on_error == "spool" else None
+        self.spool = spool_of(settings.spool, namespace, settings.endpoint) if on_error == "spool" else None
         self._replicas, self._replicas_until = NONE, 0.0
         self._patience = settings.timeout / 2
 

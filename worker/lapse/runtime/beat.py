@@ -15,6 +15,7 @@ from celery.beat import Scheduler as CeleryScheduler
 
 from lapse.policy import Config
 from lapse.registry import keys
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.opening import threads
 from lapse.registry.scripts import Call, packed, script
 from lapse.runtime.heartbeat import BEAT, Heartbeat
@@ -49,7 +50,7 @@ def schedule(config: Config, now: Callable[[], int | None]) -> dict[str, dict[st
 class BeatClock:
     """Beat's own connection to the registry: it stamps ticks with Redis TIME and shows that beat lives."""
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(self, url: str | RedisEndpoint, namespace: str) -> None:
         self._pool = threads(url, REGISTRY_TIMEOUT, REGISTRY_TIMEOUT)
         self._key = keys.published(namespace)
 
@@ -85,7 +86,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
     def setup_schedule(self) -> None:
         """Make the first schedule."""
         host: Host = self.app.host
-        self._pulse = BeatClock(host.registry.url, host.config.registry.namespace)
+        self._pulse = BeatClock(host.registry.endpoint, host.config.registry.namespace)
         self._heartbeat = Heartbeat(BEAT, host.environ)
         self._hash = ""
         self._ahead = -math.inf

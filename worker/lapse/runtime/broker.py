@@ -5,6 +5,7 @@ NOPERM) and by a queue's entry that it cannot read.
 """
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from queue import Empty
 from typing import Any, Self
 
@@ -18,7 +19,9 @@ from kombu.transport import virtual
 
 from lapse.errors import ConfigError
 from lapse.policy.reload import SENTINEL, Source, is_redis
+from lapse.registry.pools.credentials.renewing import over, proving
 from lapse.runtime import messages
+from lapse.runtime.celery_config import CREDENTIALS
 
 PROBE = "writable"
 """What is deleted, and never there: whether Redis takes writes."""
@@ -55,6 +58,13 @@ class Channel(kombu_redis.Channel):
     """What a worker takes messages by."""
 
     QoS = QoS
+    from_transport_options = (*kombu_redis.Channel.from_transport_options, CREDENTIALS)  # type: ignore[assignment]
+    credential_provider: redis.CredentialProvider | None = None
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's own
+        given: dict[str, Any] = super()._connparams(asynchronous)
+        made, given = proving(given.pop("connection_class"), given, self.credential_provider)
+        return given | {"connection_class": made}
 
     def _do_restore_message(self, payload: Any, *where: Any, **options: Any) -> None:
         if why := messages.refusal(payload):
@@ -66,6 +76,13 @@ class Channel(kombu_redis.Channel):
         return bool(self._size(queue))  # kombu's own looks for it without the prefix
 
     def _brpop_read(self, **options: Any) -> bool:
+        try:
+            return self._read(**options)
+        finally:
+            if over(self.client.connection):  # between two questions nothing is lost by that
+                self.client.connection.disconnect()
+
+    def _read(self, **options: Any) -> bool:
         self.connection.delivering = False
         try:
             return bool(super()._brpop_read(**options))
@@ -108,6 +125,8 @@ class Transport(kombu_redis.Transport):
 class SentinelChannel(Channel, kombu_redis.SentinelChannel):
     """The same to the primary that a sentinel names."""
 
+    from_transport_options = (*kombu_redis.SentinelChannel.from_transport_options, CREDENTIALS)  # type: ignore[assignment]
+
 
 class SentinelTransport(Transport, kombu_redis.SentinelTransport):
     """The same to the primary that a sentinel names."""
@@ -128,6 +147,8 @@ def demand(source: Source, options: Mapping[str, Any]) -> None:
     if scheme == SENTINEL and not options.get("master_name"):
         where = "[celery] broker_transport_options = { master_name = ... }"
         raise ConfigError(f"{source.origin}: which primary do these sentinels watch? Write {where}")
+    if scheme == "sqs" and find_spec("boto3") is None:  # kombu finds that out when it sends the first message
+        raise ConfigError(f"{source.origin}: sqs:// needs a library: boto3")
     try:
         Connection(source.url).transport  # noqa: B018 - made when it is asked for
     except KeyError:
@@ -143,9 +164,8 @@ def waiting(made: Mapping[str, Any], timeout: float) -> int | None:
         ConnectionError: it does not answer; the text says why.
 
     """
-    options = {"transport_options": made["broker_transport_options"], "ssl": made.get("broker_use_ssl")}
     use()
-    connection = Connection(made["broker_url"], connect_timeout=timeout, **options)
+    connection = connection_of(made, timeout)
     try:
         with connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=timeout)
@@ -154,6 +174,12 @@ def waiting(made: Mapping[str, Any], timeout: float) -> int | None:
         return None
     except (*connection.connection_errors, KombuError, OSError) as error:
         raise ConnectionError(str(error) or type(error).__name__) from error
+
+
+def connection_of(made: Mapping[str, Any], timeout: float) -> Any:
+    """Return kombu's connection to a broker by Celery's settings, unopened."""
+    options = {"transport_options": made["broker_transport_options"], "ssl": made.get("broker_use_ssl")}
+    return Connection(made["broker_url"], connect_timeout=timeout, **options)
 
 
 def use() -> None:

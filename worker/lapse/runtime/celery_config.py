@@ -4,11 +4,13 @@ import ssl
 from typing import Any
 
 from lapse.policy import Config
-from lapse.policy.reload import SENTINEL, is_redis
+from lapse.policy.reload import SENTINEL, Source, is_redis
 from lapse.registry import keys
 from lapse.runtime.sentinels import kombu_sentinels
 
 QUEUE = "lapse"
+CREDENTIALS = "credential_provider"
+"""Lapse's own transport option: what opens the broker. Kombu's takes the name of a class alone, in the URL."""
 FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
 CONNECT_TIMEOUT = 5  # seconds
 
@@ -20,12 +22,12 @@ JSON_ONLY = {
 }
 
 
-def settings(config: Config, broker_url: str) -> dict[str, Any]:
-    """Return the Celery settings that a config leads to."""
+def settings(config: Config, broker: Source) -> dict[str, Any]:
+    """Return the Celery settings that a config and its broker lead to."""
     # A sweep ends by itself after its budget; what is in flight then, and its outcomes, may take half a lease.
     soft_limit = config.sweep.budget + config.sweep.lease / 2 + 15
     return {
-        **_broker(config, broker_url, 2 * (soft_limit + 15)),
+        **_broker(config, broker, 2 * (soft_limit + 15)),
         "worker_consumer": "lapse.runtime.worker:Consumer",
         **JSON_ONLY,
         "result_backend": None,
@@ -38,7 +40,7 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A message waits in the queue, where any idle process of any host can take it.
         "worker_prefetch_multiplier": 1,
-        "worker_disable_prefetch": is_redis(broker_url) or broker_url.startswith(f"{SENTINEL}:"),
+        "worker_disable_prefetch": is_redis(broker.url) or broker.url.startswith(f"{SENTINEL}:"),
         # Whoever can write to the broker could shut workers down.
         "worker_enable_remote_control": False,
         "worker_send_task_events": False,
@@ -49,9 +51,11 @@ def settings(config: Config, broker_url: str) -> dict[str, Any]:
     }
 
 
-def _broker(config: Config, broker_url: str, visibility: float) -> dict[str, Any]:
-    options, tls = _options(config, broker_url, round(visibility)), None
-    if named := kombu_sentinels(broker_url, CONNECT_TIMEOUT):
+def _broker(config: Config, broker: Source, visibility: float) -> dict[str, Any]:
+    broker_url, options, tls = broker.url, _options(config, broker.url, round(visibility)), None
+    if broker.credentials:
+        options[CREDENTIALS] = broker.credentials
+    if named := kombu_sentinels(broker_url, CONNECT_TIMEOUT, broker.sentinels):
         broker_url, options, tls = named.url, options | named.options, named.tls
     if broker_url.startswith("amqps:"):
         tls = _verified(config)

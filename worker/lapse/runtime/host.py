@@ -11,13 +11,14 @@ from lapse.audit.chain import open_seal
 from lapse.guards.integrity import monitor, preflight
 from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import outbox
-from lapse.log import register_url
+from lapse.log import register_secret, register_url
 from lapse.policy import Config
-from lapse.policy.reload import ConfigFile, broker_source, find, for_redis, is_redis, registry_source
+from lapse.policy.reload import ConfigFile, broker_source, find, is_redis, registry_source
 from lapse.providers import entra
 from lapse.providers.account import Account
 from lapse.providers.route import route_to
 from lapse.providers.transport import trust
+from lapse.registry.pools.credentials.password_file import tell
 from lapse.runtime.heartbeat import Heartbeat
 from lapse.runtime.shutdown import Stop
 
@@ -63,6 +64,7 @@ class Host:
         self.witness = state_file_of(self.config)
         self.known = self.witness.load() if self.witness else None
         self._told = (self.config.hash, self.file.error)
+        tell(register_secret)
         for source in (self.registry, self.broker):
             register_url(source.url)
 
@@ -114,10 +116,12 @@ class Host:
                 trust(route_to(account, self.environ))
             open_seal(self.config.audit.key_file)
             self._check_outbox()
-        if broker and is_redis(self.broker.url) and for_redis(self.broker.url) != self.registry.url:
-            preflight.start_broker(for_redis(self.broker.url))
-        preflight.start(self.registry.url, self.config)
-        self.known = monitor.begin(self.registry.url, self.config.registry.namespace, preflight.TIMEOUT, self.witness)
+        if broker and is_redis(self.broker.url) and self.broker.endpoint.url != self.registry.url:
+            preflight.start_broker(self.broker.endpoint)
+        preflight.start(self.registry.endpoint, self.config)
+        self.known = monitor.begin(
+            self.registry.endpoint, self.config.registry.namespace, preflight.TIMEOUT, self.witness
+        )
         self.checked = True
 
     def _check_outbox(self) -> None:

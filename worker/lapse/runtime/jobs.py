@@ -78,7 +78,7 @@ class Work:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._namespace = host.config.registry.namespace
-        self._carrier = Carrier(host.registry.url, REGISTRY_TIMEOUT, most=_connections(host.config))
+        self._carrier = Carrier(host.registry.endpoint, REGISTRY_TIMEOUT, most=_connections(host.config))
         self._control = Halts(self._carrier, self._namespace)
         self._watch = Watch(self._carrier, self._namespace, known=host.known, witness=host.witness)
         self._worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -86,7 +86,7 @@ class Work:
         self._retired: list[Provider] = []
         self._busy = 0
         self._outbox = outbox_of(host)
-        self._spool = spool_of(None, self._namespace, host.registry.url)
+        self._spool = spool_of(None, self._namespace, host.registry.endpoint)
         self._facts, self._looked = preflight.Facts({}), -math.inf
         self._replicas: tuple[preflight.Finding, ...] = ()
         self._shown = 0.0

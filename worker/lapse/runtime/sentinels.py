@@ -4,9 +4,12 @@ Kombu's: docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.red
 """
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+
+from redis import CredentialProvider
 
 from lapse.registry.pools.address import SENTINEL, several
 
@@ -29,12 +32,13 @@ class KombuSentinels:
     tls: dict[str, Any] | None
 
 
-def kombu_sentinels(url: str, timeout: float) -> KombuSentinels | None:
+def kombu_sentinels(url: str, timeout: float, provider: CredentialProvider | None = None) -> KombuSentinels | None:
     """Return how kombu is told of the Sentinels that a broker's URL names; None if it names none.
 
     Args:
         url: A broker's, checked.
         timeout: Seconds for one of them to answer.
+        provider: What proves to them who asks; None: what the URL says.
 
     """
     target = several(url)
@@ -43,7 +47,7 @@ def kombu_sentinels(url: str, timeout: float) -> KombuSentinels | None:
     each = [urlsplit(target.url(one)) for one in target.addresses]
     given = {name: value for name, value in parse_qsl(each[0].query) if name.startswith("ssl_")}
     tls = given | {"ssl_cert_reqs": _REQUIRED[given["ssl_cert_reqs"]]} if target.tls else {}
-    own = {name: value for name, value in target.sentinels.items() if name != "tls"}
+    own = {"credential_provider": provider} if provider else _login(target.sentinels)
     asked = {"socket_timeout": timeout, "socket_connect_timeout": timeout, **own}
     if target.sentinels_tls:
         asked |= {"ssl": True, **tls}
@@ -52,3 +56,7 @@ def kombu_sentinels(url: str, timeout: float) -> KombuSentinels | None:
         {"master_name": target.service, "sentinel_kwargs": asked},
         tls or None,
     )
+
+
+def _login(said: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in said.items() if name != "tls"}

@@ -12,8 +12,9 @@ from lapse.log import redact, register_url
 from lapse.metrics import causes, server
 from lapse.metrics.snapshot import View
 from lapse.policy import Config
-from lapse.policy.reload import ConfigFile, Source, for_redis, is_redis
+from lapse.policy.reload import ConfigFile, Source, is_redis
 from lapse.registry.pools.address import several
+from lapse.registry.pools.plain import client_of
 from lapse.registry.spool import place
 from lapse.registry.spool.store import SpoolStore
 from lapse.runtime.celery_config import settings
@@ -77,6 +78,7 @@ def spool(namespace: str) -> Finding:
 
 def broker(used: Config, source: Source) -> list[Finding]:
     """Look at Celery's broker, and at whether a connection that died without a word is noticed."""
+    register_url(source.url)
     if not is_redis(source.url):
         return _other_broker(used, source)
     if several(source.url):
@@ -88,9 +90,8 @@ def _other_broker(used: Config, source: Source) -> list[Finding]:
     """Ask a broker that is no Redis for its queue; what it is told is the file's."""
     from lapse.runtime.broker import waiting
 
-    register_url(source.url)
     where = f"{redact(source.url.partition('?')[0])} (from {source.origin})"
-    made = settings(used, source.url)
+    made = settings(used, source)
     said = ", ".join(sorted(made["broker_transport_options"])) or "no options"
     scheme = source.url.partition("://")[0]
     transport = Finding("celery_transport", Level.OK, f"kombu's {scheme}, with {said}")
@@ -105,7 +106,7 @@ def _other_broker(used: Config, source: Source) -> list[Finding]:
 
 def _broker_answers(source: Source) -> Finding:
     where = f"{redact(source.url)} (from {source.origin})"
-    client = redis.Redis.from_url(for_redis(source.url), socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    client = client_of(source.endpoint, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
     try:
         with client:
             client.ping()
@@ -119,7 +120,7 @@ def _broker_answers(source: Source) -> Finding:
 
 
 def _transport(used: Config, source: Source) -> Finding:
-    made = settings(used, source.url)
+    made = settings(used, source)
     options = dict(made["broker_transport_options"])
     detail = ", ".join(
         f"{name} {options[name]}"

@@ -90,7 +90,7 @@ async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, 
 
 def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
     log.configure("ERROR")
-    preflight.start(session.url, session.config)
+    preflight.start(session.endpoint, session.config)
     with LeftOut() as left, output.progress("applying", plan.size) as advance:
 
         async def work(access: RegistryAccess) -> list[Report]:

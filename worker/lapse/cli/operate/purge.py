@@ -76,7 +76,7 @@ def purge(
     ]
     rule = rule_of(at, () if include_kept else tuple(keep for one in mine for keep in one.keep), mine)
     log.configure("ERROR")
-    preflight.start(session.url, session.config)
+    preflight.start(session.endpoint, session.config)
     found = session.run(lambda access: _before(access, session, rule))
     doomed = [one for one in found.things if not one.held and not one.kept and not one.strange]
     _announce(rule, found.things, doomed, limit)

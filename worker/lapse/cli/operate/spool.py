@@ -83,7 +83,7 @@ def flush(*, file: Path | None, config: str | None) -> int:
 
     """
     session = Invocation(config)
-    flushed = spool_of(file, session.namespace, session.url).flush()
+    flushed = spool_of(file, session.namespace, session.endpoint).flush()
     if flushed is None:
         output.note("another process is sending them")
         return Code.TEMPORARY

@@ -64,7 +64,7 @@ def adopt(
     name = one_provider(rules)
     (rule,) = rules
     log.configure("ERROR")
-    preflight.start(session.url, session.config)
+    preflight.start(session.endpoint, session.config)
     found = session.run(lambda access: _looked(access, session, rule, unstamped=unstamped))
     _announce(session, rule, found, limit)
     if not found.chosen:

@@ -17,6 +17,7 @@ from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.scripts import Call, script
 from lapse.registry.subjects import last_said
 
@@ -153,7 +154,7 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observat
     )
 
 
-def begin(url: str, namespace: str, timeout: float, witness: StateFile | None) -> Known | None:
+def begin(url: str | RedisEndpoint, namespace: str, timeout: float, witness: StateFile | None) -> Known | None:
     """Look once before the pool forks: a process that begins later knows what the registry was like, and its clock.
 
     Raises:

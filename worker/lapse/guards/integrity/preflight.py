@@ -14,6 +14,7 @@ import structlog
 from lapse.errors import ConfigError, RegistryUnavailable
 from lapse.policy import Config
 from lapse.registry.aio import Carrier
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 
 OLDEST = (6, 2)
 TIMEOUT = 5.0
@@ -81,7 +82,7 @@ def _fields(info: bytes) -> dict[str, str]:
     return {name: value for name, colon, value in pairs if colon}
 
 
-def start(url: str, config: Config) -> None:
+def start(url: str | RedisEndpoint, config: Config) -> None:
     """Check the registry once when a process starts, and log what is not right.
 
     Raises:
@@ -102,7 +103,7 @@ def start(url: str, config: Config) -> None:
         raise ConfigError(reason)
 
 
-def start_broker(url: str) -> None:
+def start_broker(url: str | RedisEndpoint) -> None:
     """Check Celery's Redis once when a process starts; one that is away is waited for later.
 
     Raises:
@@ -114,7 +115,7 @@ def start_broker(url: str) -> None:
         raise ConfigError(reason.replace("as the registry", "as Celery's broker"))
 
 
-async def _look_once(url: str) -> Facts:
+async def _look_once(url: str | RedisEndpoint) -> Facts:
     carrier = Carrier(url, TIMEOUT)
     try:
         return await look(carrier)

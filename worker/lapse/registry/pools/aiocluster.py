@@ -7,8 +7,9 @@ from typing import Any
 import redis
 
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
-from lapse.registry.pools.address import Node, Several
+from lapse.registry.pools.address import Node
 from lapse.registry.pools.aiopool import LoopPools
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.routing import Pause, Router, Send, TimeLeft
 
 
@@ -17,7 +18,7 @@ class ClusterLoops:
 
     def __init__(
         self,
-        target: Several,
+        endpoint: RedisEndpoint,
         timeout: float,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
@@ -25,16 +26,14 @@ class ClusterLoops:
         resend: bool = False,
         **more: Any,
     ) -> None:
-        self._target = target
+        self._endpoint = endpoint
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._more = more
         self._most = most
-        self._router = Router(target.addresses, resend=resend)
+        self._router = Router(endpoint.addresses, resend=resend)
         self._nodes: dict[Node, LoopPools] = {}
-        LoopPools(
-            target.url(target.addresses[0]), timeout, connect_timeout, **more
-        )  # what is wrong with the URL is said at once
+        LoopPools(endpoint.at(endpoint.addresses[0]), timeout, connect_timeout, **more)  # what is wrong is said at once
 
     @property
     def most(self) -> int:
@@ -99,5 +98,5 @@ class ClusterLoops:
         return replies
 
     def _opened(self, address: Node) -> LoopPools:
-        made = LoopPools(self._target.url(address), self._timeout, self._connect_timeout, self._most, **self._more)
+        made = LoopPools(self._endpoint.at(address), self._timeout, self._connect_timeout, self._most, **self._more)
         return self._nodes.setdefault(address, made)

@@ -17,15 +17,17 @@ import redis.asyncio
 from lapse.registry.connection import (
     CONNECT_TIMEOUT,
     MOST,
-    demoted,
     failure,
     late,
     options,
+    refused,
     silent,
     translated,
     unconnected,
     watched,
 )
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
+from lapse.registry.pools.credentials.renewing import over
 
 _PRIVATE = ("_reader", "_writer")
 
@@ -48,7 +50,7 @@ class LoopPools:
 
     def __init__(
         self,
-        url: str | None,
+        url: str | RedisEndpoint | None,
         timeout: float,
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
@@ -191,7 +193,7 @@ class _LoopPool:
         except (TimeoutError, redis.TimeoutError) as error:
             self._doubt()
             raise late(self._timeout) if isinstance(error, TimeoutError) else error from None
-        if demoted(replies):
+        if refused(replies):
             self._doubt()
         return replies
 
@@ -202,11 +204,11 @@ class _LoopPool:
             replies = await self._use(connection, commands)
         except redis.ConnectionError as error:
             self._doubt()
-            if self._resend or demoted([error]):
+            if self._resend or refused([error]):
                 self._leave(life)
                 return None
             raise
-        if demoted(replies):
+        if refused(replies):
             self._leave(life)
             return None
         return replies
@@ -243,7 +245,7 @@ class _LoopPool:
     def _pop(self) -> Any:
         while self._idle:
             connection = self._idle.pop()
-            if not (connection._reader.at_eof() or connection._writer.is_closing()):
+            if not (over(connection) or connection._reader.at_eof() or connection._writer.is_closing()):
                 return connection
             self._end(connection)
         return None

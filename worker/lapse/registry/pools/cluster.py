@@ -6,7 +6,8 @@ from typing import Any
 import redis
 
 from lapse.registry.connection import MOST
-from lapse.registry.pools.address import Node, Several
+from lapse.registry.pools.address import Node
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.pool import Pool
 from lapse.registry.pools.routing import Pause, Router, Send, TimeLeft
 
@@ -14,14 +15,14 @@ from lapse.registry.pools.routing import Pause, Router, Send, TimeLeft
 class ClusterPool:
     """The connections of one registry to the nodes of its cluster; see ``Pool``."""
 
-    def __init__(self, target: Several, timeout: float, connect_timeout: float, most: int = MOST) -> None:
-        self._target = target
+    def __init__(self, endpoint: RedisEndpoint, timeout: float, connect_timeout: float, most: int = MOST) -> None:
+        self._endpoint = endpoint
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._most = most
-        self._router = Router(target.addresses)
+        self._router = Router(endpoint.addresses)
         self._pools: dict[Node, Pool] = {}
-        Pool(target.url(target.addresses[0]), timeout, connect_timeout)  # what is wrong with the URL is said at once
+        Pool(endpoint.at(endpoint.addresses[0]), timeout, connect_timeout)  # what is wrong with the URL is said at once
 
     def exchange(self, commands: list[bytes]) -> list[Any]:
         """Send packed commands, each to the node that serves its key, and return a reply each, as ``Pool`` does.
@@ -68,5 +69,5 @@ class ClusterPool:
         return replies
 
     def _opened(self, address: Node) -> Pool:
-        made = Pool(self._target.url(address), self._timeout, self._connect_timeout, self._most)
+        made = Pool(self._endpoint.at(address), self._timeout, self._connect_timeout, self._most)
         return self._pools.setdefault(address, made)

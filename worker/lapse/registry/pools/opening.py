@@ -2,29 +2,32 @@
 
 from typing import Any
 
-from lapse.registry.connection import CONNECT_TIMEOUT, MOST, url_of
-from lapse.registry.pools.address import CLUSTER, several
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST
+from lapse.registry.pools.address import CLUSTER
 from lapse.registry.pools.aiocluster import ClusterLoops
 from lapse.registry.pools.aiopool import LoopPools
 from lapse.registry.pools.cluster import ClusterPool
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
 from lapse.registry.pools.pool import Pool
 
 
-def threads(url: str | None, timeout: float, connect_timeout: float, most: int = MOST) -> Pool | ClusterPool:
+def threads(
+    url: str | RedisEndpoint | None, timeout: float, connect_timeout: float, most: int = MOST
+) -> Pool | ClusterPool:
     """Return connections for threads; see ``Pool``.
 
     Raises:
         ConfigError: the URL cannot be used.
 
     """
-    target = several(url_of(url))
-    if target and target.what == CLUSTER:
-        return ClusterPool(target, timeout, connect_timeout, most)
-    return Pool(url, timeout, connect_timeout, most)
+    endpoint = endpoint_of(url)
+    if endpoint.several and endpoint.several.what == CLUSTER:
+        return ClusterPool(endpoint, timeout, connect_timeout, most)
+    return Pool(endpoint, timeout, connect_timeout, most)
 
 
 def loops(
-    url: str | None,
+    url: str | RedisEndpoint | None,
     timeout: float,
     connect_timeout: float = CONNECT_TIMEOUT,
     most: int = MOST,
@@ -38,7 +41,7 @@ def loops(
         ConfigError: the URL cannot be used.
 
     """
-    target = several(url_of(url))
-    if target and target.what == CLUSTER:
-        return ClusterLoops(target, timeout, connect_timeout, most, resend=resend, **options)
-    return LoopPools(url, timeout, connect_timeout, most, resend=resend, **options)
+    endpoint = endpoint_of(url)
+    if endpoint.several and endpoint.several.what == CLUSTER:
+        return ClusterLoops(endpoint, timeout, connect_timeout, most, resend=resend, **options)
+    return LoopPools(endpoint, timeout, connect_timeout, most, resend=resend, **options)

@@ -8,10 +8,12 @@ from redis.cluster import ClusterNode, RedisCluster
 from lapse.errors import RegistryUnavailable
 from lapse.registry.connection import CONNECT_TIMEOUT
 from lapse.registry.pools import sentinel
-from lapse.registry.pools.address import CLUSTER, several
+from lapse.registry.pools.address import CLUSTER, SENTINEL
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
+from lapse.registry.pools.credentials.renewing import proving
 
 
-def client_of(url: str, **options: Any) -> redis.Redis:
+def client_of(url: str | RedisEndpoint, **options: Any) -> redis.Redis:
     """Return a client of what a registry's URL names; ``options`` are redis-py's own.
 
     Raises:
@@ -19,20 +21,29 @@ def client_of(url: str, **options: Any) -> redis.Redis:
         RegistryUnavailable: no node of a cluster answers.
 
     """
-    target = several(url)
-    if target is None:
-        return redis.Redis.from_url(url, **options)
-    if target.what == CLUSTER:
-        given = redis.connection.parse_url(target.url(target.addresses[0]))
-        made = given.pop("connection_class", None)
-        del given["host"], given["port"]
-        nodes = [ClusterNode(node.host, node.port) for node in target.addresses]
-        try:
-            cluster = RedisCluster(startup_nodes=nodes, ssl=made is not None, **given, **options)
-        except redis.exceptions.RedisClusterException as error:
-            raise RegistryUnavailable(f"no node of the registry's cluster answers: {error}") from None
-        return cast(
-            "redis.Redis", cluster
-        )  # its commands are those of one server, as far as they name keys of one hash slot
-    made, given = sentinel.connections(redis.connection, target, options.get("socket_timeout") or CONNECT_TIMEOUT)
-    return redis.Redis(connection_pool=redis.ConnectionPool(made, **given, **options))
+    endpoint = endpoint_of(url)
+    target, provider = endpoint.several, endpoint.credentials
+    if target and target.what == SENTINEL:
+        made, given = sentinel.connections(
+            redis.connection, target, options.get("socket_timeout") or CONNECT_TIMEOUT, endpoint.sentinels
+        )
+    else:
+        given = dict(redis.connection.parse_url(endpoint.at(target.addresses[0]).url if target else endpoint.url))
+        made = given.pop("connection_class", redis.Connection)
+    made, given = proving(made, given, provider)
+    if target and target.what == CLUSTER:
+        return _cluster(endpoint, made, options | given)
+    return redis.Redis.from_pool(redis.ConnectionPool(made, **options | given))
+
+
+def _cluster(endpoint: RedisEndpoint, made: type[Any], options: dict[str, Any]) -> redis.Redis:
+    del options["host"], options["port"]
+    nodes = [ClusterNode(node.host, node.port) for node in endpoint.addresses]
+    one = f"redis://{nodes[0].host}:{nodes[0].port}"  # told a URL, it makes connections of the class that it is told
+    try:
+        cluster = RedisCluster(startup_nodes=nodes, url=one, connection_class=made, **options)
+    except redis.exceptions.RedisClusterException as error:
+        raise RegistryUnavailable(f"no node of the registry's cluster answers: {error}") from None
+    return cast(
+        "redis.Redis", cluster
+    )  # its commands are those of one server, as far as they name keys of one hash slot

@@ -8,7 +8,9 @@ from weakref import WeakSet
 
 import redis
 
-from lapse.registry.connection import MOST, demoted, failure, late, options, silent, unconnected, watched
+from lapse.registry.connection import MOST, failure, late, options, refused, silent, unconnected, watched
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
+from lapse.registry.pools.credentials.renewing import over
 from lapse.registry.pools.resp import Reader
 
 _PRIVATE = ("_sock", "_parser.parse_error")
@@ -29,7 +31,9 @@ class Pool:
 
     """
 
-    def __init__(self, url: str | None, timeout: float, connect_timeout: float, most: int = MOST) -> None:
+    def __init__(
+        self, url: str | RedisEndpoint | None, timeout: float, connect_timeout: float, most: int = MOST
+    ) -> None:
         self._class, self._options = options(redis.connection, url, timeout, connect_timeout, _PRIVATE)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
@@ -67,19 +71,19 @@ class Pool:
         try:
             replies = self._use(line, commands, deadline)
         except redis.ConnectionError as error:
-            if not demoted([error]):
+            if not refused([error]):
                 raise
             replies = [error]
-        if demoted(replies):
+        if refused(replies):
             self._leave(line)
             line, _ = self._wait(deadline - self._timeout)
             replies = self._use(line, commands, deadline)
-            if demoted(replies):
+            if refused(replies):
                 self._leave(line)
         return replies
 
     def _leave(self, line: "_Line") -> None:
-        """Close all that leads where this one does, to a replica by now: what is in use, when its call ends.
+        """Close all that leads where this one does, as by now to a replica: what is in use, when its call ends.
 
         Otherwise this call's second try could be made on a connection that another call has just given back.
         """
@@ -239,7 +243,9 @@ class _Line:
         self._readable = watched(self._socket)
 
     def usable(self) -> bool:
-        """Return False if the server closed it, or said something that nobody asked for."""
+        """Return False if its time is over, the server closed it, or said something that nobody asked for."""
+        if over(self._connection):
+            return False
         if not self._readable():
             return True
         try:  # with TLS a ticket may have come, which is no reply

@@ -11,40 +11,51 @@ import redis
 import redis.asyncio
 
 from lapse.registry.pools.address import Node, Several
+from lapse.registry.pools.credentials.renewing import proving
 
 _AWAY = (redis.RedisError, OSError)
 
 
-def connections(module: Any, target: Several, connect_timeout: float) -> tuple[type[Any], dict[str, Any]]:
+def connections(
+    module: Any, target: Several, connect_timeout: float, provider: redis.CredentialProvider | None = None
+) -> tuple[type[Any], dict[str, Any]]:
     """Return the class of connections to the primary, and its arguments.
 
     Args:
         module: ``redis.connection``, or ``redis.asyncio.connection``.
         target: The Sentinels.
         connect_timeout: Seconds for an attempt, the questions included.
+        provider: What proves to the Sentinels who asks; None: what the URL says.
 
     """
     given = module.parse_url(target.url(target.addresses[0]))
     made = given.pop("connection_class", module.Connection)
     del given["host"], given["port"]
     kind = _awaiting(made) if module is redis.asyncio.connection else _asking(made)
-    return kind, {**given, "sentinels": Sentinels(module, target, connect_timeout, given)}
+    return kind, {**given, "sentinels": Sentinels(module, target, connect_timeout, given, provider)}
 
 
 class Sentinels:
     """Where to ask, who answered last before the others."""
 
-    def __init__(self, module: Any, target: Several, connect_timeout: float, given: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        module: Any,
+        target: Several,
+        connect_timeout: float,
+        given: dict[str, Any],
+        provider: redis.CredentialProvider | None,
+    ) -> None:
         tls = target.sentinels_tls
         seconds = connect_timeout / (len(target.addresses) + 1)
-        self._class = module.SSLConnection if tls else module.Connection
-        self._options = {name: value for name, value in given.items() if tls and name.startswith("ssl_")} | {
+        options = {name: value for name, value in given.items() if tls and name.startswith("ssl_")} | {
             "username": target.sentinels.get("username"),
             "password": target.sentinels.get("password"),
             "socket_timeout": seconds,
             "socket_connect_timeout": seconds,
             "protocol": 2,
         }
+        self._class, self._options = proving(module.SSLConnection if tls else module.Connection, options, provider)
         self._order = list(target.addresses)
         self.service = target.service
 

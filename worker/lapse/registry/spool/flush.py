@@ -11,7 +11,7 @@ import redis
 
 from lapse.errors import RegistryRefused, RegistryUnavailable, SpoolUnusable, TooManyUses
 from lapse.registry import codec, keys, notices
-from lapse.registry.connection import demoted, translated
+from lapse.registry.connection import refused, translated
 from lapse.registry.scripts import packed
 from lapse.registry.spool import identity, statements
 from lapse.registry.spool.identity import Identity
@@ -146,4 +146,4 @@ class Flusher:
 
 def _passing(error: redis.RedisError) -> bool:
     """Return True if it is no answer to this statement, but to any at this time."""
-    return isinstance(error, _PASSING) or demoted([error]) or str(error).startswith(_PASSING_TEXTS)
+    return isinstance(error, _PASSING) or refused([error]) or str(error).startswith(_PASSING_TEXTS)

@@ -18,9 +18,10 @@ import redis
 from lapse.errors import RegistryUnavailable, SpoolUnusable
 from lapse.registry import codec
 from lapse.registry.commands import Operation
-from lapse.registry.connection import CONNECT_TIMEOUT, database, translated, url_of
+from lapse.registry.connection import CONNECT_TIMEOUT, database, translated
 from lapse.registry.pools import opening
 from lapse.registry.pools.cluster import ClusterPool
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
 from lapse.registry.pools.pool import Pool
 from lapse.registry.spool import identity, place, statements
 from lapse.registry.spool.identity import Identity
@@ -48,14 +49,15 @@ _inherited: list[object] = []
 """What a child inherits and must not close: the files are the parent's too."""
 
 
-def of(path: str | os.PathLike[str] | None, namespace: str, url: str | None) -> "Spool":
+def of(path: str | os.PathLike[str] | None, namespace: str, url: str | RedisEndpoint | None) -> "Spool":
     """Return the spool of a registry; all registries of a process with the same one share it."""
     where = Path(path).absolute() if path is not None else place.default(namespace)
-    name = (where, namespace, url_of(url))
+    endpoint = endpoint_of(url)
+    name = (where, namespace, endpoint.url)
     with _made:
         spool = _spools.get(name)
         if spool is None:
-            spool = _spools[name] = Spool(*name)
+            spool = _spools[name] = Spool(where, namespace, endpoint)
         return spool
 
 
@@ -65,15 +67,15 @@ class Spool:
     Args:
         path: Where its file lies. Other registries and processes may use the same.
         namespace: The registry's.
-        url: The registry's.
+        endpoint: The registry's.
 
     """
 
-    def __init__(self, path: Path, namespace: str, url: str) -> None:
+    def __init__(self, path: Path, namespace: str, endpoint: RedisEndpoint) -> None:
         self.path = path
         self._namespace = namespace
-        self._url = url
-        self._origin = Origin(namespace, database(url))
+        self._endpoint = endpoint
+        self._origin = Origin(namespace, database(endpoint.url))
         self._ahead: int | None = None
         self._said = ""
         self._begin()
@@ -124,7 +126,7 @@ class Spool:
             SpoolUnusable: the file cannot be read or written.
 
         """
-        pool = opening.threads(self._url, REPLY, CONNECT_TIMEOUT, most=1)
+        pool = opening.threads(self._endpoint, REPLY, CONNECT_TIMEOUT, most=1)
         try:
             return self._attempt(lambda commands: _exchanged(pool, commands))
         finally:
@@ -199,7 +201,7 @@ class Spool:
 
     def _work(self) -> None:
         """Ask for Redis until it is there and nothing of this process waits any more."""
-        pool = opening.threads(self._url, REPLY, CONNECT_TIMEOUT, most=1)
+        pool = opening.threads(self._endpoint, REPLY, CONNECT_TIMEOUT, most=1)
         while True:
             pause = ASKED_AGAIN / 10
             try:

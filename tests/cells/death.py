@@ -33,13 +33,12 @@ class Taps:
             self._death.comes_to("settling")
 
     def answered(self, data: bytes) -> None:
-        """Take what Redis answered."""
-        call, self._call = self._call, ""
-        if data.startswith(b"-NOSCRIPT"):
-            self._call = call
-        elif call == "settle":
+        """Take a part of what Redis answered: the first of several may not say whom the answer is about."""
+        if not self._call or data.startswith(b"-NOSCRIPT"):
+            return
+        if self._call == "settle":
             self._death.comes_to("settled")
-        elif call and (self._death.about in data or b"granted" in data):
+        elif self._death.about in data or b"granted" in data:
             self._death.comes_to("claimed")
 
     def ended(self) -> None:

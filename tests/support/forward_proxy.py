@@ -33,6 +33,7 @@ class ForwardProxy:
         self._wanted = f"Basic {base64.b64encode(user.encode()).decode()}" if user else None
         self._over = threading.Event()
         self._ends: list[socket.socket] = []
+        self._silent: list[threading.Thread] = []
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -78,6 +79,8 @@ class ForwardProxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        for one in self._silent:
+            one.join(5)
         self._server.shutdown()
         self._server.server_close()
 
@@ -85,7 +88,9 @@ class ForwardProxy:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.asked.append((request.command, request.path, headers))
         if self.mute.is_set():
+            self._silent.append(threading.current_thread())
             self._over.wait()
+            return False
         refused = 407 if self._wanted and headers.get("proxy-authorization") != self._wanted else self.answer
         if refused:
             request.send_response(refused)

@@ -70,8 +70,8 @@ def request(record: Mapping[str, Any]) -> Request:
 def _confirms(record: Mapping[str, Any]) -> bool:
     if record["ended"] is None or record["status"] not in {OK, NO_CONTENT}:
         return False
-    if record["status"] == NO_CONTENT:
-        return True
+    if record["status"] == NO_CONTENT:  # LangGraph's; OpenAI's and those like it say what they deleted
+        return not record["path"].startswith(("/v1/", "/openai/", "/api/"))
     about = asked(record["path"])
     try:
         body = json.loads(record["body"])

@@ -56,7 +56,8 @@ GONE = {"id": "t1", "object": "thread.deleted", "deleted": True}
     ("path", "status", "body", "confirmed"),
     [
         (THREAD, 200, GONE, True),
-        (THREAD, 204, "", True),
+        (THREAD, 204, "", False),
+        ("/threads/t1", 204, "", True),
         (THREAD, 200, GONE | {"id": "t2"}, False),
         (THREAD, 200, GONE | {"deleted": False}, False),
         (THREAD, 200, GONE | {"deleted": "true"}, False),

@@ -160,6 +160,15 @@ def test_a_registry_that_keeps_nothing_is_refused_in_enforce(desk: Desk) -> None
     assert [] == deletes(desk)
 
 
+def test_nothing_is_deleted_by_hand_while_replicas_are_missing(desk: Desk) -> None:
+    desk.configure(ENFORCED, head=HEAD.replace("[registry]", "[registry]\nreplicas = 1"))
+    desk.seed(1)
+    shown = desk.run("sweep", "threads", "--confirm=openai")
+    assert 2 == shown.code
+    assert "1 have to have a hold before it is told, 0 are connected" in shown.err
+    assert [] == deletes(desk)
+
+
 def test_orphan_rules_have_a_command_of_their_own(desk: Desk) -> None:
     desk.configure(ORPHANS)
     assert "lapse orphans --run" in desk.run("sweep").err

@@ -158,6 +158,7 @@ async def test_how_many_are_waited_for_is_what_the_file_says_or_what_was_seen_fi
         if said == AUTO:
             assert await replication.decide(carrier, "lapse", AUTO, {}) == number
             assert replication.judge(0, AUTO, {"connected_slaves": "1"}).level is Level.WARNING
+        assert replication.judge(1, 1, {}).level is Level.UNKNOWN
     finally:
         await carrier.aclose()
 

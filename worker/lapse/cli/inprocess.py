@@ -11,9 +11,9 @@ from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.plan import Planned, plan_of
-from lapse.errors import RegistryError
+from lapse.errors import ConfigError, RegistryError
 from lapse.guards.context import SweepContext
-from lapse.guards.integrity import preflight
+from lapse.guards.integrity import preflight, replication
 from lapse.guards.integrity.continuity import Known
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.outbox import Outbox, folder_of
@@ -92,8 +92,16 @@ async def context_of(
     """Make what a sweep works with; the first Ctrl-C or TERM ends it in good order.
 
     ``known``: what was seen of the registry when this was decided; None: what the host remembers, if anything.
+
+    Raises:
+        ConfigError: fewer replicas are connected than have to have a claim.
+
     """
     config, stop = session.config, threading.Event()
+    info = (await preflight.look(access.carrier)).info
+    replicas = await replication.settle(access.carrier, session.namespace, config.registry.replicas, info)
+    if reason := preflight.refusal([replicas]):
+        raise ConfigError(reason)
     account = config.accounts[name]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

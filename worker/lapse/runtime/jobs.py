@@ -239,10 +239,11 @@ class Work:
         """Return False while this Redis must not hold the registry; what CONFIG SET changes is seen within a minute."""
         fresh = time.monotonic() - self._looked > FACTS_LAST
         if fresh:
-            self._facts, self._looked = await preflight.look(self._carrier), time.monotonic()
-            if self._facts.error is None:
+            self._facts = await preflight.look(self._carrier)
+            if self._facts.error is None:  # else it is looked at again before anything is claimed
                 said, info = config.registry.replicas, self._facts.info
                 self._replicas = (await replication.settle(self._carrier, self._namespace, said, info),)
+                self._looked = time.monotonic()
         refusal = preflight.refusal((*preflight.judge(self._facts, config), *self._replicas))
         if refusal:
             log.error("registry.refused", reason=refusal)

@@ -12,6 +12,7 @@ WITHIN = 1.0
 """Seconds for which a worker waits until they have it."""
 IN_FORCE, FIRST_SEEN = "replicas", "replicas_seen"
 """Fields of what workers publish: how many, and with ``"auto"`` how many there were when they first looked."""
+_CONNECTED = "connected_slaves"
 
 
 async def settle(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> Finding:
@@ -42,7 +43,7 @@ async def decide(carrier: Carrier, namespace: str, said: int | str, info: Mappin
         number = int(seen)
     else:
         number = int(connected(info) > 0 and isinstance(waited, int))
-        if info:
+        if _CONNECTED in info:
             await carrier.write(("HSET", name, FIRST_SEEN, number))
     if before != b"%d" % number:
         await carrier.write(("HSET", name, IN_FORCE, number))
@@ -57,11 +58,16 @@ async def published(carrier: Carrier, namespace: str) -> Replicas:
 
 def connected(info: Mapping[str, str]) -> int:
     """Return how many replicas the server has now."""
-    return int(info.get("connected_slaves", "0"))
+    return int(info.get(_CONNECTED, "0"))
 
 
 def judge(number: int, said: int | str, info: Mapping[str, str]) -> Finding:
     """Say whether what must not be lost outlives the server, and whether anything may be deleted."""
+    if number and _CONNECTED not in info:
+        detail = (
+            f"replicas = {said}: the server does not say how many are connected, and is asked at each hold and claim"
+        )
+        return Finding("replication", Level.UNKNOWN, detail, "let lapse's user run INFO")
     there = connected(info)
     detail = f"replicas = {said}: {number} have to have a hold before it is told, {there} are connected"
     if there < number:

@@ -98,16 +98,20 @@ async def test_what_forbids_a_deletion_is_told_once_a_replica_has_it(pair: Pair)
 
 
 async def test_a_claim_that_no_replica_has_sends_no_request(pair: Pair, world: World) -> None:
+    world.seed(1)
+    await world.sweep()  # from here on a claim leases at once: nothing is left to be told to the slot
     ids = world.seed(3)
     pair.replica.stop(kill=True)
 
     with pytest.raises(RegistryUnavailable):
         await world.sweep()
 
+    assert "claimed" in {world.state(id_) for id_ in ids}
+    assert sum(deletes(world)) == 1
     assert set(ids) <= world.sandbox.alive("thread")
     world.carrier.replicas = Replicas()
     lapse_leases(world)
-    for _ in range(2):
+    for _ in range(2 + len(ids)):  # each alone, after a lease that ran out
         await world.sweep()
         wait_out(world)
     assert not world.sandbox.alive("thread")

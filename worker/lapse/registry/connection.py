@@ -133,6 +133,14 @@ def late(timeout: float) -> redis.TimeoutError:
     return redis.TimeoutError(f"no reply within timeout={timeout:g} s")
 
 
+def hurried(timeout: float) -> redis.TimeoutError:
+    """Return the error of a call that got a connection when there was no time left for a reply.
+
+    It sends nothing: a connection on which a reply is late is closed, and each next call would meet a new one as late.
+    """
+    return redis.TimeoutError(f"no connection within {timeout:g} s (timeout=); there is one now, for the next call")
+
+
 def unconnected(waited: float, last: BaseException | None, free: int) -> redis.TimeoutError:
     """Return the error of a call that got no connection in time.
 

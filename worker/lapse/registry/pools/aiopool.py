@@ -18,6 +18,7 @@ from lapse.registry.connection import (
     CONNECT_TIMEOUT,
     MOST,
     failure,
+    hurried,
     late,
     options,
     refused,
@@ -131,6 +132,8 @@ class _LoopPool:
         self._connect_timeout = connect_timeout
         self._idle: list[Any] = []
         self._live: WeakSet[Any] = WeakSet()
+        self._new: WeakSet[Any] = WeakSet()  # nothing was answered on them yet
+        self._short = 0.0  # so many seconds were too few for the first reply on one
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._attempt: asyncio.Task[None] | None = None
         self._failed: Exception | None = None
@@ -185,12 +188,18 @@ class _LoopPool:
             allowed = max(self._connect_timeout, self._timeout) if first else began + self._timeout - time.monotonic()
             connection = await self._wait(allowed, most)
             began = time.monotonic() if first else began
+            if not first and connection in self._new and began + self._timeout - time.monotonic() <= self._short:
+                self._idle.append(connection)
+                raise hurried(self._timeout)
+        left = began + self._timeout - time.monotonic()
         try:
-            async with asyncio.timeout(began + self._timeout - time.monotonic()):
+            async with asyncio.timeout(left):
                 replies = await self._try(connection, commands)
                 if replies is None:
                     replies = await self._use(self._pop() or await self._wait(self._timeout, most), commands)
         except (TimeoutError, redis.TimeoutError) as error:
+            if connection in self._new:
+                self._short = max(self._short, left)
             self._doubt()
             raise late(self._timeout) if isinstance(error, TimeoutError) else error from None
         if refused(replies):
@@ -227,6 +236,9 @@ class _LoopPool:
         except BaseException:  # cancelled or failed: what is still to come would be taken for another's reply
             self._end(connection)
             raise
+        if connection in self._new:
+            self._new.discard(connection)
+            self._short = 0.0
         if life is self._life:
             self._idle.append(connection)
             self._wake()
@@ -306,6 +318,7 @@ class _LoopPool:
             self._attempt, self._failed = None, failed
             if done:
                 self._live.add(connection)
+                self._new.add(connection)
                 self._idle.append(connection)
             elif connection is not None:
                 _shut(connection)

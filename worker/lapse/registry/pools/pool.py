@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 import redis
 
-from lapse.registry.connection import MOST, failure, late, options, refused, silent, unconnected, watched
+from lapse.registry.connection import MOST, failure, hurried, late, options, refused, silent, unconnected, watched
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.credentials.renewing import over
 from lapse.registry.pools.resp import Reader
@@ -50,6 +50,7 @@ class Pool:
         self._live: WeakSet[_Line] = WeakSet()
         self._life = object()
         self._unmet = True
+        self._short = 0.0  # so many seconds were too few for the first reply on a new connection
         self._connecting = False
         self._failed: redis.RedisError | OSError | None = None
 
@@ -114,14 +115,19 @@ class Pool:
             line.close()
 
     def _use(self, line: "_Line", commands: list[bytes], deadline: float) -> list[Any]:
+        left = deadline - time.monotonic()
         try:
             replies = line.exchange(commands, deadline)
         except BaseException as error:
             line.close()
+            if line.new and isinstance(error, redis.TimeoutError):
+                self._short = max(self._short, left)
             if isinstance(error, redis.RedisError | OSError):
                 self.doubt()
             self._give_up(line)
             raise
+        if line.new:
+            line.new, self._short = False, 0.0
         self._give(line)
         return replies
 
@@ -153,6 +159,8 @@ class Pool:
                 if left <= 0:
                     raise unconnected(allowed, self._failed, self._most - len(self._live))
                 self._sleep(left)
+            if self._idle[-1].new and not first and began + allowed - time.monotonic() <= self._short:
+                raise hurried(allowed)
             return self._idle.pop(), first
 
     def _sleep(self, seconds: float) -> None:
@@ -234,6 +242,7 @@ class _Line:
 
     def __init__(self, connection: Any, life: object, timeout: float) -> None:
         self.life = life
+        self.new = True
         self._connection = connection
         self._timeout = timeout
         connection.connect()

@@ -122,11 +122,34 @@ def _memory(server: EmbeddedRedis, count: int = 200_000) -> list[Figure]:
         middle = used()
         baselines.add_many(client, ids)
         ours, theirs = (middle - start) / count, (used() - middle) / count
+    touched = _touched(server, ids)
     return [
         Figure("Redis bytes per plain registration, 31-character ids", [ours], None),
         Figure("Redis bytes per plain sorted-set entry, the same ids", [theirs], None),
         ratio("registration to a plain sorted-set entry, bytes", [ours], [theirs], "<=", 1.05),
+        Figure("Redis bytes per touched registration, the same ids", [touched], None),
+        ratio("touched registration to a plain one, bytes", [touched], [ours], "<=", 1.10),
     ]
+
+
+def _touched(server: EmbeddedRedis, ids: list[str]) -> float:
+    """Return the bytes of an id that was touched, under a policy whose rules count from the last activity."""
+    slot = ("openai", "thread")
+    with _registry(server) as (registry, client):
+
+        def used() -> int:
+            return int(client.info("memory")["used_memory"])
+
+        registry.register("thread", "thread_first", "chat")
+        client.hset(keys.partition("lapse", *slot, "chat") + keys.RULES, mapping={"creations": "packed"})
+        registry.touch("thread", "thread_first")
+        start = used()
+        at = time.time()
+        registry.register_many(
+            {"kind": "thread", "id": id_, "policy": "chat", "created_at": at - 3600, "last_active_at": at - 60}
+            for id_ in ids
+        )
+        return (used() - start) / len(ids)
 
 
 async def _claims(server: EmbeddedRedis, rounds: int) -> list[Figure]:

@@ -15,7 +15,7 @@ from lapse.cli.transfer.backfill import Backfilled, backfill
 from lapse.guards.edits.adoption import retire
 from lapse.guards.operator_proof import believe
 from lapse.ledger.halts import Halts
-from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping import creations, subjects
 from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.ledger.records import due_pages
 from lapse.policy import Keep, Orphan, Share
@@ -383,6 +383,27 @@ async def indexed(world: Reached) -> Told:
     return Told(act, {}, {"thread": living}, ended)
 
 
+async def packed(world: Reached) -> Told:
+    """Prepare: ids that were touched, under rules that count nothing from their creation."""
+    at = time.time()
+    living = world.sandbox.seed("thread", 3)
+    for id_ in living:
+        world.registry.register("thread", id_, "chat", created_at=at - 100 * DAY, last_active_at=at)
+    await world.sweep(anchor="last_active_at", touches_stated=True)
+
+    async def act() -> None:
+        await creations.keep(world.context().ledger, [("openai", "thread")], time.monotonic() + 20)
+
+    async def ended() -> None:
+        assert not world.raw.exists(f"{world.slot()}chat:created")
+        for id_ in living:
+            created = world.record(id_).created_at
+            assert created is not None
+            assert 0 <= created.timestamp() - (at - 100 * DAY) + 0.001 < 600
+
+    return Told(act, {}, {"thread": living}, ended)
+
+
 async def woken(world: Reached) -> Told:
     """Prepare: a tick's message reaches a worker."""
     ids = world.seed(3)
@@ -508,6 +529,7 @@ STORIES: dict[str, Story] = {
     **dict.fromkeys(("audit_read", "audit_trim"), moved),
     "housekeep": kept_house,
     "index_subjects": indexed,
+    "creations": packed,
     "wake": woken,
     **ERASED,
 }

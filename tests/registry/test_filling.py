@@ -1,6 +1,7 @@
 """The registry that `make bench-scale` measures is one that applications could have made."""
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -19,16 +20,19 @@ def stored(client: redis.Redis, provider: str) -> dict[str, Any]:
     slot = keys.slot("lapse", provider, "conversation")
     found: dict[str, Any] = {"named": client.sismember(keys.slots("lapse"), f"{provider}/conversation")}
     for name in client.scan_iter(f"{slot}*"):
-        is_set = client.type(name) == b"set"
-        found[name.decode().removeprefix(slot)] = (
-            client.smembers(name) if is_set else client.zrange(name, 0, -1, withscores=True)
-        )
+        read: dict[Any, Any] = {
+            b"set": client.smembers,
+            b"hash": client.hgetall,
+            b"zset": partial(client.zrange, start=0, end=-1, withscores=True),
+        }
+        found[name.decode().removeprefix(slot)] = read[client.type(name)](name)
     return found
 
 
 def test_what_fills_a_registry_for_the_bench_is_what_registering_leaves(redis_url: str) -> None:
     with redis.Redis.from_url(redis_url) as client, Registry(redis_url, provider="registered", timeout=5) as registry:
         fill(client, Partition("filled", "conversation", "chat"), CHUNK)
+        client.hset(keys.partition("lapse", "registered", "conversation", "chat") + keys.RULES, "creations", "packed")
         registry.register_many(
             {
                 "kind": "conversation",
@@ -41,7 +45,7 @@ def test_what_fills_a_registry_for_the_bench_is_what_registering_leaves(redis_ur
         )
         filled = stored(client, "filled")
         assert filled == stored(client, "registered")
-        assert {"named", "policies", "chat:created", "chat:active"} == set(filled)
+        assert {"named", "policies", "chat:rules", "chat:active"} == set(filled)
         assert len(CHUNK) == len(filled["chat:active"])
 
 

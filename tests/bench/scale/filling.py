@@ -6,6 +6,7 @@ from pathlib import Path
 
 import redis
 
+from lapse.ledger.packed import STEP
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -46,14 +47,27 @@ def free_memory() -> int:
 
 
 def fill(client: redis.Redis, at: Partition, ids: Sequence[tuple[str, int, int]]) -> None:
-    """Leave ids as registering them with both times does: id, creation, and a later last activity, in milliseconds."""
+    """Leave ids as registering them with both times does where creations are packed.
+
+    Args:
+        client: The registry's Redis.
+        at: Where the ids stand.
+        ids: Id, creation, and a later last activity, in milliseconds.
+
+    """
     prefix = keys.partition("lapse", at.provider, at.kind, at.policy)
     with client.pipeline(transaction=False) as pipe:
         pipe.sadd(keys.slots("lapse"), f"{at.provider}/{at.kind}")
         pipe.sadd(keys.slot("lapse", at.provider, at.kind) + keys.POLICIES, at.policy)
-        pipe.zadd(prefix + keys.CREATED, {id_: created for id_, created, _active in ids})
-        pipe.zadd(prefix + keys.ACTIVE, {id_: active for id_, _created, active in ids})
+        pipe.hset(prefix + keys.RULES, "creations", "packed")
+        pipe.zadd(prefix + keys.ACTIVE, {id_: packed(active, created) for id_, created, active in ids})
         pipe.execute()
+
+
+def packed(active: int, created: int) -> float:
+    """Return both moments as one score, as ``include/packed.lua`` has it before September 2039."""
+    second = -(-active // 1000) * 1000
+    return second + (2 * (-(-second // STEP) - -(-created // STEP)) + 1) / 4096
 
 
 def conversations(start: int, end: int, now: int, days: int) -> Iterator[list[tuple[str, int, int]]]:

@@ -30,7 +30,7 @@ class Stand:
 
 def stand(rule: Rule, survey: Survey, place: str) -> Stand:
     """Decide whether a partition may be swept now at the account of this place."""
-    if survey.bar == "superseded":
+    if survey.bar in {Status.SUPERSEDED, Status.INDEXING}:
         return Stand(act=False, result="refused")
     if set(survey.halts) - STANDING:
         return Stand(act=False, result="halted")
@@ -111,6 +111,7 @@ def refused(status: Status) -> tuple[str, str]:
         Status.LIMITED: ("limited", "max_deletions or ramp"),
         Status.HALTED: ("halted", ""),
         Status.SUPERSEDED: ("refused", "other rules are in force"),
+        Status.INDEXING: ("refused", "these rules count from creations, and their index is not whole yet"),
         Status.LOST: ("refused", "the registry is not the one that this was decided under"),
         Status.CLOCK: ("refused", "the claim came too late"),
         Status.BREAKER: ("breaker", "all ids of this kind are answered alike: its breaker is open"),

@@ -67,6 +67,8 @@ class Status(StrEnum):
     HALTED = "halted"
     SUPERSEDED = "superseded"
     """Other rules are in force."""
+    INDEXING = "indexing"
+    """The rules count from creations, and the index of these is not whole yet."""
     AUDIT = "audit"
     """The slot's audit stream is full."""
     LOST = "lost"

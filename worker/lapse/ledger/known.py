@@ -4,12 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lapse.ledger.packed import creation_in
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 
 NEWEST = 5
 SPREAD = 6
+LATELY = 50
+"""Of ids touched last whose creation is packed, among how many the newest are looked for."""
 
 _BY_CREATION = (keys.FRESH, keys.CREATED, keys.CAPPED)
 _BY_PLACE = (keys.PARKED, keys.KEPT)
@@ -50,40 +53,62 @@ async def known_before(carrier: Carrier, namespace: str, partition: Partition, b
     names = await _indexes(carrier, keys.slot(namespace, partition.provider, partition.kind))
     if not names:
         return []
-    newest = _scored(
-        await carrier.run(
-            [("ZRANGE", name, before, "-inf", "BYSCORE", "REV", "LIMIT", 0, NEWEST, "WITHSCORES") for name in names]
-        )
-    )
-    first = [id_ for _score, id_ in sorted(newest, reverse=True)[:NEWEST]]
+    commands: list[tuple[str | float, ...]] = []
+    for name in names:
+        commands.append(("ZRANGE", name, before, "-inf", "BYSCORE", "REV", "LIMIT", 0, NEWEST, "WITHSCORES"))
+        if _is_packed(name):
+            commands.append(("ZRANGE", name, 0, LATELY - 1, "REV", "WITHSCORES"))
+    newest = await _tracked(carrier, commands, before)
+    first = [id_ for _created, id_ in sorted(newest, reverse=True)[:NEWEST]]
     return list(dict.fromkeys([*first, *await _spread(carrier, names, before)]))
 
 
 async def _indexes(carrier: Carrier, slot: str) -> list[str]:
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    return [f"{slot}{name.decode()}:{index}" for name in sorted(policies) for index in (*_BY_CREATION, *_BY_PLACE)]
+    found = [f"{slot}{name.decode()}:{index}" for name in sorted(policies) for index in (*_BY_CREATION, *_BY_PLACE)]
+    return [*found, *(f"{slot}{name.decode()}:{keys.ACTIVE}" for name in sorted(policies))]
+
+
+def _is_packed(name: str) -> bool:
+    """Return True of the index in which creations may be packed: it is in the order of the last activity."""
+    return name.endswith(f":{keys.ACTIVE}")
 
 
 async def _spread(carrier: Carrier, names: Sequence[str], before: int) -> list[str]:
     """Return ids at even distances of the index that holds the most, the oldest one of each other included."""
-    sizes = await carrier.run([("ZCOUNT", name, "-inf", before) for name in names])
+    sizes = await carrier.run([("ZCOUNT", name, "-inf", "+inf" if _is_packed(name) else before) for name in names])
     commands: list[tuple[str | float, ...]] = []
     for name, size in zip(names, sizes, strict=True):
         steps = SPREAD if size == max(sizes) else 1
         ranks = sorted({size * step // steps for step in range(steps)}) if size else []
         commands += [("ZRANGE", name, rank, rank, "WITHSCORES") for rank in ranks]
-    found = _scored(await carrier.run(commands)) if commands else []
-    return [id_ for _score, id_ in sorted(found)]
+    found = await _tracked(carrier, commands, before) if commands else []
+    return [id_ for _created, id_ in sorted(found)]
 
 
-def _scored(replies: Sequence[Sequence[bytes]]) -> list[tuple[float, str]]:
-    return [(float(score), id_.decode()) for flat in replies for id_, score in zip(flat[::2], flat[1::2], strict=True)]
+async def _tracked(
+    carrier: Carrier, commands: Sequence[tuple[str | float, ...]], before: int
+) -> list[tuple[float, str]]:
+    """Return the ids that commands find with their scores and that were tracked before a time, each with since when."""
+    found = list[tuple[float, str]]()
+    for command, flat in zip(commands, await carrier.run(list(commands)), strict=True):
+        for id_, score in zip(flat[::2], flat[1::2], strict=True):
+            since = _since(str(command[1]), float(score))
+            if since is not None and since <= before:
+                found.append((since, id_.decode()))
+    return found
+
+
+def _since(name: str, score: float) -> float | None:
+    """Return since when an id is tracked by its score in an index; None if another index says it."""
+    return creation_in(score) if _is_packed(name) else score
 
 
 async def tracked_before(carrier: Carrier, namespace: str, partition: Partition, id_: str, before: int) -> bool:
     """Return True if one id is tracked in a due index, and was before a time in registry milliseconds."""
     slot = keys.slot(namespace, partition.provider, partition.kind)
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    names = [f"{slot}{policy.decode()}:{index}" for policy in policies for index in _BY_CREATION]
+    names = [f"{slot}{policy.decode()}:{index}" for policy in policies for index in (*_BY_CREATION, keys.ACTIVE)]
     scores = await carrier.run([("ZSCORE", name, id_) for name in names]) if names else []
-    return any(score is not None and float(score) <= before for score in scores)
+    said = [_since(name, float(score)) for name, score in zip(names, scores, strict=True) if score is not None]
+    return any(since is not None and since <= before for since in said)

@@ -1,8 +1,9 @@
 """Ids as the registry holds them: pages for ``ls`` and ``plan``, and one id with everything that concerns it."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -33,6 +34,8 @@ PAGE = 500
 LOOKED_AT = 250
 """Ids that one script looks at: it takes a few milliseconds."""
 NONE: Mapping[str, str] = MappingProxyType({})
+ALL = 2.0**53
+"""A cut-off at or before which every score is."""
 
 TRACKED = (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
 """Where an id stands that is not set aside."""
@@ -147,7 +150,7 @@ class PartitionRecords:
                 if (state is None or one.state == state) and one.has(labels):
                     found.append(one)
                 if len(found) == limit:
-                    return RecordPage(found, f"{name}/{score:.0f}/{one.id}")
+                    return RecordPage(found, f"{name}/{math.floor(score)}/{one.id}")
         return RecordPage(found, None)
 
     async def _standing(self, name: str, rank: int, size: int) -> AsyncIterator[tuple[Seen, float]]:
@@ -213,19 +216,31 @@ async def due_first(ledger: Ledger, rule: Rule, limit: int | None) -> list[Seen]
 
 async def due_pages(ledger: Ledger, rule: Rule, limit: int | None = None) -> AsyncIterator[list[DueId]]:
     """Yield what is due by a rule and a sweep would claim, index by index, some twice; ``limit``: enough of each."""
-    now = await Halts(ledger.carrier, ledger.namespace).now()
-    cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
     names = (rule.partition.policy, *rule.formerly)
     asked = {"names": dict.fromkeys(names, True), "rules": terms(rule)}
-    indexes = [("", keys.HOLD_ENDS, float(now))]
-    indexes += [(name, index, cut) for name in names for index, cut in cuts.items() if cut != NEVER]
-    for policy, index, cut in indexes:
+    for policy, index, cut in await _due_indexes(ledger, rule, names):
         given = 0
         async for page in _claimable(ledger, rule.partition, {**asked, "policy": policy, "index": index, "cut": cut}):
             yield page
             given += len(page)
-            if limit is not None and given >= limit:
+            if limit is not None and given >= limit and cut != ALL:
                 break
+
+
+async def _due_indexes(ledger: Ledger, rule: Rule, names: Sequence[str]) -> list[tuple[str, str, float]]:
+    """Return policy, index and cut-off of where the ids stand that a rule makes due.
+
+    Where creations are packed no index is in their order: of a rule that counts from them each touched id is read.
+    """
+    now = await Halts(ledger.carrier, ledger.namespace).now()
+    cuts: dict[str, float] = cutoffs(rule, now) | dict.fromkeys((keys.WAITING, keys.SUSPECTS, keys.CLAIMS), now)
+    found = [("", keys.HOLD_ENDS, float(now))]
+    for name in names:
+        here = replace(rule.partition, policy=name)
+        (packed,) = await ledger.carrier.run([("HGET", _key(ledger, here, keys.RULES), "creations")])
+        seen = cuts | {keys.ACTIVE: ALL, keys.CREATED: NEVER} if packed and cuts[keys.CREATED] != NEVER else cuts
+        found += [(name, index, cut) for index, cut in seen.items() if cut != NEVER]
+    return found
 
 
 async def _claimable(ledger: Ledger, at: Partition, asked: Mapping[str, Any]) -> AsyncIterator[list[DueId]]:

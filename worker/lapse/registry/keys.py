@@ -236,7 +236,7 @@ LEFT_OUT_FIELDS = {
     "published": ("beat", "tick", "replicas", "replicas_seen"),
     HALTS: ("*|moved", "*|half_imported"),
     COUNTERS: ("paid|",),
-    RULES: ("paid|",),
+    RULES: ("paid|", "creations_cursor"),
 }
 """What fields of a carried hash begin with that are left out: heartbeats, marks of batches, what is said of a move."""
 

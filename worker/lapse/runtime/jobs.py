@@ -24,7 +24,7 @@ from lapse.guards.integrity.continuity import Trouble
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger import failures
 from lapse.ledger.halts import Halts
-from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping import creations, subjects
 from lapse.ledger.housekeeping.erasures import Erasures
 from lapse.ledger.housekeeping.forgotten import end_unlistable
 from lapse.ledger.housekeeping.misnamed import Misnamed
@@ -203,6 +203,7 @@ class Work:
             await Misnamed(self._carrier, self._namespace).run(providers, until)
         if not trouble:
             await subjects.keep(ledger, slots, until)
+            await creations.keep(ledger, slots, until)
             self.erasing = await Erasures(ledger, config.erasure, config.accounts, slots).keep(until)
         for provider, kind in slots:
             if self._host.stop.is_set() or time.monotonic() > until:

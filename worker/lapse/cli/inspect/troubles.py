@@ -7,6 +7,7 @@ from typing import Any
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.ledger import failures
+from lapse.ledger.housekeeping.creations import Building, building
 from lapse.ledger.housekeeping.subjects import IndexProgress, index_progress
 from lapse.metrics import causes
 from lapse.metrics.erasures import standing
@@ -38,6 +39,9 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
         yield f"{row.told(now)}.", output.BAD
     for host in causes.gone(session.view.workers(), now):
         yield f"workers: {host}.", output.WARN
+    for one in _building(session, partitions):
+        done = f"{one.indexed:,} of {one.ids:,} touched ids are indexed by their creation"
+        yield f"{one.partition}: {done}; until all are, nothing is deleted there.", output.WARN
     known = _found_by_subject(session)
     if not known.whole:
         yield (
@@ -58,6 +62,13 @@ def _erasures(session: Invocation, now: int) -> Iterator[tuple[str, str]]:
 def _found_by_subject(session: Invocation) -> IndexProgress:
     async def read(access: RegistryAccess) -> IndexProgress:
         return await index_progress(access.ledger, await session.slots(access))
+
+    return session.run(read)
+
+
+def _building(session: Invocation, partitions: Sequence[Partition]) -> list[Building]:
+    async def read(access: RegistryAccess) -> list[Building]:
+        return await building(access.ledger, partitions)
 
     return session.run(read)
 
@@ -85,6 +96,9 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
         "subjects": _found_by_subject(session)._asdict(),
+        "indexing": [
+            {**asdict(row.partition), "indexed": row.indexed, "ids": row.ids} for row in _building(session, partitions)
+        ],
         "erasures": {
             **erasures.counts,
             "received": None if erasures.received is None else erasures.received / 1000,

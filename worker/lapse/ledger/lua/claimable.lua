@@ -34,7 +34,7 @@ local function tracked(i)
   local fresh = score_in('fresh', i)
   if fresh then return { p = asked.policy, s = 'tracked', f = fresh } end
   local active = score_in('active', i)
-  if active then return { p = asked.policy, s = 'tracked', a = active, c = score_in('created', i) } end
+  if active then return touched_record(asked.policy, active, function() return score_in('created', i) end) end
   local expiry = score_in('explicit', i)
   return expiry and { p = asked.policy, s = 'tracked', e = expiry, k = score_in('capped', i) }
 end

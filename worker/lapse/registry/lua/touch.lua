@@ -31,8 +31,9 @@ if record.s == 'tracked' then
     lift(id, record)
     record.a, record.c, record.f = math.max(at, record.f), record.f, nil
     index(id, record)
-  elseif record.a then
-    redis.call('ZADD', part(record.p, 'active'), 'GT', at, id)
+  elseif record.a and at > record.a then
+    record.a = at
+    index(id, record)
   end
   return 'ok'
 end

@@ -123,9 +123,10 @@ end
 -- under, and on the Redis TIME that its worker expects; '' or nil: on none.
 local function barred(policy, digest, epoch, earliest, latest)
   if #halted(policy) > 0 then return 'halted' end
-  local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch')
+  local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch', 'creations', 'ttl', 'anchor', 'max_age')
   if epoch and epoch ~= '' and rules[2] ~= epoch then return 'lost' end
   if rules[1] ~= digest then return 'superseded' end
+  if rules[3] and count_from_creation({ ttl = rules[4], anchor = rules[5], max_age = rules[6] }) then return 'indexing' end
   if #damaged() > 0 then return 'damaged' end
   if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
   if let_through() == 0 then return 'breaker' end

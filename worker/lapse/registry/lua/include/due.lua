@@ -6,9 +6,9 @@ local rules_seen = {}
 local function rules_of(policy)
   local known = rules_seen[policy]
   if not known then
-    local values = redis.call('HMGET', part(policy, 'rules'), 'ttl', 'anchor', 'max_age', 'orphan', 'digest', 'mode')
+    local values = redis.call('HMGET', part(policy, 'rules'), 'ttl', 'anchor', 'max_age', 'orphan', 'digest', 'mode', 'creations')
     known = { ttl = tonumber(values[1]), anchor = values[2], max_age = tonumber(values[3]),
-              orphan = values[4], digest = values[5], mode = values[6] }
+              orphan = values[4], digest = values[5], mode = values[6], creations = values[7] }
     rules_seen[policy] = known
   end
   return known

@@ -1,4 +1,5 @@
 -- @include registry/lua/include/slot
+-- @include registry/lua/include/packed
 -- A record says where an id stands and with which scores:
 --   p policy   s tracked|claimed|waiting|parked|kept|quarantined
 --   f never touched: creation   a, c touched: last activity, creation   e, k own expiry, creation
@@ -13,13 +14,20 @@
 
 local place_of = { claimed = 'claims', waiting = 'waiting', parked = 'parked', kept = 'kept', quarantined = 'quarantine' }
 
+-- The record of a touched id by its score. Without a creation, an older client touched it where it was packed: that is then
+-- its last activity, which is no earlier.
+local function touched_record(policy, score, creation_beside)
+  local active, created = score, nil
+  if is_packed(score) then active, created = unpacked(score) else created = tonumber(creation_beside() or nil) or active end
+  return { p = policy, s = 'tracked', a = active, c = created }
+end
+
 local function in_indexes(policy, id)
   local fresh = redis.call('ZSCORE', part(policy, 'fresh'), id)
   if fresh then return { p = policy, s = 'tracked', f = tonumber(fresh) } end
   local active = redis.call('ZSCORE', part(policy, 'active'), id)
   if active then
-    return { p = policy, s = 'tracked', a = tonumber(active),
-             c = tonumber(redis.call('ZSCORE', part(policy, 'created'), id)) }
+    return touched_record(policy, tonumber(active), function() return redis.call('ZSCORE', part(policy, 'created'), id) end)
   end
   local expiry = redis.call('ZSCORE', part(policy, 'explicit'), id)
   if expiry then
@@ -94,6 +102,9 @@ local function index(id, record)
     redis.call('ZADD', part(p, 'capped'), record.k, id)
     redis.call('ZADD', part(p, 'explicit'), record.e, id)
     landed(id, true, part(p, 'explicit'), part(p, 'capped'))
+  elseif record.a and packs(p) then
+    redis.call('ZADD', part(p, 'active'), pack(record.a, record.c), id)
+    landed(id, true, part(p, 'active'))
   elseif record.a then
     redis.call('ZADD', part(p, 'created'), record.c, id)
     redis.call('ZADD', part(p, 'active'), record.a, id)

@@ -14,6 +14,7 @@ from bench import baselines
 from bench.crowd import gather
 from bench.figures import Figure, ratio
 from lapse import Registry
+from lapse.ledger.housekeeping import creations
 from lapse.ledger.partition import Ledger
 from lapse.ledger.settle import Act, OutcomeBatch, Settled
 from lapse.policy import Rule, SweepSection
@@ -127,29 +128,30 @@ def _memory(server: EmbeddedRedis, count: int = 200_000) -> list[Figure]:
         Figure("Redis bytes per plain registration, 31-character ids", [ours], None),
         Figure("Redis bytes per plain sorted-set entry, the same ids", [theirs], None),
         ratio("registration to a plain sorted-set entry, bytes", [ours], [theirs], "<=", 1.05),
-        Figure("Redis bytes per touched registration, the same ids", [touched], None),
-        ratio("touched registration to a plain one, bytes", [touched], [ours], "<=", 1.10),
+        Figure("Redis bytes per touched registration that is older than a week, the same ids", [touched], None),
+        ratio("such a registration to a plain one, bytes", [touched], [ours], "<=", 1.10),
     ]
 
 
 def _touched(server: EmbeddedRedis, ids: list[str]) -> float:
-    """Return the bytes of an id that was touched, under a policy whose rules count from the last activity."""
-    slot = ("openai", "thread")
+    """Return the bytes of an id that was touched and is older than a week, under rules that count by last activity."""
     with _registry(server) as (registry, client):
-
-        def used() -> int:
-            return int(client.info("memory")["used_memory"])
-
-        registry.register("thread", "thread_first", "chat")
-        client.hset(keys.partition("lapse", *slot, "chat") + keys.RULES, mapping={"creations": "packed"})
-        registry.touch("thread", "thread_first")
-        start = used()
-        at = time.time()
+        at, there = time.time(), int(client.info("memory")["used_memory"])
         registry.register_many(
-            {"kind": "thread", "id": id_, "policy": "chat", "created_at": at - 3600, "last_active_at": at - 60}
+            {"kind": "thread", "id": id_, "policy": "chat", "created_at": at - 864_000, "last_active_at": at - 60}
             for id_ in ids
         )
-        return (used() - start) / len(ids)
+        asyncio.run(_packed(server))
+        return (int(client.info("memory")["used_memory"]) - there) / len(ids)
+
+
+async def _packed(server: EmbeddedRedis) -> None:
+    carrier = Carrier(server.url, 10)
+    ledger = Ledger(carrier, "lapse", "bench", max_pending=10_000_000)
+    await ledger.adopt(replace(RULE, anchor="last_active_at", digest="bench0000001"))
+    while await creations.step(ledger, ("bench", "thread")):
+        pass
+    await carrier.aclose()
 
 
 async def _claims(server: EmbeddedRedis, rounds: int) -> list[Figure]:

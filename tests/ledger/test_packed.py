@@ -123,15 +123,50 @@ async def test_where_nothing_counts_from_creations_touched_ids_take_one_entry_an
     assert len(ids) == len(stored(world, "active"))
     for id_, was in before.items():
         assert was <= since(world, id_) < was + timedelta(milliseconds=STEP)
-    # What is touched, registered or let go from now on is written so too.
+    # Whatever becomes of them, their creation stays; what stood elsewhere meanwhile is packed by the next round.
     first, second, third = (since(world, id_) for id_ in ids[:3])
     world.registry.touch("thread", ids[0])
     world.registry.register("thread", ids[1], "chat")
+    assert {} == stored(world, "created")
     world.registry.hold("thread", ids[2], reason="case 7")
     world.registry.unhold("thread", ids[2])
-    assert {} == stored(world, "created")
+    assert {ids[2]} == set(stored(world, "created"))
     assert [first, second, third] == [since(world, id_) for id_ in ids[:3]]
     assert 1 == await settled(world)
+    assert {} == stored(world, "created")
+    assert [first, second, third] == [since(world, id_) for id_ in ids[:3]]
+
+
+async def test_an_id_is_compared_to_the_millisecond_as_long_as_anything_may_come_late(world: World) -> None:
+    """A spool keeps what was said for 7 days: it is compared with the creation of an id that may have a new life."""
+    young, old = touched(world, 2, days=7.9), touched(world, 2, days=8.1)
+    await world.sweep(**BY_USE)
+    before = [since(world, id_) for id_ in young]
+
+    await settled(world)
+
+    assert set(young) == set(stored(world, "created"))
+    assert before == [since(world, id_) for id_ in young]
+    assert {creation_in(stored(world, "active")[id_]) is None for id_ in old} == {False}
+
+
+async def test_a_subjects_id_belongs_to_a_request_by_the_millisecond_however_old_it_is(world: World) -> None:
+    (id_,), made = world.sandbox.seed("thread", 1), round((time.time() - 9 * DAY) * 1000)
+    at = {"created_at": made / 1000, "last_active_at": time.time()}
+    world.registry.register("thread", id_, "chat", subject="user:42", **at)
+    await world.sweep(**BY_USE)
+    await settled(world)
+    world.registry.touch("thread", id_)
+    world.registry.register("thread", id_, "chat", labels={"plan": "free"})
+    ledger = world.context().ledger
+
+    async def found(before: int) -> list[str]:
+        call = ledger.on_slot("ledger/lua/erasure/members", *SLOT, "user:42", before, "", 10, parse=list)
+        (_, *ids) = (await ledger.carrier.carry([call]))[0]
+        return [one.decode() for one in ids]
+
+    assert {} == stored(world, "created")
+    assert [[], [id_]] == [await found(made), await found(made + 1)]
 
 
 async def test_what_is_due_by_its_last_use_is_deleted_and_nothing_else(world: World) -> None:
@@ -210,11 +245,11 @@ async def test_a_touch_of_an_older_client_costs_the_creation_and_makes_nothing_d
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_ids_that_stand_for_the_registry_are_found_by_their_creation(world: World, packed: bool) -> None:
-    old, new = touched(world, 40, days=100), touched(world, 60, days=1)
+    old, new = touched(world, 40, days=100), touched(world, 60, days=5)
     await world.sweep(**BY_USE)
     if packed:
         await settled(world)
-        assert {} == stored(world, "created")
+        assert set(new) == set(stored(world, "created"))
     before = round((time.time() - 50 * DAY) * 1000)
     where = (world.carrier, "lapse", world.rule.partition)
 

@@ -11,6 +11,7 @@ from lapse.registry import keys
 from lapse.registry.model import Partition
 
 CHUNK = 5_000
+YOUNG = 8 * 86_400_000  # ms; as late.lua has it
 BYTES = 300
 """What a touched conversation takes in Redis, at most; `make bench-scale` prints what it took."""
 SHARE = 0.6
@@ -46,21 +47,26 @@ def free_memory() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def fill(client: redis.Redis, at: Partition, ids: Sequence[tuple[str, int, int]]) -> None:
-    """Leave ids as registering them with both times does where creations are packed.
+def fill(client: redis.Redis, at: Partition, ids: Sequence[tuple[str, int, int]], now: int) -> None:
+    """Leave ids as registering them with both times, and a worker's round, do where rules count by last activity.
 
     Args:
         client: The registry's Redis.
         at: Where the ids stand.
         ids: Id, creation, and a later last activity, in milliseconds.
+        now: Registry time in milliseconds.
 
     """
+    old = {id_: packed(active, created) for id_, created, active in ids if created < now - YOUNG}
+    young = {id_: (created, active) for id_, created, active in ids if id_ not in old}
     prefix = keys.partition("lapse", at.provider, at.kind, at.policy)
     with client.pipeline(transaction=False) as pipe:
         pipe.sadd(keys.slots("lapse"), f"{at.provider}/{at.kind}")
         pipe.sadd(keys.slot("lapse", at.provider, at.kind) + keys.POLICIES, at.policy)
         pipe.hset(prefix + keys.RULES, "creations", "packed")
-        pipe.zadd(prefix + keys.ACTIVE, {id_: packed(active, created) for id_, created, active in ids})
+        if young:
+            pipe.zadd(prefix + keys.CREATED, {id_: created for id_, (created, _active) in young.items()})
+        pipe.zadd(prefix + keys.ACTIVE, old | {id_: active for id_, (_created, active) in young.items()})
         pipe.execute()
 
 

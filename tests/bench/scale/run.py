@@ -64,8 +64,9 @@ def _at(server: EmbeddedRedis, home: Path, there: int, size: int) -> tuple[Timin
     """Let the registry grow to a size, and measure it."""
     began = time.monotonic()
     with redis.Redis.from_url(server.url) as client:
-        for chunk in conversations(there, size, round(time.time() * 1000), DAYS):
-            fill(client, Partition("bench", "conversation", "chat"), chunk)
+        now = round(time.time() * 1000)
+        for chunk in conversations(there, size, now, DAYS):
+            fill(client, Partition("bench", "conversation", "chat"), chunk, now)
         sys.stderr.write(f"{size:,} ids are there after {time.monotonic() - began:.0f} s\n")
         timings = asyncio.run(_measured(server, client, home, size))
         timings.figures["load of the machine meanwhile"] = os.getloadavg()[0]

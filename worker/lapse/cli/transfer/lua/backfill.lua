@@ -54,7 +54,7 @@ local function put(command, place, list)
   if #list > 0 then redis.call(command, place, unpack(list)) end
 end
 
--- As register.lua has it: what was never used since its creation stands in one index, all else in two, or in one where its creation is packed.
+-- As register.lua has it: what was never used since its creation stands in one index, all else in two.
 local function arrange(i)
   local id, creation, activity, said = unpack(ARGV, 1 + 4 * i, 4 + 4 * i)
   if said ~= '' then add(facts, id, said) end
@@ -68,8 +68,6 @@ local function arrange(i)
       or { p = policy, c = tonumber(creation), a = tonumber(activity), r = 'held' }
   elseif creation == activity then
     add(fresh, creation, id)
-  elseif packs(policy) then
-    add(active, pack(tonumber(activity), tonumber(creation)), id)
   else
     add(created, creation, id)
     add(active, activity, id)

@@ -23,11 +23,11 @@ local place = redis.call('HGET', key('marks'), 'place')
 
 -- True if each subject of an id is to be erased, and this one by this request.
 local function whole(id, record)
-  local named = false
+  local named, created = false, creation_kept(creation(record), facts_of(id)) or 0
   for _, subject in ipairs(owners(id, record)) do
     local covered = false
     for _, one in ipairs(requests_of(subject)) do
-      covered = covered or (creation(record) or 0) < one['until']
+      covered = covered or created < one['until']
       named = named or (subject == request.subject and one.id == request.erasure)
     end
     if not covered then return false end

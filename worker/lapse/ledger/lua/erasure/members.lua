@@ -10,8 +10,9 @@ local policies = redis.call('SMEMBERS', key('policies'))
 for _, id in ipairs(ids) do
   local grave = redis.call('HGET', key('graves'), id)
   local record = locate(id, policies) or grave and cjson.decode(grave)
-  local made = record and not record.q and (creation(record) or 0)
+  local facts = facts_of(id)
+  local made = record and not record.q and (creation_kept(creation(record), facts) or 0)
   -- An entry may be left of whoever had the id before: it is the subject's only by its facts.
-  if made and made < before and is_of(subject, facts_of(id)) then found[#found + 1] = id end
+  if made and made < before and is_of(subject, facts) then found[#found + 1] = id end
 end
 return found

@@ -1,7 +1,9 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/due
+-- @include registry/lua/include/late
 -- Brings the creations of a slot's touched ids into the form that the rules of their policy need, a step at a time: packed
--- into the scores of "active" where no rule, nor one enforced last, counts from them, else an index of their own.
+-- into the scores of "active" where no rule, nor one enforced last, counts from them, once they are eight days old; else an index
+-- of their own.
 -- ARGV[3]: how many ids of a policy a step takes.
 -- The field "creations" of the rules: packed; indexing while that index is built, by a walk whose cursor is in
 -- "creations_cursor"; none where it is whole. While it is built, nothing is claimed by rules that count from it.
@@ -31,10 +33,15 @@ local function packed_step(policy, hash, rules)
     redis.call('HDEL', hash, 'creations_cursor')
     redis.call('HSET', hash, 'creations', 'packed')
   end
-  local ids = redis.call('ZRANGE', part(policy, 'created'), 0, step - 1)
+  local old = string.format('(%.0f', now - REMEMBERED)
+  local ids = redis.call('ZRANGE', part(policy, 'created'), '-inf', old, 'BYSCORE', 'LIMIT', 0, step)
   for _, id in ipairs(ids) do
     local record = in_indexes(policy, id)
-    if record and record.a then index(id, record) end
+    if record and record.a then
+      keep_creation(id, record.c)
+      packed_under[id] = policy
+      index(id, record)
+    end
     redis.call('ZREM', part(policy, 'created'), id)
   end
   return #ids == step
@@ -46,7 +53,10 @@ local function indexed_step(policy, hash, rules)
   local found = redis.call('ZSCAN', part(policy, 'active'), cursor, 'COUNT', step)
   for i = 1, #found[2], 2 do
     local record = in_indexes(policy, found[2][i])
-    if record and record.a then index(found[2][i], record) end
+    if record and record.a then
+      packed_under[found[2][i]] = nil
+      index(found[2][i], record)
+    end
   end
   if found[1] == '0' then
     redis.call('HDEL', hash, 'creations_cursor', 'creations')

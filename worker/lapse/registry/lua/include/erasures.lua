@@ -36,7 +36,7 @@ end
 -- only seen by a purge. A Redis user from before these keys may not write there, and forgets all the same.
 local function credit(id, record, outcome, withdrawn)
   if not any_subject_held() or (record and record.q and not record.j) then return false end
-  local created, found = record and creation(record) or 0, false
+  local created, found = record and creation_kept(creation(record), facts_of(id)) or 0, false
   outcome.at, outcome.p = outcome.at or now, outcome.p or record and record.p
   for _, subject in ipairs(owners(id, record)) do
     for _, request in ipairs(requests_of(subject)) do

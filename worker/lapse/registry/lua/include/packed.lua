@@ -1,3 +1,4 @@
+-- @include registry/lua/include/slot
 -- The last activity and the creation of a touched id as one score, where nothing is counted from the creation: half the
 -- memory of two entries. Whole milliseconds, up to the next whole second, are the last activity: a range by activity is what
 -- it is without. What is left of the second says how many steps of ten minutes older the creation is, in odd multiples of
@@ -26,12 +27,20 @@ local function unpacked(score)
   return second, math.min((math.ceil(second / STEP) - age) * STEP, second)
 end
 
--- Whether ids are written so: a worker says it when rules are in force that count nothing from a creation.
-local packing = {}
+-- A subject's ids are compared with its requests of any time: their facts keep the creation to the millisecond.
+local function keep_creation(id, created)
+  local stored = redis.call('HGET', key('facts'), id)
+  if not stored or not string.find(stored, '"subject"', 1, true) then return end
+  local facts = cjson.decode(stored)
+  if facts.c and facts.c <= created and created - facts.c < STEP then return end
+  facts.c = created
+  redis.call('HSET', key('facts'), id, cjson.encode(facts))
+end
 
-local function packs(policy)
-  if packing[policy] == nil then packing[policy] = redis.call('HGET', part(policy, 'rules'), 'creations') == 'packed' end
-  return packing[policy]
+-- The creation of an id that has a subject.
+local function creation_kept(created, facts)
+  local kept = facts and facts.c
+  return kept and created and kept <= created and created - kept < STEP and kept or created
 end
 
 -- Whether rules make touched ids due by their creation.

@@ -1,4 +1,3 @@
--- @include registry/lua/include/slot
 -- @include registry/lua/include/packed
 -- A record says where an id stands and with which scores:
 --   p policy   s tracked|claimed|waiting|parked|kept|quarantined
@@ -22,11 +21,15 @@ local function touched_record(policy, score, creation_beside)
   return { p = policy, s = 'tracked', a = active, c = created }
 end
 
+-- The policy under which this script found an id's creation packed.
+local packed_under = {}
+
 local function in_indexes(policy, id)
   local fresh = redis.call('ZSCORE', part(policy, 'fresh'), id)
   if fresh then return { p = policy, s = 'tracked', f = tonumber(fresh) } end
   local active = redis.call('ZSCORE', part(policy, 'active'), id)
   if active then
+    packed_under[id] = is_packed(tonumber(active)) and policy or nil
     return touched_record(policy, tonumber(active), function() return redis.call('ZSCORE', part(policy, 'created'), id) end)
   end
   local expiry = redis.call('ZSCORE', part(policy, 'explicit'), id)
@@ -102,7 +105,7 @@ local function index(id, record)
     redis.call('ZADD', part(p, 'capped'), record.k, id)
     redis.call('ZADD', part(p, 'explicit'), record.e, id)
     landed(id, true, part(p, 'explicit'), part(p, 'capped'))
-  elseif record.a and packs(p) then
+  elseif record.a and packed_under[id] == p then
     redis.call('ZADD', part(p, 'active'), pack(record.a, record.c), id)
     landed(id, true, part(p, 'active'))
   elseif record.a then

@@ -1,4 +1,4 @@
-.PHONY: acl demo test test-faults promises lint bench bench-scale format test-servers test-tools chaos picture wheel clean
+.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -70,7 +70,7 @@ test-tools: $(VENV)/.stamp
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
 # the thirty ordinary days that must trip no guard: 500 stories, a million ids; and every cell of the replies of Redis. At
-# the end what it counted is compared with the README's table; `make promises` puts it there.
+# the end what it counted is compared with the table of docs/promises.md; `make promises` puts it there.
 RESULTS := $(VENV)/faults.jsonl
 FAULTS = cd tests && ../$(RUN)/python -m faults.report
 test-faults: $(VENV)/.stamp
@@ -98,6 +98,12 @@ picture: $(VENV)/.stamp
 	@cd $(PICTURE) && node_modules/.bin/vite build --logLevel error
 	@cd tests && ../$(RUN)/python -m tools.record ../$(PICTURE)/dist/answers.json
 	@$(RUN)/python $(PICTURE)/draw.py $(PICTURE)/dist/answers.json deploy/grafana/overview.png
+
+# The documents as a site in .venv/docs; a warning is an error. Behind it: what becomes of the blocks that pages show.
+docs: $(VENV)/.stamp
+	@$(RUN)/python -m sphinx -b html -c docs -d $(VENV)/doctrees --fresh-env --fail-on-warning --keep-going --quiet . $(VENV)/docs
+	@cd tests && ../$(RUN)/python -m docs.blocks
+	@echo "$(VENV)/docs/docs/index.html"
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

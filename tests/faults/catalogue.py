@@ -303,4 +303,4 @@ PROMISES: dict[str, tuple[str, ...]] = {
     "A mistake in the policy file is refused or waits": ("T32", "T34", "T35"),
     "An operator is obeyed at once, and told what is": ("T3", "T33", "T36", "T37", "T39"),
 }
-"""What the README promises, and the cases that show it."""
+"""What is promised, and the cases that show it."""

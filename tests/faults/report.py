@@ -1,4 +1,4 @@
-"""The table of promises in the README, made of what the tests counted; nobody types a figure of it.
+"""The table of promises in docs/promises.md, made of what the tests counted; nobody types a figure of it.
 
 ``python -m faults.report tests`` names the tests of the catalogue, for pytest; with ``LAPSE_TEST_RESULTS=FILE`` they
 write down what they came to, and those that run later, or again, add to it. ``write FILE`` keeps these figures in
@@ -16,7 +16,7 @@ from faults.catalogue import CASES, PROMISES
 from support.counted import COUNTS
 
 TESTS = Path(__file__).parents[1]
-README = TESTS.parent / "README.md"
+DOCUMENT = TESTS.parent / "docs" / "promises.md"
 KEPT = Path(__file__).with_name("results.json")
 BEGIN, END = "<!-- promises: made by `make promises` -->\n", "<!-- end of promises -->\n"
 ALIKE = 3
@@ -74,44 +74,44 @@ def table(results: Results) -> str:
 
 def _links(promise: str) -> list[str]:
     modules = sorted({test.partition("::")[0] for case in PROMISES[promise] for test in CASES[case][1]})
-    return [f"[{module.removesuffix('.py')}](tests/{module})" for module in modules]
+    return [f"[{module.removesuffix('.py')}](../tests/{module})" for module in modules]
 
 
 def shown() -> str:
-    """Return the table as the README has it."""
-    return README.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    """Return the table as the document has it."""
+    return DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
 
 
 def kept() -> dict[str, dict[str, Any]]:
-    """Return the figures that the README's table was made of."""
+    """Return the figures that the table was made of."""
     return {
         test: dict(zip(("passed", *COUNTS), row, strict=True)) for test, row in json.loads(KEPT.read_text()).items()
     }
 
 
 def write(results: Results) -> None:
-    """Keep the figures of a whole run, and put them into the README."""
+    """Keep the figures of a whole run, and put them into the document."""
     named = {test: result for case in CASES for test, result in of(case, results).items()}
     lines = [
         f"{json.dumps(test)}: {json.dumps([one[name] for name in ('passed', *COUNTS)])}"
         for test, one in sorted(named.items())
     ]
     KEPT.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
-    before, _, rest = README.read_text(encoding="utf-8").partition(BEGIN)
-    README.write_text(before + BEGIN + table(named) + END + rest.partition(END)[2], encoding="utf-8")
+    before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+    DOCUMENT.write_text(before + BEGIN + table(named) + END + rest.partition(END)[2], encoding="utf-8")
 
 
 def differences(results: Results) -> Iterator[str]:
-    """Yield where a run is not what the README says."""
+    """Yield where a run is not what the document says."""
     if shown() != table(kept()):
-        yield "README.md: the table is not what tests/faults/results.json makes of it"
+        yield "docs/promises.md: the table is not what tests/faults/results.json makes of it"
     said, came = rows(kept()), rows(results)
     for promise in PROMISES:
         for name in ("tests", *COUNTS):
             one, other = said[promise][name], came[promise][name]
             exact = name in {"tests", "violations"}
             if one != other if exact else max(one, other) > ALIKE * min(one, other):
-                yield f"{promise}: README.md says {one:,} {name}, this run had {other:,}"
+                yield f"{promise}: docs/promises.md says {one:,} {name}, this run had {other:,}"
 
 
 def main(arguments: list[str]) -> int:

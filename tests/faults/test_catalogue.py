@@ -21,7 +21,7 @@ def test_every_test_that_a_case_names_exists() -> None:
     assert all(tests for _what, tests in CASES.values())
 
 
-def test_the_readme_has_the_table_that_the_kept_figures_make() -> None:
+def test_the_document_has_the_table_that_the_kept_figures_make() -> None:
     assert report.shown() == report.table(report.kept())
 
 

@@ -13,7 +13,7 @@ from support import shown
 from support.erased import gone, receipt
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "receipts.md").read_text(encoding="utf-8")
-(CODE,) = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+(CODE,) = re.findall(r"```python elsewhere test\n(.*?)```", DOCUMENT, re.DOTALL)
 SEED = bytes(range(32))
 OURS = keys.fingerprint(signing.public_of(SEED))
 MADE = receipt(*gone("t1", "t2", "<t3>")) | {"subject": "jos\u00e9 </script> \\u003c"}
@@ -69,6 +69,6 @@ def test_its_table_names_everything_that_a_receipt_says() -> None:
 def test_every_command_shown_can_be_given() -> None:
     ours = [line for line in shown.console(DOCUMENT) if shown.is_ours(line)]
 
-    assert 4 == len(ours)
+    assert len(ours) >= 4
     for line in ours:
         shown.check(shown.words(line))

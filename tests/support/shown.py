@@ -17,7 +17,7 @@ CELERY = {
 
 def console(text: str) -> Iterator[str]:
     """Yield the commands of a document's console blocks, each on one line."""
-    for block in re.findall(r"^ *```console\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
+    for block in re.findall(r"^ *```console[^\n]*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL):
         joined = re.sub(r" *\\\n\s*", " ", block)
         yield from (line.strip()[2:] for line in joined.splitlines() if line.strip().startswith("$ "))
 

@@ -8,6 +8,10 @@ OPEN: dict[str, Any] = {"type": "object"}
 NAME = {"type": "string", "maxLength": 253, "pattern": "^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"}
 KEY = {"type": "string", "maxLength": 253, "pattern": "^[-._a-zA-Z0-9]+$"}
 TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+OURS = "^(app[.]kubernetes[.]io/(name|instance|component|version|managed-by)|helm[.]sh/chart)$"
+LABELS = {**TEXTS, "patternProperties": {OURS: False}}
+"""Labels beside those of the chart, by which it finds its pods."""
+
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h))*$"}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 QUANTITY = {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?([EPTGMK]i?|[mk])?$"}
@@ -26,7 +30,7 @@ def at_least(least: int) -> dict[str, Any]:
 
 
 MONITOR: dict[str, dict[str, Any]] = {
-    "labels": TEXTS,
+    "labels": LABELS,
     "interval": DURATION,
     "scrapeTimeout": DURATION,
     "relabelings": objects(),
@@ -40,7 +44,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "imagePullSecrets": objects(name=NAME),
     "nameOverride": NAME,
     "fullnameOverride": NAME,
-    "commonLabels": TEXTS,
+    "commonLabels": LABELS,
     "deploymentName": {"type": "string", "maxLength": 64, "pattern": "^([A-Za-z0-9][-._A-Za-z0-9]*)?$"},
     "policy.existingConfigMap": NAME,
     "policy.key": KEY,
@@ -76,7 +80,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "probes.failureThreshold": at_least(1),
     "probes.startupSeconds": at_least(2),
     "terminationGracePeriodSeconds": at_least(15),
-    "podLabels": TEXTS,
+    "podLabels": LABELS,
     "podAnnotations": TEXTS,
     "nodeSelector": TEXTS,
     "tolerations": objects(),
@@ -97,10 +101,10 @@ TYPES: dict[str, dict[str, Any]] = {
     "networkPolicy.extraEgress": objects(),
     "monitoring.renderMode": {"type": "string", "enum": ["skipIfMissing", "failIfMissing", "alwaysRender"]},
     **{f"{kind}.{key}": type_ for kind in ("serviceMonitor", "podMonitor") for key, type_ in MONITOR.items()},
-    "prometheusRule.labels": TEXTS,
+    "prometheusRule.labels": LABELS,
     "prometheusRule.runbookUrl": {"type": "string", "pattern": "^https?://.*[^/]$"},
     "prometheusRule.alertLabels": TEXTS,
     "prometheusRule.disabled": {"type": "array", "items": {"type": "string", "pattern": "^Lapse[A-Za-z]+$"}},
-    "dashboards.labels": TEXTS,
+    "dashboards.labels": LABELS,
     "dashboards.annotations": TEXTS,
 }

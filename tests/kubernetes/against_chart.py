@@ -255,6 +255,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("terminationGracePeriodSeconds", 5, "/terminationGracePeriodSeconds"),
     ("extraEnv", [{"value": "x"}], "/extraEnv/0"),
     ("commonLabels", {"a": 1}, "/commonLabels/a"),
+    ("podLabels", {"app.kubernetes.io/name": "x"}, "/podLabels"),
     ("unheardOf", 1, "unheardOf"),
 ]
 

@@ -73,9 +73,18 @@ def changed(values: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[s
     return made
 
 
+class Once(yaml.SafeLoader):
+    """Reads YAML in which no key stands twice: of two, the API server may take either."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT002 - yaml's own
+        keys = [key.value for key, _value in node.value]
+        assert len(keys) == len(set(keys)), f"twice: {sorted(key for key in keys if keys.count(key) > 1)}"
+        return super().construct_mapping(node, deep)
+
+
 def objects(text: str) -> list[Object]:
     """Return the objects of what was rendered."""
-    return [one for one in yaml.safe_load_all(text) if one]
+    return [one for one in yaml.load_all(text, Once) if one]
 
 
 @cache

@@ -21,14 +21,15 @@ app.kubernetes.io/component: {{ . }}
 {{- end }}
 {{- end -}}
 
+{{- /* Takes root, component or none, and extra: labels that this object alone has. */ -}}
 {{- define "lapse.labels" -}}
-{{- with .root.Values.commonLabels }}
+{{- with merge (dict) (.extra | default dict) .root.Values.commonLabels }}
 {{- toYaml . }}
 {{ end -}}
 {{ include "lapse.selector" . }}
 app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}
 
 {{- define "lapse.serviceAccount" -}}

@@ -227,10 +227,7 @@ volumes:
 {{- define "lapse.podMetadata" -}}
 {{- $values := .root.Values -}}
 labels:
-  {{- with $values.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "lapse.labels" . | nindent 2 }}
+  {{- include "lapse.labels" (merge (dict "extra" $values.podLabels) .) | nindent 2 }}
   {{- if and $values.entra.enabled (or (eq .component "worker") $values.entra.registry) }}
   azure.workload.identity/use: "true"
   {{- end }}

@@ -220,7 +220,7 @@ def test_the_notes_name_three_commands_and_what_is_lost_without_a_volume() -> No
 
 
 def test_a_parent_chart_renders_the_same(tmp_path: Path) -> None:
-    """Below its alias, with global values of the parent's."""
+    """Below its name, with global values of the parent's."""
     parent = tmp_path / "parent"
     shutil.copytree(CHART, parent / "charts" / "lapse")
     (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")

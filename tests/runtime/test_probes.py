@@ -61,6 +61,7 @@ def test_a_worker_and_a_beat_whose_redis_is_away_are_alive_and_not_ready(
         wait_until(lambda role=role: probe(deployment, environ, "--live", f"--{role}"), 30, what=f"a live {role}")
         assert (True, False) == answers(deployment, environ, f"--{role}")
         assert process.alive()
+        assert 0 == process.stop()[0]
 
 
 def test_a_config_that_is_refused_is_never_alive(deployment: Deployment, environ: dict[str, str]) -> None:

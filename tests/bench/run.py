@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, idle, imports, orphans, plans, registrations, scrapes, spooling, subjects, tracking
+from bench import deletions, idle, imports, orphans, plans, probes, registrations, scrapes, spooling, subjects, tracking
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -20,6 +20,7 @@ PARTS = {
     "spooling": spooling.measure,
     "subjects": subjects.measure,
     "idle": idle.measure,
+    "probes": probes.measure,
 }
 
 

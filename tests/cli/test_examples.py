@@ -184,7 +184,7 @@ ASKS = {
     "lapse apply plan.json --confirm=openai": 5,
     f"lapse receipt {REQUEST} --ids hashed --require-complete": 5,
     **{f"lapse doctor{what}": 5 for what in ("", " --json", " --provider openai", " --canary --confirm=openai")},
-    **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat")},
+    **{f"lapse health{what}": 4 for what in ("", " --json", " --worker", " --beat", " --live", " --live --beat")},
 }
 """Examples that end with another code here: nobody can be asked, one of two due ids is unknown, no process runs,
 nothing was registered under the subject that was erased."""

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from lapse import AsyncRegistry
 from lapse.ledger.housekeeping import creations
-from lapse.ledger.known import known_before, spread_before, tracked_before
-from lapse.ledger.packed import STEP, creation_in
+from lapse.ledger.known import STEP, creation_in, known_before, spread_before, tracked_before
 from lapse.ledger.records import due_first
 from lapse.policy import Share
 from lapse.registry.scripts import script

@@ -27,11 +27,30 @@ def metadata(built: Built) -> Message:
         return Parser().parsestr(wheel.read(f"lapse-{__version__}.dist-info/METADATA").decode())
 
 
-def test_the_top_levels_are_lapse_and_its_plugin_of_pytest(names: set[str]) -> None:
+def test_the_top_levels_are_lapse_its_probe_and_its_plugin_of_pytest(names: set[str]) -> None:
     """A top level called worker would clash with users' own modules."""
     tops = {PurePosixPath(name).parts[0] for name in names}
 
-    assert {"lapse", "pytest_lapse.py", f"lapse-{__version__}.dist-info"} == tops
+    assert {
+        "lapse",
+        "lapse_health.py",
+        "pytest_lapse.py",
+        f"lapse-{__version__}.dist-info",
+        f"lapse-{__version__}.data",
+    } == tops
+
+
+def test_the_program_is_the_same_whoever_installs_it(built: Built) -> None:
+    """An entry point would leave it to the installer, whose own may load what a probe must not wait for."""
+    with zipfile.ZipFile(built.wheel) as wheel:
+        (name,) = [one for one in wheel.namelist() if ".data/" in one]
+        program = wheel.read(name).decode()
+
+    assert f"lapse-{__version__}.data/scripts/lapse" == name
+    assert program.startswith("#!python\n")
+    assert ["import sys", "from lapse_health import main"] == [
+        line for line in program.splitlines() if "import " in line
+    ]
 
 
 def test_the_wheel_holds_the_whole_package_and_no_more(built: Built, names: set[str]) -> None:

@@ -12,11 +12,12 @@ from support import shown
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(one for one in (ROOT / "deploy").rglob("*.md") if "node_modules" not in one.parts)
-OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "/opt/lapse/bin/pip"}
+OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "kubectl", "helm", "/opt/lapse/bin/pip"}
 """Programs that are not lapse's: what they are given is looked at as far as it is in this tree."""
 
 VARIABLES = {
     "LAPSE_RUNTIME_DIR",
+    "LAPSE_STATE_DIR",
     "LAPSE_REGISTRY__URL",
     "LAPSE_REGISTRY__PASSWORD_FILE",
     "LAPSE_CONFIG",

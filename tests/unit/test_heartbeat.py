@@ -1,6 +1,7 @@
 """The heartbeat file: who wrote it, when, and what a supervisor makes of it."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import lapse_health
+from lapse.cli.exit_codes import Code
 from lapse.runtime import heartbeat
 from lapse.runtime.heartbeat import Heartbeat
 
@@ -97,22 +100,72 @@ def test_where_it_is(environ: dict[str, str], expected: str) -> None:
     assert str(heartbeat.folder(environ)).startswith(expected)
 
 
-def test_the_probe_loads_nothing_of_the_job(environ: dict[str, str]) -> None:
-    """A supervisor asks every few seconds: a probe must not cost what a worker costs."""
+def test_a_loop_without_a_connection_is_alive_and_not_ready(environ: dict[str, str]) -> None:
+    written = Heartbeat("worker", environ)
+    assert written.turned(connected=False)
+    ready, live = heartbeat.read("worker", environ), heartbeat.read("worker", environ, live=True)
+    assert (False, True) == (ready.ok, live.ok)
+    assert {True} == {one.detail.endswith(" ago, without a connection to the broker") for one in (ready, live)}
+
+
+def test_a_connection_that_is_made_or_lost_is_shown_at_once(environ: dict[str, str]) -> None:
+    written, seen = Heartbeat("worker", environ), []
+    for connected in (False, True, False):
+        assert written.turned(connected=connected)
+        seen.append(heartbeat.read("worker", environ).ok)
+    assert [False, True, False] == seen
+
+
+def test_a_loop_that_stands_still_is_not_alive_with_or_without_a_connection(environ: dict[str, str]) -> None:
+    for connected in (True, False):
+        path = heartbeat.folder(environ) / "worker.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(lapse_health.written(time.monotonic() - 121, 120.0, connected=connected))
+        assert not heartbeat.read("worker", environ, live=True).ok
+
+
+def test_a_file_is_json(environ: dict[str, str]) -> None:
+    """As anything but the probe reads it."""
     Heartbeat("worker", environ).turned()
-    code = "import sys; from lapse.cli.main import run; code = run(['health', '--worker']); print(code, *sys.modules)"
+    said = json.loads((heartbeat.folder(environ) / "worker.json").read_text())
+    assert {"at", "stale_after", "pid", "connected"} == set(said)
+    assert (120.0, os.getpid(), True) == (said["stale_after"], said["pid"], said["connected"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "role"),
+    [("--worker", "worker"), ("--live", "worker"), ("--live --worker", "worker"), ("--beat --live", "beat")],
+)
+def test_the_probe_loads_one_module_and_neither_click_nor_redis(
+    environ: dict[str, str], arguments: str, role: str
+) -> None:
+    """A supervisor asks every few seconds: a probe must not cost what a worker costs."""
+    Heartbeat(role, environ).turned()
+    environ["PYTHONUTF8"] = "1"  # else a module more, for another encoding of stdout
+    code = f"""
+import sys
+before = set(sys.modules)
+sys.argv = ["lapse", "health", *{arguments.split()!r}]
+from lapse_health import main
+code = main()
+print(code, *sorted(set(sys.modules) - before))
+"""
     done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-    said, modules = done.stdout.splitlines()
-    assert said.startswith("ok   worker: its loop turned")
-    assert "0" == modules.split()[0]
-    heavy = {
-        "celery",
-        "kombu",
-        "openai",
-        "pydantic",
-        "aiohttp",
-        "prometheus_client",
-        "lapse.policy",
-        "lapse.ledger.partition",
-    }
-    assert set() == heavy & set(modules.split())
+    said, loaded = done.stdout.splitlines()
+    assert said.startswith(f"ok   {role}: its loop turned ")
+    assert "0 lapse_health" == loaded
+
+
+def test_all_other_questions_go_to_the_command_line(environ: dict[str, str]) -> None:
+    Heartbeat("worker", environ).turned()
+    script = [sys.executable, "-c", "from lapse_health import main; raise SystemExit(main())", "health"]
+    shown = subprocess.run([*script, "--live", "--json"], env=environ, capture_output=True, text=True, check=True)
+    assert json.loads(shown.stdout)["worker"]["ok"] is True
+    wrong = subprocess.run([*script, "--alive"], env=environ, capture_output=True, text=True, check=False)
+    assert (2, True) == (wrong.returncode, "--live" in wrong.stderr)
+
+
+def test_a_process_that_is_not_there_fails_its_probe_with_the_code_of_something_silent(environ: dict[str, str]) -> None:
+    script = [sys.executable, "-c", "from lapse_health import main; raise SystemExit(main())", "health", "--live"]
+    done = subprocess.run(script, env=environ, capture_output=True, text=True, check=False)
+    assert (int(Code.TEMPORARY), True) == (done.returncode, "no worker runs here" in done.stdout)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from lapse.ledger.packed import STEP
+from lapse.ledger.known import STEP
 from lapse.registry import keys
 from lapse.registry.model import Partition
 

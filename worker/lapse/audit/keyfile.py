@@ -26,7 +26,10 @@ def read(section: str, path: Path, making: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{section} key_file {path} is not a file: make one with `{making}`")
         if status.st_mode & stat.S_IROTH:
-            raise ConfigError(f"{section} key_file {path} can be read by everybody: chmod o= {path}")
+            raise ConfigError(
+                f"{section} key_file {path} can be read by everybody: chmod o= {path}; of a Secret of "
+                "Kubernetes: defaultMode: 0440, and fsGroup"
+            )
         if status.st_size > LARGEST:
             raise ConfigError(
                 f"{section} key_file {path} has {status.st_size} bytes: it is no key; `{making}` makes one"

@@ -4,11 +4,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lapse.ledger.packed import creation_in
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 
+STEP = 600_000
+"""Milliseconds: in such steps of the clock a creation is packed."""
+_HALVED = 2**41  # doubles from here on have half as many values to a millisecond
 NEWEST = 5
 SPREAD = 6
 LATELY = 50
@@ -97,6 +99,19 @@ async def _tracked(
             if since is not None and since <= before:
                 found.append((since, id_.decode()))
     return found
+
+
+def creation_in(score: float) -> float | None:
+    """Return the creation that a score of the index ``active`` says, in milliseconds; None if it stands beside it.
+
+    As ``include/packed.lua`` writes it.
+    """
+    rest = score % 1000
+    if rest.is_integer():
+        return None
+    second = score - rest
+    age = (rest * (4096 if second < _HALVED - 1000 else 2048) - 1) / 2
+    return min((-(-second // STEP) - age) * STEP, second)
 
 
 def _since(name: str, score: float) -> float | None:

@@ -4,7 +4,9 @@ import math
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
+from functools import cached_property
 from types import FrameType
 from typing import Any
 
@@ -18,6 +20,7 @@ from lapse.registry import keys
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.opening import threads
 from lapse.registry.scripts import Call, packed, script
+from lapse.runtime.broker import AGAIN_WITHIN, waited_for
 from lapse.runtime.heartbeat import BEAT, Heartbeat
 from lapse.runtime.host import Host, show
 from lapse.runtime.jobs import REGISTRY_TIMEOUT
@@ -91,6 +94,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         self._hash = ""
         self._ahead = -math.inf
         self._ended = False
+        self._connected, self._again_at = False, math.inf
         self._follow()
 
     def end_on_signals(self) -> None:
@@ -111,8 +115,27 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         if self._ended:
             raise SystemExit
         self._follow()
-        show(self._heartbeat)
+        show(self._heartbeat, connected=self._connected)
         return float(super().tick(*args, **kwargs))
+
+    @cached_property
+    def connection(self) -> Any:
+        """The connection to the broker, which is waited for."""
+        return waited_for(self.app.connection_for_write(), lambda: show(self._heartbeat, connected=False))
+
+    def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a message; where that cannot be done, the next one goes over another connection."""
+        try:
+            sent = super().apply_async(*args, **kwargs)
+        except Exception:
+            self._connected, self._again_at = False, min(self._again_at, time.monotonic())
+            with suppress(Exception):
+                self.connection.close()
+            for made in ("producer", "connection"):
+                self.__dict__.pop(made, None)
+            raise
+        self._connected, self._again_at = True, math.inf
+        return sent
 
     def close(self) -> None:
         """End: no supervisor has to wait to see it."""
@@ -121,8 +144,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
 
     def _follow(self) -> None:
         config: Config = self.app.host.current()
-        if self._set_back():
-            self.schedule.clear()  # entries keep when they were sent last: in the future now
+        if self._set_back() or self._back():
+            # Entries keep when they were sent last: in the future now, or to a broker that was away.
+            self.schedule.clear()
         elif config.hash == self._hash:
             return
         wanted = schedule(config, self._pulse)
@@ -136,3 +160,11 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
         """Return True if this machine's clock was set back since the last tick: by it, nothing is due for as long."""
         before, self._ahead = self._ahead, time.time() - time.monotonic()
         return self._ahead < before - STEP
+
+    def _back(self) -> bool:
+        """Return True if the broker takes messages again after one was lost: what all of them say is late by now."""
+        if time.monotonic() < self._again_at:
+            return False
+        self._again_at = time.monotonic() + AGAIN_WITHIN
+        self.apply_entry(self.schedule[HOUSEKEEPING], producer=self.producer)
+        return self._connected

@@ -4,7 +4,7 @@ Kombu's own transport to Redis ends the worker by an answer that it does not kno
 NOPERM) and by a queue's entry that it cannot read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from queue import Empty
 from typing import Any, Self
@@ -25,6 +25,9 @@ from lapse.runtime.celery_config import CREDENTIALS
 
 PROBE = "writable"
 """What is deleted, and never there: whether Redis takes writes."""
+
+AGAIN_WITHIN = 5.0
+"""Seconds at most between two attempts to connect."""
 
 log = structlog.get_logger("lapse")
 
@@ -180,6 +183,26 @@ def connection_of(made: Mapping[str, Any], timeout: float) -> Any:
     """Return kombu's connection to a broker by Celery's settings, unopened."""
     options = {"transport_options": made["broker_transport_options"], "ssl": made.get("broker_use_ssl")}
     return Connection(made["broker_url"], connect_timeout=timeout, **options)
+
+
+def waited_for(connection: Any, wait: Callable[[], None]) -> Any:
+    """Return kombu's connection, which is tried again soon where it cannot be made; ``wait`` is called meanwhile.
+
+    That is once before the first attempt, and every second between two.
+    """
+    plain = connection.ensure_connection
+
+    def ensure_connection(*given: Any, callback: Callable[[], None] | None = None, **said: Any) -> Any:
+        def turn() -> None:
+            wait()
+            if callback:
+                callback()
+
+        wait()
+        return plain(*given, callback=turn, **{"interval_max": AGAIN_WITHIN, **said})
+
+    connection.ensure_connection = ensure_connection
+    return connection
 
 
 def use() -> None:

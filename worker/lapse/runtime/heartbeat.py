@@ -1,54 +1,42 @@
-"""The file in which a worker or beat shows that its loop turns, and what a supervisor reads in it.
+"""The file in which a worker or beat shows that its loop turns, and whether it has a connection to the broker.
 
-Reading it asks nobody and loads nothing of lapse: a probe costs a small file. Times are seconds of CLOCK_MONOTONIC,
-the same in every process of a machine, so that setting its clock neither hides a standstill nor makes one up.
+What it looks like, and how a supervisor reads it, is in ``lapse_health``, which loads nothing of lapse.
 """
 
 import contextlib
-import json
 import os
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-WORKER, BEAT = "worker", "beat"
+import lapse_health
+from lapse_health import BEAT, WORKER
+
+__all__ = ["BEAT", "STALE", "TURN", "WORKER", "Heartbeat", "Pulse", "folder", "read"]
+
 TURN = 5.0
 """Seconds between two writes of a loop that turns."""
 
 STALE = 120.0
-"""Seconds without one after which it does not turn any more: well over the time that a lost broker costs."""
+"""Seconds without one after which it does not turn any more: well over what one attempt to connect takes."""
 
 
 class Pulse(NamedTuple):
-    """What a heartbeat file says: whether the loop turns, and in words."""
+    """What a heartbeat file says: whether all is well, and in words."""
 
     ok: bool
     detail: str
 
 
 def folder(environ: Mapping[str, str]) -> Path:
-    """Return the directory of heartbeat files.
-
-    ``LAPSE_RUNTIME_DIR``, else what systemd gives a unit (``RUNTIME_DIRECTORY``), else ``lapse`` below
-    ``XDG_RUNTIME_DIR``, else a directory of this user's below the one for temporary files.
+    """Return the directory of heartbeat files, by the rules of ``lapse_health.folder``.
 
     Raises:
-        FileNotFoundError: there is none of these; the text says what to set.
+        FileNotFoundError: there is none; the text says what to set.
 
     """
-    if given := environ.get("LAPSE_RUNTIME_DIR") or environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]:
-        return Path(given)
-    if session := environ.get("XDG_RUNTIME_DIR"):
-        return Path(session) / "lapse"
-    try:
-        temporary = environ.get("TMPDIR") or tempfile.gettempdir()
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            2, "there is no directory that temporary files can be written to: set LAPSE_RUNTIME_DIR"
-        ) from None
-    return Path(temporary) / f"lapse-{os.getuid()}"
+    return Path(lapse_health.folder(environ))
 
 
 class Heartbeat:
@@ -60,14 +48,18 @@ class Heartbeat:
         """Why the file cannot be written; None while it can."""
         self._stale = stale
         self._written = 0.0
+        self._connected = False
 
-    def turned(self) -> bool:
-        """Show that the loop turned, at most once a second; False if it cannot be shown, and ``error`` says why."""
+    def turned(self, *, connected: bool = True) -> bool:
+        """Show that the loop turned; False if it cannot be shown, and ``error`` says why.
+
+        The file is written at most once a second, and at once where a connection was made or lost.
+        """
         now = time.monotonic()
-        if now - self._written < 1:
+        if now - self._written < 1 and connected == self._connected:
             return True
-        self._written = now
-        text = json.dumps({"at": now, "stale_after": self._stale, "pid": os.getpid()})
+        self._written, self._connected = now, connected
+        text = lapse_health.written(now, self._stale, connected=connected)
         fresh = self.path.with_suffix(f".{os.getpid()}")
         try:
             self._own_folder()
@@ -92,19 +84,6 @@ class Heartbeat:
             raise PermissionError(1, "it belongs to somebody else", str(folder))
 
 
-def read(role: str, environ: Mapping[str, str]) -> Pulse:
-    """Return what a process of this machine last showed."""
-    try:
-        path = folder(environ) / f"{role}.json"
-    except FileNotFoundError as error:
-        return Pulse(ok=False, detail=str(error.strerror))
-    try:
-        seen = json.loads(path.read_text())
-        age, stale = time.monotonic() - seen["at"], float(seen["stale_after"])
-    except FileNotFoundError:
-        return Pulse(ok=False, detail=f"there is no {path}: no {role} runs here, or it has not begun")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return Pulse(ok=False, detail=f"{path} cannot be read: {error!r}")
-    if age < 0:
-        return Pulse(ok=False, detail=f"{path} is from before this machine was started")
-    return Pulse(ok=age <= stale, detail=f"its loop turned {age:.0f} s ago")
+def read(role: str, environ: Mapping[str, str], *, live: bool = False) -> Pulse:
+    """Return what a process of this machine last showed; ``live`` asks for no connection."""
+    return Pulse(*lapse_health.read(role, environ, live=live))

@@ -140,8 +140,8 @@ class Host:
                 log.warning("config.needs_restart", section=section)
 
 
-def show(heartbeat: Heartbeat) -> None:
+def show(heartbeat: Heartbeat, *, connected: bool = True) -> None:
     """Show that the loop turns; where that cannot be written, the log says so once."""
     known = heartbeat.error
-    if not heartbeat.turned() and heartbeat.error != known:
+    if not heartbeat.turned(connected=connected) and heartbeat.error != known:
         log.warning("heartbeat.unwritten", error=heartbeat.error)

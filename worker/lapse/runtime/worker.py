@@ -9,7 +9,7 @@ from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-unt
 from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
 from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 
-from lapse.runtime import messages
+from lapse.runtime import broker, messages
 from lapse.runtime.heartbeat import STALE, TURN, WORKER, Heartbeat
 from lapse.runtime.host import show
 
@@ -17,7 +17,7 @@ log = structlog.get_logger("lapse")
 
 
 class Turning(StartStopStep):  # type: ignore[misc]
-    """Shows, while a worker consumes, that the loop it consumes with turns."""
+    """Shows that the loop which a worker consumes with turns, and whether there is a connection to consume from."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -35,13 +35,19 @@ class Turning(StartStopStep):  # type: ignore[misc]
         self._timer = consumer.timer.call_repeatedly(TURN, show, (self._heartbeat,))
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's own
-        """Show nothing while there is no connection to consume from."""
+        """Show that the connection is lost, or given up because the worker ends."""
         if self._timer:
             self._timer.cancel()
+        show(self._heartbeat, connected=False)
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
     """What takes messages: it acts on those of lapse's own form, whatever broker they came by, and drops all others."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Return a connection once there is one, and show until then that the loop turns."""
+        heartbeat: Heartbeat = self.app.heartbeat
+        return super().ensure_connected(broker.waited_for(conn, lambda: show(heartbeat, connected=False)))
 
     def create_task_handler(self, *given: Any, **said: Any) -> Callable[[Any], None]:
         """Return what is called with each message."""

@@ -14,13 +14,18 @@ from lapse.runtime import heartbeat
 @click.command()
 @click.option("--worker", "role", flag_value=heartbeat.WORKER, help="Only: does the worker on this host turn?")
 @click.option("--beat", "role", flag_value=heartbeat.BEAT, help="Only: does the beat on this host turn?")
+@click.option(
+    "--live", is_flag=True, help="Only: does its loop turn, with a connection or not? Of the worker, if no --beat."
+)
 @config_option
 @json_option
-def health(*, role: str | None, config: str | None, as_json: bool) -> int:
+def health(*, role: str | None, live: bool, config: str | None, as_json: bool) -> int:
     """Say whether the registry answers, wake-ups arrive, the policy file is valid, and nothing is halted.
 
-    With --worker or --beat nobody is asked: a file says when the loop of that process last turned. It is in
-    LAPSE_RUNTIME_DIR, else in RUNTIME_DIRECTORY, else in lapse below XDG_RUNTIME_DIR, else in /tmp/lapse-UID.
+    With --worker, --beat or --live nobody is asked: a file says when the loop of that process last turned, and whether
+    it has a connection to the broker. It is in LAPSE_RUNTIME_DIR, else in RUNTIME_DIRECTORY, else in lapse below
+    XDG_RUNTIME_DIR, else in /tmp/lapse-UID. A process without a connection waits for one, and is not ready, but alive:
+    --live is for what restarts it.
 
     The exit code is 0 if all is well, 4 if something is silent, and 6 if a policy is halted.
 
@@ -29,10 +34,13 @@ def health(*, role: str | None, config: str | None, as_json: bool) -> int:
       lapse health --json
       lapse health --worker
       lapse health --beat
+      lapse health --live
+      lapse health --live --beat
 
     """
-    if role:
-        found = heartbeat.read(role, os.environ)
+    if role or live:
+        role = role or heartbeat.WORKER
+        found = heartbeat.read(role, os.environ, live=live)
         return _told({role: (found.ok, found.detail)}, as_json=as_json)
     # A probe of one process pays for none of these.
     from lapse.cli.context import Invocation

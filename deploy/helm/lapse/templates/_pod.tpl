@@ -1,0 +1,261 @@
+{{- /* The spec of a pod. Takes root, component, command, and container: what else the container has. */ -}}
+{{- define "lapse.pod" -}}
+{{- $values := .root.Values -}}
+{{- $worker := eq .component "worker" -}}
+serviceAccountName: {{ include "lapse.serviceAccount" .root }}
+automountServiceAccountToken: {{ $values.serviceAccount.automount }}
+enableServiceLinks: false
+terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
+{{- with $values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $worker }}
+{{- with $values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- $selector := dict "matchLabels" (include "lapse.selector" $ | fromYaml) }}
+  {{- range . }}
+  - {{- toYaml (mergeOverwrite (dict "labelSelector" $selector) .) | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end }}
+securityContext:
+  {{- if $values.openshift.enabled }}
+  {{- toYaml (omit $values.podSecurityContext "runAsUser" "runAsGroup" "fsGroup") | nindent 2 }}
+  {{- else }}
+  {{- toYaml $values.podSecurityContext | nindent 2 }}
+  {{- end }}
+containers:
+  - name: {{ .component }}
+    image: {{ include "lapse.image" .root | quote }}
+    imagePullPolicy: {{ $values.image.pullPolicy }}
+    command:
+      {{- toYaml .command | nindent 6 }}
+    securityContext:
+      {{- toYaml $values.securityContext | nindent 6 }}
+    env:
+      {{- include "lapse.env" . | nindent 6 }}
+    {{- $from := include "lapse.envFrom" . | fromYamlArray }}
+    {{- with $from }}
+    envFrom:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    {{- with .container }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    volumeMounts:
+      {{- include "lapse.mounts" . | nindent 6 }}
+volumes:
+  {{- include "lapse.volumes" . | nindent 2 }}
+{{- end -}}
+
+{{- define "lapse.env" -}}
+{{- $values := .root.Values -}}
+{{- $worker := eq .component "worker" -}}
+- name: LAPSE_CONFIG
+  value: /etc/lapse/{{ $values.policy.key }}
+- name: LAPSE_RUNTIME_DIR
+  value: /run/lapse
+{{- if $worker }}
+- name: LAPSE_STATE_DIR
+  value: /var/lib/lapse
+{{- end }}
+- name: LAPSE_REGISTRY__DEPLOYMENT
+  value: {{ $values.deploymentName | default (include "lapse.fullname" .root) | quote }}
+- name: LAPSE_REGISTRY__URL
+  {{- if and $values.registry.url $values.registry.existingSecret (not $values.registry.passwordKey) }}
+  {{- fail "registry.url stands beside registry.existingSecret: give one, or name a passwordKey of the Secret" }}
+  {{- else if $values.registry.url }}
+  value: {{ $values.registry.url | quote }}
+  {{- else }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ required "registry.existingSecret: name the Secret that holds the registry's URL, or give registry.url" $values.registry.existingSecret }}
+      key: {{ $values.registry.urlKey }}
+  {{- end }}
+{{- if $values.registry.passwordKey }}
+- name: LAPSE_REGISTRY__PASSWORD_FILE
+  value: /run/secrets/lapse/registry/{{ $values.registry.passwordKey }}
+{{- end }}
+{{- if $values.broker.existingSecret }}
+- name: CELERY_BROKER_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $values.broker.existingSecret }}
+      key: {{ $values.broker.urlKey }}
+{{- end }}
+{{- if $values.audit.file }}
+- name: LAPSE_AUDIT__SINK
+  value: file:/var/lib/lapse/audit.jsonl
+{{- end }}
+{{- if $values.audit.existingSecret }}
+- name: LAPSE_AUDIT__KEY_FILE
+  value: /run/secrets/lapse/audit/{{ $values.audit.key }}
+{{- end }}
+{{- if $values.ca.existingConfigMap }}
+{{- if $values.ca.registry }}
+- name: LAPSE_REGISTRY__TLS_CA
+  value: /etc/lapse-ca/{{ $values.ca.key }}
+{{- end }}
+{{- if and $worker $values.ca.providers }}
+- name: SSL_CERT_FILE
+  value: /etc/lapse-ca/{{ $values.ca.key }}
+{{- end }}
+{{- end }}
+{{- with $values.extraEnv }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "lapse.envFrom" -}}
+{{- $keys := .root.Values.providerKeys -}}
+{{- if and (eq .component "worker") $keys.existingSecret (eq $keys.as "env") }}
+- secretRef:
+    name: {{ $keys.existingSecret }}
+{{- end }}
+{{- with .root.Values.extraEnvFrom }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "lapse.mounts" -}}
+{{- $values := .root.Values -}}
+{{- $worker := eq .component "worker" -}}
+- name: policy
+  mountPath: /etc/lapse
+  readOnly: true
+- name: runtime
+  mountPath: /run/lapse
+{{- if $worker }}
+- name: state
+  mountPath: /var/lib/lapse
+{{- end }}
+{{- if $values.registry.passwordKey }}
+- name: registry
+  mountPath: /run/secrets/lapse/registry
+  readOnly: true
+{{- end }}
+{{- if and $worker $values.providerKeys.existingSecret (eq $values.providerKeys.as "files") }}
+- name: providers
+  mountPath: /run/secrets/lapse/providers
+  readOnly: true
+{{- end }}
+{{- if and $worker $values.audit.existingSecret }}
+- name: audit
+  mountPath: /run/secrets/lapse/audit
+  readOnly: true
+{{- end }}
+{{- if $values.ca.existingConfigMap }}
+- name: ca
+  mountPath: /etc/lapse-ca
+  readOnly: true
+{{- end }}
+{{- with $values.extraVolumeMounts }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "lapse.volumes" -}}
+{{- $values := .root.Values -}}
+{{- $worker := eq .component "worker" -}}
+- name: policy
+  configMap:
+    name: {{ $values.policy.existingConfigMap | default (printf "%s-policy" (include "lapse.fullname" .root)) }}
+- name: runtime
+  emptyDir:
+    medium: Memory
+    sizeLimit: 16Mi
+{{- if and $worker (or .transient (not $values.persistence.enabled)) }}
+- name: state
+  emptyDir:
+    medium: Memory
+    sizeLimit: 64Mi
+{{- end }}
+{{- if $values.registry.passwordKey }}
+- name: registry
+  secret:
+    secretName: {{ required "registry.existingSecret: name the Secret that holds registry.passwordKey" $values.registry.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ $values.registry.passwordKey }}
+        path: {{ $values.registry.passwordKey }}
+{{- end }}
+{{- if and $worker $values.providerKeys.existingSecret (eq $values.providerKeys.as "files") }}
+- name: providers
+  secret:
+    secretName: {{ $values.providerKeys.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if and $worker $values.audit.existingSecret }}
+- name: audit
+  secret:
+    secretName: {{ $values.audit.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ $values.audit.key }}
+        path: {{ $values.audit.key }}
+{{- end }}
+{{- if $values.ca.existingConfigMap }}
+- name: ca
+  configMap:
+    name: {{ $values.ca.existingConfigMap }}
+    items:
+      - key: {{ $values.ca.key }}
+        path: {{ $values.ca.key }}
+{{- end }}
+{{- with $values.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- /* The metadata of a pod. */ -}}
+{{- define "lapse.podMetadata" -}}
+{{- $values := .root.Values -}}
+labels:
+  {{- include "lapse.labels" (merge (dict "extra" $values.podLabels) .) | nindent 2 }}
+  {{- if and $values.entra.enabled (or (eq .component "worker") $values.entra.registry) }}
+  azure.workload.identity/use: "true"
+  {{- end }}
+{{- with $values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- /* Startup and liveness ask whether the loop turns; readiness asks for a connection too. */ -}}
+{{- define "lapse.probes" -}}
+{{- $probes := .root.Values.probes -}}
+startupProbe:
+  exec:
+    command: [lapse, health, --live, --{{ .component }}]
+  periodSeconds: 2
+  timeoutSeconds: {{ $probes.timeoutSeconds }}
+  failureThreshold: {{ div $probes.startupSeconds 2 }}
+livenessProbe:
+  exec:
+    command: [lapse, health, --live, --{{ .component }}]
+  periodSeconds: {{ $probes.periodSeconds }}
+  timeoutSeconds: {{ $probes.timeoutSeconds }}
+  failureThreshold: {{ $probes.failureThreshold }}
+readinessProbe:
+  exec:
+    command: [lapse, health, --{{ .component }}]
+  periodSeconds: {{ $probes.periodSeconds }}
+  timeoutSeconds: {{ $probes.timeoutSeconds }}
+  failureThreshold: 1
+{{- end -}}

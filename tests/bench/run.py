@@ -5,7 +5,20 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, idle, imports, orphans, plans, registrations, scrapes, spooling, subjects, tracking
+from bench import (
+    deletions,
+    hosts,
+    idle,
+    imports,
+    orphans,
+    plans,
+    registrations,
+    scrapes,
+    spooling,
+    subjects,
+    tracking,
+    unbound,
+)
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -20,6 +33,8 @@ PARTS = {
     "spooling": spooling.measure,
     "subjects": subjects.measure,
     "idle": idle.measure,
+    "hosts": hosts.measure,
+    "unbound": unbound.measure,
 }
 
 

@@ -49,7 +49,8 @@ def used(desk: Desk) -> Desk:
 
 
 def clear(desk: Desk) -> None:
-    desk.raw.delete(*desk.raw.scan_iter("lapse:*"))
+    for name in desk.raw.scan_iter("lapse:*"):
+        desk.raw.delete(name)
 
 
 def test_a_copy_in_another_namespace_is_the_same_registry(used: Desk) -> None:

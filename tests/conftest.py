@@ -10,8 +10,9 @@ import hypothesis
 import pytest
 import redis
 
-from lapse.sandbox.redis_server import EmbeddedRedis
-from support import acl, counted
+from lapse.sandbox.redis_server import EmbeddedRedis, free_port
+from support import acl, counted, slots
+from support.clusters import info, until
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("untimed")
@@ -19,6 +20,9 @@ pytest.register_assert_rewrite("faults")  # its modules assert as tests do
 
 _USER = os.environ.get("LAPSE_TEST_USER")
 """Which shipped user registries and workers of the tests are; unset: the server's default user."""
+
+_CLUSTER = bool(os.environ.get("LAPSE_TEST_CLUSTER"))
+"""Whether the run's server is a cluster of one node, asked as a single server is: it refuses keys of two hash slots."""
 
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
@@ -63,13 +67,26 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["LAPSE_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(autouse=True)
+def one_slot() -> Iterator[None]:
+    """With ``LAPSE_TEST_SLOTS=1``, fail a test in which a command named keys of two hash slots."""
+    yield
+    if slots.EVERYWHERE:
+        assert [] == slots.EVERYWHERE.found()
+
+
 @pytest.fixture(scope="session")
 def redis_server(
     clean_environment: None,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedRedis]:
     """Return one real server for the whole run; tests that stop or fill a server start their own."""
-    with EmbeddedRedis(*acl.options(tmp_path_factory.mktemp("users"))) as server:
+    mode = ("--cluster-enabled", "yes", "--cluster-port", str(free_port())) if _CLUSTER else ()
+    with EmbeddedRedis(*acl.options(tmp_path_factory.mktemp("users")), *mode) as server:
+        if _CLUSTER:
+            with redis.Redis.from_url(server.url) as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                until(lambda: info(admin)["cluster_state"] == "ok", "the node serves every hash slot")
         yield server
 
 

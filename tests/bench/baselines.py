@@ -4,6 +4,7 @@ As a program: ``baselines.py NAME URL CONCURRENCY < ids``, where NAME is
 
 ``openai``: a bare asyncio loop over AsyncOpenAI with its aiohttp backend.
 ``notebook``: ``for id in ids: client.beta.threads.delete(id)``.
+``aiohttp``: a bare asyncio loop over aiohttp, which reads each answer.
 ``raw``: plain HTTP over asyncio streams, the least that a client can do. With a large CONCURRENCY it shows what the
 stand-in can answer.
 """
@@ -34,6 +35,23 @@ async def openai_loop(url: str, concurrency: int, ids: Sequence[str]) -> None:
         async def hand() -> None:
             for id_ in waiting:
                 assert (await client.beta.threads.delete(id_)).deleted
+
+        await asyncio.gather(*(hand() for _ in range(concurrency)))
+
+
+async def aiohttp_loop(url: str, concurrency: int, ids: Sequence[str]) -> None:
+    """Delete with aiohttp, ``concurrency`` at a time."""
+    import aiohttp  # noqa: PLC0415 - each baseline loads its own
+
+    waiting = iter(ids)
+    headers = {"Authorization": f"Bearer {KEY}", "OpenAI-Beta": "assistants=v2"}
+    connector = aiohttp.TCPConnector(limit=concurrency)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
+
+        async def hand() -> None:
+            for id_ in waiting:
+                async with session.delete(f"{url}/threads/{id_}") as answer:
+                    assert (await answer.json())["deleted"]
 
         await asyncio.gather(*(hand() for _ in range(concurrency)))
 
@@ -85,10 +103,13 @@ def main() -> None:
     warnings.simplefilter("ignore", DeprecationWarning)
     name, url, concurrency = sys.argv[1:]
     ids = sys.stdin.read().split()
+    if name == "aiohttp":
+        import aiohttp  # noqa: F401, PLC0415 - what its start takes is told, to be left out
+    sys.stdout.write(str(time.process_time()))
     if name == "notebook":
         notebook(url, ids)
     else:
-        asyncio.run({"openai": openai_loop, "raw": raw}[name](url, int(concurrency), ids))
+        asyncio.run({"openai": openai_loop, "aiohttp": aiohttp_loop, "raw": raw}[name](url, int(concurrency), ids))
 
 
 if __name__ == "__main__":

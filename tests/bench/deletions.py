@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -42,8 +43,10 @@ type = "openai"
 base_url = "{url}"
 api_key_env = "BENCH_KEY"
 rate = "unlimited"
-concurrency = 64
-[policies.chat]
+concurrency = {concurrency}
+"""
+POLICY = """
+[policies.{name}]
 kind = "thread"
 ttl = "1d"
 anchor = "last_active_at"
@@ -52,12 +55,27 @@ mode = "enforce"
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """How a deployment is built: how far the provider is, how many worker processes and policies there are."""
+
+    latency: str = "20ms"
+    concurrency: int = CONCURRENCY
+    workers: int = 1
+    policies: tuple[str, ...] = ("chat",)
+    crowded: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
-    """One round of lapse: DELETEs a second by the provider's log, ids a second all told, CPU microseconds an id."""
+    """One round of lapse: DELETEs a second by the provider's log, ids a second all told, CPU microseconds an id.
+
+    ``redis``: microseconds an id of the Redis thread that carries commands out.
+    """
 
     rate: float
     whole: float
     cpu: float
+    redis: float
 
 
 def measure(rounds: int) -> list[Figure]:
@@ -70,7 +88,7 @@ def measure(rounds: int) -> list[Figure]:
         "capacity": (16000, MANY, "raw"),
     }
     rates: dict[str, list[float]] = {name: [] for name in baselines}
-    with _deployment() as deployment:
+    with deployed(Shape()) as deployment:
         for _ in range(rounds + 1):
             drains.append(deployment.drain(8000))
             for name, (count, concurrency, program) in baselines.items():
@@ -93,46 +111,69 @@ def measure(rounds: int) -> list[Figure]:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One registry, one provider 20 ms away, one running worker."""
+    """One registry, one provider, and running workers of one process each."""
 
+    shape: Shape
     registry: Registry
     raw: Any  # a redis.Redis: typed, every reply could be awaitable
     provider: SandboxProcess
     broker: Celery
-    worker: "subprocess.Popen[bytes]"
+    workers: Sequence["subprocess.Popen[bytes]"]
 
     def drain(self, count: int) -> Drain:
-        """Let the worker delete so many ids, and check by every account that it did."""
+        """Let the workers delete so many ids, and check by every account that they did."""
         self.provider.reset()
         ids = self.provider.seed("thread", count)
         times = {"created_at": LONG_AGO, "last_active_at": LONG_AGO}
-        self.registry.register_many({"kind": "thread", "id": id_, "policy": "chat", **times} for id_ in ids)
-        self.registry.register("thread", ids[0], "chat", last_active_at=LONG_AGO + 1)  # a use: it is counted from
+        policies = self.shape.policies
+        shares = [(name, ids[n :: len(policies)]) for n, name in enumerate(policies)]
+        for name, share in shares:
+            self.registry.register_many({"kind": "thread", "id": id_, "policy": name, **times} for id_ in share)
+            self.registry.register("thread", share[0], name, last_active_at=LONG_AGO + 1)  # a use: it is counted from
         expected = self._deleted() + count
-        spent, began = _cpu(self.worker.pid), time.perf_counter()
-        self.broker.send_task("lapse.sweep_expired", ("bench", "thread", "chat"), queue="lapse", ignore_result=True)
+        spent, carried, began = self._spent(), self._carried(), time.perf_counter()
+        for name in policies:
+            self.broker.send_task("lapse.sweep_expired", ("bench", "thread", name), queue="lapse", ignore_result=True)
         self._wait(lambda: self._deleted() >= expected and not self.raw.xlen(f"{SLOT}{keys.AUDIT}"))
-        whole, spent = time.perf_counter() - began, _cpu(self.worker.pid) - spent
+        whole, spent = time.perf_counter() - began, self._spent() - spent
+        carried = self._carried() - carried
         if self._deleted() != expected or self.provider.alive("thread"):
             raise RuntimeError(f"of {count} ids, not every one was deleted, or one was counted twice")
-        return Drain(_rate(self.provider, count), count / whole, spent / count * 1e6)
+        return Drain(_rate(self.provider, count), count / whole, spent / count * 1e6, carried / count * 1e6)
 
     def baseline(self, name: str, count: int, concurrency: int = CONCURRENCY) -> float:
         """Run one program of baselines.py on so many ids; return DELETEs a second."""
+        return self.compared(name, count, concurrency)[0]
+
+    def compared(self, name: str, count: int, concurrency: int) -> tuple[float, float]:
+        """Run one program of baselines.py; return DELETEs a second, and CPU microseconds an id, its start left out."""
         self.provider.reset()
         ids = "\n".join(self.provider.seed("thread", count))
         command = [sys.executable, str(BASELINES), name, self.provider.url, str(concurrency)]
-        subprocess.run(command, input=ids.encode(), env=_environ(), check=True, timeout=120)
-        return _rate(self.provider, count)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ended = subprocess.run(
+            command, input=ids.encode(), env=_environ(), check=True, timeout=120, capture_output=True
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime - float(ended.stdout or 0)
+        return _rate(self.provider, count), spent / count * 1e6
+
+    def _spent(self) -> float:
+        return sum(_cpu(worker.pid) for worker in self.workers)
+
+    def _carried(self) -> float:
+        said = self.raw.info("cpu")
+        return float(said["used_cpu_user_main_thread"] + said["used_cpu_sys_main_thread"])
 
     def _deleted(self) -> int:
-        return int(self.raw.hget(f"{SLOT}{keys.COUNTERS}", "deletions|chat|thread") or 0)
+        names = [f"deletions|{name}|thread" for name in self.shape.policies]
+        return sum(int(n or 0) for n in self.raw.hmget(f"{SLOT}{keys.COUNTERS}", names))
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
-            if time.monotonic() > deadline or self.worker.poll() is not None:
-                raise RuntimeError(f"the worker did not delete everything within {PATIENCE:.0f} s")
+            if time.monotonic() > deadline or any(worker.poll() is not None for worker in self.workers):
+                raise RuntimeError(f"the workers did not delete everything within {PATIENCE:.0f} s")
             time.sleep(0.01)
 
 
@@ -140,26 +181,30 @@ SLOT = keys.slot("lapse", "bench", "thread")
 
 
 @contextlib.contextmanager
-def _deployment() -> Iterator[Deployment]:
+def deployed(shape: Shape) -> Iterator[Deployment]:
+    """Start a deployment, and end it."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lapse-bench-")))
         server = stack.enter_context(EmbeddedRedis(persistent=True))
-        provider = stack.enter_context(SandboxProcess(latency="20ms"))
+        provider = stack.enter_context(SandboxProcess(latency=shape.latency))
         registry = stack.enter_context(Registry(server.url, provider="bench", timeout=10))
         raw = stack.enter_context(redis.Redis.from_url(server.url))
-        gather(registry, raw, SLOT)
+        if shape.crowded:
+            gather(registry, raw, SLOT)
         broker = stack.enter_context(Celery(set_as_current=False))
         options = {"global_keyprefix": "lapse:{broker}:"}
         broker.conf.update(broker_url=server.url, broker_transport_options=options)
-        worker = stack.enter_context(_worker(folder, server, provider))
-        yield Deployment(registry, raw, provider, broker, worker)
+        config = CONFIG.format(url=provider.url, audit=folder / "audit.jsonl", concurrency=shape.concurrency)
+        (folder / "retention.toml").write_text(config + "".join(POLICY.format(name=name) for name in shape.policies))
+        workers = [stack.enter_context(_worker(folder, n, server)) for n in range(shape.workers)]
+        yield Deployment(shape, registry, raw, provider, broker, workers)
 
 
 @contextlib.contextmanager
-def _worker(folder: Path, server: EmbeddedRedis, provider: SandboxProcess) -> Iterator["subprocess.Popen[bytes]"]:
-    config, log = folder / "retention.toml", folder / "worker.log"
-    config.write_text(CONFIG.format(url=provider.url, audit=folder / "audit.jsonl"))
-    environ = _environ(LAPSE_CONFIG=str(config), LAPSE_REGISTRY__URL=server.url, BENCH_KEY=KEY)
+def _worker(folder: Path, n: int, server: EmbeddedRedis) -> Iterator["subprocess.Popen[bytes]"]:
+    config, log, runs = folder / "retention.toml", folder / f"worker-{n}.log", folder / f"run-{n}"
+    more = {"LAPSE_CONFIG": str(config), "LAPSE_REGISTRY__URL": server.url, "LAPSE_RUNTIME_DIR": str(runs)}
+    environ = _environ(BENCH_KEY=KEY, **more)
     command = [sys.executable, "-m", "celery", "-A", "lapse.app", "worker", "-c", "1", "--loglevel=INFO"]
     with log.open("wb") as out:
         process = subprocess.Popen(die_with_parent(*command), env=environ, cwd=folder, stdout=out, stderr=out)

@@ -5,7 +5,21 @@ import json
 import sys
 from pathlib import Path
 
-from bench import deletions, idle, imports, orphans, plans, probes, registrations, scrapes, spooling, subjects, tracking
+from bench import (
+    deletions,
+    hosts,
+    idle,
+    imports,
+    orphans,
+    plans,
+    probes,
+    registrations,
+    scrapes,
+    spooling,
+    subjects,
+    tracking,
+    unbound,
+)
 from bench.figures import Figure, shown
 
 RESULTS = Path(__file__).parents[2] / "bench-results.json"
@@ -21,6 +35,8 @@ PARTS = {
     "subjects": subjects.measure,
     "idle": idle.measure,
     "probes": probes.measure,
+    "hosts": hosts.measure,
+    "unbound": unbound.measure,
 }
 
 

@@ -155,3 +155,26 @@ def test_check_config_warns_of_canaries_where_any_delete_may_be_confirmed(desk: 
 
     assert 'proof = "canary" proves nothing where DELETE confirms what is not there too' in shown.err
     assert "lapse doctor --canary --confirm=" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("registry", "broker", "used"),
+    [
+        ("redis://a", None, False),
+        ("redis://a", "redis+sentinel://b/main?sentinel_password=s", False),
+        ("redis://a", "amqp://b", False),
+        ("redis+sentinel://a/main", None, True),
+        ("redis://a", "redis+sentinel://b/main", True),
+    ],
+)
+def test_check_config_warns_of_a_password_for_sentinels_that_nothing_asks(
+    desk: Desk, tmp_path: Path, registry: str, broker: str | None, used: bool
+) -> None:
+    password = tmp_path / "sentinel"
+    password.write_text("their-password")
+    desk.environ |= {"LAPSE_REGISTRY__SENTINEL_PASSWORD_FILE": str(password), "LAPSE_REGISTRY__URL": registry}
+    desk.environ |= {"LAPSE_CELERY__BROKER_URL": broker} if broker else {}
+
+    said = desk.good("check-config").err
+
+    assert used != ("LAPSE_REGISTRY__SENTINEL_PASSWORD_FILE is of no use: no redis+sentinel:// URL" in said)

@@ -49,7 +49,8 @@ def used(desk: Desk) -> Desk:
 
 
 def clear(desk: Desk) -> None:
-    desk.raw.delete(*desk.raw.scan_iter("lapse:*"))
+    for name in desk.raw.scan_iter("lapse:*"):
+        desk.raw.delete(name)
 
 
 def test_a_copy_in_another_namespace_is_the_same_registry(used: Desk) -> None:
@@ -247,8 +248,9 @@ def test_a_registry_that_is_lost_during_an_import_stands_still_until_it_is_whole
     used.configure(ENFORCED + FILES)
     line = b"importing_line\r\n$1\r\n%d\r\n"
 
-    for number, carried_out in ((4, False), (6, True)):
-        breaks.append((line % number, carried_out))
+    noted = b"lapse:epoch\r\n$14\r\n" + line
+    for said, carried_out in ((line % 4, False), (line % 6, True), (noted % 8, False), (noted % 9, True)):
+        breaks.append((said, carried_out))
         lost = used.run("import", "r.jsonl")
         assert (lost.code, "To go on: lapse import r.jsonl" in lost.err, breaks) == (4, True, [])
         used.worker()

@@ -68,7 +68,8 @@ async def taken_after_a_flush(world: World) -> None:
 
 
 async def an_older_state_was_taken(world: World) -> None:
-    world.raw.delete(f"{world.slot()}facts", f"{world.slot('assistant')}edges", f"{world.slot('assistant')}protected")
+    world.raw.delete(f"{world.slot()}facts")
+    world.raw.delete(f"{world.slot('assistant')}edges", f"{world.slot('assistant')}protected")
     await world.context().control.accept("registry_rolled_back")
 
 

@@ -2,14 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.preflight import Facts, Finding, Level
+from lapse.policy import Config, parse
 from lapse.registry.aio import Carrier
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
+from support.clusters import Cluster
+from support.deployment import HEAD, policy
 
 Start = Callable[..., EmbeddedRedis]
 
@@ -153,3 +157,48 @@ def test_a_refusal_names_every_reason_and_its_fix() -> None:
     assert len(refusal.splitlines()) == 4
     for part in ("4.0", "6.2", "allkeys-lru", "appendonly yes"):
         assert part in refusal
+
+
+@pytest.fixture(scope="module")
+def cluster(clean_environment: None) -> Iterator[Cluster]:
+    with Cluster(3, 0, "--appendonly", "yes") as made:
+        yield made
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return parse(HEAD.format(directory=tmp_path, base_url="http://127.0.0.1:9/v1") + policy(), "retention.toml", {})
+
+
+async def on(cluster: Cluster, config: Config) -> dict[str, Finding]:
+    carrier = Carrier(cluster.url, 5)
+    found = preflight.judge(await preflight.look(carrier), config)
+    await carrier.aclose()
+    return {one.name: one for one in found}
+
+
+async def test_every_node_of_a_cluster_is_looked_at(cluster: Cluster, config: Config) -> None:
+    assert {Level.OK} == {one.level for one in (await on(cluster, config)).values()}
+    for node, client in zip(cluster.nodes, cluster.clients, strict=True):
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        found = (await on(cluster, config))["eviction"]
+        client.config_set("maxmemory-policy", "noeviction")
+        assert (Level.FATAL, f"127.0.0.1:{node.port}: maxmemory-policy is allkeys-lru") == (
+            found.level,
+            found.detail.partition(": it may")[0],
+        )
+
+
+async def test_a_node_of_a_cluster_that_does_not_answer_is_told_and_refuses_nothing(
+    cluster: Cluster, config: Config
+) -> None:
+    carrier = Carrier(cluster.url, 2)
+    await preflight.look(carrier)
+    cluster.nodes[1].stop(kill=True)
+    facts = await preflight.look(carrier)
+    await carrier.aclose()
+
+    found = {one.name: one for one in preflight.judge(facts, config)}
+    assert facts.error is None
+    assert (Level.UNKNOWN, True) == (found["server"].level, str(cluster.nodes[1].port) in found["server"].detail)
+    assert preflight.refusal(found.values()) is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.ledger.housekeeping.forgotten import end_unlistable
+from lapse.ledger.housekeeping.forgotten import anything_ends, end_unlistable
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict
@@ -95,6 +95,36 @@ async def test_of_a_kind_that_no_list_shows_it_ends_after_a_time(world: World) -
     assert await end_unlistable(world.context().ledger, "openai", "thread", round(after - 10_000)) == 0
     assert await end_unlistable(world.context().ledger, "openai", "thread", round(after)) == 2
     assert remembered(world, "thread") == set()
+
+
+async def test_of_a_slot_in_which_nothing_ends_with_time_that_is_known(world: World) -> None:
+    ledger, rules = world.context().ledger, [world.rule]
+    world.registry.register("thread", "thread_tracked", world.rule.partition.policy)
+
+    assert not await anything_ends(ledger, "openai", "thread", rules)
+    assert await anything_ends(ledger, "openai", "thread", ())
+
+
+@pytest.mark.parametrize("left", ["deletes", "finds_gone", "forgets", "lets_go", "claims", "mistypes"])
+async def test_of_a_slot_whatever_ends_with_time_is_known(world: World, left: str) -> None:
+    ledger = world.context().ledger
+    await ledger.adopt(world.rule)
+    (id_,) = world.seed(1)
+    match left:
+        case "deletes":
+            await world.sweep()
+        case "finds_gone":
+            world.raw.zadd(f"{world.slot()}tombstones", {id_: 1})
+        case "forgets":
+            world.registry.forget("thread", id_)
+        case "lets_go":
+            world.raw.hset(f"{world.slot()}released", "thread_1", "[]")
+        case "claims":
+            assert (await ledger.claim(world.rule, world.settings, 1)).claims
+        case "mistypes":
+            world.registry.register("thread", "thread_1", "chta")
+
+    assert await anything_ends(ledger, "openai", "thread", [world.rule])
 
 
 async def test_uses_that_could_not_be_said_halt_the_orphan_rule_until_it_is_resumed(idle: World) -> None:

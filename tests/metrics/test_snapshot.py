@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from lapse.metrics.snapshot import LOOKED_AT, PartitionView, View
+from lapse.metrics.snapshot import LOOKED_AT, View
+from lapse.metrics.views import PartitionView
 from lapse.policy import Pace
+from lapse.providers.kinds import KINDS
 from lapse.registry import keys
 from lapse.registry.model import Partition
+from support.monitored import monitored
 from support.world import DAY, World
 
 BUSY = {"method": "DELETE", "effect": "error", "status": 409}
@@ -187,6 +190,42 @@ async def test_halts_and_pauses_reach_exactly_what_they_cover(world: World, view
     assert set() == reasons[other.partition]
     assert [None, None, "openai/conversation"] == [seen[rule.partition].paused for rule in rules]
     assert not any(one.enforcing for one in seen.values())
+
+
+async def test_one_look_at_everything_shows_what_its_parts_show(world: World, view: View) -> None:
+    await mixture(world, 1)
+    idle = replace(world.rule, partition=Partition("openai", "thread", "idle"), formerly=("older",))
+    elsewhere = replace(world.rule, partition=Partition("openai", "file", "uploads"))
+    rules, accounts = [world.rule, idle, elsewhere], {"openai": world.account}
+    world.registry.register("thread", "thread_late", "older", created_at=time.time() - 400 * DAY)
+    world.registry.register("conversation", "conv_1", "typo")
+    world.registry.hold("response", "resp_1", reason="case 7")
+
+    found = view.look(rules, accounts, ramp=60.0)
+
+    settled = [replace(one, overdue=0.0) for one in view.partitions(rules, accounts, ramp=60.0)]
+    assert settled == [replace(one, overdue=0.0) for one in found.partitions]
+    assert view.slots(view.known_slots(rules, accounts)) == found.slots
+    assert [(True, 1), (True, 0), (False, 1)] == [(one.configured, one.registered) for one in found.partitions[1:]]
+    assert ["response"] == [slot.kind for slot in found.slots if slot.held and slot.kind != "thread"]
+    assert (view.published(), view.epoch()) == (found.published, found.epoch)
+
+
+async def test_a_look_asks_nothing_twice_and_little_where_nothing_stands(world: World, view: View) -> None:
+    rules = [replace(world.rule, partition=Partition("openai", "thread", f"policy-{n}")) for n in range(6)]
+    view.now()  # its connection is made
+
+    with monitored(world.url) as empty:
+        view.look(rules, {"openai": world.account})
+    for rule in rules:
+        world.registry.register("thread", f"thread_{rule.partition.policy}", rule.partition.policy)
+    with monitored(world.url) as filled:
+        found = view.look(rules, {"openai": world.account})
+
+    said = [tuple(one.parts) for one in filled if one.parts[0] not in {b"MULTI", b"EXEC"}]
+    assert sorted(set(said)) == sorted(said)
+    assert [1] * 6 == [one.registered for one in found.partitions]
+    assert len(empty) <= 1 + len(KINDS["openai"]) + 1 + len(rules) + 4  # what stands nowhere is not looked at
 
 
 async def test_an_id_that_moves_is_counted_once(world: World, view: View) -> None:

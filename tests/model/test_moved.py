@@ -45,8 +45,8 @@ class Moved(Registry):
     def clear(self) -> None:
         """Remove everything but the clock."""
         names = [name for space in ("lapse", "other") for name in self.exact.scan_iter(f"{space}:*")]
-        if names:
-            self.exact.delete(*names)
+        for name in names:
+            self.exact.delete(name)
 
     def end_leases(self, load: Load) -> None:
         """Let what was leased wait, here and in the model; and tokens go on beyond those of before."""

@@ -186,7 +186,8 @@ def test_a_list_is_regained_from_a_copy_that_is_whole(registry: Any, raw: redis.
     registry.register("thread", "thread_1", "chat", subject=S)
     registry.register("file", "file-1", "chat", subject=S)
     registry.hold_subject(S, reason="case 7")
-    raw.delete("lapse:held_subjects", FILES + "subject_holds")
+    raw.delete("lapse:held_subjects")
+    raw.delete(FILES + "subject_holds")
 
     registry.hold_subject("user:7", reason="case 8")
 

@@ -15,7 +15,7 @@ from lapse.guards.integrity.preflight import Finding, Level
 from lapse.policy import parse
 from lapse.policy.reload import ConfigFile, Source, broker_source
 from lapse.runtime.broker import waiting
-from lapse.runtime.celery_config import settings
+from lapse.runtime.celery_config import MESSAGE_WAIT, settings
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port, server_binary
 from support.deployment import HEAD, Deployment, policy
 
@@ -37,6 +37,7 @@ def test_a_broker_that_is_a_shard_is_asked_for_one_slot_at_a_time(wait_until: Ca
                 connection.drain_events(timeout=5)
                 connection.drain_events(timeout=5)
                 taken[0].ack()
+                assert MESSAGE_WAIT == consumer.channel.brpop_timeout
                 assert {b"{broker}"} == {key.split(b":")[1] for key in admin.scan_iter()}
                 assert 1 == admin.hlen("lapse:{broker}:unacked")
                 consumer.channel.qos.restore_at_shutdown = True

@@ -144,7 +144,7 @@ def test_the_broker_is_opened_by_what_opens_the_registry(
             channel = connection.default_channel
             for pool in (channel.pool, channel.async_pool):
                 assert pool.connection_kwargs["credential_provider"] is opened
-            assert channel.client.ping()
+            assert (channel.brpop_timeout, channel.client.ping()) == (1, True)
             changing.rotate()
             assert channel.client.ping()
         assert broker.waiting(made, 5) is None

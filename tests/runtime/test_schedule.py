@@ -18,7 +18,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
 from lapse.runtime import loop
-from lapse.runtime.beat import BeatClock, Scheduler, schedule
+from lapse.runtime.beat import STAMPS, BeatClock, Scheduler, schedule
 from lapse.runtime.host import Host
 from lapse.runtime.shutdown import Stop
 from lapse.sandbox.redis_server import free_port
@@ -194,6 +194,28 @@ def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType,
     assert (args, list(kwargs)) == ([], ["sent"])
     assert {one["content-type"] for one in messages(raw)} == {"application/json"}
     assert raw.hget("lapse:published", "beat") is not None
+
+
+def test_what_is_sent_together_is_stamped_by_one_question(raw: redis.Redis, redis_url: str) -> None:
+    clock = BeatClock(redis_url, "lapse")
+    asked = raw.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"]
+
+    stamps = [clock() or 0 for _ in range(7)]
+
+    assert 1 == raw.info("commandstats")["cmdstat_time"]["calls"] - asked
+    assert sorted(stamps) == stamps
+    first = int(str(raw.hget("lapse:published", "beat")))
+    assert (first, True) == (stamps[0], first <= time.time() * 1000)
+
+
+def test_later_the_registry_is_asked_again(raw: redis.Redis, redis_url: str, wait_until: Callable[..., None]) -> None:
+    clock = BeatClock(redis_url, "lapse")
+    before = clock() or 0
+    raw.hdel("lapse:published", "beat")
+
+    wait_until(lambda: clock() and raw.hexists("lapse:published", "beat"), within=10 * STAMPS)
+
+    assert int(str(raw.hget("lapse:published", "beat"))) >= before + STAMPS * 1000
 
 
 def test_a_beat_whose_registry_is_away_sends_unstamped(capsys: pytest.CaptureFixture[str]) -> None:

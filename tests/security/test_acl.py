@@ -120,7 +120,8 @@ def test_a_worker_s_user_exports_and_imports(guarded: EmbeddedRedis) -> None:
         client.set(SLOT + keys.CHAIN, "openai/thread/0/0/0")
         export = Dump(client, "lapse", {})
         chunks, header = list(export.chunks()), Header("1", "lapse", None, export.slots, 1)
-        client.delete(*(f"lapse:{chunk.key}" for chunk in chunks))
+        for chunk in chunks:
+            client.delete(f"lapse:{chunk.key}")
         load = Load(client, "lapse", header)
         applied = list(load.apply(enumerate(chunks, 2), load.begin()))
         load.finish()

@@ -41,19 +41,25 @@ def monitored(url: str) -> Iterator[list[Asked]]:
         assert not reader.is_alive()
 
 
+def plain(line: bytes) -> tuple[bytes, list[bytes]] | None:
+    """Return who asked, ``lua`` for a script, and the command with its arguments; None of a line that is none."""
+    told = _LINE.match(line.rstrip(b"\r\n"))
+    return (told[1], [_ESCAPED.sub(_unescaped, part) for part in _PART.findall(told[2])]) if told else None
+
+
 def _read(lines: Iterator[bytes], found: list[Asked]) -> None:
     for line in lines:
-        if not (told := _LINE.match(line.rstrip(b"\r\n"))):
+        if not (told := plain(line)):
             continue
-        parts = [_ESCAPED.sub(_plain, part) for part in _PART.findall(told[2])]
+        client, parts = told
         if parts == [b"ECHO", b"the-end"]:
             return
-        if told[1] != b"lua":
+        if client != b"lua":
             found.append(Asked(parts))
         elif len(parts) > 1:
             found[-1].touched.update(parts[1:] if parts[0].upper() in _ALL else parts[1:2])
 
 
-def _plain(escaped: re.Match[bytes]) -> bytes:
+def _unescaped(escaped: re.Match[bytes]) -> bytes:
     text = escaped[1]
     return bytes.fromhex(text[1:].decode()) if len(text) == 3 else _NAMED.get(text, text)

@@ -1,6 +1,6 @@
 """What opens the registry's Redis and the broker's, by the policy file."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -8,7 +8,7 @@ import pytest
 
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.policy.reload import Source, broker_source, registry_source
+from lapse.policy.reload import DEFAULT, Source, broker_source, registry_source
 from lapse.registry.pools.credentials.entra import RedisEntraCredentials
 from lapse.registry.pools.credentials.iam import IamCredentials
 from lapse.registry.pools.credentials.password_file import PasswordFile
@@ -97,7 +97,7 @@ def test_what_does_not_go_together_is_said_of_the_key(tmp_path: Path, url: str, 
         file.write_text("hunter22")
     with pytest.raises(ConfigError) as refused:
         registry_source(config(f'url = "{url}"\n{key} = "{file}"'), NONE)
-    assert str(refused.value).startswith(f"[registry] {key} ")
+    assert str(refused.value).startswith(f"{DEFAULT} [registry] {key} ")
     assert why in str(refused.value)
     assert "hunter22" not in str(refused.value)
 
@@ -106,8 +106,26 @@ def test_the_file_of_a_registry_may_be_named_by_a_variable(files: str, tmp_path:
     environ = {"LAPSE_REGISTRY__PASSWORD_FILE": f"{tmp_path}/own", "REDIS_URL": "redis://a"}
     read = config("", environ=environ)
     assert (
-        PasswordFile(tmp_path / "own", None, "[registry] password_file") == registry_source(read, environ).credentials
+        PasswordFile(tmp_path / "own", None, "LAPSE_REGISTRY__PASSWORD_FILE")
+        == registry_source(read, environ).credentials
     )
+
+
+@pytest.mark.parametrize("key", ["PASSWORD_FILE", "SENTINEL_PASSWORD_FILE"])
+@pytest.mark.parametrize("of", [registry_source, broker_source])
+def test_a_file_that_a_variable_names_is_told_by_the_variable(
+    of: Callable[[Config, Mapping[str, str]], Source], key: str, tmp_path: Path
+) -> None:
+    environ = {f"LAPSE_REGISTRY__{key}": f"{tmp_path}/none", "REDIS_URL": SENTINELS}
+    for celery in ("", f'broker_url = "{SENTINELS}"'):
+        with pytest.raises(ConfigError, match=f"^LAPSE_REGISTRY__{key} {tmp_path}/none cannot be read"):
+            of(config("", celery, environ), environ)
+
+
+def test_what_a_variable_chose_is_told_by_the_variable() -> None:
+    environ = {"LAPSE_REGISTRY__AUTH": "entra", "REDIS_URL": "rediss://u:p@a:1/0"}
+    with pytest.raises(ConfigError, match=r"^LAPSE_REGISTRY__AUTH is set, and the registry's URL has a password too"):
+        registry_source(config("", environ=environ), environ)
 
 
 def test_entra_says_who_comes_to_a_server_without_a_password() -> None:

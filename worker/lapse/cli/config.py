@@ -20,7 +20,7 @@ from lapse.errors import ConfigError
 from lapse.log import redact
 from lapse.policy import Config
 from lapse.policy.estimate import forecast
-from lapse.policy.reload import DEFAULT, registry_source
+from lapse.policy.reload import DEFAULT, broker_source, origin_of, registry_source
 from lapse.providers import entra
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
@@ -78,7 +78,7 @@ def check_config(*, config: str | None, as_json: bool) -> None:
         output.say(f"{rule.partition}: {formatting.does(rule)}", "" if rule.enforce else output.WARN)
     output.note(f"{checked.path} is valid (hash {checked.hash}).")
     ending = _ending(checked, datetime.now(UTC).date())
-    for warning in [*ending, *_unproving(checked), *_still_missing(session, checked)]:
+    for warning in [*ending, *_unproving(checked), *_unused(session, checked), *_still_missing(session, checked)]:
         output.note(warning, output.WARN)
 
 
@@ -121,6 +121,19 @@ def _unproving(config: Config) -> Iterator[str]:
                 f'{name}: proof = "canary" proves nothing where DELETE confirms what is not there too, as servers that '
                 f"answer a bare 204 for {plurals} may: lapse doctor --canary --confirm={name} shows whether yours does."
             )
+
+
+def _unused(session: Invocation, config: Config) -> Iterator[str]:
+    """Yield the file of the Sentinels' password where nothing asks Sentinels by it."""
+    if config.registry.sentinel_password_file is None:
+        return
+    try:
+        asked = [registry_source(config, session.environ), broker_source(config, session.environ)]
+    except ConfigError:
+        return  # which is told by itself, or by the process that it keeps from starting
+    if not any(one.sentinels for one in asked):
+        named = origin_of(config, "registry", "sentinel_password_file")
+        yield f"{named} is of no use: no redis+sentinel:// URL leaves the Sentinels' password to it."
 
 
 def _still_missing(session: Invocation, config: Config) -> list[str]:

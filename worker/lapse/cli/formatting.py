@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from lapse import durations
-from lapse.metrics.snapshot import PartitionView
+from lapse.metrics.views import PartitionView
 from lapse.policy import Keep, Rule, estimate
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS

@@ -20,7 +20,8 @@ from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.ledger.reasons import OF_ORPHANS, SHARED
 from lapse.metrics.catalog import GUARDS, LAG_BOUNDS, OUTCOMES, REQUEST_BOUNDS, RESULTS, TABLE
 from lapse.metrics.erasures import ErasureReader, ErasureStanding
-from lapse.metrics.snapshot import UNMANAGED, PartitionView, SlotView, View
+from lapse.metrics.snapshot import UNMANAGED, View
+from lapse.metrics.views import PartitionView, SlotView
 from lapse.policy import Config, Rule, estimate
 from lapse.policy.reload import ConfigFile
 from lapse.providers.kinds import KINDS
@@ -116,14 +117,14 @@ class Scrape:
     def __init__(self, view: View, config: Config, erasures: ErasureStanding) -> None:
         self._config = config
         self._erasures = erasures
-        self._partitions = view.partitions(config.rules, config.accounts, ramp=config.sweep.ramp)
+        seen = view.look(config.rules, config.accounts, ramp=config.sweep.ramp)
+        self._partitions = seen.partitions
         found = {(one.partition.provider, one.partition.kind) for one in self._partitions}
-        slots = view.slots(view.known_slots(config.rules, config.accounts))
-        self._slots = [one for one in slots if (one.provider, one.kind) in found or one.counters or one.held]
-        self._published = view.published()
-        self._now = view.now()
-        self.epoch = view.epoch()
-        shut = {one.provider for one in slots if one.shut}
+        self._slots = [one for one in seen.slots if (one.provider, one.kind) in found or one.counters or one.held]
+        self._published = seen.published
+        self._now = seen.now
+        self.epoch = seen.epoch
+        shut = {one.provider for one in seen.slots if one.shut}
         self._breakers = {
             name: "breaker" in throttle or name in shut for name, throttle in view.flows(config.accounts).items()
         }

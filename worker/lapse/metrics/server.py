@@ -28,7 +28,7 @@ from lapse.log import register_secret, register_url
 from lapse.metrics import causes
 from lapse.metrics.collector import compressed, exposition
 from lapse.metrics.erasures import ErasureReader
-from lapse.metrics.snapshot import View
+from lapse.metrics.snapshot import Overview, View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
 from lapse.registry.pools.credentials.password_file import tell
@@ -75,28 +75,27 @@ class Health:
         found = {"config": (self._file.ok, self._file.error or f"in use: {config.hash}")}
         try:
             view = View(self._client, config.registry.namespace, self._continuity)
-            partitions, published, now = view.partitions(config.rules, config.accounts), view.published(), view.now()
-            pauses, troubles = view.pauses(), self._troubles(view, config, now)
+            seen = view.look(config.rules, config.accounts)
+            pauses, troubles = view.pauses(), self._troubles(view, config, seen)
         except (redis.RedisError, OSError) as error:
             return found | {"registry": (False, f"did not answer: {error}")}
         self._answered = True
-        halted = sorted({f"{one.partition}: {halt.reason}" for one in partitions for halt in one.halts})
+        halted = sorted({f"{one.partition}: {halt.reason}" for one in seen.partitions for halt in one.halts})
         paused = sorted(f"{'everything' if scope == '*' else scope}: {why['reason']}" for scope, why in pauses.items())
         return found | {
             "registry": (True, "answers"),
             "halted": (not halted, "; ".join(halted) or "nothing is"),
             "paused": (True, "; ".join(paused) or "nothing is"),
-            "beat": ticked(config, published.get("beat"), now, never="beat has never sent one"),
-            "worker": came_back(config, published.get("tick"), now),
+            "beat": ticked(config, seen.published.get("beat"), seen.now, never="beat has never sent one"),
+            "worker": came_back(config, seen.published.get("tick"), seen.now),
             **troubles,
         }
 
-    def _troubles(self, view: View, config: Config, now: int) -> dict[str, tuple[bool, str]]:
+    def _troubles(self, view: View, config: Config, seen: Overview) -> dict[str, tuple[bool, str]]:
         """Say what stands in the way of deletions that halts nothing: providers, sweeps, workers that are gone."""
-        flows = view.flows(config.accounts)
-        slots = view.slots(view.known_slots(config.rules, config.accounts))
+        flows, now = view.flows(config.accounts), seen.now
         held = [causes.breaker(name, throttle, now) for name, throttle in flows.items()]
-        held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in slots]
+        held += [causes.shut(f"{one.provider}/{one.kind}", one.shut, now) for one in seen.slots]
         waiting = [causes.waits(name, throttle, now) for name, throttle in flows.items()]
         rows = failures.look(self._client, config.registry.namespace, [rule.partition for rule in config.rules])
         workers = view.workers()

@@ -5,7 +5,7 @@ Every command here costs O(log n) at most: a scrape must not be felt by the appl
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -14,7 +14,7 @@ from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.guards.integrity.monitor import local_clock
 from lapse.ledger.due import cutoffs
 from lapse.ledger.halts import Halt
-from lapse.ledger.reasons import BESIDE
+from lapse.metrics.views import PartitionView, SlotView
 from lapse.policy import Rule
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
@@ -34,60 +34,14 @@ MOST_TOLD = 1000  # slots that applications said they write to: a provider's nam
 
 
 @dataclass(frozen=True, slots=True)
-class PartitionView:
-    """One partition as it stands. Times in seconds; ``due`` counts what is past its policy and not parked.
+class Overview:
+    """One look at a registry: every partition and slot, what was published, the epoch, and when, in milliseconds."""
 
-    What still stands under a name that the policy was ``formerly`` called is counted with it: the next sweep moves it.
-    ``overdue``: seconds that the oldest due one is late, whatever the mode; of those that are backed off or claimed,
-    at most 100 an index are looked at. ``configured`` is False for a policy name that applications use and the config
-    does not know. ``parked``: held or referenced. ``paused``: the scope of the pause that covers it. ``limited``: its
-    pace is used up; ``ramped``: its ramp is. ``last_success``: registry time, seconds since 1970, or None.
-    ``extra``: requests that each one deleted so far took before its own; None if none took any.
-    """
-
-    partition: Partition
-    configured: bool = True
-    mode: str | None = None
-    registered: int = 0
-    due: int = 0
-    overdue: float = 0.0
-    parked: int = 0
-    kept: int = 0
-    waiting: int = 0
-    claimed: int = 0
-    quarantined: int = 0
-    would: int = 0
-    paused: str | None = None
-    halts: tuple[Halt, ...] = ()
-    limited: bool = False
-    ramped: bool = False
-    last_success: float | None = None
-    orphans: Mapping[str, int] = field(default_factory=dict)
-    extra: float | None = None
-
-    @property
-    def enforcing(self) -> bool:
-        """True if its policy says enforce and neither a halt nor a pause stands in the way.
-
-        What concerns one worker alone, with old rules or another credential, stands in nobody else's way.
-        """
-        stopping = [halt for halt in self.halts if halt.reason not in BESIDE]
-        return self.mode == "enforce" and not stopping and self.paused is None
-
-
-@dataclass(frozen=True, slots=True)
-class SlotView:
-    """One (provider, kind): its counters, how many holds there are, how many audit records wait for the sink.
-
-    ``shut``: what opened its breaker, with that answer, and until when nothing is tried; None while it is closed.
-    """
-
-    provider: str
-    kind: str
-    counters: Mapping[str, int]
-    held: int
-    audit_pending: int
-    shut: tuple[str, str, int] | None = None
+    partitions: Sequence[PartitionView]
+    slots: Sequence[SlotView]
+    published: Mapping[str, str]
+    epoch: Mapping[str, str]
+    now: int
 
 
 class View:
@@ -128,7 +82,9 @@ class View:
     def slots(self, slots: Iterable[tuple[str, str]]) -> list[SlotView]:
         """Return what each (provider, kind) holds as a whole."""
         chosen = list(slots)
-        used = self._used(chosen)
+        return self._slots(chosen, self._used(chosen))
+
+    def _slots(self, chosen: Sequence[tuple[str, str]], used: Sequence[tuple[str, str]]) -> list[SlotView]:
         with self._client.pipeline(transaction=False) as pipe:
             for provider, kind in used:
                 prefix = keys.slot(self._namespace, provider, kind)
@@ -174,17 +130,28 @@ class View:
         ``ramp`` is that of ``[sweep]``, in seconds; None: off.
         """
         slots = self.known_slots(rules, accounts)
-        now, names, halts, pauses = self._surroundings(slots)
+        return self._partitions(rules, self._surroundings(slots, self._used(slots)), ramp)
+
+    def look(self, rules: Sequence[Rule], accounts: Mapping[str, Account], *, ramp: float | None = None) -> Overview:
+        """Return what ``partitions`` and ``slots`` return of all that is known, with nothing asked twice."""
+        published = self.published()
+        slots = self._known(published.get("slots"), rules, accounts)
+        used = self._used(slots)
+        around = self._surroundings(slots, used)
+        partitions = self._partitions(rules, around, ramp)
+        return Overview(partitions, self._slots(slots, used), published, around.epoch, around.now)
+
+    def _partitions(self, rules: Sequence[Rule], around: "_Around", ramp: float | None) -> list[PartitionView]:
         known = {rule.partition for rule in rules}
         renamed = {(rule.partition.provider, rule.partition.kind, old) for rule in rules for old in rule.formerly}
         stray = [
             Partition(provider, kind, name)
-            for (provider, kind), policies in names.items()
+            for (provider, kind), policies in around.names.items()
             for name in sorted(policies)
             if Partition(provider, kind, name) not in known and (provider, kind, name) not in renamed
         ]
-        views = [*self._configured(rules, now, ramp), *self._unconfigured(stray)]
-        return [_with_switches(view, halts, pauses) for view in views]
+        views = [*self._configured(rules, around.now, ramp), *self._unconfigured(stray)]
+        return [_with_switches(view, around.halts, around.pauses) for view in views]
 
     def known_slots(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[tuple[str, str]]:
         """Return every (provider, kind) that may hold something.
@@ -193,16 +160,18 @@ class View:
         that they write to: a provider that no worker knows is one of those.
         """
         published: Any = self._client.hget(keys.published(self._namespace), "slots")
+        return self._known(published, rules, accounts)
+
+    def _known(
+        self, published: str | None, rules: Sequence[Rule], accounts: Mapping[str, Account]
+    ) -> list[tuple[str, str]]:
         told: Any = self._client.smembers(keys.slots(self._namespace))
         every = {(name, kind) for name, account in accounts.items() for kind in KINDS.get(account.type, {})}
         every |= {(rule.partition.provider, rule.partition.kind) for rule in rules}
         every |= {(provider, kind) for provider, kind in (name.split("/") for name in sorted(told)[:MOST_TOLD])}
         return sorted(every | {(provider, kind) for provider, kind in json.loads(published or "[]")})
 
-    def _surroundings(
-        self, slots: Sequence[tuple[str, str]]
-    ) -> tuple[int, dict[tuple[str, str], set[str]], list[Halt], dict[str, Any]]:
-        used = self._used(slots)
+    def _surroundings(self, slots: Sequence[tuple[str, str]], used: Sequence[tuple[str, str]]) -> "_Around":
         asked = local_clock()
         now = self.now()  # by itself: redis-py has no TIME among what it asks of a cluster at once
         with self._client.pipeline(transaction=False) as pipe:
@@ -221,7 +190,7 @@ class View:
         told = {(halt.provider, halt.kind, halt.reason) for halt in halts}
         seen = self._continuity.halts(epoch, slots, now=now, asked=asked, answered=local_clock())
         halts += [halt for halt in seen if (halt.provider, halt.kind, halt.reason) not in told]
-        return now, names, halts, dict.fromkeys(scopes, True)
+        return _Around(now, epoch, names, halts, dict.fromkeys(scopes, True))
 
     def _configured(self, rules: Sequence[Rule], now: int, ramp: float | None) -> Iterator[PartitionView]:
         filled = self._filled(rules)
@@ -240,7 +209,7 @@ class View:
     ) -> Iterator[tuple[Rule, tuple[list["_Part"], Any]]]:
         """Read the rules of one slot in one transaction: an id on its way from one index to another is counted once."""
         standing = [[prefix for prefix in self._prefixes(rule) if prefix in filled] for rule in rules]
-        with self._client.pipeline(transaction=True) as pipe:
+        with self._client.pipeline(transaction=any(standing)) as pipe:
             for rule, prefixes in zip(rules, standing, strict=True):
                 for prefix in prefixes:
                     _ask(pipe, prefix, cutoffs(rule, now))
@@ -250,12 +219,25 @@ class View:
             yield rule, ([_answer(replies, cutoffs(rule, now)) for _ in prefixes], next(replies))
 
     def _filled(self, rules: Sequence[Rule]) -> set[str]:
-        """Return the prefixes under which anything stands: one command says that of one, and most often all are."""
-        prefixes = [prefix for rule in rules for prefix in self._prefixes(rule)]
+        """Return the prefixes under which anything stands.
+
+        One command says that of a whole slot, and one of each prefix where the slot has something.
+        """
+        slots: dict[tuple[str, str], list[str]] = {}
+        for rule in rules:
+            slots.setdefault((rule.partition.provider, rule.partition.kind), []).extend(self._prefixes(rule))
+        groups = self._standing(slots.values())
+        alone = {prefix for group in groups if len(group) == 1 for prefix in group}
+        several = self._standing([prefix] for group in groups if len(group) > 1 for prefix in group)
+        return alone | {prefix for group in several for prefix in group}
+
+    def _standing(self, groups: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+        """Return the groups of prefixes, each of one slot, under which anything stands."""
+        chosen, names = list(groups), (*keys.STANDING, keys.CREATED, keys.CAPPED)
         with self._client.pipeline(transaction=False) as pipe:
-            for prefix in prefixes:
-                pipe.execute_command("EXISTS", *(prefix + name for name in (*keys.STANDING, keys.CREATED, keys.CAPPED)))
-            return {prefix for prefix, there in zip(prefixes, pipe.execute(), strict=True) if there}
+            for group in chosen:
+                pipe.execute_command("EXISTS", *(prefix + name for prefix in group for name in names))
+            return [group for group, there in zip(chosen, pipe.execute(), strict=True) if there]
 
     def _prefixes(self, rule: Rule) -> list[str]:
         return [self._prefix(replace(rule.partition, policy=name)) for name in (rule.partition.policy, *rule.formerly)]
@@ -285,6 +267,17 @@ class View:
 
     def _prefix(self, partition: Partition) -> str:
         return keys.partition(self._namespace, partition.provider, partition.kind, partition.policy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What is read once for all partitions: the policy names of each slot, halts, pauses; ``now`` in milliseconds."""
+
+    now: int
+    epoch: Mapping[str, str]
+    names: Mapping[tuple[str, str], set[str]]
+    halts: Sequence[Halt]
+    pauses: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """What opens the registry's Redis, and the broker's, where their URLs do not say it: by the keys of [registry]."""
 
+from collections.abc import Callable
+
 from redis import CredentialProvider
 
 from lapse.errors import ConfigError
@@ -17,9 +19,11 @@ from lapse.registry.pools.credentials.iam import IamCredentials
 
 Opening = tuple[CredentialProvider | None, CredentialProvider | None]
 """What opens a Redis, and what opens the Sentinels that name it."""
+Named = Callable[[str], str]
+"""What a key of [registry] is called: its variable, if that says it, else the file and the key."""
 
 
-def of_registry(url: str, section: RegistrySection) -> Opening:
+def of_registry(url: str, section: RegistrySection, named: Named) -> Opening:
     """Return what opens the registry, beside what its URL says.
 
     Raises:
@@ -27,10 +31,10 @@ def of_registry(url: str, section: RegistrySection) -> Opening:
 
     """
     cache = section.iam.cache if section.iam else ""
-    return _of_servers(url, section, cache), _of_sentinels(url, section)
+    return _of_servers(url, section, cache, named), _of_sentinels(url, section, named)
 
 
-def of_broker(url: str, section: RegistrySection) -> Opening:
+def of_broker(url: str, section: RegistrySection, named: Named) -> Opening:
     """Return what opens a broker that is a Redis with a URL of its own: the same, where the URL has no password.
 
     Raises:
@@ -39,28 +43,28 @@ def of_broker(url: str, section: RegistrySection) -> Opening:
     """
     cache = section.iam.broker_cache or section.iam.cache if section.iam else ""
     return (
-        None if has_password(url) else _of_servers(url, section, cache),
-        None if sentinels_password(url) else _of_sentinels(url, section),
+        None if has_password(url) else _of_servers(url, section, cache, named),
+        None if sentinels_password(url) else _of_sentinels(url, section, named),
     )
 
 
-def _of_servers(url: str, section: RegistrySection, cache: str) -> CredentialProvider | None:
+def _of_servers(url: str, section: RegistrySection, cache: str, named: Named) -> CredentialProvider | None:
     if section.auth:
-        demand_no_password(url, "[registry] auth")
-        return _of_iam(url, section.iam, cache) if section.iam else RedisEntraCredentials()
+        demand_no_password(url, named("auth"))
+        return _of_iam(url, section.iam, cache, named) if section.iam else RedisEntraCredentials()
     if section.password_file is None:
         return None
-    return of_file(url, section.password_file, "[registry] password_file")
+    return of_file(url, section.password_file, named("password_file"))
 
 
-def _of_iam(url: str, iam: IamTable, cache: str) -> IamCredentials:
+def _of_iam(url: str, iam: IamTable, cache: str, named: Named) -> IamCredentials:
     user = user_of(url)
     if user is None:
-        raise ConfigError('[registry] auth = "iam" needs a user: write the URL as rediss://USER@HOST:6379/0')
+        raise ConfigError(f'{named("auth")} = "iam" needs a user: write the URL as rediss://USER@HOST:6379/0')
     return IamCredentials(user, cache, region=iam.region, service=iam.service, serverless=iam.serverless)
 
 
-def _of_sentinels(url: str, section: RegistrySection) -> CredentialProvider | None:
+def _of_sentinels(url: str, section: RegistrySection, named: Named) -> CredentialProvider | None:
     if section.sentinel_password_file is None:
         return None
-    return of_sentinels_file(url, section.sentinel_password_file, "[registry] sentinel_password_file")
+    return of_sentinels_file(url, section.sentinel_password_file, named("sentinel_password_file"))

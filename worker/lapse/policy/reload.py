@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -78,7 +79,7 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
 
     """
     if config.registry.url:
-        found = _secured(config, config.registry.url, _origin(config, "registry", "url"))
+        found = _secured(config, config.registry.url, origin_of(config, "registry", "url"))
     elif environ.get("REDIS_URL"):
         found = _secured(config, environ["REDIS_URL"], "REDIS_URL")
     else:
@@ -86,7 +87,7 @@ def registry_source(config: Config, environ: Mapping[str, str]) -> Source:
             "which Redis holds the registry? Set LAPSE_REGISTRY__URL, or url below [registry] in the policy file,"
             " or REDIS_URL"
         )
-    return found.opened_by(of_registry(found.url, config.registry))
+    return found.opened_by(of_registry(found.url, config.registry, partial(origin_of, config, "registry")))
 
 
 def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
@@ -102,7 +103,7 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
     if not is_redis(found.url):
         return found
     if config.celery.broker_transport_options:
-        where = _origin(config, "celery", "broker_transport_options")
+        where = origin_of(config, "celery", "broker_transport_options")
         raise ConfigError(f"{where}: lapse has its own for a Redis, which {found.origin} names: leave them out")
     return replace(found, url=_for_kombu(found.url))
 
@@ -110,7 +111,7 @@ def broker_source(config: Config, environ: Mapping[str, str]) -> Source:
 def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
     """Return the broker that has a URL of its own; None: it is the registry's Redis."""
     if config.celery.broker_url:
-        url, origin = config.celery.broker_url, _origin(config, "celery", "broker_url")
+        url, origin = config.celery.broker_url, origin_of(config, "celery", "broker_url")
     elif environ.get("CELERY_BROKER_URL"):
         url, origin = environ["CELERY_BROKER_URL"], "CELERY_BROKER_URL"
     else:
@@ -122,7 +123,7 @@ def _own_broker(config: Config, environ: Mapping[str, str]) -> Source | None:
     if not is_redis(url):
         return Source(url, origin)
     found = _secured(config, url, origin)
-    return found.opened_by(of_broker(found.url, config.registry))
+    return found.opened_by(of_broker(found.url, config.registry, partial(origin_of, config, "registry")))
 
 
 def _demand_no_cluster(broker: Source) -> None:
@@ -134,7 +135,8 @@ def _demand_no_cluster(broker: Source) -> None:
         )
 
 
-def _origin(config: Config, section: str, key: str) -> str:
+def origin_of(config: Config, section: str, key: str) -> str:
+    """Return what says a key: the environment variable, if it is set, else the file and the key."""
     variable = f"LAPSE_{section}__{key}".upper()
     if variable in (name.upper() for name in config.variables):
         return variable

@@ -122,6 +122,20 @@ class Carrier:
             raise TypeError("bytes in a command: decode a reply before it is sent again")
         return await self._pools.exchange([packed(*command) for command in commands])
 
+    async def everywhere(self, *commands: tuple[str | float, ...]) -> dict[str, list[Any] | LapseError]:
+        """Run plain commands on every primary of a cluster, or on the one server that there is, whose name is empty.
+
+        Returns:
+            The name of each -> a reply a command, an error reply in its place; or why that node gave none.
+
+        Raises:
+            RegistryUnavailable: no answer in time: of the one server, or of a cluster that says which nodes it has.
+
+        """
+        if isinstance(self._pools, ClusterLoops):
+            return await self._pools.everywhere([packed(*command) for command in commands])
+        return {"": await self.run(commands)}
+
     async def write(self, *commands: tuple[str | float, ...]) -> list[Any]:
         """Run plain writes in one round trip, each to the one key that its command names; a full Redis takes them too.
 

@@ -237,6 +237,7 @@ LEFT_OUT_FIELDS = {
     HALTS: ("*|moved", "*|half_imported"),
     COUNTERS: ("paid|",),
     RULES: ("paid|", "creations_cursor"),
+    MARKS: ("importing_line",),
 }
 """What fields of a carried hash begin with that are left out: heartbeats, marks of batches, what is said of a move."""
 

@@ -4,7 +4,8 @@ Kombu's own transport to Redis ends the worker by an answer that it does not kno
 NOPERM) and by a queue's entry that it cannot read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from queue import Empty
 from typing import Any, Self
@@ -21,7 +22,7 @@ from lapse.errors import ConfigError
 from lapse.policy.reload import SENTINEL, Source, is_redis
 from lapse.registry.pools.credentials.renewing import over, proving
 from lapse.runtime import messages
-from lapse.runtime.celery_config import CREDENTIALS
+from lapse.runtime.celery_config import CREDENTIALS, MESSAGE_WAIT
 
 PROBE = "writable"
 """What is deleted, and never there: whether Redis takes writes."""
@@ -34,6 +35,15 @@ log = structlog.get_logger("lapse")
 
 class QoS(kombu_redis.QoS):
     """What is taken and not yet acknowledged."""
+
+    @contextmanager
+    def pipe_or_acquire(self, pipe: Any = None, client: Any = None) -> Iterator[Any]:
+        """Give a pipeline without a transaction: what is half written is a message less, or a few bytes more."""
+        if pipe:
+            yield pipe
+            return
+        with self.channel.conn_or_acquire(client) as connected:
+            yield connected.pipeline(transaction=False)
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; one that Redis keeps all the same comes again, and does no harm.
@@ -63,6 +73,11 @@ class Channel(kombu_redis.Channel):
     QoS = QoS
     from_transport_options = (*kombu_redis.Channel.from_transport_options, CREDENTIALS)  # type: ignore[assignment]
     credential_provider: redis.CredentialProvider | None = None
+
+    def __init__(self, *given: Any, **said: Any) -> None:
+        super().__init__(*given, **said)
+        if self.credential_provider:
+            self.brpop_timeout = 1  # between two questions a connection is replaced whose credentials end
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - kombu's own
         given: dict[str, Any] = super()._connparams(asynchronous)
@@ -103,6 +118,7 @@ class Transport(kombu_redis.Transport):
 
     Channel = Channel
     connection_errors = (*kombu_redis.Transport.connection_errors, redis.RedisError)
+    brpop_timeout = MESSAGE_WAIT
     delivering = False
     """True once an entry was read, and handed on or refused."""
 

@@ -13,6 +13,8 @@ CREDENTIALS = "credential_provider"
 """Lapse's own transport option: what opens the broker. Kombu's takes the name of a class alone, in the URL."""
 FOLLOWS_WITHIN = 5.0  # seconds; how long beat may sleep, and so how late it sees a changed config
 CONNECT_TIMEOUT = 5  # seconds
+MESSAGE_WAIT = 3
+"""Seconds for which one question for a message waits in Redis, and so does a worker that ends, at most."""
 
 JSON_ONLY = {
     "accept_content": ["json"],

@@ -26,7 +26,7 @@ from lapse.ledger import failures
 from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping import creations, subjects
 from lapse.ledger.housekeeping.erasures import Erasures
-from lapse.ledger.housekeeping.forgotten import end_unlistable
+from lapse.ledger.housekeeping.forgotten import anything_ends, end_unlistable
 from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.ledger.outbox import Outbox, folder_of, replay
 from lapse.ledger.partition import Ledger
@@ -189,13 +189,13 @@ class Work:
         if self._outbox and not trouble:
             await replay(self._ledger(config), self._outbox, self._watch.epoch)
         self._spool.look()
-        slots = await self._publish(config, sent)
+        now = await self._control.now()
+        slots = await self._publish(config, sent, now)
         await self._control.copy_pauses()
         await self._control.tell_owed(slots)
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         await retire(ledger, config.rules, slots)
-        now = await self._control.now()
         over = now - round(config.sweep.tombstones * 1000)
         known = now - round(config.sweep.deleted_tombstones * 1000)
         if not trouble:
@@ -211,10 +211,11 @@ class Work:
             await self._move(config, provider, kind, halt=lambda: time.monotonic() > until)
             if trouble or await self._astray(provider, kind):
                 continue  # a wrong clock must not end what "already gone" can be brought back by
-            await ledger.end_tombstones(provider, kind, over, known)
-            if not _listable(config, provider, kind):
-                await end_unlistable(ledger, provider, kind, over)
-            await ledger.release_edges(provider, kind)
+            if await anything_ends(ledger, provider, kind, config.rules):
+                await ledger.end_tombstones(provider, kind, over, known)
+                if not _listable(config, provider, kind):
+                    await end_unlistable(ledger, provider, kind, over)
+                await ledger.release_edges(provider, kind)
 
     async def farewell(self) -> None:
         """Take this process' sign of life away, if the registry hears it: it ends, and is not missed."""
@@ -341,7 +342,7 @@ class Work:
             return False
         return True
 
-    async def _publish(self, config: Config, sent: int | None) -> list[tuple[str, str]]:
+    async def _publish(self, config: Config, sent: int | None, now: int) -> list[tuple[str, str]]:
         """Publish that a tick arrived and what this worker knows; return every (provider, kind) that was ever known."""
         slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
         before = json.loads((await self._control.published()).get("slots", "[]"))
@@ -360,7 +361,7 @@ class Work:
                 "slots": json.dumps(known),
                 "kinds": json.dumps(sorted(kinds)),
                 "erasure": "by_application" if config.erasure.by_application else "",
-                **({} if sent is None else {"tick": min(sent, await self._control.now())}),
+                **({} if sent is None else {"tick": min(sent, now)}),
             }
         )
         return known

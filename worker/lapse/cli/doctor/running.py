@@ -17,10 +17,10 @@ from lapse.registry.pools.address import several
 from lapse.registry.pools.plain import client_of
 from lapse.registry.spool import place
 from lapse.registry.spool.store import SpoolStore
-from lapse.runtime.celery_config import settings
+from lapse.runtime.celery_config import MESSAGE_WAIT, settings
 
 TIMEOUT = 5.0
-BRPOP = 2.0  # seconds; kombu waits for a message for one, and must not take that for a lost connection
+BRPOP = 2 * MESSAGE_WAIT  # seconds; a wait for a message must not be taken for a lost connection
 
 
 def config(file: ConfigFile) -> Finding:
@@ -127,7 +127,10 @@ def _transport(used: Config, source: Source) -> Finding:
         for name in ("socket_timeout", "health_check_interval", "socket_keepalive", "visibility_timeout")
     )
     wrong = [
-        (not options["socket_timeout"] or options["socket_timeout"] <= BRPOP, "socket_timeout must be above 2 s"),
+        (
+            not options["socket_timeout"] or options["socket_timeout"] <= BRPOP,
+            f"socket_timeout must be above {BRPOP} s",
+        ),
         (not options["health_check_interval"], "health_check_interval must not be 0"),
         (options["visibility_timeout"] <= made["task_time_limit"], "visibility_timeout must exceed task_time_limit"),
     ]

@@ -27,7 +27,7 @@ from lapse.ledger.claim import RAMP_FIRST, RAMP_STEPS
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import Seen, due_first, scanned
-from lapse.metrics.snapshot import PartitionView
+from lapse.metrics.views import PartitionView
 from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition

@@ -12,7 +12,7 @@ from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import BESIDE
 from lapse.ledger.records import Seen
 from lapse.metrics import causes
-from lapse.metrics.snapshot import PartitionView
+from lapse.metrics.views import PartitionView
 from lapse.policy import Config, Rule
 from lapse.registry.codec import edge, subjects_of
 from lapse.registry.model import Partition

@@ -19,7 +19,8 @@ from lapse.cli.output import Column
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import OF_ALL
 from lapse.log import redact
-from lapse.metrics.snapshot import UNMANAGED, PartitionView
+from lapse.metrics.snapshot import UNMANAGED
+from lapse.metrics.views import PartitionView
 from lapse.policy import Rule
 from lapse.policy.reload import registry_source
 from lapse.registry import keys

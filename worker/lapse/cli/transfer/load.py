@@ -1,5 +1,8 @@
 """An export into an empty registry. Each line is applied once, however often this is begun again.
 
+The hash slot that a line belongs to notes its number in the step that applies it, and the epoch does afterwards: a
+cluster has no step of two hash slots. What belongs to none may be applied a second time, to the same effect.
+
 While it goes on, and after it ended in the middle, everything is halted: nothing is decided by half of what is known.
 """
 
@@ -16,6 +19,8 @@ from lapse.ledger.reasons import HaltReason
 from lapse.registry import codec, keys
 
 _HALT = f"*|{HaltReason.HALF_IMPORTED}"
+_LINE = "importing_line"
+"""Up to which line this was applied, in the epoch and in the marks of each slot."""
 _TOGETHER = {
     keys.ACTIVE: (keys.CREATED,),
     keys.CREATED: (keys.ACTIVE,),
@@ -28,7 +33,7 @@ _PLACES = {*keys.STANDING, keys.CREATED, keys.CAPPED}
 _ENDS = {keys.TOMBSTONES, keys.FORGOTTEN}
 """Who is in these is tracked no more."""
 
-_SHARED = {keys.HALTS, keys.COUNTERS, "epoch", "published", "slots"}
+_SHARED = {keys.HALTS, keys.COUNTERS, keys.MARKS, "epoch", "published", "slots"}
 """What is there before its line comes: this import's own, and what workers say that find everything halted."""
 
 
@@ -49,6 +54,9 @@ class Load:
         self._epoch = keys.epoch(namespace)
         self._seen: set[str] = set()
         self._standing: dict[str, list[str]] = {}
+        self._slots = {self._slot(slot) for slot in header.slots}
+        self._again = 0
+        """The line that may have been applied before, and not noted."""
 
     def begin(self) -> int:
         """Halt the registry, and return how many lines of the export it has already.
@@ -57,7 +65,7 @@ class Load:
             Refused: it is not empty, has this export, or half of another one.
 
         """
-        importing, line, done = self._client.hmget(self._epoch, "importing", "importing_line", self._done)
+        importing, line, done = self._client.hmget(self._epoch, "importing", _LINE, self._done)
         if done:
             raise Refused(Code.USAGE, "this export was imported here before; nothing was done")
         if importing:
@@ -65,6 +73,8 @@ class Load:
                 raise Refused(
                     Code.USAGE, f"half of another export is here: import that one first; its id is {importing}"
                 )
+            self._halt()
+            self._again = int(line) + 1
             return int(line)
         if name := next(self._there(), None):
             raise Refused(
@@ -84,13 +94,22 @@ class Load:
         """
         for number, chunk in chunks:
             if number > after:
-                self._alone(chunk)
-                commands = [*self._overruled(chunk), *self._commands(chunk)]
-                self._do([*commands, ("HSET", self._epoch, "importing_line", number)])
+                self._line(number, chunk)
                 yield number
             self._seen.add(chunk.key)
             if chunk.index in _PLACES and chunk.key not in self._standing.setdefault(chunk.slot, []):
                 self._standing[chunk.slot].append(chunk.key)
+
+    def _line(self, number: int, chunk: Chunk) -> None:
+        prefix = f"{self._namespace}:{chunk.slot}"
+        marks = prefix + keys.MARKS if prefix in self._slots else ""
+        again = number == self._again
+        if not (again and marks and self._client.hget(marks, _LINE) == str(number)):
+            if marks or not again:
+                self._alone(chunk)
+            noted = [("HSET", marks, _LINE, number)] if marks else []
+            self._do([*self._overruled(chunk), *self._commands(chunk), *noted])
+        self._client.hset(self._epoch, _LINE, number)
 
     def claimed(self) -> list[tuple[str, str]]:
         """Return every (provider, kind) in which ids are leased to workers of the old registry."""
@@ -99,11 +118,12 @@ class Load:
     def finish(self) -> None:
         """Let the registry act: it is whole."""
         header = self._header
+        for slot in self._slots:  # nothing is decided all the same, as long as the epoch says that this goes on
+            self._do([("HDEL", slot + keys.HALTS, _HALT), ("HDEL", slot + keys.MARKS, _LINE)])
         commands: list[tuple[Any, ...]] = [("HSET", self._epoch, self._done, header.made)]
         if header.epoch and header.namespace != self._namespace:
             commands.append(("HSET", self._epoch, f"stamp|{header.namespace}/{header.epoch}", header.made))
-        commands += [("HDEL", self._slot(slot) + keys.HALTS, _HALT) for slot in header.slots]
-        self._do([*commands, ("HDEL", self._epoch, "importing", "importing_line")])
+        self._do([*commands, ("HDEL", self._epoch, "importing", _LINE)])
 
     @property
     def _done(self) -> str:
@@ -124,16 +144,15 @@ class Load:
             yield from (name for name, found in zip(some, self._exist(some), strict=True) if found)
 
     def _mark(self) -> None:
+        identity = ("id", self._header.epoch, "created", self._header.made) if self._header.epoch else ()
+        self._do([("HSET", self._epoch, "importing", self._header.id, _LINE, 1, *identity)])
+        self._halt()
+
+    def _halt(self) -> None:
         now = self._client.time()
         halt = codec.dump({"since": now[0] * 1000 + now[1] // 1000, "detail": HALF_IMPORTED})
-        identity = ("id", self._header.epoch, "created", self._header.made) if self._header.epoch else ()
-        marks = ("importing", self._header.id, "importing_line", 1)
-        self._do(
-            [
-                ("HSET", self._epoch, *marks, *identity),
-                *(("HSET", self._slot(slot) + keys.HALTS, _HALT, halt) for slot in self._header.slots),
-            ]
-        )
+        for slot in self._slots:
+            self._client.hsetnx(slot + keys.HALTS, _HALT, halt)
 
     def _alone(self, chunk: Chunk) -> None:
         """Refuse where a key is there that only this import could have made."""

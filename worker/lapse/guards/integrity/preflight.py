@@ -5,18 +5,21 @@ cannot be read is ``unknown``: a warning, never a refusal.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
-from lapse.errors import ConfigError, RegistryUnavailable
+from lapse.errors import ConfigError, LapseError, RegistryUnavailable
 from lapse.policy import Config
 from lapse.registry.aio import Carrier
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 
 OLDEST = (6, 2)
+REPLICAS = "connected_slaves"
+"""The field of INFO that says how many replicas a server has; of a cluster, the node with the fewest."""
 TIMEOUT = 5.0
 
 log = structlog.get_logger("lapse")
@@ -29,6 +32,9 @@ class Level(StrEnum):
     WARNING = "warning"
     FATAL = "fatal"
     UNKNOWN = "unknown"
+
+
+_WORSE = (Level.OK, Level.UNKNOWN, Level.WARNING, Level.FATAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,8 @@ class Facts:
         save: The ``save`` setting; None if CONFIG is denied.
         error: Why the server did not answer at all; None if it did.
         clustered: Whether its URL is that of a cluster.
+        where: Which node of a cluster this is of.
+        others: Of the other nodes of it.
 
     """
 
@@ -65,16 +73,35 @@ class Facts:
     save: str | None = None
     error: str | None = None
     clustered: bool = False
+    where: str = ""
+    others: tuple["Facts", ...] = ()
+
+    @property
+    def nodes(self) -> tuple["Facts", ...]:
+        """Those of each node."""
+        return (self, *self.others)
 
 
 async def look(carrier: Carrier) -> Facts:
-    """Read the server's facts; never raises for a server that is away or denies commands."""
+    """Read the facts of the server, or of each node of a cluster; never raises for what is away or denies commands."""
     try:
-        info, setting = await carrier.run([("INFO",), ("CONFIG", "GET", "save")])
+        said = await carrier.everywhere(("INFO",), ("CONFIG", "GET", "save"))
     except RegistryUnavailable as error:
         return Facts({}, error=str(error))
+    found = [_facts(where, replies, clustered=carrier.clustered) for where, replies in said.items()]
+    first, *others = sorted(found, key=lambda one: one.error is not None)
+    if first.error is None and all(REPLICAS in one.info for one in found if one.error is None):
+        fewest = min((one.info[REPLICAS] for one in found if one.error is None), key=int)
+        first = replace(first, info={**first.info, REPLICAS: fewest})
+    return replace(first, others=tuple(others))
+
+
+def _facts(where: str, replies: Sequence[Any] | LapseError, *, clustered: bool) -> Facts:
+    if isinstance(replies, LapseError):
+        return Facts({}, error=str(replies), clustered=clustered, where=where)
+    info, setting = replies
     save = bytes(setting[1]).decode() if isinstance(setting, list) and len(setting) > 1 else None
-    return Facts(_fields(info) if isinstance(info, bytes) else {}, save, clustered=carrier.clustered)
+    return Facts(_fields(info) if isinstance(info, bytes) else {}, save, clustered=clustered, where=where)
 
 
 def _fields(info: bytes) -> dict[str, str]:
@@ -124,9 +151,15 @@ async def _look_once(url: str | RedisEndpoint) -> Facts:
 
 
 def judge(facts: Facts, config: Config) -> tuple[Finding, ...]:
-    """Return one finding a check."""
+    """Return one finding a check: of a cluster that of the node with which it is worst."""
     enforcing = any(rule.enforce for rule in config.rules)
-    return _judge(facts, enforcing=enforcing, allow_volatile=config.registry.allow_volatile)
+    worst: dict[str, Finding] = {}
+    for node in facts.nodes:
+        for one in _judge(node, enforcing=enforcing, allow_volatile=config.registry.allow_volatile):
+            if one.name not in worst or _WORSE.index(one.level) > _WORSE.index(worst[one.name].level):
+                bad = facts.others and one.level is not Level.OK
+                worst[one.name] = replace(one, detail=f"{node.where}: {one.detail}") if bad else one
+    return tuple(worst.values())
 
 
 def _judge(facts: Facts, *, enforcing: bool, allow_volatile: bool) -> tuple[Finding, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from lapse.guards.integrity.preflight import Finding, Level
+from lapse.guards.integrity.preflight import REPLICAS, Finding, Level
 from lapse.policy.tables import AUTO
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -12,7 +12,6 @@ WITHIN = 1.0
 """Seconds for which a worker waits until they have it."""
 IN_FORCE, FIRST_SEEN = "replicas", "replicas_seen"
 """Fields of what workers publish: how many, and with ``"auto"`` how many there were when they first looked."""
-_CONNECTED = "connected_slaves"
 
 
 async def settle(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> Finding:
@@ -43,7 +42,7 @@ async def decide(carrier: Carrier, namespace: str, said: int | str, info: Mappin
         number = int(seen)
     else:
         number = int(connected(info) > 0 and isinstance(waited, int))
-        if _CONNECTED in info:
+        if REPLICAS in info:
             await carrier.write(("HSET", name, FIRST_SEEN, number))
     if before != b"%d" % number:
         await carrier.write(("HSET", name, IN_FORCE, number))
@@ -58,12 +57,12 @@ async def published(carrier: Carrier, namespace: str) -> Replicas:
 
 def connected(info: Mapping[str, str]) -> int:
     """Return how many replicas the server has now."""
-    return int(info.get(_CONNECTED, "0"))
+    return int(info.get(REPLICAS, "0"))
 
 
 def judge(number: int, said: int | str, info: Mapping[str, str]) -> Finding:
     """Say whether what must not be lost outlives the server, and whether anything may be deleted."""
-    if number and _CONNECTED not in info:
+    if number and REPLICAS not in info:
         detail = (
             f"replicas = {said}: the server does not say how many are connected, and is asked at each hold and claim"
         )

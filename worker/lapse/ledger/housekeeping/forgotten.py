@@ -1,9 +1,10 @@
-"""How long the registry remembers that an application forgot an id: as long as the provider may show it."""
+"""What of a slot ends with time; that an id was forgotten is remembered for as long as the provider may show it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lapse.ledger.partition import Ledger
+from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -51,6 +52,23 @@ class Unlisted:
         at = self._partition
         call = self._ledger.on_slot(script, at.provider, at.kind, *ids, parse=_read)
         return (await self._ledger.carrier.carry([call]))[0]
+
+
+async def anything_ends(ledger: Ledger, provider: str, kind: str, rules: Iterable[Rule]) -> bool:
+    """Return False if a slot has nothing that ends with time.
+
+    That is: no tombstone, no id that was deleted or forgotten, no edge to release, no lease, and no name of a policy
+    but the rules'.
+    """
+    slot = keys.slot(ledger.namespace, provider, kind)
+    (stored,) = await ledger.carrier.run([("SMEMBERS", slot + keys.POLICIES)])
+    names = {name.decode() for name in stored}
+    if not names <= {at.policy for rule in rules if ((at := rule.partition).provider, at.kind) == (provider, kind)}:
+        return True
+    ending = [slot + name for name in (keys.TOMBSTONES, keys.DELETED, keys.FORGOTTEN, keys.RELEASED)]
+    ending += [f"{slot}{name}:{keys.CLAIMS}" for name in names]
+    (there,) = await ledger.carrier.run([("EXISTS", *ending)])
+    return bool(there)
 
 
 async def end_unlistable(ledger: Ledger, provider: str, kind: str, before: int) -> int:

@@ -6,11 +6,13 @@ from typing import Any
 
 import redis
 
+from lapse.errors import LapseError
 from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
 from lapse.registry.pools.address import Node
 from lapse.registry.pools.aiopool import LoopPools
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.routing import Pause, Router, Send, TimeLeft
+from lapse.registry.scripts import packed
 
 
 class ClusterLoops:
@@ -75,6 +77,26 @@ class ClusterLoops:
             replies: list[Any] = end.value
             return replies
 
+    async def everywhere(self, commands: list[bytes]) -> dict[str, list[Any] | LapseError]:
+        """Send packed commands to every node that serves hash slots; return what it answers, by HOST:PORT.
+
+        Raises:
+            RegistryUnavailable: no node says which there are.
+
+        """
+        await self.exchange([packed("PING")])
+        nodes = self._router.primaries
+        return dict(
+            zip(map(_named, nodes), await asyncio.gather(*(self._there(one, commands) for one in nodes)), strict=True)
+        )
+
+    async def _there(self, address: Node, commands: list[bytes]) -> list[Any] | LapseError:
+        by = TimeLeft(self._timeout)
+        try:
+            return list(await self._heard(Send(address, commands), by) or ())
+        except (redis.RedisError, OSError) as error:
+            return translated(error)
+
     async def aclose(self) -> None:
         """Close the connections; see ``LoopPools.aclose``."""
         for pools in self._nodes.values():
@@ -100,3 +122,7 @@ class ClusterLoops:
     def _opened(self, address: Node) -> LoopPools:
         made = LoopPools(self._endpoint.at(address), self._timeout, self._connect_timeout, self._most, **self._more)
         return self._nodes.setdefault(address, made)
+
+
+def _named(address: Node) -> str:
+    return f"{address.host}:{address.port}"

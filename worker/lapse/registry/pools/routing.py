@@ -96,6 +96,11 @@ class Router:
         """True once a node has said which of them serves what."""
         return any(self._table)
 
+    @property
+    def primaries(self) -> list[Node]:
+        """The nodes that serve hash slots, as far as one has said it."""
+        return sorted(set(filter(None, self._table)))
+
     def exchange(self, commands: list[bytes], by: TimeLeft) -> Talk[list[Any]]:
         """Say commands, and return a reply each; an error reply in its place.
 

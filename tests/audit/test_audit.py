@@ -25,7 +25,6 @@ from lapse.audit import shipper
 from lapse.audit.chain import Seal
 from lapse.audit.shipper import FileSink, Mover, StdoutSink
 from lapse.audit.verify import Verification
-from lapse.errors import ConfigError
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.sandbox.redis_server import die_with_parent
@@ -401,11 +400,8 @@ def test_a_descriptor_that_takes_no_locks_is_written_to_all_the_same() -> None:
 
 
 def test_sinks_are_named_as_in_the_config() -> None:
-    assert isinstance(shipper.open_sink("stdout"), StdoutSink)
-    assert shipper.open_sink("file:/var/log/audit.jsonl") == FileSink(Path("/var/log/audit.jsonl"))
-    for wrong in ("", "file:", "syslog", "/var/log/audit"):
-        with pytest.raises(ConfigError, match=r"\[audit\] sink"):
-            shipper.open_sink(wrong)
+    assert isinstance(shipper.open_sink(None), StdoutSink)
+    assert shipper.open_sink(Path("/var/log/audit.jsonl")) == FileSink(Path("/var/log/audit.jsonl"))
 
 
 async def test_thousands_of_lines_a_second(carrier: Carrier, raw: redis.Redis, tmp_path: Path) -> None:

@@ -267,3 +267,27 @@ def test_the_database_of_a_url_may_stand_behind_its_question_mark(
     worker.stop()
     with Redis.from_url(f"{host}/3") as there:
         there.flushdb()
+
+
+def test_what_has_to_outlive_a_worker_lies_in_its_state_folder(
+    deployment: Deployment, tmp_path: Path, wait_until: Callable[..., None]
+) -> None:
+    """The next worker on that folder knows the registry: with another one it halts."""
+    state, elsewhere = tmp_path / "state", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    deployment.audit = state / "audit.jsonl"
+    deployment.configure(policy(), head=HEAD.replace("file:{directory}/audit.jsonl", "file:audit.jsonl"))
+    environ = {"LAPSE_CONFIG": str(deployment.config), "LAPSE_STATE_DIR": str(state)}
+    deployment.seed(3)
+    worker = deployment.worker("--beat", cwd=elsewhere, environ=environ)
+    wait_until(lambda: not deployment.alive(), what="3 deletions")
+    wait_until((state / "lapse.witness.json").exists, what="the witness file")
+    assert 0 == worker.stop()[0]
+    assert {"audit.jsonl", "lapse.witness.json"} == {path.name for path in state.iterdir()}
+    assert 0o700 == state.stat().st_mode & 0o777
+    assert [] == list(elsewhere.iterdir())
+
+    with EmbeddedRedis() as server:
+        other = deployment.worker("--beat", cwd=elsewhere, environ={**environ, "REDIS_URL": server.url})
+        wait_until(lambda: other.events("guard.tripped", guard="registry_lost"), what="the halt")
+        assert 0 == other.stop()[0]

@@ -15,7 +15,7 @@ import redis
 
 from lapse.errors import ConfigError, RegistryRefused
 from lapse.ledger.claim import Claim
-from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, replay
+from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, of_group, replay
 from lapse.ledger.partition import Ledger
 from lapse.ledger.settle import OutcomeBatch, Settled, settlement
 from lapse.policy import Share
@@ -296,6 +296,23 @@ def test_an_outbox_that_others_could_write_or_that_leads_elsewhere_is_refused(tm
             check(tmp_path / name)
     check(tmp_path / "new")
     assert 0o700 == (tmp_path / "new").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "gid", "user", "volume"),
+    [
+        (0o42775, 0, 10001, 10001, True),
+        (0o42775, 0, 0, 10001, False),
+        (0o42775, 5, 10001, 10001, False),
+        (0o40775, 0, 0, 0, False),
+    ],
+)
+def test_a_volume_that_kubernetes_gives_to_a_group_is_no_strangers(
+    mode: int, uid: int, gid: int, user: int, volume: bool
+) -> None:
+    told = os.stat_result((mode, 1, 1, 2, uid, gid, 0, 0, 0, 0))
+
+    assert volume == of_group(told, user, {user, 10001})
 
 
 def files(folder: Path) -> Iterator[Path]:

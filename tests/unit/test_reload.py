@@ -15,7 +15,19 @@ from kombu import connection
 
 from lapse.errors import ConfigError
 from lapse.policy import Config, parse
-from lapse.policy.reload import PATIENCE, SETTLED, ConfigFile, broker_source, find, for_redis, is_redis, registry_source
+from lapse.policy.reload import (
+    PATIENCE,
+    SETTLED,
+    ConfigFile,
+    audit_file,
+    broker_source,
+    find,
+    for_redis,
+    is_redis,
+    lasting,
+    registry_source,
+    state_folder,
+)
 from lapse.sandbox.redis_server import EmbeddedRedis
 
 Connection: Any = connection.Connection  # kombu has no annotations
@@ -52,6 +64,38 @@ def test_the_file_is_the_variables_or_the_default(tmp_path: Path) -> None:
     assert other == find({"LAPSE_CONFIG": "other.toml"}, tmp_path)
     with pytest.raises(ConfigError, match=r"LAPSE_CONFIG=missing\.toml"):
         find({"LAPSE_CONFIG": "missing.toml"}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("environ", "folder"),
+    [
+        ({"LAPSE_STATE_DIR": "/a", "STATE_DIRECTORY": "/b"}, Path("/a")),
+        ({"LAPSE_STATE_DIR": "", "STATE_DIRECTORY": "/b:/b2"}, Path("/b")),
+        ({}, None),
+    ],
+)
+def test_the_state_folder_is_the_variables_or_systemds(environ: dict[str, str], folder: Path | None) -> None:
+    assert folder == state_folder(environ)
+
+
+def test_a_relative_file_is_in_the_state_folder_unless_it_is_here_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = {"LAPSE_STATE_DIR": "/state"}
+
+    assert Path("/state/audit.jsonl") == lasting("audit.jsonl", state)
+    assert Path("/log/audit.jsonl") == lasting("/log/audit.jsonl", state)
+    assert Path("audit.jsonl") == lasting("audit.jsonl", {})
+    (tmp_path / "audit.jsonl").write_text("{}")
+    assert Path("audit.jsonl") == lasting("audit.jsonl", state)
+
+
+def test_an_audit_goes_to_its_file_or_to_standard_output() -> None:
+    state = {"LAPSE_STATE_DIR": "/state"}
+
+    assert None is audit_file(config(), state)
+    assert Path("/state/a.jsonl") == audit_file(config('[audit]\nsink = "file:a.jsonl"\n'), state)
 
 
 def test_the_registry_comes_from_variable_file_or_redis_url_in_this_order() -> None:

@@ -103,13 +103,13 @@ class Invocation:
 
     @cached_property
     def known(self) -> Known | None:
-        """What this host remembers of the registry, if the policy file names a witness file.
+        """What this host remembers of the registry, if it has a witness file.
 
         Raises:
             ConfigError: the file is no such thing.
 
         """
-        witness = state_file_of(self.config) if self.configured else None
+        witness = state_file_of(self.config, self.environ) if self.configured else None
         return witness.load() if witness else None
 
     @cached_property

@@ -10,7 +10,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import structlog
 
 from lapse.errors import ConfigError
 from lapse.ledger.partition import Ledger
+from lapse.policy.reload import state_folder
 from lapse.registry.disk import sync_folder
 from lapse.registry.model import Partition
 
@@ -42,9 +43,7 @@ class Unrecorded:
 
 def folder_of(configured: str | None, environ: Mapping[str, str]) -> Path | None:
     """Return the folder for outboxes: of ``[sweep] outbox``, ``LAPSE_STATE_DIR`` or systemd's; None without any."""
-    state = environ.get("LAPSE_STATE_DIR") or environ.get("STATE_DIRECTORY", "").partition(":")[0]
-    chosen = configured or state
-    return Path(chosen) if chosen else None
+    return Path(configured) if configured else state_folder(environ)
 
 
 def check(folder: Path) -> None:
@@ -71,11 +70,17 @@ def _wrong(told: os.stat_result) -> str:
         return "is a symbolic link"
     if not stat.S_ISDIR(told.st_mode):
         return "is no folder"
-    if told.st_uid != os.getuid():
+    volume = of_group(told, os.getuid(), {os.getgid(), *os.getgroups()})
+    if told.st_uid != os.getuid() and not volume:
         return f"belongs to user {told.st_uid}"
-    if told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if told.st_mode & stat.S_IWOTH or (told.st_mode & stat.S_IWGRP and not volume):
         return "may be written by others"
     return ""
+
+
+def of_group(told: os.stat_result, user: int, groups: Container[int]) -> bool:
+    """Return True for a folder as Kubernetes gives a volume to its ``fsGroup``: root's, and one group's to write to."""
+    return user != 0 and told.st_uid == 0 and told.st_gid in groups
 
 
 class Outbox:

@@ -212,7 +212,7 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
         raise ConfigError(
             f"port {port} on {host} cannot be used ({error.strerror}): choose another with --port"
         ) from None
-    witness = state_file_of(file.current())
+    witness = state_file_of(file.current(), environ)
     continuity = ContinuityCheck(witness.load() if witness else None)
     erasures = ErasureReader()
     health = Health(client, file, continuity)

@@ -1,4 +1,4 @@
-"""Where the policy file, the registry and the broker are, and the file's newest valid version while a process runs."""
+"""Where the policy file, the registry, the broker and a host's state are, and the file's newest valid version."""
 
 import time
 from collections.abc import Mapping
@@ -69,6 +69,27 @@ def find(environ: Mapping[str, str], cwd: Path) -> Path:
     raise ConfigError(
         f"no policy file: LAPSE_CONFIG is not set, and there is no {DEFAULT} below {cwd}; `lapse init` writes it"
     )
+
+
+def state_folder(environ: Mapping[str, str]) -> Path | None:
+    """Return where this host keeps what has to outlive a process: ``LAPSE_STATE_DIR``, else systemd's, else None."""
+    said = environ.get("LAPSE_STATE_DIR") or environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(said) if said else None
+
+
+def lasting(name: str, environ: Mapping[str, str]) -> Path:
+    """Return a file that has to outlive a process: a relative name is below the state folder, if there is one.
+
+    A file of that name that is below the current directory already is the one that is meant.
+    """
+    path, state = Path(name), state_folder(environ)
+    return path if state is None or path.exists() else state / path
+
+
+def audit_file(config: Config, environ: Mapping[str, str]) -> Path | None:
+    """Return the file that ``[audit] sink`` names; None: standard output."""
+    scheme, _, name = config.audit.sink.partition(":")
+    return lasting(name, environ) if scheme == "file" else None
 
 
 def registry_source(config: Config, environ: Mapping[str, str]) -> Source:

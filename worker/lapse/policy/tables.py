@@ -69,7 +69,8 @@ class RegistrySection(Table):
     deployment: Name | None = None
     """Label of all metrics, such as "production", where one Prometheus scrapes several. Else the registry's epoch."""
     witness_file: Text | None = None
-    """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too."""
+    """File in which this host remembers the registry's epoch, so that a wiped Redis is noticed after a restart too.
+    Else NAMESPACE.witness.json in LAPSE_STATE_DIR, or in systemd's state directory."""
     allow_volatile: StrictBool = False
     """Accept a Redis without persistence while a policy is in mode enforce."""
     replicas: Literal["auto"] | Annotated[StrictInt, Field(ge=0, le=9)] = AUTO
@@ -136,7 +137,7 @@ class AuditSection(Table):
     """Where the record of every intent and outcome goes."""
 
     sink: Sink = "stdout"
-    """"stdout" or "file:PATH": one JSON object a line."""
+    """"stdout" or "file:PATH": one JSON object a line. A relative PATH is below LAPSE_STATE_DIR, where that is set."""
     max_pending: Annotated[StrictInt, Field(ge=1000, le=10_000_000)] = 100_000
     """Records that may wait for the sink in Redis for each provider and kind before deletions there stop."""
     key_file: Text | None = None

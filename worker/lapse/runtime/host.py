@@ -1,5 +1,6 @@
 """What the processes of one worker, beat or exporter have in common: made once, before the pool forks."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from lapse.guards.integrity.statefile import state_file_of
 from lapse.ledger import outbox
 from lapse.log import register_secret, register_url
 from lapse.policy import Config
-from lapse.policy.reload import ConfigFile, broker_source, find, is_redis, registry_source
+from lapse.policy.reload import ConfigFile, broker_source, find, is_redis, registry_source, state_folder
 from lapse.providers import entra
 from lapse.providers.account import Account
 from lapse.providers.route import route_to
@@ -61,7 +62,7 @@ class Host:
         self.pid = os.getpid()
         self.checked = False
         self.name = secrets.token_hex(6)
-        self.witness = state_file_of(self.config)
+        self.witness = state_file_of(self.config, self.environ)
         self.known = self.witness.load() if self.witness else None
         self._told = (self.config.hash, self.file.error)
         tell(register_secret)
@@ -115,7 +116,7 @@ class Host:
             for account in self.config.accounts.values():
                 trust(route_to(account, self.environ))
             open_seal(self.config.audit.key_file)
-            self._check_outbox()
+            self._check_state()
         if broker and is_redis(self.broker.url) and self.broker.endpoint.url != self.registry.url:
             preflight.start_broker(self.broker.endpoint)
         preflight.start(self.registry.endpoint, self.config)
@@ -124,8 +125,11 @@ class Host:
         )
         self.checked = True
 
-    def _check_outbox(self) -> None:
-        """Say where confirmations go that Redis does not take, or that they would be lost with this process."""
+    def _check_state(self) -> None:
+        """Make the state folder; say where confirmations go that Redis does not take, or that they would be lost."""
+        if state := state_folder(self.environ):
+            with contextlib.suppress(OSError):  # what needs it says so
+                state.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder = outbox.folder_of(self.config.sweep.outbox, self.environ)
         if folder is None:
             log.warning("outbox.missing", fix=outbox.FIX)

@@ -32,6 +32,7 @@ from lapse.ledger.outbox import Outbox, folder_of, replay
 from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import EVERYWHERE, HaltReason
 from lapse.policy import Config, Rule
+from lapse.policy.reload import audit_file
 from lapse.providers.account import Account
 from lapse.providers.kinds import KINDS
 from lapse.providers.provider import TIMEOUT, Provider
@@ -334,7 +335,8 @@ class Work:
     async def _move(self, config: Config, provider: str, kind: str, *, halt: Callable[[], bool] = bool) -> bool:
         try:
             seal = open_seal(config.audit.key_file)
-            mover = Mover(self._carrier, self._namespace, open_sink(config.audit.sink), seal, config.audit.subjects)
+            sink = open_sink(audit_file(config, self._host.environ))
+            mover = Mover(self._carrier, self._namespace, sink, seal, config.audit.subjects)
             await mover.move(provider, kind, at_most=AUDIT_AT_ONCE, halt=halt)
         except (OSError, RegistryError, ConfigError) as error:
             about = {"provider": provider, "kind": kind, "sink": config.audit.sink}

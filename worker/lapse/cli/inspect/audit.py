@@ -16,6 +16,7 @@ from lapse.cli import output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect.verify import verify
 from lapse.cli.options import ID, KIND, PAST
+from lapse.policy.reload import audit_file
 from lapse.registry import keys
 from lapse.registry.model import Resource
 
@@ -77,8 +78,8 @@ def answer_of(session: Invocation, resource: Resource, files: Sequence[Path] = (
 
     """
     found: list[dict[str, Any]] = []
-    scheme, _, name = session.config.audit.sink.partition(":")
-    for path in files or ([Path(name)] if scheme == "file" and Path(name).is_file() else []):
+    written = audit_file(session.config, session.environ)
+    for path in files or ([written] if written and written.is_file() else []):
         with path.open(encoding="utf-8", errors="replace") as lines:
             found += [
                 record | {"line": f"{path}:{number}"}
@@ -102,9 +103,8 @@ def _settling(line: str, resource: Resource) -> dict[str, Any] | None:
 
 def _moved(session: Invocation) -> Iterator[dict[str, Any]]:
     """Yield what stands in the sink's file; a line that is cut off is left out."""
-    scheme, _, name = session.config.audit.sink.partition(":")
-    path = Path(name)
-    if scheme != "file":
+    path = audit_file(session.config, session.environ)
+    if path is None:
         return
     if not path.exists():
         output.note(f"{path} does not exist here: nothing was moved to it, or it is on the workers' host.", output.WARN)

@@ -18,6 +18,7 @@ from lapse.cli.receipts.places import places
 from lapse.cli.wholefile import whole
 from lapse.ledger.erasure.account import account_of, unsubjected
 from lapse.ledger.erasure.request import ErasureAccount
+from lapse.policy.reload import audit_file
 from lapse.registry.facts import request_id
 
 TOOL = f"lapse {__version__}"
@@ -194,8 +195,8 @@ def _salt(session: Invocation) -> bytes:
 
 def _files(session: Invocation, given: Sequence[Path]) -> Sequence[Path]:
     """Return the audit files: those given, else the sink's, if it is one that can be read here."""
-    scheme, _, name = session.config.audit.sink.partition(":")
-    return given or ([Path(name)] if scheme == "file" and Path(name).is_file() else [])
+    written = audit_file(session.config, session.environ)
+    return given or ([written] if written and written.is_file() else [])
 
 
 def _summary(found: dict[str, Any]) -> str:

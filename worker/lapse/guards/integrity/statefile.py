@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import ClockOffset, Known
 from lapse.policy import Config
+from lapse.policy.reload import lasting, state_folder
 from lapse.registry.disk import sync_folder
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -91,10 +93,12 @@ class StateFile:
             return None
 
 
-def state_file_of(config: Config) -> StateFile | None:
-    """Return the file in which a host remembers the registry of this config, if it names one."""
-    path = config.registry.witness_file
-    return StateFile(Path(path), config.registry.namespace) if path else None
+def state_file_of(config: Config, environ: Mapping[str, str]) -> StateFile | None:
+    """Return the file in which a host remembers its registry: the one named, else one in its state folder."""
+    named, namespace = config.registry.witness_file, config.registry.namespace
+    if named or state_folder(environ):
+        return StateFile(lasting(named or f"{namespace}.witness.json", environ), namespace)
+    return None
 
 
 def _boot() -> str:

@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play chaos picture wheel clean
+.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play chaos picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -119,6 +119,18 @@ docs: $(VENV)/.stamp
 	@$(RUN)/python -m sphinx -b html -c docs -d $(VENV)/doctrees --fresh-env --fail-on-warning --keep-going --quiet . $(VENV)/docs
 	@cd tests && ../$(RUN)/python -m docs.blocks
 	@echo "$(VENV)/docs/docs/index.html"
+
+# What the image is made of, each with its hashes. Versions stay as they are while pyproject.toml allows them;
+# `make locks UPGRADE=--upgrade` takes the newest.
+UV := uv==0.13.9
+LOCK = $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--custom-compile-command "make locks" $(UPGRADE)
+IN_IMAGE := --extra worker --extra entra --extra redis-entra --extra redis-iam --extra receipts
+locks: $(VENV)/.stamp
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(LOCK) $(IN_IMAGE) pyproject.toml -o deploy/requirements/image.txt
+	@$(LOCK) $(IN_IMAGE) --extra sandbox -c deploy/requirements/image.txt pyproject.toml -o deploy/requirements/demo.txt
+	@echo hatchling | $(LOCK) - -o deploy/requirements/build.txt
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

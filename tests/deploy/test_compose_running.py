@@ -35,7 +35,7 @@ def exporter(redis_url: str, tmp_path: Path) -> Iterator[str]:
         "8099": provider,
         "9108": metrics,
         "0.0.0.0": "127.0.0.1",  # noqa: S104 - it is taken out
-        "/demo/application.py": str(DEPLOY / "demo" / "application.py"),
+        "/demo/application.py": str(DEPLOY / "demo" / "application" / "application.py"),
     }
 
     def local(text: str) -> str:
@@ -44,7 +44,7 @@ def exporter(redis_url: str, tmp_path: Path) -> Iterator[str]:
         return text
 
     config = tmp_path / "retention.toml"
-    config.write_text(local((DEPLOY / "demo" / "retention.toml").read_text()))
+    config.write_text(local((DEPLOY / "demo" / "policy" / "retention.toml").read_text()))
     with ExitStack() as stack:
         for name in NAMES:
             service = compose()["services"][name]

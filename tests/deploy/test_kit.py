@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,42 @@ import yaml
 
 from lapse.policy import load
 from support import shown
-from support.deploykit import DEPLOY, ROOT, UNITS, Instruction, compose, stages, unit
+from support.deploykit import DEPLOY, LOCKS, ROOT, UNITS, Instruction, compose, stages, unit
 
 OURS = {"provider", "worker", "beat", "metrics", "application"}
 SERVICES: dict[str, dict[str, Any]] = compose()["services"]
-BUILD, FINAL = stages()
-SYSTEM = re.compile(r"apt-get |groupadd ")
-"""RUN lines that change a system: they are looked at, and not replayed."""
+STAGES = stages()
+RUNTIME = STAGES["runtime"]
+LABELS = {"title": "name", "description": "description", "version": "version", "licenses": "license"}
+ELSEWHERE = re.compile(r"--require-hashes|-m venv /opt/build")
+"""RUN lines that ask an index, or are for one that does: `make test-images` runs them."""
 
 
 def of(stage: list[Instruction], word: str) -> list[str]:
     return [rest for name, rest in stage if name == word]
 
 
-def test_the_image_is_pinned_small_and_without_rights() -> None:
-    assert {"python:3.11-slim-bookworm"} == {of(stage, "FROM")[0].split()[0] for stage in (BUILD, FINAL)}
-    assert ["10001:10001"] == of(FINAL, "USER")
-    assert any("ca-certificates" in line and "rm -rf /var/lib/apt/lists" in line for line in of(FINAL, "RUN"))
-    assert ["--from=build /opt/lapse /opt/lapse"] == of(FINAL, "COPY")
-    ran = [word for word, _rest in FINAL]
-    assert ran.index("USER") < ran.index("CMD")
+def test_the_image_is_small_and_without_rights() -> None:
+    bases = {of(stage, "FROM")[0].split()[0] for stage in STAGES.values()}
+    assert {"python:3.13-slim"} == bases - set(STAGES)
+    assert ["10001:10001"] == of(RUNTIME, "USER")
+    for stage, source in {"lapse": "installed", "demo": "installed-demo"}.items():
+        assert [f"runtime AS {stage}"] == of(STAGES[stage], "FROM")
+        assert [f"--from={source} /opt/lapse /opt/lapse"] == of(STAGES[stage], "COPY")
+    assert "lapse" == list(STAGES)[-1], "what is built where no stage is named"
+    assert [] == [line for stage in STAGES.values() for line in of(stage, "RUN") if "apt-get" in line]
+
+
+def test_the_image_says_what_it_is() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    labels = dict(re.findall(r'org\.opencontainers\.image\.([\w.]+)="([^"]+)"', " ".join(of(RUNTIME, "LABEL"))))
+    assert {label: project[key] for label, key in LABELS.items()} == {label: labels[label] for label in LABELS}
+    assert "docker.io/library/python:3.13-slim" == labels["base.name"]
 
 
 def test_what_the_image_runs_are_programs_of_lapse_and_no_shell() -> None:
-    shown.check(json.loads(of(FINAL, "CMD")[0]))
-    options, command = of(FINAL, "HEALTHCHECK")[0].split(" CMD ")
+    shown.check(json.loads(of(RUNTIME, "CMD")[0]))
+    options, command = of(RUNTIME, "HEALTHCHECK")[0].split(" CMD ")
     assert ["lapse", "health", "--worker"] == json.loads(command)
     shown.check(json.loads(command))
     assert "--start-period" in options
@@ -45,9 +57,16 @@ def test_what_the_image_runs_are_programs_of_lapse_and_no_shell() -> None:
 
 def test_what_is_copied_is_there_and_sent_to_the_engine() -> None:
     ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines()
-    sources = {source for line in of(BUILD, "COPY") for source in line.split()[:-1]}
-    assert sources == {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    sent = {line.removeprefix("!") for line in ignored if line.startswith("!")}
+    sources = {source for stage in STAGES.values() for line in copied(stage) for source in line.split()[:-1]}
+    assert sources - {str(path.relative_to(ROOT)) for path in LOCKS} == sent - {"deploy/requirements"}
+    assert {f"deploy/requirements/{name}.txt" for name in ("image", "demo", "build")} <= sources
     assert all((ROOT / source).exists() for source in sources)
+
+
+def copied(stage: list[Instruction]) -> list[str]:
+    """Return what a stage copies from this tree."""
+    return [line for line in of(stage, "COPY") if not line.startswith("--from=")]
 
 
 def ran(command: str, here: Path, environ: dict[str, str]) -> None:
@@ -58,29 +77,26 @@ def ran(command: str, here: Path, environ: dict[str, str]) -> None:
 
 
 def test_the_build_is_replayed_in_a_clean_folder(tmp_path: Path) -> None:
-    """WORKDIR, COPY and RUN as they stand, below another root; what lapse needs comes from this environment."""
+    """What the stages copy and run, below another root; what the locks would bring comes from this environment."""
     environ = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
-        "EXTRAS": "worker",
         "HOME": str(tmp_path),
-        "PIP_NO_DEPS": "1",
-        "PIP_NO_INDEX": "1",
-        "PIP_NO_BUILD_ISOLATION": "0",
         "PYTHONPATH": sysconfig.get_path("purelib"),
         "LAPSE_RUNTIME_DIR": str(tmp_path / "run"),
     }
     here = tmp_path
-    for word, rest in BUILD[1:]:
+    for word, rest in [one for name in ("dependencies", "wheel", "installed") for one in STAGES[name][1:]]:
         if word == "WORKDIR":
             here = tmp_path / rest.lstrip("/")
-            here.mkdir(parents=True)
-        elif word == "COPY":
+        elif word == "COPY" and not rest.startswith("--from="):
             *sources, target = rest.split()
+            place = tmp_path / target.lstrip("/") if target.startswith("/") else here / target
+            place.mkdir(parents=True, exist_ok=True) if target.endswith("/") else None
             for source in sources:
-                subprocess.run(["cp", "-r", "--no-dereference", ROOT / source, here / target], check=True)
-        elif word == "RUN" and not SYSTEM.search(rest):
-            command = rest.replace("/opt/lapse", str(tmp_path / "opt/lapse"))
-            ran(command, here, environ)
+                subprocess.run(["cp", "-r", "--no-dereference", ROOT / source, place], check=True)
+        elif word == "RUN" and not ELSEWHERE.search(rest):
+            command = rest.replace("/opt/build/bin/hatchling", str(Path(sys.executable).with_name("hatchling")))
+            ran(re.sub(r"(?<=\s)/(?=dist|opt)|^/(?=opt)", f"{tmp_path}/", command), here, environ)
     script = tmp_path / "opt/lapse/bin/lapse"
     done = subprocess.run([script, "health", "--worker"], env=environ, capture_output=True, text=True, check=False)
     assert "no worker runs here" in done.stdout, done.stderr
@@ -106,12 +122,34 @@ def test_a_service_of_lapse_has_no_rights_and_a_read_only_root(name: str) -> Non
     service = SERVICES[name]
     assert (True, "10001:10001", ["ALL"]) == (service["read_only"], service["user"], service["cap_drop"])
     assert ["no-new-privileges:true"] == service["security_opt"]
-    assert any(place.startswith("/run/lapse:") for place in service["tmpfs"])
-    assert service["build"]["args"]["EXTRAS"] == "worker,sandbox"
-    assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+    assert ["/run/lapse"] == service["tmpfs"], "Docker's takes no uid, and no more is needed"
     for command in (service.get("command", []), service.get("healthcheck", {}).get("test", ["CMD"])[1:]):
         if command and command[0] != "python":
             shown.check(command)
+
+
+def test_one_service_builds_the_image_of_all() -> None:
+    (built,) = [service for service in SERVICES.values() if "build" in service]
+    build = built["build"]
+    assert (DEPLOY / build["context"] / build["dockerfile"]).is_file()
+    assert build["target"] in STAGES
+    assert {built["image"]} == {SERVICES[name]["image"] for name in OURS}
+    assert {"never"} == {SERVICES[name]["pull_policy"] for name in OURS if SERVICES[name] is not built}
+
+
+def test_a_service_starts_when_what_it_needs_is_healthy() -> None:
+    for name, service in SERVICES.items():
+        for needed, how in service.get("depends_on", {}).items():
+            checked = SERVICES[needed].get("healthcheck", {}).get("test")
+            assert ("service_healthy" if checked else "service_started") == how["condition"], name
+
+
+def test_what_must_survive_a_stop_is_on_a_volume() -> None:
+    assert "state:/var/lib/lapse" in SERVICES["worker"]["volumes"]
+    assert "LAPSE_STATE_DIR=/var/lib/lapse" in of(RUNTIME, "ENV")[0]
+    assert ["/var/lib/lapse"] == of(RUNTIME, "VOLUME")
+    assert "--storage.tsdb.path=/prometheus" in SERVICES["prometheus"]["command"]
+    assert "history:/prometheus" in SERVICES["prometheus"]["volumes"]
 
 
 def test_what_is_mounted_exists_and_what_is_published_stays_on_this_machine() -> None:
@@ -130,15 +168,17 @@ def test_the_registry_of_the_demo_keeps_what_it_has() -> None:
 
 
 def test_the_files_of_the_demo_name_each_others_services() -> None:
-    config = load(DEPLOY / "demo" / "retention.toml", {})
+    config = load(DEPLOY / "demo" / "policy" / "retention.toml", {})
     account = config.accounts["sandbox"]
     assert account.base_url == SERVICES["application"]["environment"]["PROVIDER_URL"]
     assert account.api_key_env in SERVICES["worker"]["environment"]
     assert "--port 8099" in " ".join(SERVICES["provider"]["command"])
-    scraped: Any = yaml.safe_load((DEPLOY / "demo" / "prometheus.yml").read_text())
+    scraped: Any = yaml.safe_load((DEPLOY / "demo" / "prometheus" / "prometheus.yml").read_text())
     assert ["metrics:9108"] == scraped["scrape_configs"][0]["static_configs"][0]["targets"]
-    mounted = {mount.split(":")[1] for mount in SERVICES["prometheus"]["volumes"]}
-    assert {f"/etc/prometheus/{name}" for name in (*scraped["rule_files"], "prometheus.yml")} <= mounted
+    mounted = dict(mount.split(":")[1::-1] for mount in SERVICES["prometheus"]["volumes"])
+    for named in (*scraped["rule_files"], "/etc/prometheus/prometheus.yml"):
+        folder, _, file = named.rpartition("/")
+        assert (DEPLOY / mounted[folder] / file).is_file()
     source: Any = yaml.safe_load((DEPLOY / "demo/grafana/datasources/prometheus.yaml").read_text())
     assert "http://prometheus:9090" == source["datasources"][0]["url"]
     boards: Any = yaml.safe_load((DEPLOY / "demo/grafana/dashboards/lapse.yaml").read_text())

@@ -117,7 +117,7 @@ def test_the_example_loads_both_rule_files() -> None:
 
 
 def test_a_registry_that_hangs_is_down_before_prometheus_gives_up() -> None:
-    for path in (PROMETHEUS / "prometheus.yml", DEPLOY / "demo" / "prometheus.yml"):
+    for path in (PROMETHEUS / "prometheus.yml", DEPLOY / "demo" / "prometheus" / "prometheus.yml"):
         interval = yaml.safe_load(path.read_text())["global"]["scrape_interval"]
         assert TIMEOUT <= parse(interval) / 2
 

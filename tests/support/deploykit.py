@@ -9,6 +9,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
+LOCKS = sorted((DEPLOY / "requirements").glob("*.txt"))
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
@@ -19,16 +20,18 @@ class Instruction(NamedTuple):
     rest: str
 
 
-def stages() -> list[list[Instruction]]:
-    """Return the Dockerfile's stages, each beginning with its FROM."""
-    text = re.sub(r"\\\n", " ", (DEPLOY / "Dockerfile").read_text())
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    found: list[list[Instruction]] = []
-    for line in lines:
+def stages() -> dict[str, list[Instruction]]:
+    """Return the Dockerfile's stages by their names, each beginning with its FROM."""
+    lines = [line for line in (DEPLOY / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
+    found: dict[str, list[Instruction]] = {}
+    stage: list[Instruction] = []
+    for line in re.sub(r"\\\n", " ", "\n".join(lines)).splitlines():
+        if not line.strip():
+            continue
         word, rest = line.split(maxsplit=1)
         if word == "FROM":
-            found.append([])
-        found[-1].append(Instruction(word, rest))
+            stage = found[rest.rpartition(" AS ")[2]] = []
+        stage.append(Instruction(word, rest))
     return found
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import secrets
+import signal
+import sys
 import time
 import urllib.request
 
@@ -24,7 +26,8 @@ def create() -> str:
 
 
 def main() -> None:
-    """Go on until the process is ended."""
+    """Go on until the process is told to end: as the first of its container it would not by itself."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     registry = Registry(provider="sandbox", on_error="log")
     newest: list[str] = []
     while True:

@@ -1,5 +1,6 @@
 """The locks of the image are those of pyproject.toml, looked at without an index: `make locks` writes them."""
 
+import json
 import re
 import tomllib
 from collections.abc import Iterable
@@ -16,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 IN_IMAGE = ("worker", "entra", "redis-entra", "redis-iam", "receipts")
 BUILD, DEMO, IMAGE = LOCKS
+BILL = ROOT / "deploy" / "requirements" / "image.cdx.json"
 MAKE = "run `make locks`"
 
 
@@ -63,6 +65,23 @@ def test_the_demo_has_the_sandbox_besides_in_the_same_versions() -> None:
 
 def test_the_wheel_is_built_by_what_pyproject_asks_for() -> None:
     assert [] == stale(BUILD.read_text(), PROJECT["build-system"]["requires"]), MAKE
+
+
+def test_the_bill_of_materials_names_what_is_locked() -> None:
+    bill = json.loads(BILL.read_text())
+    assert ("CycloneDX", "1.6", PROJECT["project"]["version"]) == (
+        bill["bomFormat"],
+        bill["specVersion"],
+        bill["metadata"]["component"]["version"],
+    ), MAKE
+    named = {
+        str(canonicalize_name(one["name"])): (
+            one["version"],
+            sum(len(at["hashes"]) for at in one["externalReferences"]),
+        )
+        for one in bill["components"]
+    }
+    assert {name: (pin.version, pin.hashes) for name, pin in pins(IMAGE.read_text()).items()} == named, MAKE
 
 
 def test_nothing_of_the_development_environment_is_in_the_image() -> None:

@@ -69,6 +69,13 @@ def test_the_shipped_policy_file_is_the_one_of_the_repository() -> None:
     assert (ROOT / "config" / "retention.toml").read_text() == (PACKAGE / "policy" / "retention.toml").read_text()
 
 
+def test_the_bill_of_materials_is_in_the_wheel(built: Built) -> None:
+    with zipfile.ZipFile(built.wheel) as wheel:
+        carried = wheel.read(f"lapse-{__version__}.dist-info/sboms/image.cdx.json")
+
+    assert (ROOT / "deploy" / "requirements" / "image.cdx.json").read_bytes() == carried
+
+
 def test_the_licence_is_in_the_wheel(built: Built) -> None:
     with zipfile.ZipFile(built.wheel) as wheel:
         text = wheel.read(f"lapse-{__version__}.dist-info/licenses/LICENSE").decode()

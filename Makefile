@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play chaos picture locks wheel clean
+.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images chaos picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -83,6 +83,16 @@ test-play: $(VENV)/.stamp
 	@test -x $(VENV)/deploy/helm || { echo "make test-play needs helm: make test-deploy fetches it" >&2; exit 1; }
 	@LAPSE_TEST_IMAGE=$(IMAGE) $(RUN)/python -m pytest tests/kubernetes/podman/against_*.py
 
+# Real containers: the image is built and run, by podman. Where no image registry answers, Debian stands in for the base
+# images; each check says at the end what stood in for what. root, as debootstrap needs it.
+IMAGE_TOOLS := podman runc buildah catatonit debootstrap iptables
+test-images: $(VENV)/.stamp
+	@for program in $(IMAGE_TOOLS); do command -v $$program >/dev/null || { \
+		echo "make test-images needs $$program: apt-get install $(IMAGE_TOOLS) netavark aardvark-dns" >&2; exit 1; }; done
+	@test -x /usr/lib/podman/netavark -a -x /usr/lib/podman/aardvark-dns || { \
+		echo "make test-images needs netavark: apt-get install netavark aardvark-dns" >&2; exit 1; }
+	@$(RUN)/python -m pytest tests/images/against_*.py
+
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
 # the thirty ordinary days that must trip no guard: 500 stories, a million ids; and every cell of the replies of Redis. At
 # the end what it counted is compared with the table of docs/promises.md; `make promises` puts it there.
@@ -121,16 +131,21 @@ docs: $(VENV)/.stamp
 	@echo "$(VENV)/docs/docs/index.html"
 
 # What the image is made of, each with its hashes. Versions stay as they are while pyproject.toml allows them;
+
+# What the image is made of, each with its hashes, and the bill of materials that the wheel carries. Versions stay as they are while pyproject.toml allows them;
 # `make locks UPGRADE=--upgrade` takes the newest.
 UV := uv==0.13.9
+CYCLONEDX := cyclonedx-bom==7.5.0
 LOCK = $(RUN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
 	--custom-compile-command "make locks" $(UPGRADE)
 IN_IMAGE := --extra worker --extra entra --extra redis-entra --extra redis-iam --extra receipts
 locks: $(VENV)/.stamp
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(UV)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(UV) $(CYCLONEDX)
 	@$(LOCK) $(IN_IMAGE) pyproject.toml -o deploy/requirements/image.txt
 	@$(LOCK) $(IN_IMAGE) --extra sandbox -c deploy/requirements/image.txt pyproject.toml -o deploy/requirements/demo.txt
-	@echo hatchling | $(LOCK) - -o deploy/requirements/build.txt
+	@echo 'hatchling>=1.28' | $(LOCK) - -o deploy/requirements/build.txt
+	@$(RUN)/python -W ignore -m cyclonedx_py requirements deploy/requirements/image.txt --pyproject pyproject.toml \
+		-i https://pypi.org/project --output-reproducible --of JSON -o deploy/requirements/image.cdx.json
 
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist

@@ -12,7 +12,22 @@ from support import shown
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(one for one in (ROOT / "deploy").rglob("*.md") if "node_modules" not in one.parts)
-OTHERS = {"date", "docker", "python3", "cp", "redis-cli", "systemctl", "kubectl", "helm", "/opt/lapse/bin/pip"}
+OTHERS = {
+    "chmod",
+    "chown",
+    "date",
+    "groupadd",
+    "docker",
+    "podman",
+    "podman-compose",
+    "python3",
+    "cp",
+    "redis-cli",
+    "systemctl",
+    "kubectl",
+    "helm",
+    "/opt/lapse/bin/pip",
+}
 """Programs that are not lapse's: what they are given is looked at as far as it is in this tree."""
 
 VARIABLES = {

@@ -156,6 +156,10 @@ class Deployment:
         self.policies: dict[Path, list[Policy]] = {}
         self.bound: float | None = None
         """Within how many seconds what is due has to be settled; None: this test does not wait for it."""
+        self.crashes = 0
+        """How often a process was killed that may have had requests in flight."""
+        self.in_flight = 8
+        """How many requests one process of a worker may have in flight."""
         self.config.parent.mkdir()
 
     def configure(self, *policies: str, head: str = HEAD, path: Path | None = None) -> None:
@@ -256,6 +260,8 @@ class Deployment:
             evidence.scrape(self.url, self.config, {"OPENAI_API_KEY": KEY}) if self.config.exists() else None,
             ended=time.time(),
             bound=self.bound,
+            crashes=self.crashes,
+            in_flight=self.in_flight,
             began=self.began,
             alive=evidence.living(self.provider, evidence.named(audit)),
             texts=texts,

@@ -197,12 +197,10 @@ class Work:
         until = time.monotonic() + config.sweep.budget
         ledger = self._ledger(config)
         await retire(ledger, config.rules, slots)
-        over = now - round(config.sweep.tombstones * 1000)
-        known = now - round(config.sweep.deleted_tombstones * 1000)
+        over, known = (now - round(age * 1000) for age in (config.sweep.tombstones, config.sweep.deleted_tombstones))
         if not trouble:
             providers = {*config.accounts, *(provider for provider, _ in slots)}
             await Misnamed(self._carrier, self._namespace).run(providers, until)
-        if not trouble:
             await subjects.keep(ledger, slots, until)
             await creations.keep(ledger, slots, until)
             self.erasing = await Erasures(ledger, config.erasure, config.accounts, slots).keep(until)

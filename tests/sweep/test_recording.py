@@ -391,6 +391,39 @@ async def test_a_worker_that_is_to_end_does_not_wait_for_redis_for_ever(world: W
     assert len(kept) == world.counters()["deletions|chat|thread"]
 
 
+@pytest.mark.parametrize("told_to_end", [False, True])
+async def test_what_is_confirmed_while_others_wait_for_redis_is_on_disk_as_well(
+    world: World, tmp_path: Path, told_to_end: bool
+) -> None:
+    """Answers come in while earlier ones are said again and again: 16 deletions were lost so by each process."""
+    world.unpromised = {"count", "record", "lost", "overdue", "unconfirmed"}
+    world.settings = replace(world.settings, lease=6.0)
+    ids = world.seed(60)
+    world.sandbox.faults([{"method": "DELETE", "latency": "100ms"}])
+    context = replace(world.context(concurrency=8), outbox=Outbox(tmp_path / "outbox"))
+    away = Away(context.ledger, "MISCONF")
+    away.back = True
+    sweeping = asyncio.create_task(world.sweep(context=context))
+    await world.until(lambda: len(world.deletes()) > 12)
+    away.back = False
+    await world.until(lambda: away.refused)
+    world.stop.on = told_to_end
+
+    with pytest.raises(RegistryRefused):
+        await sweeping
+
+    assert context.outbox
+    context.outbox.close()
+    (file,) = abandoned(tmp_path / "outbox")
+    kept = [one["id"] for batch in file.batches for one in batch.said["settled"] if one["outcome"] == "deleted"]
+    gone, recorded = set(ids) - world.sandbox.alive("thread"), world.counters()["deletions|chat|thread"]
+    assert len(gone) == recorded + len(set(kept))
+    assert set(kept) <= gone
+    away.back = True
+    await replay(context.ledger, context.outbox, world.watch.epoch)
+    assert len(gone) == world.counters()["deletions|chat|thread"]
+
+
 async def test_items_that_were_confirmed_are_counted_however_the_attempt_ends(world: World) -> None:
     """The provider hangs in the middle of a conversation, and the worker is told to end: the attempt is cancelled."""
     world.settings = replace(world.settings, lease=60)

@@ -20,6 +20,7 @@ LINGER = 0.05
 PATIENCE = 5.0  # for requests in flight when a sweep has to end
 ABSENT_WAIT = 5.0  # seconds
 ABSENT_MOST = 2 * BATCH  # claims that wait before no more are taken
+SLOW = 0.25  # seconds that a batch has before the next one is recorded beside it
 
 
 Delete = Callable[[Claim], Awaitable[Settled | Absent]]
@@ -56,6 +57,9 @@ class Executor:
         self._room = asyncio.Event()
         self._enough = asyncio.Event()
         self._recorder = asyncio.create_task(self._keep_recording())
+        self._recording: set[asyncio.Task[None]] = set()
+        self._unrecorded = 0
+        self._failure: BaseException | None = None
         self._ending = False
         self._recorded = 0
 
@@ -73,21 +77,21 @@ class Executor:
     @property
     def idle(self) -> bool:
         """True if nothing is in flight, and nothing waits for a proof or to be recorded."""
-        return not self._running and not self._queue and not self._done and not self._absent
+        return not (self._running or self._queue or self._done or self._unrecorded or self._absent)
 
     @property
     def recording(self) -> bool:
         """True while outcomes are recorded: until the executor is left, or what ends the sweep ended that."""
-        return not self._recorder.done()
+        return self._failure is None and not self._recorder.done()
 
     def room(self) -> int:
         """Return how many more claims keep it busy while the next ones are fetched.
 
         None while more than a batch waits to be recorded: Redis does not take outcomes, and more would wait.
         """
-        if self._recorder.done():
-            self._recorder.result()  # nobody records any more: what ended that ends the sweep
-        if len(self._absent) >= ABSENT_MOST or len(self._done) > BATCH:
+        if self._failure:
+            raise self._failure  # what ended a recording ends the sweep
+        if len(self._absent) >= ABSENT_MOST or len(self._done) + self._unrecorded > BATCH:
             return 0
         return max(0, 2 * self._concurrency - len(self._queue) - len(self._running))
 
@@ -112,7 +116,7 @@ class Executor:
         """
         loop = asyncio.get_running_loop()
         deadline, recorded = loop.time() + within, self._recorded
-        while not self.idle and loop.time() < deadline and not self._recorder.done():
+        while not self.idle and loop.time() < deadline and self.recording:
             self._room.clear()
             try:
                 async with asyncio.timeout_at(deadline):
@@ -139,11 +143,13 @@ class Executor:
                 await asyncio.wait(late)
         self._leaving = True
         self._quiet.set()
-        await self._resolver
-        self._ending = True
-        self._news.set()
-        self._enough.set()
-        await self._recorder
+        try:
+            await self._resolver
+        finally:
+            self._ending = True
+            self._news.set()
+            self._enough.set()
+            await self._recorder
 
     async def _take(self) -> None:
         while self._queue:
@@ -195,14 +201,37 @@ class Executor:
             await self._news.wait()
             self._news.clear()
             await self._linger()
-            batch = self._done[:BATCH]
-            if batch:
-                await self._settle(batch)
-                self._recorded += len(batch)
-                del self._done[: len(batch)]
+            if self._done:
+                # What comes in while a batch is said again and again is no less confirmed: it is said, and kept on disk,
+                # beside it, and not after it.
+                await asyncio.wait({self._begin_recording()}, timeout=SLOW)
             if self._done:
                 self._news.set()
             self._room.set()
+        if self._recording:
+            await asyncio.wait(self._recording)
+        if self._failure:
+            raise self._failure
+
+    def _begin_recording(self) -> asyncio.Task[None]:
+        batch = self._done[:BATCH]
+        del self._done[: len(batch)]
+        self._unrecorded += len(batch)
+        task = asyncio.create_task(self._settle(batch))
+        self._recording.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._recording.discard(task)
+            failure = asyncio.CancelledError() if task.cancelled() else task.exception()
+            if failure:
+                self._failure = self._failure or failure
+            else:
+                self._unrecorded -= len(batch)
+                self._recorded += len(batch)
+            self._room.set()
+
+        task.add_done_callback(ended)
+        return task
 
     async def _linger(self) -> None:
         """Let others join a batch that is not full, as long as any are in flight."""

@@ -24,6 +24,7 @@ from lapse.providers.outcomes import Outcome
 from lapse.registry.model import Partition
 
 TRY_AGAIN = 0.5  # seconds between two tries
+ENDING = 10.0  # seconds that a process which is told to end waits for Redis, where all it knows is on disk
 FOR_GOOD = 4  # refusals in a row that speak of no state of the server, after which a batch is halved
 HALTED = HaltReason.UNRECORDABLE
 
@@ -37,6 +38,7 @@ class Recorder:
         """Record for one partition; ``wall``: how many absences are believed, None for any number."""
         self._wall = wall
         self._rolled_back: int | None = None
+        self._failing_since: float | None = None
         self._context = context
         self._partition = partition
         self._listable = context.provider.kinds[partition.kind].listable
@@ -57,7 +59,7 @@ class Recorder:
         return await self._recorded(OutcomeBatch(settled, counted, attempts, listable=self._listable, wall=self._wall))
 
     async def _recorded(self, batch: OutcomeBatch) -> Recorded:
-        refusals, patience = 0, 0.0
+        refusals = 0
         while True:
             try:
                 recorded = await self._context.ledger.settle(self._partition, await self._told(batch))
@@ -67,15 +69,25 @@ class Recorder:
                 refusals = refusals + 1 if _for_good(error) else 0
                 if refusals >= FOR_GOOD:
                     return await self._refused(batch, error)
-                patience = patience or time.monotonic() + self._context.settings.lease / 2
-                # Beyond half a lease others may claim these ids again, at the cost of a second DELETE. What must not be
-                # lost is a confirmation: a process that is the only one to know of it goes on asking.
-                if time.monotonic() > patience and (self._context.stop.is_set() or self._safe(batch)):
+                if self._gives_up(batch):
                     raise
                 await asyncio.sleep(TRY_AGAIN)
             else:
+                self._failing_since = None
                 self._acknowledged(batch)
                 return recorded
+
+    def _gives_up(self, batch: OutcomeBatch) -> bool:
+        """Return True once Redis has taken nothing for so long that this process leaves a batch to the next one.
+
+        Beyond half a lease others may claim these ids again, at the cost of a second DELETE. What must not be lost is a
+        confirmation: a process that is the only one to know of it goes on asking.
+        """
+        now, half = time.monotonic(), self._context.settings.lease / 2
+        self._failing_since = self._failing_since or now
+        stopping, safe = self._context.stop.is_set(), self._safe(batch)
+        patience = min(half, ENDING) if stopping and safe else half
+        return now > self._failing_since + patience and (stopping or safe)
 
     async def _refused(self, batch: OutcomeBatch, error: RegistryError) -> Recorded:
         """Record the halves of a batch that is refused as a whole, the counters alone too; halt for what is left."""

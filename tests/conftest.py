@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import os
+import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 
@@ -17,6 +18,8 @@ from support.clusters import info, until
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("untimed")
 pytest.register_assert_rewrite("faults")  # its modules assert as tests do
+# A run in the background was told to ignore Ctrl-C, and so would be every program that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _USER = os.environ.get("LAPSE_TEST_USER")
 """Which shipped user registries and workers of the tests are; unset: the server's default user."""
@@ -27,7 +30,7 @@ _CLUSTER = bool(os.environ.get("LAPSE_TEST_CLUSTER"))
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
 
-_LONG = {"packaging", "runtime", "faults", "examples", "demo", "readme", "deploy", "security"}
+_LONG = {"packaging", "runtime", "faults", "examples", "demo", "docs", "readme", "deploy", "security"}
 """Rooms whose tests start programs and wait for them: last, one of them would go on alone for minutes."""
 
 

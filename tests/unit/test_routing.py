@@ -79,6 +79,15 @@ def test_a_table_is_asked_for_once() -> None:
     assert (True, False) == (router.met, router.failed)
 
 
+def test_the_nodes_that_serve_slots_are_known_once_one_has_said_so() -> None:
+    router = Router([A])
+    assert [] == router.primaries
+
+    run(router, [LOW], lambda _to, said: looked(said) or [b"x"])
+
+    assert [A, B] == router.primaries
+
+
 def test_a_moved_slot_is_followed_and_the_table_asked_for_anew() -> None:
     router = Router([C])
     replies, sent = run(router, [LOW], first(MovedError("3300 :2")))

@@ -202,8 +202,8 @@ class Executor:
             self._news.clear()
             await self._linger()
             if self._done:
-                # What comes in while a batch is said again and again is no less confirmed: it is said, and kept on disk,
-                # beside it, and not after it.
+                # What comes in while a batch is said again and again is no less confirmed: it is said, and kept on
+                # disk, beside it, and not after it.
                 await asyncio.wait({self._begin_recording()}, timeout=SLOW)
             if self._done:
                 self._news.set()

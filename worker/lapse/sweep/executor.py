@@ -7,9 +7,9 @@ or 5 s have passed.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from lapse.guards.absence.absences import Absent
 from lapse.ledger.claim import Claim
@@ -24,7 +24,7 @@ SLOW = 0.25  # seconds that a batch has before the next one is recorded beside i
 
 
 Delete = Callable[[Claim], Awaitable[Settled | Absent]]
-Settle = Callable[[list[Settled]], Awaitable[None]]
+Settle = Callable[[list[Settled]], Coroutine[Any, Any, None]]
 
 
 class Executor:

@@ -316,4 +316,4 @@ sys.exit(sum(run(["receipt", *call]) for call in calls))
         check=False,
     )
 
-    assert (6, 3) == (done.returncode, done.stderr.count("pip install 'lapse[worker,receipts]'")), done
+    assert (6, 3) == (done.returncode, done.stderr.count("pip install 'PATH/TO/lapse[worker,receipts]'")), done

@@ -337,5 +337,5 @@ def test_a_missing_extra_is_told_with_the_line_that_installs_it() -> None:
     assert ended.returncode == 1
     assert (
         'ConfigError: [providers.openai] auth = "entra" needs azure-identity, which is not installed: '
-        "pip install 'lapse[worker,entra]'"
+        "pip install 'PATH/TO/lapse[worker,entra]'"
     ) in ended.stderr

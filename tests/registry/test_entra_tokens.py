@@ -70,7 +70,7 @@ async def test_it_is_asked_for_on_a_thread_where_a_loop_runs(azure: tuple[str, A
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "redis_entraid", None)
-    with pytest.raises(ConfigError, match=r"pip install 'lapse\[redis-entra\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'PATH/TO/lapse\[redis-entra\]'"):
         RedisEntraCredentials()
 
 

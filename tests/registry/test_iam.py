@@ -97,5 +97,5 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match="there is elasticache and memorydb"):
             IamCredentials("app", "lapse", **wrong)
     monkeypatch.setitem(sys.modules, "botocore", None)
-    with pytest.raises(ConfigError, match=r"pip install 'lapse\[redis-iam\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'PATH/TO/lapse\[redis-iam\]'"):
         IamCredentials("app", "lapse")

@@ -75,7 +75,7 @@ def test_a_worker_without_what_entra_needs_is_refused_with_the_line_that_install
     said = refusal(deployment, "worker", PYTHONPATH=str(hidden))
 
     assert "[providers.openai] auth" in said
-    assert "pip install 'lapse[worker,entra]'" in said
+    assert "pip install 'PATH/TO/lapse[worker,entra]'" in said
 
 
 @pytest.mark.parametrize(

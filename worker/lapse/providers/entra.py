@@ -16,7 +16,7 @@ from lapse.errors import ConfigError
 from lapse.providers.account import Account
 from lapse.providers.credentials import NoCredential
 
-INSTALL = "pip install 'lapse[worker,entra]'"
+INSTALL = "pip install 'PATH/TO/lapse[worker,entra]'"
 RENEW_BEFORE = 300.0
 """Seconds before its end from which on a token is renewed."""
 ASK_AGAIN = 10.0

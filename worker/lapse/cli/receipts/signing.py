@@ -12,7 +12,7 @@ try:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 except ImportError:
     raise ConfigError(
-        "receipts are signed with cryptography, which is not installed: pip install 'lapse[worker,receipts]'"
+        "receipts are signed with cryptography, which is not installed: pip install 'PATH/TO/lapse[worker,receipts]'"
     ) from None
 
 

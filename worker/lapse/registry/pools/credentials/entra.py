@@ -15,7 +15,7 @@ import redis
 
 from lapse.errors import ConfigError
 
-INSTALL = "pip install 'lapse[redis-entra]'"
+INSTALL = "pip install 'PATH/TO/lapse[redis-entra]'"
 SCOPE = "https://redis.azure.com/.default"
 
 log = logging.getLogger("lapse")

@@ -14,7 +14,7 @@ import redis
 
 from lapse.errors import ConfigError
 
-INSTALL = "pip install 'lapse[redis-iam]'"
+INSTALL = "pip install 'PATH/TO/lapse[redis-iam]'"
 SERVICES = ("elasticache", "memorydb")
 VALID = 900
 """Seconds within which a password has to be used."""

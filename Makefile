@@ -57,13 +57,16 @@ test-servers: $(VENV)/.stamp
 		echo "make test-servers needs RabbitMQ: apt-get install rabbitmq-server" >&2; exit 1; }
 	@$(RUN)/python -m pytest tests/servers/against_*.py
 
-# A real Prometheus, with everything that can go wrong provoked, and Grafana's own types.
+# A real Prometheus, with everything that can go wrong provoked, Grafana's own types, and the page in a browser.
 COMPOSE_SPEC := compose-spec==0.2.1
+AXE := axe-core@4.14.1
 test-tools: $(VENV)/.stamp
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
 		echo "make test-tools needs prometheus and promtool: apt-get install prometheus" >&2; exit 1; }
 	@command -v npm >/dev/null || { echo "make test-tools needs Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
 	@npm install --prefix deploy/grafana/schema --no-audit --no-fund --no-package-lock --silent
+	@command -v chromium >/dev/null || { echo "make test-tools needs Chromium: apt-get install chromium" >&2; exit 1; }
+	@npm install --silent --no-fund --no-audit --prefix $(VENV)/axe $(AXE)
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py

@@ -14,19 +14,25 @@ LOOPBACK = "127.0.0.1"
 @click.command()
 @click.option("--host", default=LOOPBACK, show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=9108, show_default=True, help="0 takes a free one.")
+@click.option("--page", is_flag=True, help="Serve what `lapse status` shows as a page too, at / and /policy/NAME.")
 @config_option
-def metrics(*, host: str, port: int, config: str | None) -> None:
+def metrics(*, host: str, port: int, page: bool, config: str | None) -> None:
     """Serve /metrics for Prometheus, /livez, /readyz and /startupz, until TERM or Ctrl-C.
+
+    With --page there is also a page for people: every policy, what waits for whom, and what to type then. None of it
+    asks for a login. It shows names, counts and classes of trouble; no ids, subjects, labels or reasons.
 
     Examples:
       lapse metrics
+      lapse metrics --page
       lapse metrics --host 0.0.0.0 --port 9108
 
     """
+    from lapse.cli.inspect.page.pages import status_pages
     from lapse.metrics import server
 
     configure()
-    server.serve(Invocation(config).environ, Path.cwd(), host, port)
+    server.serve(Invocation(config).environ, Path.cwd(), host, port, status_pages if page else None)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""What ``lapse metrics`` serves: /metrics, /livez, /readyz and /startupz. Nothing here changes anything.
+"""What ``lapse metrics`` serves: /metrics, /livez, /readyz, /startupz, and more if told. Nothing here changes anything.
 
 ``/livez`` is about this process alone: restarting it helps nobody whose worker is gone. ``/readyz`` is about the whole
 deployment. ``/startupz`` says that the registry has answered since this process began.
@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from types import FrameType, MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import redis
@@ -31,6 +32,7 @@ from lapse.metrics.erasures import ErasureReader
 from lapse.metrics.snapshot import Overview, View
 from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
+from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.credentials.password_file import tell
 from lapse.registry.pools.plain import client_of
 
@@ -47,8 +49,40 @@ SHORTEST_SILENCE = 15.0
 STANDSTILL = 30.0
 """Seconds without a turn after which the loop that accepts connections does not turn any more."""
 
-Page = Callable[[str, str], tuple[int, str, bytes]]
-"""Of a query and the ``Accept`` of a request: the status, the content type and the body."""
+BELOW = "*"
+"""At the end of a page's path: it answers for whatever has one more part."""
+ALWAYS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+METHODS = "GET, HEAD"
+
+
+class PageRequest(NamedTuple):
+    """What a page may answer to: the path and the query as they were sent, and the header ``Accept``."""
+
+    path: str
+    query: str
+    accept: str
+
+
+class PageAnswer(NamedTuple):
+    """What a page answers; ``headers`` are those beside its type, its length and ``ALWAYS``."""
+
+    status: int
+    kind: str
+    body: bytes
+    headers: Mapping[str, str] = MappingProxyType({})
+
+
+Page = Callable[[PageRequest], PageAnswer]
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterParts:
+    """What the pages of one exporter have in common: the config, the registry, and what they remember of it."""
+
+    file: ConfigFile
+    endpoint: RedisEndpoint
+    continuity: ContinuityCheck
+    erasures: ErasureReader
 
 
 class Health:
@@ -160,10 +194,12 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET and HEAD of four paths."""
+    """Answers GET and HEAD of its pages."""
 
     protocol_version = "HTTP/1.1"
     timeout = 120  # seconds without a request, after which a connection gives its thread back
+    error_content_type = "text/plain"
+    error_message_format = "%(code)d %(message)s\n"
     pages: Mapping[str, Page]
 
     def do_GET(self) -> None:
@@ -177,25 +213,58 @@ class Handler(BaseHTTPRequestHandler):
     def _answered(self) -> bytes:
         """Send the status and the headers of a page; return its body."""
         parts = urlsplit(self.path)
-        page = self.pages.get(parts.path, _nowhere)
+        folder = parts.path[: parts.path.rfind("/") + 1]
+        page = self.pages.get(parts.path) or self.pages.get(folder + BELOW) or self._nowhere
         try:
-            status, kind, body = page(parts.query, self.headers.get("Accept", ""))
+            status, kind, body, more = page(PageRequest(parts.path, parts.query, self.headers.get("Accept", "")))
         except Exception:
             log.exception("page.failed", path=parts.path)
-            status, kind, body = 500, "text/plain", b"failed; the log of lapse metrics says why\n"
+            status, kind, body, more = PageAnswer(500, "text/plain", b"failed; the log of lapse metrics says why\n")
         headers, body = compressed(body, self.headers.get("Accept-Encoding", "") if len(body) > PACKET else "")
         self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers, **more}.items():
             self.send_header(name, value)
         self.end_headers()
         return body
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin an answer, an error of the standard library's too."""
+        super().send_response(code, message)
+        for name, value in ALWAYS.items():
+            self.send_header(name, value)
+
+    def do_POST(self) -> None:
+        """Refuse what could change something: nothing here can be changed."""
+        self.close_connection = True  # what was sent along is not read
+        self.send_response(405)
+        for name, value in {"Allow": METHODS, "Content-Length": "0", "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_POST  # noqa: N815 - the standard library's own
+
+    def _nowhere(self, _request: PageRequest) -> PageAnswer:
+        return PageAnswer(404, "text/plain", f"{' '.join(self.pages)}\n".encode())
 
     def log_message(self, *_: object) -> None:
         """Keep scrapes out of the log."""
 
 
-def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = PORT) -> None:
+def serve(
+    environ: Mapping[str, str],
+    cwd: Path,
+    host: str = HOST,
+    port: int = PORT,
+    more: Callable[[ExporterParts], Mapping[str, Page]] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT.
+
+    Args:
+        environ: The environment.
+        cwd: Where the policy file is looked for.
+        host: The address to listen on.
+        port: The port; 0 takes a free one.
+        more: Makes pages beside those of an exporter; None: there are none.
 
     Raises:
         ConfigError: no valid config, no registry URL, or the port cannot be used.
@@ -205,7 +274,7 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     source = registry_source(file.current(), environ)
     tell(register_secret)
     register_url(source.url)
-    client = client_of(source.endpoint, decode_responses=True, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT)
+    client = reader_of(source.endpoint)
     try:
         server = Server((host, port), Handler)
     except OSError as error:
@@ -217,8 +286,9 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     erasures = ErasureReader()
     health = Health(client, file, continuity)
     Handler.pages = {
-        "/metrics": lambda _query, accept: (200, *exposition(client, file, continuity, erasures, accept=accept)),
+        "/metrics": lambda asked: PageAnswer(200, *exposition(client, file, continuity, erasures, accept=asked.accept)),
         **pages(server, health),
+        **(more(ExporterParts(file, source.endpoint, continuity, erasures)) if more else {}),
     }
     _stop_on_signals(server)
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
@@ -229,32 +299,40 @@ def serve(environ: Mapping[str, str], cwd: Path, host: str = HOST, port: int = P
     client.close()
 
 
+def reader_of(endpoint: RedisEndpoint) -> redis.Redis:
+    """Return a client for reading, to which no stored text is one that it cannot read."""
+    return client_of(
+        endpoint,
+        decode_responses=True,
+        encoding_errors="backslashreplace",
+        socket_timeout=TIMEOUT,
+        socket_connect_timeout=TIMEOUT,
+    )
+
+
 def pages(server: Server, health: Health) -> dict[str, Page]:
     """Return the health pages; with ``?verbose`` each check of ``/readyz`` is shown."""
     return {
-        "/livez": lambda *_: _brief(*server.live()),
-        "/startupz": lambda *_: _brief(*health.started()),
-        "/readyz": lambda query, _accept: _readyz(health, verbose="verbose" in query),
+        "/livez": lambda _asked: _brief(*server.live()),
+        "/readyz": lambda asked: _readyz(health, verbose="verbose" in asked.query),
+        "/startupz": lambda _asked: _brief(*health.started()),
     }
 
 
-def _nowhere(*_: str) -> tuple[int, str, bytes]:
-    return 404, "text/plain", b"/metrics /livez /readyz /startupz\n"
+def _brief(passed: bool, text: str) -> PageAnswer:  # noqa: FBT001 - one of the pair that a check is
+    return PageAnswer(200 if passed else 503, "text/plain", b"ok\n" if passed else f"{text}\n".encode())
 
 
-def _brief(passed: bool, text: str) -> tuple[int, str, bytes]:  # noqa: FBT001 - one of the pair that a check is
-    return (200 if passed else 503), "text/plain", b"ok\n" if passed else f"{text}\n".encode()
-
-
-def _readyz(health: Health, *, verbose: bool) -> tuple[int, str, bytes]:
+def _readyz(health: Health, *, verbose: bool) -> PageAnswer:
     checks = health.checks()
     ready = all(passed for passed, _text in checks.values())
     if not verbose:
         failed = ", ".join(name for name, (passed, _text) in checks.items() if not passed)
-        return (200 if ready else 503), "text/plain", b"ready\n" if ready else f"not ready: {failed}\n".encode()
+        body = b"ready\n" if ready else f"not ready: {failed}\n".encode()
+        return PageAnswer(200 if ready else 503, "text/plain", body)
     shown = {name: {"ok": passed, "detail": text} for name, (passed, text) in checks.items()}
-    body = json.dumps({"ready": ready, "at": time.time(), "checks": shown}, indent=2)
-    return (200 if ready else 503), "application/json", body.encode() + b"\n"
+    told = json.dumps({"ready": ready, "at": time.time(), "checks": shown}, indent=2)
+    return PageAnswer(200 if ready else 503, "application/json", told.encode() + b"\n")
 
 
 def _stop_on_signals(server: ThreadingHTTPServer) -> None:

@@ -168,7 +168,7 @@ class View:
         told: Any = self._client.smembers(keys.slots(self._namespace))
         every = {(name, kind) for name, account in accounts.items() for kind in KINDS.get(account.type, {})}
         every |= {(rule.partition.provider, rule.partition.kind) for rule in rules}
-        every |= {(provider, kind) for provider, kind in (name.split("/") for name in sorted(told)[:MOST_TOLD])}
+        every |= {(provider, kind) for provider, _, kind in (name.partition("/") for name in sorted(told)[:MOST_TOLD])}
         return sorted(every | {(provider, kind) for provider, kind in json.loads(published or "[]")})
 
     def _surroundings(self, slots: Sequence[tuple[str, str]], used: Sequence[tuple[str, str]]) -> "_Around":

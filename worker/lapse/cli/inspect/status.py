@@ -1,7 +1,7 @@
 """``lapse status``: what each policy holds, does, and waits for."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -84,7 +84,7 @@ def status(*, session: Invocation, as_json: bool) -> None:
       lapse status --json
 
     """
-    standings = _standings(session)
+    standings = standings_of(session, session.rules())
     now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
     if as_json:
         output.document(
@@ -111,8 +111,8 @@ def status(*, session: Invocation, as_json: bool) -> None:
         output.say(text, output.DIM)
 
 
-def _standings(session: Invocation) -> list[PolicyStanding]:
-    rules = session.rules()
+def standings_of(session: Invocation, rules: Sequence[Rule]) -> list[PolicyStanding]:
+    """Return how the partitions of these rules stand, then those of their accounts that only applications name."""
     accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
     views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
     with session.client.pipeline(transaction=False) as pipe:

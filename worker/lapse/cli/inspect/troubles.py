@@ -11,6 +11,7 @@ from lapse.ledger.housekeeping.creations import Building, building
 from lapse.ledger.housekeeping.subjects import IndexProgress, index_progress
 from lapse.metrics import causes
 from lapse.metrics.erasures import standing
+from lapse.registry import keys
 from lapse.registry.model import Partition
 
 
@@ -39,10 +40,10 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
         yield f"{row.told(now)}.", output.BAD
     for host in causes.gone(session.view.workers(), now):
         yield f"workers: {host}.", output.WARN
-    for one in _building(session, partitions):
+    for one in indexing(session, partitions):
         done = f"{one.indexed:,} of {one.ids:,} touched ids are indexed by their creation"
         yield f"{one.partition}: {done}; until all are, nothing is deleted there.", output.WARN
-    known = _found_by_subject(session)
+    known = found_by_subject(session)
     if not known.whole:
         yield (
             f"subjects: {known.looked:,} of {known.facts:,} older registrations are indexed; workers go on.",
@@ -59,14 +60,19 @@ def _erasures(session: Invocation, now: int) -> Iterator[tuple[str, str]]:
     yield "  lapse erase list", output.STRONG
 
 
-def _found_by_subject(session: Invocation) -> IndexProgress:
+def found_by_subject(session: Invocation) -> IndexProgress:
+    """Return how far workers have come with the subjects of what older clients registered."""
+
     async def read(access: RegistryAccess) -> IndexProgress:
-        return await index_progress(access.ledger, await session.slots(access))
+        slots = [slot for slot in await session.slots(access) if all(map(keys.NAME.fullmatch, slot))]
+        return await index_progress(access.ledger, slots)
 
     return session.run(read)
 
 
-def _building(session: Invocation, partitions: Sequence[Partition]) -> list[Building]:
+def indexing(session: Invocation, partitions: Sequence[Partition]) -> list[Building]:
+    """Return the partitions in which nothing is deleted until their ids are indexed by their creation."""
+
     async def read(access: RegistryAccess) -> list[Building]:
         return await building(access.ledger, partitions)
 
@@ -95,9 +101,9 @@ def described(session: Invocation, partitions: Sequence[Partition], now: int) ->
             for row in failures.look(session.client, session.namespace, partitions)
         ],
         "workers_gone": causes.gone(session.view.workers(), now),
-        "subjects": _found_by_subject(session)._asdict(),
+        "subjects": found_by_subject(session)._asdict(),
         "indexing": [
-            {**asdict(row.partition), "indexed": row.indexed, "ids": row.ids} for row in _building(session, partitions)
+            {**asdict(row.partition), "indexed": row.indexed, "ids": row.ids} for row in indexing(session, partitions)
         ],
         "erasures": {
             **erasures.counts,

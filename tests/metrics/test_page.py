@@ -34,15 +34,11 @@ from lapse.metrics import server
 from lapse.metrics.erasures import ErasureReader
 from lapse.metrics.server import ExporterParts
 from lapse.policy.reload import ConfigFile
-from lapse.registry import keys
 from lapse.registry.pools.credentials.endpoint import endpoint_of
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support.monitored import monitored
-from tools.page_states import HEAD, POLICIES, STATES, Furnished, exporter
+from tools.page_states import EVIL, HEAD, NEVER, POLICIES, STATES, Furnished, exporter, hostile
 
-EVIL = "<script>alert(1)</script>\x1b[31m\ud800\"'&<b>"
-RAW = EVIL.encode("utf-8", "surrogatepass")
-NEVER = "seen-by-nobody"
 LAPSE = Path(sys.executable).with_name("lapse")
 RUNBOOK = Path(__file__).parents[2] / "deploy" / "runbooks" / "LapseHalted.md"
 OURS = {
@@ -160,6 +156,7 @@ def test_one_policy_has_a_page(halted: tuple[str, Furnished]) -> None:
     assert re.search(r"Due 1,284 ", said)
     missing = asked(url, "policy/" + quote(EVIL, safe="", errors="replace"))
     assert 404 == missing.status
+    assert "All is well" not in missing.text
     assert 1 == Markup(missing.text).tags["script"]
 
 
@@ -211,40 +208,6 @@ def test_what_nobody_asked_for_is_not_served(monkeypatch: pytest.MonkeyPatch) ->
     assert 0 == CliRunner().invoke(metrics, []).exit_code
     assert 0 == CliRunner().invoke(metrics, ["--page"]).exit_code
     assert [True, False] == [one is None for one in given]
-
-
-def hostile(made: Furnished) -> None:
-    """Write such a text wherever the registry keeps one that was given."""
-    raw = redis.Redis.from_url(made.server.url)
-    slot = keys.slot("lapse", "openai", "thread").encode()
-    told = EVIL + NEVER
-    named = EVIL.replace("\ud800", "").encode()
-    for name in (RAW, named):
-        raw.sadd(slot + b"policies", name)
-        raw.zadd(slot + name + b":fresh", {b"thread_" + RAW: 1})
-    raw.sadd("lapse:slots", RAW + b"/thread", b"a/b/c", RAW)
-    raw.hset(b"lapse:{" + RAW + b":thread}:holds", mapping={b"x": json.dumps({"reason": told}), b"\x01": b"1"})
-    halt = json.dumps({"since": 1, "detail": told, "plan": told})
-    raw.hset(slot + b"halts", mapping={b"chat|" + RAW: halt, b"chat|cutoff_jumped": halt, b"*|no_witness": halt})
-    raw.hset("lapse:control", mapping={RAW: json.dumps({"since": 1, "actor": told, "reason": told})})
-    raw.hset("lapse:control", "openai/file", json.dumps({"since": 1, "actor": told, "reason": told}))
-    flow: dict[Any, Any] = {"breaker": RAW, "cause_detail": told.encode("utf-8", "surrogatepass"), "cause_key": NEVER}
-    raw.hset("lapse:{openai}:flow", mapping=flow)
-    raw.hset(slot + b"marks", mapping={"shut": RAW, "shut_detail": RAW + NEVER.encode(), "shut_until": 1})
-    rules: dict[Any, Any] = {
-        "failing_since": 1,
-        "failing_times": 9,
-        "failing_result": RAW,
-        "failing_detail": RAW + NEVER.encode(),
-        "orphans": json.dumps({EVIL: 3}),
-        "digest": RAW,
-    }
-    raw.hset(slot + b"chat:rules", mapping=rules)
-    raw.hset("lapse:workers", mapping={RAW + b":1": json.dumps({"at": 1, "hash": told})})
-    about = json.dumps({"worker": EVIL, "hash": EVIL, "path": told, "ok": True})
-    raw.hset("lapse:published", mapping={"config": about, "slots": json.dumps([[EVIL, "thread"], ["gone", EVIL]])})
-    raw.hset(slot + b"counters", mapping={b"deletions|" + RAW + b"|thread": 5})
-    raw.close()
 
 
 def test_no_stored_text_becomes_markup(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ axe.run(document, {resultTypes: ["violations", "incomplete"]}).then((found) => J
 PATHS = {"halted": ("", "policy/chat", "policy/uploads", "policy/nope"), "registry away": ("", "policy/chat")}
 
 
-@pytest.fixture(scope="module", params=list(STATES))
+@pytest.fixture(scope="module", params=[*STATES, "hostile"])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     with page_of(request.param, tmp_path_factory.mktemp("state")) as url:
         yield request.param, url

@@ -1,6 +1,7 @@
 """A real exporter's page in six states of a deployment: ``make test-tools`` looks at each in a browser."""
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -25,6 +26,10 @@ from lapse.registry.model import Partition
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 
 HOUR, DAY = 3600, 86400
+EVIL = "<script>alert(1)</script>\x1b[31m\ud800\"'&<b>"
+RAW = EVIL.encode("utf-8", "surrogatepass")
+NEVER = "seen-by-nobody"
+"""Stands in every text that no page shows."""
 HEAD = """
 [registry]
 allow_volatile = true
@@ -184,6 +189,41 @@ def many(made: Furnished) -> None:
     made.works()
 
 
+def hostile(made: Furnished) -> None:
+    """Write such a text wherever the registry keeps one that was given."""
+    raw = redis.Redis.from_url(made.server.url)
+    slot = keys.slot("lapse", "openai", "thread").encode()
+    told = EVIL + NEVER
+    named = EVIL.replace("\ud800", "").encode()
+    for name in (RAW, named):
+        raw.sadd(slot + b"policies", name)
+        raw.zadd(slot + name + b":fresh", {b"thread_" + RAW: 1})
+    raw.sadd("lapse:slots", RAW + b"/thread", b"a/b/c", RAW)
+    raw.hset(b"lapse:{" + RAW + b":thread}:holds", mapping={b"x": json.dumps({"reason": told}), b"\x01": b"1"})
+    halt = json.dumps({"since": 1, "detail": told, "plan": told})
+    planned = json.dumps({"since": 1, "detail": told, "plan": NEVER})
+    raw.hset(slot + b"halts", mapping={b"chat|" + RAW: halt, b"chat|cutoff_jumped": planned, b"*|no_witness": halt})
+    raw.hset("lapse:control", mapping={RAW: json.dumps({"since": 1, "actor": told, "reason": told})})
+    raw.hset("lapse:control", "openai/file", json.dumps({"since": 1, "actor": told, "reason": told}))
+    flow: dict[Any, Any] = {"breaker": RAW, "cause_detail": told.encode("utf-8", "surrogatepass"), "cause_key": NEVER}
+    raw.hset("lapse:{openai}:flow", mapping=flow)
+    raw.hset(slot + b"marks", mapping={"shut": RAW, "shut_detail": RAW + NEVER.encode(), "shut_until": 1})
+    rules: dict[Any, Any] = {
+        "failing_since": 1,
+        "failing_times": 9,
+        "failing_result": RAW,
+        "failing_detail": RAW + NEVER.encode(),
+        "orphans": json.dumps({EVIL: 3}),
+        "digest": RAW,
+    }
+    raw.hset(slot + b"chat:rules", mapping=rules)
+    raw.hset("lapse:workers", mapping={RAW + b":1": json.dumps({"at": 1, "hash": told})})
+    about = json.dumps({"worker": EVIL, "hash": EVIL, "path": told, "ok": True})
+    raw.hset("lapse:published", mapping={"config": about, "slots": json.dumps([[EVIL, "thread"], ["gone", EVIL]])})
+    raw.hset(slot + b"counters", mapping={b"deletions|" + RAW + b"|thread": 5})
+    raw.close()
+
+
 STATES: dict[str, Callable[[Furnished], None]] = {
     "healthy": healthy,
     "halted": halted,
@@ -200,7 +240,7 @@ def page_of(name: str, directory: Path) -> Iterator[str]:
     with ExitStack() as stack:
         server = stack.enter_context(EmbeddedRedis())
         made = Furnished(directory, server, MANY if name == "64 policies" else POLICIES)
-        STATES[name](made)
+        (hostile if name == "hostile" else STATES[name])(made)
         made.raw.close()
         url = stack.enter_context(exporter(directory, made.path, server.url))
         if name == "registry away":

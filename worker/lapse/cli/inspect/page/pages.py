@@ -19,6 +19,7 @@ from lapse.cli.inspect.page.parts import (
     section,
     span,
     state,
+    summary,
     table,
     when,
 )
@@ -67,7 +68,7 @@ def overview(reading: PageReading, _asked: PageRequest) -> tuple[int, bytes]:
     """Return everything: what waits for somebody, the policies, the providers, and who works."""
     found = notices(reading)
     title = f"{sum(one.level == WAITS for one in found) or 'nothing'} waiting - lapse"
-    return 200, document(title, head(reading, found, ""), _main(reading, found))
+    return 200, document(title, head(reading, summary(reading, found)), _main(reading, found))
 
 
 def _main(reading: PageReading, found: Sequence[Notice]) -> Iterator[Child]:
@@ -229,13 +230,14 @@ def one_policy(reading: PageReading, asked: PageRequest) -> tuple[int, bytes]:
             *_notices(reading, mine),
             *(_standing(reading, one, registry) for one in standings),
         ]
-    return 200, document(f"{name_of(name)} - lapse", head(reading, mine, name, back="../"), main)
+    return 200, document(f"{name_of(name)} - lapse", head(reading, summary(reading, mine), name, back="../"), main)
 
 
 def _unknown(reading: PageReading, name: str) -> bytes:
-    said = f"There is no policy {name_of(name)}, neither in the policy file nor in the registry."
-    main = [tag("p", said), tag("p", tag("a", "All policies", href="../"))]
-    return document("No such policy - lapse", head(reading, (), name, back="../"), main)
+    where = "in the policy file, and the registry does not answer" if reading.registry is None else "anywhere"
+    said = "warn", f"There is no policy {name_of(name)} {where}."
+    main = tag("p", tag("a", "All policies", href="../"))
+    return document("No such policy - lapse", head(reading, said, name, back="../"), [moment_of(reading), main])
 
 
 def _standing(reading: PageReading, one: PolicyStanding, registry: RegistryReading) -> Child:

@@ -29,10 +29,10 @@ Cells = Sequence[tuple[str, Child]]
 """A row: each cell with the title of its column."""
 
 
-def head(reading: PageReading, found: Sequence[Notice], here: str, *, back: str = "") -> Iterator[Child]:
+def head(reading: PageReading, standing: tuple[str, str], here: str = "", *, back: str = "") -> Iterator[Child]:
     """Yield the head of a page: where one is, how things are in one sentence, and what a viewer may do."""
     deployment = reading.config.registry.deployment
-    level, said = summary(reading, found)
+    level, said = standing
     name = tag("span", f" {name_of(deployment)}", class_="deployment") if deployment else None
     title: Child = [tag("a", "lapse", href=back), " / ", name_of(here)] if back else "lapse"
     yield tag("div", tag("h1", title, name), tag("p", _controls()), class_="bar")
@@ -67,8 +67,11 @@ def when(millis: float | None, now: int) -> Child:
     """Return a time as it is seen from now, with the date for who asks."""
     if not millis:
         return NONE
-    moment = from_millis(millis)
     said = moments.told(millis, now)
+    try:
+        moment = from_millis(millis)
+    except (OverflowError, OSError, ValueError):  # a clock was wrong, and there is no such date
+        return said
     return (
         tag("time", said, datetime=moment.isoformat(timespec="seconds"), title=moments.clock(moment))
         if moment

@@ -82,7 +82,7 @@ def scrape(url: str, config: Path, environ: Mapping[str, str]) -> str | None:
 
 def shown(url: str, file: ConfigFile) -> str:
     """Return what an exporter shows that has read its policy file."""
-    with client_of(url, decode_responses=True) as client:
+    with client_of(url, decode_responses=True, encoding_errors="backslashreplace") as client:  # as the exporter's
         return exposition(client, file)[1].decode()
 
 

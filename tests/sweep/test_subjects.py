@@ -93,6 +93,17 @@ async def test_a_kind_that_cannot_be_told_deletes_nothing(world: World) -> None:
     assert {mine} == world.sandbox.alive("thread")
 
 
+async def test_what_an_application_writes_among_the_slots_keeps_no_hold_from_being_told(world: World) -> None:
+    (mine,) = seeded(world)
+    world.raw.sadd("lapse:slots", b"\xff/thread", "nonsense", "a/b/c")
+
+    assert world.registry.hold_subject(S, reason="case 7")
+    await housekept(world)
+    await world.sweep()
+
+    assert {mine} == world.sandbox.alive("thread")
+
+
 async def test_many_due_ids_of_a_held_subject_keep_nobody_waiting(world: World) -> None:
     old = time.time() - 40 * DAY
     facts = {"policy": "chat", "created_at": old, "last_active_at": old, "subject": S}

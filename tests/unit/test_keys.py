@@ -139,3 +139,9 @@ def test_no_provider_is_called_as_the_brokers_keys_are() -> None:
         keys.provider("broker")
     with pytest.raises(InvalidResource, match="provider 'no name': use 1 to 64 characters"):
         keys.provider("no name")
+
+
+def test_what_stands_among_the_slots_and_names_none_is_left_out() -> None:
+    strange = (b"\xff/thread", b"openai", b"", b"a/b/c", b"<script>/thread", b"openai/\x00")
+
+    assert [("azure", "file"), ("openai", "thread")] == keys.slots_named([b"openai/thread", "azure/file", *strange])

@@ -6,6 +6,7 @@ suffixes here and those in ``lua/*.lua`` are compared by ``tests/unit/test_keys.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 from lapse.errors import InvalidResource
@@ -328,6 +329,16 @@ def stamped(namespace: str) -> str:
 def slots(namespace: str) -> str:
     """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
     return f"{namespace}:slots"
+
+
+def slots_named(members: Iterable[bytes | str]) -> list[tuple[str, str]]:
+    """Return (provider, kind) of each member of that set.
+
+    An application's Redis user may write anything there: what names no provider and kind is left out.
+    """
+    told = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in members)
+    pairs = (name.partition("/") for name in sorted(told))
+    return [(provider, kind) for provider, _, kind in pairs if _is_name(provider) and _is_name(kind)]
 
 
 def held_subjects(namespace: str) -> str:

@@ -295,9 +295,8 @@ class Subjects:
         told, published = yield from asked(
             ("SMEMBERS", keys.slots(namespace)), ("HGET", keys.published(namespace), "slots")
         )
-        named = {tuple(_text(name).split("/", 1)) for name in told}
-        known = {tuple(slot) for slot in json.loads(published or "[]")}
-        return sorted((str(provider), str(kind)) for provider, kind in named | known)
+        known = {(str(provider), str(kind)) for provider, kind in json.loads(published or "[]")}
+        return sorted({*keys.slots_named(told), *known})
 
     def _literal(self, subject: str) -> Conversation[list[Slot]]:
         """Return the slots, and refuse what is meant as a pattern: it would silently cover nothing."""

@@ -347,9 +347,7 @@ class Work:
         slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
         before = json.loads((await self._control.published()).get("slots", "[]"))
         (told,) = await self._carrier.run([("SMEMBERS", keys.slots(self._namespace))])
-        slots |= {
-            (provider, kind) for provider, _, kind in (name.decode().partition("/") for name in sorted(told)[:TOLD])
-        }
+        slots |= set(keys.slots_named(told)[:TOLD])
         known = sorted(slots | {(provider, kind) for provider, kind in before})
         kinds = {kind for kinds in KINDS.values() for kind in kinds}
         about = {"hash": config.hash, "path": str(config.path), "ok": self._host.file.ok, "worker": self._worker}

@@ -202,9 +202,7 @@ class Dump:
         """Return every (provider, kind) that the policy file names, a worker knew, or an application wrote to."""
         stored = self._client.hget(keys.published(self._namespace), "slots")
         every = {*self._policies, *((provider, kind) for provider, kind in json.loads(stored or "[]"))}
-        # An application's Redis user may write anything there.
-        told = [name.partition("/") for name in self._client.smembers(keys.slots(self._namespace))]
-        every |= {(provider, kind) for provider, _, kind in told if all(map(keys.NAME.fullmatch, (provider, kind)))}
+        every |= {*keys.slots_named(self._client.smembers(keys.slots(self._namespace)))}
         return tuple(sorted(every))
 
     def _policies_of(self, slot: tuple[str, str]) -> list[str]:

@@ -7,6 +7,7 @@ first written where it belongs and then removed where it was, a hold before all 
 import json
 import time
 from collections.abc import Iterable, Mapping
+from itertools import starmap
 from typing import Any
 
 import structlog
@@ -56,7 +57,9 @@ class Misnamed:
         """Return (provider, wrong name, kind) of every slot that holds something under a wrong name."""
         asked = {(provider, plural, kind) for provider in providers for kind, plural in PLURALS.items()}
         (told,) = await self._carrier.run([("SMEMBERS", keys.slots(self._namespace))])
-        asked |= {(provider, word, kind) for provider, word, kind in map(_meant, told) if word != kind}
+        asked |= {
+            (provider, word, kind) for provider, word, kind in starmap(_meant, keys.slots_named(told)) if word != kind
+        }
         chosen = sorted(asked)
         slots = [keys.slot(self._namespace, provider, wrong) for provider, wrong, _ in chosen]
         there = await self._carrier.run([("EXISTS", *(slot + name for name in _HOLDING)) for slot in slots])
@@ -177,8 +180,7 @@ class _Slot:
         return await self._carrier.carry(calls)
 
 
-def _meant(name: bytes) -> tuple[str, str, str]:
-    provider, _, word = name.decode().partition("/")
+def _meant(provider: str, word: str) -> tuple[str, str, str]:
     try:
         return provider, word, singular(word)
     except InvalidResource:
@@ -188,7 +190,7 @@ def _meant(name: bytes) -> tuple[str, str, str]:
 def _right_edge(text: str) -> str:
     """Return an edge, or a source, with the right name of its kind."""
     one = codec.edge(text)
-    _, _, kind = _meant(f"{one.provider}/{one.kind}".encode())
+    _, _, kind = _meant(one.provider, one.kind)
     return codec.edge_text(Resource(one.provider, kind, one.id))
 
 

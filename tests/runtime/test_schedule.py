@@ -177,6 +177,7 @@ def test_a_clock_that_is_set_back_delays_nothing(
         pass
 
     assert len(messages(raw)) >= 2 * sent > 0
+    beat.close()
 
 
 def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType, host: Host, raw: redis.Redis) -> None:

@@ -119,6 +119,7 @@ def test_the_schedule_follows_the_file_while_beat_runs(module: ModuleType, host:
     beat._follow()
 
     assert "openai/thread/fresh" in beat.schedule
+    beat.close()
 
 
 def test_two_edits_between_two_ticks_are_both_followed(
@@ -197,8 +198,25 @@ def test_a_tick_is_stamped_with_redis_time_and_carries_no_id(module: ModuleType,
     assert raw.hget("lapse:published", "beat") is not None
 
 
-def test_what_is_sent_together_is_stamped_by_one_question(raw: redis.Redis, redis_url: str) -> None:
-    clock = BeatClock(redis_url, "lapse")
+@pytest.fixture
+def pulse() -> Iterator[Callable[[str], BeatClock]]:
+    """Return what makes beat's clock of a registry; each is closed in the end."""
+    made: list[BeatClock] = []
+
+    def make(url: str) -> BeatClock:
+        made.append(BeatClock(url, "lapse"))
+        return made[-1]
+
+    yield make
+    for clock in made:
+        clock.close()
+
+
+Pulse = Callable[[str], BeatClock]
+
+
+def test_what_is_sent_together_is_stamped_by_one_question(raw: redis.Redis, redis_url: str, pulse: Pulse) -> None:
+    clock = pulse(redis_url)
     asked = raw.info("commandstats").get("cmdstat_time", {"calls": 0})["calls"]
 
     stamps = [clock() or 0 for _ in range(7)]
@@ -209,8 +227,10 @@ def test_what_is_sent_together_is_stamped_by_one_question(raw: redis.Redis, redi
     assert (first, True) == (stamps[0], first <= time.time() * 1000)
 
 
-def test_later_the_registry_is_asked_again(raw: redis.Redis, redis_url: str, wait_until: Callable[..., None]) -> None:
-    clock = BeatClock(redis_url, "lapse")
+def test_later_the_registry_is_asked_again(
+    raw: redis.Redis, redis_url: str, pulse: Pulse, wait_until: Callable[..., None]
+) -> None:
+    clock = pulse(redis_url)
     before = clock() or 0
     raw.hdel("lapse:published", "beat")
 
@@ -219,8 +239,8 @@ def test_later_the_registry_is_asked_again(raw: redis.Redis, redis_url: str, wai
     assert int(str(raw.hget("lapse:published", "beat"))) >= before + STAMPS * 1000
 
 
-def test_a_beat_whose_registry_is_away_sends_unstamped(capsys: pytest.CaptureFixture[str]) -> None:
-    assert BeatClock(f"redis://127.0.0.1:{free_port()}/0", "lapse")() is None
+def test_a_beat_whose_registry_is_away_sends_unstamped(pulse: Pulse, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pulse(f"redis://127.0.0.1:{free_port()}/0")() is None
     assert "beat.unstamped" in capsys.readouterr().out
 
 

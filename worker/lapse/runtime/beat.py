@@ -72,6 +72,10 @@ class BeatClock:
             self._asked, self._now = asked, answered
         return self._now + int((asked - self._asked) * 1000)
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.close()
+
     def _ask(self) -> int | None:
         try:
             (seconds, micros) = self._said(packed("TIME"))
@@ -154,6 +158,7 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]
     def close(self) -> None:
         """End: no supervisor has to wait to see it."""
         super().close()
+        self._pulse.close()
         self._heartbeat.ended()
 
     def _follow(self) -> None:

@@ -82,6 +82,29 @@ def test_a_redis_that_starts_anew_costs_nothing(busy: tuple[ContainerDeployment,
     assert worker.alive()
 
 
+def test_what_was_confirmed_while_redis_was_away_outlives_the_container(
+    busy: tuple[ContainerDeployment, Container], wait_until: Wait, stands_in: Told
+) -> None:
+    """Redis stops, the worker is told to end and removed, a new one starts on its volume, Redis comes back."""
+    deployment, worker = busy
+    state = deployment.audit.parent
+
+    deployment.server.stop()
+    code, took = worker.stop()
+    kept = len(list(state.glob("*.outbox")))
+    stands_in(f"ended in {took:.1f} s without Redis, and left {kept} outboxes on the volume")
+    worker.remove()
+    assert 0 == code
+    assert kept
+    deployment.server.start()
+    wait_until(deployment.server.ready, 30, what="Redis")
+    deployment.program()
+    gone(deployment, wait_until)
+
+    wait_until(lambda: not list(state.glob("*.outbox")), 60, what="an empty outbox")
+    once(deployment)
+
+
 def test_a_policy_folder_is_swapped_there_and_back_while_workers_run(
     deployment: ContainerDeployment, wait_until: Wait, stands_in: Told
 ) -> None:

@@ -28,7 +28,8 @@ from lapse.providers.kinds import KINDS
 
 @click.command()
 @config_option
-def init(config: str | None) -> None:
+@json_option
+def init(*, config: str | None, as_json: bool) -> None:
     """Write an annotated policy file to config/retention.toml, or to --config.
 
     A file that is there already is never overwritten.
@@ -48,7 +49,10 @@ def init(config: str | None) -> None:
             file.write(text)
     except OSError as error:
         raise Refused(Code.USAGE, f"{path} cannot be written: {error.strerror}") from None
-    output.say(str(path))
+    if as_json:
+        output.document({"path": str(path)})
+    else:
+        output.say(str(path))
     output.note("Next: say in it what to delete and when, and look at it with `lapse check-config`.")
     output.note("Then: set LAPSE_REGISTRY__URL and OPENAI_API_KEY, and start `celery -A lapse.app worker --beat`.")
 

@@ -175,7 +175,8 @@ def _described(session: Invocation, one: Planned) -> dict[str, Any]:
 @click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
 @confirm_option
 @config_option
-def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None) -> int:
+@json_option
+def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None, as_json: bool) -> int:
     """Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
 
     `lapse status` shows HASH, and before it the answer that loses nothing. It says how many ids it gives up, and has to
@@ -186,15 +187,16 @@ def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None)
 
     """
     session = Invocation(config)
-    return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm)))
+    return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm, as_json)))
 
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """Why a plan is approved, and the provider it was confirmed for, if it was."""
+    """Why a plan is approved, the provider it was confirmed for, if it was, and whether the answer is JSON."""
 
     reason: str
     provider: str | None
+    as_json: bool
 
 
 async def _approve(access: RegistryAccess, session: Invocation, wanted: str, said: Yes) -> int:
@@ -223,7 +225,11 @@ async def _approve(access: RegistryAccess, session: Invocation, wanted: str, sai
     elif count:
         await accept(access, rule, count)
     await access.control.lift(halt, f"plan {wanted}: {said.reason}")
-    output.say(f"approved {partition}: {halt.detail}")
+    if said.as_json:
+        answered = {"plan": wanted, "reason": halt.reason, "detail": halt.detail, "ids": ids}
+        output.document({**asdict(partition), **answered, "enforcing": rule.enforce})
+    else:
+        output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:
         output.note(f'Policy {rule.partition.policy} observes: nothing is deleted until it says mode = "enforce".')
     return Code.OK

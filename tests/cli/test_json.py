@@ -58,8 +58,8 @@ def test_every_command_that_prints_has_json_but_those_named_here() -> None:
 
 def test_init_says_where_it_wrote(desk: Desk) -> None:
     shown = desk.good("init", "--config", "new.toml", "--json").json
-    assert "new.toml" == shown["path"]
-    assert {"path"} == documented("init")
+    assert {"path": "new.toml", "schema": "new.schema.json"} == shown
+    assert set(shown) == documented("init")
 
 
 def test_pause_and_what_takes_it_back(desk: Desk) -> None:

@@ -82,7 +82,11 @@ def note(text: str = "", style: str = "", *, indent: int = 0) -> None:
 
 def document(value: object) -> None:
     """Print one JSON document: indented on a terminal, one line elsewhere."""
-    _write(json.dumps(value, ensure_ascii=False, indent=2 if on_terminal() else None))
+    if on_terminal():
+        shown = visible(json.dumps(value, ensure_ascii=False, indent=2))
+        _stdout().print(Text(shown), soft_wrap=True)
+    else:
+        _write(json.dumps(value, ensure_ascii=False))
 
 
 def records(values: Iterable[Mapping[str, Any]]) -> None:
@@ -118,6 +122,20 @@ def progress(what: str, total: int) -> Iterator[Advance]:
     with Progress(*parts, console=_stderr(), disable=not _stderr().is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def redrawn() -> Iterator[None]:
+    """Show what is printed inside in place of all that a terminal shows, at once; elsewhere hand it to its reader."""
+    if on_terminal():
+        console = _stdout()
+        with console.capture() as captured:
+            yield
+        console.clear()
+        console.file.write(captured.get())
+    else:
+        yield
+    flush()
 
 
 class ReaderGone(Exception):

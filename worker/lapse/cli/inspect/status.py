@@ -13,6 +13,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect import troubles
 from lapse.cli.inspect.reasons import stopping, unpause
+from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.remedies import answer, told
 from lapse.cli.options import json_option
 from lapse.cli.output import Column
@@ -74,16 +75,24 @@ class PolicyStanding:
 
 
 @click.command()
+@watch_option
 @with_session
 @json_option
-def status(*, session: Invocation, as_json: bool) -> None:
+def status(*, session: Invocation, watch: float | None, as_json: bool) -> None:
     """Show what each policy holds, what it does, and what it waits for, with the command that answers it.
+
+    With --watch a terminal is cleared for each look; elsewhere looks follow each other. With --json each is a document.
 
     Examples:
       lapse status
       lapse status --json
+      lapse status --watch=5
 
     """
+    watched(session, watch, lambda current: _show(current, as_json=as_json), apart=not as_json)
+
+
+def _show(session: Invocation, *, as_json: bool) -> None:
     standings = _standings(session)
     now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
     if as_json:

@@ -12,7 +12,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option
+from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
@@ -59,9 +59,10 @@ def quarantine() -> None:
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@wide_option
 @with_session
 @json_option
-def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: int, as_json: bool) -> None:
+def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: int, wide: bool, as_json: bool) -> None:
     """List what is in quarantine: why, what the provider answered, and what to do about it.
 
     Examples:
@@ -77,7 +78,7 @@ def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: i
         (seen.id, at.kind, at.policy, str(seen.record.get("r")), str(seen.record.get("n", 0)), _since(seen))
         for at, seen in found
     ]
-    output.table(COLUMNS, rows, empty="Nothing is in quarantine.")
+    output.table(COLUMNS, rows, empty="Nothing is in quarantine.", wide=wide)
     _say_details(session, found)
 
 

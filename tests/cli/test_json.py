@@ -102,6 +102,21 @@ def test_resume_of_a_provider_says_how_long_it_would_have_waited(desk: Desk) -> 
     assert [] == desk.good("resume", "--provider", "openai", "--json").json["resumed"]
 
 
+def test_a_resume_that_fails_halfway_says_what_it_had_ended(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    for since, (kind, reason) in enumerate((("conversation", "endpoint_missing"), ("thread", "no_witness"))):
+        stored = {"detail": "for a test", "since": since + 1}
+        desk.raw.hset(f"lapse:{{openai:{kind}}}:halts", f"chat|{reason}", json.dumps(stored))
+    del desk.environ["OPENAI_API_KEY"]  # the answer to no_witness holds for one key
+
+    shown = desk.run("resume", "--reason", "mended", "--confirm=openai", "--json")
+
+    assert 2 == shown.code
+    assert "OPENAI_API_KEY is not set here" in shown.err
+    assert ["openai/conversation/chat"] == [one["scope"] for one in shown.json["resumed"]]
+    assert ["openai/thread/chat"] == [one["scope"] for one in shown.json["halted"]]
+
+
 def test_approve_says_what_it_gave_up(desk: Desk) -> None:
     desk.configure(JUMPING)
     desk.seed(3)

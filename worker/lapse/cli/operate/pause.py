@@ -12,6 +12,7 @@ from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
 from lapse.cli.operate.resume import Consent, Resumption, called, lift, release
 from lapse.cli.options import config_option, json_option
+from lapse.errors import LapseError
 from lapse.providers.kinds import singular
 
 SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
@@ -81,7 +82,12 @@ def resume(
 
 def _resume(session: Invocation, done: Resumption, work: Callable[[RegistryAccess], Awaitable[int]]) -> int:
     async def whole(access: RegistryAccess) -> int:
-        code = await work(access)
+        try:
+            code = await work(access)
+        except LapseError:
+            if done.as_json and done.resumed:
+                output.document(await done.described(access, session))
+            raise
         if done.as_json:
             output.document(await done.described(access, session))
         return code

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lapse import policy
 from support.commandline import CHAT, ENFORCED, HEAD, Desk
 
 SHIPPED = Path(__file__).parents[2] / "config" / "retention.toml"
@@ -30,7 +31,9 @@ def test_init_writes_the_shipped_file_and_says_what_comes_next(desk: Desk) -> No
     shown = desk.good("init")
 
     assert "config/retention.toml\n" == shown.out
-    assert SHIPPED.read_text() == desk.config.read_text()
+    assert f"#:schema ./retention.schema.json\n{SHIPPED.read_text()}" == desk.config.read_text()
+    assert policy.schema() == json.loads(desk.config.with_name("retention.schema.json").read_text())
+    assert "config/retention.schema.json is for editors: the first line of config/retention.toml names it." in shown.err
     assert "lapse check-config" in shown.err
     assert "celery -A lapse.app worker --beat" in shown.err
 
@@ -65,7 +68,46 @@ def test_init_never_overwrites(desk: Desk) -> None:
 
 def test_init_writes_where_it_is_told(desk: Desk) -> None:
     assert "deep/er/lapse.toml\n" == desk.good("init", "--config", "deep/er/lapse.toml").out
-    assert SHIPPED.read_text() == (desk.directory / "deep/er/lapse.toml").read_text()
+    written = (desk.directory / "deep/er/lapse.toml").read_text()
+    assert f"#:schema ./lapse.schema.json\n{SHIPPED.read_text()}" == written
+    assert (desk.directory / "deep/er/lapse.schema.json").is_file()
+
+
+def test_a_name_with_a_space_is_written_as_an_address(desk: Desk) -> None:
+    desk.good("init", "--config", "our policies.toml")
+    first = (desk.directory / "our policies.toml").read_text().splitlines()[0]
+    assert "#:schema ./our%20policies.schema.json" == first
+    assert (desk.directory / "our policies.schema.json").is_file()
+
+
+@pytest.mark.parametrize("there", ["{}", "no JSON", '{"title": "of somebody else"}'])
+def test_another_schema_stays_as_it_is_and_is_told(desk: Desk, there: str) -> None:
+    beside = desk.directory / "new.schema.json"
+    beside.write_text(there)
+    shown = desk.good("init", "--config", "new.toml")
+    assert "new.toml\n" == shown.out
+    assert "new.schema.json is there already, is not this version's schema, and stays as it is" in shown.err
+    assert "`lapse schema > new.schema.json`" in shown.err
+    assert there == beside.read_text()
+
+
+def test_the_same_schema_is_nothing_to_tell(desk: Desk) -> None:
+    beside = desk.directory / "new.schema.json"
+    beside.write_text(desk.good("schema").out)  # one line: the same value in other bytes
+    assert "schema" not in desk.good("init", "--config", "new.toml").err
+    assert 1 == len(beside.read_text().splitlines())
+
+
+def test_a_schema_that_cannot_be_written_is_told_and_the_policy_file_stands(desk: Desk) -> None:
+    name = f"{'n' * 246}.toml"  # a name of 255 bytes is the longest there is
+    shown = desk.good("init", "--config", name)
+    assert ".schema.json cannot be written: File name too long" in shown.err
+    assert (desk.directory / name).is_file()
+
+
+def test_a_link_to_nowhere_is_no_schema(desk: Desk) -> None:
+    (desk.directory / "new.schema.json").symlink_to("nowhere/at/all.json")
+    assert "new.schema.json is there already" in desk.good("init", "--config", "new.toml").err
 
 
 def test_init_says_why_it_cannot_write(desk: Desk) -> None:

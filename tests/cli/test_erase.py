@@ -202,7 +202,8 @@ def test_an_application_may_ask_where_the_policy_file_says_so(desk: Desk) -> Non
     assert (True, "refused") == (listed[OTHER]["by_application"], listed[OTHER]["state"])
 
 
-def test_after_a_restore_the_audit_says_again_what_was_erased(desk: Desk) -> None:
+@pytest.mark.parametrize("as_json", [True, False])
+def test_after_a_restore_the_audit_says_again_what_was_erased(desk: Desk, *, as_json: bool) -> None:
     desk.seed(1, subject="user:9", days=21)
     mine = desk.seed(2, subject=S, days=20)
     desk.worker(sweeps=0)
@@ -219,8 +220,11 @@ def test_after_a_restore_the_audit_says_again_what_was_erased(desk: Desk) -> Non
     packed.write_bytes(gzip.compress((desk.directory / "audit.jsonl").read_bytes()))
     wants = desk.run("erase", "replay", "--audit", packed.name)
     assert 8 == wants.code, wants
-    shown = desk.good("erase", "replay", "--audit", packed.name, "--confirm=openai")
-    assert "1 request in the audit, 1 said again at openai\n" == shown.out
+    shown = desk.good("erase", "replay", "--audit", packed.name, "--confirm=openai", *["--json"] * as_json)
+    if as_json:
+        assert {"requests": 1, "again": [ID], "providers": ["openai"], "nameless": 0} == shown.json
+    else:
+        assert "1 request in the audit, 1 said again at openai\n" == shown.out
     (listed,) = desk.good("erase", "list", "--json").records
     assert (ID, S) == (listed["request_id"], listed["subject"])
     desk.erases()

@@ -67,6 +67,11 @@ def test_every_command_says_in_one_line_what_it_does() -> None:
         assert short.endswith("."), name
 
 
+def serves(example: str) -> bool:
+    """Say whether an example goes on until it is interrupted."""
+    return example.split()[1] in SERVING or "--watch" in example
+
+
 def furnish(desk: Desk) -> None:
     """Put in place what the examples name."""
     desk.configure(POLICIES)
@@ -190,7 +195,7 @@ ASKS = {
 nothing was registered under the subject that was erased."""
 
 
-@pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] not in SERVING])
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if not serves(one)])
 def test_an_example_does_what_it_says(desk: Desk, example: str) -> None:
     furnish(desk)
     if example in FIRST:
@@ -199,17 +204,18 @@ def test_an_example_does_what_it_says(desk: Desk, example: str) -> None:
     assert ASKS.get(example, 0) == result.code, result
 
 
-@pytest.mark.parametrize("example", [one for one in EXAMPLES if one.split()[1] in SERVING])
+@pytest.mark.parametrize("example", [one for one in EXAMPLES if serves(one)])
 def test_an_example_serves_until_it_is_interrupted(desk: Desk, example: str) -> None:
     """On a free port: the one in the example may be taken on this machine."""
     furnish(desk)
     words = shlex.split(example)[1:]
-    if words[0] != "demo":
+    ends = words[0] == "demo" or "--watch" in example
+    if not ends:
         words = [*words, "--port", str(free_port())]
     with desk.start(*words) as process:
-        shown = process.stdout if words[0] == "sandbox" else process.stderr
+        shown = process.stdout if words[0] == "sandbox" or "--watch" in example else process.stderr
         assert shown is not None
         assert shown.readline()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
-    assert (130 if words[0] == "demo" else 0) == process.returncode
+    assert (130 if ends else 0) == process.returncode

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 from typing import Any
 
@@ -206,14 +207,20 @@ def test_ls_pages_through_everything_once(desk: Desk) -> None:
     desk.registry.hold("thread", seeded[0], reason="case")
     desk.registry.touch("thread", seeded[1])
     seen: list[str] = []
-    after: list[str] = []
+    call = ["ls", "threads", "--limit", "10"]
     while True:
-        shown = desk.good("ls", "threads", "--limit", "10", *after)
+        shown = desk.good(*call)
         seen += [text.split("\t")[0] for text in shown.lines]
-        if "--after " not in shown.err:
+        if "There may be more:" not in shown.err:
             break
-        after = ["--after", shown.err.split("--after ")[1].strip()]
+        call = following(shown.err)
     assert sorted(seeded) == sorted(seen)
+
+
+def following(err: str) -> list[str]:
+    """Return the call that a page names for the next one."""
+    (line,) = (text for text in err.splitlines() if text.startswith("  lapse "))
+    return shlex.split(line)[1:]
 
 
 def test_ls_goes_on_where_it_was_when_the_last_id_shown_is_gone(desk: Desk) -> None:
@@ -222,8 +229,29 @@ def test_ls_goes_on_where_it_was_when_the_last_id_shown_is_gone(desk: Desk) -> N
     first = desk.good("ls", "threads", "--limit", "3")
     shown = [text.split("\t")[0] for text in first.lines]
     desk.registry.forget("thread", shown[-1])
-    after = first.err.split("--after ")[1].strip()
-    assert seeded <= {*shown, *ids(desk, "threads", "--after", after)}
+    assert seeded <= {*shown, *(text.split("\t")[0] for text in desk.good(*following(first.err)).lines)}
+
+
+def test_the_next_page_is_a_line_to_copy_with_all_that_was_asked(desk: Desk) -> None:
+    """On a terminal it is not wrapped, however narrow that is."""
+    seeded = desk.seed(3, labels={"plan": "free tier"})
+    asked = ("ls", "threads", "--policy", "chat", "--label", "plan=free tier", "--limit", "1", "--provider", "openai")
+    shown = desk.terminal(*asked, width=40).out
+    (line,) = (text for text in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines() if text.startswith("  lapse "))
+    call = shlex.split(line)
+    cursor = call[call.index("--after") + 1]
+    assert sorted(["lapse", "ls", "thread", "--after", cursor, *asked[2:]]) == sorted(call)
+    (second,) = desk.good(*call[1:]).lines
+    (third,) = desk.good(*following(desk.good(*call[1:]).err)).lines
+    assert {second.split("\t")[0], third.split("\t")[0]} < set(seeded)
+
+
+def test_the_next_page_of_a_subject_is_a_line_to_copy_too(desk: Desk) -> None:
+    seeded = desk.seed(3, subject="user:4 2")
+    shown = desk.good("ls", "--subject", "user:4 2", "--limit", "2", "--json")
+    rest = desk.good(*following(shown.err))
+    assert set(seeded) == {one["id"] for one in [*shown.records, *rest.records]}
+    assert "--after" not in rest.err
 
 
 @pytest.mark.parametrize("state", ["held", "referenced", "tracked", "due"])

@@ -57,6 +57,34 @@ def test_a_wide_terminal_shows_what_a_narrow_one_leaves_out(desk: Desk) -> None:
     assert "created" in wide
 
 
+@pytest.mark.parametrize("command", [("status",), ("ls", "threads"), ("quarantine", "list"), ("erase", "list")])
+def test_what_is_left_out_is_named_and_wide_shows_it(desk: Desk, command: tuple[str, ...]) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1)
+    desk.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 400}])
+    desk.worker()
+    desk.good("erase", "--subject", "user:42", "--request-id", "0190a5c2-7d0e-7b1c-9f2a-3c5d8e7f6a10", "--no-wait")
+
+    narrow, wide = (plain(desk.terminal(*command, *option, width=50).out) for option in ((), ("--wide",)))
+
+    assert all(len(line) <= 50 or " " not in line.strip() or line.startswith(" ") for line in narrow)
+    said = (
+        " ".join(" ".join(narrow).split()).partition("Left out at this width: ")[2].partition(". --wide shows all.")[0]
+    )
+    left = said.split(", ") if said else []
+    assert left
+    assert [] == [title for title in left if title in narrow[0] or title not in wide[0]], (narrow, wide)
+    assert max(map(len, wide)) > 50
+    assert "Left out" not in " ".join(wide)
+
+
+def test_nothing_is_left_out_of_a_pipe_and_nothing_is_said(desk: Desk) -> None:
+    desk.seed(1)
+    plainly, wide = (desk.good("ls", "threads", *option, COLUMNS="50") for option in ((), ("--wide",)))
+    assert 7 == len(plainly.lines[0].split("\t"))
+    assert (plainly.out, "") == (wide.out, wide.err)
+
+
 def test_a_sweep_asks_a_person_to_type_the_providers_name(desk: Desk) -> None:
     desk.configure(ENFORCED)
     desk.seed(3)

@@ -1,12 +1,15 @@
 """``lapse init``, ``check-config`` and ``schema``: from nothing to a policy file that says what is meant."""
 
+import json
+import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import click
 
@@ -28,10 +31,12 @@ from lapse.providers.kinds import KINDS
 
 @click.command()
 @config_option
-def init(config: str | None) -> None:
-    """Write an annotated policy file to config/retention.toml, or to --config.
+@json_option
+def init(*, config: str | None, as_json: bool) -> None:
+    """Write an annotated policy file to config/retention.toml, or to --config, and its JSON Schema beside it.
 
-    A file that is there already is never overwritten.
+    The file's first line names the schema, so that editors complete and check it. What is there already is never
+    overwritten.
 
     Examples:
       lapse init
@@ -39,18 +44,48 @@ def init(config: str | None) -> None:
 
     """
     path = Path(config or Invocation().environ.get("LAPSE_CONFIG") or DEFAULT)
+    beside = path.with_suffix(".schema.json")
     text = files("lapse.policy").joinpath("retention.toml").read_text(encoding="utf-8")
     if path.exists():
         raise Refused(Code.USAGE, f"{path} is there already and stays as it is; give --config PATH to write elsewhere")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(f"#:schema ./{quote(beside.name)}\n{text}")
     except OSError as error:
         raise Refused(Code.USAGE, f"{path} cannot be written: {error.strerror}") from None
-    output.say(str(path))
+    if as_json:
+        output.document({"path": str(path), "schema": str(beside)})
+    else:
+        output.say(str(path))
+    _write_schema(beside, path)
     output.note("Next: say in it what to delete and when, and look at it with `lapse check-config`.")
     output.note("Then: set LAPSE_REGISTRY__URL and OPENAI_API_KEY, and start `celery -A lapse.app worker --beat`.")
+
+
+def _write_schema(beside: Path, path: Path) -> None:
+    """Write the schema, or say what is in its place: another one is somebody's, or an older version's."""
+    text = json.dumps(policy.schema(), ensure_ascii=False, indent=2) + "\n"
+    try:
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        if not _holds(beside, policy.schema()):
+            output.note(
+                f"{beside} is there already, is not this version's schema, and stays as it is; {path} names it, so"
+                f" editors complete by it. This version's: `lapse schema > {shlex.quote(str(beside))}`",
+                output.WARN,
+            )
+    except OSError as error:
+        output.note(f"{beside} cannot be written: {error.strerror}; {path} names it for editors alone", output.WARN)
+    else:
+        output.note(f"{beside} is for editors: the first line of {path} names it.")
+
+
+def _holds(file: Path, value: object) -> bool:
+    with suppress(OSError, ValueError):
+        return bool(json.loads(file.read_text(encoding="utf-8")) == value)
+    return False
 
 
 @click.command()

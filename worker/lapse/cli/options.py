@@ -1,8 +1,9 @@
 """The arguments that commands share: kinds, ids, times, durations, and the options for config and provider."""
 
 import re
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from lapse import durations
@@ -76,6 +78,9 @@ config_option = click.option(
 )
 provider_option = click.option("--provider", metavar="NAME", help="Which account, where several are configured.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+wide_option = click.option(
+    "--wide", is_flag=True, help="Show every column on a narrow terminal too; its lines are longer than it is wide."
+)
 subject_option = click.option(
     "--subject", type=SUBJECT, metavar="NAME", help="All that is a subject's, in place of KIND and ID."
 )
@@ -108,6 +113,27 @@ def resource_or_subject(command: F) -> F:
 def resource_arguments(command: F) -> F:
     """Add KIND and ID."""
     return click.argument("kind", type=KIND)(click.argument("id_", metavar="ID", type=ID)(command))
+
+
+def this_call(**changed: str) -> str:
+    """Return the command line that is being carried out, as it can be typed again, with some options changed."""
+    context = click.get_current_context()
+    words = context.command_path.split()
+    for param in context.command.params:
+        name = str(param.name)
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name in changed or given:
+            words += _typed(param, changed.get(name, context.params[name]))
+    return shlex.join(words)
+
+
+def _typed(param: click.Parameter, value: Any) -> Iterator[str]:
+    """Yield the words that give a parameter its value."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(param, click.Option):
+            yield param.opts[0]
+        if one is not True:
+            yield str(one)
 
 
 def label(text: str) -> tuple[str, str]:

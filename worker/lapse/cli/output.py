@@ -13,6 +13,7 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -26,7 +27,7 @@ GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. Those with the highest ``rank`` go first where the terminal is narrow; 0 stays."""
+    """One column of a table. Those with the highest ``rank`` are left out first on a narrow terminal; 0 stays."""
 
     title: str
     rank: int = 0
@@ -82,7 +83,11 @@ def note(text: str = "", style: str = "", *, indent: int = 0) -> None:
 
 def document(value: object) -> None:
     """Print one JSON document: indented on a terminal, one line elsewhere."""
-    _write(json.dumps(value, ensure_ascii=False, indent=2 if on_terminal() else None))
+    if on_terminal():
+        shown = visible(json.dumps(value, ensure_ascii=False, indent=2))
+        _stdout().print(Text(shown), soft_wrap=True)
+    else:
+        _write(json.dumps(value, ensure_ascii=False))
 
 
 def records(values: Iterable[Mapping[str, Any]]) -> None:
@@ -91,13 +96,16 @@ def records(values: Iterable[Mapping[str, Any]]) -> None:
         _write(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
-def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str) -> None:
+def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, empty: str, wide: bool = False) -> None:
     """Print rows: a table on a terminal, lines with tabs and without a header elsewhere.
+
+    A terminal that is too narrow is told which columns were left out.
 
     Args:
         columns: What stands in the rows.
         rows: One text for each column.
         empty: What to say to a person if there are none.
+        wide: Print every column, and lines as long as they take, on a narrow terminal too.
 
     """
     if not on_terminal():
@@ -108,7 +116,14 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, em
     if not chosen:
         note(empty, DIM)
         return
-    _stdout().print(_fitting(columns, chosen))
+    shown = list(range(len(columns))) if wide else _fitting(columns, chosen)
+    made, console = _table(columns, chosen, shown), _stdout()
+    if wide:  # rendered here: print would fold it to the terminal's width
+        console.print(Segments(console.render(made, console.options.update(width=_width(made)))), crop=False)
+    else:
+        console.print(made)
+    if left := [column.title for index, column in enumerate(columns) if index not in shown]:
+        say(f"Left out at this width: {', '.join(left)}. --wide shows all.", DIM)
 
 
 @contextmanager
@@ -118,6 +133,20 @@ def progress(what: str, total: int) -> Iterator[Advance]:
     with Progress(*parts, console=_stderr(), disable=not _stderr().is_terminal, transient=True) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def redrawn() -> Iterator[None]:
+    """Show what is printed inside in place of all that a terminal shows, at once; elsewhere hand it to its reader."""
+    if on_terminal():
+        console = _stdout()
+        with console.capture() as captured:
+            yield
+        console.clear()
+        console.file.write(captured.get())
+    else:
+        yield
+    flush()
 
 
 class ReaderGone(Exception):
@@ -165,16 +194,18 @@ def _print(console: Console, stream: TextIO, text: str, style: str, indent: int)
         console.print(Text(line, style=style), soft_wrap=True)
 
 
-def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> Table:
-    """Return the table with as many columns as the terminal has room for."""
-    console = _stdout()
-    boundless = console.options.update(width=BOUNDLESS)
+def _width(made: Table) -> int:
+    """Return how wide a table is where nothing is folded."""
+    return Measurement.get(_stdout(), _stdout().options.update(width=BOUNDLESS), made).maximum
+
+
+def _fitting(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]]) -> list[int]:
+    """Return the columns that the terminal has room for."""
     shown = list(range(len(columns)))
     while True:
-        made = _table(columns, rows, shown)
         droppable = [index for index in shown if columns[index].rank]
-        if not droppable or Measurement.get(console, boundless, made).maximum <= console.width:
-            return made
+        if not droppable or _width(_table(columns, rows, shown)) <= _stdout().width:
+            return shown
         shown.remove(max(droppable, key=lambda index: (columns[index].rank, index)))
 
 

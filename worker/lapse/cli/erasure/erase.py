@@ -17,7 +17,7 @@ from lapse.cli.erasure import follow, tell
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.erasure.replay import replay
 from lapse.cli.exit_codes import Code
-from lapse.cli.options import FUTURE, NEW_FILE, PAST, SUBJECT, Parsed, json_option
+from lapse.cli.options import FUTURE, NEW_FILE, PAST, SUBJECT, Parsed, json_option, wide_option
 from lapse.ledger.erasure import requests
 from lapse.ledger.erasure.account import account_of, account_with
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest, State
@@ -104,9 +104,10 @@ def status(*, session: Invocation, id_: str, limit: int, as_json: bool) -> int:
 
 
 @erase.command(name="list")
+@wide_option
 @with_session
 @json_option
-def list_(*, session: Invocation, as_json: bool) -> None:
+def list_(*, session: Invocation, wide: bool, as_json: bool) -> None:
     """List every request, those that are due first at the top.
 
     Examples:
@@ -114,7 +115,7 @@ def list_(*, session: Invocation, as_json: bool) -> None:
 
     """
     found = session.run(lambda access: requests.every(access.ledger))
-    tell.listed(sorted(found, key=lambda one: (one.state is not State.OPEN, one.due)), as_json=as_json)
+    tell.listed(sorted(found, key=lambda one: (one.state is not State.OPEN, one.due)), as_json=as_json, wide=wide)
 
 
 def _asked(

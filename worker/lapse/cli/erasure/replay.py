@@ -15,7 +15,7 @@ from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.erasure import tell
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import FILE
+from lapse.cli.options import FILE, json_option
 from lapse.ledger.erasure import requests
 from lapse.ledger.erasure.account import account_with
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest
@@ -45,7 +45,8 @@ class AuditedRequest:
     "--confirm", "confirm", multiple=True, metavar="PROVIDER", help="Confirm, once for each provider touched."
 )
 @with_session
-def replay(*, session: Invocation, files: tuple[Path, ...], confirm: tuple[str, ...]) -> int:
+@json_option
+def replay(*, session: Invocation, files: tuple[Path, ...], confirm: tuple[str, ...], as_json: bool) -> int:
     """Say every request of the audit again that this registry, restored from a backup, does not know.
 
     What a backup brings back of an erased person is erased again. Give all audit files there are. With [audit] subjects
@@ -66,10 +67,14 @@ def replay(*, session: Invocation, files: tuple[Path, ...], confirm: tuple[str, 
     )
     providers = confirmed_at(session, everything, confirm) if everything else ()
     session.run(lambda access: _begin(access, accounts))
-    output.say(
-        f"{formatting.count(len(told), 'request')} in the audit, {len(accounts):,} said again"
-        + (f" at {', '.join(providers)}" if providers else "")
-    )
+    if as_json:
+        again = [account.request.id for account in accounts]
+        output.document({"requests": len(told), "again": again, "providers": list(providers), "nameless": nameless})
+    else:
+        output.say(
+            f"{formatting.count(len(told), 'request')} in the audit, {len(accounts):,} said again"
+            + (f" at {', '.join(providers)}" if providers else "")
+        )
     if nameless:
         output.note(f'{nameless:,} name no subject ([audit] subjects = "none"): these cannot be said again', output.BAD)
     return Code.PARTIAL if nameless else Code.OK

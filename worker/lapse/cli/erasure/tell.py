@@ -113,7 +113,7 @@ def _request(request: ErasureRequest) -> dict[str, Any]:
     }
 
 
-def listed(found: Sequence[ErasureRequest], *, as_json: bool) -> None:
+def listed(found: Sequence[ErasureRequest], *, as_json: bool, wide: bool) -> None:
     """Print requests, a line each."""
     if as_json:
         output.records(_request(one) | {"counts": dict(one.counts)} for one in found)
@@ -129,4 +129,4 @@ def listed(found: Sequence[ErasureRequest], *, as_json: bool) -> None:
         )
         for one in found
     ]
-    output.table(COLUMNS, rows, empty="nobody asked to erase anything")
+    output.table(COLUMNS, rows, empty="nobody asked to erase anything", wide=wide)

@@ -1,6 +1,7 @@
 """``lapse explain``: one id, and why it will or will not be deleted."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -74,7 +75,7 @@ def _of_subject(session: Invocation, subject: str, *, as_json: bool) -> None:
         for case, sentences in told:
             at = case.partition
             output.say(f"{at.provider} {at.kind} {case.seen.id}: {sentences[0]}")
-    for text, style in of_subject(page, subject, "lapse ls --subject lists all"):
+    for text, style in of_subject(page, subject, shlex.join(["lapse", "ls", "--subject", subject])):
         output.note(text, style)
 
 

@@ -13,7 +13,7 @@ from lapse.audit.subjects import SubjectsShown
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import KIND, json_option, label, subject_option
+from lapse.cli.options import KIND, json_option, label, subject_option, this_call, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first, look
 from lapse.registry import keys
@@ -41,6 +41,7 @@ STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label; every id is read.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @click.option("--after", metavar="CURSOR", help="Go on where the page before ended.")
+@wide_option
 @with_session
 @json_option
 def ls(
@@ -53,11 +54,13 @@ def ls(
     labels: tuple[str, ...],
     limit: int,
     after: str | None,
+    wide: bool,
     as_json: bool,
 ) -> None:
     """List the ids of a kind: where each stands, and when it is due by the policy file.
 
-    With --json one object a line. Elsewhere than on a terminal the columns stand between tabs, the id first.
+    Where there are more, the command for the next page stands on stderr. With --json one object a line. Elsewhere than
+    on a terminal the columns stand between tabs, the id first.
     With --subject, all that is registered as a subject's, at every provider; it says nothing of contents.
 
     Examples:
@@ -74,7 +77,7 @@ def ls(
             raise click.UsageError(
                 "--subject lists all that is a subject's: leave KIND, --policy, --state, --label out"
             )
-        _of_subject(session, subject, limit, after, as_json=as_json)
+        _of_subject(session, subject, Page(limit, after), as_json=as_json, wide=wide)
         return
     if kind is None:
         raise click.UsageError("say what: lapse ls KIND, or lapse ls --subject NAME")
@@ -84,11 +87,20 @@ def ls(
         shown = session.subjects_shown
         output.records(_described(one, session.provider, kind, shown) for one in found)
     else:
-        output.table(COLUMNS, map(_row, found), empty=_nothing(kind, state, session.provider))
+        output.table(COLUMNS, map(_row, found), empty=_nothing(kind, state, session.provider), wide=wide)
     if labels:
         output.note("--label has no index: every id was read to find these.", output.DIM)
     if following:
-        output.note(f"There may be more: --after {following}", output.DIM)
+        output.note("There may be more:", output.DIM)
+        output.note(f"  {this_call(after=following)}", output.DIM)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """How many ids of a subject are listed at most, and where the page before ended."""
+
+    limit: int
+    after: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +147,8 @@ async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[st
     return sorted(name.decode() for name in names)
 
 
-def _of_subject(session: Invocation, subject: str, limit: int, after: str | None, *, as_json: bool) -> None:
-    page = session.registry_of(None).resources(subject=subject, limit=limit, after=after)
+def _of_subject(session: Invocation, subject: str, asked: Page, *, as_json: bool, wide: bool) -> None:
+    page = session.registry_of(None).resources(subject=subject, limit=asked.limit, after=asked.after)
     rules = session.config.rules if session.configured else []
 
     async def read(access: RegistryAccess) -> list[tuple[Resource, Seen]]:
@@ -153,17 +165,18 @@ def _of_subject(session: Invocation, subject: str, limit: int, after: str | None
         output.records(_described(one, at.provider, at.kind, shown) for at, one in found)
     elif found:
         rows = ((*_row(one)[:1], at.provider, at.kind, *_row(one)[1:]) for at, one in found)
-        output.table(SUBJECT_COLUMNS, rows, empty="")
-    for text, style in of_subject(page, subject, f"--after {page.after}"):
+        output.table(SUBJECT_COLUMNS, rows, empty="", wide=wide)
+    for text, style in of_subject(page, subject, this_call(after=page.after or "")):
         output.note(text, style)
 
 
 def of_subject(page: SubjectPage, subject: str, further: str) -> Iterator[tuple[str, str]]:
-    """Say what a page of a subject's ids leaves out; ``further``: how to get the rest."""
+    """Say what a page of a subject's ids leaves out; ``further``: the command that shows the rest."""
     if not page.records:
         yield f"Nothing is registered under {subject}.", ""
     if page.after:
-        yield f"There are more: {further}", output.DIM
+        yield "There are more:", output.DIM
+        yield f"  {further}", output.DIM
     if not page.whole:
         yield "Workers are still looking for ids that an older version registered: there may be more.", output.WARN
 

@@ -15,6 +15,7 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.costs import given_up
 from lapse.cli.inspect.planfile import write
 from lapse.cli.inspect.reasons import stopping
+from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.approve import accept, anew, recount
 from lapse.cli.operate.remedies import remedy, told
 from lapse.cli.options import KIND, NEW_FILE, config_option, confirm_option, json_option
@@ -60,10 +61,18 @@ class Planned:
 @click.option("--policy", metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(0, 1000), default=5, show_default=True, help="Ids to show of each policy.")
 @click.option("-o", "--out", type=NEW_FILE, metavar="FILE", help="Write the exact plan, for apply.")
+@watch_option
 @with_session
 @json_option
 def plan(
-    *, session: Invocation, kind: str | None, policy: str | None, limit: int, out: Path | None, as_json: bool
+    *,
+    session: Invocation,
+    kind: str | None,
+    policy: str | None,
+    limit: int,
+    out: Path | None,
+    watch: float | None,
+    as_json: bool,
 ) -> None:
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
@@ -77,18 +86,27 @@ def plan(
       lapse plan conversations --limit 20
       lapse plan --policy chat --json
       lapse plan -o plan.json
+      lapse plan threads --watch
 
     """
-    rules = session.rules(kind, policy)
-    if out:
-        one_provider(rules)
-    planned = session.run(lambda access: plan_of(access, session, rules, limit))
-    if as_json:
-        output.document([_described(session, one) for one in planned])
-    for one in planned if not as_json else ():
-        show(session, one)
-    if out:
-        write(session, rules, out, sum(one.view.due for one in planned))
+
+    def look(current: Invocation) -> list[Planned]:
+        rules = current.rules(kind, policy)
+        if out:
+            one_provider(rules)
+        planned = current.run(lambda access: plan_of(access, current, rules, limit))
+        if as_json:
+            output.document([_described(current, one) for one in planned])
+        for one in planned if not as_json else ():
+            show(current, one)
+        return planned
+
+    if out is None:
+        watched(session, watch, look, apart=not as_json)
+    elif watch is not None:
+        raise click.UsageError("-o writes one plan: leave --watch out")
+    else:
+        write(session, session.rules(kind, policy), out, sum(one.view.due for one in look(session)))
 
 
 async def plan_of(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int) -> list[Planned]:
@@ -175,7 +193,8 @@ def _described(session: Invocation, one: Planned) -> dict[str, Any]:
 @click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
 @confirm_option
 @config_option
-def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None) -> int:
+@json_option
+def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None, as_json: bool) -> int:
     """Answer a halt that carries a plan: what it names may be deleted, at the policy's own pace.
 
     `lapse status` shows HASH, and before it the answer that loses nothing. It says how many ids it gives up, and has to
@@ -186,15 +205,16 @@ def approve(*, hash_: str, reason: str, confirm: str | None, config: str | None)
 
     """
     session = Invocation(config)
-    return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm)))
+    return session.run(lambda access: _approve(access, session, hash_, Yes(reason, confirm, as_json)))
 
 
 @dataclass(frozen=True, slots=True)
 class Yes:
-    """Why a plan is approved, and the provider it was confirmed for, if it was."""
+    """Why a plan is approved, the provider it was confirmed for, if it was, and whether the answer is JSON."""
 
     reason: str
     provider: str | None
+    as_json: bool
 
 
 async def _approve(access: RegistryAccess, session: Invocation, wanted: str, said: Yes) -> int:
@@ -223,7 +243,11 @@ async def _approve(access: RegistryAccess, session: Invocation, wanted: str, sai
     elif count:
         await accept(access, rule, count)
     await access.control.lift(halt, f"plan {wanted}: {said.reason}")
-    output.say(f"approved {partition}: {halt.detail}")
+    if said.as_json:
+        answered = {"plan": wanted, "reason": halt.reason, "detail": halt.detail, "ids": ids}
+        output.document({**asdict(partition), **answered, "enforcing": rule.enforce})
+    else:
+        output.say(f"approved {partition}: {halt.detail}")
     if not rule.enforce:
         output.note(f'Policy {rule.partition.policy} observes: nothing is deleted until it says mode = "enforce".')
     return Code.OK

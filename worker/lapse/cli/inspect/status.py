@@ -13,8 +13,9 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect import troubles
 from lapse.cli.inspect.reasons import stopping, unpause
+from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.remedies import answer, told
-from lapse.cli.options import json_option
+from lapse.cli.options import json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import OF_ALL
@@ -74,16 +75,25 @@ class PolicyStanding:
 
 
 @click.command()
+@watch_option
+@wide_option
 @with_session
 @json_option
-def status(*, session: Invocation, as_json: bool) -> None:
+def status(*, session: Invocation, watch: float | None, wide: bool, as_json: bool) -> None:
     """Show what each policy holds, what it does, and what it waits for, with the command that answers it.
+
+    With --watch a terminal is cleared for each look; elsewhere looks follow each other. With --json each is a document.
 
     Examples:
       lapse status
       lapse status --json
+      lapse status --watch=5
 
     """
+    watched(session, watch, lambda current: _show(current, as_json=as_json, wide=wide), apart=not as_json)
+
+
+def _show(session: Invocation, *, as_json: bool, wide: bool) -> None:
     standings = standings_of(session, session.rules())
     now, published, pauses = session.view.now(), session.view.published(), session.view.pauses()
     if as_json:
@@ -100,7 +110,7 @@ def status(*, session: Invocation, as_json: bool) -> None:
         )
         return
     if output.on_terminal():
-        output.table(COLUMNS, (_row(one, now) for one in standings), empty="no policies")
+        output.table(COLUMNS, (_row(one, now) for one in standings), empty="no policies", wide=wide)
         output.say()
     else:
         for one in standings:

@@ -14,7 +14,7 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provide
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
-from lapse.cli.options import KIND, confirm_option, json_option
+from lapse.cli.options import KIND, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import scanned
@@ -61,6 +61,7 @@ MEANS = {
 @click.option("--missing", "kind", type=KIND, metavar="KIND", help="Registered ids that the list does not show.")
 @click.option("--run", is_flag=True, help="List the provider now, and delete what is an orphan by then.")
 @confirm_option
+@wide_option
 @with_session
 @json_option
 def orphans(
@@ -71,6 +72,7 @@ def orphans(
     kind: str | None,
     run: bool,
     confirm: str | None,
+    wide: bool,
     as_json: bool,
 ) -> int:
     """Show orphan candidates, and what cannot be decided yet; with --run, look for orphans now.
@@ -100,11 +102,11 @@ def orphans(
     if as_json:
         output.document(found)
     for one in found if not as_json else ():
-        _show_orphans(one)
+        _show_orphans(one, wide=wide)
     return Code.OK
 
 
-def _show_orphans(one: dict[str, Any]) -> None:
+def _show_orphans(one: dict[str, Any], *, wide: bool) -> None:
     output.note(f"{one['partition']} ({one['mode']}): {one['says']}", output.STRONG)
     for what, number in sorted(one["counts"].items()):
         output.note(f"{number:,} {MEANS.get(what, what)}", indent=2)
@@ -121,7 +123,7 @@ def _show_orphans(one: dict[str, Any]) -> None:
         )
         for c in one["candidates"]
     ]
-    output.table(CANDIDATES, rows, empty="No candidates.")
+    output.table(CANDIDATES, rows, empty="No candidates.", wide=wide)
 
 
 async def _looked(

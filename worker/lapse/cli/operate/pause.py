@@ -1,6 +1,7 @@
 """``lapse pause`` and ``resume``: the operators' switch, and the answer to halts that carry no plan."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 
 import click
 
@@ -9,8 +10,9 @@ from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
-from lapse.cli.operate.resume import Consent, called, lift, release
-from lapse.cli.options import config_option
+from lapse.cli.operate.resume import Consent, Resumption, called, lift, release
+from lapse.cli.options import config_option, json_option
+from lapse.errors import LapseError
 from lapse.providers.kinds import singular
 
 SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
@@ -20,7 +22,8 @@ SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one
 @click.argument("scope", required=False)
 @click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
 @config_option
-def pause(*, scope: str | None, reason: str, config: str | None) -> None:
+@json_option
+def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) -> None:
     """Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything.
@@ -33,7 +36,10 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> None:
     session = Invocation(config)
     chosen = _scope(session, scope)
     session.run(lambda access: _pause(access, session, chosen, reason))
-    output.say(f"paused {called(chosen)}")
+    if as_json:
+        output.document({"scope": chosen, "reason": reason, "resume": unpause(chosen)})
+    else:
+        output.say(f"paused {called(chosen)}")
     output.note(f"Nothing is deleted there until: {unpause(chosen)}")
 
 
@@ -46,7 +52,10 @@ def pause(*, scope: str | None, reason: str, config: str | None) -> None:
 @click.option("--moved-to", metavar="NAME", help="Go on with a registry that was moved there: `lapse export --to`.")
 @click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
 @config_option
-def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], **given: str | None) -> int:
+@json_option
+def resume(
+    *, scope: str | None, reason: str | None, confirm: tuple[str, ...], as_json: bool, **given: str | None
+) -> int:
     """Take pauses back; with --reason, answer halts that carry no plan; with --provider, end its Retry-After.
 
     SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY. Without one, every pause is taken back, or every
@@ -60,14 +69,30 @@ def resume(*, scope: str | None, reason: str | None, confirm: tuple[str, ...], *
       lapse resume --provider openai
 
     """
-    session = Invocation(given["config"])
+    session, done = Invocation(given["config"]), Resumption(as_json)
     if (provider := given["provider"]) is not None:
-        return session.run(lambda access: release(access, session, _account(session, scope, provider), reason))
+        account = _account(session, scope, provider)
+        return _resume(session, done, partial(release, session=session, provider=account, reason=reason, done=done))
     chosen = _scope(session, scope) if scope else None
     if reason is None:
-        return session.run(lambda access: _unpause(access, session, chosen))
+        return _resume(session, done, partial(_unpause, session=session, scope=chosen, done=done))
     said = Consent(reason, frozenset(confirm), given["moved_to"])
-    return session.run(lambda access: lift(access, session, chosen, said))
+    return _resume(session, done, partial(lift, session=session, scope=chosen, said=said, done=done))
+
+
+def _resume(session: Invocation, done: Resumption, work: Callable[[RegistryAccess], Awaitable[int]]) -> int:
+    async def whole(access: RegistryAccess) -> int:
+        try:
+            code = await work(access)
+        except LapseError:
+            if done.as_json and done.resumed:
+                output.document(await done.described(access, session))
+            raise
+        if done.as_json:
+            output.document(await done.described(access, session))
+        return code
+
+    return session.run(whole)
 
 
 async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> None:
@@ -75,12 +100,12 @@ async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason
     await access.control.pause(scope, reason, slots=await session.slots(access))
 
 
-async def _unpause(access: RegistryAccess, session: Invocation, scope: str | None) -> int:
+async def _unpause(access: RegistryAccess, session: Invocation, scope: str | None, done: Resumption) -> int:
     pauses = await access.control.pauses()
     wanted = sorted(pauses) if scope is None else [scope]
     for one in wanted:
         if await access.control.unpause(one, slots=await session.slots(access)):
-            output.say(f"resumed {called(one)}")
+            done.ended(one, "pause", f"resumed {called(one)}", why=pauses[one]["reason"])
             output.note(f"It was paused by {pauses[one]['actor']}: {pauses[one]['reason']}", output.DIM)
         else:
             output.note(f"{called(one)} was not paused.", output.WARN)

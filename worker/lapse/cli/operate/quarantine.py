@@ -12,7 +12,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option
+from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
@@ -33,6 +33,17 @@ PAGE = 500
 SHOWN = 10  # ids before a question
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done with ids in quarantine, why, how that is said, and whether as JSON."""
+
+    kind: str
+    verb: str
+    reason: str
+    said: str
+    as_json: bool
+
+
 @click.group()
 def quarantine() -> None:
     """See to the ids that no worker goes on with: answers that nobody knows, refusals, too many failures.
@@ -48,9 +59,10 @@ def quarantine() -> None:
 @click.argument("kind", type=KIND, required=False)
 @click.option("--policy", metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
+@wide_option
 @with_session
 @json_option
-def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: int, as_json: bool) -> None:
+def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: int, wide: bool, as_json: bool) -> None:
     """List what is in quarantine: why, what the provider answered, and what to do about it.
 
     Examples:
@@ -66,7 +78,7 @@ def list_(*, session: Invocation, kind: str | None, policy: str | None, limit: i
         (seen.id, at.kind, at.policy, str(seen.record.get("r")), str(seen.record.get("n", 0)), _since(seen))
         for at, seen in found
     ]
-    output.table(COLUMNS, rows, empty="Nothing is in quarantine.")
+    output.table(COLUMNS, rows, empty="Nothing is in quarantine.", wide=wide)
     _say_details(session, found)
 
 
@@ -91,7 +103,8 @@ def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -
 @click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @with_session
-def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, **which: Any) -> int:
+@json_option
+def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, as_json: bool, **which: Any) -> int:
     """Try ids again at once, with their failed attempts forgotten.
 
     Examples:
@@ -100,7 +113,7 @@ def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, **
 
     """
     chosen = _chosen(session, kind, ids, **which)
-    return _changed(session, Change(kind, "retry", reason, "will be tried again"), chosen)
+    return _changed(session, Change(kind, "retry", reason, "will be tried again", as_json), chosen)
 
 
 @quarantine.command(short_help="Stop tracking ids in quarantine.")
@@ -111,7 +124,17 @@ def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, **
 @click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
 @with_session
-def drop(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, confirm: str | None, **which: Any) -> int:
+@json_option
+def drop(
+    *,
+    session: Invocation,
+    kind: str,
+    ids: Sequence[str],
+    reason: str,
+    confirm: str | None,
+    as_json: bool,
+    **which: Any,
+) -> int:
     """Stop tracking ids in quarantine; what they name stays at the provider, and no record says so any more.
 
     Examples:
@@ -124,7 +147,7 @@ def drop(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, con
             chosen, f"These {formatting.plural(kind)} would stay at the provider, and no record would say so any more:"
         )
         confirmed(session.provider, confirm, f"drop {formatting.count(len(chosen), 'id')}")
-    return _changed(session, Change(kind, "drop", reason, "are no longer tracked"), chosen)
+    return _changed(session, Change(kind, "drop", reason, "are no longer tracked", as_json), chosen)
 
 
 @quarantine.command(short_help="Track again what was taken for already gone.")
@@ -134,8 +157,16 @@ def drop(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, con
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
 @with_session
+@json_option
 def undo(
-    *, session: Invocation, kind: str, ids: Sequence[str], since: datetime | None, reason: str, confirm: str | None
+    *,
+    session: Invocation,
+    kind: str,
+    ids: Sequence[str],
+    since: datetime | None,
+    reason: str,
+    confirm: str | None,
+    as_json: bool,
 ) -> int:
     """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
 
@@ -150,7 +181,7 @@ def undo(
     if chosen:
         _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
         confirmed(session.provider, confirm, f"track {formatting.count(len(chosen), 'id')} again")
-    return _undone(session, kind, chosen, reason)
+    return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen)
 
 
 _GROUPS = {
@@ -163,19 +194,18 @@ _GROUPS = {
 """What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
 
 
-def _undone(session: Invocation, kind: str, ids: Sequence[str], reason: str) -> int:
-    said = session.run(lambda access: _say(access, session.provider, Change(kind, "undo", reason, "are back"), ids))
+def _undone(session: Invocation, change: Change, ids: Sequence[str]) -> int:
+    said = session.run(lambda access: _say(access, session.provider, change, ids))
     groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
     for what, _, id_ in (one.partition("|") for one in said):
         groups[what].append(id_)
     back = [id_ for what in ("tracked", "touched", "held") for id_ in groups[what]]
-    for id_ in back:
-        output.say(id_)
+    missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
+    _tell(session, change, back, missed, outcomes=groups)
     for what, text in _GROUPS.items():
         if groups[what]:
             output.note(f"{len(groups[what]):,} {text}")
     output.note(f"{len(back):,} of {formatting.count(len(ids), 'id')} are tracked again.")
-    missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
     if missed:
         raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not settled as already gone")
     return Code.OK
@@ -197,25 +227,23 @@ def _plan(ids: Sequence[str], what: str) -> None:
         output.note(f"... and {more:,} more", output.DIM, indent=2)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is done with ids in quarantine, why, and how that is said."""
-
-    kind: str
-    verb: str
-    reason: str
-    said: str
-
-
 def _changed(session: Invocation, change: Change, ids: Sequence[str]) -> int:
     done = session.run(lambda access: _say(access, session.provider, change, ids))
-    for id_ in done:
-        output.say(id_)
-    output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {change.said}.")
     missed = sorted(set(ids) - set(done))
+    _tell(session, change, done, missed)
+    output.note(f"{len(done):,} of {formatting.count(len(ids), 'id')} {change.said}.")
     if missed:
         raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not in quarantine")
     return Code.OK
+
+
+def _tell(session: Invocation, change: Change, ids: Sequence[str], missed: Sequence[str], **more: Any) -> None:
+    if change.as_json:
+        at = {"provider": session.provider, "kind": change.kind, "done": change.verb}
+        output.document({**at, "ids": ids, "missed": missed, **more})
+        return
+    for id_ in ids:
+        output.say(id_)
 
 
 async def _say(access: RegistryAccess, provider: str, change: Change, ids: Sequence[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lapse import durations
 from lapse.cli import formatting, output
@@ -45,7 +46,39 @@ class Consent:
     moved_to: str | None = None
 
 
-async def lift(access: RegistryAccess, session: Invocation, scope: str | None, said: Consent) -> int:
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a resume ended: said line by line as it happens, or kept for one JSON document."""
+
+    as_json: bool
+    resumed: list[dict[str, Any]] = field(default_factory=list)
+
+    def ended(self, scope: str, what: str, line: str, **facts: str | float) -> None:
+        """Say or keep what ended in a scope: a ``pause``, ``halt``, ``breaker`` or ``retry_after``."""
+        self.resumed.append({"scope": scope, "ended": what, **facts})
+        if not self.as_json:
+            output.say(line)
+
+    async def described(self, access: RegistryAccess, session: Invocation) -> dict[str, Any]:
+        """Return what ended, and what still stands in the way, with the lines that answer it."""
+        halts = await access.control.halts(await session.slots(access))
+        return {
+            "resumed": self.resumed,
+            "paused": {scope: unpause(scope) for scope in sorted(await access.control.pauses())},
+            "halted": [
+                {
+                    "scope": where(halt),
+                    "reason": halt.reason,
+                    "detail": halt.detail,
+                    "plan": halt.plan,
+                    "answers": list(told(halt)),
+                }
+                for halt in halts
+            ],
+        }
+
+
+async def lift(access: RegistryAccess, session: Invocation, scope: str | None, said: Consent, done: Resumption) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
     halts = [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scope, halt)]
     left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope, said)}
@@ -57,11 +90,11 @@ async def lift(access: RegistryAccess, session: Invocation, scope: str | None, s
     for halt in answered:
         await _answer(access, session, halt)
         await access.control.lift(halt, said.reason)
-        output.say(f"resumed {where(halt)}: {halt.reason}")
+        done.ended(where(halt), "halt", f"resumed {where(halt)}: {halt.reason}", reason=halt.reason)
     breakers = [name for name in session.config.accounts if _within(scope, name) and await access.control.retry(name)]
     for name in breakers:
-        output.say(f"{name}: its breaker lets the next request through")
-    opened = await _kinds(access, [slot for slot in await session.slots(access) if _within(scope, slot[0])])
+        done.ended(name, "breaker", f"{name}: its breaker lets the next request through")
+    opened = await _kinds(access, [slot for slot in await session.slots(access) if _within(scope, slot[0])], done)
     if not halts and not breakers and not opened:
         output.note("Nothing was halted.")
     for one in sorted(await access.control.pauses()):
@@ -69,17 +102,21 @@ async def lift(access: RegistryAccess, session: Invocation, scope: str | None, s
     return max(left.values(), default=Code.OK)
 
 
-async def release(access: RegistryAccess, session: Invocation, provider: str, reason: str | None) -> int:
+async def release(
+    access: RegistryAccess, session: Invocation, provider: str, reason: str | None, done: Resumption
+) -> int:
     """End what keeps requests from one provider: a Retry-After, its breaker, those of its kinds."""
     slots, key = await session.slots(access), keys.throttle(session.namespace, provider)
     until, _ = await access.carrier.run([("HGET", key, "blocked_until"), ("HDEL", key, "blocked_until")])
     waited = max(0, int(until or 0) - await access.control.now())
     if waited:
-        output.say(f"{provider}: its Retry-After ended, {durations.show(max(1, waited // 1000))} before its time")
+        early = durations.show(max(1, waited // 1000))
+        line = f"{provider}: its Retry-After ended, {early} before its time"
+        done.ended(provider, "retry_after", line, seconds=waited / 1000)
     breaker = await access.control.retry(provider)
     if breaker:
-        output.say(f"{provider}: its breaker lets the next request through")
-    opened = await _kinds(access, [slot for slot in slots if slot[0] == provider])
+        done.ended(provider, "breaker", f"{provider}: its breaker lets the next request through")
+    opened = await _kinds(access, [slot for slot in slots if slot[0] == provider], done)
     if not waited and not breaker and not opened:
         output.note(f"Nothing kept requests from {provider}.")
         return Code.OK
@@ -89,7 +126,7 @@ async def release(access: RegistryAccess, session: Invocation, provider: str, re
     return Code.OK
 
 
-async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]], done: Resumption) -> list[tuple[str, str]]:
     """Let the next attempt of every kind through whose own breaker is open; return these (provider, kind)."""
     opened = []
     for provider, kind in slots:
@@ -97,7 +134,8 @@ async def _kinds(access: RegistryAccess, slots: Sequence[tuple[str, str]]) -> li
         (since,) = await access.carrier.run([("HGET", key, "shut_since")])
         if since is not None:
             await access.carrier.write(("HSET", key, "shut_until", 0))
-            output.say(f"{provider}/{kind}: its breaker lets the next request through")
+            at = f"{provider}/{kind}"
+            done.ended(at, "breaker", f"{at}: its breaker lets the next request through")
             opened.append((provider, kind))
     return opened
 

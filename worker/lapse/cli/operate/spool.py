@@ -72,7 +72,8 @@ def status(*, file: Path | None, config: str | None, as_json: bool) -> None:
 @spool.command()
 @file_option
 @config_option
-def flush(*, file: Path | None, config: str | None) -> int:
+@json_option
+def flush(*, file: Path | None, config: str | None, as_json: bool) -> int:
     """Send what waits for this registry, in order. What was said of an id since then stays as it is.
 
     What waits for another registry, or for another epoch of this one, is left where it is. The exit code is 5 if Redis
@@ -87,7 +88,10 @@ def flush(*, file: Path | None, config: str | None) -> int:
     if flushed is None:
         output.note("another process is sending them")
         return Code.TEMPORARY
-    output.say(f"{flushed.sent} sent, {flushed.refused} refused, {flushed.old} too old")
+    if as_json:
+        output.document({"sent": flushed.sent, "refused": flushed.refused, "old": flushed.old})
+    else:
+        output.say(f"{flushed.sent} sent, {flushed.refused} refused, {flushed.old} too old")
     return Code.PARTIAL if flushed.refused or flushed.old else Code.OK
 
 

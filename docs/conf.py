@@ -21,9 +21,11 @@ root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
     "deploy/README.md",
+    "deploy/helm/lapse/README.md",
     "deploy/runbooks/*.md",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
+    "README.md",
     "SECURITY.md",
 ]
 nitpicky = True

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from lapse.sandbox.redis_server import EmbeddedRedis
 from support.commandline import CHAT, ENFORCED, SCRIPT, Desk
 
 CLEARED = b"\x1b[2J"
@@ -87,6 +88,20 @@ def test_an_error_of_a_later_look_stands_in_its_place_and_ends_nothing(desk: Des
         screen.until(CLEARED, looks + 3)
         assert b"openai/thread/chat" in screen.until(b"namespace lapse", looks).rpartition(b"7 dogs")[2]
         assert 130 == screen.interrupt()
+
+
+@pytest.mark.parametrize("command", [("status",), ("plan", "threads")])
+def test_a_redis_that_goes_and_comes_back_is_seen_to(desk: Desk, command: tuple[str, ...]) -> None:
+    with EmbeddedRedis() as server:
+        desk.environ["REDIS_URL"] = server.url
+        with on_screen(desk, *command, "--watch=0.2") as screen:
+            screen.until(b"openai/thread/chat")
+            server.stop()
+            last = screen.until(b"lapse: the registry").rpartition(CLEARED)[2]
+            assert b"openai/thread/chat" not in last
+            server.start()
+            screen.until(b"openai/thread/chat", screen.shown.count(b"openai/thread/chat") + 1)
+            assert 130 == screen.interrupt()
 
 
 def test_json_on_a_terminal_is_cleared_too(desk: Desk) -> None:

@@ -58,7 +58,7 @@ class Layout:
 def layouts(size: int) -> Iterator[Layout]:
     """Yield them, today's first."""
     shards = max(1, size // SHARD)
-    yield Layout("two entries, as today", lambda n: ("due", conversation(n)), created=True)
+    yield Layout("two entries", lambda n: ("due", conversation(n)), created=True)
     yield Layout("one packed score", lambda n: ("due", conversation(n)))
     yield Layout("and packed ids", lambda n: ("due", packed_id(conversation(n))))
 

@@ -24,11 +24,12 @@ def table(figures: Figures, slowest: Mapping[str, Mapping[int, Slowest]]) -> str
     ]
     for name, by_size in figures.items():
         cells = " | ".join(_number(by_size[size]) for size in sizes)
-        ratio = by_size[sizes[-1]] / by_size[sizes[0]] if by_size[sizes[0]] else math.nan
+        first = by_size[sizes[0]]
+        ratio = f"{by_size[sizes[-1]] / first:.2f}" if first else ""
         goal = f" (goal {GOAL})" if name in GOALS else ""
         worst = slowest[name][sizes[-1]] if name in slowest else None
         slow = f"{_number(worst.ms)} {worst.command}" if worst and worst.ms else ""
-        lines.append(f"| {name} | {cells} | {ratio:.2f}{goal} | {slow} |")
+        lines.append(f"| {name} | {cells} | {ratio}{goal} | {slow} |")
     return "\n".join(lines) + "\n"
 
 

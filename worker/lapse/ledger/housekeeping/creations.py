@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lapse.ledger.connection import LedgerConnection, apart
+from lapse.ledger.connection import LedgerConnection, apart, text
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -35,8 +35,17 @@ async def keep(ledger: LedgerConnection, slots: Sequence[tuple[str, str]], until
     until = min(until, time.monotonic() + INDEXING)
     for slot in slots:
         with apart("creations.not_kept", provider=slot[0], kind=slot[1]):
-            while time.monotonic() < until and await step(ledger, slot):
-                pass
+            more = await _anything_touched(ledger, slot)
+            while more and time.monotonic() < until:
+                more = await step(ledger, slot)
+
+
+async def _anything_touched(ledger: LedgerConnection, slot: tuple[str, str]) -> bool:
+    """Return False where nothing has a creation beside its last activity: two commands, and not one for each policy."""
+    prefix = keys.slot(ledger.namespace, *slot)
+    (policies,) = await ledger.carrier.run([("SMEMBERS", prefix + keys.POLICIES)])
+    names = [f"{prefix}{text(policy)}:{keys.ACTIVE}" for policy in policies]
+    return bool(names) and bool((await ledger.carrier.run([("EXISTS", *names)]))[0])
 
 
 async def step(ledger: LedgerConnection, slot: tuple[str, str]) -> bool:

@@ -249,7 +249,8 @@ def test_nothing_answers_and_only_the_first_call_waits_longer(where: str, reques
     with lateness() as late, ThreadPoolExecutor(32) as threads:
         list(threads.map(lambda _: call(registry), range(640)))
 
-    assert p99(taken) - TIMEOUT <= 2 * max(late) + SLACK
+    # A call that waited for a connection would take 0.6 s: what is between is this machine's, and bench measures it.
+    assert p99(taken) <= (TIMEOUT + 0.6) / 2 + 2 * max(late)
     registry.close()
 
 

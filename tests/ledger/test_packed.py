@@ -16,6 +16,7 @@ from lapse.ledger.housekeeping import creations
 from lapse.ledger.known import STEP, creation_in, known_before, spread_before, tracked_before
 from lapse.ledger.records import due_first
 from lapse.policy import Share
+from lapse.registry.model import Partition
 from lapse.registry.scripts import script
 from support.lua import PARTS
 from support.rules import RULE
@@ -202,6 +203,37 @@ async def test_rules_that_begin_to_count_from_creations_wait_for_the_index_and_t
     assert "halted" == (await world.sweep(**rules)).result
     assert "300 of 600 ids would become due at once" in world.halts()["chat|cutoff_jumped"]["detail"]
     assert [] == world.deletes()
+
+
+async def test_a_policy_that_counts_from_creations_asks_of_the_ids_that_it_takes_over_too(world: World) -> None:
+    """They are counted under their old name, where their creations are packed."""
+    touched(world, 300, days=100, policy="long")
+    long, short = (Partition(*SLOT, name) for name in ("long", "short"))
+    await world.sweep(partition=long, **BY_USE)
+    await settled(world)
+    assert {} == stored(world, "created", "long")
+    named = {"partition": short, "formerly": ("long",), "digest": "digest0short"}
+    rules = BY_USE | named | {"max_age": 50 * DAY, "max_newly_due": Share(percent=20, at_least=10)}
+
+    assert "refused" == (await world.sweep(**rules)).result
+    await settled(world)
+
+    assert 300 == len(stored(world, "created", "long"))
+    assert "halted" == (await world.sweep(**rules)).result
+    assert "300 of 300 ids would become due at once" in world.halts()["short|cutoff_jumped"]["detail"]
+    assert [] == world.deletes()
+
+
+async def test_where_no_touched_id_is_left_nothing_is_waited_for(world: World) -> None:
+    (id_,) = touched(world, 1, days=100)
+    await world.sweep(**BY_USE)
+    await settled(world)
+    world.registry.forget("thread", id_)
+    world.seed(1, days=60)
+
+    report = await world.sweep(**BY_USE, max_age=50 * DAY, digest="digest2", max_newly_due=None)
+
+    assert ("completed", {"deleted": 1}) == (report.result, dict(report.outcomes))
 
 
 async def test_rules_that_count_no_more_keep_the_index_until_they_were_enforced(world: World) -> None:

@@ -190,6 +190,7 @@ class _LoopPool:
             began = time.monotonic() if first else began
             if not first and connection in self._new and began + self._timeout - time.monotonic() <= self._short:
                 self._idle.append(connection)
+                self._wake()  # who waits may have more time
                 raise hurried(self._timeout)
         left = began + self._timeout - time.monotonic()
         try:

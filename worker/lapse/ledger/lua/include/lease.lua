@@ -119,6 +119,23 @@ local function halted(policy)
   return reasons
 end
 
+-- True if touched ids stand under a name, and the index of their creations is not whole.
+local function unindexed(name, creations)
+  return creations and redis.call('EXISTS', part(name, 'active')) == 1
+end
+
+-- True if rules count from creations, and the index of these is not whole: the policy's own, or that of a name which it
+-- takes over, whose ids an edit's guard counts where they stand.
+local function indexing(policy, creations, rules)
+  if not count_from_creation(rules) then return false end
+  if unindexed(policy, creations) then return true end
+  for _, name in ipairs(redis.call('SMEMBERS', key('policies'))) do
+    local there = redis.call('HMGET', part(name, 'rules'), 'renamed', 'creations')
+    if there[1] == policy and unindexed(name, there[2]) then return true end
+  end
+  return false
+end
+
 -- Why nothing of this partition may be claimed now, or nil. A claim insists on the epoch that its rules were adopted
 -- under, and on the Redis TIME that its worker expects; '' or nil: on none.
 local function barred(policy, digest, epoch, earliest, latest)
@@ -126,7 +143,7 @@ local function barred(policy, digest, epoch, earliest, latest)
   local rules = redis.call('HMGET', part(policy, 'rules'), 'digest', 'epoch', 'creations', 'ttl', 'anchor', 'max_age')
   if epoch and epoch ~= '' and rules[2] ~= epoch then return 'lost' end
   if rules[1] ~= digest then return 'superseded' end
-  if rules[3] and count_from_creation({ ttl = rules[4], anchor = rules[5], max_age = rules[6] }) then return 'indexing' end
+  if indexing(policy, rules[3], { ttl = rules[4], anchor = rules[5], max_age = rules[6] }) then return 'indexing' end
   if #damaged() > 0 then return 'damaged' end
   if tonumber(earliest) and (now < tonumber(earliest) or now > tonumber(latest)) then return 'clock' end
   if let_through() == 0 then return 'breaker' end

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lapse.ledger.housekeeping import subjects
+from lapse.ledger.housekeeping import creations, subjects
+from lapse.ledger.housekeeping.forgotten import anything_ends
 from lapse.registry.subjects import Subjects
 from support.world import DAY, World
 
@@ -96,9 +97,12 @@ async def test_a_kind_that_cannot_be_told_deletes_nothing(world: World) -> None:
 async def test_what_an_application_writes_among_the_slots_keeps_no_hold_from_being_told(world: World) -> None:
     (mine,) = seeded(world)
     world.raw.sadd("lapse:slots", b"\xff/thread", "nonsense", "a/b/c")
+    world.raw.sadd(f"{world.slot()}policies", b"\xff")
 
     assert world.registry.hold_subject(S, reason="case 7")
     await housekept(world)
+    await creations.keep(world.context().ledger, [("openai", "thread")], time.monotonic() + 20)
+    assert await anything_ends(world.context().ledger, "openai", "thread", [world.rule]) is False
     await world.sweep()
 
     assert {mine} == world.sandbox.alive("thread")

@@ -145,3 +145,4 @@ def test_what_stands_among_the_slots_and_names_none_is_left_out() -> None:
     strange = (b"\xff/thread", b"openai", b"", b"a/b/c", b"<script>/thread", b"openai/\x00")
 
     assert [("azure", "file"), ("openai", "thread")] == keys.slots_named([b"openai/thread", "azure/file", *strange])
+    assert ["chat", "idle", "openai"] == keys.policies_named([b"idle", "chat", *strange])

@@ -66,7 +66,7 @@ class Shrinkage:
         """Return how many of the kind lapse has ever deleted here, under whatever policy and by purges."""
         carrier, kind = self._context.ledger.carrier, self._partition.kind
         (policies,) = await carrier.run([("SMEMBERS", self._policies)])
-        fields = [f"deletions|{name}|{kind}" for name in (PURGED, *(name.decode() for name in policies))]
+        fields = [f"deletions|{name}|{kind}" for name in (PURGED, *keys.policies_named(policies))]
         (counts,) = await carrier.run([("HMGET", self._counters, *fields)])
         return sum(int(n or 0) for n in counts)
 

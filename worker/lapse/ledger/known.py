@@ -67,8 +67,9 @@ async def known_before(carrier: Carrier, namespace: str, partition: Partition, b
 
 async def _indexes(carrier: Carrier, slot: str) -> list[str]:
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    found = [f"{slot}{name.decode()}:{index}" for name in sorted(policies) for index in (*_BY_CREATION, *_BY_PLACE)]
-    return [*found, *(f"{slot}{name.decode()}:{keys.ACTIVE}" for name in sorted(policies))]
+    names = keys.policies_named(policies)
+    found = [f"{slot}{name}:{index}" for name in names for index in (*_BY_CREATION, *_BY_PLACE)]
+    return [*found, *(f"{slot}{name}:{keys.ACTIVE}" for name in names)]
 
 
 def _is_packed(name: str) -> bool:
@@ -123,7 +124,8 @@ async def tracked_before(carrier: Carrier, namespace: str, partition: Partition,
     """Return True if one id is tracked in a due index, and was before a time in registry milliseconds."""
     slot = keys.slot(namespace, partition.provider, partition.kind)
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    names = [f"{slot}{policy.decode()}:{index}" for policy in policies for index in (*_BY_CREATION, keys.ACTIVE)]
+    known = keys.policies_named(policies)
+    names = [f"{slot}{policy}:{index}" for policy in known for index in (*_BY_CREATION, keys.ACTIVE)]
     scores = await carrier.run([("ZSCORE", name, id_) for name in names]) if names else []
     said = [_since(name, float(score)) for name, score in zip(names, scores, strict=True) if score is not None]
     return any(since is not None and since <= before for since in said)

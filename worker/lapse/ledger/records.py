@@ -290,7 +290,7 @@ async def registered(carrier: Carrier, namespace: str, provider: str, kind: str)
     """Yield every tracked id, some perhaps twice: what moves from one index to another meanwhile is not left out."""
     slot = keys.slot(namespace, provider, kind)
     (policies,) = await carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    for policy in sorted(name.decode() for name in policies):
+    for policy in keys.policies_named(policies):
         for index in TRACKED:
             async for id_, _score in scanned(carrier, "ZSCAN", f"{slot}{policy}:{index}"):
                 yield id_

@@ -331,13 +331,21 @@ def slots(namespace: str) -> str:
     return f"{namespace}:slots"
 
 
+def policies_named(members: Iterable[bytes | str]) -> list[str]:
+    """Return the members of a slot's set of policies, in order; what is no name there is left out, as of slots."""
+    return sorted(name for name in map(_readable, members) if _is_name(name))
+
+
+def _readable(member: bytes | str) -> str:
+    return member.decode(errors="replace") if isinstance(member, bytes) else member
+
+
 def slots_named(members: Iterable[bytes | str]) -> list[tuple[str, str]]:
     """Return (provider, kind) of each member of that set.
 
     An application's Redis user may write anything there: what names no provider and kind is left out.
     """
-    told = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in members)
-    pairs = (name.partition("/") for name in sorted(told))
+    pairs = (name.partition("/") for name in sorted(map(_readable, members)))
     return [(provider, kind) for provider, _, kind in pairs if _is_name(provider) and _is_name(kind)]
 
 

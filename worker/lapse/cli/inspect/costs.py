@@ -60,6 +60,6 @@ async def _sizes(access: RegistryAccess, session: Invocation, at: Partition, nam
     slot = keys.slot(session.namespace, at.provider, at.kind)
     policies = [at.policy]
     if at.policy == EVERYTHING:
-        policies = [name.decode() for name in (await access.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0]]
+        policies = keys.policies_named((await access.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0])
     asked = [("ZCARD", f"{slot}{policy}:{name}") for policy in policies for name in names]
     return sum(await access.carrier.run(list(asked))) if asked else 0

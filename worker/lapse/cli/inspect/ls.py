@@ -144,7 +144,7 @@ async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[st
     (names,) = await access.carrier.run(
         [("SMEMBERS", keys.slot(access.ledger.namespace, provider, kind) + keys.POLICIES)]
     )
-    return sorted(name.decode() for name in names)
+    return keys.policies_named(names)
 
 
 def _of_subject(session: Invocation, subject: str, asked: Page, *, as_json: bool, wide: bool) -> None:

@@ -108,7 +108,7 @@ async def retire(ledger: Ledger, rules: Sequence[Rule], slots: Collection[tuple[
     for provider, kind in sorted(slots):
         name = keys.slot(ledger.namespace, provider, kind) + keys.POLICIES
         (policies,) = await ledger.carrier.run([("SMEMBERS", name)])
-        there = {Partition(provider, kind, policy.decode()) for policy in policies}
+        there = {Partition(provider, kind, policy) for policy in keys.policies_named(policies)}
         for partition in sorted(there - known):
             call = ledger.on(partition, "guards/lua/retire", ledger.host, round(RULES_LAST * 1000), parse=int)
             (ended,) = await ledger.carrier.carry([call])

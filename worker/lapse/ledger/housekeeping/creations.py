@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from lapse.ledger.connection import LedgerConnection, apart, text
+from lapse.ledger.connection import LedgerConnection, apart
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
@@ -44,7 +44,7 @@ async def _anything_touched(ledger: LedgerConnection, slot: tuple[str, str]) -> 
     """Return False where nothing has a creation beside its last activity: two commands, and not one for each policy."""
     prefix = keys.slot(ledger.namespace, *slot)
     (policies,) = await ledger.carrier.run([("SMEMBERS", prefix + keys.POLICIES)])
-    names = [f"{prefix}{text(policy)}:{keys.ACTIVE}" for policy in policies]
+    names = [f"{prefix}{policy}:{keys.ACTIVE}" for policy in keys.policies_named(policies)]
     return bool(names) and bool((await ledger.carrier.run([("EXISTS", *names)]))[0])
 
 

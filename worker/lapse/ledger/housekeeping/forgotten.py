@@ -62,7 +62,7 @@ async def anything_ends(ledger: Ledger, provider: str, kind: str, rules: Iterabl
     """
     slot = keys.slot(ledger.namespace, provider, kind)
     (stored,) = await ledger.carrier.run([("SMEMBERS", slot + keys.POLICIES)])
-    names = {name.decode() for name in stored}
+    names = {*keys.policies_named(stored)}
     if not names <= {at.policy for rule in rules if ((at := rule.partition).provider, at.kind) == (provider, kind)}:
         return True
     ending = [slot + name for name in (keys.TOMBSTONES, keys.DELETED, keys.FORGOTTEN, keys.RELEASED)]

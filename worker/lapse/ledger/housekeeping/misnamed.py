@@ -97,8 +97,8 @@ class _Slot:
         """Move what is tracked, with its times and facts."""
         (policies,) = await self._carrier.run([("SMEMBERS", self._slot + keys.POLICIES)])
         names = [
-            f"{self._slot}{policy.decode()}:{index}"
-            for policy in policies
+            f"{self._slot}{policy}:{index}"
+            for policy in keys.policies_named(policies)
             for index in (keys.FRESH, keys.ACTIVE, keys.EXPLICIT)
         ]
         pages = await self._carrier.run([("ZRANGE", name, 0, CHUNK - 1) for name in names]) if names else []

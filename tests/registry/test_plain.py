@@ -1,15 +1,16 @@
-"""A plain registration has a way of its own through register.lua: it does and answers what the other way would."""
+"""Plain registrations, one or many in a call, go a way of their own through register.lua, where the long one leads."""
 
 import re
 from itertools import product
 from typing import Any
 
 import pytest
+import redis
 
 from lapse.registry.commands import Commands
 from support.lua import named, source
 
-LONG_AGO = 1e12
+LONG_AGO = 1.7e12  # a time in ms; what is later is now
 NOW = re.compile(r"\d{13}")
 SLOT = "lapse:{openai:thread}:"
 RULES: dict[str, dict[str, Any]] = {
@@ -85,3 +86,65 @@ def test_both_ways_lead_to_the_same(raw: Any, rules: str, before: str) -> None:
         outcomes.append((None if due == "-1" else nearest < 0 or nearest, answer, state(raw)))
 
     assert outcomes[0] == outcomes[1]
+
+
+MANY: dict[str, list[dict[str, Any]]] = {
+    "alone": [{"id": "t"}],
+    "twice": [{"id": "t"}, {"id": "t"}],
+    "facts first": [{"id": "t", "labels": {"a": "b"}, "created_at": 1_500_000_000}, {"id": "t"}],
+    "facts after": [{"id": "t"}, {"id": "t", "labels": {"a": "b"}, "last_active_at": 1_500_000_000}],
+    "two policies": [{"id": "t"}, {"id": "t", "policy": "old"}],
+    "a new policy": [{"id": "t", "policy": "young"}, {"id": "w", "policy": "young"}],
+    "a subject": [{"id": "t", "subject": "user:1"}],
+}
+THE_LONG_WAY = ("#ARGV > 5 and register_plain_ones() or {}", "{}")
+
+
+@pytest.mark.parametrize(("many", "before"), list(product(MANY, BEFORE)))
+def test_many_at_once_are_what_they_are_one_by_one(raw: Any, many: str, before: str) -> None:
+    outcomes = []
+    for text in (named("register").text, named("register").text.replace(*THE_LONG_WAY)):
+        _prepare(raw, before)
+        outcomes.append((raw.eval(text, 1, *_together(many)), state(raw)))
+
+    assert THE_LONG_WAY[0] in named("register").text
+    assert outcomes[0] == outcomes[1]
+
+
+def test_a_redis_user_without_zmscore_registers_many_all_the_same(raw: Any) -> None:
+    outcomes = []
+    for may in ("+zmscore", "-zmscore"):
+        _prepare(raw, "active")
+        raw.acl_setuser("app", enabled=True, nopass=True, keys=["*"], commands=["+@all", may])
+        port = raw.connection_pool.connection_kwargs["port"]
+        with redis.Redis(port=port, username="app", decode_responses=True) as app:
+            outcomes.append((app.eval(named("register").text, 1, *_together("twice")), state(raw)))
+    raw.acl_deluser("app")
+
+    assert outcomes[0] == outcomes[1]
+
+
+def test_more_than_go_into_one_command_are_all_registered(raw: Any) -> None:
+    ids = [f"t{n}" for n in range(2500)]
+    triples = [part for id_ in ids for part in (id_, "chat", "")]
+    _prepare(raw, "known policy")
+
+    answer = raw.eval(named("register").text, 1, SLOT, "openai", "thread", *triples)
+
+    assert answer == [2500, 2500, 0, 0]
+    assert set(raw.zrange(f"{SLOT}chat:fresh", 0, -1)) == set(ids)
+
+
+def _prepare(raw: Any, before: str) -> None:
+    raw.flushall()
+    for name, key, *rest in BEFORE[before]:
+        raw.execute_command(name, SLOT + key, *rest)
+
+
+def _together(many: str) -> list[Any]:
+    """Return the call of an id said in these ways, between two of which nothing is known."""
+    call = Commands("lapse", "openai")
+    said = [{"id": "u"}, *MANY[many], {"id": "v"}]
+    checked = [call.checked({"kind": "thread", "policy": "chat", **one}) for one in said]
+    (command,) = call.register_many(checked).calls
+    return [command.key, *map(str, command.args)]

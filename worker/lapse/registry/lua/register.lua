@@ -4,6 +4,7 @@
 -- @include registry/lua/include/uses
 -- @include registry/lua/include/subjects
 -- @include registry/lua/include/policies
+-- @include registry/lua/include/plain_many
 -- Tracks ids: creates, or on a tracked id touches, updates the facts given and moves it to the policy named.
 -- ARGV[3...]: triples of id, policy, facts ('' or JSON: created, active, at, within (ms), uses, subject (text, or a list
 -- of several), labels, said: when it was said, if it comes late).
@@ -150,9 +151,8 @@ end
 local nothing, fresh, managed, keeping = {}, 0, 0, 0
 local last
 
-for i = 3, #ARGV, 3 do
-  local id, policy = ARGV[i], ARGV[i + 1]
-  local facts = ARGV[i + 2] ~= '' and cjson.decode(ARGV[i + 2]) or nothing
+local function register(id, policy, given)
+  local facts = given ~= '' and cjson.decode(given) or nothing
   facts.moment, facts.late = said_at(facts.said)
   local record = known(id) and locate(id, policies) or nil
   if let_go(id, record, facts) then return '-1 overtaken 0 0' end
@@ -174,6 +174,18 @@ for i = 3, #ARGV, 3 do
   end
   if other then keeping = keeping + 1 end
   remember(id, facts, kept, lost)
+end
+
+local plain = #ARGV > 5 and register_plain_ones() or {}
+
+for i = 3, #ARGV, 3 do
+  local id, policy = ARGV[i], ARGV[i + 1]
+  if plain[id] then
+    fresh = fresh + 1
+  else
+    local ended = register(id, policy, ARGV[i + 2])
+    if ended then return ended end
+  end
   if rules_of(policy).digest then managed = managed + 1 end
 end
 

@@ -138,9 +138,13 @@ def test_registered_values_are_hidden_wherever_they_appear(lines: Lines, stream:
 
 
 def test_passwords_of_a_url_of_several_servers_are_hidden(stream: StringIO) -> None:
-    log.register_url("redis+sentinel://u:white-horse@a,b/mymaster/0?sentinel_password=brown-horse")
+    log.register_url("redis+sentinel://u:white-horse@a,[::1]:26379/mymaster/0?sentinel_password=brown-horse#")
+    log.register_url("sentinel://u:black%2fhorse@[::1]:1;sentinel://u:grey-horse@b")
+    log.register_url("x://[::1")  # is no URL, and has no password
 
-    structlog.get_logger("lapse").warning("a.b", detail="white-horse, brown-horse")
+    structlog.get_logger("lapse").warning(
+        "a.b", detail="white-horse, brown-horse, black%2fhorse, black/horse, grey-horse"
+    )
 
     assert "horse" not in stream.getvalue()
 

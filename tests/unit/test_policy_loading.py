@@ -90,7 +90,7 @@ def test_a_policy_split_in_two_may_adopt_the_old_one_for_each_kind() -> None:
         (b"\xff\xfe", r":1: is not UTF-8"),
         (SMALL.encode() + b"# \xe4\n", r":9: is not UTF-8"),
         (b"x = " + b"[" * 5000, r":1: is nested too deeply"),
-        (b"x" + b".x" * 2000 + b" = 1", r":1: x: is no key"),
+        (b"x" + b".x" * 2000 + b" = 1", r":1: (x: is no key|is nested too deeply)"),  # the latter from Python 3.15 on
         (b"x = " + b"9" * 5000, r"a number that is too long"),
         (b"#" * 1_000_001, r"larger than"),
         (b'"\\q" = 1', r":1: the file: is not TOML"),

@@ -49,6 +49,7 @@ def test_other_urls_are_of_one_server(url: str) -> None:
         ("redis+cluster://", "names no host where it should: ''"),
         ("redis+cluster://u:hidden@a,,b", "names no host where it should: ''"),
         ("redis+cluster://u:hidden@a:port", "names no host where it should: 'a:port'"),
+        ("redis+cluster://u:hidden@[::1:7001", r"names no host where it should: '\[::1:7001'"),
         ("redis+sentinel://u:hidden@a", "names no primary: write it as redis[+]sentinel://HOST:26379,HOST/NAME/0"),
         ("redis+sentinel://a/mymaster/x", "a database that is not a number: 'x'"),
     ],

@@ -4,7 +4,6 @@ Events are named ``noun.verb``. They go to stderr: one JSON object a line, or re
 What Celery and other libraries log takes the same way, so that everything passes the redaction below first.
 """
 
-import contextlib
 import logging
 import logging.handlers
 import os
@@ -14,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TextIO
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
@@ -59,10 +58,11 @@ def register_secret(value: str | None) -> None:
 def register_url(url: str) -> None:
     """Hide the passwords of ``url``, or of each that a ``;`` parts, wherever this process logs them."""
     for one in url.split(";"):
-        with contextlib.suppress(ValueError):
-            parts = urlsplit(one)
-            for name, value in [("password", parts.password), *parse_qsl(parts.query)]:
-                register_secret(value if name.endswith("password") else None)
+        authority = re.split("[/?#]", one.partition("://")[2], maxsplit=1)[0]
+        password = authority.rpartition("@")[0].partition(":")[2]
+        query = one.partition("?")[2].partition("#")[0]
+        for name, value in [("password", password), ("password", unquote(password)), *parse_qsl(query)]:
+            register_secret(value if name.endswith("password") else None)
 
 
 def redact(text: str) -> str:

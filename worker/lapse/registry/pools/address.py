@@ -1,8 +1,9 @@
 """Where a URL says that the registry is: one server, the nodes of a cluster, or what Sentinels say. No I/O."""
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from lapse.errors import ConfigError
 
@@ -63,6 +64,16 @@ class Several:
         return f"{self._scheme}://{self._login}{host}:{address.port}/{self._database}{query}"
 
 
+def split(url: str) -> SplitResult:
+    """Return the parts of a URL of one server or more, whatever its hosts are.
+
+    From Python 3.15 on ``urlsplit`` refuses an IPv6 address behind a comma.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split("[/?#]", rest, maxsplit=1)[0]
+    return urlsplit(f"{scheme}://{rest[len(authority) :]}")._replace(netloc=authority)
+
+
 def several(url: str) -> Several | None:
     """Return what a URL of more than one server says; None for one of a single server.
 
@@ -73,7 +84,7 @@ def several(url: str) -> Several | None:
     scheme, plus, what = url.partition("://")[0].partition("+")
     if not plus or what not in _PORTS:
         return None
-    parts = urlsplit(url)
+    parts = split(url)
     login, at, hosts = parts.netloc.rpartition("@")
     addresses = tuple(_address(one, what) for one in hosts.split(","))
     service, _, database = (
@@ -96,8 +107,8 @@ def several(url: str) -> Several | None:
 
 
 def _address(text: str, what: str) -> Node:
-    parts = urlsplit(f"//{text}")
     try:
+        parts = urlsplit(f"//{text}")
         host, port = parts.hostname, parts.port or _PORTS[what]
     except ValueError:
         host = None

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import redis
 
 from lapse.errors import ConfigError
-from lapse.registry.pools.address import SENTINEL, Node, Several, several
+from lapse.registry.pools.address import SENTINEL, Node, Several, several, split
 from lapse.registry.pools.credentials.password_file import PasswordFile
 
 
@@ -145,7 +145,7 @@ def user_of(url: str) -> str | None:
 
 
 def _login(url: str) -> str:
-    return urlsplit(url).netloc.rpartition("@")[0]
+    return split(url).netloc.rpartition("@")[0]
 
 
 def _from_files(

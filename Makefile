@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images chaos picture locks wheel clean
+.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images test-pythons chaos picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -95,6 +95,12 @@ test-images: $(VENV)/.stamp
 	@test -x /usr/lib/podman/netavark -a -x /usr/lib/podman/aardvark-dns || { \
 		echo "make test-images needs netavark: apt-get install netavark aardvark-dns" >&2; exit 1; }
 	@$(RUN)/python -m pytest tests/images/against_*.py
+
+# The whole suite by every Python that Debian has, each in a chroot made of its packages: `make test-pythons PY=3.14` for one.
+PY ?=
+test-pythons: $(VENV)/.stamp
+	@command -v debootstrap >/dev/null || { echo "make test-pythons needs debootstrap: apt-get install debootstrap" >&2; exit 1; }
+	@$(RUN)/python tests/pythons/run.py $(PY)
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and
 # the thirty ordinary days that must trip no guard: 500 stories, a million ids; and every cell of the replies of Redis. At

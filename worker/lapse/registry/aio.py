@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from os import PathLike
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
@@ -13,10 +12,10 @@ from lapse.errors import LapseError
 from lapse.registry import keys
 from lapse.registry.codec import Span, When
 from lapse.registry.commands import Commands
-from lapse.registry.connection import CONNECT_TIMEOUT, MOST
+from lapse.registry.connection import CONNECT_TIMEOUT, MOST, translated
 from lapse.registry.model import Answer, Bulk, Record, Registered, SubjectAnswer, SubjectPage
 from lapse.registry.pools import opening
-from lapse.registry.pools.aiocluster import ClusterLoops
+from lapse.registry.pools.cluster import ClusterLoops
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.replicas import NONE
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
@@ -36,7 +35,6 @@ class Carrier:
         connect_timeout: Seconds an attempt to connect may take; only the first exchange on a loop waits for as long.
         most: How many connections there may be; a worker needs one for each deletion in flight, and some more.
         resend: Send again what got no answer: a worker's commands have the effect and the answer of once.
-        options: redis-py's own, for a connection.
 
     """
 
@@ -48,9 +46,8 @@ class Carrier:
         connect_timeout: float = CONNECT_TIMEOUT,
         most: int = MOST,
         resend: bool = True,
-        **options: Any,
     ) -> None:
-        self._pools = opening.loops(url, timeout, connect_timeout, most, resend=resend, **options)
+        self._pools = opening.loops(url, timeout, connect_timeout, most, resend=resend)
         self.replicas = NONE
         """How many have to have what ``carry_lasting`` says."""
 
@@ -82,11 +79,17 @@ class Carrier:
 
     async def _heard(self, wanted: list[bytes] | Future[int]) -> Any:
         if not isinstance(wanted, Future):
-            return await self._pools.exchange(wanted)
+            return await self._exchange(wanted)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(wanted)), WAIT)
         except TimeoutError:
             return 0
+
+    async def _exchange(self, commands: list[bytes]) -> list[Any]:
+        try:
+            return await self._pools.exchange(commands)
+        except (redis.RedisError, OSError) as error:
+            raise translated(error) from None
 
     async def carry(self, calls: Iterable[Call[Any]]) -> list[Any]:
         """Run the calls in one round trip, two where the server does not know a script yet, and parse their replies.
@@ -120,7 +123,7 @@ class Carrier:
         """
         if any(isinstance(part, bytes) for command in commands for part in command):
             raise TypeError("bytes in a command: decode a reply before it is sent again")
-        return await self._pools.exchange([packed(*command) for command in commands])
+        return await self._exchange([packed(*command) for command in commands])
 
     async def everywhere(self, *commands: tuple[str | float, ...]) -> dict[str, list[Any] | LapseError]:
         """Run plain commands on every primary of a cluster, or on the one server that there is, whose name is empty.
@@ -133,6 +136,7 @@ class Carrier:
 
         """
         if isinstance(self._pools, ClusterLoops):
+            await self.run([("PING",)])  # whoever answers says which nodes there are
             return await self._pools.everywhere([packed(*command) for command in commands])
         return {"": await self.run(commands)}
 
@@ -305,7 +309,5 @@ class AsyncRegistry:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_raised: object) -> None:
         await self.aclose()

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from os import PathLike
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
@@ -264,9 +263,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     def _exchange(self, commands: list[bytes]) -> list[Any]:

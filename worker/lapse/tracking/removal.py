@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lapse.errors import ConfigError
+from lapse.registry.pools.steps import Steps
 
 _CALLS = {
     "thread": "beta.threads.delete",
@@ -29,7 +30,7 @@ def _call(client: Any, kind: str) -> Callable[[str], Any]:
     return call
 
 
-def remove(client: Any, kind: str, id_: str) -> None:
+def remove(client: Any, kind: str, id_: str) -> Steps[None]:
     """Delete one object; the items of a conversation first, which would stay without it.
 
     Raises:
@@ -37,14 +38,16 @@ def remove(client: Any, kind: str, id_: str) -> None:
 
     """
     if kind == "conversation":
-        for item in list(client.conversations.items.list(id_, limit=100)):  # a page hangs on the last item of another
-            client.conversations.items.delete(item.id, conversation_id=id_)
-    _call(client, kind)(id_)
+        items = client.conversations.items
+        for item in (yield _listed(items.list(id_, limit=100))):
+            yield items.delete(item.id, conversation_id=id_)
+    yield _call(client, kind)(id_)
 
 
-async def remove_async(client: Any, kind: str, id_: str) -> None:
-    """Delete one object by an asynchronous client; see ``remove``."""
-    if kind == "conversation":
-        for item in [one async for one in client.conversations.items.list(id_, limit=100)]:
-            await client.conversations.items.delete(item.id, conversation_id=id_)
-    await _call(client, kind)(id_)
+def _listed(pages: Any) -> Any:
+    """Return all items before one goes: a page hangs on the last item of another."""
+    return _gathered(pages) if hasattr(pages, "__aiter__") else list(pages)
+
+
+async def _gathered(pages: Any) -> list[Any]:
+    return [one async for one in pages]

@@ -3,13 +3,13 @@
 import contextvars
 import time
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
 from lapse.errors import ConfigError
 from lapse.registry import codec
 from lapse.registry.codec import Span
 from lapse.registry.model import Record
+from lapse.registry.pools.steps import Steps, taken
 from lapse.tracking import notices, removal, seam
 from lapse.tracking.apis.endpoints import Name
 from lapse.tracking.context import Within
@@ -89,42 +89,29 @@ class CreationScope:
             raise ConfigError("an asynchronous client has an asynchronous scope: async with lapse.scope(client)")
         return self._entered()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._within.__exit__(kind, error, trace)
-        own = {name: followed for name, followed in self._created.items() if not self._strange(name, followed)}
-        for name, followed in self._removing(own):
-            try:
-                if self._may_go(followed.carry(followed.registrar.look(name))):
-                    removal.remove(self._client, *name)
-            except Exception as error_:  # whatever the SDK raises: the worker deletes it
-                self._left(name, error_)
-        for name, followed in {**own, **self._kept}.items():
-            try:
-                followed.carry(followed.registrar.ended(name, gone=name in own))
-            except Exception as error_:
-                self._left(name, error_)
+    def __exit__(self, *raised: object) -> None:
+        taken(self._ended(*raised), awaits=False)
 
     async def __aenter__(self) -> Self:
         return self._entered()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._within.__exit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        await taken(self._ended(*raised), awaits=True)
+
+    def _ended(self, *raised: object) -> Steps[None]:
+        self._within.__exit__(*raised)
         own = {name: followed for name, followed in self._created.items() if not self._strange(name, followed)}
         for name, followed in self._removing(own):
             try:
-                if self._may_go(await followed.carry(followed.registrar.look(name))):
-                    await removal.remove_async(self._client, *name)
-            except Exception as error_:
-                self._left(name, error_)
+                if self._may_go((yield followed.carry(followed.registrar.look(name)))):
+                    yield from removal.remove(self._client, *name)
+            except Exception as error:  # whatever the SDK raises: the worker deletes it
+                self._left(name, error)
         for name, followed in {**own, **self._kept}.items():
             try:
-                await followed.carry(followed.registrar.ended(name, gone=name in own))
-            except Exception as error_:
-                self._left(name, error_)
+                yield followed.carry(followed.registrar.ended(name, gone=name in own))
+            except Exception as error:
+                self._left(name, error)
 
     def _entered(self) -> Self:
         self._within.__enter__()

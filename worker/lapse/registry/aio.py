@@ -19,7 +19,7 @@ from lapse.registry.pools.cluster import ClusterLoops
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.replicas import NONE
 from lapse.registry.protocol import Conversation, Protocol, Settings, carried
-from lapse.registry.scripts import Call, packed, script
+from lapse.registry.scripts import Call, as_it_is, packed, script
 from lapse.registry.spool.spool import WAIT
 from lapse.registry.subjects import Subjects
 
@@ -149,16 +149,12 @@ class Carrier:
 
         """
         return await self.carry(
-            Call(script("registry/lua/write"), str(key), (name, *rest), _unread) for name, key, *rest in commands
+            Call(script("registry/lua/write"), str(key), (name, *rest), as_it_is) for name, key, *rest in commands
         )
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._pools.aclose()
-
-
-def _unread(reply: Any) -> Any:
-    return reply
 
 
 class AsyncRegistry:

@@ -53,7 +53,8 @@ class Family:
 
     async def __call__(self, object_id: str, body: Mapping[str, Any]) -> Verdict | None:
         """Delete what goes with the parent; return why it has to stay for now, or None."""
-        relatives = Relatives(self.cascade, replace(self.claim, resource=self._parent(object_id)), self.spend)
+        parent = replace(self.claim.resource, id=object_id)
+        relatives = Relatives(self.cascade, replace(self.claim, resource=parent), self.spend)
         verdict: Verdict | None
         try:
             verdict = await self._emptied(relatives, body)
@@ -64,9 +65,6 @@ class Family:
         if verdict:
             await relatives.keep()
         return verdict
-
-    def _parent(self, object_id: str) -> Resource:
-        return replace(self.claim.resource, id=object_id)
 
     async def _emptied(self, relatives: Relatives, body: Mapping[str, Any]) -> Verdict | None:
         """Decide about all children, then delete those that go."""

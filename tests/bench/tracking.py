@@ -11,7 +11,7 @@ import openai
 
 import lapse
 from bench.figures import Figure
-from lapse.sandbox.process import SandboxProcess
+from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.tracking.touches import MOST, Touches
 

@@ -11,7 +11,7 @@ import pytest
 from faults import operator, registry
 from faults.clock import Clock
 from faults.rig import Rig, rig_on
-from lapse.sandbox.process import SandboxProcess
+from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import server_binary
 from oracle.history import Violation
 from support.deployment import Process, policy

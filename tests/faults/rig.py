@@ -16,7 +16,7 @@ import redis
 from faults.application import Application
 from faults.proxy import Proxy
 from faults.traffic import Traffic
-from lapse.sandbox.process import SandboxProcess
+from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from oracle import reading
 from oracle.history import History, Violation

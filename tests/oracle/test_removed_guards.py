@@ -201,6 +201,6 @@ async def test_with_a_guard_that_lets_everything_pass(
     else:
         world.policies.clear()
         world.seed(50)
-    monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
+    monkeypatch.setattr(enforcement, "stand", lambda *_: Stand("completed"))
     await world.sweep(**rule)
     assert {promise} == reported()

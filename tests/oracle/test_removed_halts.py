@@ -68,7 +68,7 @@ async def test_a_halt(
     world.hush("halted")
     if without:
         monkeypatch.setattr(Halts, "stopped", nothing)
-        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
+        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand("completed"))
         cut("claim", "if #halted(policy) > 0 then return 'halted' end", "")
 
     await world.sweep()
@@ -211,7 +211,7 @@ async def test_an_application_that_never_says_what_uses_its_assistants(
     orphan = Orphan(min_age=0.01, seen=1, max_share=None, uses_stated=False)
     partition = replace(world.rule.partition, kind="assistant", policy="idle")
     if without:
-        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand(act=True, result="completed"))
+        monkeypatch.setattr(enforcement, "stand", lambda *_: Stand("completed"))
 
     for _ in range(3):
         await world.orphans(partition=partition, ttl=None, anchor=None, orphan=orphan)

@@ -49,32 +49,28 @@ CLAIM = Claim(
 
 
 def test_a_partition_in_order_is_swept() -> None:
-    assert enforcement.Stand(act=True, result="completed") == enforcement.stand(RULE, SURVEY, PLACE)
+    assert enforcement.Stand("completed") == enforcement.stand(RULE, SURVEY, PLACE)
 
 
 def test_superseded_rules_do_nothing() -> None:
-    assert enforcement.Stand(act=False, result="refused") == enforcement.stand(
-        RULE, replace(SURVEY, bar="superseded"), PLACE
-    )
+    assert enforcement.Stand("refused") == enforcement.stand(RULE, replace(SURVEY, bar="superseded"), PLACE)
 
 
 @pytest.mark.parametrize("halts", [("no_witness",), ("no_touches", "cutoff_jumped")])
 def test_a_halt_stops_everything_until_an_operator_lifts_it(halts: tuple[str, ...]) -> None:
-    assert enforcement.Stand(act=False, result="halted") == enforcement.stand(RULE, replace(SURVEY, halts=halts), PLACE)
+    assert enforcement.Stand("halted") == enforcement.stand(RULE, replace(SURVEY, halts=halts), PLACE)
 
 
 def test_a_standing_halt_ends_with_its_cause() -> None:
     stand = enforcement.stand(RULE, replace(SURVEY, halts=("no_touches", "no_uses")), PLACE)
 
-    assert enforcement.Stand(act=True, result="completed", lift=("no_touches", "no_uses")) == stand
+    assert enforcement.Stand("completed", lift=("no_touches", "no_uses")) == stand
 
 
 def test_observing_does_nothing_and_trips_nothing() -> None:
     rule = replace(RULE, enforce=False, anchor="last_active_at")
 
-    assert enforcement.Stand(act=False, result="observed") == enforcement.stand(
-        rule, replace(JUMPED, touched=False), PLACE
-    )
+    assert enforcement.Stand("observed") == enforcement.stand(rule, replace(JUMPED, touched=False), PLACE)
 
 
 IDLE = replace(RULE, anchor="last_active_at")
@@ -159,9 +155,7 @@ def test_much_that_becomes_due_at_once_waits_for_an_approval(survey: Survey, why
 )
 def test_a_jump_below_the_limit_goes_on_slowly(survey: Survey, *, restart_ramp: bool) -> None:
     """A first enforcement has a new ramp anyway."""
-    assert enforcement.Stand(act=True, result="completed", restart_ramp=restart_ramp) == enforcement.stand(
-        RULE, survey, PLACE
-    )
+    assert enforcement.Stand("completed", restart_ramp=restart_ramp) == enforcement.stand(RULE, survey, PLACE)
 
 
 def test_an_outage_is_no_attempt_of_the_id_that_met_it() -> None:

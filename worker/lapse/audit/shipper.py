@@ -26,7 +26,7 @@ from lapse.audit.subjects import HASHED, SubjectsShown
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.disk import sync_folder
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call, as_it_is, script
 
 CHAINED = frozenset({"chain", "n", "after", "mac"})
 """What a chain adds to a line: no record has it."""
@@ -180,7 +180,7 @@ class Mover:
         return epoch.decode() if epoch else "none", salt or b""
 
     async def _call(self, name: str, slot: str, *args: str | int) -> Any:
-        call = Call(script(name), slot, (self._token, *args), lambda reply: reply)
+        call = Call(script(name), slot, (self._token, *args), as_it_is)
         return (await self._carrier.carry([call]))[0]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
@@ -37,7 +37,7 @@ from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
 from lapse.registry.pools.credentials.password_file import tell
-from lapse.registry.pools.plain import client_of
+from lapse.registry.pools.plain import reader_of
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -191,13 +191,7 @@ class Invocation:
     @cached_property
     def client(self) -> redis.Redis:
         """A plain client for reading; it decodes replies."""
-        return client_of(
-            self.endpoint,
-            decode_responses=True,
-            encoding_errors="backslashreplace",
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-        )
+        return reader_of(self.endpoint, TIMEOUT)
 
     @cached_property
     def subjects_shown(self) -> SubjectsShown:
@@ -208,14 +202,7 @@ class Invocation:
     @cached_property
     def exact(self) -> redis.Redis:
         """A plain client that reads and writes every byte as it is, and sends nothing a second time."""
-        return client_of(
-            self.endpoint,
-            decode_responses=True,
-            encoding_errors="surrogateescape",
-            socket_timeout=TIMEOUT,
-            socket_connect_timeout=TIMEOUT,
-            retry=Retry(NoBackoff(), 0),
-        )
+        return reader_of(self.endpoint, TIMEOUT, encoding_errors="surrogateescape", retry=Retry(NoBackoff(), 0))
 
     @cached_property
     def view(self) -> View:
@@ -253,7 +240,8 @@ class Invocation:
     async def slots(self, access: RegistryAccess) -> list[tuple[str, str]]:
         """Return every (provider, kind) that the file or a worker ever knew."""
         configured = {(rule.partition.provider, rule.partition.kind) for rule in self.config.rules}
-        return sorted(configured | set(_published_slots(await access.control.published())))
+        published = json.loads((await access.control.published()).get("slots", "[]"))
+        return sorted(configured | {(provider, kind) for provider, kind in published})
 
 
 def with_session(command: F) -> F:
@@ -264,10 +252,6 @@ def with_session(command: F) -> F:
         return command(session=Invocation(config, provider), **given)
 
     return cast("F", provider_option(config_option(opened)))
-
-
-def _published_slots(published: Mapping[str, str]) -> Iterable[tuple[str, str]]:
-    return [(provider, kind) for provider, kind in json.loads(published.get("slots", "[]"))]
 
 
 def one_provider(rules: Sequence[Rule]) -> str:

@@ -215,9 +215,6 @@ def _table(columns: Sequence[Column], rows: Sequence[Sequence[str | Text]], show
         column = columns[index]
         made.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(_cell(row[index]) for index in shown))
+        cells = (row[index] for index in shown)
+        made.add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in cells))
     return made
-
-
-def _cell(cell: str | Text) -> str | Text:
-    return visible(cell) if isinstance(cell, str) else cell

@@ -10,14 +10,13 @@ from lapse.policy import Rule
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What a sweep may do: ``act``; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
+    """What a sweep may do: act; or why not: ``result``, and with ``halt`` the reason and text of the halt to set.
 
     ``whole_kind``: the halt concerns every policy of the kind. ``restart_ramp``: the cut-off jumped by an amount
     small enough to go on, slowly. ``named``: how many ids a plan names.
     ``lift``: standing halts to look at again.
     """
 
-    act: bool
     result: str
     halt: str | None = None
     detail: str = ""
@@ -27,39 +26,30 @@ class Stand:
     restart_ramp: bool = False
     lift: tuple[str, ...] = ()
 
+    @property
+    def act(self) -> bool:
+        """True if the sweep may delete."""
+        return self.result == "completed"
+
 
 def stand(rule: Rule, survey: Survey, place: str) -> Stand:
     """Decide whether a partition may be swept now at the account of this place."""
     if survey.bar in {Status.SUPERSEDED, Status.INDEXING}:
-        return Stand(act=False, result="refused")
+        return Stand("refused")
     if set(survey.halts) - STANDING:
-        return Stand(act=False, result="halted")
+        return Stand("halted")
     if not rule.enforce:
-        return Stand(act=False, result="observed", lift=survey.halts)
+        return Stand("observed", lift=survey.halts)
     if survey.place not in {None, place}:
-        return Stand(
-            act=False,
-            result="halted",
-            halt=HaltReason.IDENTITY_CHANGED,
-            detail=_ELSEWHERE,
-            whole_kind=True,
-            lift=survey.halts,
-        )
+        return Stand("halted", HaltReason.IDENTITY_CHANGED, _ELSEWHERE, whole_kind=True, lift=survey.halts)
     return replace(_enforced(rule, survey), lift=survey.halts)
 
 
 def _enforced(rule: Rule, survey: Survey) -> Stand:
     if rule.anchor == "last_active_at" and not survey.touched and not rule.touches_stated and survey.registered:
-        return Stand(
-            act=False,
-            result="halted",
-            halt=HaltReason.NO_TOUCHES,
-            detail=_NO_TOUCHES.format(policy=rule.partition.policy),
-        )
+        return Stand("halted", HaltReason.NO_TOUCHES, _NO_TOUCHES.format(policy=rule.partition.policy))
     if rule.orphan and not survey.edges and not rule.orphan.uses_stated:
-        return Stand(
-            act=False, result="halted", halt=HaltReason.NO_USES, detail=_NO_USES.format(kind=rule.partition.kind)
-        )
+        return Stand("halted", HaltReason.NO_USES, _NO_USES.format(kind=rule.partition.kind))
     return jump(survey)
 
 
@@ -85,16 +75,10 @@ def jump(survey: Survey) -> Stand:
     """Decide whether what edits made due at once may be deleted, or waits for an operator."""
     edit = survey.edit
     if not edit.stops:
-        return Stand(act=True, result="completed", restart_ramp=survey.base is not None and edit.moved)
+        return Stand("completed", restart_ramp=survey.base is not None and edit.moved)
     why = "; ".join(edit.unknown)
-    return Stand(
-        act=False,
-        result="halted",
-        halt=HaltReason.CUTOFF_JUMPED,
-        detail=_UNCOUNTABLE.format(why=why, ids=edit.total) if why else _newly_due(survey),
-        plan=True,
-        named=edit.named,
-    )
+    detail = _UNCOUNTABLE.format(why=why, ids=edit.total) if why else _newly_due(survey)
+    return Stand("halted", HaltReason.CUTOFF_JUMPED, detail, plan=True, named=edit.named)
 
 
 def _newly_due(survey: Survey) -> str:

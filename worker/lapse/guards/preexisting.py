@@ -15,7 +15,6 @@ from lapse.ledger.halts import plan_hash
 from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.registry import keys
-from lapse.registry.model import Partition
 
 APPROVED = "older_ok"
 """Field of a partition's rules: what ``scope`` returned when an operator said yes."""
@@ -52,7 +51,8 @@ class Elders:
     async def of(cls, context: SweepContext, rule: Rule) -> "Elders":
         """Return them as the registry has it now."""
         began = await context.control.began()
-        (stored,) = await context.ledger.carrier.run([("HGET", _rules(context, rule.partition), APPROVED)])
+        rules = context.ledger.prefix(rule.partition) + keys.RULES
+        (stored,) = await context.ledger.carrier.run([("HGET", rules, APPROVED)])
         return cls(context, rule, began, stored is not None and stored.decode() == scope(rule.digest, began))
 
     def waits(self, sighting: Mapping[str, Any]) -> bool:
@@ -72,7 +72,3 @@ class Elders:
         detail = f"{number} unused since before this registry began: it may not know what uses them"
         if number and await control.halt(at, HaltReason.OLDER_THAN_REGISTRY, detail, plan=plan):
             log.warning("guard.tripped", guard=HaltReason.OLDER_THAN_REGISTRY, detail=detail, plan=plan, **named(at))
-
-
-def _rules(context: SweepContext, at: Partition) -> str:
-    return context.ledger.prefix(at) + keys.RULES

@@ -13,13 +13,13 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from lapse.errors import RegistryUnavailable
-from lapse.ledger.connection import LedgerConnection, text
+from lapse.ledger.connection import LedgerConnection
 from lapse.policy import Rule, SweepSection
 from lapse.providers.deadline import Deadline
 from lapse.registry import codec
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition, Resource
-from lapse.registry.scripts import Call
+from lapse.registry.scripts import Call, text
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.model import Partition
-from lapse.registry.scripts import Call
+from lapse.registry.scripts import Call, text
 from lapse.registry.subjects import Subjects
 
 log = structlog.get_logger("lapse")
@@ -61,8 +61,3 @@ def apart(event: str, **about: str) -> Iterator[None]:
         yield
     except (RegistryRefused, SlotUnavailable) as error:
         log.error(event, error=str(error), **about)
-
-
-def text(reply: bytes | str) -> str:
-    """Return a reply as text."""
-    return reply.decode() if isinstance(reply, bytes) else reply

@@ -15,7 +15,7 @@ from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import BULK, Commands
 from lapse.registry.model import Partition, Resource
-from lapse.registry.scripts import Call
+from lapse.registry.scripts import Call, text
 
 SOURCES = 500
 
@@ -56,7 +56,7 @@ class Release:
 
     async def _sources(self) -> dict[str, list[str]]:
         _cursor, flat = (await self.carrier.run([("HSCAN", self._released, 0, "COUNT", SOURCES)]))[0]
-        return {_text(source): json.loads(uses) for source, uses in zip(flat[::2], flat[1::2], strict=True)}
+        return {text(source): json.loads(uses) for source, uses in zip(flat[::2], flat[1::2], strict=True)}
 
     async def _over(self, sources: dict[str, list[str]], edges: Sequence[Edge]) -> tuple[list[Edge], list[Edge]]:
         """Return the edges that their sources let go of still, and those that they use again."""
@@ -89,7 +89,7 @@ class Release:
     def _edge(self, script: str, one: Edge) -> Call[int | str]:
         target = codec.edge(one[1])
         return self.commands.on_slot(
-            script, target.provider, target.kind, self._named(one[0]), target.id, self.mark, parse=_reply
+            script, target.provider, target.kind, self._named(one[0]), target.id, self.mark, parse=_policy
         )
 
     def _unmarked(self, one: Edge) -> tuple[str, ...]:
@@ -101,9 +101,5 @@ class Release:
         return codec.edge_text(Resource(self.provider, self.kind, source))
 
 
-def _reply(reply: bytes | int) -> int | str:
+def _policy(reply: bytes | int) -> int | str:
     return reply if isinstance(reply, int) else reply.decode()
-
-
-def _text(reply: bytes | str) -> str:
-    return reply.decode() if isinstance(reply, bytes) else reply

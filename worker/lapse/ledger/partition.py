@@ -1,17 +1,16 @@
 """What a partition holds and under which rules: adopted, surveyed and noted by the worker that sweeps it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lapse.ledger.claim import Claims
-from lapse.ledger.connection import text
 from lapse.ledger.due import terms
 from lapse.ledger.settle import Settlements
 from lapse.policy import Rule
 from lapse.policy.enforced import NOTHING, Base, Edit
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition
+from lapse.registry.scripts import text
 
 RULES_LAST = 7 * 86400.0  # seconds; which rules a worker swept with before
 
@@ -82,7 +81,8 @@ class Ledger(Claims, Settlements):
 
     async def note(self, partition: Partition, **fields: str | int) -> None:
         """Write fields of a partition's rules hash: baseline, success, would."""
-        await self.carrier.write(("HSET", self.prefix(partition) + keys.RULES, *_flat(fields)))
+        flat = [part for pair in fields.items() for part in pair]
+        await self.carrier.write(("HSET", self.prefix(partition) + keys.RULES, *flat))
 
     async def settle_at(self, partition: Partition, place: str) -> None:
         """Write down the account that the ids of a slot belong to, unless one is written down."""
@@ -97,7 +97,3 @@ class Ledger(Claims, Settlements):
             return value
         stored = (await self.carrier.run([("HGET", key, field)]))[0]
         return None if stored is None else int(stored)
-
-
-def _flat(fields: Mapping[str, str | int]) -> list[str | int]:
-    return [part for pair in fields.items() for part in pair]

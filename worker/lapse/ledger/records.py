@@ -138,7 +138,8 @@ class PartitionRecords:
             InvalidResource: ``after`` is not what a page before returned.
 
         """
-        names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
+        stored = "parked" if state in {"held", "referenced"} else state
+        names = [name for name, meant in INDEXES.items() if stored in {None, meant}]
         start = _PageEnd("", "", "")
         if after:
             start = _cursor(after)
@@ -269,10 +270,6 @@ def _seen(id_: str, found: Mapping[str, Any], by_policy: Mapping[str, Rule]) -> 
         used_by=tuple(edge.split("|", 1)[1] for edge in found.get("edges") or ()),
         tombstone=found.get("tombstone"),
     )
-
-
-def _stored(state: str) -> str:
-    return "parked" if state in {"held", "referenced"} else state
 
 
 def _cursor(text: str) -> _PageEnd:

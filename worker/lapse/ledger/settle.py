@@ -10,12 +10,13 @@ from functools import partial
 from typing import Any
 
 from lapse.ledger.claim import Claim
-from lapse.ledger.connection import LedgerConnection, text
+from lapse.ledger.connection import LedgerConnection
 from lapse.ledger.edges import Release
 from lapse.policy import Share
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry import codec
 from lapse.registry.model import Partition
+from lapse.registry.scripts import text
 
 BACKOFF_FIRST = 5.0
 BACKOFF_LONGEST = 3600.0

@@ -5,7 +5,6 @@ So they survive restarts, are the same from every exporter, and need no multipro
 
 import gzip
 import json
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -31,6 +30,10 @@ UNKNOWN, NEW = "unknown", "new"
 """The label ``deployment`` of a registry that has not answered this process yet, and of one that no worker began."""
 
 _BY_NAME = {described.name: described for described in TABLE}
+_FAMILIES: dict[str, type[CounterMetricFamily | GaugeMetricFamily]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+}
 
 Labels = tuple[str, ...]
 Samples = Mapping[Labels, float]
@@ -73,11 +76,11 @@ class Exporter(Collector):
             yield metric
 
     def _all(self, config: Config, scrape: "Scrape | None") -> Iterator[Metric]:
-        yield _gauge("lapse_build_info", {(__version__,): 1})
-        yield _gauge("lapse_config_info", {(config.hash,): 1})
-        yield _gauge("lapse_registry_up", {(): float(scrape is not None)})
+        yield _family("lapse_build_info", {(__version__,): 1})
+        yield _family("lapse_config_info", {(config.hash,): 1})
+        yield _family("lapse_registry_up", {(): float(scrape is not None)})
         in_use = self._file.ok and (scrape is None or scrape.workers_read_it)
-        yield _gauge("lapse_config_last_reload_successful", {(): float(in_use)})
+        yield _family("lapse_config_last_reload_successful", {(): float(in_use)})
         if scrape:
             yield from scrape.metrics()
 
@@ -145,12 +148,12 @@ class Scrape:
         yield from self._of_partitions()
         yield from self._of_slots()
         yield from self._of_erasures()
-        yield _gauge("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
-        yield _gauge("lapse_backlog_clear_seconds", self._forecast())
+        yield _family("lapse_breaker_open", {(name,): float(is_open) for name, is_open in self._breakers.items()})
+        yield _family("lapse_backlog_clear_seconds", self._forecast())
         rates = {(name,): account.rate for name, account in self._config.accounts.items()}
-        yield _gauge("lapse_rate_limit_requests_per_second", {at: rate for at, rate in rates.items() if rate})
-        yield _gauge("lapse_registry_time_seconds", {(): self._now / 1000})
-        yield _gauge("lapse_beat_interval_seconds", {(): self._config.schedule.sweep})
+        yield _family("lapse_rate_limit_requests_per_second", {at: rate for at, rate in rates.items() if rate})
+        yield _family("lapse_registry_time_seconds", {(): self._now / 1000})
+        yield _family("lapse_beat_interval_seconds", {(): self._config.schedule.sweep})
         yield _moment("lapse_beat_last_tick_timestamp_seconds", self._published.get("beat"))
         yield _moment("lapse_worker_last_tick_timestamp_seconds", self._published.get("tick"))
         yield _moment("lapse_registry_epoch_timestamp_seconds", self.epoch.get("created"))
@@ -169,17 +172,17 @@ class Scrape:
             "lapse_enforcing": lambda one: one.enforcing,
         }
         for name, value in values.items():
-            samples = {_labels(one): float(value(one)) for one in managed}
+            samples = {_at(one.partition): float(value(one)) for one in managed}
             if name == "lapse_registered":
                 samples |= self._strays()
-            yield _gauge(name, samples)
-        halted = {(*_labels(one), halt.reason): 1.0 for one in managed for halt in one.halts}
-        yield _gauge("lapse_halted", halted)
-        success = {_labels(one): one.last_success for one in managed if one.last_success}
-        yield _gauge("lapse_last_success_timestamp_seconds", success)
+            yield _family(name, samples)
+        halted = {(*_at(one.partition), halt.reason): 1.0 for one in managed for halt in one.halts}
+        yield _family("lapse_halted", halted)
+        success = {_at(one.partition): one.last_success for one in managed if one.last_success}
+        yield _family("lapse_last_success_timestamp_seconds", success)
         yield from self._of_rules()
-        orphans = {(*_labels(one), state): float(n) for one in managed for state, n in one.orphans.items()}
-        yield _gauge("lapse_orphans", orphans)
+        orphans = {(*_at(one.partition), state): float(n) for one in managed for state, n in one.orphans.items()}
+        yield _family("lapse_orphans", orphans)
 
     def _of_rules(self) -> Iterator[Metric]:
         rules = [(rule, KINDS[self._config.accounts[rule.partition.provider].type]) for rule in self._config.rules]
@@ -189,25 +192,25 @@ class Scrape:
             for rule, kinds in rules
             if rule.expect_gone or kinds[rule.partition.kind].native_expiry
         }
-        yield _gauge("lapse_sweep_interval_seconds", intervals)
-        yield _gauge("lapse_expect_gone", gone)
+        yield _family("lapse_sweep_interval_seconds", intervals)
+        yield _family("lapse_expect_gone", gone)
 
     def _of_slots(self) -> Iterator[Metric]:
-        yield _gauge("lapse_held", {(slot.provider, slot.kind): float(slot.held) for slot in self._slots})
-        yield _gauge(
+        yield _family("lapse_held", {(slot.provider, slot.kind): float(slot.held) for slot in self._slots})
+        yield _family(
             "lapse_audit_pending", {(slot.provider, slot.kind): float(slot.audit_pending) for slot in self._slots}
         )
         strays: dict[Labels, float] = {(slot.provider, slot.kind): 0.0 for slot in self._slots}
         for (provider, kind, _policy), n in self._strays().items():
             strays[provider, kind] += n
-        yield _gauge("lapse_unmanaged", strays)
+        yield _family("lapse_unmanaged", strays)
 
     def _of_erasures(self) -> Iterator[Metric]:
-        yield _gauge("lapse_erasures", {(state,): float(n) for state, n in self._erasures.counts.items()})
+        yield _family("lapse_erasures", {(state,): float(n) for state, n in self._erasures.counts.items()})
         received, due = self._erasures.received, self._erasures.due
         waited = 0.0 if received is None else max(0.0, (self._now - received) / 1000)
-        yield _gauge("lapse_erasure_oldest_open_seconds", {(): waited})
-        yield _gauge("lapse_erasure_due_timestamp_seconds", {} if due is None else {(): due / 1000})
+        yield _family("lapse_erasure_oldest_open_seconds", {(): waited})
+        yield _family("lapse_erasure_due_timestamp_seconds", {} if due is None else {(): due / 1000})
 
     def _of_counters(self) -> Iterator[Metric]:
         totals: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
@@ -218,7 +221,7 @@ class Scrape:
                 self._add(totals, slot, name.split("|"), n)
         for name, described in _BY_NAME.items():
             if described.type == "counter":
-                yield _counter(name, totals[name])
+                yield _family(name, totals[name])
         yield _histogram("lapse_deletion_lag_seconds", LAG_BOUNDS, totals["lag"], totals["lag_ms"])
         yield _histogram(
             "lapse_request_duration_seconds", REQUEST_BOUNDS, totals["request_seconds"], totals["request_ms"]
@@ -282,27 +285,16 @@ def _begin(totals: dict[str, dict[Labels, float]], rule: Rule) -> None:
             totals[f"lapse_{name}_total"][*labels, value] += 0
 
 
-def _labels(one: PartitionView) -> Labels:
-    return _at(one.partition)
-
-
 def _at(partition: Partition) -> Labels:
     return partition.provider, partition.kind, partition.policy
 
 
-def _moment(name: str, milliseconds: str | None) -> GaugeMetricFamily:
-    return _gauge(name, {(): int(milliseconds) / 1000} if milliseconds else {})
+def _moment(name: str, milliseconds: str | None) -> Metric:
+    return _family(name, {(): int(milliseconds) / 1000} if milliseconds else {})
 
 
-def _gauge(name: str, samples: Samples) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
-    for labels, value in sorted(samples.items()):
-        family.add_metric(labels, value)
-    return family
-
-
-def _counter(name: str, samples: Samples) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
+def _family(name: str, samples: Samples) -> CounterMetricFamily | GaugeMetricFamily:
+    family = _FAMILIES[_BY_NAME[name].type](name, _BY_NAME[name].help, labels=_BY_NAME[name].labels)
     for labels, value in sorted(samples.items()):
         family.add_metric(labels, value)
     return family
@@ -315,10 +307,6 @@ def _histogram(name: str, bounds: Iterable[str], buckets: Samples, sums: Samples
         total, cumulative = 0.0, []
         for bound in (*bounds, "inf"):
             total += buckets.get((*labels, bound), 0)
-            cumulative.append((_bound(bound), total))
+            cumulative.append(("+Inf" if bound == "inf" else str(float(bound)), total))
         family.add_metric(labels, cumulative, sums.get(labels, 0) / 1000)
     return family
-
-
-def _bound(text: str) -> str:
-    return "+Inf" if text == "inf" else str(float(text)) if math.isfinite(float(text)) else text

@@ -34,7 +34,7 @@ from lapse.policy import Config
 from lapse.policy.reload import ConfigFile, find, registry_source
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.credentials.password_file import tell
-from lapse.registry.pools.plain import client_of
+from lapse.registry.pools.plain import reader_of
 
 log = structlog.get_logger("lapse")
 
@@ -274,7 +274,7 @@ def serve(
     source = registry_source(file.current(), environ)
     tell(register_secret)
     register_url(source.url)
-    client = reader_of(source.endpoint)
+    client = reader_of(source.endpoint, TIMEOUT)
     try:
         server = Server((host, port), Handler)
     except OSError as error:
@@ -297,17 +297,6 @@ def serve(
         server.turned = time.monotonic()
         server.serve_forever(poll_interval=0.2)
     client.close()
-
-
-def reader_of(endpoint: RedisEndpoint) -> redis.Redis:
-    """Return a client for reading, to which no stored text is one that it cannot read."""
-    return client_of(
-        endpoint,
-        decode_responses=True,
-        encoding_errors="backslashreplace",
-        socket_timeout=TIMEOUT,
-        socket_connect_timeout=TIMEOUT,
-    )
 
 
 def pages(server: Server, health: Health) -> dict[str, Page]:

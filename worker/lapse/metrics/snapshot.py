@@ -100,7 +100,7 @@ class View:
                 {name: int(n) for name, n in next(replies).items()},
                 next(replies) - next(replies),
                 next(replies),
-                _shut(*next(replies)),
+                None if (shut := next(replies))[0] is None else (shut[0], shut[1] or "", int(shut[2] or 0)),
             )
             for slot in used
         }
@@ -387,7 +387,3 @@ def _with_switches(view: PartitionView, halts: Sequence[Halt], pauses: Mapping[s
         if (halt.provider, halt.kind) == (at.provider, at.kind) and halt.policy in {"*", at.policy}
     )
     return replace(view, halts=mine, paused=next((scope for scope in scopes if scope in pauses), None))
-
-
-def _shut(why: str | None, detail: str | None, until: str | None) -> tuple[str, str, int] | None:
-    return None if why is None else (why, detail or "", int(until or 0))

@@ -210,11 +210,8 @@ def _cascade(at: Path, policy: Policy, kinds: Collection[Kind]) -> Iterator[Prob
             yield Problem((*at, "cascade", kind), 'belongs to what is deleted: write "delete" or "leave"')
         elif kind not in children and what != "leave":
             can = f"; what can be said here is about {', '.join(sorted(children))}" if children else ""
-            yield Problem((*at, "cascade", kind), f"{shown(what)} has no meaning: {_nothing_of(kinds, kind)}{can}")
-
-
-def _nothing_of(kinds: Collection[Kind], child: str) -> str:
-    return f"no {child} belongs to a {', '.join(kind.name for kind in kinds)}"
+            none = f"no {kind} belongs to a {', '.join(kind.name for kind in kinds)}"
+            yield Problem((*at, "cascade", kind), f"{shown(what)} has no meaning: {none}{can}")
 
 
 def _former_names(file: PolicyFile) -> Iterator[Problem]:

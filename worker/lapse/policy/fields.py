@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaValue, WithJsonSchema
 from pydantic_core import CoreSchema, core_schema
 
 from lapse import durations
-from lapse.errors import ConfigError, InvalidResource
+from lapse.errors import ConfigError
 from lapse.policy.problems import did_you_mean, shown
 from lapse.providers.kinds import KINDS, singular
 from lapse.providers.not_found import nondescript
@@ -38,23 +38,12 @@ def _rate(value: object) -> float | None:
     return float(found[1]) / _PER[found[2]]
 
 
-def _ramp(value: object) -> float | None:
-    return None if value == "off" else durations.parse(value)
-
-
 def _text(value: str) -> str:
     if not value.strip():
         raise ValueError("is blank: write a value or leave the key out")
     if any(ord(character) < ord(" ") for character in value):
         raise ValueError("holds a line break or another control character")
     return value
-
-
-def _name(value: str) -> str:
-    try:
-        return keys.name(value, "name")
-    except InvalidResource as error:
-        raise ValueError(str(error)) from None
 
 
 def _variable(value: str) -> str:
@@ -272,7 +261,7 @@ _DURATION_SCHEMA = {"type": "string", "minLength": 2, "pattern": durations.PATTE
 Duration = Annotated[float, PlainValidator(durations.parse), WithJsonSchema(_DURATION_SCHEMA)]
 Ramp = Annotated[
     float | None,
-    PlainValidator(_ramp),
+    PlainValidator(lambda said: None if said == "off" else durations.parse(said)),
     WithJsonSchema({"anyOf": [_DURATION_SCHEMA, {"const": "off"}]}),
 ]
 Rate = Annotated[
@@ -281,7 +270,11 @@ Rate = Annotated[
     WithJsonSchema({"type": "string", "pattern": rf"^{_RATE.pattern}$|^{UNLIMITED}$", "examples": ["60/m"]}),
 ]
 Text = Annotated[str, AfterValidator(_text)]
-Name = Annotated[str, AfterValidator(_name), Field(json_schema_extra={"pattern": f"^{keys.NAME.pattern}$"})]
+Name = Annotated[
+    str,
+    AfterValidator(lambda said: keys.name(said, "name")),
+    Field(json_schema_extra={"pattern": f"^{keys.NAME.pattern}$"}),
+]
 Variable = Annotated[str, AfterValidator(_variable), Field(json_schema_extra={"pattern": f"^{_VARIABLE.pattern}$"})]
 Recogniser = Annotated[str, AfterValidator(_text), AfterValidator(_recogniser)]
 KindNames = Annotated[

@@ -107,7 +107,7 @@ def explain(
         # "[key]" marks that the name of a table is wrong, and not what is in it.
         path: Path = tuple(step for step in found["loc"] if step != "[key]")
         key = str(path[-1])
-        value = _value(key, found["input"])
+        value = "its value (not shown)" if key in _SECRET else shown(found["input"])
         if found["type"] in _UNKNOWN:
             text = unknown_key(key, known(path[:-1]), elsewhere)
         elif found["type"] == "literal_error":
@@ -118,10 +118,6 @@ def explain(
             text = sentence.format(value=value, message=found["msg"], **found.get("ctx", {}))
         problems.append(Problem(path, text))
     return problems
-
-
-def _value(key: str, value: object) -> str:
-    return "its value (not shown)" if key in _SECRET else shown(value)
 
 
 def report(problems: Iterable[Problem], file: str, positions: Positions, variables: Mapping[Path, str]) -> str:

@@ -10,7 +10,7 @@ from lapse.providers.credentials import origin
 from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call, as_it_is, script
 
 ID_ERROR_WEIGHT = 0.2  # of an answer that was none, or a gateway's: a plain 500 may be one id's own
 OUTAGE_PAUSE = 10.0
@@ -140,4 +140,4 @@ class Throttle:
         return {1: "opened", -1: "mended"}.get(changed)
 
     def _call(self, name: str, *args: str | float) -> Call[list[bytes | int] | int]:
-        return Call(script(name), self._key, args, lambda reply: reply)
+        return Call(script(name), self._key, args, as_it_is)

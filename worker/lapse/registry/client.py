@@ -1,9 +1,9 @@
 """Registry: what a synchronous application calls. One round trip each."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from os import PathLike
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import redis
@@ -23,7 +23,36 @@ from lapse.registry.subjects import Subjects
 T = TypeVar("T")
 
 
-class Registry:
+class OpenedRegistry(ABC):
+    """What both ways to talk to a registry are made of: the arguments are those of ``Registry``."""
+
+    def __init__(
+        self,
+        url: str | RedisEndpoint | None = None,
+        *,
+        namespace: str | None = None,
+        provider: str | None = None,
+        timeout: float = 0.1,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        on_error: str = "raise",
+        spool: str | PathLike[str] | None = None,
+        password_file: str | PathLike[str] | None = None,
+        credential_provider: redis.CredentialProvider | None = None,
+    ) -> None:
+        self.settings = Settings(
+            url, namespace, provider, timeout, connect_timeout, on_error, spool, password_file, credential_provider
+        )
+        self._open()
+        self.protocol = Protocol(self.settings)
+        self.spool = self.protocol.spool
+        self._subjects = Subjects(self.protocol.commands)
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Make what the connections come from."""
+
+
+class Registry(OpenedRegistry):
     """The application's view of the registry. Thread-safe; connections are made on first use, and again after a fork.
 
     Args:
@@ -51,26 +80,8 @@ class Registry:
 
     """
 
-    def __init__(
-        self,
-        url: str | RedisEndpoint | None = None,
-        *,
-        namespace: str | None = None,
-        provider: str | None = None,
-        timeout: float = 0.1,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        on_error: str = "raise",
-        spool: str | PathLike[str] | None = None,
-        password_file: str | PathLike[str] | None = None,
-        credential_provider: redis.CredentialProvider | None = None,
-    ) -> None:
-        self.settings = Settings(
-            url, namespace, provider, timeout, connect_timeout, on_error, spool, password_file, credential_provider
-        )
-        self._pool = opening.threads(self.settings.endpoint, timeout, connect_timeout)
-        self.protocol = Protocol(self.settings)
-        self.spool = self.protocol.spool
-        self._subjects = Subjects(self.protocol.commands)
+    def _open(self) -> None:
+        self._pool = opening.threads(self.settings.endpoint, self.settings.timeout, self.settings.connect_timeout)
 
     def register(
         self,
@@ -264,9 +275,7 @@ class Registry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         self.close()
 
     def _exchange(self, commands: list[bytes]) -> list[Any]:

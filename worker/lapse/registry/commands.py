@@ -17,7 +17,7 @@ from lapse.registry.codec import When
 from lapse.registry.facts import Registration, facts, replayable
 from lapse.registry.kind_names import singular
 from lapse.registry.model import Answer, Bulk, Record, Registered, Resource, from_millis
-from lapse.registry.scripts import Call, packed, script
+from lapse.registry.scripts import Call, as_it_is, packed, script, text
 
 T = TypeVar("T")
 
@@ -208,7 +208,7 @@ class Commands:
     def forget(self, resource: Resource, *, release: bool | None = None) -> Operation[Answer]:
         """Return the round trip that stops tracking an id, and with ``release`` stops protecting what it uses."""
         more = ("release",) if release else ()
-        call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(_text(reply[0])))
+        call = self.call("registry/lua/forget", resource, *more, parse=lambda reply: Answer(text(reply[0])))
         described = _described("forget", resource, {"release": release or None})
         return Operation((call,), _only, described, stores=True, spooled=Answer.SPOOLED, lasting=True)
 
@@ -235,7 +235,7 @@ class Commands:
         used = self._uses(resource, uses)
         one = Registration(resource, "", {}, used)
         refers, edges = self._refer([one]), codec.dump([codec.edge_text(use) for use in used])
-        call = self.call("registry/lua/use", resource, edges, parse=lambda reply: Answer(_text(reply)))
+        call = self.call("registry/lua/use", resource, edges, parse=lambda reply: Answer(text(reply)))
         described = _described("use", resource, {"uses": [[use.kind, use.id] for use in used]})
         return Operation(
             (*refers, call, *refers),
@@ -258,7 +258,7 @@ class Commands:
 
     def get(self, resource: Resource) -> Operation[Record | None]:
         """Return the round trip that reads one record."""
-        call = self.call("registry/lua/get", resource, parse=lambda reply: codec.record(resource, _text(reply)))
+        call = self.call("registry/lua/get", resource, parse=lambda reply: codec.record(resource, text(reply)))
         return Operation((call,), _only, _described("get", resource, {}))
 
     def unsaid(self, registrations: Iterable[Registration]) -> tuple[Call[Any], ...]:
@@ -315,7 +315,7 @@ class Commands:
         )
 
     def _answer(self, name: str, resource: Resource, *args: str | float, **said: object) -> Operation[Answer]:
-        call = self.call(f"registry/lua/{name}", resource, *args, parse=lambda reply: Answer(_text(reply)))
+        call = self.call(f"registry/lua/{name}", resource, *args, parse=lambda reply: Answer(text(reply)))
         lasting = name in {"hold", "unhold"}
         return Operation((call,), _only, _described(name, resource, said), spooled=Answer.SPOOLED, lasting=lasting)
 
@@ -324,7 +324,7 @@ class Commands:
         triples: list[str | float] = []
         for one in group:
             triples += (one.resource.id, one.policy, codec.dump(one.facts) if one.facts else "")
-        return self.on_slot("registry/lua/register", resource.provider, resource.kind, *triples, parse=_as_it_is)
+        return self.on_slot("registry/lua/register", resource.provider, resource.kind, *triples, parse=as_it_is)
 
     def _refer(self, registrations: list[Registration]) -> list[Call[Any]]:
         calls: list[Call[Any]] = []
@@ -352,16 +352,8 @@ def _only(replies: list[Any]) -> Any:
     return replies[0]
 
 
-def _as_it_is(reply: Any) -> Any:
-    return reply
-
-
-def _text(reply: bytes | str) -> str:
-    return reply.decode() if isinstance(reply, bytes) else reply
-
-
 def _registered(reply: bytes | str) -> Registered:
-    due, by, new, managed, *kept = _text(reply).split()
+    due, by, new, managed, *kept = text(reply).split()
     return Registered(from_millis(int(due)) if due != "-1" else None, by, new == "1", managed == "1", kept == ["1"])
 
 
@@ -389,9 +381,9 @@ def stamped(namespace: str, policy: str, epoch: bytes | None, nonce: str) -> dic
     name = keys.name(policy, "policy")
     if epoch is None:
         raise NoEpoch("this registry has no epoch yet: start a lapse worker once, then stamp")
-    return {"lapse": f"{namespace}/{_text(epoch)}/{name}/{nonce}"}
+    return {"lapse": f"{namespace}/{text(epoch)}/{name}/{nonce}"}
 
 
 def names(reply: object) -> list[str]:
     """Return the "provider/kind/policy" names that workers published."""
-    return [] if reply is None else list(json.loads(_text(reply)))  # type: ignore[arg-type]
+    return [] if reply is None else list(json.loads(text(reply)))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ suffixes here and those in ``lua/*.lua`` are compared by ``tests/unit/test_keys.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from lapse.errors import InvalidResource
@@ -14,6 +14,12 @@ from lapse.errors import InvalidResource
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 ID = re.compile(r"[A-Za-z0-9_.:=+-]{1,1024}")
 REQUEST = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a request's id, as facts.request_id returns it
+
+
+def _named() -> tuple[str, ...]:
+    """Return every key that has a name up to here, in order."""
+    return tuple(value for name, value in globals().items() if name.isupper() and isinstance(value, str))
+
 
 # Sorted sets of a partition, scores in milliseconds of Redis TIME.
 FRESH = "fresh"  # never touched: creation
@@ -31,23 +37,7 @@ QUARANTINE = "quarantine"  # waits for an operator: quarantined since
 SIGHTINGS = "sightings"  # hash: id -> how often in a row complete listings showed it as an orphan
 RULES = "rules"  # hash: the rules last swept with, published to clients
 USED = "used"  # then the worker's name; text with a Redis TTL: the rules this worker swept with
-PARTITION_KEYS = (
-    FRESH,
-    ACTIVE,
-    CREATED,
-    EXPLICIT,
-    CAPPED,
-    CLAIMS,
-    WAITING,
-    PARKED,
-    KEPT,
-    SUSPECTS,
-    TRIED,
-    QUARANTINE,
-    SIGHTINGS,
-    RULES,
-    USED,
-)
+PARTITION_KEYS = _named()
 STANDING = (FRESH, ACTIVE, EXPLICIT, CLAIMS, WAITING, SUSPECTS, TRIED, PARKED, KEPT, QUARANTINE)
 """Where each id of a partition stands once."""
 
@@ -73,8 +63,8 @@ TOMBSTONES = "tombstones"  # sorted set: settled ids: when
 DELETED = "deleted"  # sorted set: ids whose deletion was confirmed: when, and under which claim
 GRAVES = "graves"  # hash: id -> record of an already_gone one, for undo
 FORGOTTEN = "forgotten"  # sorted set: ids an application forgot: when
-PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 UNLISTED = "unlisted"  # hash: a forgotten id that a complete listing did not show -> when it was forgotten
+PROTECTED = "protected"  # hash: holds, edges, forgotten -> how often something was put there; so does a marker in each
 LAST_SAID = "last_said"  # sorted set: "VERB|id": when an application last said it, for longer than a spool may wait
 COUNTERS = "counters"  # hash: every counter of the slot
 SAID = "said"  # hash: what applications say once: the first touch under a policy, the first edge, uses left out
@@ -85,53 +75,14 @@ ACTS = "acts"  # stream: holds, their ends and forgotten ids as applications sai
 CHAIN = "chain"  # text: the last line of the audit that a sink confirmed, and its mac
 MOVER = "mover"  # text with a Redis TTL: which worker moves the audit stream now
 LISTING = "listing"  # hash: the last complete listing
+PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
 CLAIM = "claim"  # then a request's name; text with a Redis TTL: the reply to it
 BATCH = "batch"  # then a batch's name; text with a Redis TTL: the reply to it
 SETTLING = "settling"  # then a batch's name; hash with a Redis TTL: how far recording it has come
-PRINCIPALS = "principals"  # hash: identity -> whether answers with this credential count, and since when
 BLOCKED = "blocked"  # hash: id of a parent -> the child that stands in its way
 MEMBERS = "members"  # then a parent's id; hash with a Redis TTL: what its list showed, and what was taken out of it
 SEEN = "seen"  # then a parent's id; hash with a Redis TTL: children that were read, and that no keep rule keeps
-SLOT_KEYS = (
-    POLICIES,
-    ASIDE,
-    FACTS,
-    SUBJECTS,
-    SUBJECT_HOLDS,
-    SUBJECT_INDEX,
-    JOINED,
-    ERASED,
-    WITHDRAWN,
-    HOLDS,
-    HOLD_ENDS,
-    EDGES,
-    REFERENCED,
-    LEAVING,
-    RELEASED,
-    TOMBSTONES,
-    DELETED,
-    GRAVES,
-    FORGOTTEN,
-    UNLISTED,
-    PROTECTED,
-    LAST_SAID,
-    COUNTERS,
-    SAID,
-    MARKS,
-    HALTS,
-    AUDIT,
-    ACTS,
-    CHAIN,
-    MOVER,
-    LISTING,
-    PRINCIPALS,
-    CLAIM,
-    BATCH,
-    SETTLING,
-    BLOCKED,
-    MEMBERS,
-    SEEN,
-)
+SLOT_KEYS = tuple(name for name in _named() if name not in PARTITION_KEYS)
 
 OUTCOMES = (WITHDRAWN, ERASED)
 """What says of a request's ids what became of them; what a later one says of an id is what counts."""
@@ -160,67 +111,38 @@ WORKERS_ALONE = frozenset(
 )
 """What an application's Redis user may not touch: no script of an application does."""
 
+NAMESPACE_KEYS: list[str] = []
+
+
+def _wide(name: str) -> Callable[[str], str]:
+    NAMESPACE_KEYS.append(name)
+    return lambda namespace: f"{namespace}:{name}"
+
+
+epoch = _wide("epoch")
+"""Return the hash that holds the registry's epoch and sequence."""
+nonces = _wide("nonces")
+"""Return the hash of the nonces in stamps: each -> the first object seen with it, "provider|kind|id"."""
+stamped = _wide("stamped")
+"""Return the hash of stamps given out by applications: nonce -> "provider|kind|id", first without the id."""
+slots = _wide("slots")
+"""Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
+held_subjects = _wide("held_subjects")
+"""Return the hash of the subjects that are held: subject -> hold; one field counts what was said of any."""
+erasures = _wide("erasures")
+"""Return the hash of requests to erase a subject: request id -> what was asked and how far it has come."""
+erasing = _wide("erasing")
+"""Return the text, with a Redis TTL, of which worker goes through the requests to erase subjects now."""
+asked_erasures = _wide("asked_erasures")
+"""Return the hash of requests that applications made and no worker has looked at yet: request id -> request."""
+control = _wide("control")
+"""Return the hash of the operators' switches: field ``*`` or a provider name -> who paused it and why."""
+published = _wide("published")
+"""Return the hash that worker processes publish: the names they know, beat's last tick, the config in use."""
+workers = _wide("workers")
+"""Return the hash in which each worker process says when it last swept, and by which version of the config."""
+
 # What becomes of each key in an export: it is carried, or left out for a reason. docs/stored-format.md says the same.
-CARRIED = frozenset(
-    {
-        FRESH,
-        ACTIVE,
-        CREATED,
-        EXPLICIT,
-        CAPPED,
-        CLAIMS,  # as leases that have ended: whoever held them works on another registry
-        WAITING,
-        PARKED,
-        KEPT,
-        SUSPECTS,
-        TRIED,
-        QUARANTINE,
-        SIGHTINGS,
-        RULES,
-        POLICIES,
-        ASIDE,
-        FACTS,
-        SUBJECTS,
-        SUBJECT_HOLDS,
-        SUBJECT_INDEX,
-        JOINED,
-        ERASED,
-        WITHDRAWN,
-        HOLDS,
-        HOLD_ENDS,
-        EDGES,
-        REFERENCED,
-        LEAVING,
-        RELEASED,
-        TOMBSTONES,
-        DELETED,
-        GRAVES,
-        FORGOTTEN,
-        UNLISTED,
-        PROTECTED,
-        COUNTERS,
-        SAID,
-        LAST_SAID,
-        MARKS,
-        HALTS,
-        AUDIT,
-        ACTS,
-        CHAIN,
-        LISTING,
-        PRINCIPALS,
-        BLOCKED,
-        "flow",
-        "epoch",
-        "published",
-        "slots",
-        "stamped",
-        "nonces",
-        "held_subjects",
-        "erasures",
-        "asked_erasures",
-        "control",
-    }
-)
 LEFT_OUT = {
     USED: "what a worker process swept with; its next sweep says it",
     MOVER: "a lease on the audit stream; it ends within seconds",
@@ -232,6 +154,8 @@ LEFT_OUT = {
     "workers": "heartbeats",
     "erasing": "which worker erases now; it ends within seconds",
 }
+# Claims are carried as leases that have ended: whoever held them works on another registry.
+CARRIED = frozenset({*PARTITION_KEYS, *SLOT_KEYS, *NAMESPACE_KEYS, "flow"} - LEFT_OUT.keys())
 LEFT_OUT_FIELDS = {
     "epoch": ("moved", "importing"),
     "published": ("beat", "tick", "replicas", "replicas_seen"),
@@ -311,26 +235,6 @@ def broker(namespace: str) -> str:
     return f"{namespace}:{{{_BROKER}}}:"
 
 
-def epoch(namespace: str) -> str:
-    """Return the hash that holds the registry's epoch and sequence."""
-    return f"{namespace}:epoch"
-
-
-def nonces(namespace: str) -> str:
-    """Return the hash of the nonces in stamps: each -> the first object seen with it, "provider|kind|id"."""
-    return f"{namespace}:nonces"
-
-
-def stamped(namespace: str) -> str:
-    """Return the hash of stamps given out by applications: nonce -> "provider|kind|id", first without the id."""
-    return f"{namespace}:stamped"
-
-
-def slots(namespace: str) -> str:
-    """Return the set of "provider/kind" that applications wrote to: one that no worker knows is shown all the same."""
-    return f"{namespace}:slots"
-
-
 def policies_named(members: Iterable[bytes | str]) -> list[str]:
     """Return the members of a slot's set of policies, in order; what is no name there is left out, as of slots."""
     return sorted(name for name in map(_readable, members) if _is_name(name))
@@ -347,38 +251,3 @@ def slots_named(members: Iterable[bytes | str]) -> list[tuple[str, str]]:
     """
     pairs = (name.partition("/") for name in sorted(map(_readable, members)))
     return [(provider, kind) for provider, _, kind in pairs if _is_name(provider) and _is_name(kind)]
-
-
-def held_subjects(namespace: str) -> str:
-    """Return the hash of the subjects that are held: subject -> hold; one field counts what was said of any."""
-    return f"{namespace}:held_subjects"
-
-
-def erasures(namespace: str) -> str:
-    """Return the hash of requests to erase a subject: request id -> what was asked and how far it has come."""
-    return f"{namespace}:erasures"
-
-
-def erasing(namespace: str) -> str:
-    """Return the text, with a Redis TTL, of which worker goes through the requests to erase subjects now."""
-    return f"{namespace}:erasing"
-
-
-def asked_erasures(namespace: str) -> str:
-    """Return the hash of requests that applications made and no worker has looked at yet: request id -> request."""
-    return f"{namespace}:asked_erasures"
-
-
-def control(namespace: str) -> str:
-    """Return the hash of the operators' switches: field ``*`` or a provider name -> who paused it and why."""
-    return f"{namespace}:control"
-
-
-def published(namespace: str) -> str:
-    """Return the hash that worker processes publish: the names they know, beat's last tick, the config in use."""
-    return f"{namespace}:published"
-
-
-def workers(namespace: str) -> str:
-    """Return the hash in which each worker process says when it last swept, and by which version of the config."""
-    return f"{namespace}:workers"

@@ -30,6 +30,16 @@ class Script:
     application: bool = True
 
 
+def text(reply: bytes | str) -> str:
+    """Return a reply as text."""
+    return reply.decode() if isinstance(reply, bytes) else reply
+
+
+def as_it_is(reply: Any) -> Any:
+    """Return a reply that nobody reads, or that needs no reading."""
+    return reply
+
+
 @cache
 def script(path: str) -> Script:
     """Return a script with every included part before it, each once, in the order of need.
@@ -39,9 +49,9 @@ def script(path: str) -> Script:
 
     """
     parts: dict[str, str] = {}
-    text = "\n".join(_with_includes(path, parts).values())
-    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-    return _by_digest.setdefault(sha.encode(), Script(path.rpartition("/")[2], text, sha, path.startswith("registry/")))
+    lua = "\n".join(_with_includes(path, parts).values())
+    sha = hashlib.sha1(lua.encode(), usedforsecurity=False).hexdigest()
+    return _by_digest.setdefault(sha.encode(), Script(path.rpartition("/")[2], lua, sha, path.startswith("registry/")))
 
 
 def of_digest(sha: bytes) -> Script | None:
@@ -50,11 +60,11 @@ def of_digest(sha: bytes) -> Script | None:
 
 
 def _with_includes(path: str, parts: dict[str, str]) -> dict[str, str]:
-    text = (PACKAGE / f"{path}.lua").read_text(encoding="utf-8")
-    for included in _INCLUDE.findall(text):
+    lua = (PACKAGE / f"{path}.lua").read_text(encoding="utf-8")
+    for included in _INCLUDE.findall(lua):
         if included not in parts:
             _with_includes(included, parts)
-    parts[path] = text
+    parts[path] = lua
     return parts
 
 

@@ -12,7 +12,7 @@ from lapse.registry.commands import Commands, actor
 from lapse.registry.facts import request_id
 from lapse.registry.model import Record, Resource, SubjectAnswer, SubjectPage
 from lapse.registry.protocol import Conversation, asked, carried
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call, script, text
 
 STEP = 200
 """Ids that one script looks at: what else Redis has to do waits for as long."""
@@ -164,7 +164,7 @@ class Subjects:
         known, taken, clock = yield from asked(
             ("HGET", keys.erasures(namespace), id_), ("HGET", keys.published(namespace), "erasure"), ("TIME",)
         )
-        if not known and _text(taken or "") != "by_application":
+        if not known and text(taken or "") != "by_application":
             raise RegistryRefused(
                 "workers take no request of an application to erase a subject: the policy file has to say [erasure]"
                 " by_application = true"
@@ -184,7 +184,7 @@ class Subjects:
                 script("registry/lua/subjects/ask_erasure"),
                 keys.asked_erasures(namespace),
                 (id_, codec.dump(said)),
-                _text,
+                text,
             )
             (known,) = yield from carried([call])
         stands = json.loads(known)
@@ -277,12 +277,12 @@ class Subjects:
         return changed, claimed, left
 
     def _copy(self, slot: Slot, number: int, all_: str, said: Iterable[str]) -> Call[str]:
-        return self._commands.on_slot("registry/lua/subjects/copy_subjects", *slot, number, all_, *said, parse=_text)
+        return self._commands.on_slot("registry/lua/subjects/copy_subjects", *slot, number, all_, *said, parse=text)
 
     def _ids(self, slot: Slot, subject: str, after: str, limit: int) -> Conversation[tuple[list[str], bool]]:
         call = self._commands.on_slot("registry/lua/subjects/ids_of_subject", *slot, subject, after, limit, parse=list)
         ((indexed, *ids),) = yield from carried([call])
-        return [_text(id_) for id_ in ids], indexed == 1
+        return [text(id_) for id_ in ids], indexed == 1
 
     def _records(self, slot: Slot, subject: str, ids: list[str]) -> Conversation[list[Record]]:
         """Return what is tracked of these ids, and is the subject's by its facts."""
@@ -320,19 +320,15 @@ def _cursor(after: str | None) -> tuple[Slot, str]:
 
 def _numbered(reply: Any) -> tuple[int, str]:
     number, said = reply
-    return int(number), _text(said)
+    return int(number), text(said)
 
 
 def _applied(reply: Any) -> tuple[int, int, str, int]:
     changed, claimed, last, left = reply
-    return changed, claimed, _text(last), left
+    return changed, claimed, text(last), left
 
 
 def _pairs(listed: Any) -> dict[str, str]:
     """Return a hash as Redis answers it: a list of fields and values, or by RESP 3 a mapping."""
     flat = [part for pair in listed.items() for part in pair] if isinstance(listed, dict) else listed
-    return {_text(flat[i]): _text(flat[i + 1]) for i in range(0, len(flat), 2)}
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return {text(flat[i]): text(flat[i + 1]) for i in range(0, len(flat), 2)}

@@ -4,7 +4,6 @@ Kombu's: docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.transport.red
 """
 
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -47,7 +46,8 @@ def kombu_sentinels(url: str, timeout: float, provider: CredentialProvider | Non
     each = [urlsplit(target.url(one)) for one in target.addresses]
     given = {name: value for name, value in parse_qsl(each[0].query) if name.startswith("ssl_")}
     tls = given | {"ssl_cert_reqs": _REQUIRED[given["ssl_cert_reqs"]]} if target.tls else {}
-    own = {"credential_provider": provider} if provider else _login(target.sentinels)
+    login: dict[str, Any] = {name: value for name, value in target.sentinels.items() if name != "tls"}
+    own = {"credential_provider": provider} if provider else login
     asked = {"socket_timeout": timeout, "socket_connect_timeout": timeout, **own}
     if target.sentinels_tls:
         asked |= {"ssl": True, **tls}
@@ -56,7 +56,3 @@ def kombu_sentinels(url: str, timeout: float, provider: CredentialProvider | Non
         {"master_name": target.service, "sentinel_kwargs": asked},
         tls or None,
     )
-
-
-def _login(said: Mapping[str, str]) -> dict[str, Any]:
-    return {name: value for name, value in said.items() if name != "tls"}

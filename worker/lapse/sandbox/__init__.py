@@ -3,7 +3,7 @@
 from lapse.errors import ConfigError
 
 try:
-    from lapse.sandbox.process import SandboxProcess
+    from lapse.sandbox.control import SandboxProcess
     from lapse.sandbox.server import Sandbox, serve
 except ModuleNotFoundError as missing:
     library = str(missing.name).partition(".")[0]

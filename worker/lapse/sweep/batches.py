@@ -95,7 +95,7 @@ async def _claim_named(session: Session, executor: Executor, wanted: dict[str, i
         if tokens := await _tokens(session, min(await _room(session, executor), len(wanted))):
             chosen = {id_: wanted.pop(id_) for id_ in list(islice(wanted, tokens))}
             batch = await claim(session.rule, session.context.settings, chosen)
-            await session.budget.give_back(tokens - len(batch.claims))
+            await session.context.throttle.give_back(tokens - len(batch.claims))
             if batch.status != Status.OK:
                 wanted.update(chosen)
                 await _refused(session, batch.status)
@@ -109,7 +109,7 @@ async def _claim(session: Session, tokens: int, *, alone: bool = False) -> Batch
     batch = await context.ledger.claim(
         session.rule, context.settings, tokens, alone=alone, expected=context.watch.expected()
     )
-    await session.budget.give_back(tokens - len(batch.claims))
+    await session.context.throttle.give_back(tokens - len(batch.claims))
     return batch
 
 
@@ -161,7 +161,7 @@ async def _room(session: Session, executor: Executor) -> int:
 async def _tokens(session: Session, wanted: int) -> int:
     if wanted <= 0:
         return 0
-    grant = await session.budget.take(wanted)
+    grant = await session.context.throttle.take(wanted)
     if not grant.granted:
         if grant.why == "breaker":
             session.ends("breaker", "the provider's breaker is open", more=True)

@@ -4,11 +4,10 @@ import time
 
 from lapse.guards.context import SweepContext
 from lapse.providers.outcomes import Limited
-from lapse.providers.throttle import Grant
 
 
 class SweepBudget:
-    """The time of one sweep, and its way to tokens."""
+    """The time of one sweep, and tokens for as long."""
 
     def __init__(self, context: SweepContext, seconds: float | None) -> None:
         """Begin now; ``seconds``: if less than the configured budget."""
@@ -34,11 +33,3 @@ class SweepBudget:
         if self._context.stop.is_set():
             raise Limited("the worker ends")
         await self._context.throttle.spend(requests, within=self.left())
-
-    async def take(self, wanted: int) -> Grant:
-        """Take at most so many tokens at once; see ``Throttle.take``."""
-        return await self._context.throttle.take(wanted)
-
-    async def give_back(self, tokens: int) -> None:
-        """Give back what no claim was found for."""
-        await self._context.throttle.give_back(tokens)

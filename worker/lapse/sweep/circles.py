@@ -97,7 +97,7 @@ class Circles:
             members |= edge
             if len(members) > MOST:
                 return {}
-        return {each: self._rule(each) for each in members} if self._mutual(one, members) else {}
+        return {each: self._rules[self._at(each)] for each in members} if self._mutual(one, members) else {}
 
     def _mutual(self, one: Resource, members: set[Resource]) -> bool:
         """Return True if each member uses the first, by way of others: what only uses a circle goes before it."""
@@ -131,9 +131,6 @@ class Circles:
     def _at(self, one: Resource) -> Partition:
         seen = self._looks[one]
         return Partition(one.provider, one.kind, seen.policy if seen else "")
-
-    def _rule(self, one: Resource) -> Rule:
-        return self._rules[self._at(one)]
 
 
 def _look(said: Mapping[str, Any]) -> Look:

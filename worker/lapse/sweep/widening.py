@@ -60,9 +60,7 @@ class Widening:
                 await self._enforced()
             return True
         detail = f"{count} of {listed} listed would become orphans at once, which they were not under the rule before"
-        stand = enforcement.Stand(
-            act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=count
-        )
+        stand = enforcement.Stand("halted", HaltReason.CUTOFF_JUMPED, detail, plan=True, named=count)
         plan = await newly_due.plan(ledger, rule, stand, await ledger.survey(rule), listed=True)
         await self.session.context.trip(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan)
         return self.session.ends("halted", detail)

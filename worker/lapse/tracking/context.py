@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field, replace
-from types import TracebackType
 from typing import Any, Self
 
 from lapse.registry import facts, keys
@@ -54,18 +53,14 @@ class Within:
         self._tokens.append(_current.set(replace(outer, **{**self._given, "labels": labels})))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_raised: object) -> None:
         _current.reset(self._tokens.pop())
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    async def __aexit__(self, *raised: object) -> None:
+        self.__exit__(*raised)
 
 
 def context(

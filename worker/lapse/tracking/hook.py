@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+from lapse.registry.pools.steps import Steps, taken
 from lapse.tracking import following, notices, reading, stamps
 from lapse.tracking.account import TrackedAccount, lowered
 from lapse.tracking.apis.endpoints import Endpoints, Matched
@@ -160,64 +161,43 @@ def _about(request: Any) -> str:
 
 
 class Hook(Tracker):
-    """The hooks of a synchronous HTTP client.
+    """The hooks of an HTTP client.
 
     Args:
         base: The class that a response's stream has to be of.
         body: Makes what a request sends of bytes.
+        awaits: True for an asynchronous client.
 
     """
 
-    def __init__(self, base: type, body: Callable[[bytes], Any]) -> None:
+    def __init__(self, base: type, body: Callable[[bytes], Any], *, awaits: bool) -> None:
         super().__init__(body)
-        self._stream = following.stream(base)
+        self._awaits = awaits
+        self._stream = (following.async_stream if awaits else following.stream)(base)
 
-    def request(self, request: Any) -> None:
+    def request(self, request: Any) -> Any:
         """Take note of a request before it is sent."""
+        return taken(self._noted(request), awaits=self._awaits)
+
+    def response(self, response: Any) -> Any:
+        """Follow a response."""
+        return taken(self._follow(response), awaits=self._awaits)
+
+    def _noted(self, request: Any) -> Steps[None]:
         try:
             if stamping := self.begun(request):
                 entry, registrar, kind = stamping
-                self.put(request, entry.registry.say(registrar.stamp(kind, current())))
+                self.put(request, (yield entry.registry.say(registrar.stamp(kind, current()))))
         except Exception as error:  # it would stop the application's request
             following.failed(error, _about(request))
 
-    def response(self, response: Any) -> None:
-        """Follow a response."""
+    def _follow(self, response: Any) -> Steps[None]:
         try:
             followed = self.answered(response)
             if followed is not None:
                 if followed.answer is None or followed.streamed:
-                    followed.carry(followed.say())
+                    yield followed.carry(followed.say())
                 if followed.answer is not None:
                     response.stream = self._stream(response.stream, followed)
         except Exception as error:  # it would hide from the application what the provider has made
-            following.failed(error, _about(response.request))
-
-
-class AsyncHook(Tracker):
-    """The hooks of an asynchronous HTTP client; see ``Hook``."""
-
-    def __init__(self, base: type, body: Callable[[bytes], Any]) -> None:
-        super().__init__(body)
-        self._stream = following.async_stream(base)
-
-    async def request(self, request: Any) -> None:
-        """Take note of a request before it is sent."""
-        try:
-            if stamping := self.begun(request):
-                entry, registrar, kind = stamping
-                self.put(request, await entry.registry.say(registrar.stamp(kind, current())))
-        except Exception as error:
-            following.failed(error, _about(request))
-
-    async def response(self, response: Any) -> None:
-        """Follow a response."""
-        try:
-            followed = self.answered(response)
-            if followed is not None:
-                if followed.answer is None or followed.streamed:
-                    await followed.carry(followed.say())
-                if followed.answer is not None:
-                    response.stream = self._stream(response.stream, followed)
-        except Exception as error:
             following.failed(error, _about(response.request))

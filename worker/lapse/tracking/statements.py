@@ -6,7 +6,7 @@ from enum import IntEnum
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lapse.tracking.apis.endpoints import Endpoints, Matched, Name, Reference, said, values
+from lapse.tracking.apis.endpoints import Endpoints, Matched, Name, said, values
 
 
 class Means(IntEnum):
@@ -84,8 +84,8 @@ class KnownRequest:
             for id_ in values(answer, id_field or endpoint.id_field):
                 if isinstance(id_, str) and id_:
                     yield from self._about(id_, answer)
-            for name in _named(endpoint.answer, answer):
-                yield Statement(Means.USED, name)
+            for reference in endpoint.answer:
+                yield from (Statement(Means.USED, name) for name in reference.names(answer))
             for made in endpoint.makes:
                 means = Means.SEEN if said(self.body, made.given) else Means.USED
                 for name in made.names(answer):
@@ -118,8 +118,3 @@ class KnownRequest:
             )
         if confirmed:
             yield Statement(Means.DELETED, named[-1])
-
-
-def _named(references: tuple[Reference, ...], body: Any) -> Iterator[Name]:
-    for reference in references:
-        yield from reference.names(body)

@@ -7,7 +7,7 @@ from lapse.errors import ConfigError
 from lapse.registry.aio import AsyncRegistry
 from lapse.registry.client import Registry
 from lapse.tracking import seam
-from lapse.tracking.hook import AsyncHook, Entry, Hook
+from lapse.tracking.hook import Entry, Hook
 from lapse.tracking.registrar import registrars
 from lapse.tracking.seam import Seam
 from lapse.tracking.settings import Policy, Tracking
@@ -107,15 +107,15 @@ def _install(client: C, found: Seam, wanted: Tracking, registry: Registry | Asyn
     return client
 
 
-def hook_of(found: Seam) -> Hook | AsyncHook | None:
+def hook_of(found: Seam) -> Hook | None:
     """Return the hook that an HTTP client has, if it has one."""
     owners = (getattr(installed, "__self__", None) for installed in found.http.event_hooks["response"])
-    return next((own for own in owners if isinstance(own, Hook | AsyncHook)), None)
+    return next((own for own in owners if isinstance(own, Hook)), None)
 
 
-def _new_hook(found: Seam) -> Hook | AsyncHook:
+def _new_hook(found: Seam) -> Hook:
     """Put a hook on an HTTP client, before those that others put there."""
-    hook = (AsyncHook if found.asynchronous else Hook)(found.stream, found.body)
+    hook = Hook(found.stream, found.body, awaits=found.asynchronous)
     found.http.event_hooks["request"].insert(0, hook.request)
     found.http.event_hooks["response"].insert(0, hook.response)
     return hook

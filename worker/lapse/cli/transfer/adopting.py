@@ -153,7 +153,7 @@ async def _halted(access: RegistryAccess, rule: Rule, found: Unregistered) -> st
     if not due or not rule.enforce or named <= enforced.allows(survey.edit.limits, total):
         return ""
     detail = f"{named} of {total} ids would become due at once: {due} of them are adopted"
-    stand = Stand(act=False, result="halted", halt=HaltReason.CUTOFF_JUMPED, detail=detail, plan=True, named=named)
+    stand = Stand("halted", HaltReason.CUTOFF_JUMPED, detail, plan=True, named=named)
     plan = await newly_due.plan(access.ledger, rule, stand, replace(survey, due=survey.due + due))
     await access.control.halt(rule.partition, HaltReason.CUTOFF_JUMPED, detail, plan=plan)
     return plan

@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from lapse.ledger.connection import text
 from lapse.ledger.partition import Ledger
 from lapse.registry import keys
 from lapse.registry.model import Partition
+from lapse.registry.scripts import text
 
 TOGETHER = 500
 """Ids in one call: about a millisecond of Redis' time."""
@@ -55,7 +55,10 @@ async def backfill(
         RegistryRefused: Redis said no.
 
     """
-    calls = [ledger.on(at, "cli/transfer/lua/backfill", mode, *_flat(some), parse=text) for at, some in chosen.items()]
+    calls = []
+    for at, some in chosen.items():
+        flat = [part for one in some for part in (one.id, one.created, one.active, one.facts)]
+        calls.append(ledger.on(at, "cli/transfer/lua/backfill", mode, *flat, parse=text))
     return dict(zip(chosen, await ledger.carrier.carry(calls), strict=True))
 
 
@@ -63,7 +66,3 @@ async def tell_slots(ledger: Ledger, chosen: Collection[Partition]) -> None:
     """Name the slots that ids come into, as every registration does: one that no worker knows is shown all the same."""
     slots = sorted({f"{at.provider}/{at.kind}" for at in chosen})
     await ledger.carrier.run([("SADD", keys.slots(ledger.namespace), *slots)])
-
-
-def _flat(some: Sequence[Backfilled]) -> list[str | int]:
-    return [part for one in some for part in (one.id, one.created, one.active, one.facts)]

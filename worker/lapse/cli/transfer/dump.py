@@ -61,7 +61,7 @@ class Dump:
             for name in self._others(slot):
                 yield from self._key(name)
             yield from self._counts(slot)
-        for name in sorted(keys.CARRIED - {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, "flow"}):
+        for name in sorted(keys.CARRIED.intersection(keys.NAMESPACE_KEYS)):
             yield from self._key(name)
         for provider in sorted({provider for provider, _kind in self.slots}):
             yield from self._key(keys.throttle("", provider)[1:])

@@ -134,8 +134,7 @@ class Load:
 
     def _there(self) -> Iterator[str]:
         """Yield the names of keys that are there."""
-        names = {*keys.CARRIED, *keys.LEFT_OUT} - {*keys.PARTITION_KEYS, *keys.SLOT_KEYS, "flow"}
-        asked = [f"{self._namespace}:{name}" for name in sorted(names)]
+        asked = [f"{self._namespace}:{name}" for name in sorted(keys.NAMESPACE_KEYS)]
         for slot in self._header.slots:
             asked += [self._slot(slot) + name for name in keys.SLOT_KEYS]
             asked.append(keys.throttle(self._namespace, slot[0]))

@@ -8,9 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import structlog
-
-from lapse.guards.context import SweepContext, named
+from lapse.guards.context import SweepContext
 from lapse.ledger.halts import Halts
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
@@ -19,8 +17,6 @@ from lapse.registry.model import Partition
 from lapse.registry.scripts import Call, script
 
 PLACES = {"holds": "hold", "edges": "use", "forgotten": "forgotten id"}
-
-log = structlog.get_logger("lapse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +78,8 @@ async def damage(context: SweepContext, partition: Partition) -> str | None:
     ]
     for cause, whole_kind in ((found, True), (Damage((), {}, lost), False)):
         mine = [halt for halt in standing if (halt.policy == "*") is whole_kind]
-        if cause and await control.halt(partition, HaltReason.REGISTRY_DAMAGED, cause.detail, whole_kind=whole_kind):
-            log.error("guard.tripped", guard=HaltReason.REGISTRY_DAMAGED, detail=cause.detail, **named(partition))
+        if cause:
+            await context.trip(partition, HaltReason.REGISTRY_DAMAGED, cause.detail, wide=whole_kind)
         for halt in mine if not cause else ():
             await control.lift(halt, "what protects ids is there again", "lapse")
     return " and ".join(cause.detail for cause in (found, Damage((), {}, lost)) if cause) or None

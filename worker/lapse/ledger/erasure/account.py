@@ -7,7 +7,6 @@ from itertools import product
 from typing import Any
 
 from lapse.errors import InvalidResource
-from lapse.ledger.connection import text
 from lapse.ledger.erasure import members
 from lapse.ledger.erasure.members import Slot
 from lapse.ledger.erasure.request import ErasedId, ErasureAccount, ErasureRequest, Fate
@@ -18,6 +17,7 @@ from lapse.ledger.reasons import BESIDE, STANDING
 from lapse.ledger.records import Seen, scanned
 from lapse.registry import codec, keys
 from lapse.registry.model import Partition, Resource
+from lapse.registry.scripts import text
 
 MEANING = {
     keys.ERASED: {
@@ -68,7 +68,7 @@ async def account_with(ledger: Ledger, request: ErasureRequest) -> ErasureAccoun
         at = Partition(resource.provider, resource.kind, str(seen.record["p"]))
         found[resource] = _left(_Case(request, at, seen, left, surroundings))
     _keep_what_is_used(found, left)
-    return ErasureAccount(request, [found[one] for one in sorted(found, key=_order)])
+    return ErasureAccount(request, [found[one] for one in sorted(found)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,3 @@ def _left(case: _Case) -> ErasedId:
 def _named(users: Sequence[str]) -> str:
     first = codec.edge(users[0])
     return f"{first.kind} {first.id}" + (f" and {len(users) - 1} more" if len(users) > 1 else "")
-
-
-def _order(one: Resource) -> tuple[str, str, str]:
-    return one.provider, one.kind, one.id

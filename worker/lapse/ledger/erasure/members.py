@@ -3,13 +3,14 @@
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from lapse.ledger.connection import LedgerConnection, text
+from lapse.ledger.connection import LedgerConnection
 from lapse.ledger.erasure.request import ErasureRequest
 from lapse.ledger.erasure.requests import slots
 from lapse.ledger.partition import Ledger
 from lapse.ledger.records import Seen, look
 from lapse.registry import codec, keys
 from lapse.registry.model import Resource
+from lapse.registry.scripts import text
 from lapse.registry.subjects import ERASURE
 
 PAGE = 200
@@ -25,7 +26,13 @@ async def pages(ledger: LedgerConnection, request: ErasureRequest, slot: Slot) -
     after = ""
     while True:
         call = ledger.on_slot(
-            "ledger/lua/erasure/members", *slot, request.subject, request.until, after, PAGE, parse=_texts
+            "ledger/lua/erasure/members",
+            *slot,
+            request.subject,
+            request.until,
+            after,
+            PAGE,
+            parse=lambda reply: list(map(text, reply)),
         )
         ((after, *ids),) = await ledger.carrier.carry([call])
         if ids:
@@ -74,7 +81,3 @@ def together(blocked: Mapping[Resource, Seen]) -> dict[Resource, Sequence[Resour
         for one in outside:
             del users[one]
     return dict(users)
-
-
-def _texts(reply: list[bytes | str]) -> list[str]:
-    return [text(part) for part in reply]

@@ -7,14 +7,14 @@ from typing import Any
 import structlog
 
 from lapse.errors import InvalidResource
-from lapse.ledger.connection import LedgerConnection, apart, text
+from lapse.ledger.connection import LedgerConnection, apart
 from lapse.ledger.erasure.request import ErasureRequest, State
 from lapse.ledger.halts import Halts
 from lapse.policy.tables import ErasureSection
 from lapse.registry import codec, keys
 from lapse.registry.facts import request_id
 from lapse.registry.model import Partition, SubjectAnswer
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call, script, text
 from lapse.registry.subjects import ERASURE, Subjects, name_of
 
 log = structlog.get_logger("lapse")

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from lapse.ledger.connection import apart, text
+from lapse.ledger.connection import apart
 from lapse.ledger.erasure import members, requests
 from lapse.ledger.erasure.account import account_of
 from lapse.ledger.erasure.members import Slot
@@ -19,6 +19,7 @@ from lapse.ledger.partition import Ledger
 from lapse.policy.tables import ErasureSection
 from lapse.registry import keys
 from lapse.registry.protocol import asked
+from lapse.registry.scripts import text
 
 log = structlog.get_logger("lapse")
 

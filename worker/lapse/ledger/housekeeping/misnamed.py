@@ -18,7 +18,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.kind_names import PLURALS, singular
 from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
-from lapse.registry.scripts import Call
+from lapse.registry.scripts import Call, as_it_is
 
 CHUNK = 100
 _HOLDING = (keys.HOLDS, keys.POLICIES, keys.FORGOTTEN, keys.EDGES, keys.ASIDE, keys.FACTS)
@@ -82,7 +82,9 @@ class _Slot:
         held.pop(HOLDS_MARKER, None)
         for id_, stored in held.items():
             hold = _readable(json.loads(stored))
-            (there,) = await self._carrier.run([("HGET", self._right() + keys.HOLDS, id_)])
+            (there,) = await self._carrier.run(
+                [("HGET", keys.slot(self._commands.namespace, self._provider, self._kind) + keys.HOLDS, id_)]
+            )
             if not there or ("until" in json.loads(there) and "until" not in hold):
                 right = Resource(self._provider, self._kind, id_)
                 await self._carry(
@@ -124,7 +126,7 @@ class _Slot:
             for use in map(codec.edge, uses)
         ]
         register = self._commands.on_slot(
-            "registry/lua/register", self._provider, self._kind, id_, record["p"], codec.dump(facts), parse=_unread
+            "registry/lua/register", self._provider, self._kind, id_, record["p"], codec.dump(facts), parse=as_it_is
         )
         await self._carry(*refers, register, *refers)
         same = {name: record.get(name) for name in "facek"}
@@ -148,7 +150,7 @@ class _Slot:
             (seen,) = await self._carry(self._commands.call("registry/lua/get", right, parse=json.loads))
             record = seen.get("record") or {}
             if (_first(record, "a", "f", "k") or 0) <= int(since):
-                await self._carry(self._commands.call("registry/lua/forget", right, parse=_unread))
+                await self._carry(self._commands.call("registry/lua/forget", right, parse=as_it_is))
             await self._carry(self._on("ledger/lua/housekeeping/misnamed", "forgotten", right.id, since.decode()))
         return len(found)
 
@@ -169,9 +171,6 @@ class _Slot:
             await self._carry(self._commands.call("ledger/lua/housekeeping/resay", named, old, new, parse=int))
             await self._carry(self._on("ledger/lua/housekeeping/misnamed", "edge", text.decode(), ""))
         return len(found)
-
-    def _right(self) -> str:
-        return keys.slot(self._commands.namespace, self._provider, self._kind)
 
     def _on(self, script: str, *args: str) -> Call[Any]:
         return self._commands.on_slot(script, self._provider, self._wrong, *args, parse=int)
@@ -204,7 +203,3 @@ def _readable(hold: Mapping[str, Any]) -> dict[str, Any]:
         name: value.encode(errors="replace").decode() if isinstance(value, str) else value
         for name, value in hold.items()
     }
-
-
-def _unread(reply: Any) -> Any:
-    return reply

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 import structlog
 
-from lapse.ledger.connection import LedgerConnection, apart, text
+from lapse.ledger.connection import LedgerConnection, apart
 from lapse.registry import keys
 from lapse.registry.protocol import asked
+from lapse.registry.scripts import text
 from lapse.registry.subjects import ENDED, Subjects, last_said
 
 FACTS_A_STEP = 500

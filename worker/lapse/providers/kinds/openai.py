@@ -2,8 +2,7 @@
 
 from datetime import date
 
-from lapse.providers.kinds.dialect import Dialect, by_name
-from lapse.providers.kinds.kind import Child, Kind, Runs, Sunset
+from lapse.providers.kinds.kind import Child, Dialect, Kind, Runs, Sunset, by_name
 
 # https://platform.openai.com/docs/deprecations: announced 2025-08-26, shut down a year later.
 _ASSISTANTS_SUNSET = {

@@ -15,15 +15,12 @@ import redis
 import redis.asyncio
 
 from lapse.registry.connection import (
-    CONNECT_TIMEOUT,
-    MOST,
     failure,
     hurried,
     late,
     options,
     refused,
     silent,
-    translated,
     unconnected,
     watched,
 )
@@ -42,7 +39,6 @@ class LoopPools:
         connect_timeout: Seconds one attempt to connect may take. Only the first call of a loop waits for as long.
         most: How many connections a loop has at most.
         resend: Send again what may have been carried out: it has the effect and the answer of once.
-        more: redis-py's own options, for a connection.
 
     Raises:
         ConfigError: the URL cannot be used.
@@ -53,14 +49,12 @@ class LoopPools:
         self,
         url: str | RedisEndpoint | None,
         timeout: float,
-        connect_timeout: float = CONNECT_TIMEOUT,
-        most: int = MOST,
+        connect_timeout: float,
+        most: int,
         *,
-        resend: bool = False,
-        **more: Any,
+        resend: bool,
     ) -> None:
-        self._class, given = options(redis.asyncio.connection, url, timeout, connect_timeout, _PRIVATE)
-        self._options = given | more
+        self._class, self._options = options(redis.asyncio.connection, url, timeout, connect_timeout, _PRIVATE)
         self._timeout = timeout
         self._connect_timeout = connect_timeout
         self._resend = resend
@@ -68,20 +62,17 @@ class LoopPools:
         self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopPool] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    async def exchange(self, commands: list[bytes]) -> list[Any]:
+    async def exchange(self, commands: list[bytes], until: float | None = None) -> list[Any]:
         """Send packed commands and return a reply each; an error reply is returned in its place.
 
+        Args:
+            commands: Packed.
+            until: When the call has to end, by ``time.monotonic``; None: ``timeout`` seconds from now.
+
         Raises:
-            RegistryUnavailable: no connection, or no reply in time.
+            redis.RedisError, OSError: no connection, or no reply in time.
 
         """
-        try:
-            return await self.said(commands)
-        except (redis.RedisError, OSError) as error:
-            raise translated(error) from None
-
-    async def said(self, commands: list[bytes], until: float | None = None) -> list[Any]:
-        """Do so for a call that has to end then, by ``time.monotonic``, and let errors be redis-py's."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None or pool.pid != os.getpid():

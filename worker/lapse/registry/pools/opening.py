@@ -1,12 +1,9 @@
 """What reaches the registry that a URL names: one server, the primary that Sentinels name, or a cluster."""
 
-from typing import Any
-
-from lapse.registry.connection import CONNECT_TIMEOUT, MOST
+from lapse.registry.connection import MOST
 from lapse.registry.pools.address import CLUSTER
-from lapse.registry.pools.aiocluster import ClusterLoops
 from lapse.registry.pools.aiopool import LoopPools
-from lapse.registry.pools.cluster import ClusterPool
+from lapse.registry.pools.cluster import ClusterLoops, ClusterPool
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
 from lapse.registry.pools.pool import Pool
 
@@ -27,13 +24,7 @@ def threads(
 
 
 def loops(
-    url: str | RedisEndpoint | None,
-    timeout: float,
-    connect_timeout: float = CONNECT_TIMEOUT,
-    most: int = MOST,
-    *,
-    resend: bool,
-    **options: Any,
+    url: str | RedisEndpoint | None, timeout: float, connect_timeout: float, most: int, *, resend: bool
 ) -> LoopPools | ClusterLoops:
     """Return connections for event loops; see ``LoopPools``.
 
@@ -43,5 +34,5 @@ def loops(
     """
     endpoint = endpoint_of(url)
     if endpoint.several and endpoint.several.what == CLUSTER:
-        return ClusterLoops(endpoint, timeout, connect_timeout, most, resend=resend, **options)
-    return LoopPools(endpoint, timeout, connect_timeout, most, resend=resend, **options)
+        return ClusterLoops(endpoint, timeout, connect_timeout, most, resend=resend)
+    return LoopPools(endpoint, timeout, connect_timeout, most, resend=resend)

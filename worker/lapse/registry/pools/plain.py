@@ -36,6 +36,12 @@ def client_of(url: str | RedisEndpoint, **options: Any) -> redis.Redis:
     return redis.Redis.from_pool(redis.ConnectionPool(made, **options | given))
 
 
+def reader_of(url: str | RedisEndpoint, timeout: float, **options: Any) -> redis.Redis:
+    """Return a client for reading, to which no stored text is one that it cannot read; see ``client_of``."""
+    usual = {"decode_responses": True, "encoding_errors": "backslashreplace"}
+    return client_of(url, **{**usual, "socket_timeout": timeout, "socket_connect_timeout": timeout, **options})
+
+
 def _cluster(endpoint: RedisEndpoint, made: type[Any], options: dict[str, Any]) -> redis.Redis:
     del options["host"], options["port"]
     nodes = [ClusterNode(node.host, node.port) for node in endpoint.addresses]

@@ -3,7 +3,7 @@
 What Sentinels answer: redis.io/docs/latest/operate/oss_and_stack/reference/sentinel-clients.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -12,6 +12,7 @@ import redis.asyncio
 
 from lapse.registry.pools.address import Node, Several
 from lapse.registry.pools.credentials.renewing import proving
+from lapse.registry.pools.steps import Steps, taken
 
 _AWAY = (redis.RedisError, OSError)
 
@@ -31,8 +32,7 @@ def connections(
     given = module.parse_url(target.url(target.addresses[0]))
     made = given.pop("connection_class", module.Connection)
     del given["host"], given["port"]
-    kind = _awaiting(made) if module is redis.asyncio.connection else _asking(made)
-    return kind, {**given, "sentinels": Sentinels(module, target, connect_timeout, given, provider)}
+    return _primary(made), {**given, "sentinels": Sentinels(module, target, connect_timeout, given, provider)}
 
 
 class Sentinels:
@@ -80,58 +80,34 @@ class Sentinels:
 
 
 @cache
-def _asking(base: type[Any]) -> type[Any]:
+def _primary(base: type[Any]) -> type[Any]:
+    awaits = issubclass(base, redis.asyncio.connection.AbstractConnection)
+
     class Primary(base):  # type: ignore[misc]
         def __init__(self, *, sentinels: Sentinels, **given: Any) -> None:
             self._sentinels = sentinels
             super().__init__(**given)
 
-        def connect(self) -> None:
-            if self._sock is None:
-                self.host, self.port = self._primary()
-            super().connect()
+        def connect(self) -> Any:
+            return taken(self._met(super().connect), awaits=awaits)
 
-        def _primary(self) -> tuple[str, int]:
+        def _met(self, connect: Callable[[], Any]) -> Steps[None]:
+            if not (self.is_connected if awaits else self._sock):
+                self.host, self.port = yield from self._found()
+            yield connect()
+
+        def _found(self) -> Steps[tuple[str, int]]:
             failed: Exception | None = None
             for address, one in self._sentinels.each():
                 try:
-                    one.connect()
-                    one.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinels.service)
-                    if found := self._sentinels.read(one.read_response(), address):
+                    yield one.connect()
+                    yield one.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinels.service)
+                    if found := self._sentinels.read((yield one.read_response()), address):
                         return found
                 except _AWAY as error:
                     failed = error
                 finally:
-                    one.disconnect()
-            raise self._sentinels.unknown(failed)
-
-    return Primary
-
-
-@cache
-def _awaiting(base: type[Any]) -> type[Any]:
-    class Primary(base):  # type: ignore[misc]
-        def __init__(self, *, sentinels: Sentinels, **given: Any) -> None:
-            self._sentinels = sentinels
-            super().__init__(**given)
-
-        async def connect(self) -> None:
-            if not self.is_connected:
-                self.host, self.port = await self._primary()
-            await super().connect()
-
-        async def _primary(self) -> tuple[str, int]:
-            failed: Exception | None = None
-            for address, one in self._sentinels.each():
-                try:
-                    await one.connect()
-                    await one.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinels.service)
-                    if found := self._sentinels.read(await one.read_response(), address):
-                        return found
-                except _AWAY as error:
-                    failed = error
-                finally:
-                    await one.disconnect()
+                    yield one.disconnect()
             raise self._sentinels.unknown(failed)
 
     return Primary

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from lapse.registry import codec
 from lapse.registry.commands import Operation
 from lapse.registry.keys import slot
-from lapse.registry.scripts import Call, script
+from lapse.registry.scripts import Call, as_it_is, script
 
 KEPT_FOR = 7 * 86_400_000
 """Milliseconds for which a statement may wait: a slot remembers longer what was said last (``include/late.lua``)."""
@@ -105,7 +105,7 @@ def names(described: Mapping[str, object]) -> Subject:
 def unsaid(sent: Iterable[Call[Any]]) -> list[Call[Any]]:
     """Return what says of a call that was refused to the kinds that it would have named: not all uses are known."""
     refers = {call.key: call for call in sent if call.script.name == "refer"}
-    return [Call(script("registry/lua/unsaid"), key, call.args[:3], _unread) for key, call in refers.items()]
+    return [Call(script("registry/lua/unsaid"), key, call.args[:3], as_it_is) for key, call in refers.items()]
 
 
 def _late(name: str, said: int, namespace: str, arguments: list[Any]) -> Call[Any]:
@@ -115,8 +115,4 @@ def _late(name: str, said: int, namespace: str, arguments: list[Any]) -> Call[An
     elif name in SAID_AT:
         missing = SAID_AT[name] - 1 - len(arguments)
         arguments = [*arguments, *[""] * missing, said]
-    return Call(script(f"registry/lua/{name}"), slot(namespace, arguments[0], arguments[1]), tuple(arguments), _unread)
-
-
-def _unread(reply: Any) -> Any:
-    return reply
+    return Call(script(f"registry/lua/{name}"), slot(namespace, arguments[0], arguments[1]), tuple(arguments), as_it_is)

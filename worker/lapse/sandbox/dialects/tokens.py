@@ -14,7 +14,8 @@ _SCHEME = "Bearer "
 def issue(resource: str, expires_on: float) -> str:
     """Return a token for a resource that ends at a time in seconds since 1970."""
     claims = {"iss": ISSUER, "aud": resource, "tid": TENANT, "appid": CLIENT, "exp": expires_on, "iat": time.time()}
-    return ".".join(_encoded(each) for each in ({"alg": "none", "typ": "JWT"}, claims)) + "."
+    parts = (json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims))
+    return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in parts) + "."
 
 
 def issued(authorization: str) -> bool:
@@ -34,7 +35,3 @@ def _claims(authorization: str) -> dict[str, Any]:
     except (IndexError, ValueError):
         return {}
     return claims if isinstance(claims, dict) else {}
-
-
-def _encoded(part: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")

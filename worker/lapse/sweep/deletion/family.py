@@ -26,11 +26,10 @@ from lapse.providers.pagination import read_object
 from lapse.providers.response import Reply, document
 from lapse.registry.model import Partition, Resource
 from lapse.sweep.deletion import ownership
-from lapse.sweep.deletion.blocked import block
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.child_reads import Looks
 from lapse.sweep.deletion.delete import delete
-from lapse.sweep.deletion.descendants import Relative, Relatives
+from lapse.sweep.deletion.descendants import Relative, Relatives, block
 from lapse.sweep.deletion.members import Unreadable
 from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.deletion.reactions import react
@@ -54,7 +53,8 @@ class Family:
 
     async def __call__(self, object_id: str, body: Mapping[str, Any]) -> Verdict | None:
         """Delete what goes with the parent; return why it has to stay for now, or None."""
-        relatives = Relatives(self.cascade, replace(self.claim, resource=self._parent(object_id)), self.spend)
+        parent = replace(self.claim.resource, id=object_id)
+        relatives = Relatives(self.cascade, replace(self.claim, resource=parent), self.spend)
         verdict: Verdict | None
         try:
             verdict = await self._emptied(relatives, body)
@@ -65,9 +65,6 @@ class Family:
         if verdict:
             await relatives.keep()
         return verdict
-
-    def _parent(self, object_id: str) -> Resource:
-        return replace(self.claim.resource, id=object_id)
 
     async def _emptied(self, relatives: Relatives, body: Mapping[str, Any]) -> Verdict | None:
         """Decide about all children, then delete those that go."""

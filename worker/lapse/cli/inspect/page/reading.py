@@ -24,10 +24,11 @@ from lapse.ledger.housekeeping.creations import Building
 from lapse.ledger.housekeeping.subjects import IndexProgress
 from lapse.metrics import causes
 from lapse.metrics.erasures import ErasureStanding
-from lapse.metrics.server import ExporterParts, came_back, reader_of, ticked
+from lapse.metrics.server import TIMEOUT, ExporterParts, came_back, ticked
 from lapse.metrics.snapshot import View
 from lapse.metrics.views import SlotView
 from lapse.policy import Config
+from lapse.registry.pools.plain import reader_of
 
 LASTS = 5.0
 """Seconds for which a reading is shown before the registry is asked again."""
@@ -133,7 +134,7 @@ class RegistryReader:
         session.config, session.endpoint = config, self._parts.endpoint
         session.namespace = config.registry.namespace
         if self._client is None:
-            self._client = reader_of(self._parts.endpoint)
+            self._client = reader_of(self._parts.endpoint, TIMEOUT)
         session.client = self._client
         session.view = View(session.client, session.namespace, self._parts.continuity)
         return session

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,14 +57,10 @@ class RedisEntraCredentials(redis.CredentialProvider):
 
             made = create_from_default_azure_credential((SCOPE,))
             made.on_next(_renewed)
-            made.on_error(_not_renewed)
+            made.on_error(partial(log.warning, "redis: no new Entra token: %s"))
             self._made = (os.getpid(), made)
         return made
 
 
 def _renewed(_token: object) -> None:
     """Do nothing: connections are replaced before their token ends, and ask for the next one then."""
-
-
-def _not_renewed(error: Exception) -> None:
-    log.warning("redis: no new Entra token: %s", error)

@@ -8,10 +8,13 @@ import binascii
 import json
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
 import redis.asyncio
+
+from lapse.registry.pools.steps import Steps, taken
 
 BEFORE = 10.0
 """Seconds before the end of what a connection was opened with, at which it is replaced; half of a shorter life."""
@@ -75,41 +78,25 @@ def over(connection: Any) -> bool:
 
 def renewing(base: Any) -> type[Any]:
     """Return the class of such connections, asyncio's or others."""
-    return _async_renewing(base) if issubclass(base, redis.asyncio.connection.AbstractConnection) else _renewing(base)
+    awaits = issubclass(base, redis.asyncio.connection.AbstractConnection)
 
-
-def _renewing(base: Any) -> type[Any]:
     class Renewing(base):  # type: ignore[misc]
         def __init__(self, *, credential_provider: redis.CredentialProvider, **given: Any) -> None:
             self.term = Term(credential_provider)
             super().__init__(credential_provider=self.term, **_unnamed(given))
 
-        def connect(self) -> None:
+        def connect(self) -> Any:
+            return taken(self._renewed(super().connect), awaits=awaits)
+
+        def _renewed(self, connect: Callable[[], Any]) -> Steps[None]:
             if self.term.over:
-                self.disconnect()
+                yield self.disconnect()
             try:
-                super().connect()
+                yield connect()
             except redis.AuthenticationError:
-                super().connect()
+                yield connect()
 
     return Renewing
-
-
-def _async_renewing(base: Any) -> type[Any]:
-    class AsyncRenewing(base):  # type: ignore[misc]
-        def __init__(self, *, credential_provider: redis.CredentialProvider, **given: Any) -> None:
-            self.term = Term(credential_provider)
-            super().__init__(credential_provider=self.term, **_unnamed(given))
-
-        async def connect(self) -> None:
-            if self.term.over:
-                await self.disconnect()
-            try:
-                await super().connect()
-            except redis.AuthenticationError:
-                await super().connect()
-
-    return AsyncRenewing
 
 
 def _unnamed(given: dict[str, Any]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _asked(
     if account.request is asked:  # it stands nowhere yet
         tell.announce(account)
         asked = replace(asked, providers=confirmed_at(session, account, confirm))
-    _begin(session, asked, account, wait=not no_wait)
+    _begin(session, asked, account, wait=not no_wait, quiet=as_json)
     account = session.run(lambda access: account_of(access.ledger, id_))
     if as_json:
         output.document(tell.described(account))
@@ -153,13 +153,13 @@ async def _begun(access: RegistryAccess, request: ErasureRequest) -> tuple[Erasu
     return await requests.begin(access.ledger, request)
 
 
-def _begin(session: Invocation, request: ErasureRequest, account: ErasureAccount, *, wait: bool) -> None:
+def _begin(session: Invocation, request: ErasureRequest, account: ErasureAccount, *, wait: bool, quiet: bool) -> None:
     """Say a request, or say it again, and follow what workers do."""
     begun, answer = session.run(lambda access: _begun(access, request))
     for failed in answer.failed:
         output.note(f"{failed}: it was not told yet; a worker tells it", output.WARN)
     if wait and account.ids and begun.state is State.OPEN:
-        follow.follow(session, account)
+        follow.follow(session, account, quiet=quiet)
 
 
 def _request(

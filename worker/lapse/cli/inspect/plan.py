@@ -106,7 +106,7 @@ def plan(
     elif watch is not None:
         raise click.UsageError("-o writes one plan: leave --watch out")
     else:
-        write(session, session.rules(kind, policy), out, sum(one.view.due for one in look(session)))
+        write(session, session.rules(kind, policy), out, sum(one.view.due for one in look(session)), quiet=as_json)
 
 
 async def plan_of(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int) -> list[Planned]:

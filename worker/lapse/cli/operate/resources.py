@@ -24,6 +24,7 @@ from lapse.cli.options import (
     resource_arguments,
     resource_or_subject,
 )
+from lapse.cli.progress import progress
 from lapse.registry.commands import Commands
 
 
@@ -242,8 +243,8 @@ def _registered(session: Invocation, id_: str, policy: str, registered: Register
 def _replayed(session: Invocation, file: str, policy: str | None, *, as_json: bool) -> int:
     size = 0 if file == "-" else Path(file).stat().st_size
     provider = session.default_provider
-    with click.open_file(file, "rb") as lines:
-        told = replay(session.registry_of(provider), Commands(session.namespace, provider), lines, size, policy)
+    with click.open_file(file, "rb") as lines, progress("registering", size, "lines", quiet=as_json) as advance:
+        told = replay(session.registry_of(provider), Commands(session.namespace, provider), lines, policy, advance)
     if as_json:
         output.document(told.as_json())
     else:

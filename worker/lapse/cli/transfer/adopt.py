@@ -12,6 +12,7 @@ from lapse.cli.inprocess import context_of
 from lapse.cli.operate.purge import say_where
 from lapse.cli.operate.remedies import CONFIRM
 from lapse.cli.options import KIND, confirm_option, json_option
+from lapse.cli.progress import progress
 from lapse.cli.transfer.adopting import Unregistered, due_now, look
 from lapse.cli.transfer.adopting import adopt as track
 from lapse.cli.transfer.backfill import Standing
@@ -71,7 +72,7 @@ def adopt(
         return _told(rule, found, Counter(), "", as_json=as_json)
     what = f"track {formatting.count(len(found.chosen), kind, formatting.plural(kind))} under {policy}"
     confirmed(name, confirm, what)
-    with output.progress("adopting", len(found.chosen)) as advance:
+    with progress("adopting", len(found.chosen), quiet=as_json) as advance:
         standings, plan = session.run(lambda access: track(access, rule, found, advance))
     return _told(rule, found, standings, plan, as_json=as_json)
 

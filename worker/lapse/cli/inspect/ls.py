@@ -13,7 +13,7 @@ from lapse.audit.subjects import SubjectsShown
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import KIND, json_option, label, subject_option, this_call, wide_option
+from lapse.cli.options import KIND, POLICY, json_option, label, subject_option, this_call, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first, look
 from lapse.registry import keys
@@ -36,7 +36,9 @@ STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN
 @click.command()
 @click.argument("kind", type=KIND, required=False)
 @subject_option
-@click.option("--policy", metavar="NAME", help="Only this policy's; also one that the policy file does not know.")
+@click.option(
+    "--policy", type=POLICY, metavar="NAME", help="Only this policy's; also one that the policy file does not know."
+)
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label; every id is read.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")

@@ -19,7 +19,7 @@ from lapse.cli.context import Invocation, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate import rows
 from lapse.cli.operate.rows import Row
-from lapse.cli.options import KIND, json_option
+from lapse.cli.options import KIND, POLICY, json_option
 from lapse.cli.progress import Advance, progress
 from lapse.cli.transfer.backfill import TOGETHER, Backfilled, Standing, backfill, tell_slots
 from lapse.cli.transfer.restore import is_export, restore
@@ -105,7 +105,7 @@ class RowBatch:
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--kind", type=KIND, help="The kind of rows that name none.")
-@click.option("--policy", metavar="NAME", help="The policy of rows that name none.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="The policy of rows that name none.")
 @click.option(
     "--last-active",
     type=click.Choice(tuple(CHOICES)),

@@ -12,7 +12,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option, wide_option
+from lapse.cli.options import ID, KIND, PAST, POLICY, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
@@ -57,7 +57,7 @@ def quarantine() -> None:
 
 @quarantine.command("list", short_help="List it: why, and what to do about it.")
 @click.argument("kind", type=KIND, required=False)
-@click.option("--policy", metavar="NAME", help="Only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @wide_option
 @with_session
@@ -100,7 +100,7 @@ def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
-@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @with_session
 @json_option
@@ -120,7 +120,7 @@ def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, as
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
-@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
 @with_session

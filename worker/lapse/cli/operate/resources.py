@@ -18,6 +18,7 @@ from lapse.cli.options import (
     ID,
     KIND,
     PAST,
+    POLICY,
     SPAN,
     json_option,
     label,
@@ -31,7 +32,7 @@ from lapse.registry.commands import Commands
 @click.command()
 @click.argument("kind", type=KIND, required=False)
 @click.argument("id_", metavar="[ID]", type=ID, required=False)
-@click.option("--policy", metavar="NAME", help="The policy to track it under.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="The policy to track it under.")
 @click.option("--uses", multiple=True, metavar="KIND:ID", help="What it refers to, which lives as long. Repeatable.")
 @click.option("--subject", metavar="TEXT", help="Whose data it is.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label. Repeatable.")

@@ -155,6 +155,7 @@ def drop(
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("-v", "--verbose", is_flag=True, help="List the ids.")
 @confirm_option
 @with_session
 @json_option
@@ -165,10 +166,13 @@ def undo(
     ids: Sequence[str],
     since: datetime | None,
     reason: str,
+    verbose: bool,
     confirm: str | None,
     as_json: bool,
 ) -> int:
     """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
+
+    It says how many came to what; with -v each id with it, and with --json all of them.
 
     Examples:
       lapse quarantine undo threads thread_abc --confirm=openai
@@ -179,9 +183,10 @@ def undo(
         raise click.UsageError("say which: some ids, or --since TIME")
     chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
     if chosen:
-        _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
+        several = formatting.count(len(chosen), kind, formatting.plural(kind))
+        _plan(chosen if verbose else (), f"{several} would be tracked again, and deleted when due.")
         confirmed(session.provider, confirm, f"track {formatting.count(len(chosen), 'id')} again")
-    return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen)
+    return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen, verbose=verbose)
 
 
 _GROUPS = {
@@ -194,17 +199,20 @@ _GROUPS = {
 """What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
 
 
-def _undone(session: Invocation, change: Change, ids: Sequence[str]) -> int:
+def _undone(session: Invocation, change: Change, ids: Sequence[str], *, verbose: bool) -> int:
     said = session.run(lambda access: _say(access, session.provider, change, ids))
     groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
     for what, _, id_ in (one.partition("|") for one in said):
         groups[what].append(id_)
     back = [id_ for what in ("tracked", "touched", "held") for id_ in groups[what]]
     missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
-    _tell(session, change, back, missed, outcomes=groups)
-    for what, text in _GROUPS.items():
+    if change.as_json:
+        _tell(session, change, back, missed, outcomes=groups)
+    for what, text in _GROUPS.items() if not change.as_json else ():
         if groups[what]:
-            output.note(f"{len(groups[what]):,} {text}")
+            output.say(f"{len(groups[what]):,} {text}")
+        for id_ in groups[what] if verbose else ():
+            output.say(id_, indent=2)
     output.note(f"{len(back):,} of {formatting.count(len(ids), 'id')} are tracked again.")
     if missed:
         raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not settled as already gone")

@@ -50,6 +50,7 @@ def test_all_that_is_looked_at_is_said_and_nothing_is_changed(desk: Desk) -> Non
         "wake_up",
         "workers",
         "sweeps",
+        "audit",
         "erasures",
         "provider openai",
     ] == names

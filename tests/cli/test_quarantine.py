@@ -1,5 +1,7 @@
 """quarantine: what is listed, and what retry, drop and undo change."""
 
+import itertools
+
 import pytest
 
 from support.commandline import ENFORCED, HEAD, Desk
@@ -112,7 +114,9 @@ def gone(desk: Desk) -> list[str]:
 def test_undo_brings_back_what_was_settled_as_already_gone(desk: Desk, gone: list[str]) -> None:
     assert 8 == desk.run("quarantine", "undo", "threads", "--since", "1h").code
     shown = desk.good("quarantine", "undo", "threads", "--since", "1h", "--confirm=openai")
-    assert gone == sorted(shown.lines)
+    assert ["3 tracked again, and due as before"] == shown.lines
+    assert [] == [id_ for id_ in gone if id_ in shown.out + shown.err]
+    assert "3 threads would be tracked again, and deleted when due." in shown.err
     assert "3 of 3 ids are tracked again." in shown.err
     desk.worker()
     assert desk.sandbox.alive("thread").isdisjoint(gone)
@@ -125,11 +129,16 @@ def test_undo_lists_what_was_said_of_ids_since(desk: Desk, gone: list[str]) -> N
     desk.registry.hold("thread", held, reason="case 7")
     desk.registry.forget("thread", forgotten)
 
-    shown = desk.good("quarantine", "undo", "threads", "--since", "1h", "--confirm=openai")
+    shown = desk.good("quarantine", "undo", "threads", "--since", "1h", "-v", "--confirm=openai")
 
-    assert sorted([touched, held]) == sorted(shown.lines)
-    for text in ("1 tracked again, with the time", "1 tracked again, and held", "1 left out: forgotten since"):
-        assert text in shown.err
+    told = list(itertools.pairwise(shown.lines))
+    for text, id_ in (
+        ("1 tracked again, with the time at which they were touched since", touched),
+        ("1 tracked again, and held", held),
+        ("1 left out: forgotten since", forgotten),
+    ):
+        assert (text, f"  {id_}") in told
+    assert {touched, held, forgotten} <= set(shown.err.split())
     record = desk.registry.get("thread", touched)
     assert record
     assert record.last_active_at
@@ -144,7 +153,7 @@ def test_undo_lists_what_was_said_of_ids_since(desk: Desk, gone: list[str]) -> N
 def test_what_was_registered_anew_is_left_as_it_is_by_undo(desk: Desk, gone: list[str]) -> None:
     desk.registry.register("thread", gone[0], "chat", expires_in="300d")
     shown = desk.good("quarantine", "undo", "threads", *gone, "--confirm=openai")
-    assert 2 == len(shown.lines)
+    assert ["2 tracked again, and due as before", "1 as they are: registered anew since"] == shown.lines
     record = desk.registry.get("thread", gone[0])
     assert record
     assert record.expires_at
@@ -152,7 +161,7 @@ def test_what_was_registered_anew_is_left_as_it_is_by_undo(desk: Desk, gone: lis
 
 def test_undo_of_one_and_of_what_was_deleted(desk: Desk, gone: list[str]) -> None:
     shown = desk.run("quarantine", "undo", "threads", gone[0], "thread_0", "--confirm=openai")
-    assert (5, f"{gone[0]}\n") == (shown.code, shown.out)
+    assert (5, "1 tracked again, and due as before\n") == (shown.code, shown.out)
     assert "thread_0: not settled as already gone" in shown.err
 
 

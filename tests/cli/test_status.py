@@ -4,10 +4,12 @@ import json
 import re
 import shlex
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from lapse.cli.main import run
 from lapse.errors import ConfigError
 from lapse.registry.model import Partition
 from support import erasures
@@ -37,7 +39,7 @@ def described(desk: Desk, policy: str = "chat", kind: str = "thread") -> dict[st
 def test_status_before_anything_ran(desk: Desk) -> None:
     shown = desk.good("status").out
     assert "openai/thread/chat state=observing registered=0 due=0" in shown
-    assert "workers: never seen; start one with `celery -A lapse.app worker --beat`" in shown
+    assert "workers: never seen; to start one, with beat:\n  celery -A lapse.app worker --beat\n" in shown
     assert "beat: never seen" in shown
     assert "(from REDIS_URL), namespace lapse" in shown
     assert "erase a subject" not in shown
@@ -277,7 +279,75 @@ def test_ls_of_nothing_prints_nothing(desk: Desk) -> None:
     assert "" == desk.good("ls", "threads").out
 
 
-@pytest.mark.parametrize("cursor", ["x", "chat/fresh", "chat/nowhere/1/id", "other/fresh/1/id"])
+SEVERAL = """
+[policies.chat]
+kind = "thread"
+ttl = "7d"
+anchor = "last_active_at"
+max_age = "20d"
+[policies.quick]
+kind = "thread"
+ttl = "2d"
+anchor = "created_at"
+"""
+
+
+def crowd(desk: Desk) -> list[str]:
+    """Register ids whose order is that of no index; return them as they are due, the soonest first."""
+    desk.configure(SEVERAL)
+    days = {"aged": 18, "idle": 4, "quick": 0.5, "own": 1, "fresh": 1, "used": 3}
+    made = {name: desk.seed(1, days=at, policy="quick" if name == "quick" else "chat")[0] for name, at in days.items()}
+    desk.registry.touch("thread", made["aged"])  # its max_age comes before its ttl
+    desk.registry.touch("thread", made["used"])
+    desk.registry.expire("thread", made["own"], datetime.now(UTC) + timedelta(hours=1))
+    (never,) = desk.seed(1, policy="no-such")
+    return [*(made[name] for name in ("own", "quick", "aged", "idle", "fresh", "used")), never]
+
+
+def test_ls_shows_the_soonest_due_first(desk: Desk) -> None:
+    assert crowd(desk) == ids(desk, "threads")
+
+
+def test_pages_go_on_in_the_order_of_due_times(desk: Desk) -> None:
+    expected = crowd(desk)
+    seen, call = list[str](), ["ls", "threads", "--limit", "2"]
+    while True:
+        shown = desk.good(*call)
+        seen += [line.split("\t")[0] for line in shown.lines]
+        if "There may be more:" not in shown.err:
+            break
+        call = following(shown.err)
+    assert expected == seen
+
+
+def test_what_is_due_is_in_order_over_all_policies(desk: Desk) -> None:
+    desk.configure(SEVERAL)
+    made = [desk.seed(1, days=at, policy=policy)[0] for at, policy in ((30, "quick"), (29, "chat"), (3, "quick"))]
+    # Due 28 days ago, 22 and 1.
+    assert made == ids(desk, "threads", "--state", "due")
+    cut = desk.good("ls", "threads", "--state", "due", "--limit", "2")
+    assert made[:2] == [line.split("\t")[0] for line in cut.lines]
+    assert "More are due: --limit shows more of them" in cut.err
+    assert "More are due" not in desk.good("ls", "threads", "--state", "due", "--limit", "3").err
+
+
+def test_more_ids_than_are_sorted_say_so(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = crowd(desk)
+    for name, value in desk.environ.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(desk.directory)
+    monkeypatch.setattr("lapse.cli.inspect.ls.SORTED", 3)
+    assert 0 == run(["ls", "threads"])
+    out, err = capfd.readouterr()
+    assert sorted(expected) == sorted(line.split("\t")[0] for line in out.splitlines())
+    assert "More than 3 ids: not in the order in which they are due." in err
+
+
+@pytest.mark.parametrize(
+    "cursor", ["x", "due:", "due:1", "due:x/id", "chat/fresh", "chat/nowhere/1/id", "other/fresh/1/id"]
+)
 def test_ls_refuses_a_cursor_that_is_none(desk: Desk, cursor: str) -> None:
     desk.seed(1)
     assert 2 == desk.run("ls", "threads", "--after", cursor).code

@@ -137,20 +137,26 @@ class Desk:
                 if process.poll() is None:
                     process.kill()
 
-    def terminal(self, *arguments: str, width: int = 120, typed: str = "", **environ: str) -> Result:
-        """Run the script on a terminal of a width; ``err`` is empty: a terminal shows both as one."""
+    def terminal(
+        self, *arguments: str, width: int = 120, typed: str = "", out: Path | None = None, **environ: str
+    ) -> Result:
+        """Run the script on a terminal of a width; ``err`` is empty: a terminal shows both as one.
+
+        ``out``: a file for stdout; then ``out`` of the result is what went to the terminal beside it.
+        """
         ours, theirs = pty.openpty()
         ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, width, 0, 0))
         env = {name: value for name, value in self.environ.items() if name not in {"COLUMNS", "NO_COLOR"}}
-        process = subprocess.Popen(
-            [SCRIPT, *arguments],
-            cwd=self.directory,
-            env={**env, "TERM": "xterm-256color", **environ},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-        )
+        with ExitStack() as stack:
+            process = subprocess.Popen(
+                [SCRIPT, *arguments],
+                cwd=self.directory,
+                env={**env, "TERM": "xterm-256color", **environ},
+                stdin=theirs,
+                stdout=stack.enter_context(out.open("w")) if out else theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
         os.close(theirs)
         if typed:
             os.write(ours, typed.encode() + b"\n")

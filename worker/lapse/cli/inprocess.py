@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from lapse import log
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.plan import Planned, plan_of
+from lapse.cli.progress import progress
 from lapse.errors import ConfigError, RegistryError
 from lapse.guards.context import SweepContext
 from lapse.guards.integrity import preflight, replication
@@ -60,7 +61,7 @@ def perform(session: Invocation, rules: Sequence[Rule], doomed: int, *, as_json:
     """
     log.configure("ERROR")
     preflight.start(session.endpoint, session.config)
-    with output.progress("sweeping", doomed) as advance:
+    with progress("sweeping", doomed, quiet=as_json) as advance:
 
         async def work(access: RegistryAccess) -> list[Report]:
             async with (
@@ -118,7 +119,7 @@ async def context_of(
 
 
 @contextlib.asynccontextmanager
-async def watched(access: RegistryAccess, rules: Sequence[Rule], advance: output.Advance) -> AsyncIterator[None]:
+async def watched(access: RegistryAccess, rules: Sequence[Rule], advance: Callable[[int], None]) -> AsyncIterator[None]:
     """Move the bar by the registry's own counters while a sweep runs."""
     before, over = await _settled(access, rules), asyncio.Event()
 

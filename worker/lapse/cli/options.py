@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial, wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -48,6 +49,28 @@ class KindArgument(Parsed[str]):
         return [CompletionItem(plural) for plural in sorted(plurals) if plural.startswith(incomplete)]
 
 
+class PublishedName(click.ParamType[str]):
+    """A name that a shell completes from what workers published; any text is one.
+
+    Args:
+        name: What it is a name of.
+        find: The function of ``inspect.completion`` that returns what begins so.
+
+    """
+
+    def __init__(self, name: str, find: str) -> None:
+        self.name = name
+        self._find = find
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        # Only a completion pays for it, and it needs what needs this module.
+        found: list[CompletionItem] = getattr(import_module("lapse.cli.inspect.completion"), self._find)(
+            ctx, incomplete
+        )
+        return found
+
+
 def _when(text: str, sign: int) -> datetime:
     """Return an aware time: of ISO 8601 with a zone, seconds since 1970, or a duration from now, or before."""
     if re.fullmatch(r"[0-9]{9,10}(\.[0-9]+)?", text):
@@ -66,6 +89,10 @@ def _when(text: str, sign: int) -> datetime:
 
 KIND = KindArgument("kind", singular)
 ID = Parsed("id", keys.identifier)
+PROVIDER = PublishedName("provider", "providers")
+POLICY = PublishedName("policy", "policies")
+SCOPE = PublishedName("scope", "scopes")
+PLAN = PublishedName("hash", "plans")
 SUBJECT = Parsed("subject", name_of)
 SPAN = Parsed("duration", durations.parse)
 PAST = Parsed("time", partial(_when, sign=-1))
@@ -76,7 +103,9 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 config_option = click.option(
     "--config", "config", metavar="PATH", help="The policy file. Else LAPSE_CONFIG, else config/retention.toml."
 )
-provider_option = click.option("--provider", metavar="NAME", help="Which account, where several are configured.")
+provider_option = click.option(
+    "--provider", type=PROVIDER, metavar="NAME", help="Which account, where several are configured."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 wide_option = click.option(
     "--wide", is_flag=True, help="Show every column on a narrow terminal too; its lines are longer than it is wide."
@@ -85,7 +114,7 @@ subject_option = click.option(
     "--subject", type=SUBJECT, metavar="NAME", help="All that is a subject's, in place of KIND and ID."
 )
 confirm_option = click.option(
-    "--confirm", metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
+    "--confirm", type=PROVIDER, metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
 )
 
 

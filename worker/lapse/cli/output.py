@@ -12,7 +12,6 @@ from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segments
 from rich.table import Table
 from rich.text import Text
@@ -32,13 +31,6 @@ class Column:
     title: str
     rank: int = 0
     right: bool = False
-
-
-class Advance(Protocol):
-    """Moves a progress bar."""
-
-    def __call__(self, done: int) -> None:
-        """Show that so much is done."""
 
 
 class Tell(Protocol):
@@ -61,6 +53,16 @@ def _stderr() -> Console:
 def on_terminal() -> bool:
     """Return True if stdout is a terminal: what is printed is for a person."""
     return _stdout().is_terminal
+
+
+def messages() -> Console:
+    """Return the console that messages go to, for what draws on it."""
+    return _stderr()
+
+
+def bars() -> bool:
+    """Return True if stderr is a terminal that can draw a bar."""
+    return _stderr().is_terminal and not _stderr().is_dumb_terminal
 
 
 def can_ask() -> bool:
@@ -124,15 +126,6 @@ def table(columns: Sequence[Column], rows: Iterable[Sequence[str | Text]], *, em
         console.print(made)
     if left := [column.title for index, column in enumerate(columns) if index not in shown]:
         say(f"Left out at this width: {', '.join(left)}. --wide shows all.", DIM)
-
-
-@contextmanager
-def progress(what: str, total: int) -> Iterator[Advance]:
-    """Show a bar on stderr, if that is a terminal."""
-    parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*parts, console=_stderr(), disable=not _stderr().is_terminal, transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.update(task, completed=done)
 
 
 @contextmanager

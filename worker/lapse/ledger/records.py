@@ -123,6 +123,12 @@ class PartitionRecords:
     partition: Partition
     rules: Sequence[Rule]
 
+    async def size(self, state: str | None) -> int:
+        """Return how many ids a look at all of a state reads: some stand in two indexes."""
+        names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
+        asked = [("ZCARD", _key(self.ledger, self.partition, name)) for name in names]
+        return sum(await self.ledger.carrier.run(list(asked)))
+
     async def page(
         self, *, state: str | None, limit: int, after: str | None, labels: Mapping[str, str] = NONE
     ) -> RecordPage:

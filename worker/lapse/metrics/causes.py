@@ -51,6 +51,13 @@ def shut(name: str, state: tuple[str, str, int] | None, now: int) -> str | None:
     return f"{name}: breaker open ({why}): all ids are answered so: {detail}; one is tried again {next_try(until, now)}"
 
 
+def full(name: str, pending: int, most: int) -> str | None:
+    """Say that nothing of one (provider, kind) is claimed as too many audit records wait; None where it is."""
+    if pending < most:
+        return None
+    return f"{name}: {pending:,} audit records wait for their sink; until a worker moves them there, nothing is deleted"
+
+
 def gone(workers: Mapping[str, Mapping[str, Any]], now: int, within: int = RECENT) -> list[str]:
     """Name the hosts of which processes were there within the last hour and none has shown itself lately.
 

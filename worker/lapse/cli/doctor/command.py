@@ -86,6 +86,7 @@ async def _registry(access: RegistryAccess, session: Invocation) -> list[Finding
         findings += [running.beat(used, published, now), *running.workers(used, view, published, now)]
         findings += [
             running.sweeps(session.client, used, now),
+            running.audit(view, used),
             erasures(standing(session.client, session.namespace), used, now),
             *running.flows(view, used, now),
             *running.observing(view, used),

@@ -226,6 +226,18 @@ def sweeps(client: redis.Redis, used: Config, now: int) -> Finding:
     return Finding("sweeps", Level.OK, "none fails again and again")
 
 
+def audit(view: View, used: Config) -> Finding:
+    """Say whether the sink takes what was done: where it does not, deletions stop."""
+    found = view.slots(view.known_slots(used.rules, used.accounts))
+    most = used.audit.max_pending
+    stopped = [said for one in found if (said := causes.full(f"{one.provider}/{one.kind}", one.audit_pending, most))]
+    if stopped:
+        fix = f"let workers write to {used.audit.sink}: audit.failed in their log says why they cannot"
+        return Finding("audit", Level.FATAL, "; ".join(stopped), fix)
+    waiting = sum(one.audit_pending for one in found)
+    return Finding("audit", Level.OK, f"{used.audit.sink}; {waiting:,} records wait, at most {most:,} of each kind may")
+
+
 def observing(view: View, used: Config) -> list[Finding]:
     """Warn of each policy that only observes while ids of it are due: nothing deletes them."""
     return [

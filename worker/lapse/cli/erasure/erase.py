@@ -17,7 +17,7 @@ from lapse.cli.erasure import follow, tell
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.erasure.replay import replay
 from lapse.cli.exit_codes import Code
-from lapse.cli.options import FUTURE, NEW_FILE, PAST, SUBJECT, Parsed, json_option, wide_option
+from lapse.cli.options import FUTURE, NEW_FILE, PAST, PROVIDER, SUBJECT, Parsed, json_option, wide_option
 from lapse.ledger.erasure import requests
 from lapse.ledger.erasure.account import account_of, account_with
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest, State
@@ -51,7 +51,12 @@ DUE = Parsed("time", lambda text: _day(text) or FUTURE.convert(text, None, None)
     "-o", "--output", "path", type=NEW_FILE, metavar="FILE", help="With --plan: write it there, with every id."
 )
 @click.option(
-    "--confirm", "confirm", multiple=True, metavar="PROVIDER", help="Confirm, once for each provider touched."
+    "--confirm",
+    "confirm",
+    type=PROVIDER,
+    multiple=True,
+    metavar="PROVIDER",
+    help="Confirm, once for each provider touched.",
 )
 @click.option("--no-wait", is_flag=True, help="Do not follow what workers do.")
 @json_option
@@ -139,7 +144,7 @@ def _asked(
     if account.request is asked:  # it stands nowhere yet
         tell.announce(account)
         asked = replace(asked, providers=confirmed_at(session, account, confirm))
-    _begin(session, asked, account, wait=not no_wait)
+    _begin(session, asked, account, wait=not no_wait, quiet=as_json)
     account = session.run(lambda access: account_of(access.ledger, id_))
     if as_json:
         output.document(tell.described(account))
@@ -153,13 +158,13 @@ async def _begun(access: RegistryAccess, request: ErasureRequest) -> tuple[Erasu
     return await requests.begin(access.ledger, request)
 
 
-def _begin(session: Invocation, request: ErasureRequest, account: ErasureAccount, *, wait: bool) -> None:
+def _begin(session: Invocation, request: ErasureRequest, account: ErasureAccount, *, wait: bool, quiet: bool) -> None:
     """Say a request, or say it again, and follow what workers do."""
     begun, answer = session.run(lambda access: _begun(access, request))
     for failed in answer.failed:
         output.note(f"{failed}: it was not told yet; a worker tells it", output.WARN)
     if wait and account.ids and begun.state is State.OPEN:
-        follow.follow(session, account)
+        follow.follow(session, account, quiet=quiet)
 
 
 def _request(

@@ -6,6 +6,7 @@ import time
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.inprocess import WORKERS_LIVE
+from lapse.cli.progress import Advance, progress
 from lapse.ledger.erasure.account import account_of
 from lapse.ledger.erasure.request import ErasureAccount, Fate
 from lapse.ledger.erasure.requests import slots
@@ -19,14 +20,14 @@ PATIENCE = 120.0
 """Seconds without anything gone, after which it is left to the workers."""
 
 
-def follow(session: Invocation, account: ErasureAccount) -> None:
+def follow(session: Invocation, account: ErasureAccount, *, quiet: bool) -> None:
     """Show how what a request found goes, until what is left waits for somebody; Ctrl-C leaves it to the workers."""
     output.note("workers erase; this may be left, lapse erase status goes on telling", output.DIM)
-    with output.progress("erasing", len(account.ids)) as advance:
+    with progress("erasing", len(account.ids), quiet=quiet) as advance:
         session.run(lambda access: _follow(access, account.request.id, advance))
 
 
-async def _follow(access: RegistryAccess, request_id: str, advance: output.Advance) -> None:
+async def _follow(access: RegistryAccess, request_id: str, advance: Advance) -> None:
     prefixes = [keys.slot(access.ledger.namespace, *slot) for slot in await slots(access.ledger)]
     names, before = [f"{prefix}{name}:{request_id}" for prefix in prefixes for name in keys.OUTCOMES], -1
     moved = time.monotonic()

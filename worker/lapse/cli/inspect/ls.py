@@ -1,6 +1,6 @@
 """``lapse ls``: the ids of a kind, a page at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,7 +13,7 @@ from lapse.audit.subjects import SubjectsShown
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import KIND, json_option, label, subject_option, this_call, wide_option
+from lapse.cli.options import KIND, POLICY, json_option, label, subject_option, this_call, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import STATES, PartitionRecords, Seen, due_first, look
 from lapse.registry import keys
@@ -30,13 +30,18 @@ COLUMNS = (
     Column("created", 4),
 )
 SUBJECT_COLUMNS = (COLUMNS[0], Column("provider", 2), Column("kind"), *COLUMNS[1:])
+SORTED, READ = 10_000, 500
+"""Ids that are read to list them in the order in which they are due, and how many at once."""
+TURN, NEVER = "due:", "never"
 STYLES = {"held": output.GOOD, "quarantined": output.BAD, "waiting": output.WARN, "claimed": output.WARN}
 
 
 @click.command()
 @click.argument("kind", type=KIND, required=False)
 @subject_option
-@click.option("--policy", metavar="NAME", help="Only this policy's; also one that the policy file does not know.")
+@click.option(
+    "--policy", type=POLICY, metavar="NAME", help="Only this policy's; also one that the policy file does not know."
+)
 @click.option("--state", type=click.Choice(STATES), help="Only these.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="Only with this label; every id is read.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
@@ -59,6 +64,7 @@ def ls(
 ) -> None:
     """List the ids of a kind: where each stands, and when it is due by the policy file.
 
+    The soonest due is first, up to 10,000 ids; of more, a page has the order of the registry, and says so.
     Where there are more, the command for the next page stands on stderr. With --json one object a line. Elsewhere than
     on a terminal the columns stand between tabs, the id first.
     With --subject, all that is registered as a subject's, at every provider; it says nothing of contents.
@@ -82,7 +88,8 @@ def ls(
     if kind is None:
         raise click.UsageError("say what: lapse ls KIND, or lapse ls --subject NAME")
     wanted = Wanted((session.provider, kind), policy, state, dict(map(label, labels)), limit)
-    found, following = session.run(lambda access: _listed(access, session, wanted, after or ""))
+    listed = session.run(lambda access: _listed(access, session, wanted, after or ""))
+    found = listed.seen
     if as_json:
         shown = session.subjects_shown
         output.records(_described(one, session.provider, kind, shown) for one in found)
@@ -90,9 +97,8 @@ def ls(
         output.table(COLUMNS, map(_row, found), empty=_nothing(kind, state, session.provider), wide=wide)
     if labels:
         output.note("--label has no index: every id was read to find these.", output.DIM)
-    if following:
-        output.note("There may be more:", output.DIM)
-        output.note(f"  {this_call(after=following)}", output.DIM)
+    for text in _further(listed):
+        output.note(text, output.DIM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,29 +120,94 @@ class Wanted:
     limit: int
 
 
-async def _listed(
-    access: RegistryAccess, session: Invocation, wanted: Wanted, after: str
-) -> tuple[list[Seen], str | None]:
-    """Return the ids, and where the next ones begin."""
+@dataclass(frozen=True, slots=True)
+class IdsListed:
+    """A page: its ids, where the next ones begin if there are any, and whether the soonest due is first of all."""
+
+    seen: list[Seen]
+    after: str | None = None
+    cut: bool = False
+    in_order: bool = True
+
+
+def _further(listed: IdsListed) -> Iterator[str]:
+    """Say what a page leaves out, and in which order it is if not in that of due times."""
+    if not listed.in_order:
+        yield f"More than {SORTED:,} ids: not in the order in which they are due. --state due has that order."
+    if listed.cut:
+        yield "More are due: --limit shows more of them, and lapse plan -o FILE writes all."
+    if listed.after:
+        yield "There may be more:"
+        yield f"  {this_call(after=listed.after)}"
+
+
+async def _listed(access: RegistryAccess, session: Invocation, wanted: Wanted, after: str) -> IdsListed:
     rules = [one for one in session.config.rules if (one.partition.provider, one.partition.kind) == wanted.slot]
     if wanted.state == "due":
         mine = [rule for rule in rules if wanted.policy in {None, rule.partition.policy}]
-        most = None if wanted.labels else wanted.limit
-        due = [one for rule in mine for one in await due_first(access.ledger, rule, most)]
-        return [one for one in due if one.has(wanted.labels)][: wanted.limit], None
+        most = None if wanted.labels else wanted.limit + 1
+        due = [one for rule in mine for one in await due_first(access.ledger, rule, most) if one.has(wanted.labels)]
+        return IdsListed(sorted(due, key=_turn)[: wanted.limit], cut=len(due) > wanted.limit)
     names = [wanted.policy] if wanted.policy else await _policies(access, *wanted.slot)
+    places = {name: PartitionRecords(access.ledger, Partition(*wanted.slot, name), rules) for name in names}
+    if after.startswith(TURN):
+        return await _soonest(places.values(), wanted, _read_turn(after))
+    if not after and sum([await one.size(wanted.state) for one in places.values()]) <= SORTED:
+        return await _soonest(places.values(), wanted, None)
+    return await _as_stored(places, wanted, after)
+
+
+Turn = tuple[bool, int, str]
+"""Where an id stands in the order of due times: what nothing makes due comes last."""
+
+
+def _turn(one: Seen) -> Turn:
+    return (one.due is None, one.due or 0, one.id)
+
+
+def _read_turn(after: str) -> Turn:
+    due, _, id_ = after.removeprefix(TURN).partition("/")
+    if not id_ or not (due == NEVER or due.isdecimal()):
+        raise _no_cursor(after)
+    return (due == NEVER, 0 if due == NEVER else int(due), id_)
+
+
+def _no_cursor(after: str) -> Refused:
+    return Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
+
+
+async def _soonest(places: Iterable[PartitionRecords], wanted: Wanted, after: Turn | None) -> IdsListed:
+    """Read every id, and return those that are due soonest of what comes after a turn."""
+    found: dict[str, Seen] = {}
+    for here in places:
+        cursor: str | None = None
+        while True:
+            got = await here.page(state=wanted.state, limit=READ, after=cursor, labels=wanted.labels)
+            found |= {one.id: one for one in got.seen}
+            if (cursor := got.after) is None:
+                break
+    rest = sorted((one for one in found.values() if after is None or _turn(one) > after), key=_turn)
+    page = rest[: wanted.limit]
+    if len(rest) == len(page):
+        return IdsListed(page)
+    last = page[-1]
+    return IdsListed(page, f"{TURN}{NEVER if last.due is None else last.due}/{last.id}")
+
+
+async def _as_stored(places: Mapping[str, PartitionRecords], wanted: Wanted, after: str) -> IdsListed:
+    """Return a page in the order of the registry: nothing but the page is read."""
     first, _, cursor = after.partition("/")
+    names = list(places)
     if after and first not in names:
-        raise Refused(Code.USAGE, f"--after {after}: give what the page before ended with")
+        raise _no_cursor(after)
     found: list[Seen] = []
     for name in names[names.index(first) :] if after else names:
-        here = PartitionRecords(access.ledger, Partition(*wanted.slot, name), rules)
         left = wanted.limit - len(found)
-        got = await here.page(state=wanted.state, limit=left, after=cursor or None, labels=wanted.labels)
+        got = await places[name].page(state=wanted.state, limit=left, after=cursor or None, labels=wanted.labels)
         found, cursor = [*found, *got.seen], ""
         if got.after:
-            return found, f"{name}/{got.after}"
-    return found, None
+            return IdsListed(found, f"{name}/{got.after}", in_order=False)
+    return IdsListed(found, in_order=False)
 
 
 async def _policies(access: RegistryAccess, provider: str, kind: str) -> list[str]:

@@ -18,7 +18,7 @@ from lapse.cli.inspect.reasons import stopping
 from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.approve import accept, anew, recount
 from lapse.cli.operate.remedies import remedy, told
-from lapse.cli.options import KIND, NEW_FILE, config_option, confirm_option, json_option
+from lapse.cli.options import KIND, NEW_FILE, PLAN, POLICY, config_option, confirm_option, json_option
 from lapse.cli.output import Tell
 from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
@@ -58,7 +58,7 @@ class Planned:
 
 @click.command()
 @click.argument("kind", type=KIND, required=False)
-@click.option("--policy", metavar="NAME", help="Only this policy.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(0, 1000), default=5, show_default=True, help="Ids to show of each policy.")
 @click.option("-o", "--out", type=NEW_FILE, metavar="FILE", help="Write the exact plan, for apply.")
 @watch_option
@@ -106,7 +106,7 @@ def plan(
     elif watch is not None:
         raise click.UsageError("-o writes one plan: leave --watch out")
     else:
-        write(session, session.rules(kind, policy), out, sum(one.view.due for one in look(session)))
+        write(session, session.rules(kind, policy), out, sum(one.view.due for one in look(session)), quiet=as_json)
 
 
 async def plan_of(access: RegistryAccess, session: Invocation, rules: Sequence[Rule], limit: int) -> list[Planned]:
@@ -189,7 +189,7 @@ def _described(session: Invocation, one: Planned) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("hash_", metavar="HASH")
+@click.argument("hash_", metavar="HASH", type=PLAN)
 @click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
 @confirm_option
 @config_option

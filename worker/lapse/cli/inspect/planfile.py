@@ -2,7 +2,7 @@
 
 import gzip
 import heapq
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import IO
 
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, one_provider
+from lapse.cli.progress import progress
 from lapse.cli.wholefile import whole
 from lapse.ledger.records import DueId, due_pages
 from lapse.policy import Rule
@@ -21,7 +22,7 @@ RUN = 50_000
 """Ids that are sorted at a time; so many are in memory."""
 
 
-def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int) -> None:
+def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int, *, quiet: bool) -> None:
     """Write the plan of these rules, all of one provider, to a file, whole or not at all.
 
     Args:
@@ -29,6 +30,7 @@ def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int) -> N
         rules: What is planned.
         file: Where; packed if its name ends in .gz.
         due: How many ids it will have, for the bar.
+        quiet: Show no bar.
 
     Raises:
         Refused: the file cannot be written, or the rules are of several providers.
@@ -38,7 +40,7 @@ def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int) -> N
     with whole(str(file)) as raw, ExitStack() as stack:
         packed = file.suffix == ".gz"
         into = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, 0)) if packed else raw
-        show = stack.enter_context(output.progress("planning", due))
+        show = stack.enter_context(progress("planning", due, quiet=quiet))
 
         async def work(access: RegistryAccess) -> tuple[str, int]:
             plan = PlanWriter(into, await _basis(access, session, provider))
@@ -66,7 +68,7 @@ async def _basis(access: RegistryAccess, session: Invocation, provider: str) -> 
     )
 
 
-async def _shown(pages: AsyncIterator[list[DueId]], show: output.Advance) -> AsyncIterator[list[DueId]]:
+async def _shown(pages: AsyncIterator[list[DueId]], show: Callable[[int], None]) -> AsyncIterator[list[DueId]]:
     """Pass pages on, and say how many ids they had."""
     seen = 0
     async for page in pages:

@@ -20,11 +20,13 @@ from lapse.cli.output import Column
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import OF_ALL
 from lapse.log import redact
+from lapse.metrics.server import ticked
 from lapse.metrics.snapshot import UNMANAGED
 from lapse.metrics.views import PartitionView
 from lapse.policy import Rule
 from lapse.policy.reload import registry_source
 from lapse.registry import keys
+from lapse.registry.model import Partition
 
 COLUMNS = (
     Column("policy"),
@@ -118,7 +120,7 @@ def _show(session: Invocation, *, as_json: bool, wide: bool) -> None:
     for text, style in _remarks(session, standings, now, pauses):
         output.say(text, style)
     for text in _machinery(session, standings, now, published):
-        output.say(text, output.DIM)
+        output.say(text, output.STRONG if text.startswith(" ") else output.DIM)
 
 
 def standings_of(session: Invocation, rules: Sequence[Rule]) -> list[PolicyStanding]:
@@ -202,6 +204,8 @@ def _elsewhere(session: Invocation) -> Iterator[tuple[str, str]]:
         if slot.held:
             at = f"{slot.provider}/{slot.kind}"
             yield f"{at}: {slot.held:,} held; the file has no provider {slot.provider}.", output.WARN
+            kinds = formatting.plural(slot.kind)
+            yield f"  lapse ls {kinds} --provider {slot.provider} --state held", output.STRONG
 
 
 def _remark(session: Invocation, one: PolicyStanding, now: int) -> Iterator[tuple[str, str]]:
@@ -210,10 +214,14 @@ def _remark(session: Invocation, one: PolicyStanding, now: int) -> Iterator[tupl
     if rule is None:
         held = formatting.count(view.registered, "id")
         yield f"{name}: {held} under a policy that the file does not have; nothing deletes them.", output.WARN
+        yield f"  lapse ls {_kinds(session, view.partition)} --policy {view.partition.policy}", output.STRONG
         return
     account = session.config.accounts[rule.partition.provider]
     if one.state == "observing":
         yield f"{name}: observing: would send {formatting.effort(rule, account, view)}.", output.WARN
+        if view.due:
+            look = "orphans" if rule.orphan else f"plan {_kinds(session, view.partition)}"
+            yield f"  lapse {look} --policy {view.partition.policy}", output.STRONG
     elif one.state in {"enforcing", "limited"} and view.due:
         yield f"{name}: {view.due:,} due: {formatting.effort(rule, account, view)}.", ""
     for halt in (halt for halt in view.halts if halt.reason not in OF_ALL):
@@ -226,9 +234,16 @@ def _remark(session: Invocation, one: PolicyStanding, now: int) -> Iterator[tupl
         yield f"{name}: its pace is used up, {formatting.pace(rule)}; it goes on by itself.", output.WARN
     if view.quarantined:
         yield f"{name}: {formatting.count(view.quarantined, 'id')} in quarantine", output.BAD
-        yield f"  lapse quarantine list {formatting.plural(rule.partition.kind)}", output.STRONG
+        yield f"  lapse quarantine list {_kinds(session, view.partition)}", output.STRONG
     if one.digest and one.digest != rule.digest:
         yield f"{name}: workers have not taken this version of the policy up yet.", output.WARN
+        yield troubles.LOOK, output.STRONG
+
+
+def _kinds(session: Invocation, at: Partition) -> str:
+    """Return the words by which a command is about one kind of one account."""
+    several = f" --provider {at.provider}" if len(session.config.accounts) > 1 else ""
+    return f"{formatting.plural(at.kind)}{several}"
 
 
 def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
@@ -244,12 +259,18 @@ def _machinery(
     yield f"registry: {redact(source.url)} (from {source.origin}), namespace {session.namespace}"
     beat = published.get("beat")
     yield f"beat: last tick {moments.told(int(beat), now)}" if beat else "beat: never seen"
+    if beat and not ticked(session.config, beat, now, never="")[0]:
+        yield troubles.LOOK
     swept = max((one.woken for one in standings if one.woken), default=None)
     about = json.loads(published.get("config", "{}"))
     if not about:
-        yield "workers: never seen; start one with `celery -A lapse.app worker --beat`"
+        yield "workers: never seen; to start one, with beat:"
+        yield "  celery -A lapse.app worker --beat"
         return
     when = f"last sweep {moments.told(swept, now)}" if swept else "no sweep yet"
+    if about.get("ok") is False:
+        yield f"workers: {about['path']} is invalid by now, and the last valid version goes on:"
+        yield "  lapse check-config"
     same = about["hash"] == session.config.hash
     uses = f"this policy file, version {about['hash']}" if same else f"version {about['hash']} of {about['path']}"
     yield f"workers: {when}; {about['worker']} uses {uses}" + (

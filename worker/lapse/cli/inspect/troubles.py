@@ -14,6 +14,9 @@ from lapse.metrics.erasures import standing
 from lapse.registry import keys
 from lapse.registry.model import Partition
 
+LOOK, FOLLOW = "  lapse doctor", "  lapse status --watch"
+"""What to type where something is to be mended elsewhere, and where workers are at it."""
+
 
 def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:
     """Say why requests are held back, which sweeps fail again and again, and which workers are gone, with the answer.
@@ -24,6 +27,28 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
         now: Registry time in milliseconds.
 
     """
+    yield from _held_back(session, partitions, now)
+    for row in failures.look(session.client, session.namespace, partitions):
+        yield f"{row.told(now)}.", output.BAD
+        yield LOOK, output.STRONG
+    for host in causes.gone(session.view.workers(), now):
+        yield f"workers: {host}.", output.WARN
+        yield LOOK, output.STRONG
+    for one in indexing(session, partitions):
+        done = f"{one.indexed:,} of {one.ids:,} touched ids are indexed by their creation"
+        yield f"{one.partition}: {done}; until all are, nothing is deleted there.", output.WARN
+        yield FOLLOW, output.STRONG
+    known = found_by_subject(session)
+    if not known.whole:
+        yield (
+            f"subjects: {known.looked:,} of {known.facts:,} older registrations are indexed; workers go on.",
+            output.WARN,
+        )
+        yield FOLLOW, output.STRONG
+    yield from _erasures(session, now)
+
+
+def _held_back(session: Invocation, partitions: Sequence[Partition], now: int) -> Iterator[tuple[str, str]]:
     for name in sorted({at.provider for at in partitions}):
         throttle = session.view.throttle(name)
         if held := causes.breaker(name, throttle, now):
@@ -36,20 +61,9 @@ def told(session: Invocation, partitions: Sequence[Partition], now: int) -> Iter
         if shut := causes.shut(f"{slot.provider}/{slot.kind}", slot.shut, now):
             yield f"{shut}.", output.BAD
             yield f"  lapse resume --provider {slot.provider}", output.STRONG
-    for row in failures.look(session.client, session.namespace, partitions):
-        yield f"{row.told(now)}.", output.BAD
-    for host in causes.gone(session.view.workers(), now):
-        yield f"workers: {host}.", output.WARN
-    for one in indexing(session, partitions):
-        done = f"{one.indexed:,} of {one.ids:,} touched ids are indexed by their creation"
-        yield f"{one.partition}: {done}; until all are, nothing is deleted there.", output.WARN
-    known = found_by_subject(session)
-    if not known.whole:
-        yield (
-            f"subjects: {known.looked:,} of {known.facts:,} older registrations are indexed; workers go on.",
-            output.WARN,
-        )
-    yield from _erasures(session, now)
+        if full := causes.full(f"{slot.provider}/{slot.kind}", slot.audit_pending, session.config.audit.max_pending):
+            yield f"{full}.", output.BAD
+            yield LOOK, output.STRONG
 
 
 def _erasures(session: Invocation, now: int) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of, refuse_other_rules, told, watched
 from lapse.cli.options import FILE, config_option, confirm_option, json_option
+from lapse.cli.progress import progress
 from lapse.guards.integrity import preflight
 from lapse.policy import Rule
 from lapse.registry.model import Partition
@@ -91,16 +92,20 @@ async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, 
 def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
     log.configure("ERROR")
     preflight.start(session.endpoint, session.config)
-    with LeftOut() as left, output.progress("applying", plan.size) as advance:
+    with LeftOut() as left:
 
         async def work(access: RegistryAccess) -> list[Report]:
+            def moved(settled: int) -> None:
+                advance(settled + left.size)
+
             reports = []
-            async with context_of(access, session, plan.basis.provider) as context, watched(access, rules, advance):
+            async with context_of(access, session, plan.basis.provider) as context, watched(access, rules, moved):
                 for part, rule in zip(plan.parts, rules, strict=True):
                     reports.append(await apply_part(context, rule, plan.ids(part), plan.hash, left.add))
             return reports
 
-        reports = session.run(work)
+        with progress("applying", plan.size, quiet=as_json) as advance:
+            reports = session.run(work)
         code = told(reports, as_json=as_json)
         left.tell(as_json=as_json)
     return code
@@ -111,12 +116,12 @@ class LeftOut:
 
     def __init__(self) -> None:
         self._file = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it is closed with this
-        self._size = 0
+        self.size = 0
 
     def add(self, left: Mapping[str, str]) -> None:
         """Take some."""
         self._file.writelines(f"{json.dumps({'id': id_, 'left_out': why})}\n" for id_, why in left.items())
-        self._size += len(left)
+        self.size += len(left)
 
     def tell(self, *, as_json: bool) -> None:
         """Print all of it as JSON, or its beginning and how much more there is."""
@@ -127,8 +132,8 @@ class LeftOut:
             return
         for one in islice(records, SHOWN):
             output.say(f"left out {one['id']}: {one['left_out']}", indent=2)
-        if self._size > SHOWN:
-            output.say(f"... and {self._size - SHOWN:,} more", output.DIM, indent=2)
+        if self.size > SHOWN:
+            output.say(f"... and {self.size - SHOWN:,} more", output.DIM, indent=2)
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,8 @@ from lapse.cli.context import Invocation, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.operate import rows
 from lapse.cli.operate.rows import Row
-from lapse.cli.options import KIND, json_option
+from lapse.cli.options import KIND, POLICY, json_option
+from lapse.cli.progress import Advance, progress
 from lapse.cli.transfer.backfill import TOGETHER, Backfilled, Standing, backfill, tell_slots
 from lapse.cli.transfer.restore import is_export, restore
 from lapse.errors import ConfigError, InvalidResource, RegistryError
@@ -104,7 +105,7 @@ class RowBatch:
 @click.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--kind", type=KIND, help="The kind of rows that name none.")
-@click.option("--policy", metavar="NAME", help="The policy of rows that name none.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="The policy of rows that name none.")
 @click.option(
     "--last-active",
     type=click.Choice(tuple(CHOICES)),
@@ -144,7 +145,7 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
         with (
             click.open_file(file, encoding="utf-8-sig") as lines,
             _refusing(bad or _beside(file), go_on=from_line > 1) as refuse,
-            output.progress("importing", 0 if file == "-" else Path(file).stat().st_size) as advance,
+            progress("importing", 0 if file == "-" else Path(file).stat().st_size, "rows", quiet=as_json) as advance,
         ):
             read = rows.rows(_counted(lines, advance))
             session.run(lambda access: loader.load(access.ledger, read, done, refuse))
@@ -262,13 +263,13 @@ def _when(due: int | None, now: int) -> str:
     return _NAMES[bisect_left(_BOUNDS, due - now)]
 
 
-def _counted(lines: Iterable[str], advance: output.Advance) -> Iterator[str]:
+def _counted(lines: Iterable[str], advance: Advance) -> Iterator[str]:
     """Yield lines, and move the bar each BAR of them."""
     read = 0
     for number, line in enumerate(lines):
-        read += len(line)
         if number % BAR == 0:
-            advance(read)
+            advance(read, number)
+        read += len(line.encode())
         yield line
 
 

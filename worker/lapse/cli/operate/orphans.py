@@ -14,7 +14,7 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed, one_provide
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.operate.missing import missing
-from lapse.cli.options import KIND, confirm_option, json_option, wide_option
+from lapse.cli.options import KIND, POLICY, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.reasons import HaltReason
 from lapse.ledger.records import scanned
@@ -56,7 +56,7 @@ MEANS = {
 
 
 @click.command()
-@click.option("--policy", metavar="NAME", help="Only this policy.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="Only this policy.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="Candidates to show.")
 @click.option("--missing", "kind", type=KIND, metavar="KIND", help="Registered ids that the list does not show.")
 @click.option("--run", is_flag=True, help="List the provider now, and delete what is an orphan by then.")

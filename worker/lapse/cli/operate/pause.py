@@ -11,15 +11,15 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
 from lapse.cli.operate.resume import Consent, Resumption, called, lift, release
-from lapse.cli.options import config_option, json_option
+from lapse.cli.options import PROVIDER, SCOPE, config_option, json_option
 from lapse.errors import LapseError
 from lapse.providers.kinds import singular
 
-SCOPE = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
+SCOPES = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
 
 
 @click.command()
-@click.argument("scope", required=False)
+@click.argument("scope", type=SCOPE, required=False)
 @click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
 @config_option
 @json_option
@@ -44,13 +44,19 @@ def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) 
 
 
 @click.command()
-@click.argument("scope", required=False)
+@click.argument("scope", type=SCOPE, required=False)
 @click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
 @click.option(
-    "--confirm", metavar="PROVIDER", multiple=True, help="Confirm what gives ids up, by the name of each provider."
+    "--confirm",
+    type=PROVIDER,
+    metavar="PROVIDER",
+    multiple=True,
+    help="Confirm what gives ids up, by the name of each provider.",
 )
 @click.option("--moved-to", metavar="NAME", help="Go on with a registry that was moved there: `lapse export --to`.")
-@click.option("--provider", metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers.")
+@click.option(
+    "--provider", type=PROVIDER, metavar="NAME", help="End what keeps requests from it: a Retry-After, open breakers."
+)
 @config_option
 @json_option
 def resume(
@@ -147,7 +153,7 @@ def _scope(session: Invocation, text: str | None) -> str:
     if provider not in session.config.accounts:
         raise Refused(Code.USAGE, f"scope {text!r}: {session.config.path} has {'/, '.join(session.config.accounts)}")
     if not all(rest) or any("/" in name for name in rest):
-        raise Refused(Code.USAGE, f"scope {text!r}: {SCOPE}")
+        raise Refused(Code.USAGE, f"scope {text!r}: {SCOPES}")
     kind = [singular(word) for word in rest[:1]]
     return "/".join([provider, *kind, *_policy(session, rest)])
 

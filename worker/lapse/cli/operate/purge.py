@@ -12,6 +12,7 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_sessio
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of
 from lapse.cli.options import KIND, confirm_option, json_option
+from lapse.cli.progress import progress
 from lapse.guards.integrity import preflight
 from lapse.guards.integrity.continuity import Known
 from lapse.ledger.reasons import BESIDE, STANDING
@@ -155,7 +156,8 @@ def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limi
 
 
 def _perform(session: Invocation, rule: Rule, doomed: Sequence[Thing], known: Known | None, *, as_json: bool) -> int:
-    with output.progress("purging", len(doomed)) as advance:
+    several = formatting.plural(rule.partition.kind)
+    with progress("purging", len(doomed), several, quiet=as_json) as advance:
 
         async def work(access: RegistryAccess) -> tuple[Report, set[str], dict[str, str]]:
             async with context_of(access, session, rule.partition.provider, known) as context:

@@ -12,7 +12,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, confirm_option, json_option, wide_option
+from lapse.cli.options import ID, KIND, PAST, POLICY, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
@@ -57,7 +57,7 @@ def quarantine() -> None:
 
 @quarantine.command("list", short_help="List it: why, and what to do about it.")
 @click.argument("kind", type=KIND, required=False)
-@click.option("--policy", metavar="NAME", help="Only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="Only this policy's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="How many at most.")
 @wide_option
 @with_session
@@ -100,7 +100,7 @@ def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
-@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @with_session
 @json_option
@@ -120,7 +120,7 @@ def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, as
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
-@click.option("--policy", metavar="NAME", help="With --all: only this policy's.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
 @click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
 @with_session
@@ -155,6 +155,7 @@ def drop(
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
 @click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("-v", "--verbose", is_flag=True, help="List the ids.")
 @confirm_option
 @with_session
 @json_option
@@ -165,10 +166,13 @@ def undo(
     ids: Sequence[str],
     since: datetime | None,
     reason: str,
+    verbose: bool,
     confirm: str | None,
     as_json: bool,
 ) -> int:
     """Track again what was settled as already gone, as after a wrong key or project; it is due as it was before.
+
+    It says how many came to what; with -v each id with it, and with --json all of them.
 
     Examples:
       lapse quarantine undo threads thread_abc --confirm=openai
@@ -179,9 +183,10 @@ def undo(
         raise click.UsageError("say which: some ids, or --since TIME")
     chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
     if chosen:
-        _plan(chosen, f"These {formatting.plural(kind)} would be tracked again, and deleted when they are due:")
+        several = formatting.count(len(chosen), kind, formatting.plural(kind))
+        _plan(chosen if verbose else (), f"{several} would be tracked again, and deleted when due.")
         confirmed(session.provider, confirm, f"track {formatting.count(len(chosen), 'id')} again")
-    return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen)
+    return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen, verbose=verbose)
 
 
 _GROUPS = {
@@ -194,17 +199,20 @@ _GROUPS = {
 """What undo comes to for an id that was settled as already gone, as ``quarantine.lua`` calls it."""
 
 
-def _undone(session: Invocation, change: Change, ids: Sequence[str]) -> int:
+def _undone(session: Invocation, change: Change, ids: Sequence[str], *, verbose: bool) -> int:
     said = session.run(lambda access: _say(access, session.provider, change, ids))
     groups: dict[str, list[str]] = {what: [] for what in _GROUPS}
     for what, _, id_ in (one.partition("|") for one in said):
         groups[what].append(id_)
     back = [id_ for what in ("tracked", "touched", "held") for id_ in groups[what]]
     missed = sorted(set(ids) - {id_ for group in groups.values() for id_ in group})
-    _tell(session, change, back, missed, outcomes=groups)
-    for what, text in _GROUPS.items():
+    if change.as_json:
+        _tell(session, change, back, missed, outcomes=groups)
+    for what, text in _GROUPS.items() if not change.as_json else ():
         if groups[what]:
-            output.note(f"{len(groups[what]):,} {text}")
+            output.say(f"{len(groups[what]):,} {text}")
+        for id_ in groups[what] if verbose else ():
+            output.say(id_, indent=2)
     output.note(f"{len(back):,} of {formatting.count(len(ids), 'id')} are tracked again.")
     if missed:
         raise Refused(Code.PARTIAL, f"{', '.join(missed[:10])}: not settled as already gone")

@@ -7,9 +7,9 @@ from inspect import signature
 from typing import Any
 
 from lapse import Registry
-from lapse.cli import output
 from lapse.cli.operate import lost
 from lapse.cli.operate.lost import NAMES, NotSaid
+from lapse.cli.progress import Advance
 from lapse.errors import ConfigError, InvalidResource
 from lapse.providers.kinds import singular
 from lapse.registry.commands import BULK, Commands
@@ -56,7 +56,7 @@ class Told:
         return {**asdict(self), "skipped": dict(self.skipped)}
 
 
-def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], size: int, policy: str | None) -> Told:
+def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], policy: str | None, advance: Advance) -> Told:
     """Register every line that says what to register; report the others.
 
     The first line that is not blank decides what the file is: of registrations alone, if it is one, else a log.
@@ -65,8 +65,8 @@ def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], size: 
         registry: Where to.
         checker: What a line is checked with before it is sent with others.
         lines: The file.
-        size: Its length in bytes, for the bar.
         policy: The policy of lines that name none.
+        advance: Told how many bytes and lines are done.
 
     Raises:
         RegistryUnavailable: the registry was lost half way; running the file again does no harm.
@@ -74,25 +74,24 @@ def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], size: 
     """
     told, waiting = Told(), list[dict[str, Any]]()
     alone: bool | None = None
-    with output.progress("registering", size) as advance:
-        read = 0
-        for number, line in enumerate(lines, 1):
-            read += len(line)
-            if not line.strip():
-                continue
-            if alone is None:
-                alone = _is_registration(line)
-            given = _said(line, told, number, alone=alone)
-            if given is None:
-                continue
-            if policy is not None:
-                given.setdefault("policy", policy)
-            if _acceptable(checker, given, told, number):
-                waiting.append(given)
-            if len(waiting) >= BULK:
-                _register(registry, waiting, told)
-                advance(read)
-        _register(registry, waiting, told)
+    read = 0
+    for number, line in enumerate(lines, 1):
+        read += len(line)
+        if not line.strip():
+            continue
+        if alone is None:
+            alone = _is_registration(line)
+        given = _said(line, told, number, alone=alone)
+        if given is None:
+            continue
+        if policy is not None:
+            given.setdefault("policy", policy)
+        if _acceptable(checker, given, told, number):
+            waiting.append(given)
+        if len(waiting) >= BULK:
+            _register(registry, waiting, told)
+            advance(read, number)
+    _register(registry, waiting, told)
     return told
 
 

@@ -18,19 +18,21 @@ from lapse.cli.options import (
     ID,
     KIND,
     PAST,
+    POLICY,
     SPAN,
     json_option,
     label,
     resource_arguments,
     resource_or_subject,
 )
+from lapse.cli.progress import progress
 from lapse.registry.commands import Commands
 
 
 @click.command()
 @click.argument("kind", type=KIND, required=False)
 @click.argument("id_", metavar="[ID]", type=ID, required=False)
-@click.option("--policy", metavar="NAME", help="The policy to track it under.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="The policy to track it under.")
 @click.option("--uses", multiple=True, metavar="KIND:ID", help="What it refers to, which lives as long. Repeatable.")
 @click.option("--subject", metavar="TEXT", help="Whose data it is.")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label. Repeatable.")
@@ -242,8 +244,8 @@ def _registered(session: Invocation, id_: str, policy: str, registered: Register
 def _replayed(session: Invocation, file: str, policy: str | None, *, as_json: bool) -> int:
     size = 0 if file == "-" else Path(file).stat().st_size
     provider = session.default_provider
-    with click.open_file(file, "rb") as lines:
-        told = replay(session.registry_of(provider), Commands(session.namespace, provider), lines, size, policy)
+    with click.open_file(file, "rb") as lines, progress("registering", size, "lines", quiet=as_json) as advance:
+        told = replay(session.registry_of(provider), Commands(session.namespace, provider), lines, policy, advance)
     if as_json:
         output.document(told.as_json())
     else:

@@ -7,12 +7,12 @@ from lapse.cli.context import Invocation, confirmed, one_provider, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import checked_plan, perform
 from lapse.cli.inspect.plan import show
-from lapse.cli.options import KIND, confirm_option, json_option
+from lapse.cli.options import KIND, POLICY, confirm_option, json_option
 
 
 @click.command()
 @click.argument("kind", type=KIND, required=False)
-@click.option("--policy", metavar="NAME", help="Only this policy.")
+@click.option("--policy", type=POLICY, metavar="NAME", help="Only this policy.")
 @confirm_option
 @with_session
 @json_option

@@ -11,7 +11,8 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inprocess import context_of
 from lapse.cli.operate.purge import say_where
 from lapse.cli.operate.remedies import CONFIRM
-from lapse.cli.options import KIND, confirm_option, json_option
+from lapse.cli.options import KIND, POLICY, confirm_option, json_option
+from lapse.cli.progress import progress
 from lapse.cli.transfer.adopting import Unregistered, due_now, look
 from lapse.cli.transfer.adopting import adopt as track
 from lapse.cli.transfer.backfill import Standing
@@ -34,7 +35,7 @@ MEANS = {
 
 @click.command()
 @click.argument("kind", type=KIND)
-@click.option("--policy", required=True, metavar="NAME", help="The policy to track them under.")
+@click.option("--policy", type=POLICY, required=True, metavar="NAME", help="The policy to track them under.")
 @click.option("--unstamped", is_flag=True, help="Take what carries no stamp too: you say that it is yours.")
 @click.option("--limit", type=click.IntRange(0, 1_000_000), default=50, show_default=True, help="Names to print.")
 @confirm_option
@@ -71,7 +72,7 @@ def adopt(
         return _told(rule, found, Counter(), "", as_json=as_json)
     what = f"track {formatting.count(len(found.chosen), kind, formatting.plural(kind))} under {policy}"
     confirmed(name, confirm, what)
-    with output.progress("adopting", len(found.chosen)) as advance:
+    with progress("adopting", len(found.chosen), quiet=as_json) as advance:
         standings, plan = session.run(lambda access: track(access, rule, found, advance))
     return _told(rule, found, standings, plan, as_json=as_json)
 

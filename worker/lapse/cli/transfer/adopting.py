@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from lapse.cli import output
 from lapse.cli.context import RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
+from lapse.cli.progress import Advance
 from lapse.cli.transfer.backfill import TOGETHER, Backfilled, Mode, Standing, backfill
 from lapse.guards.context import SweepContext
 from lapse.guards.edits import newly_due
@@ -122,9 +122,7 @@ def due_now(found: Unregistered, rule: Rule) -> int:
     return sum(due is not None and due <= found.now for due in dues)
 
 
-async def adopt(
-    access: RegistryAccess, rule: Rule, found: Unregistered, advance: output.Advance
-) -> tuple[Counter[str], str]:
+async def adopt(access: RegistryAccess, rule: Rule, found: Unregistered, advance: Advance) -> tuple[Counter[str], str]:
     """Track what was found; return how many were of each ``Standing`` by then, and the plan of a halt, or "".
 
     If more would be due at once than ``max_newly_due`` allows, the policy is halted before the first of them is there.

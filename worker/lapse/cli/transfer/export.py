@@ -13,6 +13,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.options import SPAN, config_option
+from lapse.cli.progress import progress
 from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Counts, Header, written
 from lapse.cli.wholefile import whole
@@ -143,7 +144,7 @@ def _policies(session: Invocation) -> dict[tuple[str, str], set[str]]:
 def _write(session: Invocation, dump: Dump, file: BinaryIO, target: str | None) -> Counts:
     epoch, made = session.view.epoch().get("id"), session.view.now()
     header = Header(secrets.token_hex(8), session.namespace, epoch, dump.slots, made, target)
-    with output.progress("exporting", dump.size()) as advance:
+    with progress("exporting", dump.size(), "members") as advance:
         for line, counts in written(header, dump.chunks()):
             file.write(line)
             advance(counts.members)

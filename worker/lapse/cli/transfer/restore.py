@@ -15,6 +15,7 @@ import redis
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code
+from lapse.cli.progress import progress
 from lapse.cli.transfer.format import BEGINS, Chunk, Counts, Header, checked, chunk_of
 from lapse.cli.transfer.load import Load
 from lapse.errors import RegistryError
@@ -43,7 +44,7 @@ def restore(session: Invocation, file: str, *, as_json: bool) -> int:
         load = Load(session.exact, session.namespace, header)
         after = load.begin()
         try:
-            _apply(load, lines, counts, after, os.fstat(lines.fileno()).st_size)
+            _apply(load, lines, counts, after, quiet=as_json)
             session.run(lambda access: _put_back(access, load))
             load.finish()
         except (RegistryError, redis.RedisError, KeyboardInterrupt):
@@ -66,8 +67,8 @@ def _readable(file: str) -> Iterator[Any]:
         yield copy
 
 
-def _apply(load: Load, lines: Any, counts: Counts, after: int, size: int) -> None:
-    read = 0
+def _apply(load: Load, lines: Any, counts: Counts, after: int, *, quiet: bool) -> None:
+    read, size = 0, os.fstat(lines.fileno()).st_size
 
     def chunks() -> Iterator[tuple[int, Chunk]]:
         nonlocal read
@@ -76,9 +77,9 @@ def _apply(load: Load, lines: Any, counts: Counts, after: int, size: int) -> Non
             if 1 < number <= counts.lines:
                 yield number, chunk_of(line, number)
 
-    with output.progress("importing", size) as advance:
-        for _ in load.apply(chunks(), after):
-            advance(read)
+    with progress("importing", size, "lines", quiet=quiet) as advance:
+        for number in load.apply(chunks(), after):
+            advance(read, number)
 
 
 async def _put_back(access: RegistryAccess, load: Load) -> None:

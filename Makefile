@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images chaos picture locks wheel clean
+.PHONY: acl demo docs reference test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images chaos picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -133,7 +133,9 @@ docs: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m docs.blocks
 	@echo "$(VENV)/docs/docs/index.html"
 
-# What the image is made of, each with its hashes. Versions stay as they are while pyproject.toml allows them;
+# What the reference has from elsewhere: tables of the policy file, what --json prints.
+reference: $(VENV)/.stamp
+	@$(RUN)/python docs/reference/write.py
 
 # What the image is made of, each with its hashes, and the bill of materials that the wheel carries. Versions stay as they are while pyproject.toml allows them;
 # `make locks UPGRADE=--upgrade` takes the newest.

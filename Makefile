@@ -68,6 +68,7 @@ test-tools: $(VENV)/.stamp
 	@command -v chromium >/dev/null || { echo "make test-tools needs Chromium: apt-get install chromium" >&2; exit 1; }
 	@npm install --silent --no-fund --no-audit --prefix $(VENV)/axe $(AXE)
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
+	@command -v groff >/dev/null || { echo "make test-tools needs groff: apt-get install groff-base" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
 
@@ -133,9 +134,10 @@ docs: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m docs.blocks
 	@echo "$(VENV)/docs/docs/index.html"
 
-# What the reference has from elsewhere: tables of the policy file, what --json prints.
+# What the documents have from elsewhere: tables of the policy file, what --json prints, the man pages.
 reference: $(VENV)/.stamp
 	@$(RUN)/python docs/reference/write.py
+	@$(RUN)/python docs/man/write.py
 
 # What the image is made of, each with its hashes, and the bill of materials that the wheel carries. Versions stay as they are while pyproject.toml allows them;
 # `make locks UPGRADE=--upgrade` takes the newest.

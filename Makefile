@@ -1,4 +1,4 @@
-.PHONY: acl demo docs test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images test-pythons chaos picture locks wheel clean
+.PHONY: acl demo docs reference test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images test-pythons chaos picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -68,6 +68,7 @@ test-tools: $(VENV)/.stamp
 	@command -v chromium >/dev/null || { echo "make test-tools needs Chromium: apt-get install chromium" >&2; exit 1; }
 	@npm install --silent --no-fund --no-audit --prefix $(VENV)/axe $(AXE)
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
+	@command -v groff >/dev/null || { echo "make test-tools needs groff: apt-get install groff-base" >&2; exit 1; }
 	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
 
@@ -139,7 +140,10 @@ docs: $(VENV)/.stamp
 	@cd tests && ../$(RUN)/python -m docs.blocks
 	@echo "$(VENV)/docs/docs/index.html"
 
-# What the image is made of, each with its hashes. Versions stay as they are while pyproject.toml allows them;
+# What the documents have from elsewhere: tables of the policy file, what --json prints, the man pages.
+reference: $(VENV)/.stamp
+	@$(RUN)/python docs/reference/write.py
+	@$(RUN)/python docs/man/write.py
 
 # What the image is made of, each with its hashes, and the bill of materials that the wheel carries. Versions stay as they are while pyproject.toml allows them;
 # `make locks UPGRADE=--upgrade` takes the newest.

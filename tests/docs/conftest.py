@@ -1,5 +1,6 @@
-"""The README is run: against the embedded Redis and the provider stand-in."""
+"""The pages are run: against the embedded Redis and the provider stand-in."""
 
+from support.commandline import desk
 from support.sandbox_fixture import sandbox, sandbox_server
 
-__all__ = ["sandbox", "sandbox_server"]
+__all__ = ["desk", "sandbox", "sandbox_server"]

@@ -30,6 +30,17 @@ def test_the_wheel_is_what_is_imported(full: Environment) -> None:
     assert f"{full.site}/lapse/__init__.py {version('lapse')}" == done.stdout.strip(), done.stderr
 
 
+def test_its_documents_are_read_from_the_wheel(full: Environment) -> None:
+    done = full.run("lapse", "docs", "overdue", "LapseHalted", "changelog")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert ["## `overdue`", "# LapseHalted", "# Changelog"] == [
+        line for line in done.stdout.splitlines() if line in {"## `overdue`", "# LapseHalted", "# Changelog"}
+    ]
+    assert (full.site / "lapse" / "pages").is_dir()
+    assert (full.folder / "share" / "man" / "man1" / "lapse.1").is_file()
+
+
 def test_importing_lapse_loads_nothing_of_the_worker_half(full: Environment) -> None:
     """Everything is installed there: what is not loaded was not asked for."""
     done = full.run("python", "-c", LOADED)

@@ -1,4 +1,4 @@
-"""The wheel holds the package, all of it, and nothing else."""
+"""What the wheel has to import is the package, all of it, and nothing else; what it has to read is beside it."""
 
 import tarfile
 import zipfile
@@ -12,6 +12,7 @@ from lapse import __version__
 from support.distributions import ROOT, Built
 
 PACKAGE = ROOT / "worker" / "lapse"
+PAGES = "lapse/pages/"
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ def test_the_top_levels_are_lapse_its_probe_and_its_plugin_of_pytest(names: set[
 def test_the_program_is_the_same_whoever_installs_it(built: Built) -> None:
     """An entry point would leave it to the installer, whose own may load what a probe must not wait for."""
     with zipfile.ZipFile(built.wheel) as wheel:
-        (name,) = [one for one in wheel.namelist() if ".data/" in one]
+        (name,) = [one for one in wheel.namelist() if ".data/scripts/" in one]
         program = wheel.read(name).decode()
 
     assert f"lapse-{__version__}.data/scripts/lapse" == name
@@ -54,7 +55,25 @@ def test_the_program_is_the_same_whoever_installs_it(built: Built) -> None:
 
 
 def test_the_wheel_holds_the_whole_package_and_no_more(built: Built, names: set[str]) -> None:
-    assert built.source == {name for name in names if name.startswith("lapse/")}
+    assert built.source == {name for name in names if name.startswith("lapse/") and not name.startswith(PAGES)}
+
+
+def test_beside_it_are_the_pages_that_are_read_and_nothing_that_is_loaded(names: set[str]) -> None:
+    """As Markdown, where links among them lead as in the repository; no module and no picture."""
+    wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    wanted |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy" / "runbooks").glob("*.md")}
+    wanted |= {"CHANGELOG.md", "SECURITY.md", "deploy/README.md", "deploy/helm/lapse/README.md"}
+
+    assert {*wanted, "docs/reference/json.schema.json"} == {
+        name.removeprefix(PAGES) for name in names if name.startswith(PAGES)
+    }
+
+
+def test_every_man_page_is_in_the_wheel(names: set[str]) -> None:
+    made = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs" / "man").glob("man?/*")}
+
+    assert "man/man1/lapse.1" in made
+    assert made == {name.partition(".data/data/share/")[2] for name in names if ".data/data/" in name}
 
 
 @pytest.mark.parametrize(

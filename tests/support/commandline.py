@@ -27,7 +27,7 @@ from lapse.runtime.host import Host
 from lapse.runtime.jobs import Work
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import die_with_parent
-from support import forked
+from support import forked, printed
 
 KEY = "sk-test-0123456789abcdefghij"
 DAY = 86400.0
@@ -102,7 +102,7 @@ class Desk:
         self.config.write_text(text + policies)
 
     def run(self, *arguments: str, given: str = "", **environ: str) -> Result:
-        """Run the script without a terminal."""
+        """Run the script without a terminal; what it prints as JSON is held to its schema."""
         with ExitStack() as stack:
             files = [stack.enter_context(os.fdopen(os.memfd_create(name), "w+")) for name in ("in", "out", "err")]
             files[0].write(given)
@@ -111,7 +111,9 @@ class Desk:
             code = forked.call(arguments, self.directory, within, [file.fileno() for file in files], WAIT)
             for file in files:
                 file.seek(0)
-            return Result(code, files[1].read(), files[2].read())
+            result = Result(code, files[1].read(), files[2].read())
+        printed.check(arguments, result.out)
+        return result
 
     def good(self, *arguments: str, given: str = "", **environ: str) -> Result:
         """Run the script, which has to succeed."""

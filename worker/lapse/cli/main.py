@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "explain": ("inspect.explain", "Why an id will or will not be deleted, and when."),
         "plan": ("inspect.plan", "What the next enforced sweep would delete."),
         "health": ("inspect.health", "Whether the registry, the workers and beat are well; by exit code too."),
+        "docs": ("inspect.docs", "Show the documents: a page, or what a word means."),
     },
     "Act": {
         "apply": ("operate.apply", "Delete exactly what a plan in a file names, or less."),

@@ -125,7 +125,7 @@ class PartitionRecords:
 
     async def size(self, state: str | None) -> int:
         """Return how many ids a look at all of a state reads: some stand in two indexes."""
-        names = [name for name, meant in INDEXES.items() if state is None or meant == _stored(state)]
+        names = _indexes(state)
         asked = [("ZCARD", _key(self.ledger, self.partition, name)) for name in names]
         return sum(await self.ledger.carrier.run(list(asked)))
 
@@ -144,8 +144,7 @@ class PartitionRecords:
             InvalidResource: ``after`` is not what a page before returned.
 
         """
-        stored = "parked" if state in {"held", "referenced"} else state
-        names = [name for name, meant in INDEXES.items() if stored in {None, meant}]
+        names = _indexes(state)
         start = _PageEnd("", "", "")
         if after:
             start = _cursor(after)
@@ -276,6 +275,12 @@ def _seen(id_: str, found: Mapping[str, Any], by_policy: Mapping[str, Rule]) -> 
         used_by=tuple(edge.split("|", 1)[1] for edge in found.get("edges") or ()),
         tombstone=found.get("tombstone"),
     )
+
+
+def _indexes(state: str | None) -> list[str]:
+    """Return where ids of a state stand; None: of any."""
+    stored = "parked" if state in {"held", "referenced"} else state
+    return [name for name, meant in INDEXES.items() if stored in {None, meant}]
 
 
 def _cursor(text: str) -> _PageEnd:

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.inspect import reasons
 from lapse.cli.inspect.audit import answer_of
+from lapse.cli.inspect.docs import tell_words
 from lapse.cli.inspect.ls import of_subject
 from lapse.cli.inspect.reasons import Case
 from lapse.cli.options import FILE, json_option, resource_or_subject
@@ -59,6 +60,20 @@ def explain(
     output.say(first, output.STRONG)
     for sentence in others:
         output.say(sentence, output.STRONG if sentence.startswith(" ") else "")
+    tell_words(_words(case))
+
+
+def _words(case: Case) -> Iterator[str]:
+    """Yield what is said of an id that the documents explain."""
+    if case.seen.tracked:
+        yield case.seen.state
+        yield case.seen.by
+    if case.rule and not case.rule.enforce:
+        yield "observe"
+    if case.view:
+        yield from (halt.reason for halt in case.view.halts)
+    if case.shut:
+        yield "breaker"
 
 
 def _of_subject(session: Invocation, subject: str, *, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from lapse import durations, moments
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, with_session
 from lapse.cli.inspect import troubles
+from lapse.cli.inspect.docs import tell_words
 from lapse.cli.inspect.reasons import stopping, unpause
 from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.remedies import answer, told
@@ -75,6 +76,22 @@ class PolicyStanding:
             return "observing"
         return "limited" if view.limited or view.ramped else "enforcing"
 
+    def words(self) -> Iterator[str]:
+        """Yield what it shows of itself that the documents explain."""
+        view = self.view
+        yield self.state.strip("()")
+        yield from (halt.reason for halt in view.halts)
+        shown = {
+            "overdue": view.overdue >= 1,
+            "ramp": view.ramped,
+            "pace": view.limited,
+            "parked": view.parked,
+            "kept": view.kept,
+            "quarantine": view.quarantined,
+            "already gone": self.already_gone,
+        }
+        yield from (word for word, there in shown.items() if there)
+
 
 @click.command()
 @watch_option
@@ -121,6 +138,7 @@ def _show(session: Invocation, *, as_json: bool, wide: bool) -> None:
         output.say(text, style)
     for text in _machinery(session, standings, now, published):
         output.say(text, output.STRONG if text.startswith(" ") else output.DIM)
+    tell_words(word for one in standings for word in one.words())
 
 
 def standings_of(session: Invocation, rules: Sequence[Rule]) -> list[PolicyStanding]:

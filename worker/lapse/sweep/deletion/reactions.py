@@ -19,8 +19,11 @@ async def react(
     if verdict.reacted:
         return None
     if change := await context.throttle.react(verdict):
-        event = f"breaker.{change}"
-        log.warning(event, outcome=str(verdict.outcome), detail=verdict.detail, provider=partition.provider)
+        about = {"outcome": str(verdict.outcome), "detail": verdict.detail, "provider": partition.provider}
+        if change == "opened":
+            log.warning("breaker.opened", **about)
+        else:
+            log.warning("breaker.mended", **about)
     halt = _HALTING.get(verdict.outcome)
     if verdict.outcome is Outcome.UNRECOGNISED:
         log.error(

@@ -71,6 +71,13 @@ class Cluster:
         """Begin to move a key's hash slot to another primary."""
         return Migration(self, key_slot(key.encode()), self.owner(key), to)
 
+    def move_whole(self, key: str, to: int) -> None:
+        """Move a key's hash slot to another primary as a server does it itself, all keys at one moment; wait for it."""
+        slot, source = key_slot(key.encode()), self.clients[self.owner(key)]
+        source.execute_command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id(to))
+        until(lambda: _over(source.execute_command("CLUSTER GETSLOTMIGRATIONS")), "the hash slot has moved")
+        until(lambda: self.owner(key) == to, "the cluster knows it")
+
     def _join(self) -> None:
         share = SLOTS // self._count
         for i, client in enumerate(self.clients):
@@ -135,6 +142,13 @@ class Migration:
             self.move(*left)
         for client in (self._target, self._from):
             client.execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.cluster.id(self.to))
+
+
+def _over(migrations: Any) -> bool:
+    """Return True once the last migration is over; one that failed is an error."""
+    state = migrations[0]["state"]
+    assert state not in {"failed", "canceled"}, migrations[0]
+    return bool(state == "success")
 
 
 def _in_step(client: Any) -> bool:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -92,6 +93,7 @@ class Proxy:
         self._tls = tls
         self._open = True
         self._links: set[Link] = set()
+        self._clients: WeakSet[asyncio.StreamWriter] = WeakSet()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -141,6 +143,7 @@ class Proxy:
         return await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1000)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         try:
             with contextlib.suppress(asyncio.CancelledError):  # only ``close`` cancels
                 await self._pass_on(reader, writer)
@@ -189,11 +192,15 @@ class Proxy:
     async def _shut(self) -> None:
         self._server.close()
         await self._end(reset=False)
+        for writer in self._clients:  # what TLS closes waits for its client
+            writer.transport.abort()
         # Of TLS connections that are being made too, whose tasks are asyncio's own.
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        for _ in range(3):  # a transport is closed by the loop, one step later; with TLS two
+            await asyncio.sleep(0)
 
 
 class Blind:

@@ -43,7 +43,7 @@ class Cluster:
         )
         self._buses = [free_port() for _ in range(primaries * (1 + replicas))]
         self.nodes = [
-            self._stack.enter_context(EmbeddedRedis(*options, "--cluster-port", str(bus))) for bus in self._buses
+            self._stack.enter_context(self._node(*options, "--cluster-port", str(bus))) for bus in self._buses
         ]
         self.clients: list[Any] = [
             self._stack.enter_context(redis.Redis.from_url(node.url, decode_responses=True)) for node in self.nodes
@@ -55,6 +55,14 @@ class Cluster:
         """What a registry is made with."""
         return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes[: self._count])}"
 
+    @property
+    def ports(self) -> list[int]:
+        """The ports that clients are told, of each node."""
+        return [node.port for node in self.nodes]
+
+    def _node(self, *options: str) -> EmbeddedRedis:
+        return EmbeddedRedis(*options)
+
     def owner(self, key: str) -> int:
         """Return which of the nodes serves a key, by the first that answers."""
         slot = key_slot(key.encode())
@@ -63,8 +71,7 @@ class Cluster:
                 shown = client.execute_command("CLUSTER SLOTS")
             except (redis.RedisError, OSError):
                 continue
-            ports = [node.port for node in self.nodes]
-            return next(ports.index(at[1]) for first, last, at, *_ in rows(shown) if first <= slot <= last)
+            return next(self.ports.index(at[1]) for first, last, at, *_ in rows(shown) if first <= slot <= last)
         raise AssertionError("no node answers")
 
     def migrating(self, key: str, to: int) -> "Migration":

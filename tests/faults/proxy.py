@@ -43,6 +43,7 @@ class Link:
         self.ways: list[asyncio.Task[None]] = []
         self.thawed = asyncio.Event()
         self.thawed.set()
+        self.follows = False
 
     async def carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, see: Callable[[bytes], None]
@@ -53,6 +54,11 @@ class Link:
                 await asyncio.sleep(self._proxy.latency)
             await self.thawed.wait()
             see(data)
+            if sink is self.writers[1]:
+                self.follows = self.follows or b"PSYNC" in data
+            elif self.follows and self._proxy.lag:
+                asyncio.get_running_loop().call_later(self._proxy.lag, sink.write, data)
+                continue
             sink.write(data)
             await sink.drain()
 
@@ -82,6 +88,8 @@ class Proxy:
     ) -> None:
         self.latency = 0.0
         """Seconds by which each piece is delayed, either way."""
+        self.lag = 0.0
+        """Seconds by which a replica hears later what its primary writes; what is under way then is lost with it."""
         self.refused: list[float] = []
         """When connections came while the server was down, seconds since 1970."""
         self.broken = 0

@@ -14,6 +14,7 @@ from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 
 SLOTS = 16384
 WITHIN = 15.0
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 SHORT = 500
 """Milliseconds after which a node that does not answer is taken for gone."""
 
@@ -179,14 +180,19 @@ def info(client: Any) -> dict[str, str]:
 def sentinels(directory: Path, count: int = 3) -> Iterator[tuple[str, list[EmbeddedRedis]]]:
     """Run a primary and a replica that Sentinels watch; give the URL of a registry, and both servers."""
     with ExitStack() as stack:
-        primary = stack.enter_context(EmbeddedRedis("--repl-diskless-sync-delay", "0"))
-        follow = ("--replicaof", f"127.0.0.1 {primary.port}", "--repl-diskless-sync-delay", "0")
-        servers = [primary, stack.enter_context(EmbeddedRedis(*follow))]
-        ports = [stack.enter_context(_sentinel(directory / f"{n}.conf", primary.port, count)) for n in range(count)]
-        for port in ports:
-            with redis.Redis(port=port, decode_responses=True) as client:
-                until(lambda: _sees(client, count), "the Sentinels know each other and the replica")
-        yield f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/mymaster/0", servers
+        primary = stack.enter_context(EmbeddedRedis(*AT_ONCE))
+        url, replica = watched(stack, directory, primary.port, count)
+        yield url, [primary, replica]
+
+
+def watched(stack: ExitStack, directory: Path, port: int, count: int = 3) -> tuple[str, EmbeddedRedis]:
+    """Run a replica of the primary at a port, and Sentinels of both; return a registry's URL and the replica."""
+    replica = stack.enter_context(EmbeddedRedis("--replicaof", f"127.0.0.1 {port}", *AT_ONCE))
+    ports = [stack.enter_context(_sentinel(directory / f"{n}.conf", port, count)) for n in range(count)]
+    for one in ports:
+        with redis.Redis(port=one, decode_responses=True) as client:
+            until(lambda: _sees(client, count), "the Sentinels know each other and the replica")
+    return f"redis+sentinel://{','.join(f'127.0.0.1:{one}' for one in ports)}/mymaster/0", replica
 
 
 @contextmanager

@@ -120,6 +120,8 @@ async def test_what_is_held_touched_or_paused_survives_a_hash_slot_that_moves_wh
     import_rule = replace(world.rule, partition=Partition("openai", "thread", "import"))
     kept = [*world.seed(5), *world.seed(5, policy="import")]
     held(world, kept[:5])
+    (touched,) = world.seed(1)
+    assert world.registry.touch("thread", touched) == "ok"
     await world.context().control.pause("openai/thread/import", "a look", slots=[("openai", "thread")])
     speaking = Speaking(world)
     moving = asyncio.create_task(asyncio.to_thread(moved_whole, cluster, world.slot(), MOVES))
@@ -128,11 +130,13 @@ async def test_what_is_held_touched_or_paused_survives_a_hash_slot_that_moves_wh
         await world.sweep()
         assert (await sweep(world.context(), import_rule)).result == "paused"
     await moving
+    meanwhile = len(world.deletes())
     speaking.over.set()
     await asyncio.to_thread(speaking.join)
     await swept(world, sorted({*speaking.registered} - {*speaking.kept}))
 
-    assert {*kept, *speaking.kept} <= world.sandbox.alive("thread")
+    assert meanwhile > 20
+    assert {*kept, touched, *speaking.kept} <= world.sandbox.alive("thread")
     assert [] == speaking.failed
     assert len(speaking.registered) > 100
     assert len(speaking.kept) > 30

@@ -92,11 +92,13 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "faults/full_cluster.py::test_a_slot_that_moves_again_and_again_loses_nothing",
             "faults/full_cluster.py::test_a_killed_primary_loses_no_hold_and_at_most_what_was_on_its_way_to_the_replica",
             "faults/full_cluster.py::test_a_failover_by_sentinels_loses_no_hold_and_at_most_what_was_on_its_way",
+            "faults/full_lag.py::test_a_failover_loses_what_was_acknowledged_within_the_lag_and_no_hold_that_was_told",
             "runtime/test_sentinels.py::test_workers_and_their_broker_follow_the_primary",
             "sweep/test_cluster.py::*",
             "sweep/test_replicas.py::*",
             "registry/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
             "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",
+            "security/test_tls_cluster.py::*",
         ),
     ),
     "T15": (

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
@@ -42,6 +43,7 @@ class Link:
         self.ways: list[asyncio.Task[None]] = []
         self.thawed = asyncio.Event()
         self.thawed.set()
+        self.follows = False
 
     async def carry(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, see: Callable[[bytes], None]
@@ -52,6 +54,11 @@ class Link:
                 await asyncio.sleep(self._proxy.latency)
             await self.thawed.wait()
             see(data)
+            if sink is self.writers[1]:
+                self.follows = self.follows or b"PSYNC" in data
+            elif self.follows and self._proxy.lag:
+                asyncio.get_running_loop().call_later(self._proxy.lag, sink.write, data)
+                continue
             sink.write(data)
             await sink.drain()
 
@@ -81,6 +88,8 @@ class Proxy:
     ) -> None:
         self.latency = 0.0
         """Seconds by which each piece is delayed, either way."""
+        self.lag = 0.0
+        """Seconds by which a replica hears later what its primary writes; what is under way then is lost with it."""
         self.refused: list[float] = []
         """When connections came while the server was down, seconds since 1970."""
         self.broken = 0
@@ -92,6 +101,7 @@ class Proxy:
         self._tls = tls
         self._open = True
         self._links: set[Link] = set()
+        self._clients: WeakSet[asyncio.StreamWriter] = WeakSet()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
@@ -141,6 +151,7 @@ class Proxy:
         return await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls, backlog=1000)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._clients.add(writer)
         try:
             with contextlib.suppress(asyncio.CancelledError):  # only ``close`` cancels
                 await self._pass_on(reader, writer)
@@ -189,11 +200,15 @@ class Proxy:
     async def _shut(self) -> None:
         self._server.close()
         await self._end(reset=False)
+        for writer in self._clients:  # what TLS closes waits for its client
+            writer.transport.abort()
         # Of TLS connections that are being made too, whose tasks are asyncio's own.
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        for _ in range(3):  # a transport is closed by the loop, one step later; with TLS two
+            await asyncio.sleep(0)
 
 
 class Blind:

@@ -14,6 +14,7 @@ from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 
 SLOTS = 16384
 WITHIN = 15.0
+AT_ONCE = ("--repl-diskless-sync-delay", "0")
 SHORT = 500
 """Milliseconds after which a node that does not answer is taken for gone."""
 
@@ -43,7 +44,7 @@ class Cluster:
         )
         self._buses = [free_port() for _ in range(primaries * (1 + replicas))]
         self.nodes = [
-            self._stack.enter_context(EmbeddedRedis(*options, "--cluster-port", str(bus))) for bus in self._buses
+            self._stack.enter_context(self._node(*options, "--cluster-port", str(bus))) for bus in self._buses
         ]
         self.clients: list[Any] = [
             self._stack.enter_context(redis.Redis.from_url(node.url, decode_responses=True)) for node in self.nodes
@@ -55,6 +56,14 @@ class Cluster:
         """What a registry is made with."""
         return f"redis+cluster://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes[: self._count])}"
 
+    @property
+    def ports(self) -> list[int]:
+        """The ports that clients are told, of each node."""
+        return [node.port for node in self.nodes]
+
+    def _node(self, *options: str) -> EmbeddedRedis:
+        return EmbeddedRedis(*options)
+
     def owner(self, key: str) -> int:
         """Return which of the nodes serves a key, by the first that answers."""
         slot = key_slot(key.encode())
@@ -63,13 +72,19 @@ class Cluster:
                 shown = client.execute_command("CLUSTER SLOTS")
             except (redis.RedisError, OSError):
                 continue
-            ports = [node.port for node in self.nodes]
-            return next(ports.index(at[1]) for first, last, at, *_ in rows(shown) if first <= slot <= last)
+            return next(self.ports.index(at[1]) for first, last, at, *_ in rows(shown) if first <= slot <= last)
         raise AssertionError("no node answers")
 
     def migrating(self, key: str, to: int) -> "Migration":
         """Begin to move a key's hash slot to another primary."""
         return Migration(self, key_slot(key.encode()), self.owner(key), to)
+
+    def move_whole(self, key: str, to: int) -> None:
+        """Move a key's hash slot to another primary as a server does it itself, all keys at one moment; wait for it."""
+        slot, source = key_slot(key.encode()), self.clients[self.owner(key)]
+        source.execute_command("CLUSTER MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", self.id(to))
+        until(lambda: _over(source.execute_command("CLUSTER GETSLOTMIGRATIONS")), "the hash slot has moved")
+        until(lambda: self.owner(key) == to, "the cluster knows it")
 
     def _join(self) -> None:
         share = SLOTS // self._count
@@ -137,6 +152,13 @@ class Migration:
             client.execute_command("CLUSTER SETSLOT", self.slot, "NODE", self.cluster.id(self.to))
 
 
+def _over(migrations: Any) -> bool:
+    """Return True once the last migration is over; one that failed is an error."""
+    state = migrations[0]["state"]
+    assert state not in {"failed", "canceled"}, migrations[0]
+    return bool(state == "success")
+
+
 def _in_step(client: Any) -> bool:
     return bool(client.info("replication").get("master_link_status", "up") == "up")
 
@@ -158,14 +180,19 @@ def info(client: Any) -> dict[str, str]:
 def sentinels(directory: Path, count: int = 3) -> Iterator[tuple[str, list[EmbeddedRedis]]]:
     """Run a primary and a replica that Sentinels watch; give the URL of a registry, and both servers."""
     with ExitStack() as stack:
-        primary = stack.enter_context(EmbeddedRedis("--repl-diskless-sync-delay", "0"))
-        follow = ("--replicaof", f"127.0.0.1 {primary.port}", "--repl-diskless-sync-delay", "0")
-        servers = [primary, stack.enter_context(EmbeddedRedis(*follow))]
-        ports = [stack.enter_context(_sentinel(directory / f"{n}.conf", primary.port, count)) for n in range(count)]
-        for port in ports:
-            with redis.Redis(port=port, decode_responses=True) as client:
-                until(lambda: _sees(client, count), "the Sentinels know each other and the replica")
-        yield f"redis+sentinel://{','.join(f'127.0.0.1:{port}' for port in ports)}/mymaster/0", servers
+        primary = stack.enter_context(EmbeddedRedis(*AT_ONCE))
+        url, replica = watched(stack, directory, primary.port, count)
+        yield url, [primary, replica]
+
+
+def watched(stack: ExitStack, directory: Path, port: int, count: int = 3) -> tuple[str, EmbeddedRedis]:
+    """Run a replica of the primary at a port, and Sentinels of both; return a registry's URL and the replica."""
+    replica = stack.enter_context(EmbeddedRedis("--replicaof", f"127.0.0.1 {port}", *AT_ONCE))
+    ports = [stack.enter_context(_sentinel(directory / f"{n}.conf", port, count)) for n in range(count)]
+    for one in ports:
+        with redis.Redis(port=one, decode_responses=True) as client:
+            until(lambda: _sees(client, count), "the Sentinels know each other and the replica")
+    return f"redis+sentinel://{','.join(f'127.0.0.1:{one}' for one in ports)}/mymaster/0", replica
 
 
 @contextmanager

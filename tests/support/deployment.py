@@ -12,10 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from lapse.errors import ConfigError
 from lapse.policy.reload import ConfigFile
+from lapse.registry.pools.plain import client_of
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import die_with_parent
 from oracle import reading
@@ -149,7 +148,7 @@ class Deployment:
         self.wait_until = wait_until
         self.config = directory / "config" / "retention.toml"
         self.audit = directory / "audit.jsonl"
-        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.raw = client_of(url, decode_responses=True)
         self.registry = RecordingRegistry(url, provider="openai", timeout=5)
         self.processes: list[Process] = []
         self.began = time.time()

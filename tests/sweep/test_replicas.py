@@ -1,9 +1,11 @@
 """What has to stand at a replica too before it is told, or acted by: on a primary and a replica that comes and goes."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import pytest
 import redis
@@ -20,6 +22,7 @@ from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support.clusters import Cluster
 from support.erased_places import lapse_leases, wait_out
+from support.recording import RecordingRegistry
 from support.world import World
 
 PUBLISHED = keys.published("lapse")
@@ -135,6 +138,69 @@ async def test_an_outcome_that_no_replica_has_is_said_again_until_one_has(
 
     with redis.Redis.from_url(pair.replica.url) as replica:
         assert replica.hget("lapse:{openai:thread}:counters", "deletions|chat|thread") == b"3"
+
+
+@contextmanager
+def standing_still(server: EmbeddedRedis) -> Iterator[None]:
+    """Let a server stand still, as one whose machine does: it stays connected, and takes nothing."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("said", [AUTO, 1])
+async def test_a_replica_that_stands_still_keeps_everything_from_being_told_and_deleted(
+    pair: Pair, world: World, said: int | str
+) -> None:
+    info = (await preflight.look(world.carrier)).info
+    world.carrier.replicas = Replicas(await replication.decide(world.carrier, "lapse", said, info), 0.5)
+    world.rule = replace(world.rule, anchor="last_active_at")
+    gone, kept = world.seed(2)
+    assert world.registry.touch("thread", kept) == Answer.OK
+    await world.sweep()
+    assert gone not in world.sandbox.alive("thread")
+    ids = world.seed(4)
+    world.raw.hset(PUBLISHED, "erasure", "by_application")
+    with standing_still(pair.replica), RecordingRegistry(pair.primary.url, provider="openai", timeout=0.4) as registry:
+        registry.calls = world.registry.calls
+        answers = [registry.hold("thread", ids[0], reason="case 7"), registry.forget("thread", ids[1])]
+        for say in (
+            lambda: registry.hold_subject("user:7", reason="case 8"),
+            lambda: registry.erase("user:42", "11111111-2222-4333-8444-555555555555"),
+        ):
+            with pytest.raises(Unreplicated, match="0 of 1 replicas had it"):
+                say()
+        assert registry.touch("thread", ids[3]) == Answer.OK
+        with pytest.raises(RegistryUnavailable, match="0 of 1 replicas had it"):
+            await world.sweep()
+        had = await replication.in_step(world.carrier, 1)
+        judged = replication.judge(1, said, (await preflight.look(world.carrier)).info, had)
+
+    assert [Answer.UNREPLICATED] * 2 == answers
+    assert not any(answers)
+    assert sum(deletes(world)) == 1
+    assert (judged.level, had) == (Level.FATAL, 0)
+    assert "1 are connected, and 0 of them had all of it within 1 s; nothing is deleted" in judged.detail
+    assert await replication.in_step(world.carrier, 1) == 1
+    lapse_leases(world)
+    for _ in range(2 + len(ids)):
+        await world.sweep()
+        wait_out(world)
+    assert {*ids} - {ids[2]} == {*ids} & world.sandbox.alive("thread"), "it was held, forgotten, touched"
+
+
+async def test_a_replica_that_is_silent_counts_for_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier = Carrier(pair.primary.url, 5)
+    try:
+        assert replication.judge(1, 1, (await preflight.look(carrier)).info).level is Level.OK
+        monkeypatch.setattr(preflight, "SILENT", 0)
+        found = replication.judge(1, 1, (await preflight.look(carrier)).info)
+    finally:
+        await carrier.aclose()
+    assert found.level is Level.FATAL
+    assert "1 are connected, and 1 of them silent" in found.detail
 
 
 def deletes(world: World) -> list[bool]:

@@ -96,6 +96,21 @@ def test_a_moved_slot_is_followed_and_the_table_asked_for_anew() -> None:
     assert [b"CLUSTER SLOTS"] == run(router, [LOW], plain)[1][0][1]
 
 
+def test_a_node_that_announces_no_name_is_gone_to_by_nobody_and_said_so() -> None:
+    halves = [[0, 8191, [b"?", 1, b"id"]], [8192, 16383, [b"b", 2, b"id"]]]
+
+    def answer(_to: Node, said: list[list[bytes]]) -> list[Any]:
+        return [halves] if said[0][0] == b"CLUSTER" else [b"ok"]
+
+    router = Router([C])
+    for _ in range(2):  # whoever is asked next for the table is a node that can be reached
+        with pytest.raises(redis.ConnectionError, match="node at port 1 announces no hostname"):
+            run(router, [LOW], answer)
+    assert ([B], [b"ok"]) == (router.primaries, run(router, [HIGH], answer)[0])
+    with pytest.raises(redis.ConnectionError, match="node at port 9 announces no hostname"):
+        run(router, [HIGH], lambda _to, said: looked(said) or [MovedError("15495 ?:9")])
+
+
 def test_a_slot_that_moves_is_asked_at_its_next_node() -> None:
     replies, sent = run(
         Router([C]), [LOW], first(AskError("3300 c:3"), TryAgainError("rehashing"), AskError("3300 c:3"))

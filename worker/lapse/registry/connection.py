@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from operator import attrgetter
 from select import select
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
+import redis.asyncio
 
 from lapse.errors import ConfigError, LapseError, RegistryRefused, RegistryUnavailable, SlotUnavailable, TooManyUses
 from lapse.registry.pools import sentinel
@@ -28,6 +29,8 @@ try:
 except ImportError:  # eventlet takes it away
     poll = None  # type: ignore[assignment, misc]
 
+E = TypeVar("E", bound=BaseException)
+
 CONNECT_TIMEOUT = 2.0
 """Seconds that one attempt to connect may take."""
 MOST = 100
@@ -35,6 +38,9 @@ MOST = 100
 _POLLIN = 1
 _LONGEST = 3600.0
 _ON_A_REPLICA = re.compile("-READONLY|read only replica")
+_CLOSED = re.compile("closed by server|closed the connection|connection lost|reset by peer", re.IGNORECASE)
+_TLS = (redis.SSLConnection, redis.asyncio.SSLConnection)
+MAYBE_TLS = "(before its first answer: a server that speaks TLS does that, and its URL begins with rediss)"
 _OF_A_POOL = ("max_connections", "timeout", "retry_on_timeout", "retry_on_error")
 
 
@@ -165,6 +171,20 @@ def failure(error: Exception, seconds: float) -> redis.RedisError | OSError:
     if isinstance(error, redis.RedisError | OSError):
         return error
     return redis.ConnectionError(f"{type(error).__name__}: {error}")
+
+
+def ended(error: E, made: type[Any]) -> E | redis.ConnectionError:
+    """Return the error of a connection that ended before its first reply, with what it most often is.
+
+    Args:
+        error: What it ended by.
+        made: Its class.
+
+    """
+    plain = issubclass(made, redis.Connection | redis.asyncio.Connection) and not issubclass(made, _TLS)
+    if plain and isinstance(error, redis.ConnectionError | ConnectionError) and _CLOSED.search(str(error)):
+        return redis.ConnectionError(f"{error} {MAYBE_TLS}")
+    return error
 
 
 def translated(error: redis.RedisError | OSError) -> LapseError:

@@ -27,7 +27,9 @@ async def server(carrier: Carrier, settings: Config) -> list[Finding]:
         (await replication.published(carrier, settings.registry.namespace)).number,
         settings.registry.replicas,
     )
-    replicas = replication.judge(number if said == AUTO else int(said), said, facts.info)
+    number = number if said == AUTO else int(said)
+    had = await replication.in_step(carrier, number) if number else None
+    replicas = replication.judge(number, said, facts.info, had)
     return [*preflight.judge(facts, settings), replicas, *await _clock(carrier), await _rights(carrier)]
 
 

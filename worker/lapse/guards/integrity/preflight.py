@@ -5,6 +5,7 @@ cannot be read is ``unknown``: a warning, never a refusal.
 """
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -20,7 +21,12 @@ from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 OLDEST = (6, 2)
 REPLICAS = "connected_slaves"
 """The field of INFO that says how many replicas a server has; of a cluster, the node with the fewest."""
+ANSWERING = "lapse_answering_replicas"
+"""Added to INFO: how many of them have said within ``SILENT`` seconds how far they are."""
+SILENT = 10
+"""Seconds, as Redis has them for ``min-replicas-max-lag``: a replica says it each second."""
 TIMEOUT = 5.0
+_REPLICA = re.compile(r"slave\d+")
 
 log = structlog.get_logger("lapse")
 
@@ -91,8 +97,9 @@ async def look(carrier: Carrier) -> Facts:
     found = [_facts(where, replies, clustered=carrier.clustered) for where, replies in said.items()]
     first, *others = sorted(found, key=lambda one: one.error is not None)
     if first.error is None and all(REPLICAS in one.info for one in found if one.error is None):
-        fewest = min((one.info[REPLICAS] for one in found if one.error is None), key=int)
-        first = replace(first, info={**first.info, REPLICAS: fewest})
+        known = [one.info for one in found if one.error is None]
+        fewest = {name: min((info[name] for info in known), key=int) for name in (REPLICAS, ANSWERING)}
+        first = replace(first, info={**first.info, **fewest})
     return replace(first, others=tuple(others))
 
 
@@ -106,7 +113,15 @@ def _facts(where: str, replies: Sequence[Any] | LapseError, *, clustered: bool) 
 
 def _fields(info: bytes) -> dict[str, str]:
     pairs = (line.partition(":") for line in info.decode("utf-8", "replace").splitlines())
-    return {name: value for name, colon, value in pairs if colon}
+    fields = {name: value for name, colon, value in pairs if colon}
+    if REPLICAS in fields:
+        silent = [value for name, value in fields.items() if _REPLICA.fullmatch(name) and _lag(value) >= SILENT]
+        fields[ANSWERING] = str(int(fields[REPLICAS]) - len(silent))
+    return fields
+
+
+def _lag(replica: str) -> int:
+    return int(dict(part.partition("=")[::2] for part in replica.split(",")).get("lag", "0"))
 
 
 def start(url: str | RedisEndpoint, config: Config) -> None:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from lapse.guards.integrity.preflight import REPLICAS, Finding, Level
+from lapse.errors import LapseError
+from lapse.guards.integrity.preflight import ANSWERING, REPLICAS, SILENT, Finding, Level
 from lapse.policy.tables import AUTO
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -60,8 +61,35 @@ def connected(info: Mapping[str, str]) -> int:
     return int(info.get(REPLICAS, "0"))
 
 
-def judge(number: int, said: int | str, info: Mapping[str, str]) -> Finding:
-    """Say whether what must not be lost outlives the server, and whether anything may be deleted."""
+async def in_step(carrier: Carrier, number: int) -> int | None:
+    """Return how many replicas have all that was written so far within the time that a worker waits for them.
+
+    Args:
+        carrier: To the registry.
+        number: How many are waited for.
+
+    Returns:
+        Of a cluster the fewest of a node; None where a server does not say.
+
+    Raises:
+        RegistryError: it could not be asked.
+
+    """
+    said = await carrier.everywhere(("PING",), ("WAIT", number, round(WITHIN * 1000)))
+    had = [replies[1] for replies in said.values() if not isinstance(replies, LapseError)]
+    return min(had, default=None) if all(isinstance(one, int) for one in had) else None
+
+
+def judge(number: int, said: int | str, info: Mapping[str, str], had: int | None = None) -> Finding:
+    """Say whether what must not be lost outlives the server, and whether anything may be deleted.
+
+    Args:
+        number: How many replicas have to have it.
+        said: ``[registry] replicas``.
+        info: INFO of the server.
+        had: What ``in_step`` returned, if it was asked.
+
+    """
     if number and REPLICAS not in info:
         detail = (
             f"replicas = {said}: the server does not say how many are connected, and is asked at each hold and claim"
@@ -69,7 +97,14 @@ def judge(number: int, said: int | str, info: Mapping[str, str]) -> Finding:
         return Finding("replication", Level.UNKNOWN, detail, "let lapse's user run INFO")
     there = connected(info)
     detail = f"replicas = {said}: {number} have to have a hold before it is told, {there} are connected"
-    if there < number:
+    answering = int(info.get(ANSWERING, there))
+    if answering < there:
+        detail += f", and {there - answering} of them silent for {SILENT} s"
+    if had is not None and had < number <= answering:
+        detail += f", and {had} of them had all of it within {WITHIN:g} s"
+        fix = "see what makes the replicas slow, or say [registry] replicas = 0: then a failover may lose holds"
+        return Finding("replication", Level.FATAL, f"{detail}; nothing is deleted while it is so", fix)
+    if answering < number:
         fix = "bring the replicas back, or say [registry] replicas = 0: then a failover may lose holds"
         return Finding("replication", Level.FATAL, f"{detail}; nothing is deleted until there are as many", fix)
     if there > number == 0 and said == AUTO:

@@ -15,6 +15,7 @@ import redis
 import redis.asyncio
 
 from lapse.registry.connection import (
+    ended,
     failure,
     hurried,
     late,
@@ -225,8 +226,10 @@ class _LoopPool:
         try:
             await connection.send_packed_command(commands, check_health=False)
             replies = [await _reply(connection) for _ in commands]
-        except BaseException:  # cancelled or failed: what is still to come would be taken for another's reply
+        except BaseException as error:  # cancelled or failed: what is still to come would be taken for another's reply
             self._end(connection)
+            if connection in self._new:
+                raise ended(error, type(connection)) from None
             raise
         if connection in self._new:
             self._new.discard(connection)
@@ -305,7 +308,7 @@ class _LoopPool:
             connection.socket_timeout = None  # every exchange has its own
             failed, done = None, life is self._life
         except Exception as error:  # noqa: BLE001 - a credential provider may raise anything: the calls that wait raise it
-            failed = failure(error, self._connect_timeout)
+            failed = ended(failure(error, self._connect_timeout), type(connection))
         finally:
             self._attempt, self._failed = None, failed
             if done:

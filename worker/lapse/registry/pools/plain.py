@@ -1,12 +1,13 @@
 """redis-py's own clients, for what reads the registry as it is stored: the command line, the exporter and beat."""
 
+from functools import partial
 from typing import Any, cast
 
 import redis
 from redis.cluster import ClusterNode, RedisCluster
 
 from lapse.errors import RegistryUnavailable
-from lapse.registry.connection import CONNECT_TIMEOUT
+from lapse.registry.connection import CONNECT_TIMEOUT, ended
 from lapse.registry.pools import sentinel
 from lapse.registry.pools.address import CLUSTER, SENTINEL
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint, endpoint_of
@@ -47,9 +48,21 @@ def _cluster(endpoint: RedisEndpoint, made: type[Any], options: dict[str, Any]) 
     nodes = [ClusterNode(node.host, node.port) for node in endpoint.addresses]
     one = f"redis://{nodes[0].host}:{nodes[0].port}"  # told a URL, it makes connections of the class that it is told
     try:
-        cluster = RedisCluster(startup_nodes=nodes, url=one, connection_class=made, **options)
+        cluster = RedisCluster(
+            startup_nodes=nodes, url=one, connection_class=made, address_remap=partial(_told, nodes[0].host), **options
+        )
     except redis.exceptions.RedisClusterException as error:
-        raise RegistryUnavailable(f"no node of the registry's cluster answers: {error}") from None
+        said = ended(redis.ConnectionError(str(error)), made)
+        raise RegistryUnavailable(f"no node of the registry's cluster answers: {said}") from None
+    finally:
+        for node in nodes:  # it asked them on connections that it does not close
+            if node.redis_connection:
+                node.redis_connection.close()
     return cast(
         "redis.Redis", cluster
     )  # its commands are those of one server, as far as they name keys of one hash slot
+
+
+def _told(asked: str, address: tuple[str | None, int]) -> tuple[str, int]:
+    """Return where a node is: one that announces none is where it was asked; redis-py knows that of "" alone."""
+    return address[0] or asked, address[1]

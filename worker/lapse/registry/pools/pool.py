@@ -8,7 +8,18 @@ from weakref import WeakSet
 
 import redis
 
-from lapse.registry.connection import MOST, failure, hurried, late, options, refused, silent, unconnected, watched
+from lapse.registry.connection import (
+    MOST,
+    ended,
+    failure,
+    hurried,
+    late,
+    options,
+    refused,
+    silent,
+    unconnected,
+    watched,
+)
 from lapse.registry.pools.credentials.endpoint import RedisEndpoint
 from lapse.registry.pools.credentials.renewing import over
 from lapse.registry.pools.resp import Reader
@@ -125,6 +136,8 @@ class Pool:
             if isinstance(error, redis.RedisError | OSError):
                 self.doubt()
             self._give_up(line)
+            if line.new:
+                raise ended(error, self._class) from None
             raise
         if line.new:
             line.new, self._short = False, 0.0
@@ -206,7 +219,7 @@ class Pool:
         try:
             line = _Line(silent(self._class(**self._options)), life, self._timeout)
         except Exception as error:  # noqa: BLE001 - a credential provider may raise anything: the calls that wait raise it
-            failed = failure(error, self._connect_timeout)
+            failed = ended(failure(error, self._connect_timeout), self._class)
         with self._changed:
             if life is not self._life:  # closed meanwhile
                 self._connecting = False

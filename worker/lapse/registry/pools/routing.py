@@ -30,6 +30,8 @@ ENOUGH = 0.02
 _ASKING, _LOOK, _PING = packed("ASKING"), packed("CLUSTER", "SLOTS"), packed("PING")
 _WAIT = packed("WAIT", 1, 1)[: -len(b"$1\r\n1\r\n$1\r\n1\r\n")]
 _AWAY = (redis.ConnectionError, redis.TimeoutError, OSError)
+_NAMELESS = "?"
+"""What a node announces by which clients shall know it by a name, and that has none."""
 
 
 class Send(NamedTuple):
@@ -99,7 +101,7 @@ class Router:
     @property
     def primaries(self) -> list[Node]:
         """The nodes that serve hash slots, as far as one has said it."""
-        return sorted(set(filter(None, self._table)))
+        return sorted({one for one in self._table if one and one.host != _NAMELESS})
 
     def exchange(self, commands: list[bytes], by: TimeLeft) -> Talk[list[Any]]:
         """Say commands, and return a reply each; an error reply in its place.
@@ -180,7 +182,7 @@ class Router:
         if found is None:
             self._stale = True
             raise ClusterDownError(f"no node of the cluster serves hash slot {slot}")
-        return found
+        return _reachable(found)
 
     def _moved(self, slot: int, reply: MovedError, said_by: Node) -> Node:
         self._table[slot] = to = _named(reply, said_by)
@@ -189,7 +191,7 @@ class Router:
 
     def _look(self) -> Talk[None]:
         """Ask one node after the other which of them serves what; the one that failed last is asked last."""
-        known = dict.fromkeys([*filter(None, self._table), *self._seeds])
+        known = dict.fromkeys([*self.primaries, *self._seeds])
         failed: Exception | None = None
         for one in sorted(known, key=lambda address: address == self._failing):
             try:
@@ -226,4 +228,13 @@ def _waits(command: bytes) -> bool:
 
 
 def _named(reply: AskError, said_by: Node) -> Node:
-    return Node(reply.host or said_by.host, reply.port)
+    return _reachable(Node(reply.host or said_by.host, reply.port))
+
+
+def _reachable(node: Node) -> Node:
+    if node.host == _NAMELESS:
+        raise redis.ConnectionError(
+            f"the cluster's node at port {node.port} announces no hostname: set cluster-announce-hostname there, or"
+            " cluster-preferred-endpoint-type to ip"
+        )
+    return node

@@ -20,8 +20,8 @@ from bench.crowd import gather
 from bench.figures import Figure, ratio
 from lapse import Registry
 from lapse.registry import keys
-from lapse.sandbox import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent
+from support.sandbox_process import SandboxProcess
 
 BASELINES = Path(__file__).with_name("baselines.py")
 CONCURRENCY = 64

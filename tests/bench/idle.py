@@ -20,8 +20,8 @@ import redis
 
 from bench.deletions import _cpu, _environ
 from bench.figures import Figure
-from lapse.sandbox import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
+from support.sandbox_process import SandboxProcess
 
 SECONDS = float(os.environ.get("LAPSE_BENCH_IDLE", "60"))
 SETTLED, SCRAPE = 30.0, 15.0

@@ -26,10 +26,10 @@ from lapse.providers.provider import Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
-from lapse.sandbox import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.sweep.orphans import collect_orphans
 from support import rules
+from support.sandbox_process import SandboxProcess
 
 MANY, THREADS, FEW = 100_000, 1_000_000, 10_000
 LONG_AGO = 1_600_000_000

@@ -11,9 +11,9 @@ import openai
 
 import lapse
 from bench.figures import Figure
-from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis
 from lapse.tracking.touches import MOST, Touches
+from support.sandbox_process import SandboxProcess
 
 LATENCY = "20ms"
 POLICIES = {"conversation": "chat"}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from faults import nemesis
 from faults.rig import Rig, rig_on
-from lapse.sandbox.control import SandboxProcess
+from support.sandbox_process import SandboxProcess
 
 WORKERS, CHILDREN = 2, 2
 RATE = 25.0  # registrations a second

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from faults.rig import Rig, rig_on
-from lapse.sandbox.control import SandboxProcess
+from support.sandbox_process import SandboxProcess
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 from faults import operator, registry
 from faults.clock import Clock
 from faults.rig import Rig, rig_on
-from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import server_binary
 from oracle.history import Violation
 from support.deployment import Process, policy
+from support.sandbox_process import SandboxProcess
 
 pytestmark = pytest.mark.timeout(300)
 NOTICED = 10.0

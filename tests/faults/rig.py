@@ -16,13 +16,13 @@ import redis
 from faults.application import Application
 from faults.proxy import Proxy
 from faults.traffic import Traffic
-from lapse.sandbox.control import SandboxProcess
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port
 from oracle import reading
 from oracle.history import History, Violation
 from oracle.verdict import violations
 from support import counted, evidence
 from support.deployment import HEAD, KEY, Deployment, Process
+from support.sandbox_process import SandboxProcess
 
 if TYPE_CHECKING:
     from lapse.sandbox import Sandbox

@@ -15,16 +15,18 @@ import aiohttp
 import pytest
 
 from lapse.errors import ConfigError
-from lapse.sandbox import Sandbox, SandboxProcess
+from lapse.sandbox import Sandbox
 from sandbox.asking import Asker
+from support.sandbox_process import SandboxProcess, command
 
-COMMAND = [sys.executable, "-m", "lapse.sandbox"]
+TESTS = Path(__file__).parents[1]
+LAPSE_SANDBOX = (str(Path(sys.executable).with_name("lapse")), "sandbox")
 
 
 @contextlib.contextmanager
-def running(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def running(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run the stand-in and give it with its URL; it ends with the test."""
-    with subprocess.Popen([*COMMAND, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()
@@ -63,7 +65,7 @@ async def test_a_signal_ends_it_at_once_and_cleanly(tmp_path: Path, number: sign
     """A request that hangs does not keep it, and what was logged is written."""
     log, script = tmp_path / "log.jsonl", tmp_path / "faults.toml"
     script.write_text('[[rule]]\neffect = "hang"\n')
-    with running("--log", str(log), "--faults", str(script)) as (process, url):
+    with running(*command(log=log, script=script)) as (process, url):
         async with aiohttp.ClientSession() as session:
             with contextlib.suppress(TimeoutError):
                 await Asker(url.removesuffix("/v1"), session)("DELETE", "/v1/threads/thread_x", within=0.2)
@@ -82,13 +84,15 @@ async def test_a_signal_ends_it_at_once_and_cleanly(tmp_path: Path, number: sign
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["--faults", "none.toml"], "none.toml: cannot be read: No such file or directory"),
-        (["--latency", "20"], '--latency: "20" has no unit'),
+        (["--faults", "none.toml"], "File 'none.toml' does not exist"),
+        (["--latency", "20"], "Invalid value for '--latency': \"20\" has no unit"),
         (["--log", "none/log.jsonl"], "none/log.jsonl: cannot write the request log"),
     ],
 )
 def test_a_wrong_option_ends_with_two_and_the_reason(tmp_path: Path, options: list[str], says: str) -> None:
-    ended = subprocess.run([*COMMAND, *options], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=False)
+    ended = subprocess.run(
+        [*LAPSE_SANDBOX, *options], capture_output=True, text=True, cwd=tmp_path, timeout=30, check=False
+    )
 
     assert (ended.returncode, ended.stdout) == (2, "")
     assert says in ended.stderr
@@ -102,7 +106,7 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"port {port} on 127\.0\.0\.1 cannot be used .* choose another"):
             Sandbox(port).start()
-        with pytest.raises(RuntimeError, match="it ended with 2"):
+        with pytest.raises(RuntimeError, match="it ended with 1"):
             SandboxProcess(port, errors=subprocess.DEVNULL).start()
 
 
@@ -121,7 +125,7 @@ def test_only_loopback_is_served() -> None:
 
 
 async def test_keys_are_given_as_options() -> None:
-    with running("--key", "sk-a=ours", "--key", "sk-b") as (_, url):
+    with running(*LAPSE_SANDBOX, "--key", "sk-a=ours", "--key", "sk-b") as (_, url):
         async with aiohttp.ClientSession() as session:
             ask = Asker(url, session)
             keys = ("sk-a", "sk-b", "sk-c")
@@ -133,10 +137,10 @@ async def test_keys_are_given_as_options() -> None:
 def test_it_dies_with_its_parent(wait_until: Callable[..., None]) -> None:
     """Kill -9 of whoever started it leaves no process behind."""
     text = (
-        "import time; from lapse.sandbox import SandboxProcess; "
+        "import time; from support.sandbox_process import SandboxProcess; "
         "server = SandboxProcess().start(); print(server.pid, flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True, cwd=TESTS) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()

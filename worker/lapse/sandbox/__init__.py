@@ -3,7 +3,6 @@
 from lapse.errors import ConfigError
 
 try:
-    from lapse.sandbox.control import SandboxProcess
     from lapse.sandbox.server import Sandbox, serve
 except ModuleNotFoundError as missing:
     library = str(missing.name).partition(".")[0]
@@ -11,4 +10,4 @@ except ModuleNotFoundError as missing:
         f"the provider stand-in needs {library}: install lapse with its extra, lapse[sandbox]"
     ) from missing
 
-__all__ = ["Sandbox", "SandboxProcess", "serve"]
+__all__ = ["Sandbox", "serve"]

@@ -18,7 +18,7 @@ from lapse.errors import ConfigError
 from lapse.sandbox import faults
 from lapse.sandbox.admin import Admin
 from lapse.sandbox.app import App
-from lapse.sandbox.control import OwnServer
+from lapse.sandbox.control import Control
 from lapse.sandbox.dialects import tokens
 from lapse.sandbox.requestlog import RequestLog
 
@@ -85,7 +85,7 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-class Sandbox(OwnServer):
+class Sandbox(Control):
     """The stand-in in a thread of this process, on a loopback port. A context manager.
 
     Args:
@@ -111,6 +111,12 @@ class Sandbox(OwnServer):
         self._app = App(keys, RequestLog(log), script or faults.FaultScript(), latency)
         self._started = threading.Event()
         self._server = _Server(self._app, self._started.set)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_raised: object) -> None:
+        self.stop()
 
     def start(self) -> Self:
         """Start serving; returns when requests are answered.

@@ -331,6 +331,15 @@ def test_what_is_due_is_in_order_over_all_policies(desk: Desk) -> None:
     assert "More are due" not in desk.good("ls", "threads", "--state", "due", "--limit", "3").err
 
 
+def test_a_policy_that_has_nothing_of_a_kind_is_told_from_one_that_does_not_exist(desk: Desk) -> None:
+    desk.configure(SEVERAL)
+    desk.seed(1, policy="other")
+    assert "" == desk.good("ls", "threads", "--policy", "quick").out
+    wrong = desk.run("ls", "threads", "--policy", "qick")
+    assert 2 == wrong.code
+    assert "no policy qick has threads at openai: there is chat, other, quick" in wrong.err
+
+
 def test_more_ids_than_are_sorted_say_so(
     desk: Desk, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

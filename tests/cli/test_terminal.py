@@ -1,5 +1,6 @@
 """What a person sees: tables, colour and questions on a terminal, and none of them anywhere else."""
 
+import json
 import re
 
 import pytest
@@ -96,6 +97,16 @@ def test_a_sweep_asks_a_person_to_type_the_providers_name(desk: Desk) -> None:
     assert 0 == done.code
     assert "openai/thread/chat: completed: 3 deleted" in plain(done.out)
     assert set() == desk.sandbox.alive("thread")
+
+
+def test_what_answers_a_halt_is_wrapped_between_words(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    halt = {"since": 1, "detail": "the detail", "plan": "3f2a91c0d4e5"}
+    desk.raw.hset("lapse:{openai:thread}:halts", "chat|cutoff_jumped", json.dumps(halt))
+    shown = plain(desk.terminal("status", width=80).out)
+    assert [] == [line for line in shown if len(line) > 80 and not line.startswith("  lapse ")]
+    assert "  lapse approve 3f2a91c0d4e5 --confirm=PROVIDER" in shown
+    assert "    the halt ends by itself, whichever worker reads it first." in shown
 
 
 def test_json_on_a_terminal_is_indented_and_without_colour(desk: Desk) -> None:

@@ -2,16 +2,20 @@
 
 import json
 import os
+import re
 import signal
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 from celery.app.base import Celery  # type: ignore[import-untyped]
 
+from lapse.audit.chain import Seal
+from lapse.audit.verify import Verification
 from lapse.sandbox.redis_server import EmbeddedRedis
 from support.deployment import HEAD, SLOT, Deployment, policy
 
@@ -290,10 +294,51 @@ def test_audit_records_on_stdout_are_all_that_is_there(deployment: Deployment, w
     wait_until(lambda: worker.stdout.count('"settled"') == 50, what="50 outcomes")
     worker.stop()
 
-    lines = [line for line in worker.stdout.splitlines() if line and not line.startswith("worker: ")]
-    settled = [record["id"] for record in map(json.loads, lines) if record["event"] == "settled"]
+    records = list(map(json.loads, worker.stdout.splitlines()))
+    settled = [record["id"] for record in records if record["event"] == "settled"]
     assert sorted(settled) == sorted(ids)
     (deployment.directory / "audit.jsonl").write_text(worker.stdout)  # and verified at the end, as a file is
+
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+def test_log_audit_and_celery_on_one_stream_are_told_apart(deployment: Deployment, wait_until: Wait) -> None:
+    """Each line is one JSON object that says whose it is and when; and the audit's verify where they stand."""
+    deployment.configure(policy(), head=HEAD.replace("file:{directory}/audit.jsonl", "stdout"))
+    ids = deployment.seed(20)
+    one = deployment.directory / "worker0.err"
+    (deployment.directory / "worker0.out").symlink_to(one)
+    worker = deployment.worker("--beat")
+    wait_until(lambda: worker.stdout.count('"settled"') == 20, what="20 outcomes")
+    worker.stop()
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in map(json.loads, one.read_text().splitlines()):
+        assert TIME.fullmatch(line["timestamp"]), line
+        found.setdefault(line["source"], []).append(line)
+    # Of the library: that a worker runs as root, where it does.
+    assert {"lapse", "audit", "celery"} == set(found) - {"library"}
+    assert sorted(ids) == sorted(line["id"] for line in found["audit"] if line["event"] == "settled")
+    assert "sweep.finished" in {line["event"] for line in found["lapse"]}
+    assert "worker: Warm shutdown (MainProcess)" in {line["event"] for line in found["celery"]}
+    for line in found["audit"]:
+        recorded = datetime.fromisoformat(line["timestamp"]).timestamp()
+        assert round(recorded * 1000) == int(line["seq"].partition("-")[0])
+    verdict = Verification([Seal()]).verify([one])
+    assert (20, [], 0) == (sum(line["event"] == "settled" for line in found["audit"]), verdict.wrong, verdict.unsealed)
+    assert len(found["audit"]) == sum(chain.lines for chain in verdict.chains)
+    kept = [text for text in one.read_text().splitlines(keepends=True) if '"source":"audit"' in text]
+    (deployment.directory / "audit.jsonl").write_text("".join(kept))  # and verified at the end, as a file is
+
+
+def test_a_beat_of_its_own_keeps_stdout_free(deployment: Deployment, wait_until: Wait) -> None:
+    deployment.configure(policy())
+    beat = deployment.beat()
+    wait_until(lambda: deployment.raw.hexists("lapse:published", "beat"), what="a tick")
+    beat.stop()
+    assert "" == beat.stdout
+    assert {"lapse", "celery"} >= {json.loads(line)["source"] for line in beat.stderr.splitlines()}
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])

@@ -75,7 +75,7 @@ class Process:
     ) -> None:
         self.name = name
         self._err, self._out = directory / f"{name}.err", directory / f"{name}.out"
-        with self._err.open("w") as err, self._out.open("w") as out:
+        with self._err.open("a") as err, self._out.open("a") as out:
             self._popen = subprocess.Popen(
                 die_with_parent(sys.executable, "-m", "celery", "-A", "lapse.app", *arguments),
                 env=environ,

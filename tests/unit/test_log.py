@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import warnings
@@ -55,8 +56,9 @@ def test_an_event_is_one_json_line_with_time_level_and_fields(lines: Lines) -> N
 
     (line,) = lines()
 
-    assert line.pop("timestamp").endswith("Z")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line.pop("timestamp"))
     assert line == {
+        "source": "lapse",
         "event": "sweep.finished",
         "level": "info",
         "logger": "lapse.sweep.sweep",
@@ -66,6 +68,34 @@ def test_an_event_is_one_json_line_with_time_level_and_fields(lines: Lines) -> N
         "share": 0.5,
         "last": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("logger", "source"),
+    [
+        ("lapse", "lapse"),
+        ("lapse.sweep.sweep", "lapse"),
+        ("lapsed", "library"),
+        ("celery.worker", "celery"),
+        ("kombu.connection", "celery"),
+        ("py.warnings", "library"),
+        ("asyncio", "library"),
+        ("root", "library"),
+    ],
+)
+def test_whose_a_line_is(lines: Lines, logger: str, source: str) -> None:
+    logging.getLogger(None if logger == "root" else logger).warning("something")
+    (line,) = lines()
+    assert (source, logger) == (line["source"], line["logger"])
+
+
+def test_a_line_that_is_written_without_logging_is_as_one_that_is_logged(lines: Lines) -> None:
+    text = "worker: Warm shutdown (MainProcess), redis://:hunter22@example.com:6379/0"
+    logging.getLogger("celery.apps.worker").info(text)
+    (logged,), said = lines(), json.loads(log.line("celery.apps.worker", text))
+    assert list(logged) == list(said)
+    assert logged | {"timestamp": ""} == said | {"timestamp": ""}
+    assert "hunter22" not in said["event"]
 
 
 @pytest.mark.filterwarnings("default::UserWarning")

@@ -68,6 +68,11 @@ class Lapse(Celery):  # type: ignore[misc]
         """The worker program."""
         return self.subclass_with_self("lapse.runtime.worker:Worker")
 
+    @cached_property
+    def Beat(self) -> Any:  # noqa: N802 - Celery's own
+        """The beat program."""
+        return self.subclass_with_self("lapse.runtime.worker:Beat")
+
 
 def refuse(error: ConfigError) -> NoReturn:
     """End the process with what is wrong and how to put it right."""

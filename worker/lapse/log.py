@@ -2,6 +2,7 @@
 
 Events are named ``noun.verb``. They go to stderr: one JSON object a line, or readable lines on a terminal.
 What Celery and other libraries log takes the same way, so that everything passes the redaction below first.
+``source`` says whose a line is: ``lapse``, ``celery`` or ``library``; an audit record on stdout has ``audit``.
 """
 
 import logging
@@ -20,10 +21,16 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 HIDDEN = "***"
 
+TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+"""How every line tells when it was written: RFC 3339, UTC, to the microsecond."""
+
 # Below this length a registered value is more likely a word of the log than a secret.
 SHORTEST_SECRET = 6
 
 # Their lines say per message what one line of ours says per sweep.
+_CELERY = frozenset({"celery", "kombu", "amqp", "vine", "billiard", "multiprocessing"})
+"""Whose loggers are Celery's: its own, and those of what it is made of."""
+
 _CHATTY = ("celery.beat", "celery.worker.strategy", "celery.app.trace", "httpx2", "httpcore2", "openai")
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -126,7 +133,8 @@ def _first() -> list[Processor]:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper(fmt=TIME, utc=True),
+        _add_source,
         _add_process,
     ]
 
@@ -144,6 +152,20 @@ def _last(*, as_json: bool) -> list[Processor]:
     return [*chain, _without_process, renderer]
 
 
+def line(logger: str, text: str) -> str:
+    """Return the line of JSON that ``logger`` would write of a text at INFO, for where nothing may be logged."""
+    event: EventDict = {"event": text, "level": "info", "logger": logger}
+    for add in (structlog.processors.TimeStamper(fmt=TIME, utc=True), _add_source, _add_process):
+        event = add(None, "info", event)
+    return str(structlog.processors.JSONRenderer()(None, "info", _redact(None, "info", event)))
+
+
+def _add_source(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    origin = str(event.get("logger", "lapse")).partition(".")[0]
+    event["source"] = "lapse" if origin == "lapse" else "celery" if origin in _CELERY else "library"
+    return event
+
+
 def _add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event["pid"] = os.getpid()
     return event
@@ -151,11 +173,12 @@ def _add_process(_logger: WrappedLogger, _method: str, event: EventDict) -> Even
 
 def _without_process(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     event.pop("pid", None)
+    event.pop("source", None)  # the logger's name says it to a person
     return event
 
 
 def _redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    first = {name: event[name] for name in ("timestamp", "level", "event") if name in event}
+    first = {name: event[name] for name in ("timestamp", "source", "level", "event") if name in event}
     return {redact(str(key)): _clean(value, key) for key, value in {**first, **event}.items()}
 
 

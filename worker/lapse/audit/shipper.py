@@ -3,7 +3,8 @@
 Delivery is at least once. A crash between a write and its trim repeats lines, so every line carries its
 stream id as ``seq``: (provider, kind, seq) names one line for ever. Lines are sealed into a chain on their way out (see
 ``chain``). Where it stands is kept with the stream and moves on in the step that trims: a line that is written again is
-the same to the last byte.
+the same to the last byte. On standard output a line also has what tells it from a log's: ``timestamp`` and ``source``,
+sealed with the rest.
 """
 
 import asyncio
@@ -17,11 +18,12 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 from lapse.audit import strictjson
-from lapse.audit.chain import Seal, Tail
+from lapse.audit.chain import Seal, Tail, moment
 from lapse.audit.subjects import HASHED, SubjectsShown
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -30,6 +32,8 @@ from lapse.registry.scripts import Call, as_it_is, script
 
 CHAINED = frozenset({"chain", "n", "after", "mac"})
 """What a chain adds to a line: no record has it."""
+BESIDE_LOGS = frozenset({"timestamp", "source"})
+"""What is added on standard output: no record has it there."""
 LEASE = 30.0  # seconds; what a mover takes longer to write, another may write again
 BATCH = 1000
 
@@ -127,6 +131,7 @@ class Mover:
         self._carrier = carrier
         self._namespace = namespace
         self._sink = sink
+        self._beside_logs = isinstance(sink, StdoutSink)
         self._seal = seal
         self._subjects = subjects
         self._token = secrets.token_hex(8)
@@ -169,10 +174,24 @@ class Mover:
         return moved
 
     def _deliver(self, lines: bytes, tail: Tail | None, place: str, shown: SubjectsShown) -> Tail:
-        whole = b"".join(_one_way(line, shown) for line in lines.removesuffix(b"\n").split(b"\n"))
+        whole = b"".join(self._one_way(line, shown) for line in lines.removesuffix(b"\n").split(b"\n"))
         sealed, tail = self._seal.lines(whole, tail, place)
         self._sink.write(sealed)
         return tail
+
+    def _one_way(self, line: bytes, shown: SubjectsShown) -> bytes:
+        """Return a line that every reader reads the same way; what was added to the stream and is none becomes text."""
+        try:
+            value = strictjson.loads(line)
+        except ValueError:
+            value = None
+        if isinstance(value, dict) and not value.keys() & (CHAINED | (BESIDE_LOGS if self._beside_logs else set())):
+            line = shown.line(line, value)
+        else:
+            seq, _, rest = line.partition(b",")
+            text = json.dumps(rest[:-1].decode("utf-8", "backslashreplace"))
+            line = b'%b,"garbled":%b}' % (seq, text.encode())
+        return (_timed(line) if self._beside_logs else line) + b"\n"
 
     async def _epoch(self) -> tuple[str, bytes]:
         """Return the registry's epoch, and the salt of its pseudonyms."""
@@ -184,16 +203,10 @@ class Mover:
         return (await self._carrier.carry([call]))[0]
 
 
-def _one_way(line: bytes, shown: SubjectsShown) -> bytes:
-    """Return a line that every reader reads the same way; what was added to the stream and is none becomes its text."""
-    try:
-        value = strictjson.loads(line)
-    except ValueError:
-        value = None
-    if isinstance(value, dict) and not value.keys() & CHAINED:
-        return shown.line(line, value) + b"\n"
-    seq, _, rest = line.partition(b",")
-    return b'%b,"garbled":%b}\n' % (seq, json.dumps(rest[:-1].decode("utf-8", "backslashreplace")).encode())
+def _timed(line: bytes) -> bytes:
+    """Return a line with when it was recorded, as a log says it, and whose it is."""
+    at = datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=moment(line) or 0)
+    return b'%b,"timestamp":"%b","source":"audit"}' % (line[:-1], f"{at:%Y-%m-%dT%H:%M:%S.%fZ}".encode())
 
 
 def _following(entry: str) -> str:

@@ -1,19 +1,41 @@
-"""The worker program: Celery's, alone and with a heartbeat."""
+"""The programs: Celery's worker, alone and with a heartbeat, and its beat; what they say is lines of the log."""
 
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
+from celery.apps import worker as program  # type: ignore[import-untyped]
+from celery.apps.beat import Beat as CeleryBeat  # type: ignore[import-untyped]
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
 from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
 from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 
+from lapse.log import configure
+from lapse.log import line as json_line
 from lapse.runtime import broker, messages
 from lapse.runtime.heartbeat import STALE, TURN, WORKER, Heartbeat
 from lapse.runtime.host import show
 
 log = structlog.get_logger("lapse")
+_to_a_person = program.safe_say
+
+
+def _say(text: str, stream: Any = None) -> None:
+    """Say what Celery says when a signal comes: to a person as it does, else as a line of the log on stderr.
+
+    Written at once: the signal may have come in the middle of another line's logging.
+    """
+    if stream is not None and stream.isatty():
+        _to_a_person(text, stream)
+    else:
+        with suppress(OSError):  # that the process ends must not hang on it
+            os.write(2, f"{json_line('celery.apps.worker', text)}\n".encode())
+
+
+program.safe_say = _say
 
 
 class Turning(StartStopStep):  # type: ignore[misc]
@@ -69,10 +91,18 @@ class Worker(CeleryWorker):  # type: ignore[misc]
     """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
 
     def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - Celery's own
-        """Leave the banner out unless stdout is a terminal."""
+        """Leave the banner out unless stdout is a terminal; log what is warned of before Celery sets logging up."""
+        configure(kwargs.get("loglevel") or "WARNING", logfile=kwargs.get("logfile"))
         super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
 
     def prepare_args(self, **kwargs: Any) -> dict[str, Any]:
         """Switch gossip, mingle and heartbeats off."""
         alone = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True}
         return dict(super().prepare_args(**{**kwargs, **alone}))
+
+
+class Beat(CeleryBeat):  # type: ignore[misc]
+    """A beat that keeps stdout free where nobody is looking at it, as the worker does."""
+
+    def __init__(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - Celery's own
+        super().__init__(quiet=quiet or not sys.stdout.isatty(), **kwargs)

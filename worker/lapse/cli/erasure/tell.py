@@ -13,12 +13,12 @@ SHOWN = 50
 """Ids that are printed unless more are asked for."""
 
 COLUMNS = (
-    Column("REQUEST"),
-    Column("SUBJECT"),
-    Column("STATE"),
-    Column("RECEIVED", 2),
-    Column("DUE"),
-    Column("IDS", 1),
+    Column("request"),
+    Column("subject"),
+    Column("state"),
+    Column("received", 2),
+    Column("due"),
+    Column("ids", 1),
 )
 
 

@@ -148,7 +148,13 @@ async def _listed(access: RegistryAccess, session: Invocation, wanted: Wanted, a
         most = None if wanted.labels else wanted.limit + 1
         due = [one for rule in mine for one in await due_first(access.ledger, rule, most) if one.has(wanted.labels)]
         return IdsListed(sorted(due, key=_turn)[: wanted.limit], cut=len(due) > wanted.limit)
-    names = [wanted.policy] if wanted.policy else await _policies(access, *wanted.slot)
+    names = await _policies(access, *wanted.slot)
+    if wanted.policy:
+        known = sorted({*names, *(name for rule in rules for name in (rule.partition.policy, *rule.formerly))})
+        if wanted.policy not in known:
+            at = f"{formatting.plural(wanted.slot[1])} at {wanted.slot[0]}"
+            raise Refused(Code.USAGE, f"no policy {wanted.policy} has {at}: there is {', '.join(known) or 'none'}")
+        names = [wanted.policy]
     places = {name: PartitionRecords(access.ledger, Partition(*wanted.slot, name), rules) for name in names}
     if after.startswith(TURN):
         return await _soonest(places.values(), wanted, _read_turn(after))

@@ -135,7 +135,7 @@ def _show(session: Invocation, *, as_json: bool, wide: bool) -> None:
         for one in standings:
             output.say(_line(one, now))
     for text, style in _remarks(session, standings, now, pauses):
-        output.say(text, style)
+        output.say(text, style, indent=2 if style == output.DIM else 0)
     for text in _machinery(session, standings, now, published):
         output.say(text, output.STRONG if text.startswith(" ") else output.DIM)
     tell_words(word for one in standings for word in one.words())
@@ -267,7 +267,7 @@ def _kinds(session: Invocation, at: Partition) -> str:
 def _halted(what: str, halt: Halt, now: int, style: str) -> Iterator[tuple[str, str]]:
     yield f"{what}: {halt.reason}: {halt.detail} ({moments.told(halt.since, now)})", style
     for text in told(halt):
-        yield text if text.startswith(" ") else f"  {text}", output.STRONG if text.startswith(" ") else output.DIM
+        yield text, output.STRONG if text.startswith(" ") else output.DIM
 
 
 def _machinery(

@@ -193,10 +193,12 @@ class Last:
         if self.ready > self.now:
             yield f"the registry is younger than min_age: deletions begin {self.distance(self.ready)}"
         if ripens := json.loads(noted.get("ripens", "[]")):
-            yield (
-                f"of those younger than min_age the first is old enough {self.distance(ripens[0])}, the last"
-                f" {self.distance(ripens[1])}"
-            )
+            first, last = ripens
+            if last <= self.now:
+                yield "those younger than min_age are old enough by now: the next listing counts them"
+            else:
+                since = f"since {self.distance(first)}" if first <= self.now else self.distance(first)
+                yield f"of those younger than min_age the first is old enough {since}, the last {self.distance(last)}"
 
     def distance(self, at: float) -> str:
         """Say how far away a time is."""

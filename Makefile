@@ -1,4 +1,4 @@
-.PHONY: acl demo docs reference test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images test-pythons chaos picture locks wheel clean
+.PHONY: acl demo docs reference test test-faults promises lint bench bench-scale format test-servers test-tools test-deploy test-play test-images test-pythons chaos picture page-picture locks wheel clean
 
 # The newest Python from 3.11 on; `make PYTHON=...` overrides.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -133,6 +133,11 @@ picture: $(VENV)/.stamp
 	@cd $(PICTURE) && node_modules/.bin/vite build --logLevel error
 	@cd tests && ../$(RUN)/python -m tools.record ../$(PICTURE)/dist/answers.json
 	@$(RUN)/python $(PICTURE)/draw.py $(PICTURE)/dist/answers.json deploy/grafana/overview.png
+
+# The picture of the page of `lapse metrics --page`, as Chromium draws it.
+page-picture: $(VENV)/.stamp
+	@command -v chromium >/dev/null || { echo "make page-picture needs Chromium: apt-get install chromium" >&2; exit 1; }
+	@cd tests && ../$(RUN)/python -m tools.pictured ../docs/pictures/status-page.png
 
 # The documents as a site in .venv/docs; a warning is an error. Behind it: what becomes of the blocks that pages show.
 docs: $(VENV)/.stamp

@@ -31,6 +31,8 @@ autodoc_typehints = "signature"
 
 html_theme = "furo"
 html_title = "lapse"
+html_static_path = ["site"]
+html_css_files = ["lapse.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}

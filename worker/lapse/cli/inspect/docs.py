@@ -1,11 +1,9 @@
 """``lapse docs``: the documents of this version, by page or by word."""
 
 import os
-import webbrowser
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 
 import click
@@ -91,6 +89,8 @@ def _about(book: Manual, word: str) -> str:
 
 
 def _near(book: Manual, word: str) -> str:
+    from difflib import get_close_matches
+
     from lapse.cli.main import lapse
 
     commands = lapse.list_commands(click.Context(lapse))
@@ -108,6 +108,8 @@ def _open(book: Manual, asked: Sequence[str]) -> None:
         Refused: a word is unknown.
 
     """
+    import webbrowser
+
     site = os.environ.get(SITE)
     if not site:
         raise ConfigError(f"{SITE} is not set: give it the address of the site that `make docs` builds")

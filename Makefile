@@ -87,8 +87,9 @@ test-play: $(VENV)/.stamp
 	@test -x $(VENV)/deploy/helm || { echo "make test-play needs helm: make test-deploy fetches it" >&2; exit 1; }
 	@LAPSE_TEST_IMAGE=$(IMAGE) $(RUN)/python -m pytest tests/kubernetes/podman/against_*.py
 
-# Real containers: the image is built and run, by podman, the compose file by podman-compose, the units by a systemd. Where no image registry answers, Debian stands in for the base
-# images; each check says at the end what stood in for what. root, as debootstrap needs it.
+# Real containers: the image is built and run by podman, compose.yaml's services by podman-compose, the units by a systemd.
+# Where no image registry answers, Debian stands in for the base images; each check says at the end what stood in for what.
+# root, as debootstrap needs it.
 IMAGE_TOOLS := podman runc buildah catatonit debootstrap iptables
 PODMAN_COMPOSE := podman-compose==1.6.0
 test-images: $(VENV)/.stamp
@@ -157,8 +158,9 @@ locks: $(VENV)/.stamp
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist
 
-# One environment for everything: venv and pip, and without ensurepip the pip of the Python that is there.
-$(VENV)/.stamp: pyproject.toml
+# One environment for everything: venv and pip, and without ensurepip the pip of the Python that is there. What lies beside
+# the package is copied there, where the package itself is linked.
+$(VENV)/.stamp: pyproject.toml worker/lapse_health.py worker/pytest_lapse.py worker/bin/lapse
 	@test -n "$(PYTHON)" || { echo "lapse needs Python 3.11 or newer; found none on PATH" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON) (once)"
 	@test -x $(RUN)/python && $(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) 2>/dev/null || { \

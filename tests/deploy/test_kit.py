@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lapse.policy import load
+from lapse.runtime.heartbeat import STALE
 from support import shown
 from support.deploykit import DEPLOY, ROOT, UNITS, Instruction, compose, stages, unit
 
@@ -193,11 +194,17 @@ def test_a_unit_runs_a_program_of_lapse_without_rights(path: Path) -> None:
     program, *rest = settings["ExecStart"][0].split()
     assert program.startswith("/opt/lapse/bin/")
     shown.check([program.rsplit("/", 1)[1], *rest])
-    assert ["/etc/lapse/environment"] == settings["EnvironmentFile"]
+    worker = path.stem == "lapse-worker"
+    own = ["-/etc/lapse/worker.environment"] if worker else []
+    assert ["/etc/lapse/environment", *own] == settings["EnvironmentFile"]
+    assert (["lapse-key"] if worker else []) == settings["SupplementaryGroups"], "who may read a provider's key"
+    assert (["notify"], ["2min"]) == (settings["Type"], settings["WatchdogSec"])
+    assert STALE == 120, "as long as a probe lets a loop be silent"
     assert ["2"] == settings["RestartPreventExitStatus"]
     hardened = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "", "DynamicUser": "yes"}
     assert hardened == {name: settings[name][0] for name in hardened}
-    assert [path.stem] == settings["RuntimeDirectory"]
+    assert ["%N"] == settings["RuntimeDirectory"], "a copy of the unit under another name has another one"
+    assert (["%N"] if worker else []) == settings["StateDirectory"]
 
 
 def test_the_procfile_runs_the_same_three_programs() -> None:

@@ -290,10 +290,21 @@ def test_audit_records_on_stdout_are_all_that_is_there(deployment: Deployment, w
     wait_until(lambda: worker.stdout.count('"settled"') == 50, what="50 outcomes")
     worker.stop()
 
-    lines = [line for line in worker.stdout.splitlines() if line and not line.startswith("worker: ")]
-    settled = [record["id"] for record in map(json.loads, lines) if record["event"] == "settled"]
+    records = map(json.loads, worker.stdout.splitlines())
+    settled = [record["id"] for record in records if record["event"] == "settled"]
     assert sorted(settled) == sorted(ids)
     (deployment.directory / "audit.jsonl").write_text(worker.stdout)  # and verified at the end, as a file is
+
+
+def test_all_that_a_worker_and_a_beat_write_is_json(deployment: Deployment, wait_until: Wait) -> None:
+    """From their start to their end: a journal or a log store takes each line for a record."""
+    deployment.configure(policy())
+    worker, beat = deployment.worker(), deployment.start("-q", "beat")
+    wait_until(lambda: worker.events("sweep.finished"), 30, what="a sweep")
+    for process in (worker, beat):
+        assert process.stop()[0] == 0
+        assert process.stdout == ""
+        assert all(isinstance(json.loads(line), dict) for line in process.stderr.splitlines())
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])

@@ -1,19 +1,24 @@
 """The worker program: Celery's, alone and with a heartbeat."""
 
+import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import structlog
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
+from celery.apps.worker import install_worker_term_handler
 from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
+from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 
+from lapse import log
 from lapse.runtime import broker, messages
 from lapse.runtime.heartbeat import STALE, TURN, WORKER, Heartbeat
 from lapse.runtime.host import show
 
-log = structlog.get_logger("lapse")
+events = structlog.get_logger("lapse")
 
 
 class Turning(StartStopStep):  # type: ignore[misc]
@@ -56,8 +61,8 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         def checked(message: Any) -> None:
             read = messages.plain(message)
             if why := messages.refusal(read):
-                log.error("message.refused", why=why, **messages.named(read))
-                message.ack_log_error(log, self.connection_errors)
+                events.error("message.refused", why=why, **messages.named(read))
+                message.ack_log_error(events, self.connection_errors)
                 return
             message.headers = messages.received(read)["headers"]
             handle(message)
@@ -69,8 +74,20 @@ class Worker(CeleryWorker):  # type: ignore[misc]
     """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
 
     def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - Celery's own
-        """Leave the banner out unless stdout is a terminal."""
-        super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
+        """Leave the banner out unless stdout is a terminal, and what Celery takes for root that is not.
+
+        A group without a name is one: systemd and OpenShift make such. What is warned of root is a line of the log.
+        """
+        log.configure(kwargs.get("loglevel") or "WARNING", logfile=kwargs.get("logfile"))
+        with warnings.catch_warnings():
+            if 0 not in {os.getuid(), os.geteuid(), os.getgid(), os.getegid()}:
+                warnings.simplefilter("ignore", SecurityWarning)
+            super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
+
+    def install_platform_tweaks(self, worker: Any) -> None:
+        """Take TERM without a line of text for it, which would be none of the log's."""
+        super().install_platform_tweaks(worker)
+        install_worker_term_handler(worker, verbose=False)
 
     def prepare_args(self, **kwargs: Any) -> dict[str, Any]:
         """Switch gossip, mingle and heartbeats off."""

@@ -36,6 +36,8 @@ FASTER = {
     "LAPSE_POLICIES__TICKETS__TTL": "5s",
     "LAPSE_SCHEDULE__SWEEP": "1s",
 }
+WITHIN = 180
+"""Seconds for each step: seven containers share the machine with whatever else runs there."""
 EXPORTER, PROMETHEUS = "http://127.0.0.1:9108", "http://127.0.0.1:9090"
 
 
@@ -97,6 +99,8 @@ def project(podman: Podman, bases: dict[str, str], tmp_path: Path, stands_in: To
         made("build", within=500)
         yield made
     finally:
+        names = [made.container(service) for service in made.services]  # podman-compose leaves an image's own volumes
+        podman("rm", "--force", "--ignore", "--time", "10", "--volumes", *names)
         made("down", "--volumes", "--timeout", "10")
 
 
@@ -130,15 +134,15 @@ def test_the_services_start_in_order_and_delete_what_is_left_alone(
     )
     for name in project.order():
         project("up", "--detach", "--no-deps", name)
-        wait_until(lambda name=name: project.healthy(name), 120, what=f"a healthy {name}")
+        wait_until(lambda name=name: project.healthy(name), WITHIN, what=f"a healthy {name}")
 
     def shown() -> tuple[float, float]:
         metrics = fetched(f"{EXPORTER}/metrics")
         return counted(metrics, "lapse_deletions_total", "chat"), counted(metrics, "lapse_would_delete", "tickets")
 
-    wait_until(lambda: all(number > 20 for number in shown()), 120, what="deletions, and what would be deleted")
-    wait_until(lambda: fetched(f"{EXPORTER}/readyz") == "ready\n", 30, what="readiness")
-    wait_until(lambda: asked("sum(lapse_deletions_total)") > 0, 60, what="deletions in Prometheus")
+    wait_until(lambda: all(number > 20 for number in shown()), WITHIN, what="deletions, and what would be deleted")
+    wait_until(lambda: fetched(f"{EXPORTER}/readyz") == "ready\n", WITHIN, what="readiness")
+    wait_until(lambda: asked("sum(lapse_deletions_total)") > 0, WITHIN, what="deletions in Prometheus")
     rules: Any = json.loads(fetched(f"{PROMETHEUS}/api/v1/rules"))
     assert all(one["health"] != "err" for group in rules["data"]["groups"] for one in group["rules"])
     assert rules["data"]["groups"]
@@ -165,21 +169,25 @@ def judged(project: Project, wait_until: Wait, stands_in: Told) -> None:
     assert 0 == project.inspected("application")["State"]["ExitCode"], "by TERM, not by the kill after it"
     provider = Control(f"http://127.0.0.1:{project.provider_port}")
 
-    def kept() -> set[str]:
+    def kept() -> set[str] | None:
+        """Return the ids that the registry has under `tickets`; None if it did not answer in time."""
         command = ("exec", project.container("worker"), "lapse", "ls", "conversations", "--json", "--limit", "10000")
-        rows = [json.loads(line) for line in project.podman(*command).splitlines()]
-        return {row["id"] for row in rows if row["policy"] == "tickets"}
+        done = project.podman.done(*command)
+        rows = [json.loads(line) for line in done.stdout.splitlines()]
+        return None if done.returncode else {row["id"] for row in rows if row["policy"] == "tickets"}
 
-    alive, tickets = provider.alive("conversation"), kept()
-    wait_until(lambda: provider.alive("conversation") == tickets, 60, what="the end of all that is due")
+    alive = provider.alive("conversation")
+    wait_until(lambda: kept() == provider.alive("conversation"), WITHIN, what="the end of all that is due")
     log = provider.requests()
     gone = [one["path"].rsplit("/", 1)[1] for one in log if one["method"] == "DELETE" and one["status"] == 200]
     made = sum(one["method"] == "POST" and one["executed"] for one in log)
-    wait_until(lambda: deletions(fetched(f"{EXPORTER}/metrics")) == {"conversation": len(gone)}, 30, what="the metric")
+    wait_until(
+        lambda: deletions(fetched(f"{EXPORTER}/metrics")) == {"conversation": len(gone)}, WITHIN, what="the metric"
+    )
     left = provider.alive("conversation")
     assert (len(gone), made) == (len(set(gone)), len(gone) + len(left))
     assert not set(gone) & left
-    assert alive >= left == kept()
+    assert alive >= left
     stands_in(f"registered={made} gone={len(gone)} alive={len(left)} metric={len(gone)} provider_log={len(gone)}")
 
 

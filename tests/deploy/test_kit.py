@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lapse.policy import load
+from lapse.runtime.heartbeat import STALE
 from support import shown
 from support.deploykit import DEPLOY, ROOT, UNITS, Instruction, compose, stages, unit
 
@@ -122,7 +123,7 @@ def test_a_service_of_lapse_has_no_rights_and_a_read_only_root(name: str) -> Non
     service = SERVICES[name]
     assert (True, "10001:10001", ["ALL"]) == (service["read_only"], service["user"], service["cap_drop"])
     assert ["no-new-privileges:true"] == service["security_opt"]
-    assert ["/run/lapse"] == service["tmpfs"], "Docker's takes no uid, and no more is needed"
+    assert ["/var/lapse-run"] == service["tmpfs"], "Docker's takes no uid, and podman's own memory is over /run"
     for command in (service.get("command", []), service.get("healthcheck", {}).get("test", ["CMD"])[1:]):
         if command and command[0] != "python":
             shown.check(command)
@@ -193,11 +194,17 @@ def test_a_unit_runs_a_program_of_lapse_without_rights(path: Path) -> None:
     program, *rest = settings["ExecStart"][0].split()
     assert program.startswith("/opt/lapse/bin/")
     shown.check([program.rsplit("/", 1)[1], *rest])
-    assert ["/etc/lapse/environment"] == settings["EnvironmentFile"]
+    worker = path.stem == "lapse-worker"
+    own = ["-/etc/lapse/worker.environment"] if worker else []
+    assert ["/etc/lapse/environment", *own] == settings["EnvironmentFile"]
+    assert (["lapse-key"] if worker else []) == settings["SupplementaryGroups"], "who may read a provider's key"
+    assert (["notify"], ["2min"]) == (settings["Type"], settings["WatchdogSec"])
+    assert STALE == 120, "as long as a probe lets a loop be silent"
     assert ["2"] == settings["RestartPreventExitStatus"]
     hardened = {"NoNewPrivileges": "yes", "ProtectSystem": "strict", "CapabilityBoundingSet": "", "DynamicUser": "yes"}
     assert hardened == {name: settings[name][0] for name in hardened}
-    assert [path.stem] == settings["RuntimeDirectory"]
+    assert ["%N"] == settings["RuntimeDirectory"], "a copy of the unit under another name has another one"
+    assert (["%N"] if worker else []) == settings["StateDirectory"]
 
 
 def test_the_procfile_runs_the_same_three_programs() -> None:

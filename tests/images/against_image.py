@@ -117,7 +117,7 @@ def test_health_and_doctor_inside(
         "Redis' default user"
     )
     podman("kill", "--signal", "STOP", beat.name)
-    beat.run("rm", "/run/lapse/beat.json")
+    beat.run("rm", "/var/lapse-run/beat.json")
     assert podman.done("healthcheck", "run", beat.name).returncode, "its loop stands still, and shows nothing any more"
     podman("kill", "--signal", "CONT", beat.name)
 

@@ -128,7 +128,10 @@ def test_a_policy_folder_is_swapped_there_and_back_while_workers_run(
     fresh, _beat = deployment.both()
     wait_until(lambda: fresh.events("sweep.finished", result="divergence"), 60, what="a refusal of superseded rules")
     assert 5 == len(deployment.alive())
-    stands_in(f"what `lapse status` said after a rollback by new containers: {status(fresh)}")
+    said = status(fresh)
+    assert "config_divergence" in said
+    assert "lapse resume openai/thread/chat" in said
+    stands_in(f"what `lapse status` said after a rollback by new containers: {said}")
 
 
 def loaded(deployment: ContainerDeployment, worker: Container, rules: str, wait_until: Wait) -> None:

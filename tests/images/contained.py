@@ -17,7 +17,7 @@ IMAGE = "localhost/lapse-test/lapse"
 REDIS = "docker.io/library/redis:7.4-bookworm"
 HARDENED = (
     *("--network", "host", "--pull", "never"),
-    *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/run/lapse:mode=1777"),
+    *("--read-only", "--read-only-tmpfs=false", "--tmpfs", "/var/lapse-run"),
     *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
 )
 """A root that is read-only, one place in memory, no /tmp, and no rights."""

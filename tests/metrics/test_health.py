@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -145,6 +146,20 @@ def test_state(state: State, redis_url: str, away: redis.Redis, server: Server, 
     assert (state.ready == 200) is verbose["ready"]
     assert all(check["detail"] for check in verbose["checks"].values())
     assert not re.search(r"\b\d{5,} ?[sd]\b|-\d+ ?s", " ".join(check["detail"] for check in verbose["checks"].values()))
+
+
+def test_systemd_is_told_that_the_loop_turns_until_it_stands_still(server: Server, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(10)
+        server.environ = {"NOTIFY_SOCKET": str(tmp_path / "notify")}
+        server.told = 0.0
+        assert b"READY=1\nWATCHDOG=1\nSTATUS=serves" == told.recv(1000)
+        server.stand_still()
+        server.told = 0.0
+        told.settimeout(1)
+        with pytest.raises(TimeoutError):
+            told.recv(1000)
 
 
 class Keeping:

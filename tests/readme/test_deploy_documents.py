@@ -17,6 +17,7 @@ OTHERS = {
     "chown",
     "date",
     "groupadd",
+    "mv",
     "docker",
     "podman",
     "podman-compose",

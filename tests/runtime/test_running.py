@@ -341,6 +341,17 @@ def test_a_beat_of_its_own_keeps_stdout_free(deployment: Deployment, wait_until:
     assert {"lapse", "celery"} >= {json.loads(line)["source"] for line in beat.stderr.splitlines()}
 
 
+def test_all_that_a_worker_and_a_beat_write_is_json(deployment: Deployment, wait_until: Wait) -> None:
+    """From their start to their end: a journal or a log store takes each line for a record."""
+    deployment.configure(policy())
+    worker, beat = deployment.worker(), deployment.beat()
+    wait_until(lambda: worker.events("sweep.finished"), 30, what="a sweep")
+    for process in (worker, beat):
+        assert process.stop()[0] == 0
+        assert process.stdout == ""
+        assert all(isinstance(json.loads(line), dict) for line in process.stderr.splitlines())
+
+
 @pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_other_pools_delete_and_stop_as_well(deployment: Deployment, wait_until: Wait, pool: str) -> None:
     deployment.configure(policy())

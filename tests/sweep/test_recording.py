@@ -15,7 +15,7 @@ import redis
 
 from lapse.errors import ConfigError, RegistryRefused
 from lapse.ledger.claim import Claim
-from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, of_group, replay
+from lapse.ledger.outbox import Outbox, Unrecorded, abandoned, check, of_group, of_system, replay
 from lapse.ledger.partition import Ledger
 from lapse.ledger.settle import OutcomeBatch, Settled, settlement
 from lapse.policy import Share
@@ -313,6 +313,14 @@ def test_a_volume_that_kubernetes_gives_to_a_group_is_no_strangers(
     told = os.stat_result((mode, 1, 1, 2, uid, gid, 0, 0, 0, 0))
 
     assert volume == of_group(told, user, {user, 10001})
+
+
+@pytest.mark.parametrize(
+    ("mode", "uid", "user", "followed"),
+    [(0o120777, 0, 64187, True), (0o120777, 5, 64187, False), (0o120777, 0, 0, False), (0o40700, 0, 64187, False)],
+)
+def test_a_link_that_systemd_makes_for_a_unit_is_followed(mode: int, uid: int, user: int, followed: bool) -> None:
+    assert followed == of_system(os.stat_result((mode, 1, 1, 1, uid, uid, 0, 0, 0, 0)), user)
 
 
 def files(folder: Path) -> Iterator[Path]:

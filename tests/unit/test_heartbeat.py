@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -77,6 +78,44 @@ def test_a_link_that_somebody_put_there_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "run").symlink_to(tmp_path / "theirs")
     assert not Heartbeat("worker", {"LAPSE_RUNTIME_DIR": str(tmp_path / "run")}).turned()
     assert [] == list((tmp_path / "theirs").iterdir())
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_systemd_is_told_that_a_loop_turns_where_it_asks(
+    environ: dict[str, str], tmp_path: Path, *, abstract: bool
+) -> None:
+    path = f"@lapse-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(path.replace("@", "\0"))
+        told.settimeout(5)
+        written = Heartbeat("worker", {**environ, "NOTIFY_SOCKET": path})
+        for connected, status in ((True, "connected"), (False, "waits for the broker")):
+            written.turned(connected=connected)
+            assert f"READY=1\nWATCHDOG=1\nSTATUS={status}".encode() == told.recv(1000)
+
+
+@pytest.mark.parametrize("path", ["", "vsock:2:1234", "/nowhere/notify"])
+def test_a_systemd_that_cannot_be_told_stops_nothing(environ: dict[str, str], path: str) -> None:
+    assert Heartbeat("worker", {**environ, "NOTIFY_SOCKET": path}).turned()
+
+
+def test_a_loop_that_cannot_write_its_file_tells_systemd_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(5)
+        environ = {"LAPSE_RUNTIME_DIR": str(tmp_path / "file"), "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        assert not Heartbeat("worker", environ).turned()
+        assert b"WATCHDOG=1" in told.recv(1000)
+
+
+def test_whoever_may_enter_the_folder_may_read_the_file_whatever_the_umask(environ: dict[str, str]) -> None:
+    before = os.umask(0o077)
+    try:
+        assert Heartbeat("worker", environ).turned()
+    finally:
+        os.umask(before)
+    assert 0o644 == (heartbeat.folder(environ) / "worker.json").stat().st_mode & 0o777
 
 
 def test_a_busy_loop_writes_once_a_second(environ: dict[str, str]) -> None:

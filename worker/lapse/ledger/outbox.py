@@ -50,12 +50,13 @@ def check(folder: Path) -> None:
     """Return if confirmations can be kept in a folder; make it if it is not there.
 
     Raises:
-        ConfigError: it is a symbolic link, another user's, open to others, no folder, or cannot be written.
+        ConfigError: it is a symbolic link of others than root's, another user's, open to others, no folder, or cannot
+            be written.
 
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        told = folder.lstat()
+        told = _told(folder)
     except OSError as error:
         raise ConfigError(f"[sweep] outbox {folder} cannot be made: {error.strerror}") from None
     wrong = _wrong(told)
@@ -63,6 +64,16 @@ def check(folder: Path) -> None:
         raise ConfigError(f"[sweep] outbox {folder} {wrong}: give a folder of lapse's own, mode 0700")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(f"[sweep] outbox {folder} cannot be written by this user: chown it, or name another")
+
+
+def _told(folder: Path) -> os.stat_result:
+    told = folder.lstat()
+    return folder.stat() if of_system(told, os.getuid()) else told
+
+
+def of_system(told: os.stat_result, user: int) -> bool:
+    """Return True for a link that root made for another user, as systemd does where a unit has ``DynamicUser``."""
+    return stat.S_ISLNK(told.st_mode) and told.st_uid == 0 and user != 0
 
 
 def _wrong(told: os.stat_result) -> str:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import redis
 import structlog
 
+import lapse_health
 from lapse import moments
 from lapse.errors import ConfigError
 from lapse.guards.integrity.continuity import ContinuityCheck
@@ -48,6 +49,9 @@ SILENT = 3  # intervals
 SHORTEST_SILENCE = 15.0
 STANDSTILL = 30.0
 """Seconds without a turn after which the loop that accepts connections does not turn any more."""
+
+TOLD = 5.0
+"""Seconds between two words to systemd."""
 
 BELOW = "*"
 """At the end of a page's path: it answers for whatever has one more part."""
@@ -177,11 +181,15 @@ class Server(ThreadingHTTPServer):
     """One thread a connection; a client that went away is no news."""
 
     daemon_threads = True
-    turned = 0.0
+    turned = told = 0.0
+    environ: Mapping[str, str] = MappingProxyType({})
 
     def service_actions(self) -> None:
-        """Note that the loop turns."""
+        """Note that the loop turns, and tell systemd."""
         self.turned = time.monotonic()
+        if self.turned - self.told >= TOLD:
+            self.told = self.turned
+            lapse_health.notify(self.environ, "serves")
 
     def live(self) -> tuple[bool, str]:
         """Return whether the loop that accepts connections turns: one that is open already would not notice."""
@@ -294,7 +302,7 @@ def serve(
     log.info("registry.source", role="metrics", url=source.url, origin=source.origin)
     log.info("metrics.serving", url=f"http://{host}:{server.server_address[1]}/metrics")
     with server:
-        server.turned = time.monotonic()
+        server.turned, server.environ = time.monotonic(), environ
         server.serve_forever(poll_interval=0.2)
     client.close()
 

@@ -1,4 +1,4 @@
-"""The file in which a worker or beat shows that its loop turns, and whether it has a connection to the broker.
+"""How a worker or beat shows that its loop turns, and whether it has a connection to the broker: a file, and systemd.
 
 What it looks like, and how a supervisor reads it, is in ``lapse_health``, which loads nothing of lapse.
 """
@@ -22,6 +22,9 @@ STALE = 120.0
 """Seconds without one after which it does not turn any more: well over what one attempt to connect takes."""
 
 
+READABLE = 0o644
+
+
 class Pulse(NamedTuple):
     """What a heartbeat file says: whether all is well, and in words."""
 
@@ -40,10 +43,11 @@ def folder(environ: Mapping[str, str]) -> Path:
 
 
 class Heartbeat:
-    """One process' file; writing it never raises."""
+    """What one process shows; showing it never raises. Whoever may enter the file's folder may read the file."""
 
     def __init__(self, role: str, environ: Mapping[str, str], *, stale: float = STALE) -> None:
         self.path = folder(environ) / f"{role}.json"
+        self._environ = environ
         self.error: str | None = None
         """Why the file cannot be written; None while it can."""
         self._stale = stale
@@ -59,11 +63,13 @@ class Heartbeat:
         if now - self._written < 1 and connected == self._connected:
             return True
         self._written, self._connected = now, connected
+        lapse_health.notify(self._environ, "connected" if connected else "waits for the broker")
         text = lapse_health.written(now, self._stale, connected=connected)
         fresh = self.path.with_suffix(f".{os.getpid()}")
         try:
             self._own_folder()
             fresh.write_text(text)
+            fresh.chmod(READABLE)
             fresh.replace(self.path)
         except OSError as error:
             self.error = f"{self.path} cannot be written ({error.strerror}): set LAPSE_RUNTIME_DIR"

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,7 @@ from celery.apps import worker as program  # type: ignore[import-untyped]
 from celery.apps.beat import Beat as CeleryBeat  # type: ignore[import-untyped]
 from celery.apps.worker import Worker as CeleryWorker  # type: ignore[import-untyped]
 from celery.bootsteps import StartStopStep  # type: ignore[import-untyped]
+from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 
 from lapse.log import configure
@@ -91,9 +93,15 @@ class Worker(CeleryWorker):  # type: ignore[misc]
     """A worker that talks to no other worker, and keeps stdout for audit records where nobody is looking at it."""
 
     def on_before_init(self, quiet: bool = False, **kwargs: Any) -> None:  # noqa: FBT001, FBT002 - Celery's own
-        """Leave the banner out unless stdout is a terminal; log what is warned of before Celery sets logging up."""
+        """Leave the banner out unless stdout is a terminal, and what Celery takes for root that is not.
+
+        A group without a name is one: systemd and OpenShift make such. What is warned of root is a line of the log.
+        """
         configure(kwargs.get("loglevel") or "WARNING", logfile=kwargs.get("logfile"))
-        super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
+        with warnings.catch_warnings():
+            if 0 not in {os.getuid(), os.geteuid(), os.getgid(), os.getegid()}:
+                warnings.simplefilter("ignore", SecurityWarning)
+            super().on_before_init(quiet=quiet or not sys.stdout.isatty(), **kwargs)
 
     def prepare_args(self, **kwargs: Any) -> dict[str, Any]:
         """Switch gossip, mingle and heartbeats off."""

@@ -19,6 +19,7 @@ JUMPING = ENFORCED + "max_newly_due = { percent = 20, at_least = 1 }\n"
 STRANGE = [{"method": "DELETE", "effect": "error", "status": 404, "message": "Thread is unknown to this server"}]
 WITHOUT = {
     "demo": "tells a story, and ends",
+    "docs": "shows pages",
     "metrics": "serves",
     "sandbox": "serves",
     "schema": "prints JSON",

@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from structlog.testing import capture_logs
 
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Keep, Orphan, Share
@@ -174,6 +175,18 @@ async def test_a_listing_that_is_not_complete_decides_nothing(idle: World, fault
 
     assert ["undecided"] * 3 == await runs(idle, 3)
     assert [] == idle.deletes()
+
+
+async def test_a_key_that_a_listing_is_refused_with_opens_the_breaker_and_is_told(idle: World) -> None:
+    idle.sandbox.faults([{"method": "GET", "path": "/v1/assistants", "effect": "error", "status": 401}])
+
+    with capture_logs() as said:
+        await runs(idle, 1)
+
+    assert "auth" == idle.raw.hget("lapse:{openai}:flow", "breaker")
+    assert [("auth", "openai")] == [
+        (one["outcome"], one["provider"]) for one in said if one["event"] == "breaker.opened"
+    ]
 
 
 async def test_a_listing_that_shrank_by_half_decides_nothing(idle: World) -> None:

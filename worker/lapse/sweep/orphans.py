@@ -25,6 +25,7 @@ from lapse.providers.pagination import Listed, Listing
 from lapse.registry import codec, keys
 from lapse.sweep.batches import claim_due, claim_orphans
 from lapse.sweep.deletion.ownership import COPIED, Judge
+from lapse.sweep.deletion.reactions import move_breaker
 from lapse.sweep.executor import Executor
 from lapse.sweep.opening import opened
 from lapse.sweep.report import Report
@@ -149,7 +150,7 @@ class Search:
             )
             self._found.counts["unaddressable"] += len(listing.strange)
         if listing.verdict:
-            await context.throttle.react(listing.verdict)
+            await move_breaker(context, self._partition.provider, listing.verdict)
         elif await context.throttle.answered():
             log.warning("breaker.mended", provider=self._partition.provider)
         why = None if listing.complete else listing.reason or "the listing is incomplete"

@@ -24,6 +24,8 @@ BY_COUNT = frozenset({"eval", "evalsha", "eval_ro", "evalsha_ro", "fcall"})
 """Commands whose second argument says how many keys follow."""
 BY_HAND = frozenset({"migrate", "rename"})
 """What lapse says nowhere: a slot that moves, and accidents that tests play."""
+OF_TESTS = b"test:"
+"""What a key begins with that tests keep for themselves, as the clock that they move."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class SlotWatch:
     def _add(self, group: _Group, parts: list[bytes]) -> None:
         shown = " ".join(part.decode(errors="replace") for part in parts)[:300]
         try:
-            named = {key_slot(key) for key in self._table.keys(parts)}
+            named = {key_slot(key) for key in self._table.keys(parts) if not key.startswith(OF_TESTS)}
         except UnknownKeysError:
             self.found.append(f"which keys? {shown}")
             return

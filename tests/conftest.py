@@ -2,15 +2,20 @@
 
 import functools
 import importlib.metadata
+import logging
 import os
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 
 import hypothesis
 import pytest
 import redis
+import structlog
 
+from lapse.log import _CHATTY
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 from support import acl, counted, slots
 from support.clusters import info, until
@@ -68,6 +73,23 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
         del os.environ[key]
     os.environ["XDG_STATE_HOME"] = str(tmp_path_factory.mktemp("state"))
     os.environ["LAPSE_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(autouse=True)
+def own_logging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Put the process' logging back as it was: a command that a test runs in it sets it up for itself."""
+    root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    logging.disable(logging.NOTSET)
+    if (root.handlers, root.level) == (handlers, level):
+        return
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+    root.handlers[:], root.level = handlers, level
+    for name in ("lapse", *_CHATTY):
+        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(autouse=True)

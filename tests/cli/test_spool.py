@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,7 +77,7 @@ def test_a_redis_that_is_away_and_a_spool_of_another_version_are_said(desk: Desk
     wait_there(path, "t1")
     away = desk.run("spool", "flush", "--file", str(path), REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
     assert away.code == 4
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA user_version=7")
     other = desk.run("spool", "status", "--file", str(path))
     assert other.code == 4

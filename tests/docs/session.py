@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,8 @@ class Session:
         self._home = home
         self._ports = {shown: _free_port() for shown in PORTS}
         self._environ = {**environ, "HOME": str(home), "PYTHONUNBUFFERED": "1"}
+        if not shutil.which("curl", path=environ["PATH"]):
+            self._environ["PATH"] = f"{environ['PATH']}:{_programs(home)}"
         self._shell = self._open("bash", "--noprofile", "--norc")
         self._python: subprocess.Popen[bytes] | None = None
         self._printed = ""
@@ -116,6 +119,15 @@ class Session:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _programs(home: Path) -> Path:
+    """Return a folder with the one program that pages ask for and a machine may not have."""
+    curl = home / ".local" / "bin" / "curl"
+    curl.parent.mkdir(parents=True)
+    curl.write_text(f'#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name("curl.py")} "$@"\n')
+    curl.chmod(0o755)
+    return curl.parent
 
 
 def _free_port() -> str:

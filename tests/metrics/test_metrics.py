@@ -432,7 +432,8 @@ def served(world: World, tmp_path: Path, wait_until: Any) -> Iterator[tuple[Any,
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as reply:
                 return reply.status, reply.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
+            with error:
+                return error.code, error.read().decode()
         except (urllib.error.URLError, ConnectionError):
             return 0, ""
 

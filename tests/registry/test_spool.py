@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -297,7 +298,7 @@ def test_what_waited_too_long_goes_to_a_file_and_is_named(
 ) -> None:  # fmt: skip
     server.stop()
     spooling.register("thread", "t1", "chat")
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE record SET at = at - 8 * 86400000")
     server.start()
     wait_until(lambda: pending(spooling) == 0, what="the spool is empty")
@@ -315,7 +316,7 @@ def test_a_spool_that_cannot_be_used_is_said_once_and_calls_are_logged(
     if cause == "read-only folder":
         path = Path("/proc/nowhere/one.spool")
     elif cause == "another version":
-        with sqlite3.connect(path) as db:
+        with closing(sqlite3.connect(path)) as db, db:
             db.execute("CREATE TABLE theirs (x)")
             db.execute("PRAGMA user_version=7")
     elif cause == "no spool":

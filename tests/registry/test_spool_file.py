@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -203,7 +204,7 @@ def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_one_that_another_process_keeps_locked_costs_50_ms_and_a_line_in_the_log(
     away: Registry, path: Path, caplog: pytest.LogCaptureFixture, wait_until: Wait
 ) -> None:
-    with sqlite3.connect(path, isolation_level=None) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         assert away.hold("thread", "t1", reason="case 7") is Answer.FAILED
@@ -275,7 +276,7 @@ def test_what_waited_too_long_is_kept_as_the_spool_is(
     group = grp.getgrgid(os.getgid())
     monkeypatch.setenv("LAPSE_SPOOL_GROUP", group.gr_name)
     leave(path, *registers("t1"))
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE record SET at = at - 8 * 86400000")
     spool.of(path, "lapse", redis_url).flush()
 

@@ -58,9 +58,10 @@ class Prometheus:
             with opener.open(f"{self.url}/api/v1/{path}?{query}", timeout=10) as reply:
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
-                return None
-            raise AssertionError(f"{parameters}: {error.read().decode()}") from error
+            with error:
+                if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+                    return None
+                raise AssertionError(f"{parameters}: {error.read().decode()}") from error
         except OSError:
             return None
 

@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,9 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 @pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Put the process' logging back as it was."""
-    root, handlers, level = logging.getLogger(), logging.getLogger().handlers[:], logging.getLogger().level
+def no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Know none of the secrets of other tests."""
     monkeypatch.setattr(log, "_secrets", {})
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    yield
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
-    root.handlers[:], root.level = handlers, level
-    for name in ("lapse", *log._CHATTY):
-        logging.getLogger(name).setLevel(logging.NOTSET)
 
 
 @pytest.fixture

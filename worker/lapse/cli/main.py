@@ -1,6 +1,5 @@
 """The command ``lapse``: which commands there are, where each is found, and how an error becomes an exit code."""
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -155,8 +154,7 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.UNEXPECTED
     if isinstance(error, output.ReaderGone):
-        # Python would complain about it once more when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.reader_gone()
         return Code.OK
     text, code = _said(error)
     if code is Code.UNEXPECTED:

@@ -1,6 +1,7 @@
 """What commands print: data on stdout, everything else on stderr; tables, colour and bars only on a terminal."""
 
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -157,6 +158,11 @@ def _write(text: str, stream: TextIO | None = None) -> None:
         stream.write(visible(text) + "\n")
     except BrokenPipeError:
         raise ReaderGone from None
+
+
+def reader_gone() -> None:
+    """Let what is left for a reader that has gone go nowhere: Python would complain when it flushes it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def flush() -> None:

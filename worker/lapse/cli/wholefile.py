@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from lapse.cli import output
 from lapse.cli.exit_codes import Code, Refused
 from lapse.registry.disk import sync_folder
 
@@ -43,4 +44,5 @@ def _stdout() -> Iterable[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
     except BrokenPipeError:
+        output.reader_gone()
         raise Refused(Code.PARTIAL, "whoever read it has gone before its end") from None

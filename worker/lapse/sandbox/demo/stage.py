@@ -130,7 +130,8 @@ class Stage:
         try:
             checks = json.loads(self._get("readyz?verbose"))["checks"]
         except urllib.error.HTTPError as not_ready:
-            checks = json.load(not_ready)["checks"]
+            with not_ready:
+                checks = json.load(not_ready)["checks"]
         return all(checks.get(name, {}).get("ok") for name in ("registry", "beat", "worker"))
 
     def _get(self, page: str) -> str:

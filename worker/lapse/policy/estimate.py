@@ -20,6 +20,10 @@ def requests(rule: Rule, kind: Kind, ids: int, extra: float | None = None) -> in
     return ids + math.ceil(ids * extra)
 
 
+OFTEN = 10
+"""From so many a second on, a rate is told by the second."""
+
+
 def forecast(requests: int, rate: float | None) -> str:
     """Say how long a number of requests takes at a rate per second: ``"21m at 60/m"``."""
     if rate is None:
@@ -28,4 +32,5 @@ def forecast(requests: int, rate: float | None) -> str:
 
 
 def _per(rate: float) -> str:
-    return f"{rate:g}/s" if rate >= 1 and rate == int(rate) and rate > 10 else f"{rate * 60:g}/m"  # noqa: PLR2004 - how a person writes it
+    """Return a rate as a person writes it."""
+    return f"{rate:g}/s" if rate > OFTEN and rate == int(rate) else f"{rate * 60:g}/m"

@@ -133,11 +133,15 @@ def edges(
         raise InvalidResource(f"uses {ascii(uses)[:80]}: give a list of (kind, id)")
     found: dict[Resource, None] = {}
     for use in uses:
-        if not isinstance(use, list | tuple) or len(use) not in {2, 3}:
-            raise InvalidResource(
-                f"uses entry {ascii(use)[:80]}: give (kind, id), or (provider, kind, id) for another provider"
-            )
-        owner, kind, id_ = (provider, *use) if len(use) == 2 else use  # noqa: PLR2004 - the two documented shapes
+        match use:
+            case (owner, kind, id_) if isinstance(use, list | tuple):
+                pass
+            case (kind, id_) if isinstance(use, list | tuple):
+                owner = provider
+            case _:
+                raise InvalidResource(
+                    f"uses entry {ascii(use)[:80]}: give (kind, id), or (provider, kind, id) for another provider"
+                )
         found[Resource(keys.provider(owner), kind_of(kind), keys.identifier(id_))] = None
     return list(found)
 

@@ -47,6 +47,10 @@ def _short_text(value: object, what: str) -> str:
     return codec.text(value, what, 512)  # the providers' own limit for a metadata value
 
 
+MOST = 16
+"""Labels, and subjects, of one id: as many as the pairs of a provider's metadata."""
+
+
 def subjects(value: object, what: str = "subject") -> list[str]:
     """Return whose data something is: one name, or up to 16.
 
@@ -55,8 +59,8 @@ def subjects(value: object, what: str = "subject") -> list[str]:
 
     """
     given = [value] if isinstance(value, str) else value
-    if not isinstance(given, list | tuple | set | frozenset) or not 0 < len(given) <= 16:  # noqa: PLR2004 - as labels
-        raise InvalidResource(f"{what} {ascii(value)[:80]}: give a name, or 1 to 16 of them in a list")
+    if not isinstance(given, list | tuple | set | frozenset) or not 0 < len(given) <= MOST:
+        raise InvalidResource(f"{what} {ascii(value)[:80]}: give a name, or 1 to {MOST} of them in a list")
     names = {_short_text(name, what) for name in given}
     if blank := [name for name in names if not name.strip()]:
         raise InvalidResource(f"{what} {blank[0]!a} is blank: give a name")
@@ -69,8 +73,8 @@ def _subject(value: object, what: str) -> str | list[str]:
 
 
 def _labels(value: object, what: str) -> dict[str, str]:
-    if not isinstance(value, Mapping) or len(value) > 16:  # noqa: PLR2004 - as many as a provider's metadata
-        raise InvalidResource(f"{what}: give at most 16 pairs of text")
+    if not isinstance(value, Mapping) or len(value) > MOST:
+        raise InvalidResource(f"{what}: give at most {MOST} pairs of text")
     return {_short_text(key, f"{what} key"): _short_text(text, f"{what} value") for key, text in value.items()}
 
 

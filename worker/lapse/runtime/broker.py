@@ -169,7 +169,7 @@ def demand(source: Source, options: Mapping[str, Any]) -> None:
     if scheme == "sqs" and find_spec("boto3") is None:  # kombu finds that out when it sends the first message
         raise ConfigError(f"{source.origin}: sqs:// needs a library: boto3")
     try:
-        Connection(source.url).transport  # noqa: B018 - made when it is asked for
+        _ = Connection(source.url).transport  # made when it is asked for
     except KeyError:
         raise ConfigError(f"{source.origin}: Celery's kombu knows no broker {scheme}://") from None
     except ImportError as error:

@@ -67,7 +67,7 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
 
     """
 
-    def __init__(self, tracker: Callable[[bool], Tracker]) -> None:
+    def __init__(self, tracker: Callable[..., Tracker]) -> None:
         super().__init__()
         self._tracker = cache(tracker)
 
@@ -75,7 +75,7 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
         """Take note of a request before it is sent."""
         try:
             sent = request.context[_SENT] = _sent(request.http_request)
-            self._tracker(_awaits(request)).begun(sent)
+            self._tracker(asynchronous=_awaits(request)).begun(sent)
         except Exception as error:  # it would stop the application's request
             following.failed(error, "a request")
 
@@ -88,7 +88,7 @@ class TrackingPolicy(SansIOHTTPPolicy):  # type: ignore[type-arg]
             read = not request.context.options.get("stream")
             body = (http.content if hasattr(http, "content") else http.body()) if read else b""
             answered = Answered(sent, http.status_code, http.headers, body, read)
-            followed = self._tracker(_awaits(request)).answered(answered)
+            followed = self._tracker(asynchronous=_awaits(request)).answered(answered)
             if followed is None:
                 return None
             said = followed.carry(followed.say())
@@ -128,7 +128,7 @@ def azure_policy(
     at = Address.of(endpoint)
     account = TrackedAccount((at.raw_scheme, at.raw_host, at.port), at.path.rstrip("/"))
 
-    def tracker(asynchronous: bool) -> Tracker:  # noqa: FBT001 - a key of the cache
+    def tracker(*, asynchronous: bool) -> Tracker:
         made, used = Tracker(), registry_for(registry, asynchronous=asynchronous)
         made.entries.append(Entry(account, OPENAI_ENDPOINTS, registrars(chosen, used.protocol.logging()), used))
         return made

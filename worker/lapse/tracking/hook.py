@@ -15,6 +15,8 @@ from lapse.tracking.registrar import Registrar
 from lapse.tracking.statements import KnownRequest
 
 PENDING = "lapse"
+SUCCESS = 2
+"""The first digit of a status that says so."""
 _SIGNED = "AWS4-"
 """How the header begins where a signature covers the body (SigV4): it may not change any more."""
 
@@ -95,7 +97,7 @@ class Tracker:
         pending: Pending | None = request.extensions.get(PENDING)
         if pending:
             pending.answered = True
-        if not 200 <= response.status_code < 300:  # noqa: PLR2004 - HTTP's own
+        if response.status_code // 100 != SUCCESS:
             return None
         candidates = pending.candidates if pending else self._candidates(request)
         if not candidates or not current().tracked:

@@ -22,6 +22,7 @@ from lapse.registry import keys
 
 PATIENCE = 0.3
 """Seconds that the registry is waited for."""
+_POLICY = re.compile("[^/]*/[^/]*/[^/]*")
 _HARMLESS = re.compile(r"[A-Za-z0-9_.*|/-]{1,256}")
 """What a shell takes for one word: a name of anybody who may write to the registry is printed."""
 
@@ -94,7 +95,7 @@ def _known(context: click.Context, ask: Callable[[Invocation, KnownNames], None]
 def _published(session: Invocation, told: KnownNames) -> None:
     published = session.view.published()
     told.providers |= set(_names(published, "providers"))
-    told.policies |= {name for name in _names(published, "policies") if name.count("/") == 2}  # noqa: PLR2004 - see above
+    told.policies |= {name for name in _names(published, "policies") if _POLICY.fullmatch(name)}
     told.slots |= {f"{provider}/{kind}" for provider, kind in _slots(published)}
 
 

@@ -167,7 +167,7 @@ class Pool:
             allowed = max(self._connect_timeout, self._timeout) if first else self._timeout
             asked = False
             while not self._idle:
-                asked = self._ask(asked)
+                asked = self._ask(asked=asked)
                 left = began + allowed - time.monotonic()
                 if left <= 0:
                     raise unconnected(allowed, self._failed, self._most - len(self._live))
@@ -187,7 +187,7 @@ class Pool:
         finally:
             self._waiting -= 1
 
-    def _ask(self, asked: bool) -> bool:  # noqa: FBT001 - its own last answer
+    def _ask(self, *, asked: bool) -> bool:
         """Begin to connect for a call, once, unless that goes on already; return True if it waits for an attempt.
 
         Raises:

@@ -24,7 +24,7 @@ def key_of(command: bytes) -> bytes | None:
     parts, _ = unpacked(command, 4)
     name = parts[0].upper()
     if name in _RUNS:
-        return parts[3] if len(parts) > 3 else None  # noqa: PLR2004 - EVALSHA, digest, how many keys, the first
+        return next(iter(parts[3:]), None)  # behind EVALSHA, the digest, and how many keys
     return None if name in _KEYLESS or len(parts) == 1 else parts[1]
 
 

@@ -79,7 +79,7 @@ def _inside(root: Path, *command: str) -> int:
     """Run a command in a chroot; its mounts end with it."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     environ |= {"HOME": "/root", "LANG": "C.UTF-8"}
-    entered = ["unshare", "--mount", "--pid", "--fork", "sh", "-ec", ENTER, str(root), *command]
+    entered = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", ENTER, str(root), *command]
     return subprocess.run(entered, env=environ, check=False).returncode
 
 

@@ -87,8 +87,11 @@ class Pod:
             url = f"http://127.0.0.1:{self.port}{asked['httpGet']['path']}"
             with urllib.request.urlopen(url, timeout=asked["timeoutSeconds"]) as reply:
                 return bool(reply.status == 200)
+        except urllib.error.HTTPError as error:
+            error.close()
         except (urllib.error.URLError, ConnectionError):
-            return False
+            pass
+        return False
 
 
 @pytest.fixture

@@ -108,8 +108,11 @@ def fetched(url: str) -> str:
     try:
         with urllib.request.urlopen(url, timeout=5) as reply:
             return str(reply.read().decode())
+    except urllib.error.HTTPError as error:
+        error.close()
     except (urllib.error.URLError, ConnectionError):
-        return ""
+        pass
+    return ""
 
 
 def asked(query: str) -> float:

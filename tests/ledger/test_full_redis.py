@@ -51,6 +51,19 @@ async def test_what_the_application_says_of_tracked_ids_is_taken(world: World, f
     assert Answer.OK == world.registry.forget("thread", used)
 
 
+async def test_new_ids_among_many_keep_no_tracked_one_from_being_touched(
+    world: World, fill: Callable[[], None]
+) -> None:
+    (used,) = world.seed(1, days=1)
+    fill()
+
+    said = [{"kind": "thread", "id": id_, "policy": "chat"} for id_ in (used, "thread_late", "thread_later")]
+    world.registry.register_many(said)
+
+    report = await world.sweep()
+    assert ({}, used in world.sandbox.alive("thread")) == (dict(report.outcomes), True)
+
+
 async def test_an_operator_can_stop_everything(world: World, fill: Callable[[], None]) -> None:
     world.seed(3)
     control = Halts(world.carrier, "lapse")

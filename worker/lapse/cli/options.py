@@ -113,6 +113,14 @@ wide_option = click.option(
 subject_option = click.option(
     "--subject", type=SUBJECT, metavar="NAME", help="All that is a subject's, in place of KIND and ID."
 )
+confirm_each_option = click.option(
+    "--confirm",
+    "confirm",
+    type=PROVIDER,
+    multiple=True,
+    metavar="PROVIDER",
+    help="Confirm, once for each provider touched.",
+)
 confirm_option = click.option(
     "--confirm", type=PROVIDER, metavar="PROVIDER", help="Confirm by the provider's name, where nobody can be asked."
 )

@@ -17,7 +17,7 @@ from lapse.cli.erasure import follow, tell
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.erasure.replay import replay
 from lapse.cli.exit_codes import Code
-from lapse.cli.options import FUTURE, NEW_FILE, PAST, PROVIDER, SUBJECT, Parsed, json_option, wide_option
+from lapse.cli.options import FUTURE, NEW_FILE, PAST, SUBJECT, Parsed, confirm_each_option, json_option, wide_option
 from lapse.ledger.erasure import requests
 from lapse.ledger.erasure.account import account_of, account_with
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest, State
@@ -50,14 +50,7 @@ DUE = Parsed("time", lambda text: _day(text) or FUTURE.convert(text, None, None)
 @click.option(
     "-o", "--output", "path", type=NEW_FILE, metavar="FILE", help="With --plan: write it there, with every id."
 )
-@click.option(
-    "--confirm",
-    "confirm",
-    type=PROVIDER,
-    multiple=True,
-    metavar="PROVIDER",
-    help="Confirm, once for each provider touched.",
-)
+@confirm_each_option
 @click.option("--no-wait", is_flag=True, help="Do not follow what workers do.")
 @json_option
 @with_session

@@ -15,7 +15,7 @@ from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.erasure import tell
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.options import FILE, PROVIDER, json_option
+from lapse.cli.options import FILE, confirm_each_option, json_option
 from lapse.ledger.erasure import requests
 from lapse.ledger.erasure.account import account_with
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest
@@ -41,14 +41,7 @@ class AuditedRequest:
 @click.option(
     "--audit", "files", type=FILE, multiple=True, required=True, metavar="FILE", help="Audit files. Repeatable."
 )
-@click.option(
-    "--confirm",
-    "confirm",
-    type=PROVIDER,
-    multiple=True,
-    metavar="PROVIDER",
-    help="Confirm, once for each provider touched.",
-)
+@confirm_each_option
 @with_session
 @json_option
 def replay(*, session: Invocation, files: tuple[Path, ...], confirm: tuple[str, ...], as_json: bool) -> int:

@@ -40,7 +40,8 @@ local function unknown(ids, policy_of)
   return policy_of
 end
 
--- Registers them; returns id -> policy.
+-- Registers them; returns id -> policy. What a full Redis refuses here goes the long way: it does not stand before what
+-- is tracked and is touched.
 local function register_plain_ones()
   local ids, policy_of = plain_ones()
   if #ids < 2 then return {} end
@@ -54,6 +55,11 @@ local function register_plain_ones()
       scored[policy] = members
     end
   end
-  for policy, members in pairs(scored) do redis.call('ZADD', part(policy, 'fresh'), unpack(members)) end
+  for policy, members in pairs(scored) do
+    local done = redis.pcall('ZADD', part(policy, 'fresh'), unpack(members))
+    if type(done) == 'table' then
+      for i = 2, #members, 2 do policy_of[members[i]] = nil end
+    end
+  end
   return policy_of
 end

@@ -12,8 +12,8 @@ from cells.reached import Reached
 from cells.told import LONG_AGO, Story, Told
 from lapse.audit.shipper import FileSink, Mover
 from lapse.cli.transfer.backfill import Backfilled, backfill
-from lapse.guards.absence.proof import believe
 from lapse.guards.edits.adoption import retire
+from lapse.guards.operator_proof import believe
 from lapse.ledger.halts import Halts
 from lapse.ledger.housekeeping import creations, subjects
 from lapse.ledger.housekeeping.misnamed import Misnamed

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lapse.guards.absence.positives import ASKED
-from lapse.guards.absence.proof import believe
+from lapse.guards.operator_proof import believe
 from lapse.policy import Keep, Share
 from support.world import World
 

@@ -19,7 +19,8 @@ from lapse.registry.model import Partition
 from lapse.registry.scripts import Call
 from lapse.runtime import loop
 from lapse.runtime.beat import STAMPS, BeatClock, Scheduler, schedule
-from lapse.runtime.host import Host, Stop
+from lapse.runtime.host import Host
+from lapse.runtime.shutdown import Stop
 from lapse.sandbox.redis_server import free_port
 from support.deployment import HEAD, Deployment, policy
 from support.lua import named

@@ -10,7 +10,7 @@ import langgraph_sdk
 import openai
 import pytest
 
-from lapse.providers.kinds.kind import Dialect
+from lapse.providers.kinds.dialect import Dialect
 from lapse.providers.kinds.langgraph import LANGGRAPH_DIALECT
 from lapse.providers.kinds.openai import OPENAI_DIALECT
 from lapse.tracking.apis.endpoints import Endpoints, Name

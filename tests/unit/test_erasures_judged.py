@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from lapse.cli.doctor.running import erasures
+from lapse.cli.doctor.erasures import erasures
 from lapse.guards.integrity.preflight import Finding, Level
 from lapse.ledger.erasure.request import ErasureRequest
 from lapse.metrics.erasures import ErasureStanding

@@ -1,39 +1,10 @@
-"""What keeps a list from being acted on: it is much shorter than the last one, less what lapse deleted since; or an
-application could not say all that it uses, and until an operator knows, nothing of those kinds is an orphan.
-"""
+"""A list that is much shorter than the last one, less what lapse deleted since: not to be believed at once."""
 
 from lapse.guards.context import SweepContext
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import PURGED, Partition
-
-
-async def halted(context: SweepContext, partition: Partition) -> str | None:
-    """Halt an orphan rule if an application could not say all that it uses since it was last resumed; return why.
-
-    The client noted that where it could not (``unsaid.lua``). A rule remembers the note that it halted for:
-    resumed, it goes on until there is another one.
-    """
-    ledger = context.ledger
-    slot = keys.slot(ledger.namespace, partition.provider, partition.kind)
-    rules = ledger.prefix(partition) + keys.RULES
-    noted, seen = await ledger.carrier.run([("HGET", slot + keys.SAID, "unsaid"), ("HGET", rules, "unsaid_seen")])
-    if not noted or noted == seen:
-        return None
-    detail = _detail(noted.decode(), partition)
-    await context.trip(partition, HaltReason.USES_EXCEEDED, detail)
-    await ledger.note(partition, unsaid_seen=noted.decode())
-    return detail
-
-
-def _detail(noted: str, partition: Partition) -> str:
-    source = noted.partition(" ")[2].split("|")[-1]
-    return (
-        f"the application could not say all that {source} uses (1,000 a call, 20,000 an id): what is listed of"
-        f" {partition.kind} may be in use unseen"
-    )
-
 
 SHRUNK_BELOW = 0.5
 LAG = 3_600_000

@@ -1,14 +1,10 @@
-"""What the processes of one worker, beat or exporter have in common, made once before the pool forks; and their end."""
+"""What the processes of one worker, beat or exporter have in common: made once, before the pool forks."""
 
 import contextlib
-import mmap
 import os
 import secrets
-import signal
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
 import structlog
 
@@ -25,49 +21,7 @@ from lapse.providers.route import route_to
 from lapse.providers.transport import trust
 from lapse.registry.pools.credentials.password_file import tell
 from lapse.runtime.heartbeat import Heartbeat
-
-
-class Stop:
-    """Tells all processes of a worker to begin no more requests; or, with ``here``, this process alone.
-
-    One byte of memory shared by fork: setting it is safe in a signal handler, and no process that is killed
-    while it looks can leave a lock behind.
-    """
-
-    def __init__(self) -> None:
-        self._shared = mmap.mmap(-1, 1)
-        self._here = False
-        self._maker = os.getpid()
-
-    def set(self) -> None:
-        """Stop every process that was forked from the one that made this."""
-        self._shared[0] = 1
-
-    def is_set(self) -> bool:
-        """Return True once this process is to stop."""
-        return self._here or self._shared[0] != 0
-
-    @contextlib.contextmanager
-    def on_term(self) -> Iterator[None]:
-        """Let a SIGTERM that reaches this pool process itself end the work inside, not the process.
-
-        A supervisor that signals a whole process group would otherwise cut deletions off half way. Where Celery
-        runs tasks in the worker's own process, its handler does what is needed.
-        """
-        if os.getpid() == self._maker or threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def end_here(_number: int, _frame: FrameType | None) -> None:
-            self._here = True
-
-        before = signal.signal(signal.SIGTERM, end_here)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            self._here = False
-
+from lapse.runtime.shutdown import Stop
 
 SHORTEST_SLICE = 1.0
 

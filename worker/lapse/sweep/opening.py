@@ -18,8 +18,8 @@ from lapse.ledger.partition import Survey
 from lapse.ledger.reasons import STANDING, HaltReason
 from lapse.policy import Keep, Rule
 from lapse.registry.model import Partition
+from lapse.sweep.deletion.blocked import free
 from lapse.sweep.deletion.cascade import Cascade
-from lapse.sweep.deletion.descendants import free
 from lapse.sweep.session import Session
 
 log = structlog.get_logger("lapse")

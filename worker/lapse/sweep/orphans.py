@@ -12,9 +12,10 @@ import structlog
 
 from lapse import durations
 from lapse.guards.context import SweepContext, named
-from lapse.guards.listing import Shrinkage, halted
+from lapse.guards.listing import Shrinkage
 from lapse.guards.preexisting import Elders
 from lapse.guards.recovery import by_listing, lift
+from lapse.guards.undeclared_uses import halted
 from lapse.ledger.halts import plan_hash
 from lapse.ledger.housekeeping.forgotten import Unlisted
 from lapse.ledger.nonces import Copies, Nonces

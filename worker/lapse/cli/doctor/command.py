@@ -12,7 +12,7 @@ from lapse.cli.context import Invocation, RegistryAccess, confirmed
 from lapse.cli.doctor import running
 from lapse.cli.doctor.accounts import account as asked
 from lapse.cli.doctor.canary import canary as sent
-from lapse.cli.doctor.running import erasures
+from lapse.cli.doctor.erasures import erasures
 from lapse.cli.doctor.server import server
 from lapse.cli.exit_codes import Code
 from lapse.cli.inprocess import context_of

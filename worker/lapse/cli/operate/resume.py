@@ -13,10 +13,10 @@ from lapse.cli.inspect.costs import given_up, needless
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, remedy, risky, told, where
 from lapse.errors import ConfigError
-from lapse.guards.absence.proof import accept_refused, believe
 from lapse.guards.integrity import clocks
 from lapse.guards.integrity.protection import accept
 from lapse.guards.listing import take_as_it_is
+from lapse.guards.operator_proof import accept_refused, believe
 from lapse.ledger.halts import Halt
 from lapse.ledger.reasons import EVERYWHERE, UNANSWERED, HaltReason
 from lapse.providers.account import Account

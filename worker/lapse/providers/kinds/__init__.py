@@ -10,8 +10,9 @@ from difflib import get_close_matches
 
 from lapse.errors import ConfigError
 from lapse.providers.kinds.azure import AZURE_DIALECT
+from lapse.providers.kinds.dialect import Dialect
 from lapse.providers.kinds.foundry import FOUNDRY_DIALECT
-from lapse.providers.kinds.kind import Child, Dialect, Kind, Sunset
+from lapse.providers.kinds.kind import Child, Kind, Sunset
 from lapse.providers.kinds.langgraph import LANGGRAPH_DIALECT
 from lapse.providers.kinds.openai import CONVERSATION_ITEM, OPENAI_DIALECT
 

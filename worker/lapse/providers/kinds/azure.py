@@ -6,7 +6,8 @@ https://learn.microsoft.com/azure/foundry/openai/api-version-lifecycle: ``/opena
 
 from dataclasses import replace
 
-from lapse.providers.kinds.kind import Dialect, Kind, by_name
+from lapse.providers.kinds.dialect import Dialect, by_name
+from lapse.providers.kinds.kind import Kind
 from lapse.providers.kinds.openai import OPENAI
 
 # The answer to a token of another tenant is a 500, on every path, for as long as the credential stays.

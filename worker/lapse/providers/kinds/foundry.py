@@ -11,7 +11,8 @@ from datetime import date
 from typing import Any
 
 from lapse.providers.kinds.azure import at_azure
-from lapse.providers.kinds.kind import Dialect, Kind, Sunset, by_name
+from lapse.providers.kinds.dialect import Dialect, by_name
+from lapse.providers.kinds.kind import Kind, Sunset
 from lapse.providers.kinds.openai import OPENAI
 
 # https://learn.microsoft.com/azure/foundry-classic/agents/concepts/threads-runs-messages

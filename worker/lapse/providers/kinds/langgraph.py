@@ -5,7 +5,8 @@ and {"detail": ...} for every refusal. Aegra 0.11, which serves the same API, co
 the id of what is not there, takes no ``select`` and lists at most 100 assistants at once.
 """
 
-from lapse.providers.kinds.kind import Dialect, Kind, by_name
+from lapse.providers.kinds.dialect import Dialect, by_name
+from lapse.providers.kinds.kind import Kind
 
 _CONFIRMATION = {"status": "deleted"}
 

@@ -2,7 +2,8 @@
 
 from datetime import date
 
-from lapse.providers.kinds.kind import Child, Dialect, Kind, Runs, Sunset, by_name
+from lapse.providers.kinds.dialect import Dialect, by_name
+from lapse.providers.kinds.kind import Child, Kind, Runs, Sunset
 
 # https://platform.openai.com/docs/deprecations: announced 2025-08-26, shut down a year later.
 _ASSISTANTS_SUNSET = {

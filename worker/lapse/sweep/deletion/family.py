@@ -26,10 +26,11 @@ from lapse.providers.pagination import read_object
 from lapse.providers.response import Reply, document
 from lapse.registry.model import Partition, Resource
 from lapse.sweep.deletion import ownership
+from lapse.sweep.deletion.blocked import block
 from lapse.sweep.deletion.cascade import Cascade
 from lapse.sweep.deletion.child_reads import Looks
 from lapse.sweep.deletion.delete import delete
-from lapse.sweep.deletion.descendants import Relative, Relatives, block
+from lapse.sweep.deletion.descendants import Relative, Relatives
 from lapse.sweep.deletion.members import Unreadable
 from lapse.sweep.deletion.precheck import Target
 from lapse.sweep.deletion.reactions import react

@@ -78,7 +78,7 @@ class Chosen(Plain):
         room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", []
-        self.fence += 1
+        self.fence = max(self.fence + 1, self.now)
         granted: list[str] = []
         for id_, first in wanted.items():
             entry = self._still(policy, id_, first)
@@ -108,7 +108,7 @@ class Chosen(Plain):
         room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", [], {}
-        self.fence += 1
+        self.fence = max(self.fence + 1, self.now)
         granted, left = list[str](), dict[str, str]()
         for id_, due in wanted.items():
             if len(granted) >= room:
@@ -169,7 +169,7 @@ class Chosen(Plain):
             return why, None
         if not self.budgets[entry.policy].paced(rule.pace if rule else None, self.now, self.fence):
             return "limited", None
-        self.fence += 1
+        self.fence = max(self.fence + 1, self.now)
         self.grant(id_, entry)
         self.budgets[entry.policy].spend(1)
         return "granted", entry
@@ -181,7 +181,7 @@ class Chosen(Plain):
         for name in {policy, *(entry.policy for entry in self.entries.values())}:
             self.lapsed(name)
         self.end_holds()
-        self.fence += 1
+        self.fence = max(self.fence + 1, self.now)
         granted, left = list[str](), dict[str, str]()
         for id_ in ids:
             entry = self.entries.get(id_) or Entry(policy, None, stamped=True)

@@ -230,7 +230,7 @@ class Plain:
         room = self.budgets[policy].room(self.rules[policy], self.now, self.fence)
         if not room:
             return "limited", []
-        self.fence += 1
+        self.fence = max(self.fence + 1, self.now)
         granted: list[str] = []
         for id_ in chosen:
             if len(granted) >= room:

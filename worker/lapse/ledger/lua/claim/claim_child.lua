@@ -27,7 +27,7 @@ if let_through() == 0 then return answer('breaker', policy) end
 local own = rules.policies[policy] or rules
 if pace_room(policy, numbers(policy), own.amount, own.window) <= 0 then return answer('limited', policy) end
 if rules.subject then record.j, record.z, record.i = rules.subject, 1, now end
-local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
+local token = next_token()
 grant(id, record, token, request.lease, string.format(
   ',"due":%.0f,"by":"cascade","parent":%s,"worker":%s', now, text(request.going[#request.going]), text(request.worker)))
 spend(policy, 1)

@@ -48,7 +48,7 @@ local function due_now() return due_count(policy, rules) end
 local room = math.min(pace_room(policy, state, pace.amount, pace.window),
                       ramp_room(policy, state, request.ramp or -1, due_now))
 if room <= 0 then return answer('limited') end
-token = redis.call('HINCRBY', key('marks'), 'fence', 1)
+token = next_token()
 grant(id, record, token, request.lease, string.format(
   ',"due":%.0f,"by":"%s","rules":"%s","worker":%s,"circle":%s', due, by, digest, text(request.worker), cjson.encode(request.members)))
 spend(policy, 1)

@@ -68,7 +68,7 @@ local function buried(id)
   return true
 end
 
-local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
+local token = next_token()
 local reply, left, granted, room = { 'ok', now, token, 0, '{}' }, {}, 0, let_through()
 for _, one in ipairs(request.ids) do
   local record = locate(one.id, policies)

@@ -23,7 +23,7 @@ local function kept_back(id, record)
   return reason and 'halted: ' .. reason
 end
 
-local token = redis.call('HINCRBY', key('marks'), 'fence', 1)
+local token = next_token()
 local reply, left, granted, room = { 'ok', now, token, 0, '{}' }, {}, 0, let_through()
 for _, id in ipairs(request.ids) do
   local record = locate(id, policies) or { p = request.policy, q = 1 }

@@ -24,7 +24,7 @@ local function room_for(due)
 end
 
 -- A reply that leases nothing yet, under a fence of its own.
-local function opened() return { 'ok', now, redis.call('HINCRBY', key('marks'), 'fence', 1), 0, '{}' } end
+local function opened() return { 'ok', now, next_token(), 0, '{}' } end
 
 local function granted(reply) return (#reply - 5) / 5 end
 

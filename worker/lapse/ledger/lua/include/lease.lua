@@ -35,6 +35,15 @@ local function let_through()
   return now < breaker and 0 or 1
 end
 
+-- The token of new leases: more than any before. By Redis TIME, so that a registry that went back to before a claim, after
+-- a crash or a failover, does not give that claim's token to another one: both workers' outcomes would be taken for one's.
+local function next_token()
+  local last = tonumber(redis.call('HGET', key('marks'), 'fence') or nil) or 0
+  local token = math.max(last + 1, now)
+  redis.call('HSET', key('marks'), 'fence', string.format('%.0f', token))
+  return token
+end
+
 local function grant(id, record, token, lease, why)
   if let_through() == 1 then redis.call('HSET', key('marks'), 'shut_until', now + 10000) end
   local before = places(record)

@@ -1,0 +1,167 @@
+"""A registry that goes back to before a claim while its request is at the provider: after a crash, or a failover."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from lapse.ledger.claim import Claim
+from lapse.ledger.settle import OutcomeBatch, settlement
+from lapse.providers.outcomes import Outcome, Verdict
+from lapse.registry.aio import Carrier
+from lapse.sandbox import Sandbox
+from lapse.sandbox.redis_server import EmbeddedRedis
+from lapse.sweep.deletion.recorder import progress
+from support.erased_places import lapse_leases, wait_out
+from support.world import World
+
+
+@dataclass
+class Crashing:
+    """A world whose registry forgets what was written since it was last kept."""
+
+    world: World
+    server: EmbeddedRedis
+
+    def keep(self) -> None:
+        self.world.raw.save()
+
+    def go_back(self) -> None:
+        self.server.stop(kill=True)
+        self.server.start()
+
+
+@pytest.fixture
+async def crashing(sandbox: Sandbox) -> AsyncIterator[Crashing]:
+    with EmbeddedRedis() as server:
+        carrier = Carrier(server.url, 5)
+        world = World(server.url, sandbox, carrier)
+        # What is written of a claim, the audit's intent included, is gone with it: the tests look for themselves.
+        world.unpromised |= {"record", "lost"}
+        yield Crashing(world, server)
+        found = world.judge()
+        for provider in world.open:
+            await provider.aclose()
+        world.registry.close()
+        world.raw.close()
+        await carrier.aclose()
+        assert found == [], "\n".join(map(str, found))
+
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "deleted": {},
+    "an error": {"effect": "error", "status": 500},
+    "lost": {"effect": "reset", "execute": True},
+}
+
+
+async def nothing(world: World, id_: str) -> None:
+    pass
+
+
+async def held(world: World, id_: str) -> None:
+    assert world.registry.hold("thread", id_, reason="case 7")
+
+
+async def touched(world: World, id_: str) -> None:
+    assert world.registry.touch("thread", id_)
+
+
+async def registered_anew(world: World, id_: str) -> None:
+    assert world.registry.register("thread", id_, "chat")
+
+
+Then = Callable[[World, str], Awaitable[None]]
+
+
+@pytest.mark.parametrize("then", [nothing, held, touched, registered_anew])
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_what_was_asked_for_is_counted_and_what_was_said_since_stands(
+    crashing: Crashing, answer: str, then: Then
+) -> None:
+    """What the provider confirms is counted; where it did not, what stands is what the application says since."""
+    world = crashing.world
+    world.rule = replace(world.rule, anchor="last_active_at")
+    gone, used = world.seed(2)
+    assert world.registry.touch("thread", used)
+    await world.sweep()
+    assert {used} == world.sandbox.alive("thread")
+    (id_,) = world.seed(1)
+    crashing.keep()
+    world.sandbox.faults([{"method": "DELETE", "latency": "700ms", **ANSWERS[answer]}])
+    sweeping = asyncio.create_task(world.sweep())
+    await world.until(lambda: world.state(id_) == "claimed")
+    crashing.go_back()
+    assert world.state(id_) == "tracked"
+
+    await then(world, id_)
+    await sweeping
+    world.sandbox.faults([])
+    for _ in range(3):
+        lapse_leases(world)
+        wait_out(world)
+        await world.sweep()
+
+    assert [gone, id_] == list(dict.fromkeys(world.deletes()))
+    confirmed = 1 + (answer == "deleted" or (answer == "an error" and then is nothing))
+    assert confirmed == world.counters()["deletions|chat|thread"]
+    if answer == "deleted" or then is nothing:
+        assert world.state(id_) is None
+        assert {used} == world.sandbox.alive("thread")
+    else:
+        assert ("held" if then is held else "tracked") == world.state(id_)
+        assert world.deletes().count(id_) == 1
+
+
+async def claimed(world: World, host: str) -> tuple[Claim, Any]:
+    context = world.context(host=host)
+    await context.ledger.adopt(world.rule)
+    (claim,) = (await context.ledger.claim(world.rule, world.settings, 1)).claims
+    return claim, context.ledger
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ERROR, Outcome.LIMITED, Outcome.UNRECOGNISED, Outcome.KEPT])
+async def test_a_lost_claim_says_nothing_of_the_one_that_took_its_place(crashing: Crashing, outcome: Outcome) -> None:
+    """Both are of one id, and of one registry's count of claims, which went back too."""
+    world = crashing.world
+    (id_,) = world.seed(1)
+    crashing.keep()
+    lost, first = await claimed(world, "host-1")
+    crashing.go_back()
+    standing, second = await claimed(world, "host-2")
+    assert lost.token < standing.token
+
+    said = settlement(lost, Verdict(outcome))
+    recorded = await first.settle(lost_at := world.rule.partition, OutcomeBatch([said], {}, 3, listable=False))
+
+    assert (id_,) == recorded.refused
+    assert "claimed" == world.state(id_)
+    assert not world.registry.hold("thread", id_, reason="it is being deleted")
+    deleted = settlement(standing, Verdict(Outcome.DELETED))
+    assert not (await second.settle(lost_at, OutcomeBatch([deleted], {}, 3, listable=False))).refused
+    assert (None, 1) == (world.state(id_), world.counters()["deletions|chat|thread"])
+    world.unpromised |= {"unconfirmed", "living", "uncounted", "count", "held"}  # no request was ever sent
+
+
+async def test_items_of_a_lost_claim_and_of_the_one_in_its_place_are_all_counted(crashing: Crashing) -> None:
+    world = crashing.world
+    partition = replace(world.rule.partition, kind="conversation")
+    world.rule = replace(world.rule, partition=partition)
+    world.decides(world.rule)
+    (id_,) = world.sandbox.seed("conversation", 1)
+    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+    crashing.keep()
+    lost, first = await claimed(world, "host-1")
+    crashing.go_back()
+    standing, second = await claimed(world, "host-2")
+    await progress(first, lost, 8)
+    await progress(second, standing, 16)
+
+    for claim, ledger, items, told in ((lost, first, 10, 0), (standing, second, 20, 16)):
+        said = replace(settlement(claim, Verdict(Outcome.LIMITED, items=items)), told=told)
+        await ledger.settle(partition, OutcomeBatch([said], {}, 3, listable=False))
+
+    assert 30 == world.counters("conversation")["deletions|chat|conversation_item"]
+    world.unpromised |= {"uncounted"}  # no item was ever asked for

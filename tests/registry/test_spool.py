@@ -19,7 +19,7 @@ import redis
 
 from lapse import Answer, AsyncRegistry, Registry
 from lapse.errors import ConfigError, InvalidResource, RegistryUnavailable, SpoolUnusable
-from lapse.registry.spool import spool
+from lapse.registry.spool import flush, spool
 from lapse.registry.spool.store import SpoolStore
 from lapse.sandbox.redis_server import EmbeddedRedis
 
@@ -240,6 +240,42 @@ def test_a_child_begins_anew(server: EmbeddedRedis, spooling: Registry, looking:
     wait_until(lambda: pending(spooling) == 0, what="the spool is empty")
     assert looking.get("thread", "parents")
     assert looking.get("thread", "childs")
+
+
+def test_what_too_few_replicas_have_waits_and_keeps_nothing_else_waiting(
+    server: EmbeddedRedis,
+    spooling: Registry,
+    looking: Registry,
+    wait_until: Wait,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A hold that leaves the file once the primary has it is lost with the primary."""
+    monkeypatch.setattr(flush, "BATCH", 2)
+    monkeypatch.setattr(flush, "WITHIN", 0.1)
+    for id_ in ("held", "forgotten"):
+        spooling.register("thread", id_, "chat")
+    with redis.Redis.from_url(server.url) as admin:
+        admin.hset("lapse:published", "replicas", 1)
+    server.stop()
+    said = [spooling.hold("thread", "held", reason="case 7"), spooling.forget("thread", "forgotten")]
+    assert [Answer.SPOOLED] * 2 == said
+    spooling.register_many({"kind": "thread", "id": f"t{i}", "policy": "chat"} for i in range(5))
+    server.start()
+    wait_until(lambda: is_back(spooling) and pending(spooling) == 2, what="all but what replicas have to have")
+
+    assert all(looking.get("thread", f"t{i}") for i in range(5))
+    record = looking.get("thread", "held")
+    assert record is not None
+    assert record.state == "held"
+    said_so = "2 of hold, unhold and forget are written, and fewer than 1 replicas have them: they wait still"
+    wait_until(lambda: said_so in caplog.text, what="the line that says so")
+    options = ("--replicaof", f"127.0.0.1 {server.port}", "--repl-diskless-sync-delay", "0")
+    with EmbeddedRedis(*options) as replica, redis.Redis.from_url(replica.url) as promoted:
+        wait_until(lambda: pending(spooling) == 0, what="the replica")
+        assert promoted.hexists("lapse:{openai:thread}:holds", "held")
+        assert promoted.zscore("lapse:{openai:thread}:forgotten", "forgotten")
+    wait_until(lambda: spooling.touch("thread", "t1") == Answer.OK, what="an answer of Redis itself")
 
 
 def test_what_redis_refuses_is_put_aside_and_blocks_nobody(

@@ -80,6 +80,23 @@ def test_the_last_touch_of_an_id_takes_the_place_of_those_before(commands: Comma
     assert hold.repeats is None
 
 
+def test_what_waits_for_replicas_is_what_waits_for_them_where_redis_is_met(commands: Commands) -> None:
+    said = (
+        commands.touch(THREAD),
+        commands.unexpire(THREAD),
+        commands.deleted(THREAD),
+        commands.expire(THREAD),
+        commands.forget(THREAD),
+        commands.hold(THREAD, "case 7", "me", None),
+        commands.unhold(THREAD, "me"),
+        commands.register(commands.registration("thread", "t1", "chat")),
+    )
+    kept = [statements.of(one, ORIGIN, 0)[0] for one in said]
+
+    assert [one.lasting for one in said] == [one.lasting for one in kept]
+    assert {one.prefix for one in kept} == {"lapse:{openai:thread}:"}
+
+
 def test_uses_that_were_refused_are_said_to_their_kinds(commands: Commands) -> None:
     uses = [("file", "f1"), ("file", "f2"), ("azure", "assistant", "a1")]
     (kept,) = statements.of(commands.register(commands.registration("thread", "t1", "chat", uses=uses)), ORIGIN, 0)
@@ -103,8 +120,11 @@ def test_a_registry_says_its_clock_and_its_epoch(monkeypatch: pytest.MonkeyPatch
     assert identity.asking("lapse") == [
         b"*1\r\n$4\r\nTIME\r\n",
         b"*3\r\n$4\r\nHGET\r\n$11\r\nlapse:epoch\r\n$2\r\nid\r\n",
+        b"*3\r\n$4\r\nHGET\r\n$15\r\nlapse:published\r\n$8\r\nreplicas\r\n",
     ]
-    assert identity.read([[b"1001", b"250000"], b"one"]) == (750, "one")
-    assert identity.read([[b"1001", b"250000"], None]).epoch == ""
+    denied = redis.ResponseError("NOPERM no")
+    assert identity.read([[b"1001", b"250000"], b"one", b"2"]) == (750, "one", 2)
+    assert identity.read([[b"1001", b"250000"], None, None]) == (750, "", 0)
+    assert identity.read([[b"1001", b"250000"], b"one", denied]).replicas == 0
     with pytest.raises(RegistryRefused):
-        identity.read([[b"1001", b"250000"], redis.ResponseError("NOPERM no")])
+        identity.read([[b"1001", b"250000"], denied, None])

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import redis
 
-from lapse.errors import RegistryRefused, RegistryUnavailable, SpoolUnusable, TooManyUses
+from lapse.errors import RegistryRefused, RegistryUnavailable, SpoolUnusable, TooManyUses, Unreplicated
 from lapse.registry import codec, keys, notices
 from lapse.registry.connection import refused, translated
+from lapse.registry.pools.replicas import Replicas
 from lapse.registry.scripts import packed
 from lapse.registry.spool import identity, statements
 from lapse.registry.spool.identity import Identity
@@ -23,6 +24,8 @@ Exchange = Callable[[list[bytes]], list[Any]]
 """Sends packed commands and returns a reply each, an error reply in its place; raises RegistryUnavailable."""
 
 BATCH = 500
+WITHIN = 1.0
+"""Seconds for which a flush waits until replicas have what must not be lost."""
 _PASSING = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ConnectionError,
@@ -66,7 +69,8 @@ class Flusher:
         """Send all that waits; return None if another process does that now.
 
         Raises:
-            RegistryUnavailable: Redis went away again; what was not acknowledged waits still.
+            RegistryUnavailable: Redis went away again; what was not acknowledged waits still. ``Unreplicated``: all
+                was sent, and too few replicas have holds, their ends or what was forgotten: these wait still.
             SpoolUnusable: the file cannot be read or written.
 
         """
@@ -77,11 +81,18 @@ class Flusher:
         with self._leased() as mine:
             if not mine:
                 return None
-            total = Flushed()
-            while batch := self._store.batch(origin, BATCH):
-                total = Flushed(*map(sum, zip(total, self._send(batch, known), strict=True)))
+            total, last, lacking = Flushed(), 0, 0
+            while batch := self._store.batch(origin, BATCH, last):
+                sent, unsafe = self._send(batch, known)
+                total, last = Flushed(*map(sum, zip(total, sent, strict=True))), batch[-1].seq
+                lacking += unsafe
                 if not self._store.lease(self._holder, codec.now_millis()):
                     break
+            if lacking:
+                raise Unreplicated(
+                    f"{lacking} of hold, unhold and forget are written, and fewer than {known.replicas} replicas have"
+                    " them: they wait still, and are sent again"
+                )
             return total
 
     @contextmanager
@@ -93,7 +104,8 @@ class Flusher:
             if mine:
                 self._store.release(self._holder)
 
-    def _send(self, batch: list[Waiting], known: Identity) -> Flushed:
+    def _send(self, batch: list[Waiting], known: Identity) -> tuple[Flushed, int]:
+        """Send statements; return what became of them, and how many of them wait for replicas still."""
         now = codec.now_millis() + known.ahead
         said = {one.seq: one.statement.said(known.ahead, now) for one in batch}
         old = [one for one in batch if now - said[one.seq] > KEPT_FOR]
@@ -101,8 +113,21 @@ class Flusher:
             self._put_aside(old)
         fresh = [one for one in batch if now - said[one.seq] <= KEPT_FOR]
         refused = self._refused(fresh, said) if fresh else []
-        self._store.done([one.seq for one in batch], refused)
-        return Flushed(len(fresh) - len(refused), len(refused), len(old))
+        lasting = [one for one in fresh if one.statement.lasting and one.seq not in dict(refused)]
+        unsafe = set() if self._replicated(lasting, known.replicas) else {one.seq for one in lasting}
+        self._store.done([one.seq for one in batch if one.seq not in unsafe], refused)
+        return Flushed(len(fresh) - len(refused) - len(unsafe), len(refused), len(old)), len(unsafe)
+
+    def _replicated(self, sent: list[Waiting], number: int) -> bool:
+        """Return True if that many replicas have what was sent."""
+        replicas = Replicas(number, WITHIN)
+        for prefix in sorted({one.statement.prefix for one in sent}) if number else ():
+            try:
+                # The slot's own server is asked, by a key of it.
+                replicas.demand(self._exchange([packed("EXISTS", prefix + keys.HOLDS), *replicas.asking])[1:])
+            except Unreplicated:
+                return False
+        return True
 
     def _refused(self, batch: list[Waiting], said: dict[int, int]) -> list[tuple[int, str]]:
         """Send statements; return the number of each that Redis refused, and why."""

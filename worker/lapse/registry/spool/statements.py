@@ -17,6 +17,8 @@ SAID_AT = {"touch": 4, "deleted": 4, "unexpire": 4, "unhold": 5, "expire": 5, "f
 NAMING = ("register", "hold", "forget", "deleted", "use")
 """Scripts that may be the first to write into a slot."""
 
+LASTING = ("hold", "unhold", "forget")
+"""Calls that wait until replicas have them, as ``Operation.lasting`` says of those that meet Redis."""
 
 Subject = tuple[object, object, object]
 """Provider, kind and id: whom a call is about."""
@@ -66,6 +68,17 @@ class SpooledCall(NamedTuple):
         """Whose place it takes: the last touch of an id says all that those before it said. None for other calls."""
         given = self.given
         return json.dumps([*self.origin, *names(given)]) if given.get("call") == "touch" else None
+
+    @property
+    def lasting(self) -> bool:
+        """True if replicas have to have it before it waits no longer."""
+        return self.given.get("call") in LASTING
+
+    @property
+    def prefix(self) -> str:
+        """What the keys of its slot begin with."""
+        provider, kind, _ = names(self.given)
+        return slot(self.origin.namespace, str(provider), str(kind))
 
     def said(self, ahead: int, now: int) -> int:
         """Return when it was said, in milliseconds of Redis TIME, never later than now.

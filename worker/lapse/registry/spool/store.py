@@ -36,7 +36,7 @@ CREATE TABLE lease (one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NUL
 _APPEND = """INSERT OR REPLACE INTO record (namespace, base, epoch, at, ahead, calls, described, repeats)
   VALUES (?, ?, ?, ?, ?, ?, ?, ?)"""
 _FIRST = """SELECT seq, namespace, base, epoch, at, ahead, calls, described FROM record
-  WHERE namespace = ? AND base = ? AND epoch IN ('', ?) ORDER BY seq LIMIT ?"""
+  WHERE namespace = ? AND base = ? AND epoch IN ('', ?) AND seq > ? ORDER BY seq LIMIT ?"""
 _HEAD = """SELECT COALESCE((SELECT MIN(seq) FROM record WHERE namespace = ? AND base = ? AND epoch IN ('', ?)),
   (SELECT seq + 1 FROM sqlite_sequence WHERE name = 'record'), 1)"""
 _REFUSE = """INSERT OR REPLACE INTO refused
@@ -111,9 +111,9 @@ class SpoolStore:
                 number = self._db.execute(_APPEND, row).lastrowid
             return number or 0
 
-    def batch(self, origin: Origin, most: int) -> list[Waiting]:
-        """Return the first statements for a registry, in order; those of another epoch of it are left."""
-        return [Waiting(seq, _statement(row)) for seq, *row in self._read(_FIRST, *origin, most)]
+    def batch(self, origin: Origin, most: int, after: int = 0) -> list[Waiting]:
+        """Return the first statements for a registry after a number, in order; those of another epoch are left."""
+        return [Waiting(seq, _statement(row)) for seq, *row in self._read(_FIRST, *origin, after, most)]
 
     def head(self, origin: Origin) -> int:
         """Return a number below which nothing waits for a registry any more."""

@@ -175,6 +175,7 @@ async def test_a_replica_that_stands_still_keeps_everything_from_being_told_and_
         assert registry.touch("thread", ids[3]) == Answer.OK
         with pytest.raises(RegistryUnavailable, match="0 of 1 replicas had it"):
             await world.sweep()
+        found = await replication.settle(world.carrier, "lapse", said, (await preflight.look(world.carrier)).info)
         had = await replication.in_step(world.carrier, 1)
         judged = replication.judge(1, said, (await preflight.look(world.carrier)).info, had)
 
@@ -182,6 +183,7 @@ async def test_a_replica_that_stands_still_keeps_everything_from_being_told_and_
     assert not any(answers)
     assert sum(deletes(world)) == 1
     assert (judged.level, had) == (Level.FATAL, 0)
+    assert judged == found, "workers halt for it, and lapse status says so"
     assert "1 are connected, and 0 of them had all of it within 1 s; nothing is deleted" in judged.detail
     assert await replication.in_step(world.carrier, 1) == 1
     lapse_leases(world)

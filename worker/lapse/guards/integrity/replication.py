@@ -19,7 +19,7 @@ async def settle(carrier: Carrier, namespace: str, said: int | str, info: Mappin
     """Have a worker's connections wait for as many as ``decide`` says, and judge whether they are there."""
     number = await decide(carrier, namespace, said, info)
     carrier.replicas = Replicas(number, WITHIN)
-    return judge(number, said, info)
+    return judge(number, said, info, await in_step(carrier, number) if number else None)
 
 
 async def decide(carrier: Carrier, namespace: str, said: int | str, info: Mapping[str, str]) -> int:

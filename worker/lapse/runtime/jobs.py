@@ -248,7 +248,7 @@ class Work:
         refusal = preflight.refusal((*preflight.judge(self._facts, config), *self._replicas))
         if refusal:
             log.error("registry.refused", reason=refusal)
-            await self._watch.halt(Trouble(HaltReason.REGISTRY_UNFIT, refusal.replace("\n", "")))
+            await self._watch.halt(Trouble(HaltReason.REGISTRY_UNFIT, " ".join(refusal.split())))
         elif fresh:
             await self._watch.lift(HaltReason.REGISTRY_UNFIT, "this Redis may hold the registry again")
         return refusal is None

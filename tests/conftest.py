@@ -18,7 +18,7 @@ import structlog
 from lapse.log import _CHATTY
 from lapse.sandbox.redis_server import EmbeddedRedis, free_port
 from support import acl, counted, slots
-from support.clusters import info, until
+from support.clusters import EVERYWHERE, info, until
 
 hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no counterexample
 hypothesis.settings.load_profile("untimed")
@@ -28,9 +28,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _USER = os.environ.get("LAPSE_TEST_USER")
 """Which shipped user registries and workers of the tests are; unset: the server's default user."""
-
-_CLUSTER = bool(os.environ.get("LAPSE_TEST_CLUSTER"))
-"""Whether the run's server is a cluster of one node, asked as a single server is: it refuses keys of two hash slots."""
 
 _FOREIGN = ("LAPSE_", "OPENAI_", "REDIS_", "CELERY_", "AZURE_")
 
@@ -107,9 +104,9 @@ def redis_server(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[EmbeddedRedis]:
     """Return one real server for the whole run; tests that stop or fill a server start their own."""
-    mode = ("--cluster-enabled", "yes", "--cluster-port", str(free_port())) if _CLUSTER else ()
+    mode = ("--cluster-enabled", "yes", "--cluster-port", str(free_port())) if EVERYWHERE else ()
     with EmbeddedRedis(*acl.options(tmp_path_factory.mktemp("users")), *mode) as server:
-        if _CLUSTER:
+        if EVERYWHERE:
             with redis.Redis.from_url(server.url) as admin:
                 admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
                 until(lambda: info(admin)["cluster_state"] == "ok", "the node serves every hash slot")

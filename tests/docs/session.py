@@ -105,7 +105,7 @@ class Session:
             as_wanted = (code != 0) == ("fails" in block.words) and _same(wanted, self._printed)
             if as_wanted or "again" not in block.words or time.monotonic() > until:
                 break
-            time.sleep(0.2)  # as somebody who waits does
+            time.sleep(1)  # as somebody who waits does: each command is a process of its own
         assert (code != 0) == ("fails" in block.words), f"{block.where}: {command} ended with {code}: {self._printed}"
         _compare(block, wanted, self._printed)
 

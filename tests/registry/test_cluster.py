@@ -9,6 +9,7 @@ import pytest
 from lapse import AsyncRegistry, Registry
 from lapse.errors import RegistryRefused, RegistryUnavailable
 from lapse.registry import keys
+from lapse.registry.pools.plain import client_of
 from support.clusters import Cluster
 
 SLOT = keys.slot("lapse", "openai", "thread")
@@ -47,6 +48,15 @@ def test_what_an_application_says_stands_at_the_node_of_its_kind(cluster: Cluste
     assert 1 == cluster.clients[cluster.owner(SLOT)].exists(f"{SLOT}policies")
     many = [{"kind": kind, "id": "x1", "policy": "chat"} for kind in ("thread", "file", "assistant")]
     assert 3 == registry.register_many(many).new
+
+
+@pytest.mark.parametrize("database", ["", "/", "/0", "/0?db=0", "?db=0"])
+def test_the_one_database_of_a_cluster_may_be_named(cluster: Cluster, database: str) -> None:
+    """To what applications and workers use, and to redis-py's client, which the command line and beat read by."""
+    url = cluster.url + database
+    with Registry(url, provider="openai", timeout=2) as registry, client_of(url, decode_responses=True) as reader:
+        assert registry.register("thread", "t1", "chat")
+        assert reader.exists(f"{SLOT}policies")
 
 
 async def test_and_so_it_does_with_asyncio(cluster: Cluster, registry: Registry) -> None:

@@ -1,5 +1,6 @@
 """Clusters and Sentinels of real servers on loopback ports."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,11 +13,24 @@ from redis.crc import key_slot
 
 from lapse.sandbox.redis_server import EmbeddedRedis, die_with_parent, free_port, server_binary
 
+EVERYWHERE = bool(os.environ.get("LAPSE_TEST_CLUSTER"))
+"""Whether the run's server is a cluster of one node: it refuses keys of two hash slots."""
 SLOTS = 16384
 WITHIN = 15.0
 AT_ONCE = ("--repl-diskless-sync-delay", "0")
 SHORT = 500
 """Milliseconds after which a node that does not answer is taken for gone."""
+
+
+def as_lapse_names_it(url: str) -> str:
+    """Return the URL of the run's server as an operator gives it: a cluster's, where it is one."""
+    return url.replace("redis://", "redis+cluster://", 1) if EVERYWHERE else url
+
+
+def environ(url: str) -> dict[str, str]:
+    """Return what names the run's server to lapse, and to Celery, whose Redis transport knows no cluster."""
+    broker = {"CELERY_BROKER_URL": url} if EVERYWHERE else {}
+    return {"REDIS_URL": as_lapse_names_it(url), **broker}
 
 
 def until(holds: Callable[[], object], what: str) -> None:

@@ -27,7 +27,7 @@ from lapse.runtime.host import Host
 from lapse.runtime.jobs import Work
 from lapse.sandbox import Sandbox
 from lapse.sandbox.redis_server import die_with_parent
-from support import forked, printed
+from support import clusters, forked, printed
 
 KEY = "sk-test-0123456789abcdefghij"
 DAY = 86400.0
@@ -86,8 +86,8 @@ class Desk:
     def __init__(self, directory: Path, url: str, sandbox: Sandbox) -> None:
         self.directory = directory
         self.sandbox = sandbox
-        self.environ = {**os.environ, "REDIS_URL": url, "OPENAI_API_KEY": KEY}
-        self.registry = Registry(url, provider="openai", timeout=5)
+        self.environ = {**os.environ, **clusters.environ(url), "OPENAI_API_KEY": KEY}
+        self.registry = Registry(clusters.as_lapse_names_it(url), provider="openai", timeout=5)
         self.raw = redis.Redis.from_url(url, decode_responses=True)
         self.config = directory / "config" / "retention.toml"
         self.configure(CHAT)

@@ -20,7 +20,7 @@ from lapse.sandbox.redis_server import die_with_parent
 from oracle import reading
 from oracle.history import History, Policy, Violation
 from oracle.verdict import violations
-from support import counted, evidence
+from support import clusters, counted, evidence
 from support.recording import RecordingRegistry
 
 KEY = "sk-test-0123456789abcdefghij"
@@ -149,7 +149,7 @@ class Deployment:
         self.config = directory / "config" / "retention.toml"
         self.audit = directory / "audit.jsonl"
         self.raw = client_of(url, decode_responses=True)
-        self.registry = RecordingRegistry(url, provider="openai", timeout=5)
+        self.registry = RecordingRegistry(clusters.as_lapse_names_it(url), provider="openai", timeout=5)
         self.processes: list[Process] = []
         self.began = time.time()
         self.policies: dict[Path, list[Policy]] = {}
@@ -184,7 +184,7 @@ class Deployment:
     @property
     def environ(self) -> dict[str, str]:
         """The environment that every program of the deployment gets."""
-        return {**os.environ, "REDIS_URL": self.url, "OPENAI_API_KEY": KEY}
+        return {**os.environ, **clusters.environ(self.url), "OPENAI_API_KEY": KEY}
 
     def start(self, *arguments: str, cwd: Path | None = None, environ: Mapping[str, str] | None = None) -> Process:
         """Start a Celery program with ``--loglevel=INFO``; do not wait."""

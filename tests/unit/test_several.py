@@ -36,6 +36,13 @@ def test_a_database_may_be_left_out(url: str) -> None:
     assert 0 == database(url)
 
 
+def test_a_database_may_stand_behind_the_question_mark() -> None:
+    found = several("redis+sentinel://a/mymaster?db=3")
+
+    assert found
+    assert ("mymaster", 3, "redis://a:26379/3?db=3") == (found.service, found.database, found.url(found.addresses[0]))
+
+
 @pytest.mark.parametrize("url", ["redis://a:6379/0", "unix:///run/redis.sock", "redis+socket:///run/redis.sock", "x"])
 def test_other_urls_are_of_one_server(url: str) -> None:
     assert several(url) is None
@@ -45,6 +52,8 @@ def test_other_urls_are_of_one_server(url: str) -> None:
     ("url", "why"),
     [
         ("redis+cluster://a/3", "names database 3: a cluster has only 0"),
+        ("redis+cluster://a?db=3", "names database 3: a cluster has only 0"),
+        ("redis+cluster://a?db=three", "a database that is not a number: 'three'"),
         ("redis+cluster://a/x", "a database that is not a number: 'x'"),
         ("redis+cluster://", "names no host where it should: ''"),
         ("redis+cluster://u:hidden@a,,b", "names no host where it should: ''"),

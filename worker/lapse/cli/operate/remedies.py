@@ -149,7 +149,8 @@ REMEDIES = {
         "what the application could not say that it uses counts as unused",
     ),
     HaltReason.REGISTRY_UNFIT: Remedy(
-        "lapse doctor", f"Give this Redis persistence, no eviction and replicas in step: {BY_ITSELF} with its cause."
+        "lapse doctor",
+        f"Give this Redis persistence, no eviction and replicas in step: {BY_ITSELF} once its cause has ended.",
     ),
     HaltReason.MOVED: Remedy(
         "lapse doctor",

@@ -95,6 +95,7 @@ def several(url: str) -> Several | None:
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     sentinels = {name.removeprefix(_OF_SENTINELS): value for name, value in pairs if name.startswith(_OF_SENTINELS)}
     query = urlencode([pair for pair in pairs if not pair[0].startswith(_OF_SENTINELS)])
+    database = dict(pairs).get("db") or database  # as redis-py has it
     if database and not database.isdigit():
         raise ConfigError(f"the registry's URL names a database that is not a number: {database!r}")
     if what == CLUSTER and int(database or 0):

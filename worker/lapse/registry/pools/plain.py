@@ -45,6 +45,7 @@ def reader_of(url: str | RedisEndpoint, timeout: float, **options: Any) -> redis
 
 def _cluster(endpoint: RedisEndpoint, made: type[Any], options: dict[str, Any]) -> redis.Redis:
     del options["host"], options["port"]
+    options.pop("db", None)  # a URL may say 0, which is all that a cluster has
     nodes = [ClusterNode(node.host, node.port) for node in endpoint.addresses]
     one = f"redis://{nodes[0].host}:{nodes[0].port}"  # told a URL, it makes connections of the class that it is told
     try:

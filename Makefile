@@ -13,8 +13,9 @@ demo: $(VENV)/.stamp
 	@$(RUN)/lapse demo
 
 # Most tests wait for servers and workers, not for a core: four modules at a time, in the order of tests/conftest.py.
+# Those of tests/unit run once, on the wheel: tests/packaging/test_core.py.
 test: $(VENV)/.stamp
-	@$(RUN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+	@$(RUN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder --ignore tests/unit
 
 lint: $(VENV)/.stamp
 	$(RUN)/ruff check

@@ -96,7 +96,9 @@ def _unexcused(history: History, audit: Audit, resource: Resource, confirmed: li
         return "none was in flight when something broke"
     first = min(one.begun for one in confirmed)
     claims = [claim for claim in audit.by_resource[resource] if claim.closed + TICK >= first]
-    if history.bound is None or _forgotten(history, resource, first) or any(_shows(claim) for claim in claims):
+    if history.bound is None or forgotten(history, resource, first) or any(_shows(claim) for claim in claims):
+        return ""
+    if any(_gone(claim) and _used(history, resource, first, claim.at) for claim in claims):
         return ""
     ends = ", ".join(f"{claim.end['event']} {claim.outcome}".strip() for claim in claims if claim.end) or "nothing"
     return f"it does not show as already_gone after an unknown answer, but as: {ends}"
@@ -112,11 +114,24 @@ def _shows(claim: Claim) -> bool:
     end = claim.end
     if end is None or end["event"] in {"quarantined", "lapsed"}:
         return end is None or end["event"] == "quarantined"  # an operator is told; or it is not over yet
-    gone = (end["event"], claim.outcome) == ("settled", "already_gone") and end.get("after_unknown") is True
-    return gone or claim.outcome == "deleted"  # of a conversation, items alone may be missing
+    # Of a conversation, items alone may be missing.
+    return (_gone(claim) and end.get("after_unknown") is True) or claim.outcome == "deleted"
 
 
-def _forgotten(history: History, resource: Resource, since: float) -> bool:
+def _gone(claim: Claim) -> bool:
+    return claim.end is not None and (claim.end["event"], claim.outcome) == ("settled", "already_gone")
+
+
+def _used(history: History, resource: Resource, since: float, until: float) -> bool:
+    """Return True if the application may have used it between: what was tried of it before is over then."""
+    return any(
+        call.called <= until and (call.acknowledged is None or call.acknowledged >= since)
+        for call in history.calls
+        if call.resource == resource and call.verb in {"touch", "register"}
+    )
+
+
+def forgotten(history: History, resource: Resource, since: float) -> bool:
     """Return True if the application may have said afterwards that the id is no longer ours."""
     return any(
         call.verb == "forget" and (call.acknowledged is None or call.acknowledged >= since)

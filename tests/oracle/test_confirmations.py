@@ -44,6 +44,29 @@ def test_a_confirmation_in_flight_at_a_kill_may_be_missing_if_it_shows_as_gone_a
     assert {"uncounted"} == judged(lost_story(), crashes=0, breaks=())
 
 
+@pytest.mark.parametrize(("at", "wrong"), [(17 * DAY + 5.5, False), (16 * DAY, True), (17 * DAY + 8, True)])
+def test_one_that_was_used_meanwhile_is_gone_without_more(at: float, *, wrong: bool) -> None:
+    """What was tried of an id before it was used again is over, and written down no more."""
+    story = lost_story(unknown=False)
+    story.say("touch", thread("c"), at)
+
+    assert ({"uncounted"} if wrong else set()) == judged(story)
+
+
+@pytest.mark.parametrize(("crashes", "wrong"), [(1, set()), (0, {"uncounted", "record"})])
+def test_nobody_looks_again_after_one_that_was_forgotten_while_its_worker_died(crashes: int, wrong: set[str]) -> None:
+    story = true_story()
+    story.say("register", one := thread("c"), 9 * DAY)
+    token = story.claim(one, 17 * DAY)
+    story.ask(one, 17 * DAY + 0.1)
+    story.say("forget", one, 17 * DAY + 1)
+    story.record("lapsed", one, 17 * DAY + 5, token=token)
+    breaks = (START + LOST,) * crashes
+    said = {"crashes": crashes, "in_flight": 1, "bound": 60.0, "breaks": breaks, "ended": START + 18 * DAY}
+
+    assert wrong == set(found(story.history(**said))) & {"uncounted", "living", "record"}
+
+
 @pytest.mark.parametrize(("before", "wrong"), [(0.04, False), (2.0, True), (3600.0, True)])
 def test_a_confirmation_that_a_process_had_for_long_was_not_in_flight(before: float, *, wrong: bool) -> None:
     story = lost_story(asked=LOST - before)

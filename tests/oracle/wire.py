@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from oracle.audit import TERMINAL, Audit, Claim
+from oracle.confirmations import forgotten
 from oracle.history import History, Request, Resource, Violation
 from oracle.lives import TICK
 from oracle.reading import Asked, asked
@@ -119,7 +120,9 @@ def _answered(history: History, audit: Audit, wire: Transport) -> Iterator[Viola
             if claim.end and claim.end["event"] in TERMINAL and claim.closed + TICK >= confirmed[0].begun
         ]
         lives = len(confirmed) if not history.crashes else 1
-        if len(terminal) < lives and not (history.bound is None and history.crashes):
+        # Whoever had the answer died, and nobody looks again after what is no longer ours.
+        unheard = history.crashes and (history.bound is None or forgotten(history, resource, confirmed[0].begun))
+        if len(terminal) < lives and not unheard:
             seen = f"{len(confirmed)} confirmed deletions, {len(terminal)} terminal records"
             yield Violation("record", str(resource), seen)
 

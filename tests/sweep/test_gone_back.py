@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lapse.guards.integrity import continuity
 from lapse.ledger.claim import Claim
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.providers.outcomes import Outcome, Verdict
@@ -165,3 +166,25 @@ async def test_items_of_a_lost_claim_and_of_the_one_in_its_place_are_all_counted
 
     assert 30 == world.counters("conversation")["deletions|chat|conversation_item"]
     world.unpromised |= {"uncounted"}  # no item was ever asked for
+
+
+async def test_workers_that_look_again_late_do_not_insist_on_what_was_lost(
+    crashing: Crashing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large file takes Redis a while to load: what was read of the registry before is an old reading by then."""
+    world = crashing.world
+    world.seed(3)
+    await world.watch.look()
+    crashing.keep()
+    for _ in range(3):
+        world.raw.hincrby("lapse:epoch", "at", -1000)
+        await world.watch.look()
+    assert 4 == int(world.raw.hget("lapse:epoch", "sequence"))
+    crashing.go_back()
+    assert 1 == int(world.raw.hget("lapse:epoch", "sequence"))
+    monkeypatch.setattr(continuity, "SETTLED", 0)
+
+    for _ in range(2):
+        assert None is await world.watch.look()
+
+    assert 3 == (await world.sweep()).outcomes["deleted"]

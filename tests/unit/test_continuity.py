@@ -93,6 +93,28 @@ def test_what_is_not_on_disk_yet_is_not_insisted_on() -> None:
     assert None is reason(known, replace(SIGHT, sequence=20))
 
 
+@pytest.mark.parametrize("lost", [1, 2, 9])
+@pytest.mark.parametrize("away", [1, 10, 60, 86400])
+def test_what_a_crash_lost_is_never_insisted_on_however_long_nobody_looked(lost: int, away: int) -> None:
+    """A large file takes Redis a while to load, and a worker without anything to do does not look."""
+    known: Known | None = None
+    for second in range(30):
+        at = NOW + (second - 1) * SECOND
+        sight = replace(SIGHT, now=at + SECOND, at=at, sequence=second, reached=second + 1)
+        assert None is reason(known, sight)
+        known = remember(known, sight)
+
+    kept, crashed = 30 - lost, NOW + 29 * SECOND
+    back = crashed + away * SECOND
+    for second in range(40):
+        at = back + (second - 1) * SECOND if second else crashed - lost * SECOND
+        sight = replace(SIGHT, now=back + second * SECOND, at=at, sequence=kept + second, reached=kept + second + 1)
+        assert None is judge(replace(known, offset=None) if known else None, sight)
+        known = remember(known, sight)
+    assert known is not None
+    assert HaltReason.REGISTRY_ROLLED_BACK == reason(known, replace(SIGHT, sequence=kept + 29))
+
+
 def test_a_look_within_the_same_second_remembers_nothing_twice() -> None:
     once = remember(None, replace(SIGHT, reached=60, at=NOW))
 

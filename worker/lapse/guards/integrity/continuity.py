@@ -201,7 +201,8 @@ def remember(known: Known | None, sight: Observation, trouble: Trouble | None = 
         return known
     base = known if known and known.epoch == sight.epoch else Known(sight.epoch)
     newest = (sight.reached, sight.now if sight.reached > sight.sequence else sight.at)
-    recent = (*base.recent, newest) if newest not in base.recent else base.recent
+    stands = tuple(one for one in base.recent if one[0] <= sight.sequence)  # more than that, a crash has lost
+    recent = (*stands, newest) if newest not in stands else stands
     seen = ((sight.sequence, sight.at), *recent)
     settled = max([(base.sequence, base.at), *(one for one in seen if sight.now - one[1] >= SETTLED)])
     return replace(

@@ -76,6 +76,9 @@ class Failing:
         self._left -= 1
         self._file.write(lines)
 
+    def written(self, chain: str) -> dict[int, bytes]:
+        return self._file.written(chain)
+
 
 async def test_lines_arrive_in_order_with_their_stream_id_and_leave_the_stream(
     carrier: Carrier, raw: redis.Redis, tmp_path: Path

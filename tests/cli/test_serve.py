@@ -155,6 +155,19 @@ def test_audit_export_prints_a_record_once_that_was_written_twice(desk: Desk) ->
     assert once == desk.good("audit", "export").lines
 
 
+def test_audit_export_prints_what_a_server_with_a_clock_behind_numbered(desk: Desk) -> None:
+    """After a failover; the number is less than some before, and is no repetition."""
+    desk.configure(ENFORCED)
+    desk.seed(3)
+    desk.worker()
+    file = desk.directory / "audit.jsonl"
+    before = desk.good("audit", "export").records
+    late = {"seq": f"{int(before[0]['seq'].split('-')[0]) - 5}-0", "provider": "openai", "kind": "thread", "at": 1}
+    with file.open("a") as lines:
+        lines.write(2 * f"{json.dumps(late)}\n")
+    assert [*before, late] == desk.good("audit", "export").records
+
+
 def test_audit_export_says_where_the_rest_is(desk: Desk) -> None:
     desk.configure(ENFORCED, head=HEAD.replace('sink = "file:{directory}/audit.jsonl"', 'sink = "stdout"'))
     desk.registry.hold("thread", "thread_1", reason="case")

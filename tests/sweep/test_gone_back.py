@@ -1,12 +1,18 @@
 """A registry that goes back to before a claim while its request is at the provider: after a crash, or a failover."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lapse.audit import shipper
+from lapse.audit.chain import Seal
+from lapse.audit.shipper import FileSink, Mover
+from lapse.audit.verify import Verification
 from lapse.guards.integrity import continuity
 from lapse.ledger.claim import Claim
 from lapse.ledger.settle import OutcomeBatch, settlement
@@ -188,3 +194,123 @@ async def test_workers_that_look_again_late_do_not_insist_on_what_was_lost(
         assert None is await world.watch.look()
 
     assert 3 == (await world.sweep()).outcomes["deleted"]
+
+
+@dataclass
+class Moving:
+    """An audit file, and whoever moves lines to it: another process each time."""
+
+    world: World
+    path: Path
+    seal: Seal
+
+    async def move(self, at_most: int = 1000) -> int:
+        mover = Mover(self.world.carrier, "lapse", FileSink(self.path), self.seal)
+        return await mover.move("openai", "thread", at_most=at_most)
+
+    def write(self, *ids: str) -> None:
+        for id_ in ids:
+            self.world.raw.xadd("lapse:{openai:thread}:audit", {"e": json.dumps({"event": "settled", "id": id_})})
+
+    def verified(self) -> list[str]:
+        """Return the ids of the file's lines, in order, once each; nothing is wrong with it."""
+        verdict = Verification([self.seal]).verify([self.path])
+        assert [] == verdict.wrong
+        lines = {line["seq"]: line["id"] for line in map(json.loads, self.path.read_text().splitlines())}
+        return list(lines.values())
+
+
+@pytest.fixture(params=[b"", b"k" * 32], ids=["no key", "key"])
+def moving(request: pytest.FixtureRequest, crashing: Crashing, tmp_path: Path) -> Moving:
+    return Moving(crashing.world, tmp_path / "audit.jsonl", Seal(request.param))
+
+
+async def test_lines_that_the_registry_lost_and_those_in_their_place_verify(crashing: Crashing, moving: Moving) -> None:
+    moving.write("one", "two")
+    await moving.move()
+    crashing.keep()
+    for lost in ("lost", "lost too"):
+        moving.write(lost)
+        assert 1 == await moving.move()
+    crashing.go_back()
+
+    moving.write("three")
+    assert 1 == await moving.move()
+    moving.write("four", "five")
+    assert 2 == await moving.move()
+
+    assert ["one", "two", "lost", "lost too", "three", "four", "five"] == moving.verified()
+    text = moving.path.read_text()
+    moving.path.write_text("".join(line for line in text.splitlines(keepends=True) if '"lost too"' not in line))
+    assert Verification([moving.seal]).verify([moving.path]).wrong
+
+
+async def test_lines_that_the_registry_has_again_are_those_of_before(crashing: Crashing, moving: Moving) -> None:
+    """That they were moved is what it forgot, of some; others are gone."""
+    moving.write("one")
+    await moving.move()
+    moving.write("two", "three")
+    crashing.keep()
+    moving.write("lost")
+    assert 3 == await moving.move()
+    crashing.go_back()
+
+    moving.write("four")
+    assert [2, 1] == [await moving.move(2), await moving.move()]
+
+    assert ["one", "two", "three", "lost", "four"] == moving.verified()
+
+
+async def test_the_first_lines_of_all_are_lost_and_so_are_those_after_them(crashing: Crashing, moving: Moving) -> None:
+    moving.write("one")
+    crashing.keep()
+    for number in range(3):
+        moving.write(f"lost {number}")
+        assert 2 == await moving.move()
+        crashing.go_back()
+    moving.write("two")
+    assert 2 == await moving.move()
+
+    assert ["one", "lost 0", "lost 1", "lost 2", "two"] == moving.verified()
+
+
+async def test_more_was_lost_than_is_read_of_the_file(
+    crashing: Crashing, moving: Moving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a backup of hours ago."""
+    moving.write("one")
+    await moving.move()
+    crashing.keep()
+    lost = [f"lost {number}" for number in range(50)]
+    moving.write(*lost)
+    await moving.move()
+    crashing.go_back()
+    monkeypatch.setattr(shipper, "READ_BACK", 2000)
+
+    moving.write("two", "three")
+    await moving.move()
+    moving.write("four")
+    await moving.move()
+
+    assert ["one", *lost, "two", "three", "four"] == moving.verified()
+
+
+async def test_lines_of_a_server_that_took_over_with_a_clock_behind_are_moved_too(
+    crashing: Crashing, moving: Moving
+) -> None:
+    """What was read is lost before it is trimmed, and what came instead has an earlier number."""
+    stream = "lapse:{openai:thread}:audit"
+    moving.write("one", "lost")
+
+    class Failing(FileSink):
+        def write(self, lines: bytes) -> None:
+            super().write(lines)
+            ((first, _), *_) = crashing.world.raw.xrange(stream)
+            crashing.world.raw.delete(stream)
+            at = f"{int(first.split('-')[0]) - 5000}-0"
+            crashing.world.raw.xadd(stream, {"e": json.dumps({"event": "settled", "id": "two"})}, id=at)
+
+    await Mover(crashing.world.carrier, "lapse", Failing(moving.path), moving.seal).move("openai", "thread", at_most=9)
+    await moving.move()
+
+    assert ["one", "lost", "two"] == moving.verified()

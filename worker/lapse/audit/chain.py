@@ -10,6 +10,7 @@ first line, as ``after``, how that one ended.
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -79,18 +80,19 @@ class Seal:
             return hmac.digest(self.key, before + body, "sha256")
         return hashlib.sha256(before + body).digest()
 
-    def lines(self, lines: bytes, tail: Tail | None, place: str) -> tuple[bytes, Tail]:
+    def lines(self, lines: bytes, tail: Tail | None, place: str, *, anew: bool = False) -> tuple[bytes, Tail]:
         """Return lines sealed, and the tail that they leave: the same for the same lines and tail, whoever asks.
 
         Args:
             lines: Whole JSON objects with a ``seq`` in front, at least one, each with its newline.
             tail: Where the slot's chain stands; None if it has none.
             place: ``PROVIDER/KIND/EPOCH``. If that or the key is another than the tail's, a new chain begins.
+            anew: A new chain begins in any case.
 
         """
         texts = lines.removesuffix(b"\n").split(b"\n")
         sealed, after = [], ""
-        if tail is None or not tail.chain.startswith(f"{place}/") or not tail.chain.endswith(f"/{self.name}"):
+        if anew or tail is None or not tail.chain.startswith(f"{place}/") or not tail.chain.endswith(f"/{self.name}"):
             after = f',"after":"{tail}"' if tail else ""
             first = texts[0].split(b'"', 4)[3].decode()
             tail = Tail(f"{place}/{first}/{self.name}", 0, BEGINNING)
@@ -113,6 +115,26 @@ def read(line: bytes) -> Sealed | None:
     chain, n, after, mac = found.groups(b"")
     body = line[: found.start(4) - len(b',"mac":"')]
     return Sealed(chain.decode(), int(n), after.decode(), bytes.fromhex(mac.decode()), body)
+
+
+def macs_in(text: bytes, chain: str) -> dict[int, bytes]:
+    """Return the macs of a chain's lines by their numbers; what an application wrote into them is none of those."""
+    sealed = rb',"chain":"%b","n":(\d{1,15})(?:,"after":"[\w./:-]+")?,"mac":"([0-9a-f]{64})"}\n'
+    found = re.finditer(sealed % re.escape(chain.encode()), text)
+    return {int(one[1]): bytes.fromhex(one[2].decode()) for one in found}
+
+
+def parts_at(sealed: bytes, written: Mapping[int, bytes]) -> int | None:
+    """Return from which of some sealed lines on, counted from 0, others were written by these numbers; None: none were.
+
+    Where ``written`` begins behind a line and goes on beyond it, so much was written that it is another, too.
+    """
+    last = max(written, default=0)
+    for at, line in enumerate(sealed.removesuffix(b"\n").split(b"\n") if last else ()):
+        found = read(line)
+        if found and found.n <= last and written.get(found.n) != found.mac:
+            return at
+    return None
 
 
 def moment(line: bytes) -> int | None:

@@ -3,8 +3,9 @@
 Delivery is at least once. A crash between a write and its trim repeats lines, so every line carries its
 stream id as ``seq``: (provider, kind, seq) names one line for ever. Lines are sealed into a chain on their way out (see
 ``chain``). Where it stands is kept with the stream and moves on in the step that trims: a line that is written again is
-the same to the last byte. On standard output a line also has what tells it from a log's: ``timestamp`` and ``source``,
-sealed with the rest.
+the same to the last byte. A registry that a crash has put back by a second has lost lines that the file has: what comes
+instead of them begins a chain of its own, behind the last of those. On standard output a line also has what tells it
+from a log's: ``timestamp`` and ``source``, sealed with the rest.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lapse.audit import strictjson
-from lapse.audit.chain import Seal, Tail, moment
+from lapse.audit.chain import Seal, Tail, macs_in, moment, parts_at
 from lapse.audit.subjects import HASHED, SubjectsShown
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -36,6 +37,8 @@ BESIDE_LOGS = frozenset({"timestamp", "source"})
 """What is added on standard output: no record has it there."""
 LEASE = 30.0  # seconds; what a mover takes longer to write, another may write again
 BATCH = 1000
+READ_BACK = 1 << 20
+"""Bytes of a file's end in which lines are looked for that the registry has lost: as much as two batches."""
 
 
 class Sink(Protocol):
@@ -46,6 +49,14 @@ class Sink(Protocol):
 
         Raises:
             OSError: they are not, and none of them may be trimmed.
+
+        """
+
+    def written(self, chain: str) -> dict[int, bytes]:
+        """Return the macs of a chain's lines that were written last, by their numbers, as far as they can be read.
+
+        Raises:
+            OSError: they cannot be read now.
 
         """
 
@@ -72,6 +83,10 @@ class StdoutSink:
                 except BlockingIOError:  # another program has made it so that it never waits
                     select.select([], [1], [])
             _midway[0] = 0
+
+    def written(self, chain: str) -> dict[int, bytes]:  # noqa: ARG002 - what is written here is others' to read
+        """Return none."""
+        return {}
 
 
 @contextlib.contextmanager
@@ -112,6 +127,14 @@ class FileSink:
                 raise
         if fresh:
             sync_folder(self.path.parent)
+
+    def written(self, chain: str) -> dict[int, bytes]:
+        """Return those that stand in the last ``READ_BACK`` bytes."""
+        if not self.path.exists():
+            return {}
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - READ_BACK))
+            return macs_in(file.read(), chain)
 
 
 def open_sink(path: Path | None) -> Sink:
@@ -160,24 +183,32 @@ class Mover:
             try:
                 tail = await asyncio.to_thread(self._deliver, lines, Tail.parse(before.decode()), place, shown)
             except OSError:
-                await self._call("audit/lua/audit_trim", slot, "", "", "")
+                await self._give_back(slot)
                 raise
             # Written first, trimmed after: whoever ends in between writes lines twice, with the same place and mac, and
             # loses none. Trimmed the other way round, a full disk would cost records.
-            if (
-                await self._call("audit/lua/audit_trim", slot, _following(last.decode()), before.decode(), str(tail))
-                < 0
-            ):
+            where = (_following(last.decode()), before.decode(), str(tail))
+            if await self._call("audit/lua/audit_trim", slot, *where, count) < 0:
                 break  # another moved the same lines meanwhile; they stand in the sink twice, and are the same
             moved += count
-        await self._call("audit/lua/audit_trim", slot, "", "", "")
+        await self._give_back(slot)
         return moved
+
+    async def _give_back(self, slot: str) -> None:
+        await self._call("audit/lua/audit_trim", slot, "", "", "", 0)
 
     def _deliver(self, lines: bytes, tail: Tail | None, place: str, shown: SubjectsShown) -> Tail:
         whole = b"".join(self._one_way(line, shown) for line in lines.removesuffix(b"\n").split(b"\n"))
-        sealed, tail = self._seal.lines(whole, tail, place)
+        sealed, end = self._seal.lines(whole, tail, place)
+        written = self._sink.written(end.chain)
+        at = parts_at(sealed, written)
+        if at is not None:
+            same, others = _first(sealed, at)[0], _first(whole, at)[1]
+            last = Tail(end.chain, max(written), written[max(written)])
+            sealed, end = self._seal.lines(others, last, place, anew=True)
+            sealed = same + sealed
         self._sink.write(sealed)
-        return tail
+        return end
 
     def _one_way(self, line: bytes, shown: SubjectsShown) -> bytes:
         """Return a line that every reader reads the same way; what was added to the stream and is none becomes text."""
@@ -201,6 +232,12 @@ class Mover:
     async def _call(self, name: str, slot: str, *args: str | int) -> Any:
         call = Call(script(name), slot, (self._token, *args), as_it_is)
         return (await self._carrier.carry([call]))[0]
+
+
+def _first(lines: bytes, count: int) -> tuple[bytes, bytes]:
+    """Return so many lines, and those behind them."""
+    each = lines.split(b"\n")
+    return b"".join(line + b"\n" for line in each[:count]), b"\n".join(each[count:])
 
 
 def _timed(line: bytes) -> bytes:

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple
 from datetime import datetime
@@ -59,7 +61,7 @@ def export(*, session: Invocation, kind: str | None, id_: str | None, since: dat
     """
     wanted = {"provider": session.given_provider, "kind": kind, "id": id_}
     start = since.timestamp() * 1000 if since else 0.0
-    printed: dict[tuple[str, str], tuple[int, int]] = {}
+    printed: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
     for record in _moved(session):
         _print(record, wanted, start, printed)
     for record in _waiting(session):
@@ -156,15 +158,21 @@ def _rows(session: Invocation, stream: str) -> Iterator[tuple[str, dict[str, str
 
 
 def _print(
-    record: dict[str, Any], wanted: dict[str, str | None], start: float, printed: dict[tuple[str, str], tuple[int, int]]
+    record: dict[str, Any],
+    wanted: dict[str, str | None],
+    start: float,
+    printed: defaultdict[tuple[str, str], list[tuple[int, int]]],
 ) -> None:
-    """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
-    slot = (str(record.get("provider")), str(record.get("kind")))
+    """Print a record once: one that was moved twice, or moved while this ran, has its number already.
+
+    Numbers are in order, but for those of a server that took over with a clock behind.
+    """
     if found := _SEQ.fullmatch(str(record.get("seq"))):
-        seq = (int(found[1]), int(found[2]))
-        if seq <= printed.get(slot, (-1, -1)):
+        seq, before = (int(found[1]), int(found[2])), printed[str(record.get("provider")), str(record.get("kind"))]
+        place = bisect_left(before, seq)
+        if before[place : place + 1] == [seq]:
             return
-        printed[slot] = seq
+        before.insert(place, seq)
     at = record.get("at")
     late = not start or (isinstance(at, int | float) and at >= start)
     if late and all(value is None or record.get(name) == value for name, value in wanted.items()):

@@ -1,11 +1,13 @@
 """An export into an empty registry. Each line is applied once, however often this is begun again.
 
 The hash slot that a line belongs to notes its number in the step that applies it, and the epoch does afterwards: a
-cluster has no step of two hash slots. What belongs to none may be applied a second time, to the same effect.
+cluster has no step of two hash slots. What belongs to none may be applied a second time, to the same effect. So each
+node of a cluster says for itself how far it has come: one that a crash or a failover has put back gets its lines again.
 
 While it goes on, and after it ended in the middle, everything is halted: nothing is decided by half of what is known.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +15,7 @@ import redis
 
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.transfer.format import Chunk, Header
+from lapse.errors import RegistryUnavailable
 from lapse.guards.integrity.continuity import HALF_IMPORTED
 from lapse.ledger.halts import REWIND
 from lapse.ledger.reasons import HaltReason
@@ -55,8 +58,15 @@ class Load:
         self._seen: set[str] = set()
         self._standing: dict[str, list[str]] = {}
         self._slots = {self._slot(slot) for slot in header.slots}
-        self._again = 0
-        """The line that may have been applied before, and not noted."""
+        self._going = self._slots
+        self._reached: dict[str, int] = {}
+        """Up to which line each slot has come: what it said in the beginning, and what was applied since."""
+        self._applied: set[str] = set()
+        self._after = 1
+        """Up to which line all was applied, for what the epoch's server remembers."""
+        self._kept: set[str] = set()
+        self._again = False
+        """True if what belongs to no slot may have been applied before."""
 
     def begin(self) -> int:
         """Halt the registry, and return how many lines of the export it has already.
@@ -66,16 +76,15 @@ class Load:
 
         """
         importing, line, done = self._client.hmget(self._epoch, "importing", _LINE, self._done)
-        if done:
+        halted = {slot for slot in self._slots if self._client.hexists(slot + keys.HALTS, _HALT)}
+        if done and not halted:
             raise Refused(Code.USAGE, "this export was imported here before; nothing was done")
-        if importing:
-            if importing != self._header.id:
-                raise Refused(
-                    Code.USAGE, f"half of another export is here: import that one first; its id is {importing}"
-                )
-            self._halt()
-            self._again = int(line) + 1
-            return int(line)
+        if importing and importing != self._header.id:
+            raise Refused(Code.USAGE, f"half of another export is here: import that one first; its id is {importing}")
+        if importing or done:
+            # Of one that was imported, a slot is halted still whose server went back to before the end.
+            self._going = halted if done else self._slots
+            return self._begin_again(halted, sys.maxsize if done else int(line))
         if name := next(self._there(), None):
             raise Refused(
                 Code.USAGE,
@@ -85,40 +94,88 @@ class Load:
         self._mark()
         return 1
 
+    def _begin_again(self, halted: set[str], after: int) -> int:
+        """Learn how far each slot has come, and return how far all of them have, for what its server remembers."""
+        for slot in self._going:
+            noted = self._client.hget(slot + keys.MARKS, _LINE)
+            named = [slot + name for name in keys.SLOT_KEYS if name not in _SHARED]
+            # Where an import ended in its end, the note is gone with the halt, and all the rest is there.
+            whole = not noted and slot not in halted and any(self._exist(named))
+            self._reached[slot] = sys.maxsize if whole else int(noted or 0)
+        if after < sys.maxsize:
+            self._halt()
+        self._after, self._again = after, True
+        return after
+
     def apply(self, chunks: Iterable[tuple[int, Chunk]], after: int) -> Iterator[int]:
         """Apply what stands behind a line; yield the number of each line that is applied.
 
         Raises:
             Refused: somebody else writes to the registry meanwhile.
+            RegistryUnavailable: a server of it went back to before what was applied; begun again, that is too.
 
         """
         for number, chunk in chunks:
-            if number > after:
+            if self._lacks(number, chunk):
                 self._line(number, chunk)
+            if number > after:
+                self._client.hset(self._epoch, _LINE, number)
                 yield number
             self._seen.add(chunk.key)
             if chunk.index in _PLACES and chunk.key not in self._standing.setdefault(chunk.slot, []):
                 self._standing[chunk.slot].append(chunk.key)
 
+    def _lacks(self, number: int, chunk: Chunk) -> bool:
+        """Return True if a line is to be applied: its slot has not come so far, or it belongs to none."""
+        slot = f"{self._namespace}:{chunk.slot}"
+        if slot in self._slots:
+            return slot in self._going and number > self._reached.get(slot, 0)
+        if number > self._after or chunk.index in _SHARED:
+            return number > self._after
+        # Of a registry that may be in use by now, what is there has its own say.
+        if self._after == sys.maxsize and chunk.key not in self._seen and self._client.exists(self._full(chunk)):
+            self._kept.add(chunk.key)
+        return chunk.key not in self._kept
+
     def _line(self, number: int, chunk: Chunk) -> None:
-        prefix = f"{self._namespace}:{chunk.slot}"
-        marks = prefix + keys.MARKS if prefix in self._slots else ""
-        again = number == self._again
-        if not (again and marks and self._client.hget(marks, _LINE) == str(number)):
-            if marks or not again:
-                self._alone(chunk)
-            noted = [("HSET", marks, _LINE, number)] if marks else []
-            self._do([*self._overruled(chunk), *self._commands(chunk), *noted])
-        self._client.hset(self._epoch, _LINE, number)
+        slot = f"{self._namespace}:{chunk.slot}"
+        noted: list[tuple[Any, ...]] = []
+        if slot in self._slots:
+            self._check(self._applied & {slot})
+            noted = [("HSET", slot + keys.MARKS, _LINE, number)]
+        if noted or not self._again:
+            self._alone(chunk)
+        self._do([*self._overruled(chunk), *self._commands(chunk), *noted])
+        if noted:
+            self._reached[slot] = number
+            self._applied.add(slot)
+
+    def _check(self, slots: Iterable[str]) -> None:
+        """Refuse to go on where a server has forgotten lines since: its connection may be another one by now.
+
+        Raises:
+            RegistryUnavailable: one has.
+
+        """
+        for slot in sorted(slots):
+            line = self._client.hget(slot + keys.MARKS, _LINE)
+            if line != str(self._reached[slot]):
+                raise RegistryUnavailable(f"the server of {slot} went back to line {line} of {self._reached[slot]}")
 
     def claimed(self) -> list[tuple[str, str]]:
         """Return every (provider, kind) in which ids are leased to workers of the old registry."""
-        return [slot for slot in self._header.slots if self._leases(slot)]
+        return [one for one in self._header.slots if self._slot(one) in self._going and self._leases(one)]
 
     def finish(self) -> None:
-        """Let the registry act: it is whole."""
+        """Let the registry act: it is whole.
+
+        Raises:
+            RegistryUnavailable: a server has forgotten lines since.
+
+        """
+        self._check(self._applied)
         header = self._header
-        for slot in self._slots:  # nothing is decided all the same, as long as the epoch says that this goes on
+        for slot in self._going:  # nothing is decided all the same, as long as the epoch says that this goes on
             self._do([("HDEL", slot + keys.HALTS, _HALT), ("HDEL", slot + keys.MARKS, _LINE)])
         commands: list[tuple[Any, ...]] = [("HSET", self._epoch, self._done, header.made)]
         if header.epoch and header.namespace != self._namespace:

@@ -37,6 +37,10 @@ class Interleaved:
         """Carry calls once the application had its turn."""
         return await self._step(lambda: self.carrier.carry(calls))
 
+    async def carry_lasting(self, calls: Iterable[Call[Any]]) -> list[Any]:
+        """Carry calls likewise: there is no replica here."""
+        return await self.carry(calls)
+
     async def run(self, commands: Sequence[tuple[str | float, ...]]) -> list[Any]:
         """Run commands once the application had its turn."""
         return await self._step(lambda: self.carrier.run(commands))

@@ -1,11 +1,14 @@
 """What has to stand at a replica too before it is told, or acted by: on a primary and a replica that comes and goes."""
 
 import asyncio
+import json
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +17,8 @@ from lapse import Answer, AsyncRegistry, Registry
 from lapse.errors import RegistryUnavailable, Unreplicated
 from lapse.guards.integrity import preflight, replication
 from lapse.guards.integrity.preflight import Level
+from lapse.ledger.halts import Halts
+from lapse.ledger.housekeeping.misnamed import Misnamed
 from lapse.policy.tables import AUTO
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
@@ -191,6 +196,62 @@ async def test_a_replica_that_stands_still_keeps_everything_from_being_told_and_
         await world.sweep()
         wait_out(world)
     assert {*ids} - {ids[2]} == {*ids} & world.sandbox.alive("thread"), "it was held, forgotten, touched"
+
+
+HOLD = json.dumps({"reason": "case 7", "actor": "app", "since": 1})
+MISNAMED: dict[str, dict[str, Any]] = {
+    "holds": {"conv_1": HOLD},
+    "forgotten": {"conv_2": 1},
+    "edges": {"conv_3|openai|thread|thread_1": 0},
+}
+
+
+@pytest.mark.parametrize("name", MISNAMED)
+async def test_what_goes_to_the_right_name_leaves_the_wrong_one_once_a_replica_has_it_there(
+    pair: Pair, world: World, name: str
+) -> None:
+    """In a cluster, the one slot may fail over without the other: it would be in neither."""
+    wrong = f"lapse:{{openai:conversations}}:{name}"
+    if name == "holds":
+        world.raw.hset(wrong, mapping=MISNAMED[name])
+    else:
+        world.raw.zadd(wrong, MISNAMED[name])
+
+    async def corrected() -> None:
+        await Misnamed(world.carrier, "lapse").run(["openai"], time.monotonic() + 20)
+
+    with standing_still(pair.replica):
+        for _ in range(2):  # the second time it stands where it belongs already
+            with pytest.raises(Unreplicated):
+                await corrected()
+        assert world.raw.exists(wrong)
+    await corrected()
+
+    assert not world.raw.exists(wrong)
+    with redis.Redis.from_url(pair.replica.url) as replica:
+        assert replica.exists(f"lapse:{{openai:conversation}}:{name}")
+
+
+async def test_a_use_that_ended_is_let_go_of_once_a_replica_knows_that_it_ended(pair: Pair, world: World) -> None:
+    """A failover would bring it back, with nobody to end it: what it uses would never be deleted."""
+    released, edges, ledger = "lapse:{openai:thread}:released", "lapse:{openai:file}:edges", world.context().ledger
+    world.raw.hset(released, "thread_1", json.dumps(["openai|file|file_1", "openai|file|file_2"]))
+    world.raw.zadd(edges, {f"file_{n}|openai|thread|thread_1": 0 for n in (1, 2)})
+    with standing_still(pair.replica):
+        with pytest.raises(Unreplicated):
+            await ledger.release_edges("openai", "thread")
+        assert world.raw.hexists(released, "thread_1")
+
+    assert 1 == await ledger.release_edges("openai", "thread")
+
+    assert not world.raw.exists(released, edges)
+
+
+async def test_everything_is_moved_once_a_replica_knows_so(pair: Pair, world: World) -> None:
+    control = Halts(world.carrier, "lapse")
+    with standing_still(pair.replica), pytest.raises(Unreplicated):
+        await control.move([], "redis-b")
+    await control.move([], "redis-b")
 
 
 async def test_a_replica_that_is_silent_counts_for_none(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

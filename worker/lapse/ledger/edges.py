@@ -46,7 +46,7 @@ class Release:
         over, anew = await self._over(sources, edges)
         if anew:
             await self.carrier.write(*(self._unmarked(one) for one in anew))
-        gone = await self._each("ledger/lua/unrefer", over)
+        gone = await self._removed(over)
         for (_source, use), policy in zip(over, gone, strict=True):
             if isinstance(policy, str):
                 target = codec.edge(use)
@@ -84,6 +84,21 @@ class Release:
         replies: list[int | str] = []
         for at in range(0, len(edges), BULK):
             replies += await self.carrier.carry([self._edge(script, one) for one in edges[at : at + BULK]])
+        return replies
+
+    async def _removed(self, edges: Sequence[Edge]) -> list[int | str]:
+        """Remove edges, each where its target is; nobody lets go of one that a failover could bring back for ever."""
+        replies: list[int | str] = [0] * len(edges)
+        slots: dict[Partition, list[int]] = {}
+        for at, (_source, use) in enumerate(edges):
+            target = codec.edge(use)
+            slots.setdefault(Partition(target.provider, target.kind, ""), []).append(at)
+        for places in slots.values():
+            for start in range(0, len(places), BULK):
+                some = places[start : start + BULK]
+                told = await self.carrier.carry_lasting([self._edge("ledger/lua/unrefer", edges[at]) for at in some])
+                for at, reply in zip(some, told, strict=True):
+                    replies[at] = reply
         return replies
 
     def _edge(self, script: str, one: Edge) -> Call[int | str]:

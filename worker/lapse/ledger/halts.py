@@ -213,8 +213,14 @@ class Halts:
         return None if stored is None else str(stored.decode())
 
     async def move(self, slots: Iterable[tuple[str, str]], target: str) -> None:
-        """Halt everything, as its ids are decided about elsewhere from now on."""
+        """Halt everything, as its ids are decided about elsewhere from now on.
+
+        Raises:
+            RegistryUnavailable: no answer in time; ``Unreplicated``: it stands, and too few replicas have it.
+
+        """
         await self._carrier.write(("HSET", keys.epoch(self._namespace), "moved", target))
+        await self._carrier.say(at_replicas(self._carrier.replicas, keys.epoch(self._namespace)))
         for slot in slots:
             await self.halt(Partition(*slot, "*"), HaltReason.MOVED, f"moved to {target}", whole_kind=True)
 

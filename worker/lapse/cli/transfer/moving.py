@@ -30,13 +30,18 @@ def moved(session: Invocation, slots: Sequence[tuple[str, str]], target: str | N
     if before not in {None, target}:
         raise Refused(Code.HALTED, f"this registry was moved to {before} before")
     try:
-        session.run(lambda access: access.control.move(slots, target))
+        session.run(lambda access: _move(access, slots, target))
         _wait(session, slots, patience)
         yield
     except BaseException:
         if before is None:
             _take_back(session, slots, target)
         raise
+
+
+async def _move(access: RegistryAccess, slots: Sequence[tuple[str, str]], target: str) -> None:
+    await access.lasting()
+    await access.control.move(slots, target)
 
 
 def _wait(session: Invocation, slots: Sequence[tuple[str, str]], patience: float) -> None:

@@ -2,6 +2,7 @@
 
 Clients before this one took any name for a kind. The slots of two kinds are two slots of a cluster: what is moved is
 first written where it belongs and then removed where it was, a hold before all else, and only if it is still the same.
+It is removed once replicas have it where it belongs: the two slots may fail over one without the other.
 """
 
 import json
@@ -18,6 +19,7 @@ from lapse.registry.aio import Carrier
 from lapse.registry.commands import Commands
 from lapse.registry.kind_names import PLURALS, singular
 from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, Resource
+from lapse.registry.protocol import at_replicas
 from lapse.registry.scripts import Call, as_it_is
 
 CHUNK = 100
@@ -82,16 +84,13 @@ class _Slot:
         held.pop(HOLDS_MARKER, None)
         for id_, stored in held.items():
             hold = _readable(json.loads(stored))
-            (there,) = await self._carrier.run(
-                [("HGET", keys.slot(self._commands.namespace, self._provider, self._kind) + keys.HOLDS, id_)]
-            )
+            place = keys.slot(self._commands.namespace, self._provider, self._kind) + keys.HOLDS
+            (there,) = await self._carrier.run([("HGET", place, id_)])
             if not there or ("until" in json.loads(there) and "until" not in hold):
                 right = Resource(self._provider, self._kind, id_)
-                await self._carry(
-                    self._commands.call(
-                        "registry/lua/hold", right, codec.dump(hold), hold.get("until", ""), parse=bytes
-                    )
-                )
+                said = (codec.dump(hold), hold.get("until", ""))
+                await self._carry(self._commands.call("registry/lua/hold", right, *said, parse=bytes))
+            await self._carrier.say(at_replicas(self._carrier.replicas, place))
             await self._carry(self._on("ledger/lua/housekeeping/misnamed", "hold", id_, stored.decode()))
         return len(held)
 
@@ -128,7 +127,7 @@ class _Slot:
         register = self._commands.on_slot(
             "registry/lua/register", self._provider, self._kind, id_, record["p"], codec.dump(facts), parse=as_it_is
         )
-        await self._carry(*refers, register, *refers)
+        await self._lasting(*refers, register, *refers)
         same = {name: record.get(name) for name in "facek"}
         (gone,) = await self._carry(
             self._on(
@@ -150,7 +149,7 @@ class _Slot:
             (seen,) = await self._carry(self._commands.call("registry/lua/get", right, parse=json.loads))
             record = seen.get("record") or {}
             if (_first(record, "a", "f", "k") or 0) <= int(since):
-                await self._carry(self._commands.call("registry/lua/forget", right, parse=as_it_is))
+                await self._lasting(self._commands.call("registry/lua/forget", right, parse=as_it_is))
             await self._carry(self._on("ledger/lua/housekeeping/misnamed", "forgotten", right.id, since.decode()))
         return len(found)
 
@@ -163,17 +162,21 @@ class _Slot:
             named = codec.edge(_right_edge(source))
             right = Resource(self._provider, self._kind, target)
             old, new = f"{self._provider}|{self._wrong}|{target}", codec.edge_text(right)
-            await self._carry(
+            await self._lasting(
                 self._commands.on_slot(
                     "registry/lua/refer", self._provider, self._kind, codec.edge_text(named), target, parse=int
                 )
             )
-            await self._carry(self._commands.call("ledger/lua/housekeeping/resay", named, old, new, parse=int))
+            await self._lasting(self._commands.call("ledger/lua/housekeeping/resay", named, old, new, parse=int))
             await self._carry(self._on("ledger/lua/housekeeping/misnamed", "edge", text.decode(), ""))
         return len(found)
 
     def _on(self, script: str, *args: str) -> Call[Any]:
         return self._commands.on_slot(script, self._provider, self._wrong, *args, parse=int)
+
+    async def _lasting(self, *calls: Call[Any]) -> None:
+        for call in calls:
+            await self._carrier.carry_lasting([call])
 
     async def _carry(self, *calls: Call[Any]) -> list[Any]:
         return await self._carrier.carry(calls)

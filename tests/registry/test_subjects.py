@@ -1,12 +1,15 @@
 """All ids of a subject: found, held, let go, expired; the contract of Registry and AsyncRegistry."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
 from lapse import InvalidResource
+from lapse.registry.commands import Commands
+from lapse.registry.subjects import Subjects
 
 THREADS, FILES = "lapse:{openai:thread}:", "lapse:{openai:file}:"
 S = "user:42"
@@ -193,6 +196,55 @@ def test_a_list_is_regained_from_a_copy_that_is_whole(registry: Any, raw: redis.
 
     assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys("lapse:held_subjects")))
     assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys(FILES + "subject_holds")))
+
+
+def test_a_statement_is_not_taken_for_one_of_its_number_that_the_list_forgot(
+    registry: Any, raw: redis.Redis, wait_until: Callable[..., None]
+) -> None:
+    """It had looked at the slots before the list went back: nothing was lost then."""
+    for n, subject in enumerate((S, "user:7", "user:8")):
+        registry.register("thread", f"thread_{n}", "chat", subject=subject)
+    registry.hold_subject(S, reason="case 7")
+    before: Any = raw.hgetall("lapse:held_subjects")
+    registry.hold_subject("user:7", reason="case 8")
+    registry.hold_subject("user:9", reason="case 9")
+    forgotten = int(raw.hget("lapse:held_subjects", "\x1f"))  # type: ignore[arg-type]
+    wait_until(lambda: millis(raw) > forgotten, what="a server that takes over does so later")
+    saying = Subjects(Commands("lapse", "openai")).hold("user:8", "case 10", "ann", None)
+    commands: Any = next(saying)
+    ended = said = False
+    while not ended:
+        if not said and any(b"user:8" in one for one in commands):
+            said = bool(raw.delete("lapse:held_subjects") and raw.hset("lapse:held_subjects", mapping=before))
+        try:
+            commands = saying.send(replies(raw, commands))
+        except StopIteration:
+            ended = True
+
+    assert said
+    assert "held" == registry.get("thread", "thread_2").state
+    assert "user:8" in raw.hkeys(THREADS + "subject_holds")
+    registry.register("thread", "thread_3", "chat", subject="user:8")
+    assert "held" == registry.get("thread", "thread_3").state
+
+
+def millis(raw: redis.Redis) -> int:
+    seconds, micros = raw.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
+def replies(raw: redis.Redis, commands: list[bytes]) -> list[Any]:
+    """Say packed commands, and return what they are answered."""
+    connection = raw.connection_pool.get_connection()
+    connection.send_packed_command(commands)
+    found = []
+    for _ in commands:
+        try:
+            found.append(connection.read_response(disable_decoding=True))
+        except redis.ResponseError as error:
+            found.append(error)
+    raw.connection_pool.release(connection)
+    return found
 
 
 @pytest.mark.parametrize("subject", ["", "  ", "x" * 513, "user:*", "line\nbreak", ["a", "b"], None])

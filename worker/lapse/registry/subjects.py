@@ -130,19 +130,19 @@ class Subjects:
         The list of slots is read after the statement stands: who adds a slot later reads the statement after that.
         """
         yield from self.regain((yield from self._literal(subject)))
-        say: Call[int] = Call(
+        say: Call[list[int]] = Call(
             script("registry/lua/subjects/say_subject"),
             keys.held_subjects(self._commands.namespace),
             (subject, hold, *meant),
-            int,
+            list,
         )
-        (number,) = yield from carried([say])
+        ((number, before),) = yield from carried([say])
         if not number:
             return SubjectAnswer()
         answers, failed = [], []
         for slot in (yield from self.slots()):
             try:
-                yield from self.copy(slot, number, subject, hold)
+                yield from self.copy(slot, (number, before), subject, hold)
                 answers.append((yield from self.apply(slot, subject, AT_ONCE)))
             except RegistryRefused as error:
                 failed.append(f"{'/'.join(slot)}: {error}")
@@ -198,17 +198,17 @@ class Subjects:
         ``fact``: JSON ``{id, at, until}``; "" ends it.
         """
         yield from self.regain((yield from self.slots()))
-        say: Call[tuple[int, str]] = Call(
+        say: Call[tuple[int, int, str]] = Call(
             script("registry/lua/subjects/say_erasure"),
             keys.held_subjects(self._commands.namespace),
             (subject, request, fact),
             _numbered,
         )
-        ((number, said),) = yield from carried([say])
+        ((number, before, said),) = yield from carried([say])
         failed = []
         for slot in (yield from self.slots()):
             try:
-                yield from self.copy(slot, number, ERASURE + subject, said)
+                yield from self.copy(slot, (number, before), ERASURE + subject, said)
             except RegistryRefused as error:
                 failed.append(f"{'/'.join(slot)}: {error}")
         return SubjectAnswer(failed=tuple(failed))
@@ -219,9 +219,10 @@ class Subjects:
         held = [pair for pair in _pairs(listed).items() if pair[0] != SAID and not pair[0].startswith(ERASURE)]
         return [(name, hold) for name, hold in held if json.loads(hold).get("until", now + 1) <= now]
 
-    def copy(self, slot: Slot, number: int, subject: str, hold: str) -> Conversation[None]:
-        """Bring one statement into a slot, or where an earlier one is missing there, all of them."""
-        (answer,) = yield from carried([self._copy(slot, number, "", (subject, hold))])
+    def copy(self, slot: Slot, numbers: tuple[int, int], subject: str, hold: str) -> Conversation[None]:
+        """Bring one statement into a slot, or where the one before it is not the last one there, all of them."""
+        number, before = numbers
+        (answer,) = yield from carried([self._copy(slot, number, str(before), (subject, hold))])
         if answer != "ok":
             yield from self.copy_all(slot)
 
@@ -318,9 +319,9 @@ def _cursor(after: str | None) -> tuple[Slot, str]:
     raise InvalidResource(f"after {after!r}: give what the page before ended with")
 
 
-def _numbered(reply: Any) -> tuple[int, str]:
-    number, said = reply
-    return int(number), text(said)
+def _numbered(reply: Any) -> tuple[int, int, str]:
+    number, before, said = reply
+    return int(number), int(before), text(said)
 
 
 def _applied(reply: Any) -> tuple[int, int, str, int]:

@@ -104,6 +104,7 @@ local function subjects_known()
 end
 
 local function set_subjects_known(number)
-  if number > 0 then redis.call('HSET', key('subject_holds'), SEPARATOR, number) end -- 0: nobody was ever held
-  redis.call('HSET', key('protected'), 'subjects', number)
+  local said = string.format('%.0f', number)
+  if number > 0 then redis.call('HSET', key('subject_holds'), SEPARATOR, said) end -- 0: nobody was ever held
+  redis.call('HSET', key('protected'), 'subjects', said)
 end

@@ -1,14 +1,14 @@
 -- @include registry/lua/include/full
 -- @include registry/lua/include/subjects
 -- Brings a slot's copy of what is said of subjects up to a number of the namespace's. ARGV[3]: the number, [4]: 'all' if
--- what follows is the whole list, or '' if it is the one statement of that number, [5...]: pairs of subject and hold (JSON)
+-- what follows is the whole list, or the number before it if it is the one statement, [5...]: pairs of subject and hold (JSON)
 -- or '', which ends it; of '\30' and a subject, the requests to erase it.
 -- Returns ok | behind (an earlier statement has not come here yet: the whole list is needed).
 
 local number, all = tonumber(ARGV[3]), ARGV[4] == 'all'
 local known = subjects_known()
 if known >= number then return 'ok' end -- a later list was copied before, with this in it
-if not all and known ~= number - 1 then return 'behind' end
+if not all and known ~= tonumber(ARGV[4]) then return 'behind' end
 
 local said = {}
 for i = 5, #ARGV, 2 do said[ARGV[i]] = ARGV[i + 1] end

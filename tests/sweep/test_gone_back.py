@@ -16,6 +16,7 @@ from lapse.audit.verify import Verification
 from lapse.guards.integrity import continuity
 from lapse.ledger.claim import Claim
 from lapse.ledger.settle import OutcomeBatch, settlement
+from lapse.policy.tables import Pace
 from lapse.providers.outcomes import Outcome, Verdict
 from lapse.registry.aio import Carrier
 from lapse.sandbox import Sandbox
@@ -314,3 +315,90 @@ async def test_lines_of_a_server_that_took_over_with_a_clock_behind_are_moved_to
     await moving.move()
 
     assert ["one", "lost", "two"] == moving.verified()
+
+
+async def test_items_that_were_told_and_forgotten_are_told_again(crashing: Crashing) -> None:
+    """The claim stands: what the worker says next is what it has deleted in all."""
+    world = crashing.world
+    partition = replace(world.rule.partition, kind="conversation")
+    world.rule = replace(world.rule, partition=partition)
+    world.decides(world.rule)
+    (id_,) = world.sandbox.seed("conversation", 1)
+    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+    claim, ledger = await claimed(world, "host-1")
+    crashing.keep()
+    assert await progress(ledger, claim, 8)
+    crashing.go_back()
+
+    assert await progress(ledger, claim, 16)
+    said = replace(settlement(claim, Verdict(Outcome.LIMITED, items=20)), told=16)
+    await ledger.settle(partition, OutcomeBatch([said], {}, 3, listable=False))
+
+    counters = world.counters("conversation")
+    assert 20 == counters["deletions|chat|conversation_item"]
+    assert not [name for name in counters if name.startswith("progress|")]
+    world.unpromised |= {"uncounted"}  # no item was ever asked for
+
+
+@pytest.mark.parametrize("claim_too", [True, False], ids=["with its claim", "alone"])
+async def test_an_outcome_that_was_acknowledged_and_forgotten_counts_once_if_it_is_sent_again(
+    crashing: Crashing, *, claim_too: bool
+) -> None:
+    """As from an outbox whose process ended before it had noted the acknowledgement."""
+    world = crashing.world
+    world.unpromised |= {"unconfirmed", "living", "uncounted", "count"}  # no request was ever sent
+    (id_,) = world.seed(1)
+    if claim_too:
+        crashing.keep()
+    claim, ledger = await claimed(world, "host-1")
+    if not claim_too:
+        crashing.keep()
+    batch = OutcomeBatch([settlement(claim, Verdict(Outcome.DELETED))], {"requests||delete|200": 1}, 3, listable=False)
+    await ledger.settle(world.rule.partition, batch)
+    crashing.go_back()
+    assert ("tracked" if claim_too else "claimed") == world.state(id_)
+
+    for _ in range(2):
+        await ledger.settle(world.rule.partition, batch)
+
+    counters = world.counters()
+    assert (1, 1) == (counters["deletions|chat|thread"], counters["requests||delete|200"])
+    assert None is world.state(id_)
+    assert not [name for name in counters if name.startswith("paid|")]
+
+
+async def test_a_hold_of_a_subject_that_was_forgotten_keeps_no_worker_waiting(crashing: Crashing) -> None:
+    """A process remembers the number of the last one, and insists that slots know of it."""
+    world = crashing.world
+    ids = world.seed(2)
+    await world.watch.look()
+    crashing.keep()
+    world.registry.hold_subject("user:7", reason="case 7")
+    await world.watch.look()
+    crashing.go_back()
+
+    for _ in range(2):
+        await world.sweep()
+
+    assert not set(ids) & world.sandbox.alive("thread")
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_pace_is_not_refunded_by_a_claim_that_was_forgotten(crashing: Crashing, times: int) -> None:
+    world = crashing.world
+    world.unpromised |= {"unconfirmed", "living", "uncounted", "count"}  # no request was ever sent
+    world.rule = replace(world.rule, max_deletions=Pace(3, 86400.0))
+    world.decides(world.rule)
+    world.seed(3)
+    crashing.keep()
+    lost, first = await claimed(world, "host-1")
+    crashing.go_back()
+    await claimed(world, "host-2")
+    rules = "lapse:{openai:thread}:chat:rules"
+    assert "1" == world.raw.hget(rules, "pace_used")
+
+    for _ in range(times):
+        said = settlement(lost, Verdict(Outcome.LIMITED))
+        await first.settle(world.rule.partition, OutcomeBatch([said], {}, 3, listable=False))
+
+    assert "1" == world.raw.hget(rules, "pace_used")

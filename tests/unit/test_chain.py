@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lapse.audit.chain import Seal, Tail, open_seal, read
+from lapse.audit.chain import Seal, Tail, macs_in, open_seal, parts_at, read
 from lapse.audit.verify import NOWHERE, ChainVerdict, Place, Verification, lines_of
 from lapse.errors import ConfigError
 
@@ -509,3 +509,18 @@ def test_a_key_file_that_is_not_there_or_no_file_is_refused(tmp_path: Path) -> N
         open_seal(str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="is not a file"):
         open_seal(str(tmp_path))
+
+
+def test_what_an_application_wrote_is_taken_for_no_line_of_the_chain() -> None:
+    seal = Seal()
+    mine, tail = seal.lines(b'{"seq":"1-0","a":1}\n', None, PLACE)
+    forged = f'{{"x":1,"chain":"{tail.chain}","n":7,"mac":"{"0" * 64}"}}'
+    said = b'{"seq":"2-0","x":%b,"s":%b}\n' % (forged.encode(), json.dumps(forged).encode())
+    other, end = seal.lines(said, tail, PLACE)
+
+    assert {1: tail.mac, 2: end.mac} == macs_in(mine + other, tail.chain)
+    assert {} == macs_in(mine + other, tail.chain.replace("-0", ".0"))
+    assert None is parts_at(mine + other, {})
+    assert [None, 1, 0] == [
+        parts_at(mine + other, known) for known in ({1: tail.mac}, {1: tail.mac, 2: bytes(32)}, {3: bytes(32)})
+    ]

@@ -109,6 +109,14 @@ async def test_what_the_sink_did_not_confirm_stays(carrier: Carrier, raw: redis.
     assert ids(path) == [f"thread_{number}" for number in range(2500)]
 
 
+def test_what_is_no_file_is_not_read_back(tmp_path: Path) -> None:
+    """A pipe would be waited for, and what stands in it is its reader's."""
+    os.mkfifo(tmp_path / "pipe")
+
+    assert {} == FileSink(tmp_path / "pipe").written("openai/thread/1/1-0/sha256")
+    assert {} == FileSink(tmp_path / "none").written("openai/thread/1/1-0/sha256")
+
+
 class Dying(FileSink):
     """A sink that writes a batch, after which its process is gone."""
 

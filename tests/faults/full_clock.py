@@ -167,8 +167,12 @@ def test_a_step_back_that_an_operator_accepts_goes_on_by_the_new_clock(jumping: 
 
     jump(jumping, there, "-1h", -3600)
     jumping.wait_until(lambda: worker.events("guard.tripped", guard="clock_jumped"), NOTICED, what="the halt")
-    operator.lapse(jumping, "resume", "--reason", "the clock was an hour fast")
+    refused = operator.said(jumping, "resume", "--reason", "it is right", "--confirm=openai")
+    assert "put it right first" in refused.stderr
+
+    jump(jumping, there, "-4m", -240)
+    operator.lapse(jumping, "resume", "--reason", "the clock was four minutes fast", "--confirm=openai")
     jumping.gone(jumping.seed(20), 30)
 
     assert alive <= jumping.alive()
-    assert judged(jumping, 30, -3600) == []
+    assert judged(jumping, 30, -240) == []

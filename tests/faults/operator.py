@@ -9,11 +9,18 @@ from support.deployment import policy
 QUIET = 2.0
 
 
-def lapse(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
+def said(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line as an operator of this deployment does."""
     return subprocess.run(
-        [*rig.command, *arguments], env=rig.beside, cwd=rig.directory, capture_output=True, text=True, check=True
+        [*rig.command, *arguments], env=rig.beside, cwd=rig.directory, capture_output=True, text=True, check=False
     )
+
+
+def lapse(rig: Rig, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run it; it has to succeed."""
+    done = said(rig, *arguments)
+    assert done.returncode == 0, done
+    return done
 
 
 def paused_under_load(rig: Rig, *, ids: int) -> None:

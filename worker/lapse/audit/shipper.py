@@ -129,8 +129,8 @@ class FileSink:
             sync_folder(self.path.parent)
 
     def written(self, chain: str) -> dict[int, bytes]:
-        """Return those that stand in the last ``READ_BACK`` bytes."""
-        if not self.path.exists():
+        """Return those that stand in the last ``READ_BACK`` bytes; of what is no file, such as a pipe, none."""
+        if not self.path.is_file():
             return {}
         with self.path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - READ_BACK))

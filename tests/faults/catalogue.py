@@ -96,6 +96,7 @@ CASES: dict[str, tuple[str, tuple[str, ...]]] = {
             "runtime/test_sentinels.py::test_workers_and_their_broker_follow_the_primary",
             "sweep/test_cluster.py::*",
             "sweep/test_replicas.py::*",
+            "sweep/test_gone_back.py::*",
             "registry/test_registry.py::test_calls_survive_a_server_that_forgot_its_scripts",
             "security/test_tls.py::test_over_tls_as_the_shipped_users_the_whole_job_is_done",
             "security/test_tls_cluster.py::*",

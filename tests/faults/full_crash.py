@@ -41,9 +41,10 @@ def test_a_worker_killed_at_a_point_loses_nothing(rig: Rig, point: str) -> None:
 
 
 def test_ids_that_kill_their_worker_end_in_quarantine_and_the_others_are_deleted(rig: Rig) -> None:
-    rig.configure(policy())
+    rig.configure(policy(), policy("long", ttl="12h"))
     rig.beat()
     worker = rig.worker(children=2)
+    living = {*rig.seed(3, "long")}  # by which a worker knows, at the end, that what it does not find is gone
     ids = rig.seed(1000)
     poison = set(ids[::100])
 
@@ -63,6 +64,7 @@ def test_ids_that_kill_their_worker_end_in_quarantine_and_the_others_are_deleted
     assert max(asked.count(id_) for id_ in poison) <= 1 + 3
     crash.retried(rig)
     rig.gone(ids, 30)
+    assert living <= rig.alive()
     rig.judge(within=300, crashes=rig.kills)
 
 

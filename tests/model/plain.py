@@ -78,7 +78,7 @@ class Plain:
                 del self.entries[id_]
             grave = None if entry else self.graves.get(id_)
             if grave and grave.expiry is None:
-                grave.active = max(grave.active or grave.since, self.now)
+                grave.active = max(grave.active or grave.created or 0, self.now)
             return "too_late" if entry and entry.place == "claimed" else "unknown"
         if entry.expiry is None:
             entry.active = max(entry.active or entry.since, self.now)

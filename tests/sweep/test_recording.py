@@ -167,6 +167,7 @@ async def test_the_one_outcome_that_is_refused_for_good_halts_its_partition_and_
     world: World, tmp_path: Path
 ) -> None:
     ids = sorted(world.seed(30))  # the order in which they go
+    world.settings = replace(world.settings, lease=60)  # for half of it what is refused is tried again
     context = replace(world.context(), outbox=Outbox(tmp_path / "outbox"))
     recording = context.ledger.record
 

@@ -73,6 +73,7 @@ def test_what_a_stopped_worker_says_after_its_lease_is_refused(rig: Rig) -> None
     rig.provider.faults([{"latency": "200ms"}])
     rig.beat()
     stopped = rig.worker(children=1)
+    rig.witness()
     ids = rig.seed(200)
     rig.wait_until(lambda: len(rig.traffic.deletes()) > 20, what="the first deletions")
     for pid in (stopped.pid, *stopped.children()):

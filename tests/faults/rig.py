@@ -125,8 +125,11 @@ class Rig(Deployment):
         self.wait_until(lambda: not wanted & self.alive(kind), within, what=f"the end of {len(ids)} {kind}s")
         return time.monotonic() - began
 
-    def settled(self, within: float = 60, kind: str = "thread") -> None:
-        """Wait until no claim is out, nothing is to be tried again, and every audit record has reached the file."""
+    def settled(self, within: float = 150, kind: str = "thread") -> None:
+        """Wait until no claim is out, nothing is to be tried again, and every audit record has reached the file.
+
+        What was not found, and not proven gone, is tried again after a minute.
+        """
         slot = f"lapse:{{openai:{kind}}}:"
 
         def quiet() -> bool:

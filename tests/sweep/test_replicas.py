@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -144,7 +145,8 @@ async def test_an_outcome_that_no_replica_has_is_said_again_until_one_has(
         await sweeping
 
     with redis.Redis.from_url(pair.replica.url) as replica:
-        assert replica.hget("lapse:{openai:thread}:counters", "deletions|chat|thread") == b"3"
+        counted = partial(replica.hget, "lapse:{openai:thread}:counters", "deletions|chat|thread")
+        await asyncio.to_thread(wait_until, lambda: counted() == b"3", what="the outcomes at the replica")
 
 
 @contextmanager

@@ -152,6 +152,21 @@ class World:
         counted.judged(history, found)
         return found
 
+    async def end(self) -> None:
+        """Close every connection.
+
+        Raises:
+            AssertionError: the oracle finds something wrong with what happened here.
+
+        """
+        found = self.judge()
+        for provider in self.open:
+            await provider.aclose()
+        self.registry.close()
+        self.raw.close()
+        await self.carrier.aclose()
+        assert found == [], "\n".join(map(str, found))
+
     def _scraped(self) -> str | None:
         file = evidence.written(evidence.policy_file(self.policies, self.sandbox.url), KEY)
         return evidence.shown(self.url, file) if file else None
@@ -208,10 +223,4 @@ async def world(redis_url: str, sandbox: Sandbox) -> AsyncIterator[World]:
     carrier = Carrier(redis_url, 5)
     made = World(redis_url, sandbox, carrier)
     yield made
-    found = made.judge()
-    for provider in made.open:
-        await provider.aclose()
-    made.registry.close()
-    made.raw.close()
-    await carrier.aclose()
-    assert found == [], "\n".join(map(str, found))
+    await made.end()

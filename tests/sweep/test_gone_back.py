@@ -44,18 +44,11 @@ class Crashing:
 @pytest.fixture
 async def crashing(sandbox: Sandbox) -> AsyncIterator[Crashing]:
     with EmbeddedRedis() as server:
-        carrier = Carrier(server.url, 5)
-        world = World(server.url, sandbox, carrier)
+        world = World(server.url, sandbox, Carrier(server.url, 5))
         # What is written of a claim, the audit's intent included, is gone with it: the tests look for themselves.
         world.unpromised |= {"record", "lost"}
         yield Crashing(world, server)
-        found = world.judge()
-        for provider in world.open:
-            await provider.aclose()
-        world.registry.close()
-        world.raw.close()
-        await carrier.aclose()
-        assert found == [], "\n".join(map(str, found))
+        await world.end()
 
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -123,6 +116,14 @@ async def test_what_was_asked_for_is_counted_and_what_was_said_since_stands(
         assert world.deletes().count(id_) == 1
 
 
+def due_conversation(world: World) -> None:
+    """Let the one policy be of conversations, and one of them be due."""
+    world.rule = replace(world.rule, partition=replace(world.rule.partition, kind="conversation"))
+    world.decides(world.rule)
+    (id_,) = world.sandbox.seed("conversation", 1)
+    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+
+
 async def claimed(world: World, host: str) -> tuple[Claim, Any]:
     context = world.context(host=host)
     await context.ledger.adopt(world.rule)
@@ -142,24 +143,21 @@ async def test_a_lost_claim_says_nothing_of_the_one_that_took_its_place(crashing
     assert lost.token < standing.token
 
     said = settlement(lost, Verdict(outcome))
-    recorded = await first.settle(lost_at := world.rule.partition, OutcomeBatch([said], {}, 3, listable=False))
+    at = world.rule.partition
+    recorded = await first.settle(at, OutcomeBatch([said], {}, 3, listable=False))
 
     assert (id_,) == recorded.refused
     assert "claimed" == world.state(id_)
     assert not world.registry.hold("thread", id_, reason="it is being deleted")
     deleted = settlement(standing, Verdict(Outcome.DELETED))
-    assert not (await second.settle(lost_at, OutcomeBatch([deleted], {}, 3, listable=False))).refused
+    assert not (await second.settle(at, OutcomeBatch([deleted], {}, 3, listable=False))).refused
     assert (None, 1) == (world.state(id_), world.counters()["deletions|chat|thread"])
     world.unpromised |= {"unconfirmed", "living", "uncounted", "count", "held"}  # no request was ever sent
 
 
 async def test_items_of_a_lost_claim_and_of_the_one_in_its_place_are_all_counted(crashing: Crashing) -> None:
     world = crashing.world
-    partition = replace(world.rule.partition, kind="conversation")
-    world.rule = replace(world.rule, partition=partition)
-    world.decides(world.rule)
-    (id_,) = world.sandbox.seed("conversation", 1)
-    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+    due_conversation(world)
     crashing.keep()
     lost, first = await claimed(world, "host-1")
     crashing.go_back()
@@ -169,7 +167,7 @@ async def test_items_of_a_lost_claim_and_of_the_one_in_its_place_are_all_counted
 
     for claim, ledger, items, told in ((lost, first, 10, 0), (standing, second, 20, 16)):
         said = replace(settlement(claim, Verdict(Outcome.LIMITED, items=items)), told=told)
-        await ledger.settle(partition, OutcomeBatch([said], {}, 3, listable=False))
+        await ledger.settle(world.rule.partition, OutcomeBatch([said], {}, 3, listable=False))
 
     assert 30 == world.counters("conversation")["deletions|chat|conversation_item"]
     world.unpromised |= {"uncounted"}  # no item was ever asked for
@@ -320,11 +318,7 @@ async def test_lines_of_a_server_that_took_over_with_a_clock_behind_are_moved_to
 async def test_items_that_were_told_and_forgotten_are_told_again(crashing: Crashing) -> None:
     """The claim stands: what the worker says next is what it has deleted in all."""
     world = crashing.world
-    partition = replace(world.rule.partition, kind="conversation")
-    world.rule = replace(world.rule, partition=partition)
-    world.decides(world.rule)
-    (id_,) = world.sandbox.seed("conversation", 1)
-    world.registry.register("conversation", id_, "chat", created_at=1_600_000_000, last_active_at=1_600_000_000)
+    due_conversation(world)
     claim, ledger = await claimed(world, "host-1")
     crashing.keep()
     assert await progress(ledger, claim, 8)
@@ -332,7 +326,7 @@ async def test_items_that_were_told_and_forgotten_are_told_again(crashing: Crash
 
     assert await progress(ledger, claim, 16)
     said = replace(settlement(claim, Verdict(Outcome.LIMITED, items=20)), told=16)
-    await ledger.settle(partition, OutcomeBatch([said], {}, 3, listable=False))
+    await ledger.settle(world.rule.partition, OutcomeBatch([said], {}, 3, listable=False))
 
     counters = world.counters("conversation")
     assert 20 == counters["deletions|chat|conversation_item"]

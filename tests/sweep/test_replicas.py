@@ -66,12 +66,7 @@ async def world(pair: Pair, sandbox: Sandbox) -> AsyncIterator[World]:
     carrier.replicas = Replicas(1, 0.5)
     made = World(pair.primary.url, sandbox, carrier)
     yield made
-    assert [] == made.judge()
-    for provider in made.open:
-        await provider.aclose()
-    made.registry.close()
-    made.raw.close()
-    await carrier.aclose()
+    await made.end()
 
 
 def says(url: str, number: int) -> None:

@@ -130,9 +130,11 @@ def parts_at(sealed: bytes, written: Mapping[int, bytes]) -> int | None:
     Where ``written`` begins behind a line and goes on beyond it, so much was written that it is another, too.
     """
     last = max(written, default=0)
-    for at, line in enumerate(sealed.removesuffix(b"\n").split(b"\n") if last else ()):
+    for at, line in enumerate(sealed.removesuffix(b"\n").split(b"\n")):
         found = read(line)
-        if found and found.n <= last and written.get(found.n) != found.mac:
+        if found and found.n > last:
+            break  # numbers rise: nobody has written behind here
+        if found and written.get(found.n) != found.mac:
             return at
     return None
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from array import array
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,10 @@ from lapse.registry.model import Resource
 
 PAGE = 1000
 _SEQ = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
+_WITHIN = 20
+"""Bits for the second part of a stream id, which counts within a millisecond."""
+Printed = defaultdict[tuple[str, str], "array[int]"]
+"""The numbers that were printed, in order, by provider and kind: 8 bytes a record."""
 SETTLING = {"settled", "corrected", "deleted_by_app"}
 
 
@@ -61,7 +66,7 @@ def export(*, session: Invocation, kind: str | None, id_: str | None, since: dat
     """
     wanted = {"provider": session.given_provider, "kind": kind, "id": id_}
     start = since.timestamp() * 1000 if since else 0.0
-    printed: defaultdict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    printed: Printed = defaultdict(lambda: array("Q"))
     for record in _moved(session):
         _print(record, wanted, start, printed)
     for record in _waiting(session):
@@ -157,22 +162,21 @@ def _rows(session: Invocation, stream: str) -> Iterator[tuple[str, dict[str, str
         after = f"({rows[-1][0]}"
 
 
-def _print(
-    record: dict[str, Any],
-    wanted: dict[str, str | None],
-    start: float,
-    printed: defaultdict[tuple[str, str], list[tuple[int, int]]],
-) -> None:
-    """Print a record once: one that was moved twice, or moved while this ran, has its number already.
+def _number(seq: object) -> int | None:
+    """Return a stream id as one number, in its order; None for what is none that Redis gave."""
+    found = _SEQ.fullmatch(str(seq))
+    number = int(found[1]) << _WITHIN | int(found[2]) if found and not int(found[2]) >> _WITHIN else None
+    return number if number is not None and number.bit_length() <= 64 else None  # noqa: PLR2004 - as array "Q" holds
 
-    Numbers are in order, but for those of a server that took over with a clock behind.
-    """
-    if found := _SEQ.fullmatch(str(record.get("seq"))):
-        seq, before = (int(found[1]), int(found[2])), printed[str(record.get("provider")), str(record.get("kind"))]
+
+def _print(record: dict[str, Any], wanted: dict[str, str | None], start: float, printed: Printed) -> None:
+    """Print a record once: one that was moved twice, or moved while this ran, has its number already."""
+    seq, before = _number(record.get("seq")), printed[str(record.get("provider")), str(record.get("kind"))]
+    if seq is not None:
         place = bisect_left(before, seq)
-        if before[place : place + 1] == [seq]:
+        if place < len(before) and before[place] == seq:
             return
-        before.insert(place, seq)
+        before.insert(place, seq)  # at the end, but for a server that took over with a clock behind
     at = record.get("at")
     late = not start or (isinstance(at, int | float) and at >= start)
     if late and all(value is None or record.get(name) == value for name, value in wanted.items()):

@@ -113,7 +113,8 @@ class Flusher:
             self._put_aside(old)
         fresh = [one for one in batch if now - said[one.seq] <= KEPT_FOR]
         refused = self._refused(fresh, said) if fresh else []
-        lasting = [one for one in fresh if one.statement.lasting and one.seq not in dict(refused)]
+        put_aside = dict(refused)
+        lasting = [one for one in fresh if one.statement.lasting and one.seq not in put_aside]
         unsafe = set() if self._replicated(lasting, known.replicas) else {one.seq for one in lasting}
         self._store.done([one.seq for one in batch if one.seq not in unsafe], refused)
         return Flushed(len(fresh) - len(refused) - len(unsafe), len(refused), len(old)), len(unsafe)

@@ -25,7 +25,7 @@ def working(rig: Rig, *arguments: str) -> Process:
     rig.configure(policy())
     rig.beat()
     worker = rig.worker(*arguments, children=2)
-    rig.gone(rig.seed(20), 90)  # of a Redis far away, each step of a sweep takes a while
+    rig.gone(rig.seed(20), 30)
     return worker
 
 

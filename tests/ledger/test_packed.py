@@ -296,6 +296,18 @@ async def test_ids_that_stand_for_the_registry_are_found_by_their_creation(world
     assert not await tracked_before(*where, "thread_nobody_knows", before)
 
 
+async def test_an_id_of_the_very_millisecond_stands_for_nothing(world: World) -> None:
+    """It may have been registered after what it is to prove."""
+    (id_,), made = world.sandbox.seed("thread", 1), round((time.time() - DAY) * 1000)
+    world.registry.register("thread", id_, "chat", created_at=made / 1000, last_active_at=made / 1000)
+    where = (world.carrier, "lapse", world.rule.partition)
+
+    assert ([], []) == (await spread_before(*where, made), await known_before(*where, made))
+    assert not await tracked_before(*where, id_, made)
+    assert [id_] == await spread_before(*where, made + 1) == await known_before(*where, made + 1)
+    assert await tracked_before(*where, id_, made + 1)
+
+
 async def test_an_asyncio_application_finds_the_same(world: World) -> None:
     (id_,) = touched(world, 1, days=100)
     await world.sweep(**BY_USE)

@@ -57,7 +57,7 @@ async def known_before(carrier: Carrier, namespace: str, partition: Partition, b
         return []
     commands: list[tuple[str | float, ...]] = []
     for name in names:
-        commands.append(("ZRANGE", name, before, "-inf", "BYSCORE", "REV", "LIMIT", 0, NEWEST, "WITHSCORES"))
+        commands.append(("ZRANGE", name, f"({before}", "-inf", "BYSCORE", "REV", "LIMIT", 0, NEWEST, "WITHSCORES"))
         if _is_packed(name):
             commands.append(("ZRANGE", name, 0, LATELY - 1, "REV", "WITHSCORES"))
     newest = await _tracked(carrier, commands, before)
@@ -79,7 +79,9 @@ def _is_packed(name: str) -> bool:
 
 async def _spread(carrier: Carrier, names: Sequence[str], before: int) -> list[str]:
     """Return ids at even distances of the index that holds the most, the oldest one of each other included."""
-    sizes = await carrier.run([("ZCOUNT", name, "-inf", "+inf" if _is_packed(name) else before) for name in names])
+    sizes = await carrier.run(
+        [("ZCOUNT", name, "-inf", "+inf" if _is_packed(name) else f"({before}") for name in names]
+    )
     commands: list[tuple[str | float, ...]] = []
     for name, size in zip(names, sizes, strict=True):
         steps = SPREAD if size == max(sizes) else 1
@@ -97,7 +99,7 @@ async def _tracked(
     for command, flat in zip(commands, await carrier.run(list(commands)), strict=True):
         for id_, score in zip(flat[::2], flat[1::2], strict=True):
             since = _since(str(command[1]), float(score))
-            if since is not None and since <= before:
+            if since is not None and since < before:
                 found.append((since, id_.decode()))
     return found
 
@@ -128,4 +130,4 @@ async def tracked_before(carrier: Carrier, namespace: str, partition: Partition,
     names = [f"{slot}{policy}:{index}" for policy in known for index in (*_BY_CREATION, keys.ACTIVE)]
     scores = await carrier.run([("ZSCORE", name, id_) for name in names]) if names else []
     said = [_since(name, float(score)) for name, score in zip(names, scores, strict=True) if score is not None]
-    return any(since is not None and since <= before for since in said)
+    return any(since is not None and since < before for since in said)

@@ -158,7 +158,7 @@ LEFT_OUT = {
 CARRIED = frozenset({*PARTITION_KEYS, *SLOT_KEYS, *NAMESPACE_KEYS, "flow"} - LEFT_OUT.keys())
 LEFT_OUT_FIELDS = {
     "epoch": ("moved", "importing"),
-    "published": ("beat", "tick", "replicas", "replicas_seen"),
+    "published": ("beat", "tick", "kept", "replicas", "replicas_seen"),
     HALTS: ("*|moved", "*|half_imported"),
     COUNTERS: ("paid|",),
     RULES: ("paid|", "creations_cursor"),

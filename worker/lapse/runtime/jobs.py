@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import math
 import os
 import socket
@@ -13,7 +12,6 @@ from functools import partial
 
 import structlog
 
-from lapse import __version__
 from lapse.audit.chain import open_seal
 from lapse.audit.shipper import Mover, open_sink
 from lapse.errors import ConfigError, RegistryError
@@ -44,21 +42,19 @@ from lapse.registry.scripts import Call, script
 from lapse.registry.spool.spool import of as spool_of
 from lapse.runtime.erasures import EraseRun, lease
 from lapse.runtime.host import Host
+from lapse.runtime.published import Published
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
 
 REGISTRY_TIMEOUT = 5.0
-TOLD = 1000  # slots that applications said they write to: a provider's name is no data
 BESIDES = 8  # connections for what goes on beside the deletions
 STEP_ASIDE = 1.0  # seconds
 WAKES, ALL_DONE = 1, 2  # ledger/lua/wake
 FACTS_LAST = 30.0  # seconds; what preflight saw of the server
 AUDIT_EVERY = 1.0  # seconds between two moves while a sweep writes
 AUDIT_AT_ONCE = 100_000
-SHOWN_EVERY = 30.0  # seconds between two signs of life of one process
 FAREWELL = 1.0  # seconds for the registry to hear that a process ends
-SHOWN_FOR = 3600.0  # seconds; an older sign of life is taken away
 
 log = structlog.get_logger("lapse")
 
@@ -90,7 +86,7 @@ class Work:
         self._spool = spool_of(None, self._namespace, host.registry.endpoint)
         self._facts, self._looked = preflight.Facts({}), -math.inf
         self._replicas: tuple[preflight.Finding, ...] = ()
-        self._shown = 0.0
+        self._published = Published(host, self._carrier, self._control, self._worker)
         self.freed: dict[Partition, int] = {}
         """What a sweep made due in other partitions, and when, in registry milliseconds."""
         self.erasing = False
@@ -105,7 +101,7 @@ class Work:
             return None
         if self._host.stop.is_set() or not await self._permitted(config):
             return None
-        await self._show(config)
+        await self._published.show(config)
         if not await self._wake(rule, sent):
             return None
         ledger, seconds = self._ledger(config), self._host.slice(config, config.accounts[partition.provider])
@@ -185,13 +181,15 @@ class Work:
         config = self._current()
         if not await self._permitted(config):
             return
-        await self._show(config)
+        await self._published.show(config)
         trouble = await self._watch.look()
         if self._outbox and not trouble:
             await replay(self._ledger(config), self._outbox, self._watch.epoch)
         self._spool.look()
         now = await self._control.now()
-        slots = await self._publish(config, sent, now)
+        slots = await self._published.begin(config, sent, now)
+        if slots is None:
+            return
         await self._control.copy_pauses()
         await self._control.tell_owed(slots)
         until = time.monotonic() + config.sweep.budget
@@ -255,23 +253,6 @@ class Work:
 
     async def _astray(self, provider: str, kind: str) -> bool:
         return any(halt.reason in EVERYWHERE for halt in await self._control.halts([(provider, kind)]))
-
-    async def _show(self, config: Config) -> None:
-        """Say that this process lives, and with which config; take away what processes of the past said."""
-        if time.monotonic() - self._shown < SHOWN_EVERY:
-            return
-        self._shown = time.monotonic()
-        now, name = await self._control.now(), keys.workers(self._namespace)
-        said = {"at": now, "hash": config.hash, "version": __version__}
-        await self._carrier.write(("HSET", name, self._worker, json.dumps(said)))
-        (flat,) = await self._carrier.run([("HGETALL", name)])
-        old = [
-            worker.decode()
-            for worker, text in zip(flat[::2], flat[1::2], strict=True)
-            if now - json.loads(text)["at"] > SHOWN_FOR * 1000
-        ]
-        if old:
-            await self._carrier.run([("HDEL", name, *old)])
 
     async def _wake(self, rule: Rule, sent: int | None) -> bool:
         # Every complete listing counts towards `seen`: an orphan rule does not run twice in one interval.
@@ -341,28 +322,6 @@ class Work:
             log.error("audit.failed", error=str(error), **about)
             return False
         return True
-
-    async def _publish(self, config: Config, sent: int | None, now: int) -> list[tuple[str, str]]:
-        """Publish that a tick arrived and what this worker knows; return every (provider, kind) that was ever known."""
-        slots = {(rule.partition.provider, rule.partition.kind) for rule in config.rules}
-        before = json.loads((await self._control.published()).get("slots", "[]"))
-        (told,) = await self._carrier.run([("SMEMBERS", keys.slots(self._namespace))])
-        slots |= set(keys.slots_named(told)[:TOLD])
-        known = sorted(slots | {(provider, kind) for provider, kind in before})
-        kinds = {kind for kinds in KINDS.values() for kind in kinds}
-        about = {"hash": config.hash, "path": str(config.path), "ok": self._host.file.ok, "worker": self._worker}
-        await self._control.publish(
-            {
-                "config": json.dumps(about),
-                "providers": json.dumps(sorted(config.accounts)),
-                "policies": json.dumps([str(rule.partition) for rule in config.rules]),
-                "slots": json.dumps(known),
-                "kinds": json.dumps(sorted(kinds)),
-                "erasure": "by_application" if config.erasure.by_application else "",
-                **({} if sent is None else {"tick": min(sent, now)}),
-            }
-        )
-        return known
 
     def _ledger(self, config: Config) -> Ledger:
         return Ledger(

@@ -5,6 +5,9 @@ import time
 from lapse.guards.context import SweepContext
 from lapse.providers.outcomes import Limited
 
+OPENING = 5.0
+"""Seconds beyond the configured budget for what a sweep looks at first: a task may last 15 more than that budget."""
+
 
 class SweepBudget:
     """The time of one sweep, and tokens for as long."""
@@ -12,8 +15,14 @@ class SweepBudget:
     def __init__(self, context: SweepContext, seconds: float | None) -> None:
         """Begin now; ``seconds``: if less than the configured budget."""
         self._context = context
+        self._seconds = min(seconds or context.settings.budget, context.settings.budget)
         self._began = time.monotonic()
-        self._deadline = self._began + min(seconds or context.settings.budget, context.settings.budget)
+        self._deadline = self._began + self._seconds
+
+    def opened(self) -> None:
+        """Count the seconds from now: a Redis far away takes a short slice whole before anything can be claimed."""
+        latest = self._began + self._context.settings.budget + OPENING
+        self._deadline = min(time.monotonic() + self._seconds, latest)
 
     def left(self) -> float:
         """Return the seconds that are left."""

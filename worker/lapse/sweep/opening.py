@@ -65,6 +65,12 @@ def unruled(partition: Partition, rules: Sequence[Rule], keep: tuple[Keep, ...],
 
 async def opened(session: Session, by: Warrant = Warrant.RULE) -> bool:
     """Return True if the sweep may act: registry, rules, pauses, halts and credential are as they have to be."""
+    may_act = await _looked(session, by)
+    session.budget.opened()
+    return may_act
+
+
+async def _looked(session: Session, by: Warrant) -> bool:
     context, rule = session.context, session.rule
     if not await _sound(session, clocks=by is not Warrant.RULE or rule.enforce):
         return False

@@ -76,8 +76,7 @@ def test_what_a_stopped_worker_says_after_its_lease_is_refused(rig: Rig) -> None
     rig.witness()
     ids = rig.seed(200)
     rig.wait_until(lambda: len(rig.traffic.deletes()) > 20, what="the first deletions")
-    for pid in (stopped.pid, *stopped.children()):
-        os.kill(pid, signal.SIGSTOP)
+    rig.hold_worker(stopped)
     rig.worker(children=2)
     rig.gone(ids, 60)
     rig.settled()

@@ -84,6 +84,7 @@ class Rig(Deployment):
         self.base_url = f"http://127.0.0.1:{self.to_provider.port}/v1"
         self.application = Application(self.registry)
         self.killed: list[float] = []
+        self.stood_still: list[float] = []
         self.server_kills = self.stops = 0
         self.command = (sys.executable, str(LAPSE))
         self._metrics = free_port()
@@ -156,6 +157,12 @@ class Rig(Deployment):
         worker.kill()
         self.killed.append(time.time())
 
+    def hold_worker(self, worker: Process) -> None:
+        """Let a worker stand still, and its children: what is answered meanwhile, nobody reads in time."""
+        for pid in (worker.pid, *worker.children()):
+            os.kill(pid, signal.SIGSTOP)
+        self.stood_still.append(time.time())
+
     def scrape(self) -> str:
         """Return what the exporter shows; start it first, if it is not running."""
         if self._exporter is None:
@@ -200,7 +207,7 @@ class Rig(Deployment):
             bound=bound,
             crashes=crashes,
             in_flight=IN_FLIGHT,
-            breaks=(*self.killed, *self.to_provider.breaks),
+            breaks=(*self.killed, *self.stood_still, *self.to_provider.breaks),
             alive=evidence.living(self.provider, evidence.named(audit)),
             began=self.began,
             texts={path.name: path.read_text() for path in self.directory.iterdir() if path.is_file()},

@@ -522,6 +522,23 @@ def test_what_was_not_found_is_asked_once_more_and_not_twice(story: Story) -> No
     assert ["duplicate"] == found(story.history())
 
 
+def test_looking_twice_after_a_deletion_whose_answer_was_lost_is_one_delete_sent_again(story: Story) -> None:
+    story.say("register", one := thread("c"), 0)
+    story.say("register", two := thread("d"), 0)
+    for each in (one, two):
+        lost, token = story.claim(each, 16 * DAY), story.claim(each, 17 * DAY)
+        story.ask(each, 16 * DAY + 0.1)
+        story.record("lapsed", each, 16 * DAY + 0.5, token=lost)
+        for at in (0.1, 0.16):
+            story.ask(each, 17 * DAY + at, status=404, confirmed=False)
+        story.settle(each, 17 * DAY + 0.2, token, "already_gone")
+    at = START + 17 * DAY + 0.15
+    story.requests.append(Request("openai", at, at, "GET", f"/v1/threads/{B.id}", 200))
+
+    assert "duplicate" not in found(story.history(crashes=1, in_flight=2))
+    assert "duplicate" in found(story.history(crashes=1, in_flight=1))
+
+
 def test_new_rules_that_make_many_due_at_once_need_an_approval(story: Story) -> None:
     for number in range(10):
         story.say("register", thread(str(number)), 0)

@@ -82,14 +82,14 @@ def _needless(
     What was not found is asked once more before that is believed.
     """
     began = max((end.at for end in audit.ends[resource] if end.at < claim.at), default=0.0)
-    missing = [one for one, its in zip(earlier, claims, strict=True) if its is claim and one.status in NOT_FOUND]
-    for one, its in zip(earlier, claims, strict=True):
-        if one.begun < began or missing == [one]:
-            continue
-        in_flight = one.ended is not None and one.ended > request.begun
-        if its is claim or in_flight or one.confirmed:
-            return True
-    return False
+    same = [one for one, its in zip(earlier, claims, strict=True) if its is claim and one.begun >= began]
+    if len(same) == 1 and same[0].status in NOT_FOUND:
+        return False
+    return any(
+        its is claim or (one.ended is not None and one.ended > request.begun) or one.confirmed
+        for one, its in zip(earlier, claims, strict=True)
+        if one.begun >= began
+    )
 
 
 def _recorded(audit: Audit, wire: Transport) -> Iterator[Violation]:

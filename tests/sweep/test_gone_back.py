@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from lapse.audit.shipper import FileSink, Mover
 from lapse.audit.verify import Verification
 from lapse.guards.integrity import continuity
 from lapse.ledger.claim import Claim
+from lapse.ledger.reasons import HaltReason
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy.tables import Pace
 from lapse.providers.outcomes import Outcome, Verdict
@@ -193,6 +195,26 @@ async def test_workers_that_look_again_late_do_not_insist_on_what_was_lost(
         assert None is await world.watch.look()
 
     assert 3 == (await world.sweep()).outcomes["deleted"]
+
+
+async def test_a_replica_that_was_behind_and_took_over_halts_however_late_workers_look(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server runs on, and lacks what a worker read while it ran: that was lost in no crash of this one."""
+    world.seed(3)
+    await world.until(lambda: world.raw.info("server")["uptime_in_seconds"] > 2)
+    for _ in range(3):
+        world.raw.hincrby("lapse:epoch", "at", -1000)
+        await world.watch.look()
+    world.raw.hset("lapse:epoch", mapping={"sequence": 1, "at": round((time.time() - 20) * 1000)})
+    monkeypatch.setattr(continuity, "SETTLED", 0)
+
+    await world.watch.look()
+    trouble = await world.watch.look()
+
+    assert trouble is not None
+    assert (HaltReason.REGISTRY_ROLLED_BACK, True) == (trouble.reason, "a replica that was behind" in trouble.detail)
+    assert "halted" == (await world.sweep()).result
 
 
 @dataclass

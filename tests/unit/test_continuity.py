@@ -115,6 +115,22 @@ def test_what_a_crash_lost_is_never_insisted_on_however_long_nobody_looked(lost:
     assert HaltReason.REGISTRY_ROLLED_BACK == reason(known, replace(SIGHT, sequence=kept + 29))
 
 
+@pytest.mark.parametrize(("started", "insists"), [(0, False), (NOW + SECOND, False), (NOW, True), (NOW - HOUR, True)])
+def test_what_a_server_lacks_that_ran_already_it_never_had(started: int, insists: bool) -> None:
+    """A replica that was behind took over: no crash explains it. A server that does not say may have crashed."""
+    read = remember(None, replace(SIGHT, now=NOW, sequence=60, reached=61, at=NOW - SECOND))
+    assert read is not None
+    assert (61, NOW) in read.recent
+    back = replace(SIGHT, now=NOW + 12 * SECOND, at=NOW - 20 * SECOND, sequence=40, reached=41, started=started)
+
+    assert None is judge(replace(read, offset=None), back)
+    known = remember(read, back)
+
+    assert known is not None
+    again = replace(SIGHT, now=NOW + 13 * SECOND, at=NOW + 12 * SECOND, sequence=41, reached=42, started=started)
+    assert (HaltReason.REGISTRY_ROLLED_BACK if insists else None) == reason(replace(known, offset=None), again)
+
+
 def test_a_look_within_the_same_second_remembers_nothing_twice() -> None:
     once = remember(None, replace(SIGHT, reached=60, at=NOW))
 

@@ -55,6 +55,7 @@ class Observation:
         answered: The local clock after it.
         moved: Where ``lapse export --move`` took everything; empty if it did not.
         importing: The export whose import is not complete; empty if there is none.
+        started: Since when at the latest the server runs, where that was asked; 0 if not, or if it does not say.
 
     """
 
@@ -69,6 +70,7 @@ class Observation:
     answered: int
     moved: str = ""
     importing: str = ""
+    started: int = 0
 
     @property
     def offset(self) -> ClockOffset:
@@ -147,7 +149,7 @@ def judge(known: Known | None, sight: Observation) -> Trouble | None:
         return Trouble(
             HaltReason.REGISTRY_ROLLED_BACK,
             f"sequence {sight.sequence} is less than {known.sequence}, which was stored before: an older state of this"
-            f" Redis was restored; the last {back:.0f} s and more are missing",
+            f" Redis was restored, or a replica that was behind took over; the last {back:.0f} s and more are missing",
         )
     if sight.moved:
         return Trouble(HaltReason.MOVED, f"its ids were moved to {sight.moved}, which decides about them from now on")
@@ -201,7 +203,7 @@ def remember(known: Known | None, sight: Observation, trouble: Trouble | None = 
         return known
     base = known if known and known.epoch == sight.epoch else Known(sight.epoch)
     newest = (sight.reached, sight.now if sight.reached > sight.sequence else sight.at)
-    stands = tuple(one for one in base.recent if one[0] <= sight.sequence)  # more than that, a crash has lost
+    stands = tuple(one for one in base.recent if one[0] <= sight.sequence or not _crashed(sight, since=one[1]))
     recent = (*stands, newest) if newest not in stands else stands
     seen = ((sight.sequence, sight.at), *recent)
     settled = max([(base.sequence, base.at), *(one for one in seen if sight.now - one[1] >= SETTLED)])
@@ -215,6 +217,14 @@ def remember(known: Known | None, sight: Observation, trouble: Trouble | None = 
         before=_before(known, sight),
         behind=sight.behind,
     )
+
+
+def _crashed(sight: Observation, since: int) -> bool:
+    """Return True if the server may have lost what was written at a time in a crash: it began, or may have, after that.
+
+    One that ran already and does not have it is a replica that was behind, however long ago it took over.
+    """
+    return not 0 < sight.started <= since
 
 
 def _before(known: Known | None, sight: Observation) -> ClockOffset | None:

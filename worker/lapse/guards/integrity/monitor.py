@@ -136,9 +136,10 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observat
 
     """
     asked = local_clock()
-    arguments = (secrets.token_hex(6), known.epoch if known else "", secrets.token_hex(32))
+    read = max((number for number, _ in known.recent), default=0) if known else 0
+    arguments = (secrets.token_hex(6), known.epoch if known else "", secrets.token_hex(32), read)
     call = Call(script("guards/lua/look"), keys.epoch(namespace), arguments, list)
-    now, epoch, sequence, at, reached, accepted, clock, moved, importing = (await carrier.carry([call]))[0]
+    now, epoch, sequence, at, reached, accepted, clock, moved, importing, started = (await carrier.carry([call]))[0]
     return Observation(
         now,
         epoch.decode(),
@@ -151,6 +152,7 @@ async def see(carrier: Carrier, namespace: str, known: Known | None) -> Observat
         answered=local_clock(),
         moved=moved.decode(),
         importing=importing.decode(),
+        started=started,
     )
 
 

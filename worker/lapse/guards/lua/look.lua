@@ -1,10 +1,11 @@
 -- @include registry/lua/include/full
 -- Looks at the registry's epoch, makes it if there is none, and moves its sequence on, at most once a second.
 -- KEYS[1]: the epoch hash. ARGV[1]: an id for an epoch that has to be made, [2]: the epoch that the caller knows, or '',
--- [3]: a salt for pseudonyms of subjects, if there is none yet.
+-- [3]: a salt for pseudonyms of subjects, if there is none yet, [4]: the newest sequence that the caller read.
 -- A known epoch that is not here is written down as lost|<epoch>, until an operator makes it accepted|<epoch>.
 -- Returns {now, epoch, sequence and when it moved on as they were, sequence now, 1 if the known epoch is this or was
--- accepted, when an operator accepted the clock or 0, where everything was moved to or '', the export that is half imported or ''}.
+-- accepted, when an operator accepted the clock or 0, where everything was moved to or '', the export that is half imported or '',
+-- since when at the latest this server runs, if it lacks what the caller read, or 0}.
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -27,4 +28,10 @@ if now - at >= 1000 then
   reached = sequence + 1
   redis.call('HSET', KEYS[1], 'sequence', reached, 'at', now)
 end
-return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0, stored[5] or '', stored[6] or '' }
+local started = 0
+if sequence < tonumber(ARGV[4]) then
+  local info = redis.pcall('INFO', 'server')
+  local seconds = type(info) == 'string' and string.match(info, 'uptime_in_seconds:(%d+)')
+  started = seconds and now - tonumber(seconds) * 1000 + 1000 or 0 -- whole seconds: not later than that
+end
+return { now, epoch, sequence, at, reached, accepted, tonumber(stored[4]) or 0, stored[5] or '', stored[6] or '', started }

@@ -42,6 +42,8 @@ class Executor:
         resolve: Callable[[Sequence[Absent]], Awaitable[list[Settled]]],
     ) -> None:
         self._concurrency = concurrency
+        self._waiting_most = max(BATCH, concurrency)  # outcomes that are not recorded before no more is taken
+        self._beside = max(1, concurrency // BATCH)  # batches that are recorded at a time
         self._delete = delete
         self._settle = settle
         self._unused = unused
@@ -87,11 +89,12 @@ class Executor:
     def room(self) -> int:
         """Return how many more claims keep it busy while the next ones are fetched.
 
-        None while more than a batch waits to be recorded: Redis does not take outcomes, and more would wait.
+        None while more than a batch, and than runs at once, waits to be recorded: Redis does not take outcomes, and
+        more would wait.
         """
         if self._failure:
             raise self._failure  # what ended a recording ends the sweep
-        if len(self._absent) >= ABSENT_MOST or len(self._done) + self._unrecorded > BATCH:
+        if len(self._absent) >= ABSENT_MOST or len(self._done) + self._unrecorded > self._waiting_most:
             return 0
         return max(0, 2 * self._concurrency - len(self._queue) - len(self._running))
 
@@ -202,9 +205,11 @@ class Executor:
             self._news.clear()
             await self._linger()
             if self._done:
+                self._begin_recording()
+            if len(self._recording) >= self._beside:
                 # What comes in while a batch is said again and again is no less confirmed: it is said, and kept on
                 # disk, beside it, and not after it.
-                await asyncio.wait({self._begin_recording()}, timeout=SLOW)
+                await asyncio.wait(self._recording, timeout=SLOW, return_when=asyncio.FIRST_COMPLETED)
             if self._done:
                 self._news.set()
             self._room.set()

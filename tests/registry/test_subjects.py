@@ -53,6 +53,12 @@ def test_pages_are_bounded_and_leave_none_out(registry: Any) -> None:
     assert 50 == len({id_ for page in pages for id_ in page})
 
 
+def test_a_page_may_have_ten_thousand(registry: Any) -> None:
+    registry.register_many({"kind": "thread", "id": f"thread_{n}", "policy": "chat", "subject": S} for n in range(9_000))
+
+    assert 9_000 == len(registry.resources(subject=S, limit=10_000).records)
+
+
 @pytest.mark.parametrize("end", ["forget", "forget and release", "delete"])
 def test_what_is_no_longer_tracked_is_nobodys(registry: Any, raw: redis.Redis, end: str) -> None:
     registry.register("thread", "thread_1", "chat", subject=S, uses=[("file", "file-1")], labels={"a": "b"})

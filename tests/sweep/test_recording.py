@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -358,6 +359,45 @@ async def test_what_a_killed_process_left_is_recorded_by_the_next_and_once(world
     assert [None, None] == [world.state(first), world.state(second)]
     assert [] == list(files(tmp_path / "outbox"))
     assert 0 == await replay(ledger, other, world.watch.epoch)
+
+
+def unrecorded(batch: str, epoch: str = "one") -> Unrecorded:
+    said = {"id": batch, "token": 5, "policy": "chat", "due": 1, "act": "done", "outcome": "deleted"}
+    stored = {"batch": batch, "worker": "w", "attempts": 3, "listable": False, "counters": {}, "settled": [said]}
+    return Unrecorded("lapse", epoch, "openai", "thread", batch, stored)
+
+
+def test_what_is_kept_after_a_full_disk_cut_a_line_off_is_no_part_of_that_line(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox")
+    outbox.keep(unrecorded("before"))
+    (path,) = files(tmp_path / "outbox")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="No space left"):
+            outbox.keep(unrecorded("cut off"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    outbox.keep(unrecorded("after"))
+    outbox.close()
+
+    (file,) = abandoned(tmp_path / "outbox")
+    assert ["before", "after"] == [one.batch for one in file.batches]
+
+
+async def test_a_batch_is_recorded_once_though_another_registrys_keeps_its_file(world: World, tmp_path: Path) -> None:
+    world.unpromised = {"count", "uncounted", "living", "unconfirmed", "record", "lost", "duplicate"}
+    outbox, ledger = Outbox(tmp_path / "outbox"), world.context().ledger
+    outbox.keep(unrecorded("mine"))
+    outbox.keep(unrecorded("lost", epoch="another"))
+    outbox.close()
+
+    assert 1 == await replay(ledger, outbox, "one")
+    assert 0 == await replay(ledger, outbox, "one"), "weeks later Redis would not know it any more"
+
+    (file,) = abandoned(tmp_path / "outbox")
+    assert ["lost"] == [one.batch for one in file.batches]
 
 
 async def test_confirmations_are_on_disk_while_redis_refuses_and_gone_once_it_took_them(

@@ -5,12 +5,14 @@ of outcomes or the name of one that Redis has acknowledged since. A process hold
 so that the next one to start knows which files nobody answers for any more, and records what is in them.
 """
 
+import errno
 import fcntl
 import json
 import os
 import secrets
 import stat
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -157,15 +159,27 @@ class Outbox:
         if self._file is None:
             check(self.folder)
             path = self.folder / f"{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
             # The kernel lets go of the lock however this process ends: nobody answers any more for a file without one.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._path = path
             sync_folder(self.folder)  # a file is on disk once its name is
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        if os.write(self._file, line) != len(line):
-            raise OSError(f"{self._path}: the disk is full")
-        os.fsync(self._file)
+        _append(self._file, record)
+
+
+def _append(file: int, record: Mapping[str, Any]) -> None:
+    """Write a line, on disk when this returns, behind the end of one that a full disk or a kill had cut off.
+
+    Raises:
+        OSError: it is not there, or a part of it is.
+
+    """
+    size = os.fstat(file).st_size
+    cut = size and os.pread(file, 1, size - 1) != b"\n"
+    line = (b"\n" if cut else b"") + json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    if os.write(file, line) != len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(file)
 
 
 @dataclass(slots=True)
@@ -176,7 +190,12 @@ class Abandoned:
     batches: tuple[Unrecorded, ...]
     _file: int
 
-    def recorded(self) -> None:
+    def recorded(self, batch: str) -> None:
+        """Note that Redis has acknowledged a batch, while others stay; without the note it is recorded once more."""
+        with suppress(OSError):
+            _append(self._file, {"recorded": batch})
+
+    def remove(self) -> None:
         """Remove the file: Redis has acknowledged all that was in it."""
         self.path.unlink(missing_ok=True)
 
@@ -189,7 +208,7 @@ def abandoned(folder: Path) -> Iterator[Abandoned]:
     """Yield the files of processes that have ended, each locked while it is looked at."""
     for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
         try:
-            file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW)
         except OSError:
             continue
         try:
@@ -238,16 +257,16 @@ async def replay(ledger: Ledger, outbox: Outbox, epoch: str) -> int:
 
 
 async def _replayed(ledger: Ledger, file: Abandoned, epoch: str) -> int:
-    recorded, foreign = 0, 0
-    for batch in file.batches:
-        if (batch.namespace, batch.epoch) != (ledger.namespace, epoch):
-            foreign += 1
-            continue
+    mine = [one for one in file.batches if (one.namespace, one.epoch) == (ledger.namespace, epoch)]
+    foreign, recorded = len(file.batches) - len(mine), 0
+    for batch in mine:
         recorded += await _record(ledger, batch)
+        if foreign:  # the file stays, and Redis does not know a batch for ever
+            file.recorded(batch.batch)
     if foreign:
         log.warning("outbox.foreign", path=str(file.path), batches=foreign, epoch=epoch)
     else:
-        file.recorded()
+        file.remove()
     return recorded
 
 

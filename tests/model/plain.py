@@ -130,7 +130,7 @@ class Plain:
         entry = self.entries.get(id_)
         if entry is None or entry.stamped:
             return "unknown"
-        entry.expiry, entry.active = self.now if at is None else at, None
+        entry.expiry, entry.active, entry.orphan = self.now if at is None else at, None, False
         return "too_late" if entry.place == "claimed" else "ok"
 
     # --- what a worker does

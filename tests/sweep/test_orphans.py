@@ -53,6 +53,19 @@ async def test_every_page_is_read(idle: World) -> None:
     assert 1 == len(idle.sandbox.alive("assistant"))
 
 
+async def test_one_that_failed_and_expires_by_itself_is_due_without_a_listing(idle: World) -> None:
+    (id_,) = idle.seed(1, kind="assistant", policy="idle")
+    idle.sandbox.faults([{"method": "DELETE", "effect": "error", "status": 500}])
+    await runs(idle, 3)
+    where = idle.slot("assistant") + "idle:"
+    assert [id_] == idle.raw.zrange(where + "tried", 0, -1)
+
+    idle.registry.expire("assistant", id_)
+
+    assert [] == idle.raw.zrange(where + "tried", 0, -1)
+    assert [id_] == idle.raw.zrange(where + "waiting", 0, -1)
+
+
 async def test_a_foreign_assistant_is_never_touched(idle: World) -> None:
     foreign = idle.sandbox.seed("assistant", 5)
 

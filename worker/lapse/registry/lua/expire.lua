@@ -16,7 +16,7 @@ if not record or record.q then return 'unknown' end
 local state, score = record.s, record.d
 if state ~= 'claimed' then lift(id, record) end
 record.k = creation(record)
-record.e, record.f, record.a, record.c = at, nil, nil, nil
+record.e, record.f, record.a, record.c, record.o = at, nil, nil, nil, nil
 if state == 'tracked' then
   index(id, record)
   return 'ok'

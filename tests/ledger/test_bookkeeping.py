@@ -45,6 +45,37 @@ async def test_what_was_settled_as_gone_can_be_brought_back(world: World) -> Non
     assert [f"registered|{GONE}"] == await operate(world, "undo", GONE)
 
 
+async def test_what_comes_back_to_a_name_that_housekeeping_ended_is_found(world: World) -> None:
+    await settle_one_as_gone(world)
+    world.raw.hset(world.slot() + "graves", GONE, '{"p":"unmanaged","f":1}')
+    assert not world.raw.sismember(world.slot() + "policies", "unmanaged")
+
+    await operate(world, "undo", GONE)
+
+    assert "tracked" == world.state(GONE)
+
+
+@pytest.mark.parametrize("ends", ["given back", "its lease ran out"])
+async def test_what_moved_while_claimed_to_a_name_that_housekeeping_ended_is_found(world: World, ends: str) -> None:
+    (id_,) = world.seed(1)
+    ledger = world.context().ledger
+    await ledger.adopt(world.rule)
+    world.settings = replace(world.settings, lease=0.2 if ends == "its lease ran out" else 10)
+    (claim,) = (await ledger.claim(world.rule, world.settings, 1)).claims
+    world.registry.register("thread", id_, "new")
+    await ledger.end_tombstones("openai", "thread", 0)  # nothing stands under it yet
+
+    if ends == "its lease ran out":
+        await world.until(lambda: world.raw.time()[0] > claim.at // 1000 + 1)
+        await ledger.end_tombstones("openai", "thread", 0)
+    else:
+        back = settlement(claim, Verdict(Outcome.LIMITED))
+        await ledger.settle(world.rule.partition, OutcomeBatch([back], {}, 3, listable=False))
+
+    assert world.raw.sismember(world.slot() + "policies", "new")
+    assert "ok" == world.registry.hold("thread", id_, reason="a case")
+
+
 async def test_gone_keeps_its_edges_until_its_tombstone_ends(world: World) -> None:
     (used,) = world.seed(1)
     await settle_one_as_gone(world, uses=[("thread", used)])

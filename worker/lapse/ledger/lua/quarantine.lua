@@ -28,6 +28,8 @@ for i = 6, #ARGV do
       what = record.h and 'touched' or 'tracked'
       record.u, record.n, record.x, record.y, record.v, record.b, record.h = nil, nil, nil, nil, nil, nil, nil
       reclaim(id)
+      -- Nothing may have stood under its name since, which housekeeping ended then: it would be found by nobody.
+      if not record.q then redis.call('SADD', key('policies'), record.p) end
       if held(id) then
         what, record.r = 'held', 'held'
         set_aside(id, record, 'parked', now)

@@ -142,7 +142,7 @@ local function later(own, one, record)
   local foreign = record.z and record.q
   if record.g == 2 or (foreign and not record.g) then own.released = uses_something(one.id) end
   remember(one, own, line(event, one, record, one.outcome))
-  record.p, record.l = record.l or record.p, nil
+  move_on(record)
   record.t, record.u = nil, record.u or one.unknown and 1 or nil
   if one.act == 'release' then record.i = nil end -- no request was sent: an erasure has it to try still
   if one.counted then record.n = (record.n or 0) + 1 end
@@ -192,7 +192,7 @@ local function to_quarantine(own, one, record)
   local foreign = record.z and record.q
   if not foreign then owe_value(own, part(record.p, 'rules'), 'ramp_from', now) end
   remember(one, own, line('quarantined', one, record, one.outcome))
-  record.p, record.l = record.l or record.p, nil
+  move_on(record)
   if foreign then
     leave(one.id, own.p)
   else

@@ -58,6 +58,13 @@ local function quarantine(id, record, reason, detail)
   set_aside(id, record, 'quarantined', now)
 end
 
+-- Lets an id that was registered under another policy while it was claimed stand there. Nothing stood under that name
+-- until now, so that housekeeping may have ended it; whatever stands under no name that is known is found by nobody.
+local function move_on(record)
+  if record.l then redis.call('SADD', key('policies'), record.l) end
+  record.p, record.l = record.l or record.p, nil
+end
+
 -- A lease that ran out counts a crash, not an attempt; ids with a crash are claimed one at a time from then on.
 local function lapse(id, record)
   local foreign = record.z and record.q
@@ -68,7 +75,7 @@ local function lapse(id, record)
   count('crashes|' .. record.p)
   if record.x then record.y = (record.y or 0) + 1 end
   record.x, record.u, record.t, record.o = (record.x or 0) + 1, 1, nil, not record.z and record.o or nil
-  record.p, record.l = record.l or record.p, nil
+  move_on(record)
   record.z = nil
   if record.g or foreign then
     untrack(id, record)

@@ -324,6 +324,26 @@ def test_who_moves_while_a_copy_is_made_stands_once_and_as_last_said(
     assert int(counted) == json.loads(marker)["n"], "the holds are whole"
 
 
+def test_who_comes_back_to_an_index_that_was_read_is_in_the_copy(used: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, registry = session(used, monkeypatch).exact, used.registry
+    for id_ in ("let_go", "let_go_and_forgotten"):
+        registry.register("thread", id_, "chat")
+        registry.touch("thread", id_)
+        registry.hold("thread", id_, reason="case")
+    registry.expire("thread", "thread_user")
+
+    dump, chunks = Dump(client, "lapse", {}), list[Chunk]()
+    for chunk in dump.chunks():
+        chunks.append(chunk)
+        if chunk.index == "explicit":  # the last one that is read before what stands aside
+            registry.unhold("thread", "let_go")
+            registry.forget("thread", "let_go_and_forgotten")
+    loaded(client, "other", Header("1", "lapse", None, dump.slots, 1), chunks)
+
+    assert {"active", "created"} == places(used, "let_go")
+    assert set() == places(used, "let_go_and_forgotten")
+
+
 def places(desk: Desk, id_: str) -> set[str]:
     names = desk.raw.scan_iter("other:{openai:thread}:chat:*")
     zsets = [name for name in names if desk.raw.type(name) == "zset"]

@@ -1,7 +1,8 @@
 """Everything of a registry, key by key in steps that keep Redis free for others.
 
 The order is such that a registry in use comes out usable. Where an id stands is read in the order in which ids move, so
-that whoever moves meanwhile is met again, and the later line counts; what an id uses is read before what protects it.
+that whoever moves meanwhile is met again, and the later line counts; who moves back from what stands aside is looked for
+at the end. What an id uses is read before what protects it.
 """
 
 import json
@@ -53,8 +54,7 @@ class Dump:
     def chunks(self) -> Iterator[Chunk]:
         """Yield everything that is carried."""
         for slot in self.slots:
-            yield from self._tracked(slot)
-            yield from self._aside(slot)
+            yield from self._ids(slot)
             for name in _FIRST:
                 yield from self._key(_of(slot) + name)
         for slot in self.slots:
@@ -78,13 +78,29 @@ class Dump:
                     pipe.hlen(self._full(_of(slot) + name))
             return sum(pipe.execute())
 
-    def _tracked(self, slot: tuple[str, str]) -> Iterator[Chunk]:
+    def _ids(self, slot: tuple[str, str]) -> Iterator[Chunk]:
+        """Yield where the ids of a slot stand."""
+        left = {id_ for page in self._hash(self._full(_of(slot) + keys.ASIDE)) for id_, _record in page}
         for name in self._indexes(slot, *_TRACKED):
-            beside = _TRACKED[name.rpartition(":")[2]]
-            for chunk in self._key(name):
+            for chunk in self._beside(name, self._key(name)):
+                left.difference_update(chunk.ids)
                 yield chunk
-                if beside:
-                    yield from self._scored(f"{name.rpartition(':')[0]}:{beside}", chunk.ids)
+        for chunk in self._aside(slot):
+            left.difference_update(id_ for id_, _said in chunk.members)
+            yield chunk
+        # What stood aside at first, and nowhere since, came back to an index after that was read.
+        back = sorted(left)
+        for start in range(0, len(back), PAGE):
+            for name in self._indexes(slot, *_TRACKED):
+                yield from self._beside(name, self._scored(name, back[start : start + PAGE]))
+
+    def _beside(self, name: str, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """Yield what stands in an index, and where the same ids stand besides."""
+        beside = _TRACKED[name.rpartition(":")[2]]
+        for chunk in chunks:
+            yield chunk
+            if beside:
+                yield from self._scored(f"{name.rpartition(':')[0]}:{beside}", chunk.ids)
 
     def _indexes(self, slot: tuple[str, str], *indexes: str) -> list[str]:
         """Return the names of keys of a slot's policies, index by index."""

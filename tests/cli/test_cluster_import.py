@@ -61,7 +61,7 @@ def test_a_cluster_has_all_that_an_export_has(used: Desk, cluster: Cluster, clie
 
 def carried(found: dict[str, Any]) -> dict[str, Any]:
     """Return what is held without what workers and a move say of themselves."""
-    for field in ("replicas", "replicas_seen"):
+    for field in ("kept", "replicas", "replicas_seen"):
         found["published"].pop(field, None)
     return {name: one for name, one in found.items() if not name.endswith((":halts", ":counters"))}
 

@@ -18,6 +18,7 @@ from lapse.cli.transfer.dump import Dump
 from lapse.cli.transfer.format import Chunk, Header
 from lapse.cli.transfer.load import Load
 from lapse.ledger.halts import REWIND
+from lapse.registry.model import PURGED
 from support.commandline import ENFORCED, Desk
 from support.held import held
 
@@ -110,15 +111,28 @@ def test_who_names_the_target_goes_on_with_the_old_registry(used: Desk) -> None:
     assert used.halts() == {}
 
 
-def lease(desk: Desk, until: int) -> None:
+def lease(desk: Desk, until: int, policy: str = "chat", id_: str = "thread_leased", **more: object) -> None:
     """Lease an id as a worker does that is not heard of any more."""
-    record = {"p": "chat", "s": "claimed", "f": 1_700_000_000_000, "t": 1, "d": until}
-    desk.raw.zadd(THREADS + "chat:claims", {"thread_leased": until})
-    desk.raw.hset(THREADS + "aside", "thread_leased", json.dumps(record))
+    record = {"p": policy, "s": "claimed", "f": 1_700_000_000_000, "t": 1, "d": until, **more}
+    desk.raw.zadd(f"{THREADS}{policy}:claims", {id_: until})
+    desk.raw.hset(THREADS + "aside", id_, json.dumps(record))
 
 
-def test_a_move_waits_for_deletions_in_flight_and_gives_up_without_a_trace(used: Desk) -> None:
-    lease(used, int(time.time() * 1000) + 600_000)
+def test_what_a_purge_leased_is_carried_as_what_it_is_to_the_registry(used: Desk) -> None:
+    lease(used, 1, PURGED, "thread_foreign", z=1, q=1)
+    lease(used, 1, PURGED, "thread_registered_since", z=1, l="chat")
+
+    used.good("export", "-o", "r.jsonl")
+    used.good("import", "r.jsonl", **OTHER)
+
+    copied = "other:{openai:thread}:"
+    assert not used.raw.hexists(copied + "aside", "thread_foreign")
+    assert ["thread_registered_since"] == used.raw.zrange(copied + "chat:suspects", 0, -1)
+
+
+@pytest.mark.parametrize("policy", ["chat", PURGED])
+def test_a_move_waits_for_deletions_in_flight_and_gives_up_without_a_trace(used: Desk, policy: str) -> None:
+    lease(used, int(time.time() * 1000) + 600_000, policy)
 
     late = used.run("export", "--move", "--to", "b", "--wait", "1s", "-o", "r.jsonl")
 

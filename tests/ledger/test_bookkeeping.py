@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from lapse.ledger.housekeeping.forgotten import anything_ends
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.providers.outcomes import Limited, Outcome, Verdict
 from lapse.registry.codec import dump
+from lapse.registry.model import PURGED
 from support.world import World
 
 GONE = "thread_AAAAAAAAAAAAAAAAAAAAAAAA"
@@ -74,6 +76,25 @@ async def test_what_moved_while_claimed_to_a_name_that_housekeeping_ended_is_fou
 
     assert world.raw.sismember(world.slot() + "policies", "new")
     assert "ok" == world.registry.hold("thread", id_, reason="a case")
+
+
+async def test_what_a_purge_leased_and_its_worker_left_is_nobodys_and_may_be_registered(world: World) -> None:
+    world.unpromised = {"unasked"}  # nobody purges here
+    ledger = world.context().ledger
+    await world.watch.look()
+    world.raw.hset(world.slot() + "marks", "purge", world.watch.epoch)
+    at, lease = replace(world.rule.partition, policy=PURGED), replace(world.settings, lease=0.1)
+    expected = (world.watch.epoch, "", "", 0)
+    await ledger.tell_subjects("openai", "thread")
+    (claim, _) = (await ledger.claim_purged(at, lease, ["thread_1", "thread_2"], "ann", expected=expected)).claims
+    world.registry.register("thread", "thread_2", "chat")
+    await world.until(lambda: world.raw.time()[0] > claim.at // 1000 + 1)
+    assert await anything_ends(ledger, "openai", "thread", [replace(world.rule)])
+
+    await ledger.end_tombstones("openai", "thread", 0)
+
+    assert [None, "waiting"] == [world.state("thread_1"), world.state("thread_2")]
+    assert not world.raw.hexists(world.slot() + "aside", "thread_1")
 
 
 async def test_gone_keeps_its_edges_until_its_tombstone_ends(world: World) -> None:

@@ -1,19 +1,21 @@
 """Everything of a registry, key by key in steps that keep Redis free for others.
 
 The order is such that a registry in use comes out usable. Where an id stands is read in the order in which ids move, so
-that whoever moves meanwhile is met again, and the later line counts; who moves back from what stands aside is looked for
-at the end. What an id uses is read before what protects it.
+that whoever moves meanwhile is met again, and the later line counts; who moves back from aside is looked for then.
+What an id uses is read before what protects it.
 """
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import redis
 
 from lapse.cli.transfer.format import Chunk
 from lapse.registry import keys
-from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER
+from lapse.registry.codec import dump
+from lapse.registry.model import EDGES_MARKER, FORGOTTEN_MARKER, HOLDS_MARKER, PURGED
 
 PAGE = 500
 """How many members Redis is asked for at a time."""
@@ -110,8 +112,11 @@ class Dump:
     def _aside(self, slot: tuple[str, str]) -> Iterator[Chunk]:
         """Yield the records of what stands aside, before them the places in which that is."""
         for chunk in self._key(_of(slot) + keys.ASIDE):
-            yield from self._places(slot, {id_: _record(said) for id_, said in chunk.members})
-            yield chunk
+            told = ((id_, _carried(said)) for id_, said in chunk.members)
+            members = tuple((id_, said) for id_, said in told if said)
+            yield from self._places(slot, {id_: _record(said) for id_, said in members})
+            if members:
+                yield replace(chunk, members=members)
 
     def _places(self, slot: tuple[str, str], records: Mapping[str, Mapping[str, Any]]) -> Iterator[Chunk]:
         wanted: dict[str, dict[str, float]] = {}
@@ -253,6 +258,18 @@ def _record(said: str) -> Mapping[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) and keys.NAME.fullmatch(str(found.get("p"))) else {}
+
+
+def _carried(said: str) -> str | None:
+    """Return a record as it is carried; None of what a purge alone knows of: it has no policy to stand under."""
+    try:
+        record = json.loads(said) if f'"{PURGED}"' in said else None
+    except ValueError:
+        return said
+    if not isinstance(record, dict) or record.get("p") != PURGED:
+        return said
+    policy = record.pop("l", None)  # it was registered since
+    return dump({**record, "p": policy}) if policy else None
 
 
 def _number(score: float) -> float:

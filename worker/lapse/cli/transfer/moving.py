@@ -10,6 +10,7 @@ from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.ledger.reasons import HaltReason
 from lapse.registry import keys
+from lapse.registry.model import PURGED
 
 AGAIN = 0.2
 """Seconds between two looks at what is in flight."""
@@ -62,7 +63,7 @@ def _in_flight(session: Invocation, slots: Sequence[tuple[str, str]]) -> int:
     now, found = session.view.now(), 0
     for slot in slots:
         prefix = keys.slot(session.namespace, *slot)
-        for policy in client.smembers(prefix + keys.POLICIES):
+        for policy in (PURGED, *client.smembers(prefix + keys.POLICIES)):
             found += client.zcount(f"{prefix}{policy}:{keys.CLAIMS}", now, "+inf")
     return found
 

@@ -6,7 +6,7 @@ from typing import Any
 from lapse.ledger.partition import Ledger
 from lapse.policy import Rule
 from lapse.registry import keys
-from lapse.registry.model import Partition
+from lapse.registry.model import PURGED, Partition
 
 CHUNK = 500
 
@@ -66,7 +66,7 @@ async def anything_ends(ledger: Ledger, provider: str, kind: str, rules: Iterabl
     if not names <= {at.policy for rule in rules if ((at := rule.partition).provider, at.kind) == (provider, kind)}:
         return True
     ending = [slot + name for name in (keys.TOMBSTONES, keys.DELETED, keys.FORGOTTEN, keys.RELEASED)]
-    ending += [f"{slot}{name}:{keys.CLAIMS}" for name in names]
+    ending += [f"{slot}{name}:{keys.CLAIMS}" for name in (PURGED, *names)]
     (there,) = await ledger.carrier.run([("EXISTS", *ending)])
     return bool(there)
 

@@ -54,7 +54,9 @@ def test_pages_are_bounded_and_leave_none_out(registry: Any) -> None:
 
 
 def test_a_page_may_have_ten_thousand(registry: Any) -> None:
-    registry.register_many({"kind": "thread", "id": f"thread_{n}", "policy": "chat", "subject": S} for n in range(9_000))
+    registry.register_many(
+        {"kind": "thread", "id": f"thread_{n}", "policy": "chat", "subject": S} for n in range(9_000)
+    )
 
     assert 9_000 == len(registry.resources(subject=S, limit=10_000).records)
 
@@ -202,6 +204,21 @@ def test_a_list_is_regained_from_a_copy_that_is_whole(registry: Any, raw: redis.
 
     assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys("lapse:held_subjects")))
     assert {S, "user:7", "\x1f"} == set(map(str, raw.hkeys(FILES + "subject_holds")))
+
+
+def test_a_hold_that_was_said_anew_stands_so_after_the_list_went_back(registry: Any, raw: redis.Redis) -> None:
+    registry.register("thread", "thread_1", "chat", subject=S)
+    registry.hold_subject(S, reason="case 7", until=time.time() + 60)
+    before: Any = raw.hgetall("lapse:held_subjects")
+    registry.hold_subject(S, reason="case 7 goes on")
+    raw.delete("lapse:held_subjects")
+    raw.hset("lapse:held_subjects", mapping=before)
+
+    registry.hold_subject("user:7", reason="case 8")
+
+    for stored in (raw.hget("lapse:held_subjects", S), raw.hget(THREADS + "subject_holds", S)):
+        assert "case 7 goes on" in str(stored)
+        assert "until" not in str(stored)
 
 
 def test_a_statement_is_not_taken_for_one_of_its_number_that_the_list_forgot(

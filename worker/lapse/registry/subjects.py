@@ -130,12 +130,7 @@ class Subjects:
         The list of slots is read after the statement stands: who adds a slot later reads the statement after that.
         """
         yield from self.regain((yield from self._literal(subject)))
-        say: Call[list[int]] = Call(
-            script("registry/lua/subjects/say_subject"),
-            keys.held_subjects(self._commands.namespace),
-            (subject, hold, *meant),
-            list,
-        )
+        say = self._say(keys.held_subjects(self._commands.namespace), subject, hold, *meant)
         ((number, before),) = yield from carried([say])
         if not number:
             return SubjectAnswer()
@@ -252,16 +247,28 @@ class Subjects:
         return False
 
     def _regained(self, prefix: str, number: int, lost: int) -> Conversation[bool]:
-        """Take the list from one slot, if its copy is whole up to that number."""
-        (listed,) = yield from asked(("HGETALL", prefix + keys.SUBJECT_HOLDS))
-        held, name = _pairs(listed), keys.held_subjects(self._commands.namespace)
+        """Take the list from one slot, if its copy is whole up to that number.
+
+        What the list has as well went back with it, and stands as it was said later; but what is said meanwhile stays.
+        """
+        name = keys.held_subjects(self._commands.namespace)
+        listed, before = yield from asked(("HGETALL", prefix + keys.SUBJECT_HOLDS), ("HGETALL", name))
+        held, there = _pairs(listed), _pairs(before)
         if held.pop(SAID, "") != str(number):
             return False
+        later = {subject: hold for subject, hold in held.items() if hold != ENDED}
         yield from asked(
-            *(("HSETNX", name, subject, hold) for subject, hold in held.items() if hold != ENDED),
+            *(("HSETNX", name, subject, hold) for subject, hold in later.items()),
             ("HINCRBY", name, SAID, str(number - lost)),
         )
+        changed = [subject for subject in later.keys() & there.keys() if later[subject] != there[subject]]
+        if changed:
+            yield from carried(self._say(name, subject, later[subject], there[subject]) for subject in sorted(changed))
         return True
+
+    @staticmethod
+    def _say(name: str, subject: str, hold: str, *meant: str) -> Call[list[int]]:
+        return Call(script("registry/lua/subjects/say_subject"), name, (subject, hold, *meant), list)
 
     def apply(self, slot: Slot, subject: str, most: int) -> Conversation[tuple[int, int, int]]:
         """Let what is said of a subject take effect in a slot; return how many changed, are claimed, are left."""

@@ -176,6 +176,29 @@ async def test_an_id_known_under_both_names_keeps_its_creation_and_the_later_act
     assert abs(record.last_active_at.timestamp() - (now - DAY)) < 1
 
 
+async def test_what_was_said_since_under_the_right_name_stands(
+    carrier: Carrier, older: OlderClient, raw: redis.Redis, redis_url: str
+) -> None:
+    ago, end = time.time() - DAY, time.time() + DAY
+    for id_ in ("conv_forgotten", "conv_deleted", "conv_anew"):
+        await older.register("conversations", id_, created_at=ago, last_active_at=ago, expires_at=end)
+    with Registry(redis_url, provider="openai", timeout=5) as registry:
+        registry.forget("conversation", "conv_forgotten")
+        registry.register("conversation", "conv_deleted", "chat")
+        registry.deleted("conversation", "conv_deleted")
+        registry.register("conversation", "conv_anew", "other")
+
+        await move(carrier)
+
+        assert registry.get("conversation", "conv_forgotten") is None
+        assert registry.get("conversation", "conv_deleted") is None
+        anew = registry.get("conversation", "conv_anew")
+        assert anew
+        assert ("other", None) == (anew.policy, anew.expires_at)
+    assert raw.zscore(RIGHT + "forgotten", "conv_forgotten")
+    assert set() == left(raw)
+
+
 @pytest.mark.parametrize("source", ["thread", "threads"])
 async def test_uses_of_a_plural_protect_and_end_with_their_source(
     carrier: Carrier, older: OlderClient, raw: redis.Redis, redis_url: str, source: str

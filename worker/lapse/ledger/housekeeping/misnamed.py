@@ -116,7 +116,9 @@ class _Slot:
             return 0
         uses = [_right_edge(edge) for edge in stored.get("uses", ())]
         times = {"created": _first(record, "f", "c", "k"), "active": _first(record, "f", "a"), "at": record.get("e")}
-        facts = {name: value for name, value in {**stored, **times, "uses": uses or None}.items() if value is not None}
+        # It comes late: what was said since under the right name stands, above all that it was forgotten.
+        said = {"said": times["active"] or times["created"], "uses": uses or None}
+        facts = {name: value for name, value in {**stored, **times, **said}.items() if value is not None}
         right = Resource(self._provider, self._kind, id_)
         refers = [
             self._commands.on_slot(

@@ -136,6 +136,24 @@ async def test_a_batch_sent_again_after_an_error_at_any_call_has_the_effect_and_
     world.raw.flushall()
 
 
+async def test_a_batch_sent_again_takes_nothing_from_the_claim_that_came_between(world: World) -> None:
+    world.unpromised = {"lost", "record"}
+    (id_,) = world.seed(1)
+    ledger, claims = world.context().ledger, f"{world.slot()}chat:claims"
+    await ledger.adopt(world.rule)
+    (claim,) = (await ledger.claim(world.rule, world.settings, 1)).claims
+    batch = OutcomeBatch([settlement(claim, Verdict(Outcome.LIMITED))], {}, 3, listable=False)
+    text, said = named("settle").text, (world.slot(), "openai", "thread", dump(batch.stored("worker-1")))
+    with pytest.raises(redis.ResponseError, match="ended in the middle"):
+        world.raw.eval(text.replace("\npay()\n", "\nerror('ended in the middle')\n"), 1, *said)
+    (anew,) = (await ledger.claim(world.rule, world.settings, 1)).claims
+
+    world.raw.eval(text, 1, *said)
+
+    assert anew.token > claim.token
+    assert [id_] == world.raw.zrange(claims, 0, -1), "or its lease would never end"
+
+
 REFUSALS = [
     "BUSY Redis is busy",
     "NOREPLICAS Not enough good replicas",

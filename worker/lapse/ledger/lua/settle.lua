@@ -270,7 +270,7 @@ for _, one in ipairs(batch.settled) do
   local own = begun(one)
   if own and not mine then
     -- It took effect before, up to this perhaps.
-    redis.call('ZREM', part(own.p, 'claims'), one.id)
+    if not (record and record.s == 'claimed') then redis.call('ZREM', part(own.p, 'claims'), one.id) end -- not another's claim
     if own.late then redis.call('ZADD', key('deleted'), deletion_score(one.token), one.id) end
     wall_recovered(own)
   else

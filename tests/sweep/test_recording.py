@@ -154,6 +154,29 @@ async def test_a_batch_sent_again_takes_nothing_from_the_claim_that_came_between
     assert [id_] == world.raw.zrange(claims, 0, -1), "or its lease would never end"
 
 
+async def test_a_batch_that_was_cut_off_and_is_never_sent_again_stops_no_claim(world: World) -> None:
+    world.unpromised = {"lost", "record"}
+    world.settings = replace(world.settings, lease=0.1)
+    (id_,) = world.seed(1)
+    ledger, claims = world.context().ledger, f"{world.slot()}chat:claims"
+    await ledger.adopt(world.rule)
+    (claim,) = (await ledger.claim(world.rule, world.settings, 1)).claims
+    batch = OutcomeBatch([settlement(claim, Verdict(Outcome.LIMITED))], {}, 3, listable=False)
+    said = (world.slot(), "openai", "thread", dump(batch.stored("worker-1")))
+    cut = named("settle").text.replace(
+        "redis.call('ZREM', part(policy, 'claims'), id)\nend", "error('cut off')\nend", 1
+    )
+    with pytest.raises(redis.ResponseError, match="cut off"):
+        world.raw.eval(cut, 1, *said)
+    await world.until(lambda: world.raw.time()[0] > claim.at // 1000 + 1)
+    assert [id_] == world.raw.zrange(claims, 0, -1)
+
+    world.settings = replace(world.settings, lease=10)
+    (anew,) = (await ledger.claim(world.rule, world.settings, 1)).claims
+
+    assert id_ == anew.resource.id
+
+
 REFUSALS = [
     "BUSY Redis is busy",
     "NOREPLICAS Not enough good replicas",

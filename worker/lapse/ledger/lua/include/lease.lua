@@ -91,7 +91,9 @@ end
 
 local function lapsed(policy, limit)
   for _, id in ipairs(redis.call('ZRANGE', part(policy, 'claims'), '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
-    lapse(id, aside(id))
+    local record = aside(id)
+    -- A batch that was cut off just before it had left the place, and whose worker ended then, has no claim there.
+    if record and record.s == 'claimed' then lapse(id, record) else redis.call('ZREM', part(policy, 'claims'), id) end
   end
 end
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lapse import InvalidResource
-from lapse.ledger.housekeeping.forgotten import anything_ends, end_unlistable
+from lapse.ledger.housekeeping.forgotten import Unlisted, anything_ends, end_unlistable
 from lapse.ledger.settle import OutcomeBatch, settlement
 from lapse.policy import Orphan
 from lapse.providers.outcomes import Outcome, Verdict
@@ -51,6 +51,19 @@ async def test_it_ends_with_the_second_complete_listing_that_does_not_show_the_i
 
     assert remembered(idle) == {listed}
     assert set(idle.raw.hkeys(f"{idle.slot('assistant')}unlisted")) == set()
+
+
+async def test_a_listing_that_is_told_of_twice_is_one(idle: World) -> None:
+    """A worker sends again what got no answer: Redis may have done it."""
+    gone, ledger = vanished(idle, 2), idle.context().ledger
+    listing = Unlisted(ledger, idle.rule.partition)
+    await listing.begin(round(time.time() * 1000) + 1000)
+
+    assert [0, 0] == [await listing.end(), await listing.end()]
+    assert remembered(idle) == {*gone}
+
+    await listing.begin(round(time.time() * 1000) + 2000)
+    assert 2 == await listing.end()
 
 
 async def test_listings_that_are_not_complete_end_nothing(idle: World) -> None:

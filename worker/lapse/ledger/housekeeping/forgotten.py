@@ -41,16 +41,16 @@ class Unlisted:
                 id_.decode() for id_, since in zip(flat[::2], flat[1::2], strict=True) if int(since) < self._began
             ]
             unseen = [id_ for id_ in before if id_ not in self._shown]
-            gone = await self._on("ledger/lua/unlisted", *unseen) if unseen else 0
+            gone = await self._on("ledger/lua/unlisted", str(self._began), *unseen) if unseen else 0
             ended += gone
             at += len(before) - gone
             if len(before) < CHUNK:
                 break
         return ended
 
-    async def _on(self, script: str, *ids: str) -> Any:
+    async def _on(self, script: str, *said: str) -> Any:
         at = self._partition
-        call = self._ledger.on_slot(script, at.provider, at.kind, *ids, parse=_read)
+        call = self._ledger.on_slot(script, at.provider, at.kind, *said, parse=_read)
         return (await self._ledger.carrier.carry([call]))[0]
 
 

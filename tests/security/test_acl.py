@@ -159,7 +159,23 @@ def test_the_application_has_the_commands_of_its_scripts_and_no_other() -> None:
         "script|load",
         "hgetall",
         "wait",
+        "select",
     }
+
+
+@pytest.mark.parametrize("user", [acl.APPLICATION, acl.WORKER])
+def test_a_registry_may_have_a_database_of_its_own(guarded: EmbeddedRedis, user: str) -> None:
+    url = acl.as_user(guarded.url, user).removesuffix("/0") + "/3"
+    with Registry(url, provider="openai", timeout=5) as registry:
+        assert registry.register("thread", f"of-{user}", "chat").new
+
+
+@pytest.mark.parametrize("user", [acl.APPLICATION, acl.WORKER])
+@pytest.mark.parametrize("shipped", [acl.SHIPPED, acl.SHIPPED_62, acl.SHIPPED_CLUSTER], ids=lambda path: path.stem)
+def test_select_and_wait_are_granted_by_name(shipped: Path, user: str) -> None:
+    """Redis 6.2 has both in @keyspace alone, which nobody is given."""
+    (line,) = [line for line in shipped.read_text().splitlines() if line.startswith(f"user {user} ")]
+    assert {"+select", "+wait"} <= set(line.split())
 
 
 REFUSED = [

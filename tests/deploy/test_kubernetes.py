@@ -76,6 +76,18 @@ def test_variables_are_settings_that_lapse_knows(shipped: Path) -> None:
     assert "/LAPSE_AUDIT__KEY_FILE" == str(config.audit.key_file)
 
 
+def test_where_the_image_writes_into_memory_a_pod_has_a_volume() -> None:
+    """Its root is read-only: what the image calls a folder in memory is none unless it is mounted."""
+    image = re.findall(r"\b([A-Z_]+)=/var/lapse-run\b", (DEPLOY / "Dockerfile").read_text())
+    assert {"LAPSE_RUNTIME_DIR", "TMPDIR"} == set(image)
+    for pod in PODS.values():
+        (container,) = pod["containers"]
+        places = {one["name"]: one.get("value") for one in container["env"]}
+        mounts = {one["mountPath"]: one["name"] for one in container["volumeMounts"] if not one.get("readOnly")}
+        in_memory = {one["name"] for one in pod["volumes"] if "emptyDir" in one}
+        assert {mounts[places[name]] for name in image} <= in_memory
+
+
 def test_versions_are_those_of_the_distribution() -> None:
     chart: dict[str, Any] = yaml.safe_load((chartfiles.CHART / "Chart.yaml").read_text())
     project = (DEPLOY.parent / "pyproject.toml").read_text()

@@ -337,8 +337,9 @@ def test_an_outbox_that_others_could_write_or_that_leads_elsewhere_is_refused(tm
     for name, why in {"link": "symbolic link", "open": "written by others", "file": "cannot be made"}.items():
         with pytest.raises(ConfigError, match=why):
             check(tmp_path / name)
-    check(tmp_path / "new")
-    assert 0o700 == (tmp_path / "new").stat().st_mode & 0o777
+    for new in ("new", "open/state"):
+        check(tmp_path / new)
+        assert 0o700 == (tmp_path / new).stat().st_mode & 0o777
 
 
 @pytest.mark.parametrize(

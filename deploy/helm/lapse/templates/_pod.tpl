@@ -64,6 +64,13 @@ volumes:
   {{- include "lapse.volumes" . | nindent 2 }}
 {{- end -}}
 
+{{- /* True where a worker's state lies in memory. */ -}}
+{{- define "lapse.transient" -}}
+{{- if or .transient (not .root.Values.persistence.enabled) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{- define "lapse.env" -}}
 {{- $values := .root.Values -}}
 {{- $worker := eq .component "worker" -}}
@@ -71,9 +78,13 @@ volumes:
   value: /etc/lapse/{{ $values.policy.key }}
 - name: LAPSE_RUNTIME_DIR
   value: /run/lapse
+{{- /* The root is read-only, and Celery's processes share a file there. */}}
+- name: TMPDIR
+  value: /run/lapse
 {{- if $worker }}
+{{- /* All may write to a volume in memory: lapse makes a folder of its own in it. */}}
 - name: LAPSE_STATE_DIR
-  value: /var/lib/lapse
+  value: /var/lib/lapse{{ with include "lapse.transient" . }}/state{{ end }}
 {{- end }}
 - name: LAPSE_REGISTRY__DEPLOYMENT
   value: {{ $values.deploymentName | default (include "lapse.fullname" .root) | quote }}
@@ -180,7 +191,7 @@ volumes:
   emptyDir:
     medium: Memory
     sizeLimit: 16Mi
-{{- if and $worker (or .transient (not $values.persistence.enabled)) }}
+{{- if and $worker (include "lapse.transient" .) }}
 - name: state
   emptyDir:
     medium: Memory

@@ -113,7 +113,7 @@ def manifests(helm: Path) -> str:
     kept = [
         line
         for line in lines
-        if not re.match(r" *(# Source:|helm\.sh/chart:|namespace: default|app\.\S+/managed-by:)", line)
+        if not re.match(r" *(# Source:|helm\.sh/chart:|namespace: .default.$|app\.\S+/managed-by:)", line)
     ]
     return HEAD + re.sub(r"\n+---\n", "\n---\n", "\n".join(kept).rstrip()) + "\n"
 

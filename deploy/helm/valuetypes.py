@@ -42,7 +42,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
     "imagePullSecrets": objects(name=NAME),
-    "nameOverride": NAME,
+    "nameOverride": {"type": "string", "maxLength": 63, "pattern": "^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"},
     "fullnameOverride": NAME,
     "commonLabels": LABELS,
     "deploymentName": {"type": "string", "maxLength": 64, "pattern": "^([A-Za-z0-9][-._A-Za-z0-9]*)?$"},

@@ -1,8 +1,8 @@
 """The chart's pods as podman plays them, of an image built from deploy/Dockerfile: ``make test-play IMAGE=...``.
 
 What it does not show: StatefulSets and claims; Secrets, which podman 4.3 does not decode, and whose mode it ignores; a
-kubelet that asks the probes, which are run by hand here; fsGroup; an emptyDir that everybody may write to; a root without
-the memory that podman mounts on its /tmp; Services; NetworkPolicies; monitors.
+kubelet that asks the probes, which are run by hand here; fsGroup; an emptyDir that everybody may write to; a root
+without podman's own memory on /tmp; Services; NetworkPolicies; monitors.
 """
 
 import json

@@ -1,21 +1,28 @@
 {{- define "lapse.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimAll "-." -}}
 {{- end -}}
 
-{{- /* At most 50 characters: names of the components and of a StatefulSet's pods are made of it. */ -}}
+{{- /*
+At most 45 characters: with -worker, a hyphen and ten of a hash it is a label of a StatefulSet's pods, which has 63 at most. It is
+the name of Services too: no dots, and a letter first.
+*/ -}}
 {{- define "lapse.fullname" -}}
+{{- $name := printf "%s-%s" .Release.Name (include "lapse.name" .) -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- $name = .Values.fullnameOverride -}}
 {{- else if contains (include "lapse.name" .) .Release.Name -}}
-{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name (include "lapse.name" .) | trunc 50 | trimSuffix "-" -}}
+{{- $name = .Release.Name -}}
 {{- end -}}
+{{- $name = $name | replace "." "-" | trunc 45 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- fail (printf "fullnameOverride: %s begins with no letter, and is to be the name of Services; give another" $name) -}}
+{{- end -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "lapse.selector" -}}
-app.kubernetes.io/name: {{ include "lapse.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ include "lapse.name" .root | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
 app.kubernetes.io/component: {{ . }}
 {{- end }}
@@ -27,7 +34,7 @@ app.kubernetes.io/component: {{ . }}
 {{- toYaml . }}
 {{ end -}}
 {{ include "lapse.selector" . }}
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
 {{- end -}}

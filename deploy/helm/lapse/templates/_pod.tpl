@@ -2,7 +2,7 @@
 {{- define "lapse.pod" -}}
 {{- $values := .root.Values -}}
 {{- $worker := eq .component "worker" -}}
-serviceAccountName: {{ include "lapse.serviceAccount" .root }}
+serviceAccountName: {{ include "lapse.serviceAccount" .root | quote }}
 automountServiceAccountToken: {{ $values.serviceAccount.automount }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ $values.terminationGracePeriodSeconds }}
@@ -11,7 +11,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector:
@@ -96,8 +96,8 @@ true
   {{- else }}
   valueFrom:
     secretKeyRef:
-      name: {{ required "registry.existingSecret: name the Secret that holds the registry's URL, or give registry.url" $values.registry.existingSecret }}
-      key: {{ $values.registry.urlKey }}
+      name: {{ required "registry.existingSecret: name the Secret that holds the registry's URL, or give registry.url" $values.registry.existingSecret | quote }}
+      key: {{ $values.registry.urlKey | quote }}
   {{- end }}
 {{- if $values.registry.passwordKey }}
 - name: LAPSE_REGISTRY__PASSWORD_FILE
@@ -107,8 +107,8 @@ true
 - name: CELERY_BROKER_URL
   valueFrom:
     secretKeyRef:
-      name: {{ $values.broker.existingSecret }}
-      key: {{ $values.broker.urlKey }}
+      name: {{ $values.broker.existingSecret | quote }}
+      key: {{ $values.broker.urlKey | quote }}
 {{- end }}
 {{- if $values.audit.file }}
 - name: LAPSE_AUDIT__SINK
@@ -137,7 +137,7 @@ true
 {{- $keys := .root.Values.providerKeys -}}
 {{- if and (eq .component "worker") $keys.existingSecret (eq $keys.as "env") }}
 - secretRef:
-    name: {{ $keys.existingSecret }}
+    name: {{ $keys.existingSecret | quote }}
 {{- end }}
 {{- with .root.Values.extraEnvFrom }}
 {{ toYaml . }}
@@ -186,7 +186,7 @@ true
 {{- $worker := eq .component "worker" -}}
 - name: policy
   configMap:
-    name: {{ $values.policy.existingConfigMap | default (printf "%s-policy" (include "lapse.fullname" .root)) }}
+    name: {{ $values.policy.existingConfigMap | default (printf "%s-policy" (include "lapse.fullname" .root)) | quote }}
 - name: runtime
   emptyDir:
     medium: Memory
@@ -200,34 +200,34 @@ true
 {{- if $values.registry.passwordKey }}
 - name: registry
   secret:
-    secretName: {{ required "registry.existingSecret: name the Secret that holds registry.passwordKey" $values.registry.existingSecret }}
+    secretName: {{ required "registry.existingSecret: name the Secret that holds registry.passwordKey" $values.registry.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - key: {{ $values.registry.passwordKey }}
-        path: {{ $values.registry.passwordKey }}
+      - key: {{ $values.registry.passwordKey | quote }}
+        path: {{ $values.registry.passwordKey | quote }}
 {{- end }}
 {{- if and $worker $values.providerKeys.existingSecret (eq $values.providerKeys.as "files") }}
 - name: providers
   secret:
-    secretName: {{ $values.providerKeys.existingSecret }}
+    secretName: {{ $values.providerKeys.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if and $worker $values.audit.existingSecret }}
 - name: audit
   secret:
-    secretName: {{ $values.audit.existingSecret }}
+    secretName: {{ $values.audit.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - key: {{ $values.audit.key }}
-        path: {{ $values.audit.key }}
+      - key: {{ $values.audit.key | quote }}
+        path: {{ $values.audit.key | quote }}
 {{- end }}
 {{- if $values.ca.existingConfigMap }}
 - name: ca
   configMap:
-    name: {{ $values.ca.existingConfigMap }}
+    name: {{ $values.ca.existingConfigMap | quote }}
     items:
-      - key: {{ $values.ca.key }}
-        path: {{ $values.ca.key }}
+      - key: {{ $values.ca.key | quote }}
+        path: {{ $values.ca.key | quote }}
 {{- end }}
 {{- with $values.extraVolumes }}
 {{ toYaml . }}

@@ -21,6 +21,7 @@ MANIFESTS = DEPLOY / "kubernetes" / "lapse.yaml"
 HEAD = """\
 # lapse without Helm: what the chart is with the values of values.yaml. Made by deploy/helm/chartfiles.py --helm PATH.
 # Put in your image, and your policy file; make the Secrets lapse-registry (url) and lapse-provider (OPENAI_API_KEY).
+# Where one Prometheus sees more than one lapse, put in what alerts call this one: LAPSE_REGISTRY__DEPLOYMENT.
 """
 MARK = "<!-- values -->"
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[A-Za-z_]+):(?: (?P<rest>.*))?$")

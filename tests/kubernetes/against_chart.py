@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -287,10 +288,87 @@ def test_a_wrong_value_is_refused_with_its_path(key: str, value: Any, path: str)
         ({"registry": {}}, "registry.existingSecret"),
         ({"entra": {"enabled": True}}, "entra.clientId"),
         ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one"),
+        ({"extraEnv": [{"name": "LAPSE_CONFIG", "value": "/x"}]}, "extraEnv: LAPSE_CONFIG is the chart's own"),
+        ({"extraVolumes": [{"name": "policy", "emptyDir": {}}]}, "extraVolumes: policy is the chart's own"),
+        ({"extraVolumeMounts": [{"name": "x", "mountPath": "/run/lapse"}]}, "extraVolumeMounts: /run/lapse is"),
+        (
+            {"registry": {"url": "rediss+cluster://u@[::1]:6379,h:7000"}, "networkPolicy": {"enabled": True}},
+            "networkPolicy.redisPorts: the port of registry.url, 7000,",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused_by_name(values: dict[str, Any], said: str) -> None:
     assert said in refusal(chosen("minimal") | values)
+
+
+def test_helm_test_is_a_pod_like_those_of_workers() -> None:
+    """Its labels and annotations are those of every pod, a policy lets it out, and its logs are there to be read."""
+    found = of("everything")
+    (doctor,) = [one for one in found if one["kind"] == "Pod"]
+    told = doctor["metadata"]
+    values = chosen("everything")
+    assert values["podLabels"].items() <= told["labels"].items()
+    assert values["podAnnotations"].items() <= told["annotations"].items()
+    assert "before-hook-creation" == told["annotations"]["helm.sh/hook-delete-policy"]
+    policies = {one["metadata"]["name"]: one["spec"] for one in found if one["kind"] == "NetworkPolicy"}
+    chosen_by = {
+        component: [name for name, policy in policies.items() if selects(policy["podSelector"], labels)]
+        for component, labels in [("doctor", told["labels"]), *component_labels(found)]
+    }
+    assert {
+        "doctor": ["prod-retention-worker"],
+        **{name: [f"prod-retention-{name}"] for name in ("worker", "beat", "exporter")},
+    } == chosen_by
+
+
+def component_labels(found: tuple[Object, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    for one in found:
+        if "template" in one.get("spec", {}):
+            labels = one["spec"]["template"]["metadata"]["labels"]
+            yield labels["app.kubernetes.io/component"], labels
+
+
+def selects(selector: Object, labels: dict[str, str]) -> bool:
+    """Return True if a selector of equal labels, and of labels that are one of some, takes a pod."""
+    listed = selector.get("matchExpressions", [])
+    assert all("In" == one["operator"] for one in listed)
+    return selector["matchLabels"].items() <= labels.items() and all(
+        labels[one["key"]] in one["values"] for one in listed
+    )
+
+
+def test_openshift_s_dns_is_reached_where_its_pods_listen() -> None:
+    values = chosen("openshift") | {"networkPolicy": {"enabled": True}}
+    for one in objects(rendered(values)):
+        if one["kind"] == "NetworkPolicy":
+            assert {(53, "UDP"), (53, "TCP"), (5353, "UDP"), (5353, "TCP")} == {
+                (port["port"], port["protocol"]) for port in one["spec"]["egress"][0]["ports"]
+            }
+
+
+def test_a_constraint_with_a_selector_keeps_it_and_one_without_gets_that_of_workers() -> None:
+    theirs = {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    given = [{**theirs, "labelSelector": {"matchLabels": {"a": "b"}}}, theirs]
+    values = chosen("minimal") | {"topologySpreadConstraints": given}
+    (spread,) = [pod["topologySpreadConstraints"] for name, pod in pods(objects(rendered(values))) if name == "worker"]
+    ours = {"name": "lapse", "instance": "prod", "component": "worker"}
+    assert [
+        given[0],
+        {
+            **theirs,
+            "labelSelector": {"matchLabels": {f"app.kubernetes.io/{key}": value for key, value in ours.items()}},
+        },
+    ] == spread
+
+
+def test_two_namespaces_are_two_deployments_to_alerts() -> None:
+    names = {
+        env["value"]
+        for _, pod in pods(of("minimal"))
+        for env in pod["containers"][0]["env"]
+        if env["name"] == "LAPSE_REGISTRY__DEPLOYMENT"
+    }
+    assert {"retention.prod-lapse"} == names
 
 
 def test_the_defaults_are_valid_but_for_what_has_to_be_given() -> None:

@@ -20,6 +20,11 @@ the name of Services too: no dots, and a letter first.
 {{- $name -}}
 {{- end -}}
 
+{{- /* Another in each namespace, so that alerts tell two releases of one name apart. */ -}}
+{{- define "lapse.deployment" -}}
+{{- printf "%s.%s" .Release.Namespace (include "lapse.fullname" .) | trunc 64 | trimAll "-." -}}
+{{- end -}}
+
 {{- define "lapse.selector" -}}
 app.kubernetes.io/name: {{ include "lapse.name" .root | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}

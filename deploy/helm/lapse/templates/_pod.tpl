@@ -30,7 +30,7 @@ affinity:
 topologySpreadConstraints:
   {{- $selector := dict "matchLabels" (include "lapse.selector" $ | fromYaml) }}
   {{- range . }}
-  - {{- toYaml (mergeOverwrite (dict "labelSelector" $selector) .) | nindent 4 }}
+  - {{- toYaml (hasKey . "labelSelector" | ternary . (set (deepCopy .) "labelSelector" $selector)) | nindent 4 }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -50,6 +50,7 @@ containers:
       {{- toYaml $values.securityContext | nindent 6 }}
     env:
       {{- include "lapse.env" . | nindent 6 }}
+      {{- with include "lapse.beside" (dict "value" "extraEnv" "key" "name" "ours" (include "lapse.env" . | fromYamlArray) "theirs" $values.extraEnv) }}{{ nindent 6 . }}{{ end }}
     {{- $from := include "lapse.envFrom" . | fromYamlArray }}
     {{- with $from }}
     envFrom:
@@ -60,8 +61,24 @@ containers:
     {{- end }}
     volumeMounts:
       {{- include "lapse.mounts" . | nindent 6 }}
+      {{- with include "lapse.beside" (dict "value" "extraVolumeMounts" "key" "mountPath" "ours" (include "lapse.mounts" . | fromYamlArray) "theirs" $values.extraVolumeMounts) }}{{ nindent 6 . }}{{ end }}
 volumes:
   {{- include "lapse.volumes" . | nindent 2 }}
+  {{- with include "lapse.beside" (dict "value" "extraVolumes" "key" "name" "ours" (include "lapse.volumes" . | fromYamlArray) "theirs" $values.extraVolumes) }}{{ nindent 2 . }}{{ end }}
+{{- end -}}
+
+{{- /* What a value adds to a list of the chart's, in which nothing may stand twice: the API server refuses it, or takes either. */ -}}
+{{- define "lapse.beside" -}}
+{{- range $one := .theirs -}}
+{{- range $.ours -}}
+{{- if eq (get . $.key) (get $one $.key) -}}
+{{- fail (printf "%s: %s is the chart's own; the values say it otherwise, or give another" $.value (get . $.key)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .theirs -}}
+{{ toYaml . }}
+{{- end -}}
 {{- end -}}
 
 {{- /* True where a worker's state lies in memory. */ -}}
@@ -87,7 +104,7 @@ true
   value: /var/lib/lapse{{ with include "lapse.transient" . }}/state{{ end }}
 {{- end }}
 - name: LAPSE_REGISTRY__DEPLOYMENT
-  value: {{ $values.deploymentName | default (include "lapse.fullname" .root) | quote }}
+  value: {{ $values.deploymentName | default (include "lapse.deployment" .root) | quote }}
 - name: LAPSE_REGISTRY__URL
   {{- if and $values.registry.url $values.registry.existingSecret (not $values.registry.passwordKey) }}
   {{- fail "registry.url stands beside registry.existingSecret: give one, or name a passwordKey of the Secret" }}
@@ -127,9 +144,6 @@ true
 - name: SSL_CERT_FILE
   value: /etc/lapse-ca/{{ $values.ca.key }}
 {{- end }}
-{{- end }}
-{{- with $values.extraEnv }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -175,9 +189,6 @@ true
 - name: ca
   mountPath: /etc/lapse-ca
   readOnly: true
-{{- end }}
-{{- with $values.extraVolumeMounts }}
-{{ toYaml . }}
 {{- end }}
 {{- end -}}
 
@@ -229,20 +240,18 @@ true
       - key: {{ $values.ca.key | quote }}
         path: {{ $values.ca.key | quote }}
 {{- end }}
-{{- with $values.extraVolumes }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
 {{- /* The metadata of a pod. */ -}}
 {{- define "lapse.podMetadata" -}}
 {{- $values := .root.Values -}}
+{{- $labels := $values.podLabels -}}
+{{- if and $values.entra.enabled (or (has .component (list "worker" "doctor")) $values.entra.registry) -}}
+{{- $labels = merge (dict "azure.workload.identity/use" "true") $labels -}}
+{{- end -}}
 labels:
-  {{- include "lapse.labels" (merge (dict "extra" $values.podLabels) .) | nindent 2 }}
-  {{- if and $values.entra.enabled (or (eq .component "worker") $values.entra.registry) }}
-  azure.workload.identity/use: "true"
-  {{- end }}
-{{- with $values.podAnnotations }}
+  {{- include "lapse.labels" (merge (dict "extra" $labels) .) | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) $values.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}

@@ -51,7 +51,13 @@ local deep(value, keys, change) =
     }
     for group in std.parseYaml(text).groups
   ],
-  local board(value) = deep(value, ['expr', 'query', 'definition'], function(text) selected(text, config.lapseSelector)),
+  // Dashboards have a variable for the folder that runbooks are in, if the pattern is a folder's.
+  local folder = std.substr(config.runbookURLPattern, 0, std.length(config.runbookURLPattern) - std.length('/%s.md')),
+  local known = std.startsWith(config.runbookURLPattern, 'http') && config.runbookURLPattern == folder + '/%s.md',
+  local placed(text) = if known then std.strReplace(text, 'https://example.org/lapse/deploy/runbooks', folder) else text,
+  local board(value) = deep(
+    value, ['expr', 'query', 'definition'], function(text) placed(selected(text, config.lapseSelector))
+  ),
 
   prometheusAlerts+:: { groups+: groups(importstr '../prometheus/alerts.yaml') },
   prometheusRules+:: { groups+: groups(importstr '../prometheus/recording_rules.yaml') },

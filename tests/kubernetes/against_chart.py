@@ -215,6 +215,13 @@ def test_alerts_say_where_their_runbooks_are() -> None:
     assert 3 == sum("record" in one for group in rule["spec"]["groups"] for one in group["rules"])
 
 
+def test_dashboards_lead_to_the_same_runbooks() -> None:
+    texts = [text for one in of("monitoring") if one["kind"] == "ConfigMap" for text in one["data"].values()]
+    boards = [json.loads(text) for text in texts if text.startswith("{")]
+    variables = [one for board in boards for one in board["templating"]["list"]]
+    assert ["https://wiki.example.com/runbooks"] * 2 == [one["query"] for one in variables if one["name"] == "runbooks"]
+
+
 @pytest.mark.parametrize("mode", ["skipIfMissing", "failIfMissing", "alwaysRender"])
 def test_a_cluster_without_the_operator_is_met_as_the_values_say(mode: str) -> None:
     values = chosen("monitoring") | {"monitoring": {"renderMode": mode}}

@@ -81,6 +81,18 @@ def test_runbooks_are_where_the_config_says() -> None:
     assert {f"https://wiki/{one['alert']}" for one in alerts} == {one["annotations"]["runbook_url"] for one in alerts}
 
 
+@pytest.mark.parametrize(
+    ("pattern", "folder"),
+    [
+        ("https://wiki/lapse/%s.md", "https://wiki/lapse"),
+        ("https://wiki/%s", "https://example.org/lapse/deploy/runbooks"),
+    ],
+)
+def test_dashboards_lead_to_the_folder_of_the_pattern(pattern: str, folder: str) -> None:
+    for board in mixin(f"{{runbookURLPattern: '{pattern}'}}")["dashboards"].values():
+        assert [folder] == [one["query"] for one in board["templating"]["list"] if one["name"] == "runbooks"]
+
+
 def test_the_vendored_folder_is_enough(tmp_path: Path) -> None:
     """Nothing outside deploy/ is imported."""
     imported = [line for line in MIXIN.read_text().splitlines() if "import" in line and "'" in line]

@@ -88,6 +88,12 @@ def test_where_the_image_writes_into_memory_a_pod_has_a_volume() -> None:
         assert {mounts[places[name]] for name in image} <= in_memory
 
 
+def test_a_plan_of_a_million_ids_can_be_applied_in_a_worker_s_pod() -> None:
+    (runtime,) = [one["emptyDir"] for one in PODS["lapse-worker"]["volumes"] if one["name"] == "runtime"]
+    row = '["conv_68f0a1b2c3d4e5f60718293a4b5c6d7e8f",1767225600000,"ttl"]\n'
+    assert len(row) * 10**6 < int(runtime["sizeLimit"].removesuffix("Mi")) * 2**20
+
+
 def test_versions_are_those_of_the_distribution() -> None:
     chart: dict[str, Any] = yaml.safe_load((chartfiles.CHART / "Chart.yaml").read_text())
     project = (DEPLOY.parent / "pyproject.toml").read_text()

@@ -201,7 +201,8 @@ true
 - name: runtime
   emptyDir:
     medium: Memory
-    sizeLimit: 16Mi
+    {{- /* A plan of a million ids takes 64 MB of a worker's while it is applied there. */}}
+    sizeLimit: {{ ternary "128Mi" "16Mi" $worker }}
 {{- if and $worker (include "lapse.transient" .) }}
 - name: state
   emptyDir:

@@ -10,6 +10,7 @@ REDIS = Path(__file__).parents[2] / "deploy" / "redis"
 SHIPPED, SHIPPED_62 = REDIS / "lapse.conf", REDIS / "lapse-6.2.conf"
 SHIPPED_CLUSTER = REDIS / "lapse-cluster.conf"
 APPLICATION, WORKER = "lapse-application", "lapse-worker"
+REPLICA, SENTINEL = "lapse-replica", "lapse-sentinel"
 
 
 def password(user: str) -> str:
@@ -20,7 +21,9 @@ def password(user: str) -> str:
 def options(directory: Path, shipped: Path = SHIPPED) -> tuple[str, ...]:
     """Return what makes a server know the users; the lines go into a file below ``directory``."""
     text = shipped.read_text(encoding="utf-8").replace("user default off\n", "")
-    for user in (APPLICATION, WORKER):
+    for user in (REPLICA, SENTINEL):
+        text = text.replace(f"# user {user} ", f"user {user} ")  # as the file says of servers with replicas
+    for user in (APPLICATION, WORKER, REPLICA, SENTINEL):
         text = text.replace(f">CHANGE-ME-{user.removeprefix('lapse-')}", f">{password(user)}")
     text = text.replace("appendonly yes\n", "")  # what a test asks for
     if not _knows_setinfo():

@@ -202,7 +202,7 @@ def sentinels(directory: Path, count: int = 3) -> Iterator[tuple[str, list[Embed
 def watched(stack: ExitStack, directory: Path, port: int, count: int = 3) -> tuple[str, EmbeddedRedis]:
     """Run a replica of the primary at a port, and Sentinels of both; return a registry's URL and the replica."""
     replica = stack.enter_context(EmbeddedRedis("--replicaof", f"127.0.0.1 {port}", *AT_ONCE))
-    ports = [stack.enter_context(_sentinel(directory / f"{n}.conf", port, count)) for n in range(count)]
+    ports = [stack.enter_context(sentinel(directory / f"{n}.conf", port, count)) for n in range(count)]
     for one in ports:
         with redis.Redis(port=one, decode_responses=True) as client:
             until(lambda: _sees(client, count), "the Sentinels know each other and the replica")
@@ -210,12 +210,14 @@ def watched(stack: ExitStack, directory: Path, port: int, count: int = 3) -> tup
 
 
 @contextmanager
-def _sentinel(file: Path, watched: int, count: int) -> Iterator[int]:
+def sentinel(file: Path, watched: int, count: int, *said: str) -> Iterator[int]:
+    """Run one of so many Sentinels of the primary at a port, with lines of its own; give its port."""
     port = free_port()
     file.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {file.parent}\n"
         f"sentinel monitor mymaster 127.0.0.1 {watched} {count // 2 + 1}\n"
         f"sentinel down-after-milliseconds mymaster {SHORT}\nsentinel failover-timeout mymaster 3000\n"
+        + "".join(f"sentinel {line}\n" for line in said)
     )
     with Popen(die_with_parent(server_binary(), str(file), "--sentinel"), stdout=DEVNULL, stderr=DEVNULL) as process:
         try:

@@ -148,12 +148,15 @@ def _shown(default: Any) -> str:
 
 def main(arguments: list[str]) -> None:
     """Write all of it."""
-    files = written()
-    if arguments[:1] == ["--helm"]:
-        files[MANIFESTS] = manifests(Path(arguments[1]))
-    for path, content in files.items():
-        path.write_text(content, encoding="utf-8")
-        sys.stdout.write(f"wrote {path.relative_to(DEPLOY)}\n")
+    for path, content in written().items():
+        _write(path, content)
+    if arguments[:1] == ["--helm"]:  # by the schema that stands there now
+        _write(MANIFESTS, manifests(Path(arguments[1])))
+
+
+def _write(path: Path, content: str) -> None:
+    path.write_text(content, encoding="utf-8")
+    sys.stdout.write(f"wrote {path.relative_to(DEPLOY)}\n")
 
 
 if __name__ == "__main__":

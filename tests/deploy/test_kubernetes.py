@@ -36,7 +36,7 @@ def test_every_value_that_a_template_reads_is_there_and_the_other_way_round() ->
         any(name == one or one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known) for name in read
     )
     roots = {name.partition(".")[0] for name in re.findall(r"[vV]alues\.([a-zA-Z.]+)", TEMPLATES)}
-    assert {one.partition(".")[0] for one in known} - roots == {"global"}
+    assert {one.partition(".")[0] for one in known} - roots == {"global", "enabled"}
 
 
 @pytest.fixture

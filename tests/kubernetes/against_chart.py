@@ -253,6 +253,17 @@ def test_a_parent_chart_renders_the_same(tmp_path: Path) -> None:
         assert named(alone) == named(below)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_parent_chart_has_this_one_on_a_condition(tmp_path: Path, enabled: bool) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "lapse")
+    dependency = {"name": "lapse", "version": "0.1.0", "condition": "lapse.enabled"}
+    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
+    (parent / "Chart.yaml").write_text(json.dumps(chart))
+    values = {"lapse": {**chosen("minimal"), "enabled": enabled}}
+    assert enabled == bool(objects(rendered(values, chart=parent)))
+
+
 def named(found: list[Object]) -> dict[tuple[str, str], Object]:
     return {(one["kind"], one["metadata"]["name"]): one for one in found}
 

@@ -9,7 +9,8 @@ import pytest
 
 from kubernetes.rendering import CHART, SETS, Object, changed, chosen, helm, objects, of
 
-KEYS = [one for one in chartfiles.values((CHART / "values.yaml").read_text()) if one.path != ("global",)]
+OF_PARENTS = {("global",), ("enabled",)}
+KEYS = [one for one in chartfiles.values((CHART / "values.yaml").read_text()) if one.path not in OF_PARENTS]
 SCHEMA: dict[str, Any] = json.loads((CHART / "values.schema.json").read_text())
 OTHER: dict[str, Any] = {
     "image.digest": "sha256:" + "f" * 64,

@@ -37,7 +37,7 @@ MONITOR: dict[str, dict[str, Any]] = {
     "metricRelabelings": objects(),
 }
 TYPES: dict[str, dict[str, Any]] = {
-    "image.repository": {"type": "string", "minLength": 1, "pattern": "^[^@\\s]*[^@:\\s]$"},
+    "image.repository": {"type": "string", "minLength": 1, "pattern": "^([^@\\s]*/)?[^@:/\\s]+$"},
     "image.tag": {"type": "string", "pattern": "^([a-zA-Z0-9_][-.a-zA-Z0-9_]{0,127})?$"},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.pullPolicy": {"type": "string", "enum": ["Always", "IfNotPresent", "Never"]},
@@ -79,7 +79,7 @@ TYPES: dict[str, dict[str, Any]] = {
     "probes.timeoutSeconds": at_least(1),
     "probes.failureThreshold": at_least(1),
     "probes.startupSeconds": at_least(2),
-    "terminationGracePeriodSeconds": at_least(15),
+    "terminationGracePeriodSeconds": at_least(25),
     "podLabels": LABELS,
     "podAnnotations": TEXTS,
     "nodeSelector": TEXTS,

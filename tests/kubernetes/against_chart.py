@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -241,37 +240,11 @@ def test_the_notes_name_three_commands_and_what_is_lost_without_a_volume() -> No
     assert "Without persistence" in rendered(chosen("existing"), notes=True)
 
 
-def test_a_parent_chart_renders_the_same(tmp_path: Path) -> None:
-    """Below its name, with global values of the parent's."""
-    parent = tmp_path / "parent"
-    shutil.copytree(CHART, parent / "charts" / "lapse")
-    (parent / "Chart.yaml").write_text("apiVersion: v2\nname: parent\nversion: 1.0.0\n")
-    for name in ("minimal", "everything"):
-        values = {"lapse": chosen(name), "global": {"theirs": {"deep": 1}}}
-        alone = objects(rendered(chosen(name)))
-        below = objects(rendered(values, chart=parent))
-        assert named(alone) == named(below)
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_a_parent_chart_has_this_one_on_a_condition(tmp_path: Path, enabled: bool) -> None:
-    parent = tmp_path / "parent"
-    shutil.copytree(CHART, parent / "charts" / "lapse")
-    dependency = {"name": "lapse", "version": "0.1.0", "condition": "lapse.enabled"}
-    chart = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
-    (parent / "Chart.yaml").write_text(json.dumps(chart))
-    values = {"lapse": {**chosen("minimal"), "enabled": enabled}}
-    assert enabled == bool(objects(rendered(values, chart=parent)))
-
-
-def named(found: list[Object]) -> dict[tuple[str, str], Object]:
-    return {(one["kind"], one["metadata"]["name"]): one for one in found}
-
-
 WRONG: list[tuple[str, Any, str]] = [
     ("image.repository", "", "/image/repository"),
     ("image.digest", "sha256:abc", "/image/digest"),
     ("image.tags", "1", "/image"),
+    ("image.repository", "registry.example.com:5000/lapse:0.1.0", "/image/repository"),
     ("registry.url", "redis://user:password@host:6379/0", "/registry/url"),
     ("registry.url", "http://host", "/registry/url"),
     ("providerKeys.as", "values", "/providerKeys/as"),
@@ -285,7 +258,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("monitoring.renderMode", "maybe", "/monitoring/renderMode"),
     ("serviceMonitor.interval", "often", "/serviceMonitor/interval"),
     ("networkPolicy.redisPorts", [], "/networkPolicy/redisPorts"),
-    ("terminationGracePeriodSeconds", 5, "/terminationGracePeriodSeconds"),
+    ("terminationGracePeriodSeconds", 20, "/terminationGracePeriodSeconds"),
     ("extraEnv", [{"value": "x"}], "/extraEnv/0"),
     ("commonLabels", {"a": 1}, "/commonLabels/a"),
     ("podLabels", {"app.kubernetes.io/name": "x"}, "/podLabels"),
@@ -306,6 +279,13 @@ def test_a_wrong_value_is_refused_with_its_path(key: str, value: Any, path: str)
         ({"registry": {}}, "registry.existingSecret"),
         ({"entra": {"enabled": True}}, "entra.clientId"),
         ({"serviceMonitor": {"enabled": True}, "podMonitor": {"enabled": True}}, "enable one"),
+        (
+            {
+                "prometheusRule": {"enabled": True, "disabled": ["LapseObservin"]},
+                "monitoring": {"renderMode": "alwaysRender"},
+            },
+            "prometheusRule.disabled: there is no alert LapseObservin",
+        ),
         ({"extraEnv": [{"name": "LAPSE_CONFIG", "value": "/x"}]}, "extraEnv: LAPSE_CONFIG is the chart's own"),
         ({"extraVolumes": [{"name": "policy", "emptyDir": {}}]}, "extraVolumes: policy is the chart's own"),
         ({"extraVolumeMounts": [{"name": "x", "mountPath": "/run/lapse"}]}, "extraVolumeMounts: /run/lapse is"),

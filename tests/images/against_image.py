@@ -5,6 +5,7 @@ podman and what the Makefile says, and fails without them.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -23,7 +24,9 @@ from support.deployment import policy
 
 pytestmark = pytest.mark.timeout(900)
 Told = Callable[[str], None]
-SENT = {"config", "deploy", "worker", "pyproject.toml", "README.md", "LICENSE"}
+COPIED = re.findall(r"(?m)^COPY (?!--from)(.+) \S+$", (DEPLOY / "Dockerfile").read_text())
+SENT = {"deploy"} | {source.partition("/")[0] for line in COPIED for source in line.split()}
+"""What of the tree a build is sent."""
 THIS_IMAGE = {
     "python_full_version": "3.13.5",
     "python_version": "3.13",

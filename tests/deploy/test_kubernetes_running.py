@@ -135,7 +135,7 @@ def test_the_pods_pass_their_probes_and_delete_what_is_due(
     )
     assert 0 == doctor.returncode, doctor.stdout + doctor.stderr
     in_use = [line for line in map(json.loads, lines(worker)) if line["event"] == "outbox.in_use"]
-    assert [str(worker.places["/var/lib/lapse"])] == [line["folder"] for line in in_use]
+    assert [str(worker.places["/var/lib/lapse"] / "state")] == [line["folder"] for line in in_use]
     assert [True, False, False] == [
         "OPENAI_API_KEY" in pods[f"lapse-{name}"].environ for name in ("worker", "beat", "exporter")
     ]

@@ -348,6 +348,9 @@ def test_an_outbox_that_others_could_write_or_that_leads_elsewhere_is_refused(tm
         (0o42775, 0, 10001, 10001, True),
         (0o42775, 0, 0, 10001, False),
         (0o42775, 5, 10001, 10001, False),
+        (0o42770, 10001, 10001, 10001, True),
+        (0o40770, 10001, 10001, 10001, False),
+        (0o42770, 10001, 7, 10001, False),
         (0o40775, 0, 0, 0, False),
     ],
 )

@@ -92,8 +92,12 @@ def _wrong(told: os.stat_result) -> str:
 
 
 def of_group(told: os.stat_result, user: int, groups: Container[int]) -> bool:
-    """Return True for a folder as Kubernetes gives a volume to its ``fsGroup``: root's, and one group's to write to."""
-    return user != 0 and told.st_uid == 0 and told.st_gid in groups
+    """Return True for a folder as Kubernetes gives a volume to its ``fsGroup``: root's, and one group's to write to.
+
+    A folder that lapse made in it has been given to that group too, where ``fsGroupChangePolicy`` is ``Always``.
+    """
+    own = told.st_uid == user and bool(told.st_mode & stat.S_ISGID)
+    return user != 0 and (told.st_uid == 0 or own) and told.st_gid in groups
 
 
 class Outbox:

@@ -99,9 +99,9 @@ true
 - name: TMPDIR
   value: /run/lapse
 {{- if $worker }}
-{{- /* All may write to a volume in memory: lapse makes a folder of its own in it. */}}
+{{- /* A volume may be one that all may write to, as in memory and on a node's disk: lapse makes a folder of its own in it. */}}
 - name: LAPSE_STATE_DIR
-  value: /var/lib/lapse{{ with include "lapse.transient" . }}/state{{ end }}
+  value: /var/lib/lapse/state
 {{- end }}
 - name: LAPSE_REGISTRY__DEPLOYMENT
   value: {{ $values.deploymentName | default (include "lapse.deployment" .root) | quote }}
@@ -129,7 +129,7 @@ true
 {{- end }}
 {{- if $values.audit.file }}
 - name: LAPSE_AUDIT__SINK
-  value: file:/var/lib/lapse/audit.jsonl
+  value: file:/var/lib/lapse/state/audit.jsonl
 {{- end }}
 {{- if $values.audit.existingSecret }}
 - name: LAPSE_AUDIT__KEY_FILE

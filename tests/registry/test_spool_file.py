@@ -20,7 +20,7 @@ from lapse.errors import SpoolUnusable
 from lapse.registry.commands import Commands, Operation
 from lapse.registry.model import Resource
 from lapse.registry.spool import place, spool, statements
-from lapse.registry.spool.flush import Flushed
+from lapse.registry.spool.flush import Flushed, Flusher
 from lapse.registry.spool.statements import Origin
 from lapse.registry.spool.store import SpoolStore
 from lapse.sandbox.redis_server import free_port
@@ -281,3 +281,29 @@ def test_what_waited_too_long_is_kept_as_the_spool_is(
     spool.of(path, "lapse", redis_url).flush()
 
     assert 0o660 == stat.S_IMODE(path.with_name("app.spool.old").stat().st_mode)
+
+
+def test_what_names_many_uses_is_sent_in_parts_that_redis_does_in_time(registry: Registry, path: Path) -> None:
+    uses = [("file", f"file-{n:024}") for n in range(1000)]
+    leave(
+        path,
+        *registers(*(f"thread_{n}" for n in range(30)), uses=uses),
+        COMMANDS.touch(Resource("openai", "thread", "thread_0")),
+    )
+    sent: list[int] = []
+
+    def exchange(commands: list[bytes]) -> list[Any]:
+        sent.append(sum(map(len, commands)))
+        return registry.say(said(commands))
+
+    with SpoolStore(path, wait=5) as store:
+        assert Flushed(31) == Flusher(store, exchange, ORIGIN).flush()
+
+    assert 3 < len(sent)
+    assert max(sent) < 3_000_000
+    assert registry.get("thread", "thread_29")
+
+
+def said(commands: list[bytes]) -> Any:
+    """Say commands as they are."""
+    return (yield commands)

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -67,6 +68,20 @@ def test_held_and_kept_ones_are_left_with_their_reason_and_code_5(desk: Desk) ->
     shown = desk.run("purge", "assistants", "--include-kept", "--confirm=openai", "--json")
     assert (5, [held]) == (shown.code, [one["id"] for one in shown.json["left"]])
     assert {held} == desk.sandbox.alive("assistant")
+
+
+@pytest.mark.parametrize("name", ["idle", 'unused]\nformerly = ["idle"'], ids=["edited", "renamed"])
+def test_what_workers_keep_is_not_purged_by_a_file_that_does_not(desk: Desk, name: str) -> None:
+    desk.configure(ASSISTANTS)
+    desk.worker()
+    desk.raw.hset("lapse:published", "beat", str(round(time.time() * 1000)))
+    (kept,) = desk.sandbox.seed("assistant", 1, name="prod-helper")
+    desk.configure(ASSISTANTS.partition("keep")[0].replace("idle]", f"{name}]"))
+    shown = desk.run("purge", "assistants", "--foreign", "--confirm=openai")
+    assert (2, {kept}) == (shown.code, desk.sandbox.alive("assistant"))
+    assert "workers use other rules for openai/assistant/idle than " in shown.err
+    assert 0 == desk.run("purge", "assistants", "--foreign", "--include-kept", "--confirm=openai").code
+    assert set() == desk.sandbox.alive("assistant")
 
 
 @pytest.mark.parametrize("scope", ["*", "openai", "openai/assistant", "openai/assistant/idle"])

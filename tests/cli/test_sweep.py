@@ -151,6 +151,69 @@ def test_a_file_that_workers_are_about_to_take_up_has_to_wait(desk: Desk) -> Non
     assert "openai/thread/chat: completed: nothing settled\n" == desk.good("sweep", "threads").out
 
 
+RENAMED = """
+[policies.support]
+kind = ["conversation", "thread"]
+ttl = "1d"
+anchor = "created_at"
+mode = "enforce"
+formerly = ["chat"]
+"""
+
+
+def works(desk: Desk) -> None:
+    """Let a worker take the file up, and go on running."""
+    desk.worker()
+    desk.raw.hset("lapse:published", "beat", str(round(time.time() * 1000)))
+
+
+def test_a_file_that_renames_what_workers_have_has_to_wait(desk: Desk) -> None:
+    """What is registered under the old name stands under the rules that workers have, and not under this file's."""
+    desk.configure(ENFORCED.replace("7d", "300d"))
+    works(desk)
+    ids = set(desk.seed(3, days=40))
+    digest = desk.rules(THREADS)["digest"]
+    desk.configure(RENAMED)
+    desk.good("plan", "threads", "-o", "plan.json")
+
+    for command in (("sweep", "threads"), ("apply", "plan.json")):
+        shown = desk.run(*command, "--confirm=openai")
+        assert 2 == shown.code
+        assert "workers use other rules for openai/thread/chat than " in shown.err
+
+    assert ids == desk.sandbox.alive("thread")
+    assert (digest, {}) == (desk.rules(THREADS)["digest"], desk.halts())
+    works(desk)  # they have taken it up
+    assert "openai/thread/support: completed: nothing settled\n" == desk.good("sweep", "threads").out
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_a_file_that_renames_an_orphan_rule_of_workers_has_to_wait(desk: Desk) -> None:
+    desk.configure(ORPHANS.replace("enforce", "observe"))
+    works(desk)
+    desk.seed(1, kind="assistant", policy="idle")
+    desk.configure(ORPHANS.replace("policies.idle]", 'policies.unused]\nformerly = ["idle"]'))
+    shown = desk.run("orphans", "--run", "--confirm=openai")
+    assert 2 == shown.code
+    assert "workers use other rules for openai/assistant/idle than " in shown.err
+    assert [] == desk.sandbox.requests()
+
+
+def test_an_old_name_that_other_workers_took_back_keeps_nobody_from_the_rest(desk: Desk) -> None:
+    """It is left to them, as a worker leaves it to them."""
+    desk.configure(RENAMED)
+    desk.worker()
+    theirs = set(desk.seed(2))
+    desk.configure(ENFORCED.replace("7d", "300d"))
+    desk.worker()
+    desk.configure(RENAMED)
+    works(desk)
+    desk.seed(3, policy="support")
+    shown = desk.good("sweep", "threads", "--confirm=openai")
+    assert "openai/thread/support: completed: 3 deleted\n" == shown.out
+    assert theirs == desk.sandbox.alive("thread")
+
+
 def test_a_registry_that_keeps_nothing_is_refused_in_enforce(desk: Desk) -> None:
     desk.configure(ENFORCED, head=HEAD.replace("allow_volatile = true", ""))
     desk.seed(1)

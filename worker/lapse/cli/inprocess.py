@@ -5,6 +5,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 
 from lapse import log
 from lapse.cli import output
@@ -22,6 +23,7 @@ from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Throttle
 from lapse.registry import keys
+from lapse.registry.model import Partition
 from lapse.sweep.orphans import collect_orphans
 from lapse.sweep.report import Report
 from lapse.sweep.sweep import sweep
@@ -162,22 +164,32 @@ async def checked_plan(access: RegistryAccess, session: Invocation, rules: Seque
 async def refuse_other_rules(access: RegistryAccess, session: Invocation, rule: Rule) -> None:
     """Refuse to put a file's rules in force by hand where workers use others: they would halt.
 
+    What stands under a name that the policy was formerly called stands under the rules that workers use for that name.
+
     Raises:
         Refused: this file is older than the rules in force, or workers are about to take it up by themselves.
 
     """
-    stored = [("HMGET", session.key_of(rule.partition, keys.RULES), "digest", "superseded")]
-    ((digest, superseded),) = await access.carrier.run(list(stored))
-    if digest is None or digest.decode() == rule.digest:
-        return
-    if superseded and rule.digest in superseded.decode():
-        raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {rule.partition}")
+    for name in (rule.partition.policy, *rule.formerly):
+        at = replace(rule.partition, policy=name)
+        stored = [("HMGET", session.key_of(at, keys.RULES), "digest", "superseded")]
+        ((digest, superseded),) = await access.carrier.run(list(stored))
+        if digest is None or digest.decode() == rule.digest:
+            continue
+        if superseded and rule.digest in superseded.decode():
+            if at != rule.partition:
+                continue  # another file took the old name back since: no sweep by this one touches what stands there
+            raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {at}")
+        await _refuse_beside_workers(access, session, at)
+
+
+async def _refuse_beside_workers(access: RegistryAccess, session: Invocation, at: Partition) -> None:
     beat = (await access.control.published()).get("beat")
     if beat and await access.control.now() - int(beat) < WORKERS_LIVE * 1000:
         raise Refused(
             Code.USAGE,
-            f"workers use other rules for {rule.partition} than {session.config.path}: wait until they have taken it"
-            " up, or use their file",
+            f"workers use other rules for {at} than {session.config.path}: wait until they have taken it up, or use"
+            " their file",
         )
 
 

@@ -10,7 +10,7 @@ from lapse import log
 from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
-from lapse.cli.inprocess import context_of
+from lapse.cli.inprocess import context_of, refuse_other_rules
 from lapse.cli.options import KIND, confirm_option, json_option
 from lapse.cli.progress import progress
 from lapse.guards.integrity import preflight
@@ -78,7 +78,7 @@ def purge(
     rule = rule_of(at, () if include_kept else tuple(keep for one in mine for keep in one.keep), mine)
     log.configure("ERROR")
     preflight.start(session.endpoint, session.config)
-    found = session.run(lambda access: _before(access, session, rule))
+    found = session.run(lambda access: _before(access, session, rule, () if include_kept else mine))
     doomed = [one for one in found.things if not one.held and not one.kept and not one.strange]
     _announce(rule, found.things, doomed, limit)
     say_where(session, at.provider, found.identity)
@@ -94,8 +94,16 @@ def purge(
     return _perform(session, rule, doomed, found.known, as_json=as_json)
 
 
-async def _before(access: RegistryAccess, session: Invocation, rule: Rule) -> Found:
+async def _before(access: RegistryAccess, session: Invocation, rule: Rule, keeping: Sequence[Rule]) -> Found:
+    """Return what there is to purge; ``keeping``: the policies whose keep rules stand above it.
+
+    Raises:
+        Refused: a pause or a halt stands above it, or workers have other rules than these.
+
+    """
     at = rule.partition
+    for one in keeping:
+        await refuse_other_rules(access, session, one)
     for scope, pause in (await access.control.pauses()).items():
         if scope in {"*", at.provider} or f"{scope}/".startswith(f"{at.provider}/{at.kind}/"):
             raise Refused(Code.HALTED, f"lapse pause on {scope}: {pause['reason']}")

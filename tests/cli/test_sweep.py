@@ -1,6 +1,7 @@
 """sweep and orphans by hand: the plan first, then a confirmation, then what a worker would have done."""
 
 import json
+import re
 import signal
 import time
 from typing import Any
@@ -212,6 +213,77 @@ def test_an_old_name_that_other_workers_took_back_keeps_nobody_from_the_rest(des
     shown = desk.good("sweep", "threads", "--confirm=openai")
     assert "openai/thread/support: completed: 3 deleted\n" == shown.out
     assert theirs == desk.sandbox.alive("thread")
+
+
+WARY = ENFORCED + "max_newly_due = { percent = 1, at_least = 1 }\n"
+
+
+def jumps(desk: Desk) -> set[str]:
+    """Put rules in force by hand, and then an edit that halts on what it makes due; return the ids."""
+    ids = set(desk.seed(3, days=10))
+    desk.configure(WARY.replace("7d", "30d"))
+    desk.good("sweep", "threads")
+    desk.configure(WARY)
+    assert 6 == desk.run("sweep", "threads", "--confirm=openai").code
+    assert ["chat|cutoff_jumped"] == list(desk.halts())
+    return ids
+
+
+def test_an_edit_that_halted_is_put_back_by_hand(desk: Desk) -> None:
+    ids = jumps(desk)
+    desk.configure(WARY.replace("7d", "30d"))
+    desk.good("plan", "threads", "-o", "plan.json")
+    assert "The plan is empty" in desk.good("apply", "plan.json").err
+    assert "openai/thread/chat: completed: nothing settled\n" == desk.good("sweep", "threads").out
+    assert ({}, ids) == (desk.halts(), desk.sandbox.alive("thread"))
+
+
+def test_an_edit_of_running_workers_is_put_back_in_their_file(desk: Desk) -> None:
+    jumps(desk)
+    works(desk)
+    digest = desk.rules(THREADS)["digest"]
+    desk.configure(WARY.replace("7d", "30d"))
+    shown = desk.run("sweep", "threads")
+    assert 2 == shown.code
+    assert "wait until they have taken it up, or use their file" in shown.err
+    assert digest == desk.rules(THREADS)["digest"]
+
+
+def test_only_the_rules_enforced_last_put_an_edit_back(desk: Desk) -> None:
+    desk.configure(WARY.replace("7d", "60d"))
+    desk.good("sweep", "threads")
+    jumps(desk)
+    desk.configure(WARY.replace("7d", "60d"))
+    assert "is older than the rules in force for openai/thread/chat" in desk.run("sweep", "threads").err
+
+
+def test_what_brings_older_rules_back_is_named_and_does(desk: Desk) -> None:
+    older = ENFORCED.replace("7d", "6d")
+    for policies in (older, ENFORCED):
+        desk.configure(policies)
+        desk.good("sweep", "threads")
+    desk.configure(older)
+    said = desk.run("sweep", "threads").err
+    assert (
+        "use the file that has those; to go back to this one, put it where a running worker reads its own, or" in said
+    )
+    (answer,) = re.findall(r"lapse (resume openai/thread/chat) --reason TEXT --confirm=openai", said)
+    desk.worker()
+    assert ["chat|config_divergence"] == list(desk.halts())
+    desk.good(*answer.split(), "--reason", "the edit was wrong", "--confirm=openai")
+    assert "openai/thread/chat: completed: nothing settled\n" == desk.good("sweep", "threads").out
+
+
+def test_rules_that_workers_took_away_are_not_put_in_force(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.worker()
+    desk.seed(2)
+    rules = "lapse:{openai:thread}:chat:rules"
+    desk.raw.hset(rules, "superseded", desk.rules(THREADS)["digest"])  # as a worker leaves it whose file has lost it
+    desk.raw.hdel(rules, "digest")
+    shown = desk.run("sweep", "threads", "--confirm=openai")
+    assert (2, {}, []) == (shown.code, desk.halts(), deletes(desk))
+    assert "is older than the rules in force for openai/thread/chat" in shown.err
 
 
 def test_a_registry_that_keeps_nothing_is_refused_in_enforce(desk: Desk) -> None:

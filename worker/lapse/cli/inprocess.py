@@ -19,6 +19,7 @@ from lapse.guards.integrity import preflight, replication
 from lapse.guards.integrity.continuity import Known
 from lapse.guards.integrity.monitor import Watch
 from lapse.ledger.outbox import Outbox, folder_of
+from lapse.ledger.reasons import HaltReason
 from lapse.policy import Rule
 from lapse.providers.provider import TIMEOUT, Provider
 from lapse.providers.throttle import Throttle
@@ -172,15 +173,39 @@ async def refuse_other_rules(access: RegistryAccess, session: Invocation, rule: 
     """
     for name in (rule.partition.policy, *rule.formerly):
         at = replace(rule.partition, policy=name)
-        stored = [("HMGET", session.key_of(at, keys.RULES), "digest", "superseded")]
-        ((digest, superseded),) = await access.carrier.run(list(stored))
-        if digest is None or digest.decode() == rule.digest:
+        digest, superseded, put_back = await _in_force(access, session, at, rule.digest)
+        if digest == rule.digest:
             continue
-        if superseded and rule.digest in superseded.decode():
+        if superseded and not put_back:
             if at != rule.partition:
                 continue  # another file took the old name back since: no sweep by this one touches what stands there
-            raise Refused(Code.USAGE, f"{session.config.path} is older than the rules in force for {at}")
-        await _refuse_beside_workers(access, session, at)
+            raise Refused(Code.USAGE, _older(session, at))
+        if digest:
+            await _refuse_beside_workers(access, session, at)
+
+
+async def _in_force(access: RegistryAccess, session: Invocation, at: Partition, digest: str) -> tuple[str, bool, bool]:
+    """Return the digest in force, and whether another one was superseded, and may come back: as ``adopt.lua`` decides.
+
+    A worker may go back to what it swept with before, too. Each command is a worker of its own, which never did.
+    """
+    halts = keys.slot(session.namespace, at.provider, at.kind) + keys.HALTS
+    known, waiting = await access.carrier.run(
+        [
+            ("HMGET", session.key_of(at, keys.RULES), "digest", "superseded", "acted"),
+            ("HEXISTS", halts, f"{at.policy}|{HaltReason.CUTOFF_JUMPED}"),
+        ]
+    )
+    current, superseded, acted = (value.decode() if value else "" for value in known)
+    return current, digest in superseded, bool(waiting) and acted == digest
+
+
+def _older(session: Invocation, at: Partition) -> str:
+    return (
+        f"{session.config.path} is older than the rules in force for {at}: use the file that has those; to go back to"
+        " this one, put it where a running worker reads its own, or start a worker with it and answer its halt: lapse"
+        f" resume {at} --reason TEXT --confirm={at.provider}"
+    )
 
 
 async def _refuse_beside_workers(access: RegistryAccess, session: Invocation, at: Partition) -> None:

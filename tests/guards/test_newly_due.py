@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from lapse.guards.edits import newly_due
 from lapse.guards.edits.adoption import retire
@@ -17,6 +18,7 @@ from support.world import DAY, World
 LIMIT = Share(percent=20, at_least=10)
 LONG = Partition("openai", "thread", "long")
 SHORT = Partition("openai", "thread", "short")
+SLOTS = [("openai", "thread")]
 BACKDATED = {"jump"}
 """Ids that a test registers with older dates after a first sweep look to the oracle as if an edit had made them due."""
 PIN = (Keep(None, {"pin": "true"}),)
@@ -182,10 +184,9 @@ async def test_a_policy_that_a_worker_lost_is_refused_to_one_that_still_has_it(w
     await world.sweep(**long, context=one)
     await world.sweep(**long, context=other)
     world.seed(30, policy="long", days=40)
-    slots = [("openai", "thread")]
 
-    assert 1 == await retire(other.ledger, [], slots)
-    assert 0 == await retire(other.ledger, [], slots)
+    assert 1 == await retire(other.ledger, [], SLOTS)
+    assert 0 == await retire(other.ledger, [], SLOTS)
     report = await world.sweep(**long, context=one)
     assert ("divergence", []) == (report.result, world.deletes())
     assert not world.registry.register("thread", "thread_late", "long").managed
@@ -200,7 +201,7 @@ async def test_only_what_a_worker_swept_itself_is_its_to_retire(world: World) ->
     await world.sweep(**long, context=world.context(host="host-1"))
     world.seed(3, policy="long", days=40)
 
-    assert 0 == await retire(world.context(host="host-2").ledger, [], [("openai", "thread")])
+    assert 0 == await retire(world.context(host="host-2").ledger, [], SLOTS)
     assert 3 == (await world.sweep(**long, context=world.context(host="host-1"))).outcomes["deleted"]
 
 
@@ -209,7 +210,65 @@ async def test_a_policy_known_by_an_old_name_is_not_retired(world: World) -> Non
     await world.sweep(**policy(LONG, 30, "digest00long"), context=context)
     renamed: Rule = replace(world.rule, partition=SHORT, formerly=("long",))
 
-    assert 0 == await retire(context.ledger, [renamed], [("openai", "thread")])
+    assert 0 == await retire(context.ledger, [renamed], SLOTS)
+
+
+@pytest.mark.parametrize("host", ["host-1", "host-2"], ids=["running", "restarted"])
+async def test_an_old_name_that_no_file_says_any_more_manages_nothing(world: World, host: str) -> None:
+    await world.sweep(**policy(LONG, 30, "digest00long"))
+    await world.sweep(**policy(SHORT, 30, "digest0short", formerly=("long",)))
+    assert world.registry.register("thread", "thread_1", "long").managed
+    await world.sweep(**policy(SHORT, 30, "digest2short"), context=world.context(host=host))
+    with capture_logs() as logs:
+        assert 1 == await retire(world.context(host=host).ledger, [world.rule], SLOTS)
+        assert 0 == await retire(world.context(host=host).ledger, [world.rule], SLOTS)
+
+    told = world.registry.register("thread", "thread_2", "long")
+
+    assert (None, "unmanaged", False) == (told.due, told.governed_by, told.managed)
+    assert [("policy.retired", "long")] == [(one["event"], one["policy"]) for one in logs]
+    assert world.registry.register("thread", "thread_3", "short").managed
+
+
+async def test_an_old_name_goes_with_the_policy_that_took_it_over(world: World) -> None:
+    """It was renamed once more, and the new name takes over the last one alone; or it was taken out."""
+    context = world.context()
+    await world.sweep(**policy(LONG, 30, "digest00long"))
+    await world.sweep(**policy(SHORT, 30, "digest0short", formerly=("long",)))
+    newest = policy(Partition("openai", "thread", "newest"), 30, "digestnewest", formerly=("short",))
+    await world.sweep(**newest)
+    assert 1 == await retire(world.context(host="host-2").ledger, [world.rule], SLOTS)
+    managed = {name: world.registry.register("thread", "thread_1", name).managed for name in ("long", "short")}
+    assert {"long": False, "short": True} == managed
+
+    assert 2 == await retire(context.ledger, [], SLOTS)
+    assert not world.registry.register("thread", "thread_1", "short").managed
+
+
+@pytest.mark.parametrize("host", ["host-1", "host-2"])
+async def test_an_old_name_is_not_retired_while_rules_in_force_take_it_over(world: World, host: str) -> None:
+    """A file that says so no more is not swept with yet, or is an older one."""
+    await world.sweep(**policy(LONG, 30, "digest00long"))
+    await world.sweep(**policy(SHORT, 30, "digest0short", formerly=("long",)))
+    edited = replace(world.rule, formerly=(), digest="digest2short")
+
+    assert 0 == await retire(world.context(host=host).ledger, [edited], SLOTS)
+    assert world.registry.register("thread", "thread_1", "long").managed
+
+
+async def test_what_was_registered_under_a_retired_name_is_newly_due_where_it_is_taken_over_again(world: World) -> None:
+    """Nobody told it the rules."""
+    renamed = policy(SHORT, 1, "digest0short", formerly=("long",))
+    await world.sweep(**policy(LONG, 30, "digest00long"))
+    await world.sweep(**renamed)
+    await world.sweep(**policy(SHORT, 1, "digest2short"))
+    assert 1 == await retire(world.context().ledger, [world.rule], SLOTS)
+    world.seed(30, policy="long", days=10)
+    assert "completed" == (await world.sweep()).result
+
+    await world.sweep(**renamed)
+
+    assert "30 of 30" in (await halted(world))["detail"]
 
 
 async def test_a_child_under_a_policy_of_another_file_stays(world: World) -> None:

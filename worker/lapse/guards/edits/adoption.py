@@ -96,9 +96,10 @@ def _read(rules: dict[str, str]) -> list[dict[str, Any] | None]:
 
 
 async def retire(ledger: Ledger, rules: Sequence[Rule], slots: Collection[tuple[str, str]]) -> int:
-    """End the policies that this worker swept and its file no longer has; return how many.
+    """End the policies that this worker swept and its file no longer has, and dropped old names; return how many.
 
-    A worker with the older file is refused them from then on: no rules are a version of the rules too.
+    A worker with the older file is refused them from then on: no rules are a version of the rules too. An old name ends
+    with the ``formerly`` of the rules in force, whichever worker swept with it.
     """
     known = {rule.partition for rule in rules}
     known |= {
@@ -106,11 +107,13 @@ async def retire(ledger: Ledger, rules: Sequence[Rule], slots: Collection[tuple[
     }
     retired = 0
     for provider, kind in sorted(slots):
+        mine = [rule.digest for rule in rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)]
         name = keys.slot(ledger.namespace, provider, kind) + keys.POLICIES
         (policies,) = await ledger.carrier.run([("SMEMBERS", name)])
         there = {Partition(provider, kind, policy) for policy in keys.policies_named(policies)}
         for partition in sorted(there - known):
-            call = ledger.on(partition, "guards/lua/retire", ledger.host, round(RULES_LAST * 1000), parse=int)
+            remembered = round(RULES_LAST * 1000)
+            call = ledger.on(partition, "guards/lua/retire", ledger.host, remembered, *mine, parse=int)
             (ended,) = await ledger.carrier.carry([call])
             if ended:
                 log.warning("policy.retired", **named(partition))

@@ -123,6 +123,56 @@ def test_a_file_of_which_nothing_can_be_registered(desk: Desk, text: str, code: 
     assert (shown.code, says in shown.err) == (code, True), shown.err
 
 
+@pytest.mark.parametrize("how", ["its name", "its path", "a symbolic link", "a hard link", "the default", "stdin"])
+def test_the_table_is_never_where_refused_rows_go(desk: Desk, how: str) -> None:
+    text = "id,created_at\nthread_1,yesterday\nthread_2,\n"
+    table = desk.directory / written(desk, text)
+    link, default = desk.directory / "link", desk.directory / "ids.csv.bad"
+    asked, bad, given = "ids.csv", "link", ""
+    match how:
+        case "its name":
+            bad = "ids.csv"
+        case "its path":
+            bad = str(table)
+        case "a symbolic link":
+            link.symlink_to("ids.csv")
+        case "a hard link":
+            link.hardlink_to(table)
+        case "the default":
+            default.symlink_to("ids.csv")
+            bad = ""
+        case "stdin":  # what the script is given is a file
+            asked, bad, given = "-", "/proc/self/fd/0", text
+    options = ("--bad", bad) if bad else ()
+    shown = desk.run("import", asked, "--kind", "thread", "--policy", "chat", *options, given=given)
+
+    assert (shown.code, "the table itself: give --bad another file" in shown.err) == (2, True), shown
+    assert table.read_text() == text
+    assert desk.registry.get("thread", "thread_2") is None, "nothing was begun"
+
+
+@pytest.mark.parametrize(("bad", "says"), [("nowhere/bad", "there is no folder nowhere"), (".", "it is a folder")])
+def test_where_refused_rows_cannot_go_is_said_before_anything_is_registered(desk: Desk, bad: str, says: str) -> None:
+    name = written(desk, "id,created_at\nthread_1,yesterday\nthread_2,\n")
+    shown = desk.run("import", name, "--kind", "thread", "--policy", "chat", "--bad", bad)
+
+    assert (shown.code, says in shown.err, "Traceback" in shown.err) == (2, True, False), shown.err
+    assert desk.registry.get("thread", "thread_2") is None
+
+
+def test_refused_rows_that_cannot_be_written_stop_the_import_where_it_goes_on(desk: Desk) -> None:
+    name = written(desk, "id,created_at\nthread_1,yesterday\nthread_2,\n")
+    (desk.directory / "ids.csv.bad").symlink_to("nowhere/bad")
+    asked = ("import", name, "--kind", "thread", "--policy", "chat")
+    shown = desk.run(*asked)
+
+    assert (shown.code, "Traceback" in shown.err) == (5, False), shown.err
+    assert "done up to line 0; go on with --from-line 1" in shown.err
+    assert "ids.csv.bad cannot be written" in shown.err
+    assert desk.run(*asked, "--from-line", "1", "--bad", "other").code == 5
+    assert desk.registry.get("thread", "thread_2") is not None
+
+
 def test_what_the_registry_knows_stays_as_it_is(desk: Desk) -> None:
     then = float(round(time.time() - 3 * DAY))
     desk.registry.register("thread", "known", "other", created_at=then, last_active_at=then)

@@ -140,23 +140,24 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     defaults = {name: value for name, value in (("kind", kind), ("policy", policy)) if value}
     loader = RowLoader(session, defaults, created=last_active == "created")
     done = Imported(line=from_line - 1)
+    refused = _place_of_refused(file, bad)
     output.note(CHOICES[last_active], output.DIM)
     try:
         with (
             click.open_file(file, encoding="utf-8-sig") as lines,
-            _refusing(bad or _beside(file), go_on=from_line > 1) as refuse,
+            _refusing(refused, go_on=from_line > 1) as refuse,
             progress("importing", 0 if file == "-" else Path(file).stat().st_size, "rows", quiet=as_json) as advance,
         ):
             read = rows.rows(_counted(lines, advance))
             session.run(lambda access: loader.load(access.ledger, read, done, refuse))
-    except (RegistryError, KeyboardInterrupt):
+    except (RegistryError, Refused, KeyboardInterrupt):
         output.note(f"{file}: done up to line {done.line}; go on with --from-line {done.line + 1}", output.WARN)
         raise
     except UnicodeDecodeError as error:
         raise Refused(Code.PARTIAL, f"{file}: after line {done.line}: no UTF-8: {error.reason}") from None
     _shown(done, as_json=as_json)
     if done.refused:
-        where = f"{formatting.count(done.refused, 'row')} of {file} refused: see {bad or _beside(file)}"
+        where = f"{formatting.count(done.refused, 'row')} of {file} refused: see {refused}"
         raise Refused(Code.PARTIAL if done.registered else Code.UNEXPECTED, where)
     if done.standings and not done.registered:
         raise Refused(Code.UNEXPECTED, f"{file}: no id is registered")
@@ -277,17 +278,37 @@ def _beside(file: str) -> str:
     return "import.bad" if file == "-" else f"{file}.bad"
 
 
+def _place_of_refused(file: str, bad: str | None) -> str:
+    """Return the file that refused rows go to.
+
+    Raises:
+        Refused: it is the table itself, or ``--bad`` names what cannot be made; nothing was begun.
+
+    """
+    path = Path(bad or _beside(file))
+    if path.exists() and path.samefile("/dev/stdin" if file == "-" else file):
+        raise Refused(Code.USAGE, f"refused rows cannot go to {path}, the table itself: give --bad another file")
+    if bad and path.is_dir():
+        raise Refused(Code.USAGE, f"--bad {bad}: it is a folder")
+    if bad and not path.parent.is_dir():
+        raise Refused(Code.USAGE, f"--bad {bad}: there is no folder {path.parent}")
+    return str(path)
+
+
 @contextmanager
 def _refusing(path: str, *, go_on: bool) -> Iterator[Callable[[Row, str], None]]:
     """Give a way to write refused rows down; the file is made by the first of them, for its owner's eyes."""
     opened: list[Any] = []
 
     def refuse(row: Row, why: str) -> None:
-        if not opened:
-            how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if go_on else os.O_TRUNC)
-            opened.append(os.fdopen(os.open(path, how, 0o600), "w", encoding="utf-8"))
         said = {"line": row.line, "why": why, "row": dict(row.given)}
-        opened[0].write(json.dumps(said, ensure_ascii=False, default=str) + "\n")
+        try:
+            if not opened:
+                how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if go_on else os.O_TRUNC)
+                opened.append(os.fdopen(os.open(path, how, 0o600), "w", buffering=1, encoding="utf-8"))
+            opened[0].write(json.dumps(said, ensure_ascii=False, default=str) + "\n")
+        except OSError as error:
+            raise Refused(Code.PARTIAL, f"line {row.line} is refused, and {path} cannot be written: {error}") from None
 
     try:
         yield refuse

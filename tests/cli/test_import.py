@@ -108,12 +108,12 @@ def test_refused_rows_of_before_stay_where_an_import_goes_on(desk: Desk) -> None
     [
         ("id,when\nthread_1,1\n", 2, "there is no column 'when'"),
         ("kind,policy\nthread,chat\n", 2, "no column id"),
-        ('{"id": "t"', 1, "1 row of ids.csv refused"),
+        ('{"id": "t"', 5, "1 row of ids.csv refused"),
         ("[1]\n", 2, "there is no column '[1]'"),
-        ("id\nthread_1\n", 1, "1 row of ids.csv refused"),
+        ("id\nthread_1\n", 5, "1 row of ids.csv refused"),
         ("", 0, ""),
         ("\n\n", 0, ""),
-        ('{"id": "t", "kind": ["thread"], "policy": "chat"}', 1, "1 row of ids.csv refused"),
+        ('{"id": "t", "kind": ["thread"], "policy": "chat"}', 5, "1 row of ids.csv refused"),
     ],
     ids=["a strange column", "no column id", "no JSON", "an array", "no kind", "nothing", "blank lines", "a list"],
 )
@@ -121,6 +121,7 @@ def test_a_file_of_which_nothing_can_be_registered(desk: Desk, text: str, code: 
     shown = desk.run("import", written(desk, text))
 
     assert (shown.code, says in shown.err) == (code, True), shown.err
+    assert "Traceback" not in shown.err
 
 
 @pytest.mark.parametrize("how", ["its name", "its path", "a symbolic link", "a hard link", "the default", "stdin"])
@@ -173,6 +174,16 @@ def test_refused_rows_that_cannot_be_written_stop_the_import_where_it_goes_on(de
     assert desk.registry.get("thread", "thread_2") is not None
 
 
+def test_rows_without_a_provider_are_told_which_option_names_one(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id\nthread_1\n")
+    (desk.directory / "config" / "retention.toml").unlink()
+    environ = {"LAPSE_REGISTRY__URL": desk.environ["REDIS_URL"]}
+    desk.run("import", str(tmp_path / "ids.csv"), "--kind", "thread", "--policy", "chat", **environ)
+
+    told = json.loads((tmp_path / "ids.csv.bad").read_text())
+    assert told["why"] == "no provider: fill that column, give --provider, or set LAPSE_PROVIDER"
+
+
 def test_what_the_registry_knows_stays_as_it_is(desk: Desk) -> None:
     then = float(round(time.time() - 3 * DAY))
     desk.registry.register("thread", "known", "other", created_at=then, last_active_at=then)
@@ -197,7 +208,8 @@ def test_what_the_registry_knows_stays_as_it_is(desk: Desk) -> None:
     assert desk.registry.get("thread", "gone") is None
     assert not desk.raw.exists(SLOT + "said"), "an import is no use by the application"
     left_out = written(desk, "id\nforgotten\n")
-    assert desk.run("import", left_out, "--kind", "thread", "--policy", "chat").code == 1
+    nothing = desk.run("import", left_out, "--kind", "thread", "--policy", "chat")
+    assert (nothing.code, nothing.err.splitlines()[-1]) == (5, "lapse: ids.csv: no id is registered")
 
 
 def test_what_is_stored_is_what_registering_stores(desk: Desk) -> None:

@@ -158,9 +158,9 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     _shown(done, as_json=as_json)
     if done.refused:
         where = f"{formatting.count(done.refused, 'row')} of {file} refused: see {refused}"
-        raise Refused(Code.PARTIAL if done.registered else Code.UNEXPECTED, where)
+        raise Refused(Code.PARTIAL, where)
     if done.standings and not done.registered:
-        raise Refused(Code.UNEXPECTED, f"{file}: no id is registered")
+        raise Refused(Code.PARTIAL, f"{file}: no id is registered")
     return Code.OK
 
 
@@ -176,6 +176,7 @@ class RowLoader:
 
     def __init__(self, session: Invocation, defaults: Mapping[str, str], *, created: bool) -> None:
         self._commands = Commands(session.namespace, session.default_provider)
+        self._provider = session.default_provider
         self._defaults = defaults
         self._created = created
         self._rules = {rule.partition: rule for rule in session.config.rules} if session.configured else {}
@@ -235,6 +236,8 @@ class RowLoader:
         found = self._partitions.get(named)
         if found is None:
             provider, kind, policy = named
+            if not (provider or self._provider):
+                raise InvalidResource("no provider: fill that column, give --provider, or set LAPSE_PROVIDER")
             found = Partition(self._commands.provider(provider), singular(kind), name(policy, "policy"))
             self._partitions[named] = found
         return found

@@ -2,20 +2,21 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from lapse import Registry
+from lapse import Answer, Registry
 from lapse.cli.doctor import running
 from lapse.guards.integrity.preflight import Level
 from lapse.registry.spool import statements
 from lapse.registry.spool.statements import Origin
 from lapse.registry.spool.store import SpoolStore
 from lapse.sandbox.redis_server import free_port
-from support.commandline import Desk
+from support.commandline import ENFORCED, Desk
 
 
 @pytest.fixture
@@ -50,6 +51,30 @@ def test_what_waits_is_shown_and_sent(desk: Desk, path: Path, monkeypatch: pytes
     assert desk.registry.get("thread", "t2")
     shown = json.loads(desk.good("spool", "status", "--file", str(path), "--json").out)
     assert [one["namespace"] for one in shown["waiting"]] == ["another"]
+
+
+def test_a_hold_that_is_over_when_it_is_sent_is_settled_with_the_others(
+    desk: Desk, path: Path, wait_until: Callable[..., None]
+) -> None:
+    """It was ahead when it was said: it is no error, and keeps nothing and nobody waiting."""
+    desk.configure(ENFORCED)
+    held, other = desk.seed(2)
+    desk.worker(sweeps=0)
+    end = time.time() + 0.5
+    with Registry(f"redis://127.0.0.1:{free_port()}/0", provider="openai", on_error="spool", spool=path) as gone:
+        assert gone.hold("thread", held, reason="case 7", until=end) is Answer.SPOOLED
+        assert gone.hold("thread", other, reason="case 8") is Answer.SPOOLED
+        assert gone.unhold("thread", other) is Answer.SPOOLED
+        assert gone.hold("thread", "later", reason="case 9") is Answer.SPOOLED
+    wait_until(lambda: time.time() > end, what="the end of the hold")
+
+    assert desk.good("spool", "flush", "--file", str(path)).out == "4 sent, 0 refused, 0 too old\n"
+    assert desk.raw.hexists("lapse:{openai:thread}:holds", held)
+    desk.worker()
+
+    assert not desk.raw.hexists("lapse:{openai:thread}:holds", held)
+    assert desk.raw.hexists("lapse:{openai:thread}:holds", "later")
+    assert desk.sandbox.alive("thread") == set()
 
 
 def test_what_redis_refused_is_named(desk: Desk, path: Path) -> None:

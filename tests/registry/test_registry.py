@@ -165,6 +165,20 @@ def test_a_hold_parks_a_tracked_id_and_unhold_brings_its_times_back(registry: An
     assert timedelta(days=3) == pytest.approx(age(registry, "thread_1"), abs=timedelta(seconds=5))
 
 
+def test_a_hold_that_would_be_over_is_refused(registry: Any, raw: redis.Redis) -> None:
+    registry.register("thread", "thread_1", "chat")
+    over = time.time() - 1
+    for until in (over, datetime.fromtimestamp(over, UTC)):
+        with pytest.raises(InvalidResource, match=r"hold of thread_1: until .* is over already: give a time ahead"):
+            registry.hold("thread", "thread_1", reason="case 7", until=until)
+        with pytest.raises(InvalidResource, match=r"hold of user:42: until .* is over already: give a time ahead"):
+            registry.hold_subject("user:42", reason="case 7", until=until)
+
+    assert not raw.exists("lapse:{openai:thread}:holds", "lapse:held_subjects")
+    assert registry.hold("thread", "thread_1", reason="case 7", until=time.time() + 60)
+    assert registry.hold_subject("user:42", reason="case 7", until=time.time() + 60)
+
+
 def test_a_hold_stands_for_an_id_that_is_registered_later(registry: Any) -> None:
     assert registry.hold("thread", "thread_1", reason="case 7") is Answer.UNKNOWN
 

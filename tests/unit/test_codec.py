@@ -64,9 +64,17 @@ def test_an_expiry_may_lie_ahead() -> None:
     ],
 )
 def test_a_time_that_cannot_be_meant(value: Any, why: str) -> None:
-    for read in (codec.past, codec.moment):
+    for read in (codec.past, codec.moment, codec.ahead):
         with pytest.raises(InvalidResource, match=f"created_at .*{why}"):
             read(value, "created_at")
+
+
+def test_what_is_to_come_lies_ahead() -> None:
+    later = round(time.time()) + 60
+    assert later * 1000 == codec.ahead(later, "until") == codec.ahead(datetime.fromtimestamp(later, UTC), "until")
+    for over in (CREATED, time.time() - 1):
+        with pytest.raises(InvalidResource, match=r"until 20\d\d-.*T.*\+00:00 is over already: give a time ahead"):
+            codec.ahead(over, "until")
 
 
 def test_what_has_happened_does_not_lie_ahead() -> None:

@@ -15,6 +15,7 @@ from lapse.registry.commands import Commands, Operation, actor, names
 from lapse.registry.model import Answer, Bulk, Partition, Registered, Resource, SubjectAnswer
 
 CREATED = 1_772_366_400
+AHEAD = 4_102_444_800
 THREAD = Resource("openai", "thread", "thread_1")
 
 
@@ -241,7 +242,7 @@ def test_nothing_uses_itself(commands: Commands, caplog: pytest.LogCaptureFixtur
     assert "" == caplog.text
 
 
-@pytest.mark.parametrize(("until", "end"), [(None, ""), (CREATED, CREATED * 1000)])
+@pytest.mark.parametrize(("until", "end"), [(None, ""), (AHEAD, AHEAD * 1000)])
 def test_a_hold_says_why_by_whom_and_until_when(commands: Commands, until: float | None, end: str | int) -> None:
     ((*head, stored, sent_end),) = sent(commands.hold(THREAD, "case 1", None, until))
     hold = json.loads(stored)
@@ -256,6 +257,11 @@ def test_a_hold_says_why_by_whom_and_until_when(commands: Commands, until: float
 def test_a_hold_needs_a_reason(commands: Commands, reason: Any) -> None:
     with pytest.raises(InvalidResource, match=r"hold of thread_1: say why \(reason=\)"):
         commands.hold(THREAD, reason, "ann", None)
+
+
+def test_a_hold_ends_ahead(commands: Commands) -> None:
+    with pytest.raises(InvalidResource, match=r"hold of thread_1: until 2026-\S+ is over already: give a time ahead"):
+        commands.hold(THREAD, "case 1", "ann", CREATED)
 
 
 def test_unhold_is_signed(commands: Commands) -> None:

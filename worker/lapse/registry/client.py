@@ -166,7 +166,7 @@ class Registry(OpenedRegistry):
         until: When | None = None,
         provider: str | None = None,
     ) -> Answer:
-        """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``."""
+        """Forbid deletion, whether or not the id is tracked, until ``unhold`` or ``until``, a time ahead."""
         return self.say(
             self.protocol.answer(Commands.hold, kind, id, provider, reason=reason, actor=actor, until=until)
         )
@@ -219,7 +219,8 @@ class Registry(OpenedRegistry):
     ) -> SubjectAnswer:
         """Forbid deletion of all that is a subject's until ``unhold_subject`` or ``until``, also of what comes later.
 
-        True once every slot has taken it. What could not (``failed``) deletes nothing until it has.
+        ``until`` is a time ahead. True once every slot has taken it. What could not (``failed``) deletes nothing until
+        it has.
         """
         held = self._subjects.hold(subject, reason, actor, until)
         return self.say(self.protocol.lasting(held, keys.held_subjects))

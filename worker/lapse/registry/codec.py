@@ -57,6 +57,21 @@ def moment(value: When, what: str) -> int:
     return round(_seconds(value, what) * 1000)
 
 
+def ahead(value: When, what: str) -> int:
+    """Return registry milliseconds of a time that is still to come.
+
+    Raises:
+        InvalidResource: naive, not a number, after 9999, or over by this clock.
+
+    """
+    millis = moment(value, what)
+    if millis <= now_millis():
+        raise InvalidResource(
+            f"{what} {datetime.fromtimestamp(millis / 1000, UTC).isoformat()} is over already: give a time ahead"
+        )
+    return millis
+
+
 def span(value: Span, what: str) -> int:
     """Return the milliseconds of a duration: seconds, a timedelta or text such as ``"7d"``.
 

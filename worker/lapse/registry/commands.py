@@ -184,7 +184,7 @@ class Commands:
         """Return the round trip that stores a hold."""
         if not codec.text(reason or " ", "reason").strip():
             raise InvalidResource(f"hold of {resource.id}: say why (reason=)")
-        end = None if until is None else codec.moment(until, "until")
+        end = None if until is None else codec.ahead(until, f"hold of {resource.id}: until")
         stored = {"reason": reason, "actor": _actor(actor), "since": codec.now_millis()}
         if end:
             stored["until"] = end

@@ -95,7 +95,7 @@ class Subjects:
             "since": codec.now_millis(),
         }
         if until is not None:
-            stored["until"] = codec.moment(until, "until")
+            stored["until"] = codec.ahead(until, f"hold of {name}: until")
         return (yield from self._said(name, codec.dump(stored)))
 
     def unhold(self, subject: str) -> Conversation[SubjectAnswer]:

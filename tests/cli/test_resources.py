@@ -99,6 +99,27 @@ def test_hold_and_unhold(desk: Desk) -> None:
     assert record(desk, id_).hold is None
 
 
+@pytest.mark.parametrize("until", ["2026-01-01T00:00Z", "2020-02-29", "1700000000"])
+def test_a_hold_that_would_be_over_is_refused(desk: Desk, until: str) -> None:
+    (id_,) = desk.seed(1)
+    for named in (("thread", id_), ("--subject", "user:42")):
+        shown = desk.run("hold", *named, "--reason", "case", "--until", until)
+
+        assert (shown.code, shown.out) == (2, "")
+        assert f"'--until': '{until}' is over already: give a time ahead" in shown.err
+    assert record(desk, id_).hold is None
+
+
+def test_a_hold_until_a_day_holds_to_its_end(desk: Desk) -> None:
+    (id_,) = desk.seed(1)
+    desk.good("hold", "thread", id_, "--reason", "case", "--until", "2098-12-31")
+    hold = record(desk, id_).hold
+    assert hold is not None
+    assert datetime(2099, 1, 1, tzinfo=UTC) == hold.until
+    for never in ("2098-02-30", "9999-12-31"):
+        assert 2 == desk.run("hold", "thread", id_, "--reason", "case", "--until", never).code
+
+
 def test_a_hold_on_an_id_that_is_not_tracked_is_stored_all_the_same(desk: Desk) -> None:
     shown = desk.good("hold", "thread", "thread_0", "--reason", "case")
     assert "unknown\n" == shown.out

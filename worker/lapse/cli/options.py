@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial, wraps
 from importlib import import_module
 from pathlib import Path
@@ -87,6 +87,20 @@ def _when(text: str, sign: int) -> datetime:
     return read
 
 
+def _until(text: str) -> datetime:
+    """Return when something is to end: a time, or a bare day, which ends by UTC; none that is over."""
+    try:
+        if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+            end = datetime.combine(date.fromisoformat(text), datetime.min.time(), UTC) + timedelta(days=1)
+        else:
+            end = _when(text, 1)
+    except OverflowError:
+        raise ValueError(f"{text!r} is not between 2015 and 9999") from None
+    if end <= datetime.now(UTC):
+        raise ValueError(f"{text!r} is over already: give a time ahead, such as 90d or 2099-12-31")
+    return end
+
+
 KIND = KindArgument("kind", singular)
 ID = Parsed("id", keys.identifier)
 PROVIDER = PublishedName("provider", "providers")
@@ -97,6 +111,7 @@ SUBJECT = Parsed("subject", name_of)
 SPAN = Parsed("duration", durations.parse)
 PAST = Parsed("time", partial(_when, sign=-1))
 FUTURE = Parsed("time", partial(_when, sign=1))
+UNTIL = Parsed("time", _until)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

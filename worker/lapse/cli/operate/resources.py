@@ -20,6 +20,7 @@ from lapse.cli.options import (
     PAST,
     POLICY,
     SPAN,
+    UNTIL,
     json_option,
     label,
     resource_arguments,
@@ -105,7 +106,7 @@ def touch(*, kind: str, id_: str, session: Invocation, as_json: bool) -> int:
 @click.command()
 @resource_or_subject
 @click.option("--reason", required=True, metavar="TEXT", help="Why it must not be deleted.")
-@click.option("--until", type=FUTURE, metavar="TIME", help="When the hold ends by itself.")
+@click.option("--until", type=UNTIL, metavar="TIME", help="When the hold ends by itself: a day is held to its end.")
 @with_session
 @json_option
 def hold(

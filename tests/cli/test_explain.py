@@ -338,6 +338,24 @@ def test_as_json_it_says_the_same_and_the_facts_beside_it(desk: Desk) -> None:
     assert (False, "unknown", None) == tuple(unknown[name] for name in ("tracked", "state", "due"))
 
 
+def test_what_only_the_application_said_is_not_told_as_the_providers_word(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    (id_,) = desk.seed(1, days=1)
+    desk.registry.deleted("thread", id_)
+
+    shown = explained(desk, id_)
+
+    assert "confirmed by the provider" not in shown
+    assert re.search(
+        r"It left the registry 20\S+ \S+ UTC \(.*\): the application said that it had deleted it, or", shown
+    )
+    assert "By which answer, says the audit" in shown
+    desk.worker(sweeps=2)
+    (desk.directory / "audit.jsonl").unlink()
+    desk.raw.delete("lapse:{openai:thread}:audit")
+    assert "confirmed by the provider" not in explained(desk, id_)
+
+
 def test_one_that_the_application_deleted_itself(desk: Desk) -> None:
     desk.configure(ENFORCED)
     (id_,) = desk.seed(1, days=1)

@@ -156,11 +156,7 @@ def _untracked(case: Case) -> Iterator[str]:
         when = _at(seen, int(case.answer["at"]))
         yield f"The application deleted it itself {when}, and said that the provider confirmed it."
     elif gone := gone_at(case):
-        said = case.answer or {}
-        policy = f" under {said['policy']}" if said.get("policy") else ""
-        request = f" ({said['request_id']})" if said.get("request_id") else ""
-        line = f", audit line {said['line']}" if said.get("line") else ""
-        yield f"It was deleted {_at(seen, gone)}{policy}, confirmed by the provider{request}{line}."
+        yield _gone(case, gone)
         yield from _answered(case)
     elif not case.forgotten:
         yield "The registry has never heard of it, or its deletion was confirmed and needs no memory. To track it:"
@@ -169,6 +165,17 @@ def _untracked(case: Case) -> Iterator[str]:
         yield f"It carries this registry's stamp: {_sighted(case)}"
     if seen.used_by:
         yield f"It is used by {_several(seen.used_by)}."
+
+
+def _gone(case: Case, at: int) -> str:
+    """Say that an id was deleted, and that the provider confirmed it only where a worker wrote that down."""
+    when, said = _at(case.seen, at), case.answer or {}
+    if said.get("outcome") != "deleted" and not case.deleted:
+        return f"It left the registry {when}: the application said that it had deleted it, or a worker found it so."
+    policy = f" under {said['policy']}" if said.get("policy") else ""
+    request = f" ({said['request_id']})" if said.get("request_id") else ""
+    line = f", audit line {said['line']}" if said.get("line") else ""
+    return f"It was deleted {when}{policy}, confirmed by the provider{request}{line}."
 
 
 def gone_at(case: Case) -> int | None:

@@ -130,6 +130,32 @@ def test_a_file_of_registrations_is_nothing_else(desk: Desk) -> None:
     assert (5, 1, 3) == (told.code, told.json["registered"], told.json["refused"])
 
 
+@pytest.mark.parametrize(
+    ("text", "registered", "refused"),
+    [
+        (f"\ufeff{PAYLOAD}\n", 1, 0),
+        (f"\ufeffWARNING:lapse:{LOST}\n", 1, 0),
+        ('{"kind":"thread","id":"t2","policy":"chat","policy":"other"}\n' + PAYLOAD + "\n", 1, 1),
+    ],
+    ids=["a mark before it", "a mark before a log", "a key twice"],
+)
+def test_the_first_line_is_registered_or_refused(desk: Desk, text: str, registered: int, refused: int) -> None:
+    (desk.directory / "lost.jsonl").write_text(text, encoding="utf-8")
+    told = desk.run("register", "--from", "lost.jsonl", "--json")
+
+    assert (5 if refused else 0, registered, refused) == (told.code, told.json["registered"], told.json["refused"])
+    assert registered == len(desk.raw.zrange("lapse:{openai:thread}:chat:fresh", 0, -1))
+
+
+@pytest.mark.parametrize("text", [f"[{PAYLOAD}]\n", "kind,id,policy\nthread,thread_1,chat\n", "INFO started\n"])
+def test_a_file_of_which_nothing_is_a_registration_says_so(desk: Desk, text: str) -> None:
+    told = desk.run("register", "--from", "-", given=text)
+
+    assert (5, "0 registered, 0 new, 0 unmanaged\n") == (told.code, told.out)
+    assert "-: no line is a registration: write one JSON object a line; lapse import takes CSV" in told.err
+    assert 0 == desk.run("register", "--from", "-", given="\n").code
+
+
 @pytest.mark.parametrize("text", ["a\x1b[2J", "a\nb", "\x7f", "a\x9bb", "a\u2028b"], ids=ascii)
 def test_control_characters_are_refused_wherever_an_application_says_something(desk: Desk, text: str) -> None:
     line = json.dumps({**SAID, "subject": text})

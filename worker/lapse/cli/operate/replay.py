@@ -1,5 +1,6 @@
 """Registrations from a file: JSON objects alone, or the log of an application with the registrations that were lost."""
 
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
@@ -41,6 +42,11 @@ class Told:
     skipped: Counter[str] = field(default_factory=Counter)
 
     @property
+    def nothing(self) -> bool:
+        """True if there are lines, and lapse's logger or whoever wrote the file registers by none of them."""
+        return not (self.registered or self.refused) and self.skipped.keys() == {NO_REGISTRATION}
+
+    @property
     def more(self) -> int:
         """How many problems are not listed."""
         return self.refused - len(self.problems)
@@ -59,7 +65,7 @@ class Told:
 def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], policy: str | None, advance: Advance) -> Told:
     """Register every line that says what to register; report the others.
 
-    The first line that is not blank decides what the file is: of registrations alone, if it is one, else a log.
+    The first line that can be read decides what the file is: of registrations alone, if it is one, else a log.
 
     Args:
         registry: Where to.
@@ -77,11 +83,12 @@ def replay(registry: Registry, checker: Commands, lines: Iterable[bytes], policy
     read = 0
     for number, line in enumerate(lines, 1):
         read += len(line)
-        if not line.strip():
+        text = line.removeprefix(BOM_UTF8) if number == 1 else line
+        if not text.strip():
             continue
         if alone is None:
-            alone = _is_registration(line)
-        given = _said(line, told, number, alone=alone)
+            alone = _is_registration(text, told, number)
+        given = None if alone is None else _said(text, told, number, alone=alone)
         if given is None:
             continue
         if policy is not None:
@@ -103,11 +110,15 @@ def _register(registry: Registry, waiting: list[dict[str, Any]], told: Told) -> 
     waiting.clear()
 
 
-def _is_registration(line: bytes) -> bool:
+def _is_registration(line: bytes, told: Told, number: int) -> bool | None:
+    """Return whether a line is a registration; of one that may be meant so and is refused, None: the next decides."""
     try:
         return lost.registration(lost.read(line)) is not None
-    except NotSaid:
-        return False
+    except NotSaid as error:
+        if not _may_say(line):
+            return False
+        told.refuse(number, str(error))
+        return None
 
 
 def _said(line: bytes, told: Told, number: int, *, alone: bool) -> dict[str, Any] | None:

@@ -257,6 +257,9 @@ def _replayed(session: Invocation, file: str, policy: str | None, *, as_json: bo
         output.note(f"{file}: {told.more:,} more lines like these", output.WARN)
     for what, number in sorted(told.skipped.items()):
         output.note(f"{file}: {formatting.count(number, 'line')} left out: {what}", output.DIM)
+    if told.nothing:
+        why = "no line is a registration: write one JSON object a line; lapse import takes CSV"
+        raise Refused(Code.PARTIAL, f"{file}: {why}")
     if told.problems:
         raise Refused(
             Code.PARTIAL, f"{told.refused:,} of {told.refused + told.registered:,} registrations were refused"

@@ -41,6 +41,15 @@ def begun(desk: Desk, policies: str = IDLE) -> None:
     desk.worker()
 
 
+def test_a_name_forges_no_line(desk: Desk) -> None:
+    begun(desk)
+    (id_,) = make(desk, name="helper\nleft out: 9\tof \u2028others")
+    told = desk.run(*ADOPT, "--unstamped")
+
+    assert "  helper\\u000aleft out: 9\\u0009of \\u2028others\n" in told.err
+    assert [id_] == [line.split()[0] for line in told.err.splitlines() if "left out: 9" in line]
+
+
 def test_it_shows_what_it_would_track_and_asks(desk: Desk) -> None:
     begun(desk)
     (old,), (young,) = make(desk, name="helper"), make(desk, days=1)

@@ -39,6 +39,17 @@ def test_it_names_what_it_would_delete_and_asks(desk: Desk) -> None:
     assert [] == deletes(desk)
 
 
+def test_a_name_forges_no_line(desk: Desk) -> None:
+    desk.configure(ASSISTANTS)
+    (id_,) = desk.sandbox.seed("assistant", 1, name="helper\n  account: ours\tand more")
+    shown = desk.run("purge", "assistants")
+
+    assert f"    {id_}  helper\\u000a  account: ours\\u0009and more\n" in shown.err
+    desk.registry.hold("assistant", id_, reason="case 7")
+    left = desk.run("purge", "assistants", "--confirm=openai")
+    assert f"left {id_} helper\\u000a  account: ours\\u0009and more: held: case 7\n" in left.out
+
+
 def test_everything_goes_whatever_mode_age_and_stamp_say(desk: Desk) -> None:
     desk.configure(ASSISTANTS)
     ours = desk.seed(30, kind="assistant", policy="idle", days=1)

@@ -22,6 +22,7 @@ from lapse.log import redact
 BOUNDLESS = 100_000
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """What a terminal would do instead of showing it; line breaks and tabs are our own."""
+_BREAKS = re.compile("[\\t\\n\\u2028\\u2029]")
 GOOD, WARN, BAD, DIM, STRONG = "green", "yellow", "red", "dim", "bold"
 
 
@@ -150,6 +151,11 @@ class ReaderGone(Exception):
 def visible(text: str) -> str:
     """Return a text with its control characters written out, as JSON and Python write them."""
     return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Return a text that others wrote with its line breaks and tabs written out too: it forges no line of ours."""
+    return _BREAKS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _write(text: str, stream: TextIO | None = None) -> None:

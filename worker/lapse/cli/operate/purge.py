@@ -155,7 +155,7 @@ def _announce(rule: Rule, things: Sequence[Thing], doomed: Sequence[Thing], limi
         if title and chosen:
             output.note(f"{len(chosen):,} of them {title}, and without this registry's stamp:", output.WARN, indent=2)
         for one in chosen[:limit]:
-            output.note(f"{one.id}  {one.name}".rstrip(), indent=4)
+            output.note(output.one_line(f"{one.id}  {one.name}".rstrip()), indent=4)
         if len(chosen) > limit:
             output.note(f"... and {len(chosen) - limit:,} more (--limit)", output.DIM, indent=4)
     held, kept = sum(bool(one.held) for one in things), sum(one.kept and not one.held for one in things)
@@ -193,7 +193,7 @@ def _told(left: Sequence[Mapping[str, str]], report: Report | None, *, as_json: 
         output.document({"result": report.result if report else "completed", "outcomes": outcomes, "left": list(left)})
     else:
         for one in left:
-            output.say(f"left {one['id']} {one['name']}".rstrip() + f": {one['left']}")
+            output.say(output.one_line(f"left {one['id']} {one['name']}".rstrip() + f": {one['left']}"))
         output.say(
             f"{', '.join(f'{n:,} {name}' for name, n in outcomes.items()) or 'nothing deleted'}; {len(left):,} left"
         )

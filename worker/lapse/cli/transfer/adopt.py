@@ -107,7 +107,8 @@ def _announce(session: Invocation, rule: Rule, found: Unregistered, limit: int) 
     if not rule.enforce:
         output.note(f'{at.policy} observes: none is deleted until it says mode = "enforce"', output.DIM, indent=2)
     for one in found.chosen[:limit]:
-        output.note(f"{one.id}  {formatting.iso(one.created)}  {found.names.get(one.id, '')}".rstrip(), indent=4)
+        named = f"{one.id}  {formatting.iso(one.created)}  {found.names.get(one.id, '')}"
+        output.note(output.one_line(named.rstrip()), indent=4)
     if len(found.chosen) > limit:
         output.note(f"... and {len(found.chosen) - limit:,} more (--limit)", output.DIM, indent=4)
     for why, text in MEANS.items():

@@ -161,9 +161,19 @@ def test_control_characters_are_refused_wherever_an_application_says_something(d
     line = json.dumps({**SAID, "subject": text})
     told = desk.run("register", "--from", "-", given=line)
     assert (5, True) == (told.code, "control characters" in told.err)
-    assert 2 == desk.run("hold", "thread", "thread_1", "--reason", text).code
+    for said in (
+        ("hold", "thread", "thread_1"),
+        ("pause",),
+        ("resume", "openai"),
+        ("approve", "0a1b2c3d"),
+        ("quarantine", "retry", "threads", "--all"),
+        ("quarantine", "drop", "threads", "--all"),
+        ("quarantine", "undo", "threads", "thread_1"),
+    ):
+        refused = desk.run(*said, "--reason", text)
+        assert (2, True) == (refused.code, "control characters" in refused.err), said
     assert 2 == desk.run("register", "thread", "thread_1", "--policy", "chat", "--label", f"x={text}").code
-    assert not desk.raw.keys("lapse:{*")
+    assert not desk.raw.keys("lapse:*")
 
 
 def test_what_stands_in_the_registry_all_the_same_is_shown_and_not_obeyed(desk: Desk) -> None:

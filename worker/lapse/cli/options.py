@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem
 from lapse import durations
 from lapse.errors import ConfigError, InvalidResource
 from lapse.providers.kinds import KINDS, singular
-from lapse.registry import keys
+from lapse.registry import codec, keys
 from lapse.registry.subjects import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,6 +101,11 @@ def _until(text: str) -> datetime:
     return end
 
 
+def _reason(text: str) -> str:
+    """Return a reason, which others read in a list and in the audit: on one line."""
+    return text and codec.text(text, "the reason")
+
+
 KIND = KindArgument("kind", singular)
 ID = Parsed("id", keys.identifier)
 PROVIDER = PublishedName("provider", "providers")
@@ -108,6 +113,7 @@ POLICY = PublishedName("policy", "policies")
 SCOPE = PublishedName("scope", "scopes")
 PLAN = PublishedName("hash", "plans")
 SUBJECT = Parsed("subject", name_of)
+REASON = Parsed("text", _reason)
 SPAN = Parsed("duration", durations.parse)
 PAST = Parsed("time", partial(_when, sign=-1))
 FUTURE = Parsed("time", partial(_when, sign=1))

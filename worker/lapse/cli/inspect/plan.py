@@ -18,7 +18,7 @@ from lapse.cli.inspect.reasons import stopping
 from lapse.cli.inspect.watching import watch_option, watched
 from lapse.cli.operate.approve import accept, anew, recount
 from lapse.cli.operate.remedies import remedy, told
-from lapse.cli.options import KIND, NEW_FILE, PLAN, POLICY, config_option, confirm_option, json_option
+from lapse.cli.options import KIND, NEW_FILE, PLAN, POLICY, REASON, config_option, confirm_option, json_option
 from lapse.cli.output import Tell
 from lapse.guards import enforcement
 from lapse.guards.edits import newly_due
@@ -190,7 +190,7 @@ def _described(session: Invocation, one: Planned) -> dict[str, Any]:
 
 @click.command()
 @click.argument("hash_", metavar="HASH", type=PLAN)
-@click.option("--reason", metavar="TEXT", default="approved", help="Why; it stands in the audit.")
+@click.option("--reason", type=REASON, metavar="TEXT", default="approved", help="Why; it stands in the audit.")
 @confirm_option
 @config_option
 @json_option

@@ -11,7 +11,7 @@ from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
 from lapse.cli.operate.resume import Consent, Resumption, called, lift, release
-from lapse.cli.options import PROVIDER, SCOPE, config_option, json_option
+from lapse.cli.options import PROVIDER, REASON, SCOPE, config_option, json_option
 from lapse.errors import LapseError
 from lapse.providers.kinds import singular
 
@@ -20,7 +20,7 @@ SCOPES = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without on
 
 @click.command()
 @click.argument("scope", type=SCOPE, required=False)
-@click.option("--reason", metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
+@click.option("--reason", type=REASON, metavar="TEXT", default="no reason given", help="Why; shown to whoever asks.")
 @config_option
 @json_option
 def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) -> None:
@@ -45,7 +45,9 @@ def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) 
 
 @click.command()
 @click.argument("scope", type=SCOPE, required=False)
-@click.option("--reason", metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit.")
+@click.option(
+    "--reason", type=REASON, metavar="TEXT", help="Answer halts, and why that is right; it stands in the audit."
+)
 @click.option(
     "--confirm",
     type=PROVIDER,

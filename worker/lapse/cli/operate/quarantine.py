@@ -12,7 +12,7 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, confirmed, with_session
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import HINT, not_found
-from lapse.cli.options import ID, KIND, PAST, POLICY, confirm_option, json_option, wide_option
+from lapse.cli.options import ID, KIND, PAST, POLICY, REASON, confirm_option, json_option, wide_option
 from lapse.cli.output import Column
 from lapse.ledger.records import PartitionRecords, Seen
 from lapse.registry import keys
@@ -101,7 +101,7 @@ def _say_details(session: Invocation, found: Sequence[tuple[Partition, Seen]]) -
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
 @click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
-@click.option("--reason", default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("--reason", type=REASON, default="retried by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @with_session
 @json_option
 def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, as_json: bool, **which: Any) -> int:
@@ -121,7 +121,7 @@ def retry(*, session: Invocation, kind: str, ids: Sequence[str], reason: str, as
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All of this kind, or of --policy.")
 @click.option("--policy", type=POLICY, metavar="NAME", help="With --all: only this policy's.")
-@click.option("--reason", default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("--reason", type=REASON, default="dropped by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @confirm_option
 @with_session
 @json_option
@@ -154,7 +154,7 @@ def drop(
 @click.argument("kind", type=KIND)
 @click.argument("ids", metavar="[ID]...", type=ID, nargs=-1)
 @click.option("--since", type=PAST, metavar="TIME", help="All that were settled as already gone since then.")
-@click.option("--reason", default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
+@click.option("--reason", type=REASON, default="undone by hand", metavar="TEXT", help="Why; it stands in the audit.")
 @click.option("-v", "--verbose", is_flag=True, help="List the ids.")
 @confirm_option
 @with_session

@@ -181,11 +181,14 @@ def undo(
     """
     if bool(ids) == bool(since):
         raise click.UsageError("say which: some ids, or --since TIME")
-    chosen = list(ids) or session.run(lambda access: _buried(access, session, kind, since))
-    if chosen:
-        several = formatting.count(len(chosen), kind, formatting.plural(kind))
-        _plan(chosen if verbose else (), f"{several} would be tracked again, and deleted when due.")
-        confirmed(session.provider, confirm, f"track {formatting.count(len(chosen), 'id')} again")
+    chosen = list(dict.fromkeys(ids)) or session.run(lambda access: _buried(access, session, kind, since))
+    settled = session.run(lambda access: _settled(access, session, kind, chosen))
+    if settled:
+        several = formatting.count(len(settled), kind, formatting.plural(kind))
+        _plan(settled if verbose else (), f"{several} would be tracked again, and deleted when due.")
+        if other := len(set(chosen) - set(settled)):
+            output.note(f"{formatting.count(other, 'id')} given: not settled as already gone.", output.WARN)
+        confirmed(session.provider, confirm, f"track {formatting.count(len(settled), 'id')} again")
     return _undone(session, Change(kind, "undo", reason, "are back", as_json), chosen, verbose=verbose)
 
 
@@ -304,9 +307,14 @@ async def _buried(access: RegistryAccess, session: Invocation, kind: str, since:
     slot = keys.slot(session.namespace, session.provider, kind)
     start = round(since.timestamp() * 1000) if since else 0
     (settled,) = await access.carrier.run([("ZRANGE", slot + keys.TOMBSTONES, start, "+inf", "BYSCORE")])
-    if not settled:
+    return await _settled(access, session, kind, _texts(settled))
+
+
+async def _settled(access: RegistryAccess, session: Invocation, kind: str, ids: Sequence[str]) -> list[str]:
+    """Return those of some ids that were settled as already gone."""
+    if not ids:
         return []
-    ids = _texts(settled)
+    slot = keys.slot(session.namespace, session.provider, kind)
     (graves,) = await access.carrier.run([("HMGET", slot + keys.GRAVES, *ids)])
     return [id_ for id_, grave in zip(ids, graves, strict=True) if grave]
 

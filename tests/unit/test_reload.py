@@ -64,6 +64,8 @@ def test_the_file_is_the_variables_or_the_default(tmp_path: Path) -> None:
     assert other == find({"LAPSE_CONFIG": "other.toml"}, tmp_path)
     with pytest.raises(ConfigError, match=r"LAPSE_CONFIG=missing\.toml"):
         find({"LAPSE_CONFIG": "missing.toml"}, tmp_path)
+    with pytest.raises(ConfigError, match=r"LAPSE_CONFIG=config: it is a folder; name the policy file in it"):
+        find({"LAPSE_CONFIG": "config"}, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,8 @@ def find(environ: Mapping[str, str], cwd: Path) -> Path:
     path = cwd / (chosen or DEFAULT)
     if path.is_file():
         return path
+    if chosen and path.is_dir():
+        raise ConfigError(f"LAPSE_CONFIG={chosen}: it is a folder; name the policy file in it")
     if chosen:
         raise ConfigError(f"LAPSE_CONFIG={chosen}: there is no such file; `lapse init` writes one to {DEFAULT}")
     raise ConfigError(

@@ -99,6 +99,15 @@ def test_hold_and_unhold(desk: Desk) -> None:
     assert record(desk, id_).hold is None
 
 
+@pytest.mark.parametrize("option", ["--created-at", "--last-active-at"])
+def test_a_creation_ahead_is_refused_by_the_option(desk: Desk, option: str) -> None:
+    shown = desk.run("register", "thread", "thread_1", "--policy", "chat", option, "2099-01-01T00:00Z")
+
+    assert 2 == shown.code
+    assert f"'{option}': '2099-01-01T00:00Z' lies ahead: give a time that is over" in shown.err
+    assert desk.registry.get("thread", "thread_1") is None
+
+
 @pytest.mark.parametrize("until", ["2026-01-01T00:00Z", "2020-02-29", "1700000000"])
 def test_a_hold_that_would_be_over_is_refused(desk: Desk, until: str) -> None:
     (id_,) = desk.seed(1)

@@ -87,6 +87,14 @@ def _when(text: str, sign: int) -> datetime:
     return read
 
 
+def _happened(text: str) -> datetime:
+    """Return a time that is over; a clock may run ahead by as much as the registry takes."""
+    when = _when(text, -1)
+    if when.timestamp() > time.time() + codec.AHEAD:
+        raise ValueError(f"{text!r} lies ahead: give a time that is over, such as 2h for two hours ago")
+    return when
+
+
 def _until(text: str) -> datetime:
     """Return when something is to end: a time, or a bare day, which ends by UTC; none that is over."""
     try:
@@ -116,6 +124,7 @@ SUBJECT = Parsed("subject", name_of)
 REASON = Parsed("text", _reason)
 SPAN = Parsed("duration", durations.parse)
 PAST = Parsed("time", partial(_when, sign=-1))
+HAPPENED = Parsed("time", _happened)
 FUTURE = Parsed("time", partial(_when, sign=1))
 UNTIL = Parsed("time", _until)
 NEW_FILE = click.Path(dir_okay=False, path_type=Path)

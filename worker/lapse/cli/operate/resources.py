@@ -15,9 +15,9 @@ from lapse.cli.operate import subjects
 from lapse.cli.operate.replay import replay
 from lapse.cli.options import (
     FUTURE,
+    HAPPENED,
     ID,
     KIND,
-    PAST,
     POLICY,
     SPAN,
     UNTIL,
@@ -39,8 +39,8 @@ from lapse.registry.commands import Commands
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label. Repeatable.")
 @click.option("--expires-in", type=SPAN, metavar="DURATION", help="Its own expiry, from now.")
 @click.option("--expires-at", type=FUTURE, metavar="TIME", help="Its own expiry, as a time.")
-@click.option("--created-at", type=PAST, metavar="TIME", help="When the provider made it, if not now.")
-@click.option("--last-active-at", type=PAST, metavar="TIME", help="When it was last used, if not now.")
+@click.option("--created-at", type=HAPPENED, metavar="TIME", help="When the provider made it, if not now.")
+@click.option("--last-active-at", type=HAPPENED, metavar="TIME", help="When it was last used, if not now.")
 @click.option(
     "--from",
     "file",

@@ -174,6 +174,17 @@ def test_refused_rows_that_cannot_be_written_stop_the_import_where_it_goes_on(de
     assert desk.registry.get("thread", "thread_2") is not None
 
 
+def test_a_policy_that_no_worker_knows_is_told(desk: Desk) -> None:
+    name = written(desk, CSV)
+    desk.worker(sweeps=0)
+    typed = desk.good("import", name, "--kind", "thread", "--policy", "chatt")
+    assert "lapse stored openai/thread/chatt as unmanaged: no worker knows it" in typed.err
+    assert "did you mean openai/thread/chat?" in typed.err
+
+    right = desk.good("import", name, "--kind", "thread", "--policy", "chat")
+    assert "unmanaged" not in right.err
+
+
 def test_rows_without_a_provider_are_told_which_option_names_one(desk: Desk, tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("id\nthread_1\n")
     (desk.directory / "config" / "retention.toml").unlink()

@@ -26,7 +26,8 @@ from lapse.cli.transfer.restore import is_export, restore
 from lapse.errors import ConfigError, InvalidResource, RegistryError
 from lapse.ledger.due import due_of
 from lapse.ledger.partition import Ledger
-from lapse.registry.commands import Commands
+from lapse.registry import keys, notices
+from lapse.registry.commands import Commands, names
 from lapse.registry.keys import identifier, name
 from lapse.registry.kind_names import singular
 from lapse.registry.model import Partition
@@ -156,6 +157,7 @@ def import_(*, session: Invocation, file: str, last_active: str, from_line: int,
     except UnicodeDecodeError as error:
         raise Refused(Code.PARTIAL, f"{file}: after line {done.line}: no UTF-8: {error.reason}") from None
     _shown(done, as_json=as_json)
+    _warn_of_unmanaged(session, loader.partitions)
     if done.refused:
         where = f"{formatting.count(done.refused, 'row')} of {file} refused: see {refused}"
         raise Refused(Code.PARTIAL, where)
@@ -183,6 +185,11 @@ class RowLoader:
         self._now = session.view.now()
         self._partitions: dict[tuple[Any, ...], Partition] = {}
         self._told: set[Partition] = set()
+
+    @property
+    def partitions(self) -> frozenset[Partition]:
+        """Where rows were stored."""
+        return frozenset(self._told)
 
     async def load(
         self, ledger: Ledger, read: Iterable[Row], done: Imported, refuse: Callable[[Row, str], None]
@@ -318,6 +325,14 @@ def _refusing(path: str, *, go_on: bool) -> Iterator[Callable[[Row, str], None]]
     finally:
         for file in opened:
             file.close()
+
+
+def _warn_of_unmanaged(session: Invocation, partitions: Iterable[Partition]) -> None:
+    """Say as a registration does which policies no worker knows: nothing deletes what is imported under them."""
+    known = names(session.view.published().get("policies"))
+    for at in sorted(partitions, key=str):
+        if not session.client.hexists(session.key_of(at, keys.RULES), "digest"):
+            notices.unmanaged({"provider": at.provider, "kind": at.kind, "policy": at.policy}, known)
 
 
 def _shown(done: Imported, *, as_json: bool) -> None:

@@ -420,3 +420,89 @@ def test_where_nothing_is_in_the_way_it_says_so(desk: Desk) -> None:
 def test_a_provider_stands_alone_and_is_configured(desk: Desk, wrong: list[str]) -> None:
     desk.configure(CHAT)
     assert 2 == desk.run("resume", *wrong).code
+
+
+# --- a policy that was renamed
+
+RENAMED = ENFORCED.replace("[policies.chat]", '[policies.talk]\nformerly = ["chat"]')
+
+
+@pytest.mark.parametrize("name", ["chat", "talk"])
+def test_a_pause_stands_under_every_name_and_ends_by_any(desk: Desk, name: str) -> None:
+    desk.configure(ENFORCED)
+    ids = set(desk.seed(3))
+    desk.configure(RENAMED)
+
+    paused = desk.good("pause", f"openai/threads/{name}", "--reason", "a complaint")
+
+    assert "paused openai/thread/talk\n" == paused.out
+    assert ("openai/thread/chat is called openai/thread/talk now." in paused.err) is (name == "chat")
+    assert {"openai/thread/chat", "openai/thread/talk"} == desk.raw.hgetall("lapse:control").keys()
+    desk.configure(ENFORCED)
+    desk.worker()
+    desk.configure(RENAMED)
+    desk.worker()
+    assert ids == desk.sandbox.alive("thread"), "neither a worker with the old file nor one with the new"
+
+    desk.good("resume", f"openai/thread/{name}")
+    assert {} == desk.raw.hgetall("lapse:control")
+    desk.worker()
+    assert set() == desk.sandbox.alive("thread")
+
+
+def test_the_old_name_pauses_the_policy_after_formerly_is_taken_out(desk: Desk) -> None:
+    desk.configure(RENAMED.replace("7d", "400d"))
+    desk.seed(3)
+    desk.worker()
+    desk.configure(RENAMED.replace('formerly = ["chat"]\n', ""))
+
+    assert "paused openai/thread/talk\n" == desk.good("pause", "openai/thread/chat").out
+    desk.worker()
+    assert 3 == len(desk.sandbox.alive("thread"))
+    desk.good("resume", "openai/thread/talk")
+    assert {} == desk.raw.hgetall("lapse:control")
+
+
+def test_a_name_that_the_file_has_for_another_policy_keeps_its_own_pause(desk: Desk) -> None:
+    desk.configure(RENAMED)
+    desk.worker()
+    desk.configure(ENFORCED.replace("[policies.chat]", "[policies.talk]") + ENFORCED)
+    for name in ("chat", "talk"):
+        desk.good("pause", f"openai/thread/{name}")
+
+    desk.good("resume", "openai/thread/talk")
+    assert "openai/thread/chat" in desk.raw.hgetall("lapse:control")
+
+
+def test_a_pause_on_a_policy_that_nobody_knows_is_refused(desk: Desk) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1, policy="import")
+
+    refused = desk.run("pause", "openai/thread/chatt")
+
+    assert (2, "", {}) == (refused.code, refused.out, desk.raw.hgetall("lapse:control"))
+    assert "no policy is called chatt" in refused.err
+    assert "have chat, import" in refused.err
+    assert "paused openai/thread/import\n" == desk.good("pause", "openai/thread/import").out
+
+
+def test_a_pause_on_a_name_that_nobody_knows_any_more_can_be_taken_back(desk: Desk) -> None:
+    desk.raw.hset("lapse:control", "openai/thread/gone", '{"actor":"ann","reason":"x","since":1}')
+    assert "resumed openai/thread/gone\n" == desk.good("resume", "openai/thread/gone").out
+
+
+@pytest.mark.parametrize("formerly", [True, False])
+def test_status_says_a_pause_of_the_old_name(desk: Desk, formerly: bool) -> None:
+    desk.configure(ENFORCED)
+    desk.seed(1)
+    desk.good("pause", "openai/thread/chat")
+    desk.configure(RENAMED)
+    if not formerly:
+        desk.worker()
+        desk.configure(RENAMED.replace('formerly = ["chat"]\n', ""))
+    (one,) = [
+        one
+        for one in json.loads(desk.good("status", "--json").out)["partitions"]
+        if one["kind"] == "thread" and one["policy"] == "talk"
+    ]
+    assert one["state"] == "paused"

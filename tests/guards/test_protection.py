@@ -161,7 +161,7 @@ async def test_an_operator_takes_it_as_it_is(world: World, assistants: list[str]
     found = await inspect(world.carrier, "lapse", world.rule.partition)
     assert (("holds",), 2) == (found.keys, found.ids)
 
-    await accept(control, world.carrier, "lapse", world.rule.partition)
+    await accept(world.context().ledger, control, world.rule.partition, ())
 
     assert "completed" == await swept(world)
     assert not await inspect(world.carrier, "lapse", world.rule.partition)

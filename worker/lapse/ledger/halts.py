@@ -4,7 +4,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lapse.ledger.reasons import BESIDE, HaltReason
@@ -136,10 +136,10 @@ class Halts:
         await self._audit_all(scope, slots, event, **json.loads(owed))
         await self._carrier.run([("HDEL", keys.epoch(self._namespace), _owed(event, scope))])
 
-    async def lost_pauses(self, partition: Partition | None = None) -> tuple[str, ...]:
-        """Return the scopes of pauses that are gone and were not taken back; those of a partition, if given."""
+    async def lost_pauses(self, partition: Partition | None = None, formerly: Collection[str] = ()) -> tuple[str, ...]:
+        """Return the scopes of pauses that are gone and were not taken back; those of a policy's names, if given."""
         there, copies = await self._switches()
-        return _lost(there, copies, partition)
+        return _lost(there, copies, partition, formerly)
 
     async def copy_pauses(self) -> None:
         """Let pauses of a version that wrote no copy have one."""
@@ -164,8 +164,11 @@ class Halts:
         )
         return {name.decode() for name in there}, _copies(beside)
 
-    async def stopped(self, partition: Partition) -> tuple[str, str] | None:
-        """Return what stands in the way of a partition as the result of a sweep and its text, or None."""
+    async def stopped(self, partition: Partition, formerly: Collection[str] = ()) -> tuple[str, str] | None:
+        """Return what stands in the way of a partition as the result of a sweep and its text, or None.
+
+        ``formerly``: old names of its policy; a pause on one of them counts for it.
+        """
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         pauses, beside, halts = await self._carrier.run(
             [
@@ -175,10 +178,10 @@ class Halts:
             ]
         )
         paused = {name.decode() for name in pauses}
-        if scope := _covering(partition, paused):
+        if scope := _covering(partition, paused, formerly):
             return "paused", f"lapse pause on {scope}"
         # A pause that is gone, and that nobody took back, goes on: a damaged key must not be what resumes deletions.
-        if _lost(paused, _copies(beside), partition):
+        if _lost(paused, _copies(beside), partition, formerly):
             return "halted", HaltReason.REGISTRY_DAMAGED
         for policy, _, reason in (name.decode().partition("|") for name in halts):
             if policy in {"*", partition.policy} and reason not in BESIDE:
@@ -235,9 +238,50 @@ class Halts:
         (flat,) = await self._carrier.run([("HGETALL", keys.control(self._namespace))])
         return {scope.decode(): json.loads(stored) for scope, stored in _pairs(flat)}
 
-    async def paused(self, partition: Partition) -> str | None:
-        """Return the scope of a pause that covers a partition, or None."""
-        return _covering(partition, await self.pauses())
+    async def paused(self, partition: Partition, formerly: Collection[str] = ()) -> str | None:
+        """Return the scope of a pause that covers a partition, or an old name of its policy, or None."""
+        return _covering(partition, await self.pauses(), formerly)
+
+    async def inherit_pauses(self, partition: Partition, formerly: Collection[str]) -> None:
+        """Let a pause on an old name of a policy stand on its own name too: it outlasts ``formerly``."""
+        there, copies = await self._switches() if formerly else (set(), set())
+        scope = str(partition)
+        for old in (str(replace(partition, policy=name)) for name in formerly):
+            if old in there | copies and scope not in there | copies:
+                await self._inherit(old, scope)
+                there.add(scope)
+
+    async def _inherit(self, old: str, scope: str) -> None:
+        control, epoch = keys.control(self._namespace), keys.epoch(self._namespace)
+        stands, copy = await self._carrier.run([("HGET", control, old), ("HGET", epoch, _COPY + old)])
+        if stands is None and copy is None:
+            return
+        stored = (stands or copy).decode()
+        why = json.loads(stored)
+        owed = codec.dump({"why": why["reason"], "actor": why["actor"]})
+        # Of a lost one there is the copy alone, and so of what is inherited from it: it goes on as one that is lost.
+        switch = [("HSETNX", control, scope, stored)] if stands is not None else []
+        told = ("HSET", epoch, _owed("paused", scope), owed)
+        await self._carrier.write(*switch, ("HSETNX", epoch, _COPY + scope, stored), told)
+        await self._tell("paused", scope, owed, ())
+
+    async def policies(self, provider: str, kind: str, *besides: str) -> dict[str, str]:
+        """Return the policy names that a slot knows, each with the name of the policy that took it over, or "".
+
+        ``besides``: names that are looked for too, where nothing stands under them any more.
+        """
+        slot = keys.slot(self._namespace, provider, kind)
+        stored, halts = await self._carrier.run([("SMEMBERS", slot + keys.POLICIES), ("HKEYS", slot + keys.HALTS)])
+        known = set(keys.policies_named(stored))
+        halted = {field.decode().partition("|")[0] for field in halts} - {"*"}
+        names = sorted(known | halted | set(besides))
+        rules = [keys.partition(self._namespace, provider, kind, name) + keys.RULES for name in names]
+        said = await self._carrier.run([("HMGET", key, "renamed", "since", "superseded") for key in rules])
+        return {
+            name: (fields[0] or b"").decode()
+            for name, fields in zip(names, said, strict=True)
+            if name in known or any(fields)
+        }
 
     async def halt(
         self,
@@ -315,10 +359,10 @@ class Halts:
         await self._carrier.write(("XADD", stream, "*", "e", codec.dump(record)))
 
 
-def _covering(partition: Partition, scopes: Collection[str]) -> str | None:
+def _covering(partition: Partition, scopes: Collection[str], formerly: Collection[str] = ()) -> str | None:
     """Return the widest of these scopes that covers a partition, or None. A purge is of every policy of its kind."""
     provider, kind, policy = partition.provider, partition.kind, partition.policy
-    mine = ("*", provider, f"{provider}/{kind}", f"{provider}/{kind}/{policy}")
+    mine = ("*", provider, f"{provider}/{kind}", *(f"{provider}/{kind}/{name}" for name in (policy, *formerly)))
     theirs = [scope for scope in scopes if policy == PURGED and scope.startswith(f"{provider}/{kind}/")]
     return next((scope for scope in (*mine, *theirs) if scope in scopes), None)
 
@@ -331,9 +375,11 @@ def _copies(fields: Iterable[bytes]) -> set[str]:
     return {name.decode().removeprefix(_COPY) for name in fields if name.startswith(_COPY.encode())}
 
 
-def _lost(there: Collection[str], copies: Collection[str], partition: Partition | None) -> tuple[str, ...]:
+def _lost(
+    there: Collection[str], copies: Collection[str], partition: Partition | None, formerly: Collection[str] = ()
+) -> tuple[str, ...]:
     gone = sorted(set(copies) - set(there))
-    return tuple(scope for scope in gone if partition is None or _covering(partition, {scope}))
+    return tuple(scope for scope in gone if partition is None or _covering(partition, {scope}, formerly))
 
 
 def plan_hash(partition: Partition, digest: str, guard: str, since: int) -> str:

@@ -151,7 +151,8 @@ class View:
             if Partition(provider, kind, name) not in known and (provider, kind, name) not in renamed
         ]
         views = [*self._configured(rules, around.now, ramp), *self._unconfigured(stray)]
-        return [_with_switches(view, around.halts, around.pauses) for view in views]
+        formerly = {rule.partition: rule.formerly for rule in rules}
+        return [_with_switches(view, around, formerly.get(view.partition, ())) for view in views]
 
     def known_slots(self, rules: Sequence[Rule], accounts: Mapping[str, Account]) -> list[tuple[str, str]]:
         """Return every (provider, kind) that may hold something.
@@ -378,12 +379,13 @@ def _ramped(stored: Mapping[str, str], at: _Moment) -> bool:
     return not over and used >= int(stored.get("ramp_cap", 0))
 
 
-def _with_switches(view: PartitionView, halts: Sequence[Halt], pauses: Mapping[str, Any]) -> PartitionView:
+def _with_switches(view: PartitionView, around: _Around, formerly: Sequence[str]) -> PartitionView:
     at = view.partition
-    scopes = ("*", at.provider, f"{at.provider}/{at.kind}", f"{at.provider}/{at.kind}/{at.policy}")
+    names = [str(replace(at, policy=name)) for name in (at.policy, *formerly)]
+    scopes = ("*", at.provider, f"{at.provider}/{at.kind}", *names)
     mine = tuple(
         halt
-        for halt in halts
+        for halt in around.halts
         if (halt.provider, halt.kind) == (at.provider, at.kind) and halt.policy in {"*", at.policy}
     )
-    return replace(view, halts=mine, paused=next((scope for scope in scopes if scope in pauses), None))
+    return replace(view, halts=mine, paused=next((scope for scope in scopes if scope in around.pauses), None))

@@ -81,10 +81,12 @@ async def claim_erased(
     async def claim(rule: Rule, settings: SweepSection, chosen: dict[str, int]) -> Batch:
         context, at = session.context, rule.partition
         pauses, whole = await context.control.pauses(), f"{at.provider}/{at.kind}/"
-        paused = [scope.removeprefix(whole) for scope in pauses if scope.startswith(whole)]
-        paused += [name for one in context.rules if str(one.partition) in pauses for name in one.formerly]
+        paused = {scope.removeprefix(whole) for scope in pauses if scope.startswith(whole)}
+        for one in context.rules:
+            names = {one.partition.policy, *one.formerly}
+            paused |= names if one.partition == replace(at, policy=one.partition.policy) and names & paused else set()
         ids = [{"id": id_, "going": errand["going"].get(id_, ())} for id_ in chosen]
-        asked = {**errand, "paused": paused, "ids": ids}
+        asked = {**errand, "paused": sorted(paused), "ids": ids}
         return await context.ledger.claim_erased(at, settings, asked, expected=context.watch.expected())
 
     return await _claim_named(session, executor, wanted, claim)
@@ -133,7 +135,7 @@ async def _refused(session: Session, status: Status) -> None:
     if status in {Status.LOST, Status.CLOCK}:
         await session.look()
     if status == Status.DAMAGED:
-        await damage(session.context, session.rule.partition)
+        await damage(session.context, session.rule)
     session.ends(*enforcement.refused(status))
 
 

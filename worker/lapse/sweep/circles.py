@@ -176,8 +176,8 @@ class _Going:
                 await self._family(claim).attempted(claim, _given_back)
 
     async def _stopped(self) -> bool:
-        partitions = {rule.partition for rule in self._members.values()}
-        return any([await self._context.control.stopped(partition) for partition in sorted(partitions)])
+        rules = {(rule.partition, rule.formerly) for rule in self._members.values()}
+        return any([await self._context.control.stopped(*names) for names in sorted(rules)])
 
     async def _ask(self, one: Resource, rule: Rule, token: int | None = None) -> Claim | None:
         context = self._context

@@ -72,11 +72,12 @@ async def opened(session: Session, by: Warrant = Warrant.RULE) -> bool:
 
 async def _looked(session: Session, by: Warrant) -> bool:
     context, rule = session.context, session.rule
+    await context.control.inherit_pauses(rule.partition, rule.formerly)
     if not await _sound(session, clocks=by is not Warrant.RULE or rule.enforce):
         return False
     if by not in UNRULED and not await _adopted(session):
         return False
-    if scope := await context.control.paused(rule.partition):
+    if scope := await context.control.paused(rule.partition, rule.formerly):
         return session.ends("paused", f"lapse pause on {scope}")
     if by in UNRULED:
         return await session.admitted()
@@ -91,7 +92,7 @@ async def _sound(session: Session, *, clocks: bool) -> bool:
         return session.ends(*why)
     if trouble := await context.watch.look():
         return session.ends("halted", trouble.detail)
-    detail = await damage(context, at)
+    detail = await damage(context, session.rule)
     return not detail or session.ends("halted", detail)
 
 

@@ -146,7 +146,8 @@ class Session:
     async def look(self) -> None:
         """End the sweep, and begin no further request, if there is a pause or halt, or the registry is not right."""
         trouble = await self.context.watch.look()
-        stopped = ("halted", trouble.detail) if trouble else await self.context.control.stopped(self.rule.partition)
+        control, rule = self.context.control, self.rule
+        stopped = ("halted", trouble.detail) if trouble else await control.stopped(rule.partition, rule.formerly)
         if stopped:
             self.ends(*stopped)
             self.phase = Phase.QUIET

@@ -43,9 +43,9 @@ async def needless(access: RegistryAccess, session: Invocation, halt: Halt) -> s
         case HaltReason.IDENTITY_CHANGED if account and await place(access.ledger, at) == account.place:
             return "the policy file names the account of these ids again"
         case reason if reason == HaltReason.REGISTRY_DAMAGED:
-            whole = not await inspect(access.carrier, session.namespace, at) and not await access.control.lost_pauses(
-                at
-            )
+            rule = session.rule_for(at)
+            lost = await access.control.lost_pauses(at, rule.formerly if rule else ())
+            whole = not lost and not await inspect(access.carrier, session.namespace, at)
             return "what protects ids is there again" if whole else None
     return None
 

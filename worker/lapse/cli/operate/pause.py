@@ -1,6 +1,6 @@
 """``lapse pause`` and ``resume``: the operators' switch, and the answer to halts that carry no plan."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 
 import click
@@ -10,7 +10,7 @@ from lapse.cli.context import Invocation, RegistryAccess
 from lapse.cli.exit_codes import Code, Refused
 from lapse.cli.inspect.reasons import unpause
 from lapse.cli.operate.remedies import EVERYTHING, told, where
-from lapse.cli.operate.resume import Consent, Resumption, called, lift, release
+from lapse.cli.operate.resume import Consent, Resumption, called, lift, names, release
 from lapse.cli.options import PROVIDER, REASON, SCOPE, config_option, json_option
 from lapse.errors import LapseError
 from lapse.providers.kinds import singular
@@ -26,7 +26,8 @@ SCOPES = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without on
 def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) -> None:
     """Stop deleting: everywhere, or in one scope. What is in flight ends within seconds.
 
-    SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything.
+    SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything. A policy that was
+    renamed is paused under every name, whichever is given.
 
     Examples:
       lapse pause --reason "provider maintenance"
@@ -34,8 +35,8 @@ def pause(*, scope: str | None, reason: str, config: str | None, as_json: bool) 
 
     """
     session = Invocation(config)
-    chosen = _scope(session, scope)
-    session.run(lambda access: _pause(access, session, chosen, reason))
+    asked = _scope(session, scope)
+    chosen = session.run(lambda access: _pause(access, session, asked, reason))
     if as_json:
         output.document({"scope": chosen, "reason": reason, "resume": unpause(chosen)})
     else:
@@ -103,14 +104,39 @@ def _resume(session: Invocation, done: Resumption, work: Callable[[RegistryAcces
     return session.run(whole)
 
 
-async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> None:
+async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason: str) -> str:
+    """Pause a scope under every name of its policy; return the one that it has now.
+
+    Raises:
+        Refused: neither the file nor the registry has such a policy.
+
+    """
     await access.lasting()
-    await access.control.pause(scope, reason, slots=await session.slots(access))
+    found = await names(access, session, scope)
+    if not found:
+        raise Refused(Code.USAGE, await _unknown(access, session, scope))
+    for one in found:  # a worker that has not heard of the new name goes by the old one
+        await access.control.pause(one, reason, slots=await session.slots(access))
+    if found[0] != scope:
+        output.note(f"{scope} is called {found[0]} now.")
+    return found[0]
+
+
+async def _unknown(access: RegistryAccess, session: Invocation, scope: str) -> str:
+    provider, kind, policy = scope.split("/")
+    there = {
+        at.policy
+        for at in (rule.partition for rule in session.config.rules)
+        if (at.provider, at.kind) == (provider, kind)
+    }
+    there |= (await access.control.policies(provider, kind)).keys()
+    known = ", ".join(sorted(there)) or "none of this kind"
+    return f"scope {scope!r}: no policy is called {policy}; {session.config.path} and the registry have {known}"
 
 
 async def _unpause(access: RegistryAccess, session: Invocation, scope: str | None, done: Resumption) -> int:
     pauses = await access.control.pauses()
-    wanted = sorted(pauses) if scope is None else [scope]
+    wanted = sorted(pauses) if scope is None else await _standing(access, session, scope, pauses)
     for one in wanted:
         if await access.control.unpause(one, slots=await session.slots(access)):
             done.ended(one, "pause", f"resumed {called(one)}", why=pauses[one]["reason"])
@@ -126,6 +152,17 @@ async def _unpause(access: RegistryAccess, session: Invocation, scope: str | Non
         for text in told(halt):
             output.note(text)
     return Code.OK
+
+
+async def _standing(access: RegistryAccess, session: Invocation, scope: str, pauses: Collection[str]) -> list[str]:
+    """Return the pauses on a scope under every name of its policy, the present one last; without any, the scope."""
+    own = {str(rule.partition) for rule in session.config.rules}
+    found = await names(access, session, scope)
+    if not found:
+        output.note(f"No policy of {session.config.path} and the registry is called {scope}.", output.WARN)
+    # A name that the file has for another policy is that one's, whatever the registry says.
+    mine = [one for one in reversed(found) if one in pauses and (one == scope or one == found[0] or one not in own)]
+    return mine or [scope]
 
 
 def _account(session: Invocation, scope: str | None, provider: str) -> str:
@@ -157,11 +194,4 @@ def _scope(session: Invocation, text: str | None) -> str:
     if not all(rest) or any("/" in name for name in rest):
         raise Refused(Code.USAGE, f"scope {text!r}: {SCOPES}")
     kind = [singular(word) for word in rest[:1]]
-    return "/".join([provider, *kind, *_policy(session, rest)])
-
-
-def _policy(session: Invocation, rest: list[str]) -> Iterator[str]:
-    for name in rest[1:]:
-        if name not in {rule.partition.policy for rule in session.config.rules}:
-            output.note(f"No policy of {session.config.path} is called {name}.", output.WARN)
-        yield name
+    return "/".join([provider, *kind, *rest[1:]])

@@ -1,6 +1,6 @@
 """What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -218,7 +218,8 @@ async def _answer(access: RegistryAccess, session: Invocation, halt: Halt) -> No
         await _settle(access, session, halt)
     at = Partition(halt.provider, halt.kind, halt.policy)
     if halt.reason == HaltReason.REGISTRY_DAMAGED:
-        await accept(access.control, access.carrier, session.namespace, at)
+        rule = session.rule_for(at)
+        await accept(access.ledger, access.control, at, rule.formerly if rule else ())
     if halt.reason == HaltReason.LISTING_SHRUNK:
         await take_as_it_is(access.carrier, session.namespace, at)
 
@@ -281,6 +282,34 @@ async def _reconcile(access: RegistryAccess, halt: Halt) -> None:
     rules = keys.partition(access.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
     await access.carrier.run([("HDEL", rules, "superseded")])
     output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
+
+
+async def names(access: RegistryAccess, session: Invocation, scope: str) -> list[str]:
+    """Return a scope under every name of its policy, the one that it has now first; none if nothing knows the name.
+
+    A name that was taken over is the other policy's, as the file and the rules in force say.
+    """
+    provider, kind, policy = (*scope.split("/"), "", "")[:3]
+    if not policy:
+        return [scope]
+    rules = [
+        rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)
+    ]
+    taken = await access.control.policies(provider, kind, policy)
+    taken |= {old: rule.partition.policy for rule in rules for old in rule.formerly}
+    own = {rule.partition.policy for rule in rules}
+    now = {name: _now(name, taken) for name in {policy, *taken, *own}}
+    also = sorted(name for name in now if now[name] == now[policy] and name not in {policy, now[policy]})
+    found = dict.fromkeys((now[policy], policy, *also))
+    return [f"{provider}/{kind}/{name}" for name in found if policy in own | taken.keys()]
+
+
+def _now(policy: str, taken: Mapping[str, str]) -> str:
+    seen = {policy}
+    while (later := taken.get(policy)) and later not in seen:
+        seen.add(later)
+        policy = later
+    return policy
 
 
 def _within(scope: str | None, provider: str) -> bool:

@@ -5,12 +5,14 @@ A key of Redis that is gone protects nothing, and nobody would see it: a slot co
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from lapse.guards.context import SweepContext
 from lapse.ledger.halts import Halts
+from lapse.ledger.partition import Ledger
 from lapse.ledger.reasons import HaltReason
+from lapse.policy import Rule
 from lapse.registry import keys
 from lapse.registry.aio import Carrier
 from lapse.registry.model import Partition
@@ -66,11 +68,11 @@ async def inspect(carrier: Carrier, namespace: str, partition: Partition, *, acc
     return Damage(tuple(said["damaged"] or ()), said["counts"])
 
 
-async def damage(context: SweepContext, partition: Partition) -> str | None:
+async def damage(context: SweepContext, rule: Rule) -> str | None:
     """Halt what lost its protection, or end such a halt once all is there again; return why nothing may be deleted."""
-    ledger, control = context.ledger, context.control
+    ledger, control, partition = context.ledger, context.control, rule.partition
     found = await inspect(ledger.carrier, ledger.namespace, partition)
-    lost = await control.lost_pauses(partition)
+    lost = await control.lost_pauses(partition, rule.formerly)
     standing = [
         halt
         for halt in await control.halts([(partition.provider, partition.kind)])
@@ -85,7 +87,7 @@ async def damage(context: SweepContext, partition: Partition) -> str | None:
     return " and ".join(cause.detail for cause in (found, Damage((), {}, lost)) if cause) or None
 
 
-async def accept(control: Halts, carrier: Carrier, namespace: str, partition: Partition) -> None:
+async def accept(ledger: Ledger, control: Halts, partition: Partition, formerly: Collection[str]) -> None:
     """Take what is there for all there was: the answer of an operator."""
-    await inspect(carrier, namespace, partition, accept=True)
-    await control.forget_pauses(await control.lost_pauses(partition))
+    await inspect(ledger.carrier, ledger.namespace, partition, accept=True)
+    await control.forget_pauses(await control.lost_pauses(partition, formerly))

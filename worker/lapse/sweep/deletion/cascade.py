@@ -53,11 +53,12 @@ class Cascade:
         # Asked anew for each child: a pause or an edit that comes in the middle of a family holds for the rest of it.
         provider, pauses = self.rule.partition.provider, await self.context.control.pauses()
         whole = not pauses.keys().isdisjoint({"*", provider, f"{provider}/{kind}"})
+        paused = {scope.removeprefix(f"{provider}/{kind}/") for scope in pauses}
         policies = {
             name: {
                 "digest": rule.digest,
                 "enforce": rule.enforce,
-                "paused": str(rule.partition) in pauses,
+                "paused": not paused.isdisjoint({rule.partition.policy, *rule.formerly}),
                 **_pace(rule.max_deletions),
             }
             for name, rule in self.rules(kind).items()

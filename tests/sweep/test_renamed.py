@@ -1,0 +1,120 @@
+"""A policy that is renamed keeps what an operator or a guard said of it under its old name."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lapse.policy import Rule
+from lapse.registry.model import Partition
+from support.erasing import Erasing
+from support.world import World
+
+S = "user:1"
+LONG_AGO = 1_600_000_000
+SLOT = [("openai", "thread")]
+
+
+def called(world: World, name: str, *formerly: str, **facts: Any) -> Rule:
+    """Return the world's rule under another name."""
+    at = replace(world.rule.partition, policy=name)
+    return replace(world.rule, partition=at, formerly=formerly, digest=f"digest{name:0>6}", **facts)
+
+
+async def swept(world: World, rule: Rule) -> str:
+    """Sweep as a worker does that has this rule alone; return the result."""
+    return (await world.sweep(partition=rule.partition, formerly=rule.formerly, digest=rule.digest)).result
+
+
+# --- pauses
+
+
+@pytest.mark.parametrize("enforce", [True, False], ids=["enforcing", "observing"])
+async def test_a_pause_on_the_old_name_goes_with_the_policy_and_outlasts_formerly(world: World, enforce: bool) -> None:
+    ids, control = set(world.seed(3)), world.context().control
+    await control.pause("openai/thread/chat", "a complaint", "ann")
+
+    world.rule = replace(world.rule, enforce=enforce)
+    assert "paused" == await swept(world, called(world, "talk", "chat"))
+    world.rule = replace(world.rule, enforce=True)
+    assert "paused" == await swept(world, called(world, "talk"))
+
+    assert ids == world.sandbox.alive("thread")
+    pauses = await control.pauses()
+    assert pauses["openai/thread/chat"] == pauses["openai/thread/talk"]
+    (record,) = [record for record in world.audit() if record["event"] == "paused" and record["policy"] == "talk"]
+    assert ("ann", "a complaint") == (record["actor"], record["why"])
+
+
+async def test_a_pause_goes_through_two_renames_one_by_one_and_at_once(world: World) -> None:
+    ids, control = set(world.seed(2)), world.context().control
+    await control.pause("openai/thread/chat", "a complaint")
+
+    assert "paused" == await swept(world, called(world, "talk", "chat"))
+    assert "paused" == await swept(world, called(world, "words", "talk"))
+    assert "paused" == await swept(world, called(world, "speech", "chat", "talk", "words"))
+    assert ids == world.sandbox.alive("thread")
+
+
+async def test_a_pause_that_ends_under_every_name_does_not_come_back(world: World) -> None:
+    world.seed(2)
+    control, talk = world.context().control, called(world, "talk", "chat")
+    await control.pause("openai/thread/chat", "a complaint")
+    assert "paused" == await swept(world, talk)
+
+    await control.unpause("openai/thread/chat")
+    assert "paused" == await swept(world, talk)
+    await control.unpause("openai/thread/talk")
+    assert "completed" == await swept(world, talk)
+    assert set() == world.sandbox.alive("thread")
+
+
+async def test_a_pause_of_an_old_name_that_is_lost_halts_the_new_one_after_formerly_too(world: World) -> None:
+    ids = set(world.seed(2))
+    await world.context().control.pause("openai/thread/chat", "a complaint")
+    world.raw.delete("lapse:control")
+
+    assert "halted" == await swept(world, called(world, "talk", "chat"))
+    assert "halted" == await swept(world, called(world, "talk"))
+    assert ["talk|registry_damaged"] == list(world.halts())
+    assert ids == world.sandbox.alive("thread")
+
+
+async def test_a_pause_on_an_old_name_is_seen_in_mid_sweep(world: World) -> None:
+    control, talk = world.context().control, called(world, "talk", "chat")
+    assert await control.stopped(talk.partition, talk.formerly) is None
+    await control.pause("openai/thread/chat", "a complaint")
+    assert ("paused", "lapse pause on openai/thread/chat") == await control.stopped(talk.partition, talk.formerly)
+
+
+@pytest.mark.parametrize("stands", ["before", "chat"])
+async def test_an_erasure_stops_at_a_pause_on_any_name(world: World, stands: str) -> None:
+    (mine,) = world.seed(1, subject=S, policy=stands)
+    world.rule = replace(world.rule, formerly=("before",))
+    await world.context().control.pause("openai/thread/before", "a look", slots=SLOT)
+    erasing = Erasing(world)
+    await erasing.ask(S)
+    await erasing.work()
+    assert {mine} == world.sandbox.alive("thread")
+
+
+@pytest.mark.parametrize(
+    ("scope", "left"), [("openai/file/before", 1), ("openai/file/chat", 1), ("openai/file/other", 0)]
+)
+@pytest.mark.parametrize("stands", ["before", "chat"])
+async def test_a_cascade_stops_at_a_pause_on_any_name_of_the_childs_policy(
+    world: World, stands: str, scope: str, left: int
+) -> None:
+    (file,) = world.seed(1, kind="file", policy=stands)
+    (thread,) = world.sandbox.seed("thread", tool_resources={"code_interpreter": {"file_ids": [file]}})
+    world.registry.register(
+        "thread", thread, "chat", uses=[("file", file)], created_at=LONG_AGO, last_active_at=LONG_AGO
+    )
+    at = Partition("openai", "file", "chat")
+    world.others = (replace(world.rule, partition=at, formerly=("before",), digest="digest00file"),)
+    await world.context().ledger.adopt(world.others[0])
+    await world.context().control.pause(scope, "a look")
+
+    await world.sweep(cascade={"file": "delete"}, digest="digest00000c")
+
+    assert left == len(world.sandbox.alive("file"))

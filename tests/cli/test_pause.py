@@ -506,3 +506,26 @@ def test_status_says_a_pause_of_the_old_name(desk: Desk, formerly: bool) -> None
         if one["kind"] == "thread" and one["policy"] == "talk"
     ]
     assert one["state"] == "paused"
+
+
+LOST = ENFORCED.replace('"conversation", "thread"', '"file"') + "max_already_gone = { percent = 20, at_least = 3 }\n"
+
+
+@pytest.mark.parametrize("name", [(), ("openai/files/chat",), ("openai/files/talk",)])
+def test_a_halt_of_a_renamed_policy_is_answered_once_by_either_name(desk: Desk, name: tuple[str, ...]) -> None:
+    desk.configure(LOST)
+    desk.seed(1, kind="file", days=1)
+    for n in range(9):
+        desk.registry.register("file", f"file-{n:024d}", "chat", created_at=1_600_000_000)
+    desk.worker()
+    desk.configure(LOST.replace("[policies.chat]", '[policies.talk]\nformerly = ["chat"]'))
+    desk.worker()
+    (one,) = [one for one in json.loads(desk.good("status", "--json").out)["partitions"] if one["policy"] == "talk"]
+    assert (3, "halted") == (one["already_gone"], one["state"])
+
+    answered = desk.good("resume", *name, "--reason", "they were deleted by hand", "--confirm=openai")
+
+    assert "resumed openai/file/talk: gone_wall\n" == answered.out
+    assert {} == desk.halts("file")
+    for policy in ("chat", "talk"):
+        assert desk.raw.hget(f"lapse:{{openai:file}}:{policy}:rules", "wall") is None, "the window begins anew"

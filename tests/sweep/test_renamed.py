@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lapse.policy import Rule
+from lapse.policy import Rule, Share
 from lapse.registry.model import Partition
 from support.erasing import Erasing
 from support.world import World
@@ -118,3 +118,121 @@ async def test_a_cascade_stops_at_a_pause_on_any_name_of_the_childs_policy(
     await world.sweep(cascade={"file": "delete"}, digest="digest00000c")
 
     assert left == len(world.sandbox.alive("file"))
+
+
+# --- halts
+
+WALL = Share(percent=20, at_least=3)
+GONE = [f"file-{n:024d}" for n in range(40)]
+
+
+def lost(world: World, n: int, policy: str = "chat", first: int = 0) -> None:
+    """Register files that are at no provider, after one that is."""
+    world.seed(1, kind="file", days=1, policy=policy)
+    world.registry.register_many(
+        {"kind": "file", "id": id_, "policy": policy, "created_at": LONG_AGO, "last_active_at": LONG_AGO}
+        for id_ in GONE[first : first + n]
+    )
+
+
+async def files(world: World, name: str, *formerly: str, enforce: bool = True) -> str:
+    """Sweep files under a policy of this name; return the result."""
+    at, digest = Partition("openai", "file", name), f"digest{name:0>6}"
+    report = await world.sweep(partition=at, formerly=formerly, digest=digest, enforce=enforce, max_already_gone=WALL)
+    return report.result
+
+
+def settled(world: World) -> int:
+    return sum(n for name, n in world.counters("file").items() if name.endswith("|already_gone"))
+
+
+async def answered(world: World, policy: str) -> None:
+    """Lift a halt as an operator's answer does."""
+    control = world.context().control
+    for halt in await control.halts([("openai", "file")]):
+        if halt.policy == policy:
+            await control.lift(halt, "it is right", "ann")
+
+
+@pytest.mark.parametrize("enforce", [True, False], ids=["enforcing", "observing"])
+async def test_a_halt_goes_with_the_policy_and_outlasts_formerly(world: World, enforce: bool) -> None:
+    lost(world, 9)
+    assert "halted" == await files(world, "chat")
+    stood = world.halts("file")["chat|gone_wall"]
+
+    await files(world, "talk", "chat", enforce=enforce)
+    assert {"chat|gone_wall": stood, "talk|gone_wall": stood} == world.halts("file")
+    world.raw.hdel(f"{world.slot('file')}chat:rules", "renamed")
+    assert "halted" == await files(world, "talk")
+
+    assert 3 == settled(world)
+    assert {"chat": 1} == {name.split("|")[1]: n for name, n in world.counters("file").items() if "gone_wall" in name}
+
+
+async def test_a_halt_goes_through_two_renames_and_back(world: World) -> None:
+    lost(world, 9)
+    assert "halted" == await files(world, "chat")
+    assert "halted" == await files(world, "talk", "chat")
+    assert "halted" == await files(world, "words", "talk")
+    assert "halted" == await files(world, "chat", "words")
+    assert 3 == settled(world)
+
+
+@pytest.mark.parametrize("name", ["chat", "talk"])
+async def test_the_answer_under_either_name_ends_a_halt_under_both(world: World, name: str) -> None:
+    lost(world, 9)
+    await files(world, "chat")
+    await files(world, "talk", "chat")
+
+    await answered(world, name)
+
+    assert {} == world.halts("file")
+    events = [record["policy"] for record in world.audit("file") if record["event"] == "resumed"]
+    assert ["chat", "talk"] == events
+
+
+async def test_the_answer_leaves_a_halt_of_another_policy_alone(world: World) -> None:
+    lost(world, 9)
+    await files(world, "chat")
+    stood = world.raw.hget(f"{world.slot('file')}halts", "chat|gone_wall")
+    world.raw.hset(f"{world.slot('file')}halts", "other|gone_wall", stood)
+    await files(world, "talk", "chat")
+
+    await answered(world, "talk")
+
+    assert ["other|gone_wall"] == list(world.halts("file"))
+
+
+async def test_the_answers_before_the_rename_count_with_those_after(world: World) -> None:
+    lost(world, 3)
+    assert "completed" == await files(world, "chat")
+    lost(world, 6, first=3)
+
+    assert "halted" == await files(world, "talk", "chat")
+
+    assert 3 == settled(world)
+    assert ["talk|gone_wall"] == list(world.halts("file"))
+
+
+async def test_what_a_worker_with_the_old_name_finds_halts_the_new_one_at_once(world: World) -> None:
+    """Its last answers came in when the new name's sweep was open already."""
+    lost(world, 9)
+    await files(world, "chat", enforce=False)
+    context = world.context()
+    world.rule = replace(world.rule, partition=Partition("openai", "file", "talk"), formerly=("chat",), enforce=True)
+    await context.ledger.adopt(world.rule)
+    await context.control.halt(Partition("openai", "file", "chat"), "gone_wall", "too many")
+
+    assert "halted" == (await context.ledger.claim(world.rule, world.settings, 1)).status
+    assert ("halted", "gone_wall") == await context.control.stopped(world.rule.partition, world.rule.formerly)
+
+
+async def test_an_older_workers_divergence_stops_no_worker_with_the_new_name(world: World) -> None:
+    world.seed(3, kind="file")
+    await files(world, "chat", enforce=False)
+    chat = world.rule
+    await files(world, "talk", "chat", enforce=False)
+    await world.context().control.halt(chat.partition, "config_divergence", "rules digest of worker old are older")
+
+    assert "completed" == await files(world, "talk", "chat")
+    assert ["chat|config_divergence"] == list(world.halts("file"))

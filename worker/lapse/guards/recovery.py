@@ -8,14 +8,11 @@ from lapse.guards.context import SweepContext
 from lapse.ledger.halts import Halt
 from lapse.ledger.known import known_before
 from lapse.ledger.partition import Ledger
-from lapse.ledger.reasons import BESIDE, HaltReason
+from lapse.ledger.reasons import BESIDE, OF_A_RULE, HaltReason
 from lapse.policy import Rule
 from lapse.providers.outcomes import Limited, exists, probe_ok
 from lapse.registry import keys
 from lapse.registry.model import Partition
-
-PLANNED = frozenset({HaltReason.CUTOFF_JUMPED, HaltReason.ORPHAN_SHARE})
-"""Halts that a rule brought about: a rule that was changed since is looked at anew."""
 
 ELSEWHERE = frozenset({HaltReason.NO_WITNESS, "endpoint_missing"})
 """Halts of a provider that did not know what is there: what can be read there again ends them."""
@@ -50,7 +47,7 @@ async def _right(context: SweepContext, rule: Rule, halt: Halt) -> str | None:
             return "this worker has the rules in force"
         case HaltReason.IDENTITY_CHANGED if await place(context.ledger, rule.partition) == context.provider.place:
             return "the policy file names the account of these ids again"
-        case reason if reason in PLANNED and await _changed_since(context.ledger, rule.partition, halt):
+        case reason if reason in OF_A_RULE and await _changed_since(context.ledger, rule.partition, halt):
             return "the rules were changed since"
         case reason if reason in ELSEWHERE and await _seen(context, rule, halt):
             await context.ledger.mark(halt.provider, halt.kind, f"unproven|{rule.partition.policy}", 0)

@@ -56,6 +56,9 @@ BESIDE = frozenset({HaltReason.CONFIG_DIVERGENCE, HaltReason.PRINCIPAL_UNPROVEN,
 ``ledger/lua/include/lease.lua`` has the same.
 """
 
+OF_A_RULE = frozenset({HaltReason.CUTOFF_JUMPED, HaltReason.ORPHAN_SHARE})
+"""Halts that a rule brought about: a rule that was changed since, or renamed, is looked at anew."""
+
 STANDING = frozenset({HaltReason.NO_TOUCHES, HaltReason.NO_USES, HaltReason.REGISTRY_UNFIT})
 """Halts that last as long as their cause: they end when it does, without an operator."""
 

@@ -14,6 +14,7 @@ from lapse.guards.integrity.continuity import ContinuityCheck
 from lapse.guards.integrity.monitor import local_clock
 from lapse.ledger.due import cutoffs
 from lapse.ledger.halts import Halt
+from lapse.ledger.reasons import BESIDE, OF_A_RULE
 from lapse.metrics.views import PartitionView, SlotView
 from lapse.policy import Rule
 from lapse.providers.account import Account
@@ -383,9 +384,9 @@ def _with_switches(view: PartitionView, around: _Around, formerly: Sequence[str]
     at = view.partition
     names = [str(replace(at, policy=name)) for name in (at.policy, *formerly)]
     scopes = ("*", at.provider, f"{at.provider}/{at.kind}", *names)
-    mine = tuple(
-        halt
-        for halt in around.halts
-        if (halt.provider, halt.kind) == (at.provider, at.kind) and halt.policy in {"*", at.policy}
-    )
-    return replace(view, halts=mine, paused=next((scope for scope in scopes if scope in around.pauses), None))
+    there = [halt for halt in around.halts if (halt.provider, halt.kind) == (at.provider, at.kind)]
+    mine = [halt for halt in there if halt.policy in {"*", at.policy}]
+    # What was found under an old name counts at once; the next sweep lets it stand under the policy's own.
+    known = {halt.reason for halt in mine} | OF_A_RULE | BESIDE
+    mine += [halt for halt in there if halt.policy in formerly and halt.reason not in known]
+    return replace(view, halts=tuple(mine), paused=next((scope for scope in scopes if scope in around.pauses), None))

@@ -58,7 +58,8 @@ async def _noted(access: RegistryAccess, session: Invocation, at: Partition, fie
 async def _sizes(access: RegistryAccess, session: Invocation, at: Partition, names: Iterable[str]) -> int:
     """Return how many ids stand in these indexes of a partition, or of all of a slot."""
     slot = keys.slot(session.namespace, at.provider, at.kind)
-    policies = [at.policy]
+    rule = session.rule_for(at)
+    policies = sorted({at.policy, *((rule.partition.policy, *rule.formerly) if rule else ())})
     if at.policy == EVERYTHING:
         policies = keys.policies_named((await access.carrier.run([("SMEMBERS", slot + keys.POLICIES)]))[0])
     asked = [("ZCARD", f"{slot}{policy}:{name}") for policy in policies for name in names]

@@ -145,19 +145,24 @@ def standings_of(session: Invocation, rules: Sequence[Rule]) -> list[PolicyStand
     """Return how the partitions of these rules stand, then those of their accounts that only applications name."""
     accounts = {name: session.config.accounts[name] for name in {rule.partition.provider for rule in rules}}
     views = session.view.partitions(rules, accounts, ramp=session.config.sweep.ramp)
+    by_partition = {rule.partition: rule for rule in rules}
     with session.client.pipeline(transaction=False) as pipe:
         for view in views:
-            at = view.partition
+            at, rule = view.partition, by_partition.get(view.partition)
             pipe.hmget(
                 keys.partition(session.namespace, at.provider, at.kind, at.policy) + keys.RULES, "woken", "digest"
             )
             counters = keys.slot(session.namespace, at.provider, at.kind) + keys.COUNTERS
-            pipe.hget(counters, f"settled|{at.policy}|already_gone")
+            names = (at.policy, *(rule.formerly if rule else ()))
+            pipe.hmget(counters, [f"settled|{name}|already_gone" for name in names])
         stored = pipe.execute()
-    by_partition = {rule.partition: rule for rule in rules}
     return [
         PolicyStanding(
-            view, by_partition.get(view.partition), int(woken) if woken else None, digest or "", int(gone or 0)
+            view,
+            by_partition.get(view.partition),
+            int(woken) if woken else None,
+            digest or "",
+            sum(int(n or 0) for n in gone),
         )
         for view, (woken, digest), gone in zip(views, stored[::2], stored[1::2], strict=True)
     ]

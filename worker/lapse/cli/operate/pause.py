@@ -13,6 +13,7 @@ from lapse.cli.operate.remedies import EVERYTHING, told, where
 from lapse.cli.operate.resume import Consent, Resumption, called, lift, names, release
 from lapse.cli.options import PROVIDER, REASON, SCOPE, config_option, json_option
 from lapse.errors import LapseError
+from lapse.ledger.halts.names import names_known
 from lapse.providers.kinds import singular
 
 SCOPES = "SCOPE is a provider, PROVIDER/KIND or PROVIDER/KIND/POLICY; without one it is everything."
@@ -129,7 +130,7 @@ async def _unknown(access: RegistryAccess, session: Invocation, scope: str) -> s
         for at in (rule.partition for rule in session.config.rules)
         if (at.provider, at.kind) == (provider, kind)
     }
-    there |= (await access.control.policies(provider, kind)).keys()
+    there |= (await names_known(access.carrier, session.namespace, (provider, kind))).keys()
     known = ", ".join(sorted(there)) or "none of this kind"
     return f"scope {scope!r}: no policy is called {policy}; {session.config.path} and the registry have {known}"
 

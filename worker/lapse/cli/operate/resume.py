@@ -1,7 +1,7 @@
 """What ``lapse resume --reason`` does: the answer to halts that carry no plan, each by what it means."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lapse.guards.integrity.protection import accept
 from lapse.guards.listing import take_as_it_is
 from lapse.guards.operator_proof import accept_refused, believe
 from lapse.ledger.halts import Halt
+from lapse.ledger.halts.names import lineage, names_known
 from lapse.ledger.reasons import EVERYWHERE, UNANSWERED, HaltReason
 from lapse.providers.account import Account
 from lapse.registry import keys
@@ -80,7 +81,10 @@ class Resumption:
 
 async def lift(access: RegistryAccess, session: Invocation, scope: str | None, said: Consent, done: Resumption) -> int:
     """Answer every halt of a scope that this can answer, and say what it means; return the exit code."""
-    halts = [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scope, halt)]
+    scopes = {scope, *(await names(access, session, scope) if scope else ())}
+    halts = _once(
+        [halt for halt in await access.control.halts(await session.slots(access)) if _covers(scopes, halt)], session
+    )
     left = {halt: Code.HALTED for halt in halts if await _stays(access, session, halt, scope, said)}
     left |= await _unconfirmed(access, session, [halt for halt in halts if halt not in left], said)
     answered = [halt for halt in halts if halt not in left]
@@ -100,6 +104,13 @@ async def lift(access: RegistryAccess, session: Invocation, scope: str | None, s
     for one in sorted(await access.control.pauses()):
         output.note(f"{called(one)} is still paused: {unpause(one)}", output.WARN)
     return max(left.values(), default=Code.OK)
+
+
+def _once(halts: Sequence[Halt], session: Invocation) -> list[Halt]:
+    """Leave out what stands under an old name of a policy of the file and under its own: it ends with that."""
+    own = {rule.partition for rule in session.config.rules}
+    mine = [halt for halt in halts if Partition(halt.provider, halt.kind, halt.policy) in own]
+    return [halt for halt in halts if halt in mine or halt not in [replace(one, policy=halt.policy) for one in mine]]
 
 
 async def release(
@@ -209,7 +220,7 @@ async def _answer(access: RegistryAccess, session: Invocation, halt: Halt) -> No
     if halt.reason == HaltReason.NO_WITNESS:
         await _believe(access, session, halt)
     if halt.reason == HaltReason.GONE_WALL:
-        await _begin_window_anew(access, halt)
+        await _begin_window_anew(access, session, halt)
     if halt.reason == HaltReason.PRINCIPAL_UNPROVEN:
         await _accept_principals(access, halt)
     if halt.reason == HaltReason.CONFIG_DIVERGENCE:
@@ -240,8 +251,10 @@ async def _believe(access: RegistryAccess, session: Invocation, halt: Halt) -> N
 
     async with Provider(account, session.environ) as provider:
         identity = await provider.identity()
-    found = await believe(access.ledger, Partition(halt.provider, halt.kind, halt.policy), identity)
-    await access.ledger.mark(halt.provider, halt.kind, f"unproven|{halt.policy}", 0)
+    found = 0
+    for at in await _partitions(access, session, halt):
+        found += await believe(access.ledger, at, identity)
+        await access.ledger.mark(halt.provider, halt.kind, f"unproven|{at.policy}", 0)
     kinds = formatting.plural(halt.kind)
     output.note(
         f"{found:,} {kinds} that {halt.provider} did not find, and no others, settle as already gone the next time that"
@@ -249,10 +262,18 @@ async def _believe(access: RegistryAccess, session: Invocation, halt: Halt) -> N
     )
 
 
-async def _begin_window_anew(access: RegistryAccess, halt: Halt) -> None:
+async def _begin_window_anew(access: RegistryAccess, session: Invocation, halt: Halt) -> None:
     """Let the next answers of a policy be counted from none."""
-    rules = keys.partition(access.ledger.namespace, halt.provider, halt.kind, halt.policy) + keys.RULES
-    await access.carrier.run([("HDEL", rules, "wall", "wall_since")])
+    for at in await _partitions(access, session, halt):
+        await access.carrier.run([("HDEL", session.key_of(at, keys.RULES), "wall", "wall_since")])
+
+
+async def _partitions(access: RegistryAccess, session: Invocation, halt: Halt) -> list[Partition]:
+    """Return where a policy's ids stand: under its name, and still under those that it had."""
+    at = Partition(halt.provider, halt.kind, halt.policy)
+    if halt.policy == EVERYTHING:
+        return [at]
+    return [Partition(*name.split("/")) for name in await names(access, session, str(at)) or [str(at)]]
 
 
 async def _accept_principals(access: RegistryAccess, halt: Halt) -> None:
@@ -295,32 +316,22 @@ async def names(access: RegistryAccess, session: Invocation, scope: str) -> list
     rules = [
         rule for rule in session.config.rules if (rule.partition.provider, rule.partition.kind) == (provider, kind)
     ]
-    taken = await access.control.policies(provider, kind, policy)
+    taken = await names_known(access.carrier, session.namespace, (provider, kind), policy)
     taken |= {old: rule.partition.policy for rule in rules for old in rule.formerly}
     own = {rule.partition.policy for rule in rules}
-    now = {name: _now(name, taken) for name in {policy, *taken, *own}}
+    now = {name: lineage(name, taken)[-1] for name in {policy, *taken, *own}}
     also = sorted(name for name in now if now[name] == now[policy] and name not in {policy, now[policy]})
     found = dict.fromkeys((now[policy], policy, *also))
     return [f"{provider}/{kind}/{name}" for name in found if policy in own | taken.keys()]
-
-
-def _now(policy: str, taken: Mapping[str, str]) -> str:
-    seen = {policy}
-    while (later := taken.get(policy)) and later not in seen:
-        seen.add(later)
-        policy = later
-    return policy
 
 
 def _within(scope: str | None, provider: str) -> bool:
     return scope in {None, EVERYTHING, provider}
 
 
-def _covers(scope: str | None, halt: Halt) -> bool:
-    if scope in {None, EVERYTHING}:
-        return True
-    parts = (scope or "").split("/")
-    return parts == [halt.provider, halt.kind, halt.policy][: len(parts)]
+def _covers(scopes: Collection[str | None], halt: Halt) -> bool:
+    at = [halt.provider, halt.kind, halt.policy]
+    return any(scope in {None, EVERYTHING, "/".join(at[: len((scope or "").split("/"))])} for scope in scopes)
 
 
 def called(scope: str) -> str:

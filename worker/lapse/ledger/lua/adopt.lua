@@ -39,6 +39,27 @@ if epoch ~= '' and redis.call('HGET', rules, 'epoch') ~= epoch then redis.call('
 local status, current = taken(policy)
 if status == 'divergence' then return status end
 local published = cjson.decode(ARGV[6])
+
+-- Halts of one worker, of some ids or of a rule, which are found anew: the guards look at what is taken over.
+local anew = { config_divergence = true, older_than_registry = true, principal_unproven = true, cutoff_jumped = true, orphan_share = true }
+
+-- A halt of an old name stands under the new one too, as it was. Both end together: ledger/halts.py.
+local function inherit_halts(old)
+  for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
+    local scope, reason = string.match(field, '^(.*)|(.*)$')
+    if scope == old and not anew[reason] then
+      redis.call('HSETNX', key('halts'), policy .. '|' .. reason, redis.call('HGET', key('halts'), field))
+    end
+  end
+end
+
+-- The last answers of an old name count with the policy's own.
+local function inherit_window(old)
+  local there, here = redis.call('HMGET', part(old, 'rules'), 'wall', 'wall_since'), redis.call('HMGET', rules, 'wall', 'wall_since')
+  if not there[1] or not there[2] then return end
+  local since = math.min(tonumber(there[2]), tonumber(here[2] or there[2]))
+  redis.call('HSET', rules, 'wall', string.sub(there[1] .. (here[1] or ''), -4000), 'wall_since', string.format('%.0f', since))
+end
 -- An application that still says the old name is told the new rule, and a worker that has it as a policy of its own
 -- sweeps with superseded rules: unless these are newer, it is this policy's name from now on.
 for _, old in ipairs(cjson.decode(ARGV[7])) do
@@ -47,8 +68,10 @@ for _, old in ipairs(cjson.decode(ARGV[7])) do
   if answer ~= 'divergence' and (answer == 'adopted' or name ~= policy) then
     redis.call('HDEL', part(old, 'rules'), 'ttl', 'anchor', 'max_age', 'orphan', 'along', name ~= policy and 'inherited' or 'ttl')
     redis.call('HSET', part(old, 'rules'), 'renamed', policy)
+    if name ~= policy then inherit_window(old) end
     for field, value in pairs(published) do redis.call('HSET', part(old, 'rules'), field, value) end
   end
+  if redis.call('HGET', part(old, 'rules'), 'renamed') == policy then inherit_halts(old) end
 end
 if status == 'current' then return status end
 redis.call('HSET', rules, 'since', now)

@@ -127,12 +127,28 @@ end
 -- Halts that stop one worker or some ids, and no claim of the others: as memory.BESIDE.
 local beside = { config_divergence = true, older_than_registry = true, principal_unproven = true }
 
--- The reasons for which a partition is halted.
+-- Halts of a rule, and not of its ids: under another name they are found anew.
+local of_a_rule = { cutoff_jumped = true, orphan_share = true }
+
+-- The name that a policy has now, after it was renamed.
+local function called_now(policy)
+  for _ = 1, 64 do
+    local later = redis.call('HGET', part(policy, 'rules'), 'renamed')
+    if not later then break end
+    policy = later
+  end
+  return policy
+end
+
+-- The reasons for which a partition is halted, under whatever name of its policy they were found.
 local function halted(policy)
-  local reasons = {}
+  local reasons, seen = {}, {}
   for _, field in ipairs(redis.call('HKEYS', key('halts'))) do
     local scope, reason = string.match(field, '^(.*)|(.*)$')
-    if (scope == policy or scope == '*') and not beside[reason] then reasons[#reasons + 1] = reason end
+    local mine = scope == policy or scope == '*' or (not of_a_rule[reason] and called_now(scope) == called_now(policy))
+    if mine and not beside[reason] and not seen[reason] then
+      reasons[#reasons + 1], seen[reason] = reason, true
+    end
   end
   return reasons
 end

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lapse.ledger.reasons import BESIDE, HaltReason
+from lapse.ledger.halts.names import lineage, names_known
+from lapse.ledger.reasons import BESIDE, OF_A_RULE, HaltReason
 from lapse.registry import codec, keys
 from lapse.registry.aio import Carrier
 from lapse.registry.commands import actor
@@ -167,7 +168,7 @@ class Halts:
     async def stopped(self, partition: Partition, formerly: Collection[str] = ()) -> tuple[str, str] | None:
         """Return what stands in the way of a partition as the result of a sweep and its text, or None.
 
-        ``formerly``: old names of its policy; a pause on one of them counts for it.
+        ``formerly``: old names of its policy; a pause or halt of one of them counts for it.
         """
         slot = keys.slot(self._namespace, partition.provider, partition.kind)
         pauses, beside, halts = await self._carrier.run(
@@ -184,7 +185,8 @@ class Halts:
         if _lost(paused, _copies(beside), partition, formerly):
             return "halted", HaltReason.REGISTRY_DAMAGED
         for policy, _, reason in (name.decode().partition("|") for name in halts):
-            if policy in {"*", partition.policy} and reason not in BESIDE:
+            old = policy in formerly and reason not in OF_A_RULE
+            if (old or policy in {"*", partition.policy}) and reason not in BESIDE:
                 return "halted", reason
         return None
 
@@ -265,24 +267,6 @@ class Halts:
         await self._carrier.write(*switch, ("HSETNX", epoch, _COPY + scope, stored), told)
         await self._tell("paused", scope, owed, ())
 
-    async def policies(self, provider: str, kind: str, *besides: str) -> dict[str, str]:
-        """Return the policy names that a slot knows, each with the name of the policy that took it over, or "".
-
-        ``besides``: names that are looked for too, where nothing stands under them any more.
-        """
-        slot = keys.slot(self._namespace, provider, kind)
-        stored, halts = await self._carrier.run([("SMEMBERS", slot + keys.POLICIES), ("HKEYS", slot + keys.HALTS)])
-        known = set(keys.policies_named(stored))
-        halted = {field.decode().partition("|")[0] for field in halts} - {"*"}
-        names = sorted(known | halted | set(besides))
-        rules = [keys.partition(self._namespace, provider, kind, name) + keys.RULES for name in names]
-        said = await self._carrier.run([("HMGET", key, "renamed", "since", "superseded") for key in rules])
-        return {
-            name: (fields[0] or b"").decode()
-            for name, fields in zip(names, said, strict=True)
-            if name in known or any(fields)
-        }
-
     async def halt(
         self,
         partition: Partition,
@@ -321,9 +305,24 @@ class Halts:
         return sorted(found, key=lambda halt: (halt.since, halt.provider, halt.kind, halt.policy, halt.reason))
 
     async def lift(self, halt: Halt, why: str, by: str | None = None) -> None:
-        """Remove one halt, with the operator's reason in the audit."""
-        said = (halt.policy, halt.reason, why, by or actor())
-        await self._run("ledger/lua/halts/lift", halt.provider, halt.kind, *said)
+        """Remove one halt, with the operator's reason in the audit; under every name of its policy."""
+        for policy in await self._names(halt):
+            said = (policy, halt.reason, why, by or actor())
+            await self._run("ledger/lua/halts/lift", halt.provider, halt.kind, *said)
+
+    async def _names(self, halt: Halt) -> list[str]:
+        """Return under which names one halt stands: where it is inherited from first, else it would be again."""
+        same = [
+            one.policy
+            for one in await self.halts([(halt.provider, halt.kind)])
+            if one == replace(halt, policy=one.policy)
+        ]
+        if len({*same, halt.policy}) == 1:
+            return [halt.policy]
+        taken = await names_known(self._carrier, self._namespace, (halt.provider, halt.kind), *same)
+        lines = {name: lineage(name, taken) for name in {*same, halt.policy}}
+        mine = [name for name, line in lines.items() if line[-1] == lines[halt.policy][-1]]
+        return sorted(mine, key=lambda name: (-len(lines[name]), name))
 
     async def _run(self, path: str, provider: str, kind: str, *said: str) -> bool:
         call = Call(script(path), keys.slot(self._namespace, provider, kind), (provider, kind, *said), bool)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from lapse.policy import Rule, Share
+from lapse.policy import Pace, Rule, Share
 from lapse.registry.model import Partition
 from support.erasing import Erasing
-from support.world import World
+from support.world import DAY, World
 
 S = "user:1"
 LONG_AGO = 1_600_000_000
@@ -236,3 +236,35 @@ async def test_an_older_workers_divergence_stops_no_worker_with_the_new_name(wor
 
     assert "completed" == await files(world, "talk", "chat")
     assert ["chat|config_divergence"] == list(world.halts("file"))
+
+
+# --- max_deletions
+
+
+async def paced(world: World, name: str, *formerly: str, amount: int = 3) -> tuple[str, int]:
+    """Sweep under a policy of this name; return the result, and how many objects are left."""
+    at, digest = Partition("openai", "thread", name), f"digest{name:0>6}"
+    report = await world.sweep(partition=at, formerly=formerly, digest=digest, max_deletions=Pace(amount, DAY))
+    return report.result, len(world.sandbox.alive("thread"))
+
+
+async def test_a_window_of_max_deletions_goes_on_under_the_new_name(world: World) -> None:
+    world.seed(9)
+    assert ("limited", 6) == await paced(world, "chat")
+    assert ("limited", 6) == await paced(world, "talk", "chat")
+    assert ("limited", 6) == await paced(world, "words", "chat", "talk")
+    assert ("limited", 5) == await paced(world, "speech", "chat", "talk", "words", amount=4)
+    for name in ("chat", "talk", "words", "speech"):
+        world.raw.hset(f"{world.slot()}{name}:rules", "pace_from", 1)
+    assert ("limited", 2) == await paced(world, "last", "chat", "speech", "talk", "words"), (
+        "a window that is over ends under the new name too"
+    )
+
+
+async def test_a_policys_own_window_lets_no_more_go_by_taking_another_name_over(world: World) -> None:
+    world.seed(9)
+    assert ("limited", 6) == await paced(world, "chat")
+    world.seed(3, policy="older")
+    assert ("limited", 8) == await paced(world, "older", amount=1)
+
+    assert ("limited", 8) == await paced(world, "chat", "older")

@@ -60,6 +60,17 @@ local function inherit_window(old)
   local since = math.min(tonumber(there[2]), tonumber(here[2] or there[2]))
   redis.call('HSET', rules, 'wall', string.sub(there[1] .. (here[1] or ''), -4000), 'wall_since', string.format('%.0f', since))
 end
+
+-- The window of max_deletions goes on: the one that began last, with no fewer deletions than the policy's own has.
+local paced = redis.call('HGET', rules, 'pace_from') and true
+local function inherit_pace(old)
+  local fields = { 'pace_from', 'pace_used', 'pace_fence' }
+  local there, here = redis.call('HMGET', part(old, 'rules'), unpack(fields)), redis.call('HMGET', rules, unpack(fields))
+  if not there[1] or tonumber(there[1]) <= tonumber(here[1] or -1) then return end
+  local used = math.max(tonumber(there[2] or 0), paced and tonumber(here[2] or 0) or 0)
+  redis.call('HSET', rules, 'pace_from', there[1], 'pace_used', string.format('%.0f', used), 'pace_fence', there[3] or 0)
+end
+
 -- An application that still says the old name is told the new rule, and a worker that has it as a policy of its own
 -- sweeps with superseded rules: unless these are newer, it is this policy's name from now on.
 for _, old in ipairs(cjson.decode(ARGV[7])) do
@@ -68,7 +79,10 @@ for _, old in ipairs(cjson.decode(ARGV[7])) do
   if answer ~= 'divergence' and (answer == 'adopted' or name ~= policy) then
     redis.call('HDEL', part(old, 'rules'), 'ttl', 'anchor', 'max_age', 'orphan', 'along', name ~= policy and 'inherited' or 'ttl')
     redis.call('HSET', part(old, 'rules'), 'renamed', policy)
-    if name ~= policy then inherit_window(old) end
+    if name ~= policy then
+      inherit_window(old)
+      inherit_pace(old)
+    end
     for field, value in pairs(published) do redis.call('HSET', part(old, 'rules'), field, value) end
   end
   if redis.call('HGET', part(old, 'rules'), 'renamed') == policy then inherit_halts(old) end

@@ -470,8 +470,35 @@ def test_a_name_that_the_file_has_for_another_policy_keeps_its_own_pause(desk: D
     for name in ("chat", "talk"):
         desk.good("pause", f"openai/thread/{name}")
 
-    desk.good("resume", "openai/thread/talk")
-    assert "openai/thread/chat" in desk.raw.hgetall("lapse:control")
+    for name, other in (("talk", "chat"), ("chat", "talk")):
+        desk.good("pause", "openai/thread/talk")
+        desk.good("resume", f"openai/thread/{name}")
+        assert [f"openai/thread/{other}"] == list(desk.raw.hgetall("lapse:control"))
+
+
+def test_a_name_that_the_file_has_for_another_policy_keeps_its_own_halt(desk: Desk) -> None:
+    desk.configure(RENAMED)
+    desk.worker()
+    desk.configure(ENFORCED.replace("[policies.chat]", "[policies.talk]") + ENFORCED)
+    for since, name in enumerate(("chat", "talk")):
+        desk.raw.hset("lapse:{openai:thread}:halts", f"{name}|sunset", f'{{"since":{since},"detail":"x"}}')
+
+    desk.good("resume", "openai/thread/talk", "--reason", "x")
+
+    assert ["chat|sunset"] == list(desk.halts())
+
+
+def test_a_pause_by_a_file_with_the_old_name_stops_the_new_one_too(desk: Desk) -> None:
+    desk.configure(RENAMED.replace("7d", "400d"))
+    ids = set(desk.seed(3))
+    desk.worker()
+    desk.configure(ENFORCED)
+    desk.good("pause", "openai/thread/chat")
+
+    desk.configure(RENAMED)
+    desk.worker()
+    assert ids == desk.sandbox.alive("thread")
+    assert "openai/thread/talk" in desk.raw.hgetall("lapse:control")
 
 
 def test_a_pause_on_a_policy_that_nobody_knows_is_refused(desk: Desk) -> None:

@@ -113,7 +113,7 @@ async def _pause(access: RegistryAccess, session: Invocation, scope: str, reason
 
     """
     await access.lasting()
-    found = await names(access, session, scope)
+    found = await names(access, session, scope, stop=True)
     if not found:
         raise Refused(Code.USAGE, await _unknown(access, session, scope))
     for one in found:  # a worker that has not heard of the new name goes by the old one
@@ -157,13 +157,10 @@ async def _unpause(access: RegistryAccess, session: Invocation, scope: str | Non
 
 async def _standing(access: RegistryAccess, session: Invocation, scope: str, pauses: Collection[str]) -> list[str]:
     """Return the pauses on a scope under every name of its policy, the present one last; without any, the scope."""
-    own = {str(rule.partition) for rule in session.config.rules}
     found = await names(access, session, scope)
     if not found:
         output.note(f"No policy of {session.config.path} and the registry is called {scope}.", output.WARN)
-    # A name that the file has for another policy is that one's, whatever the registry says.
-    mine = [one for one in reversed(found) if one in pauses and (one == scope or one == found[0] or one not in own)]
-    return mine or [scope]
+    return [one for one in reversed(found) if one in pauses] or [scope]
 
 
 def _account(session: Invocation, scope: str | None, provider: str) -> str:

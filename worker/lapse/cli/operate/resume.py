@@ -305,10 +305,11 @@ async def _reconcile(access: RegistryAccess, halt: Halt) -> None:
     output.note(f"{where(halt)}: the rules of whichever worker sweeps next are in force. Give all of them one file.")
 
 
-async def names(access: RegistryAccess, session: Invocation, scope: str) -> list[str]:
+async def names(access: RegistryAccess, session: Invocation, scope: str, *, stop: bool = False) -> list[str]:
     """Return a scope under every name of its policy, the one that it has now first; none if nothing knows the name.
 
-    A name that was taken over is the other policy's, as the file and the rules in force say.
+    A name that was taken over is the other policy's, as the file and the rules in force say. Where these differ, and
+    the file has another policy of that name, what is to ``stop`` counts for both, what is to go on for the one alone.
     """
     provider, kind, policy = (*scope.split("/"), "", "")[:3]
     if not policy:
@@ -321,7 +322,8 @@ async def names(access: RegistryAccess, session: Invocation, scope: str) -> list
     own = {rule.partition.policy for rule in rules}
     now = {name: lineage(name, taken)[-1] for name in {policy, *taken, *own}}
     also = sorted(name for name in now if now[name] == now[policy] and name not in {policy, now[policy]})
-    found = dict.fromkeys((now[policy], policy, *also))
+    others = set() if stop else own - {policy if policy in own else now[policy]}
+    found = [name for name in dict.fromkeys((now[policy], policy, *also)) if name not in others]
     return [f"{provider}/{kind}/{name}" for name in found if policy in own | taken.keys()]
 
 

@@ -291,3 +291,89 @@ def test_a_place_that_cannot_be_written_is_said(desk: Desk) -> None:
     shown = desk.run("plan", "-o", "nowhere/plan.json")
     assert 2 == shown.code
     assert "nowhere/plan.json cannot be written" in shown.err
+
+
+ALONG = 'cascade = { response = "delete" }\n'
+STORES = """
+[policies.uploads]
+kind = "file"
+ttl = "300d"
+anchor = "created_at"
+mode = "enforce"
+[policies.stores]
+kind = "vector_store"
+ttl = "30d"
+anchor = "created_at"
+cascade = {{ file = "delete" }}
+mode = "{mode}"
+"""
+
+
+def stores_with_files(desk: Desk, *, days: float) -> tuple[list[str], list[str]]:
+    """Return two due stores and the file in each, which is so many days old."""
+    files = desk.seed(2, kind="file", policy="uploads", days=days)
+    stores = []
+    for file in files:
+        stores += desk.sandbox.seed("vector_store", 1, file_ids=[file])
+        at = time.time() - 40 * DAY
+        desk.registry.register("vector_store", stores[-1], "stores", created_at=at, uses=[("file", file)])
+    return stores, files
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+@pytest.mark.parametrize("days", [40, 400])
+def test_what_a_plan_does_not_name_does_not_go_along(desk: Desk, mode: str, days: int) -> None:
+    desk.configure(STORES.format(mode=mode))
+    stores, files = stores_with_files(desk, days=days)
+    planned(desk)
+    without_children(desk.directory / "plan.json")
+
+    shown = desk.good("apply", "plan.json", CONFIRM)
+
+    assert set(stores) == set(deletes(desk))
+    assert set(files) == desk.sandbox.alive("file")
+    for store, id_ in zip(stores, files, strict=True):
+        why = f"the plan does not say that it goes along: a file of vector_store {store}"
+        assert f"  left out {id_}: {why}" in shown.lines
+        assert "used" not in desk.good("explain", "file", id_).out.replace("never used since", "")
+    planned(desk, "next.json")
+    desk.good("apply", "next.json", CONFIRM)
+    assert (set() if days == 400 else set(files)) == desk.sandbox.alive("file")
+
+
+def test_what_does_not_go_along_is_left_out_as_json_too(desk: Desk) -> None:
+    desk.configure(STORES.format(mode="enforce"))
+    _stores, files = stores_with_files(desk, days=40)
+    planned(desk)
+    without_children(desk.directory / "plan.json")
+    left = [one for one in desk.good("apply", "plan.json", CONFIRM, "--json").records if "left_out" in one]
+    assert set(files) == {one["id"] for one in left}
+
+
+def test_a_conversation_stays_with_a_response_that_the_plan_does_not_name(desk: Desk) -> None:
+    answers = '[policies.answers]\nkind = "response"\nttl = "300d"\nanchor = "created_at"\nmode = "enforce"\n'
+    policies = CHAT.replace('["conversation", "thread"]', '"conversation"') + ALONG
+    desk.configure(policies + answers)
+    [talk] = desk.seed(1, kind="conversation")
+    planned(desk)
+    [answer] = desk.seed(1, kind="response", policy="answers", uses=[("conversation", talk)])
+
+    shown = desk.good("apply", "plan.json", CONFIRM)
+
+    assert [] == deletes(desk)
+    assert "openai/conversation/chat: completed: 1 conflict" in shown.lines
+    why = f"the plan does not say that it goes along: a response that uses conversation {talk}, so both stay"
+    assert f"  left out {answer}: {why}" in shown.lines
+    assert f"its response {answer} is not in the plan" in [one.get("detail") for one in desk.audit("conversation")]
+    desk.configure(policies + 'mode = "enforce"\n' + answers)
+    desk.worker()
+    assert [answer, talk] == deletes(desk)
+
+
+def without_children(file: Path) -> None:
+    """Take from a plan what goes along, as a version that knew of none wrote it."""
+    lines = file.read_bytes().splitlines(keepends=True)[:-1]
+    kept = [line for line in lines if not (line.startswith(b"[") and isinstance(json.loads(line)[1], str))]
+    text = b"".join(kept).replace(b'{"lapse_plan":3', b'{"lapse_plan":2')
+    end = json.dumps({"hash": hashlib.sha256(text).hexdigest()[:12]}).encode()
+    file.write_bytes(text + end + b"\n")

@@ -12,12 +12,9 @@ from typing import Any
 
 import pytest
 
-from lapse.cli.context import RegistryAccess
-from lapse.ledger.records import due_pages
 from lapse.policy import Rule
-from lapse.registry.commands import Commands
 from lapse.sweep.apply import apply
-from lapse.sweep.plan import Doomed
+from support.planned import planned
 from support.world import DAY, World
 
 REGISTRIES = int(os.environ.get("LAPSE_TEST_REGISTRIES", "30"))
@@ -69,13 +66,6 @@ def set_aside(world: World, id_: str, state: str, dice: random.Random) -> None:
     world.raw.zrem(fresh, id_)
     world.raw.hset(f"{world.slot()}aside", id_, json.dumps(record))
     world.raw.zadd(f"{world.slot()}chat:{state}", {id_: until})
-
-
-async def planned(world: World, rule: Rule) -> list[Doomed]:
-    context = world.context()
-    access = RegistryAccess(world.carrier, context.control, context.ledger, Commands("lapse", None))
-    found = sorted({one async for page in due_pages(access.ledger, rule) for one in page})
-    return [Doomed(one.id, one.due, one.by, one.alone) for one in found]
 
 
 @pytest.mark.parametrize("seed", range(REGISTRIES))

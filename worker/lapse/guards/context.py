@@ -12,7 +12,7 @@ from lapse.ledger.partition import Ledger
 from lapse.policy import Rule, SweepSection
 from lapse.providers.invented import Invented
 from lapse.providers.throttle import Throttle
-from lapse.registry.model import Partition
+from lapse.registry.model import Partition, Resource
 
 if TYPE_CHECKING:
     from lapse.providers.provider import Provider  # it loads the openai client; what only asks the registry needs none
@@ -29,6 +29,14 @@ class StopSignal(Protocol):
         ...
 
 
+class Companions(Protocol):
+    """Says what may go along with a parent, where more than the parent's policy decides."""
+
+    def may_go(self, child: Resource, parent: Resource, *, uses: bool) -> bool:
+        """Return True if a child may; ``uses``: it is one that uses the parent, which then stays with it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SweepContext:
     """What a sweep works with.
@@ -36,6 +44,7 @@ class SweepContext:
     ``rules``: every policy of the file, for those that govern children. ``outbox``: where confirmations go that Redis
     does not take; None: nowhere but this process' memory. ``invented``: what this sweep knows of how the provider
     answers to ids that never existed; None before a sweep. ``erases``: the subject that is erased, if that is why.
+    ``companions``: which children a plan lets go along; None: each that its parent's policy takes.
     """
 
     ledger: Ledger
@@ -49,6 +58,7 @@ class SweepContext:
     outbox: Outbox | None = None
     invented: Invented | None = None
     erases: str = ""
+    companions: Companions | None = None
 
     async def trip(
         self, partition: Partition, reason: str, detail: str, *, plan: str | None = None, wide: bool = False

@@ -16,7 +16,11 @@ FOR_EVER = 2**53
 
 FREE = frozenset({"free", "unknown"})
 """Nothing in the registry is in the way; of ``unknown`` ones a stamp has to say that they are ours."""
-STAYS = frozenset({"foreign", "held", "used", "unnamed", "kept", "quarantined", "observed", "active", "shared"})
+UNPLANNED = "unplanned"
+"""The plan that lets its parent go does not name it."""
+STAYS = frozenset(
+    {"foreign", "held", "used", "unnamed", "kept", "quarantined", "observed", "active", "shared", UNPLANNED}
+)
 """It lives on, whatever becomes of its parent."""
 NOT_NOW = frozenset({"claimed", "paused", "halted", "superseded", "lost", "clock", "elsewhere"})
 """Nobody may delete it at this moment. One that is backed off is none of these: it holds up its parent alone."""

@@ -8,6 +8,7 @@ from operator import attrgetter
 from lapse.guards.context import SweepContext
 from lapse.ledger.claim import PlannedIds
 from lapse.policy import Rule
+from lapse.registry.model import Resource
 from lapse.sweep.batches import claim_planned
 from lapse.sweep.executor import Executor
 from lapse.sweep.opening import Warrant, opened
@@ -23,18 +24,27 @@ Leave = Callable[[Mapping[str, str]], object]
 """Is told ids of a plan that were left out, and why."""
 
 
+class Nobody:
+    """Lets no child go along."""
+
+    def may_go(self, _child: Resource, _parent: Resource, *, uses: bool) -> bool:  # noqa: ARG002 - it has no say
+        """Return False."""
+        return False
+
+
 async def apply(context: SweepContext, rule: Rule, doomed: Iterable[Doomed], plan: str, leave: Leave) -> Report:
     """Delete what a plan names in one partition, in its order.
 
     A plan only shrinks: what was held, touched, moved, settled or claimed since it was made is left out. Its policy
     may observe, since somebody has said yes to each of these ids, and no ramp holds it up for the same reason; its pace
-    holds, and so does every halt.
+    holds, and so does every halt. Of children go along those that the context's ``companions`` let, else none.
 
     Raises:
         RegistryUnavailable: Redis was lost; leases run out by themselves.
 
     """
-    session = Session(replace(context, settings=replace(context.settings, budget=BUDGET, ramp=None)), rule, None)
+    settings, companions = replace(context.settings, budget=BUDGET, ramp=None), context.companions or Nobody()
+    session = Session(replace(context, settings=settings, companions=companions), rule, None)
     if await opened(session, Warrant.PLAN):
         async with session.executor(delete=session.delete, settle=session.settle) as executor:
             for wanted, alone in takewhile(lambda _: session.goes_on(), _batches(doomed)):

@@ -1,8 +1,9 @@
 """``lapse apply FILE``: exactly the ids of a plan, or fewer."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -21,6 +22,7 @@ from lapse.guards.integrity import preflight
 from lapse.policy import Rule
 from lapse.registry.model import Partition
 from lapse.sweep.apply import apply as apply_part
+from lapse.sweep.companions import PlannedCompanions
 from lapse.sweep.plan import Plan, read
 from lapse.sweep.report import Report
 
@@ -37,7 +39,9 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
 
     What was held, touched, moved, settled or claimed since is left out, with the reason. A plan for another provider,
     registry, epoch or version of its policies is refused as a whole. A policy that observes is applied too: you have
-    seen each of these ids. Halts, pauses and max_deletions hold; what they stop can be applied again later.
+    seen each of these ids. Halts, pauses and max_deletions hold; what they stop can be applied again later. What a
+    policy's cascade would take along and the plan does not name stays, and is told: a file when its vector store goes,
+    and a response with the conversation that it uses.
 
     Examples:
       lapse apply plan.json --confirm=openai
@@ -92,36 +96,47 @@ async def _still_valid(access: RegistryAccess, session: Invocation, plan: Plan, 
 def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json: bool) -> int:
     log.configure("ERROR")
     preflight.start(session.endpoint, session.config)
-    with LeftOut() as left:
+    with LeftOut() as left, PlannedCompanions() as companions:
 
         async def work(access: RegistryAccess) -> list[Report]:
             def moved(settled: int) -> None:
                 advance(settled + left.size)
 
             reports = []
-            async with context_of(access, session, plan.basis.provider) as context, watched(access, rules, moved):
+            async with context_of(access, session, plan.basis.provider) as made, watched(access, rules, moved):
+                context = replace(made, companions=companions)
                 for part, rule in zip(plan.parts, rules, strict=True):
                     reports.append(await apply_part(context, rule, plan.ids(part), plan.hash, left.add))
             return reports
 
         with progress("applying", plan.size, quiet=as_json) as advance:
             reports = session.run(work)
+        left.add_children(companions.stayed())
         code = told(reports, as_json=as_json)
         left.tell(as_json=as_json)
     return code
 
 
 class LeftOut:
-    """What of a plan was left out, and why: as many ids as it has, so they wait in a file."""
+    """What was left out, and why: as many ids as a plan has, so they wait in a file."""
 
     def __init__(self) -> None:
         self._file = TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - it is closed with this
         self.size = 0
 
     def add(self, left: Mapping[str, str]) -> None:
-        """Take some."""
-        self._file.writelines(f"{json.dumps({'id': id_, 'left_out': why})}\n" for id_, why in left.items())
-        self.size += len(left)
+        """Take some of the plan."""
+        for one in left.items():
+            self._add(*one)
+
+    def add_children(self, stayed: Iterable[tuple[str, str]]) -> None:
+        """Take what did not go along with the plan's ids."""
+        for id_, why in stayed:
+            self._add(id_, why)
+
+    def _add(self, id_: str, why: str) -> None:
+        self._file.write(f"{json.dumps({'id': id_, 'left_out': why})}\n")
+        self.size += 1
 
     def tell(self, *, as_json: bool) -> None:
         """Print all of it as JSON, or its beginning and how much more there is."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import quote
 
-from lapse.ledger.children import FREE, ChildState, Question, last_active, standings, users
+from lapse.ledger.children import FREE, STAYS, UNPLANNED, ChildState, Question, last_active, standings, users
 from lapse.ledger.claim import Claim
 from lapse.policy.preconditions import follows
 from lapse.providers.kinds import Child, Kind
@@ -110,6 +110,13 @@ class Relatives:
         resources = {one.resource for one in level}
         for one, standing in zip(level, found, strict=True):
             _set(one, standing, resources if child.users else set())
+            if not (one.protects or one.status in STAYS or one.status == "gone" or self._may_go(one)):
+                one.status = UNPLANNED
+
+    def _may_go(self, one: Relative) -> bool:
+        """Return True unless a plan decides what goes, and does not name it."""
+        companions = self.cascade.context.companions
+        return companions is None or companions.may_go(one.resource, one.going[-1], uses=one.child.users)
 
     async def _ids(self, kind: Kind, child: Child, body: Mapping[str, Any], owner: Resource) -> list[str]:
         context = self.cascade.context

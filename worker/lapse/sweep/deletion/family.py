@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from lapse.ledger.children import NOT_NOW, STAYS, claimed_among
+from lapse.ledger.children import NOT_NOW, STAYS, UNPLANNED, claimed_among
 from lapse.ledger.claim import ChildRequest, Claim
 from lapse.ledger.nonces import Nonces
 from lapse.ledger.settle import Act, settlement
@@ -301,6 +301,8 @@ def _hindrance(one: Relative) -> Verdict | None:
         return None if one.status == "gone" else Verdict(Outcome.KEPT, detail=detail, reacted=True)
     if one.status in NOT_NOW:
         return _waits(one, f"waits: {one.status}")
+    if one.child.users and one.status == UNPLANNED:
+        return _waits(one, "is not in the plan")
     return _stays(one, one.status) if one.child.users and one.status in STAYS else None
 
 

@@ -1,0 +1,43 @@
+"""What goes along with the ids of a plan: nothing that it does not name.
+
+A plan may have as many ids as a registry, so what is noted of it stands in a file, not in memory.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Self
+
+from lapse.registry.model import Resource
+
+SCHEMA = """
+CREATE TABLE stayed (kind TEXT, id TEXT, parent_kind TEXT, parent TEXT, uses INT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
+"""
+
+
+class PlannedCompanions:
+    """The children that a plan lets go along with their parents: none; and a note of each that was met."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(
+            "", isolation_level=None, check_same_thread=False
+        )  # "": a file that nobody else sees
+        self._db.executescript(SCHEMA)
+
+    def may_go(self, child: Resource, parent: Resource, *, uses: bool) -> bool:
+        """Return False, and note that a child stays."""
+        row = (child.kind, child.id, parent.kind, parent.id, uses)
+        self._db.execute("INSERT OR IGNORE INTO stayed VALUES (?, ?, ?, ?, ?)", row)
+        return False
+
+    def stayed(self) -> Iterator[tuple[str, str]]:
+        """Yield each child that was met and did not go along, and why."""
+        for kind, id_, parent_kind, parent, uses in self._db.execute("SELECT * FROM stayed"):
+            owner = f"{parent_kind} {parent}"
+            whose = f"a {kind} that uses {owner}, so both stay" if uses else f"a {kind} of {owner}"
+            yield id_, f"the plan does not say that it goes along: {whose}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._db.close()

@@ -28,7 +28,9 @@ def planned(desk: Desk, name: str = "plan.json") -> dict[str, Any]:
     parts: list[dict[str, Any]] = []
     for line in lines:
         if isinstance(line, dict):
-            parts.append({**line, "ids": []})
+            parts.append({**line, "ids": [], "along": []})
+        elif isinstance(line[1], str):
+            parts[-1]["along"].append(tuple(line))
         else:
             fields = zip(("id", "due", "by", "alone"), [*line, False], strict=False)
             parts[-1]["ids"].append(dict(fields))
@@ -39,6 +41,7 @@ def as_document(plan: dict[str, Any]) -> str:
     """Return a plan as the first version wrote it."""
     said = {**plan, "lapse_plan": 1}
     del said["hash"]
+    said["parts"] = [{name: value for name, value in part.items() if name != "along"} for part in plan["parts"]]
     hash_ = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
     return json.dumps({"lapse_plan": 1, "hash": hash_, **said}, indent=1) + "\n"
 
@@ -368,6 +371,64 @@ def test_a_conversation_stays_with_a_response_that_the_plan_does_not_name(desk: 
     desk.configure(policies + 'mode = "enforce"\n' + answers)
     desk.worker()
     assert [answer, talk] == deletes(desk)
+
+
+def test_a_plan_names_what_may_go_along_and_apply_takes_that(desk: Desk) -> None:
+    desk.configure(STORES.format(mode="observe"))
+    stores, files = stores_with_files(desk, days=40)
+    [shared, held] = desk.seed(2, kind="file", policy="uploads", days=40)
+    desk.registry.hold("file", held, reason="case")
+    [late] = desk.sandbox.seed("vector_store", 1, file_ids=[shared, held])
+    uses = [("file", shared), ("file", held)]
+    desk.registry.register("vector_store", late, "stores", created_at=time.time() - 40 * DAY, uses=uses)
+    desk.registry.register("thread", "thread_1", "other", uses=[("file", shared)])
+    shown = desk.good("plan")
+    assert "  their files that are ours and that nothing else uses go along" in shown.lines
+    _uploads, part = planned(desk)["parts"]
+    assert {*stores, late} == {one["id"] for one in part["ids"]}
+    along = {id_: (kind, parent) for id_, kind, parent in part["along"]}
+    assert {*files, shared, held} == along.keys()
+    assert len(along) == len(part["along"])
+    assert [("file", stores[0]), ("file", stores[1])] == [along[file] for file in files]
+
+    shown = desk.run("apply", "plan.json")
+    assert "delete up to 7 objects there" in shown.err
+    assert "4 ids may go along with these" in shown.err
+    desk.good("apply", "plan.json", CONFIRM)
+    assert {shared, held} == desk.sandbox.alive("file")
+    assert set() == desk.sandbox.alive("vector_store")
+
+
+def test_a_plan_names_what_is_below_what_goes_along_too(desk: Desk) -> None:
+    [file] = desk.seed(1, kind="file", policy="uploads", days=1)
+    [store] = desk.sandbox.seed("vector_store", 1, file_ids=[file])
+    desk.registry.register("vector_store", store, "stores", uses=[("file", file)])
+    search = {"file_search": {"vector_store_ids": [store]}}
+    at = time.time() - 40 * DAY
+    [thread] = desk.sandbox.seed("thread", 1, tool_resources=search)
+    desk.registry.register("thread", thread, "chat", created_at=at, uses=[("vector_store", store)])
+    both = 'cascade = { file = "delete", vector_store = "delete" }\n'
+    policies = CHAT.replace('["conversation", "thread"]', '"thread"') + both
+    desk.configure(policies + STORES.format(mode="enforce"))
+    desk.worker(sweeps=0)
+    plan = planned(desk)
+    [along] = [part["along"] for part in plan["parts"] if part["kind"] == "thread"]
+    assert {(store, "vector_store", thread), (file, "file", store)} == set(along)
+    desk.good("apply", "plan.json", CONFIRM)
+    assert [file, store, thread] == [id_ for i, id_ in enumerate(deletes(desk)) if id_ not in deletes(desk)[:i]]
+
+
+def test_what_goes_along_and_is_no_id_is_no_plan(desk: Desk) -> None:
+    desk.configure(STORES.format(mode="enforce"))
+    _stores, [first, _second] = stores_with_files(desk, days=40)
+    planned(desk)
+    file = desk.directory / "plan.json"
+    text = "".join(file.read_text().splitlines(keepends=True)[:-1]).replace(f'"{first}"', '"a b"')
+    file.write_text(text + json.dumps({"hash": hashlib.sha256(text.encode()).hexdigest()[:12]}) + "\n")
+    shown = desk.run("apply", "plan.json", CONFIRM)
+    assert 2 == shown.code
+    assert "is no plan" in shown.err
+    assert [] == deletes(desk)
 
 
 def without_children(file: Path) -> None:

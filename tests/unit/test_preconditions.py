@@ -7,7 +7,7 @@ import pytest
 from lapse.ledger.claim import Claim
 from lapse.ledger.settle import settlement
 from lapse.policy import Keep, Rule, estimate
-from lapse.policy.preconditions import Preconditions, active, preconditions_of
+from lapse.policy.preconditions import Preconditions, active, contained, preconditions_of
 from lapse.providers.deadline import Deadline
 from lapse.providers.kinds import KINDS, Kind
 from lapse.providers.outcomes import Outcome
@@ -138,3 +138,13 @@ def test_what_an_object_says_of_itself_may_protect_it(
     kind: Kind, preconditions: Preconditions, *, expected: bool
 ) -> None:
     assert expected == preconditions.protects(kind)
+
+
+def test_what_belongs_to_an_object_goes_with_it_where_a_cascade_says_so() -> None:
+    everything = {"file": "delete", "vector_store": "delete", "response": "delete"}
+    found = contained(everything, OPENAI)
+    assert {"file", "vector_store"} == found["thread"] == found["assistant"]
+    assert {"file"} == found["vector_store"]
+    assert set() == found["conversation"] | found["file"]  # a response uses it, and does not belong to it
+    assert {"vector_store"} == contained({"file": "protect", "vector_store": "delete"}, OPENAI)["thread"]
+    assert not any(contained({}, OPENAI).values())

@@ -47,13 +47,21 @@ def does(rule: Rule) -> str:
 
 
 def _family(rule: Rule) -> str:
+    staying = [f"with a {kind}" for kind, what in _children(rule) if what == "protect"]
+    children = going(rule)
+    along = f", with their {children} that are ours and that nothing else uses" if children else ""
+    return along + (f", never those {either(staying)}" if staying else "")
+
+
+def going(rule: Rule) -> str:
+    """Say what goes along with what a rule deletes: ``files and vector stores``; empty if nothing does."""
+    return " and ".join(plural(kind) for kind, what in _children(rule) if what == "delete")
+
+
+def _children(rule: Rule) -> list[tuple[str, str]]:
     of = rule.partition.kind
     children = {child.kind for kinds in KINDS.values() if of in kinds for child in kinds[of].children}
-    said = {kind: what for kind, what in sorted(rule.cascade.items()) if kind in children}
-    going = [plural(kind) for kind, what in said.items() if what == "delete"]
-    staying = [f"with a {kind}" for kind, what in said.items() if what == "protect"]
-    along = f", with their {' and '.join(going)} that are ours and that nothing else uses" if going else ""
-    return along + (f", never those {either(staying)}" if staying else "")
+    return [(kind, what) for kind, what in sorted(rule.cascade.items()) if kind in children]
 
 
 def pace(rule: Rule) -> str:

@@ -1,7 +1,7 @@
 """How children stand in the registry: asked in slices, without a request, before their parent is touched."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,6 +94,29 @@ def _standing(said: str | list[str]) -> ChildState:
     if said[0] == "free":
         return ChildState("free", policy=said[1])
     return ChildState(said[0], frozenset(codec.edge(user) for user in said[1:]))
+
+
+async def named_below(
+    ledger: Ledger, parents: Sequence[Resource], kinds: Mapping[str, Collection[str]]
+) -> list[tuple[Resource, Resource]]:
+    """Return each child that the registrations of parents say that these use, and of which; and theirs in turn.
+
+    ``kinds``: of each kind, which kinds of children. Whether one would go along is not asked.
+    """
+    found: dict[Resource, Resource] = {}
+    above = [one for one in parents if kinds.get(one.kind)]
+    while above:
+        facts = [("HGET", keys.slot(ledger.namespace, one.provider, one.kind) + keys.FACTS, one.id) for one in above]
+        stored = zip(above, await ledger.carrier.run(list(facts)), strict=True)
+        level = {
+            used: parent
+            for parent, text in stored
+            for used in map(codec.edge, json.loads(text or "{}").get("uses", ()))
+            if used.provider == parent.provider and used.kind in kinds[parent.kind] and used not in found
+        }
+        found |= level
+        above = [one for one in level if kinds.get(one.kind)]
+    return list(found.items())
 
 
 async def users(ledger: Ledger, target: Resource, kind: str) -> list[str]:

@@ -1,6 +1,6 @@
 """What has to hold of one object for it to be deleted. No I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lapse.policy import Keep, Rule
@@ -56,6 +56,16 @@ def follows(rule: Rule, kind: Kind) -> tuple[Child, ...]:
     """Return the kinds of children about which a policy says more than to leave them; those that protect it first."""
     said = [child for child in kind.children if rule.cascade.get(child.kind, "leave") != "leave"]
     return tuple(sorted(said, key=lambda child: rule.cascade[child.kind] != "protect"))
+
+
+def contained(cascade: Mapping[str, str], kinds: Mapping[str, Kind]) -> dict[str, frozenset[str]]:
+    """Return of each kind the kinds of what belongs to its objects and goes with them; what uses them is none of it."""
+    return {
+        name: frozenset(
+            child.kind for child in kind.children if cascade.get(child.kind) == "delete" and not child.users
+        )
+        for name, kind in kinds.items()
+    }
 
 
 def named_inside(rule: Rule, kind: Kind) -> bool:

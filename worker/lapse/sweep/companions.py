@@ -4,18 +4,20 @@ A plan may have as many ids as a registry, so what is noted of it stands in a fi
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Self
 
 from lapse.registry.model import Resource
+from lapse.sweep.plan import Companion
 
 SCHEMA = """
+CREATE TABLE along (kind TEXT, id TEXT, parent TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 CREATE TABLE stayed (kind TEXT, id TEXT, parent_kind TEXT, parent TEXT, uses INT, PRIMARY KEY (kind, id)) WITHOUT ROWID;
 """
 
 
 class PlannedCompanions:
-    """The children that a plan lets go along with their parents: none; and a note of each that was met."""
+    """The children that a plan lets go along with their parents, and a note of each other one that was met."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect(
@@ -23,8 +25,22 @@ class PlannedCompanions:
         )  # "": a file that nobody else sees
         self._db.executescript(SCHEMA)
 
+    def add(self, companions: Iterable[Companion]) -> None:
+        """Take what the plan says may go along."""
+        self._db.execute("BEGIN")
+        rows = ((one.kind, one.id, one.parent) for one in companions)
+        self._db.executemany("INSERT OR IGNORE INTO along VALUES (?, ?, ?)", rows)
+        self._db.execute("COMMIT")
+
+    def along(self) -> Iterator[Companion]:
+        """Yield each that was taken, once."""
+        for id_, kind, parent in self._db.execute("SELECT id, kind, parent FROM along"):
+            yield Companion(id_, kind, parent)
+
     def may_go(self, child: Resource, parent: Resource, *, uses: bool) -> bool:
-        """Return False, and note that a child stays."""
+        """Return True if the plan says that a child may go along; else note that it stays."""
+        if self._db.execute("SELECT 1 FROM along WHERE kind = ? AND id = ?", (child.kind, child.id)).fetchone():
+            return True
         row = (child.kind, child.id, parent.kind, parent.id, uses)
         self._db.execute("INSERT OR IGNORE INTO stayed VALUES (?, ?, ?, ?, ?)", row)
         return False

@@ -1,15 +1,15 @@
 """A plan as a file: which ids are to be deleted, and everything that has to be unchanged when it is applied.
 
-JSON Lines: what the plan is made for; of each policy the rules that its ids are due by, and each id as an array; a hash
-over all lines before. The file is for reading, and not for editing. One JSON document, as older versions wrote it, is
-read too.
+JSON Lines: what the plan is made for; of each policy the rules that its ids are due by, each id as an array, and what
+may go along with it as another; a hash over all lines before. The file is for reading, and not for editing. What older
+versions wrote, without what goes along or as one JSON document, is read too.
 """
 
 import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, NamedTuple
 from lapse.errors import ConfigError, InvalidResource
 from lapse.registry import keys
 
-FORMAT, DOCUMENT = 2, 1
+FORMAT, ALONE, DOCUMENT = 3, 2, 1
 GZIP = b"\x1f\x8b"
 REASONS = ("ttl", "max_age", "expires_at")
 AGAIN = "make a new one with `lapse plan -o FILE`"
@@ -32,6 +32,14 @@ class Doomed(NamedTuple):
     due: int
     by: str
     alone: bool = False
+
+
+class Companion(NamedTuple):
+    """One id that may go along with another, its parent, though it is not due by itself."""
+
+    id: str
+    kind: str
+    parent: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +84,12 @@ class Part:
 
 
 class PlanWriter:
-    """Writes a plan; ``size``: how many ids it has so far."""
+    """Writes a plan; ``size``: how many ids it has so far, ``along``: how many go along with these."""
 
     def __init__(self, file: BinaryIO | gzip.GzipFile, basis: Basis) -> None:
         self._file = file
         self._digest = hashlib.sha256()
-        self.size = 0
+        self.size = self.along = 0
         self._write(_json({"lapse_plan": FORMAT, **asdict(basis)}))
 
     def part(self, heading: Heading, doomed: Iterable[Doomed]) -> None:
@@ -90,6 +98,12 @@ class PlanWriter:
         for one in doomed:
             self._write(_row(one))
             self.size += 1
+
+    def companions(self, companions: Iterable[Companion]) -> None:
+        """Write what may go along with ids of the last policy and kind."""
+        for one in companions:
+            self._write(_json(one))
+            self.along += 1
 
     def close(self) -> str:
         """Write the last line, and return the hash in it: 12 hex digits."""
@@ -110,6 +124,7 @@ class Plan:
         basis: What it is made for.
         parts: Its ids of each policy and kind.
         hash: What it is known by.
+        along: How many may go along with its ids.
 
     """
 
@@ -117,7 +132,9 @@ class Plan:
         self.basis = basis
         self.parts: list[Part] = []
         self.hash = ""
+        self.along = 0
         self._rows = TemporaryFile()  # noqa: SIM115 - it is closed with the plan
+        self._companions = TemporaryFile()  # noqa: SIM115 - it is closed with the plan
         self._end = 0
 
     @property
@@ -129,18 +146,33 @@ class Plan:
         """Take a part that comes next."""
         self.parts.append(Part(Heading(**heading), self._end))
 
-    def add(self, row: Iterable[Any]) -> None:
-        """Take an id of the last part.
+    def add(self, row: Sequence[Any]) -> None:
+        """Take an id of the last part, or what may go along with one.
 
         Raises:
             InvalidResource: it is none.
 
         """
+        if isinstance(row[1], str):
+            self._add_companion(Companion(*row))
+            return
         one = Doomed(*row)
         if not (keys.identifier(one.id) and isinstance(one.due, int) and one.by in REASONS):
             raise InvalidResource(f"{row} is no id of a plan")
         self._end += self._rows.write(_row(one).encode())
         self.parts[-1].size += 1
+
+    def _add_companion(self, one: Companion) -> None:
+        if not (keys.identifier(one.id) and keys.identifier(one.parent) and keys.NAME.fullmatch(one.kind)):
+            raise InvalidResource(f"{one} is no id of a plan")
+        self._companions.write(_json(one).encode())
+        self.along += 1
+
+    def companions(self) -> Iterator[Companion]:
+        """Yield what may go along with the ids."""
+        self._companions.seek(0)
+        for line in self._companions:
+            yield Companion(*json.loads(line))
 
     def ids(self, part: Part) -> Iterator[Doomed]:
         """Yield the ids of a part."""
@@ -151,6 +183,7 @@ class Plan:
     def close(self) -> None:
         """Forget the ids."""
         self._rows.close()
+        self._companions.close()
 
 
 def read(path: Path) -> Plan:
@@ -176,10 +209,10 @@ def _read(file: BinaryIO | gzip.GzipFile, path: Path) -> Plan:
     except ValueError:  # the first line of a document
         said = json.loads(first + file.read())
     known = said.get("lapse_plan") if isinstance(said, dict) else None
-    if known not in {FORMAT, DOCUMENT}:
+    if known not in {FORMAT, ALONE, DOCUMENT}:
         raise ConfigError(f"{path} is no plan that this version of lapse knows: {AGAIN}")
     try:
-        plan = _of_lines(said, first, file) if known == FORMAT else _of_document(said)
+        plan = _of_document(said) if known == DOCUMENT else _of_lines(said, first, file)
     except (KeyError, IndexError, TypeError, AttributeError, InvalidResource) as error:
         raise ConfigError(f"{path} is no plan ({error!r}): {AGAIN}") from None
     if plan is None:

@@ -77,9 +77,9 @@ def plan(
     """Show what the next enforced sweep would delete, oldest first; nothing is changed or sent.
 
     What is due follows from the policy file as it is now, in mode observe too. With -o the whole plan is written to a
-    file, as JSON Lines, packed if its name ends in .gz: each id in its order, when and by what it is due, and the
-    rules, the account and the registry it is made for. `lapse apply FILE` deletes those and no others. Orphans are in
-    no plan: listings decide about them.
+    file, as JSON Lines, packed if its name ends in .gz: each id in its order, when and by what it is due, then what
+    may go along with these by `cascade`, as far as their `uses` name it, and the rules, the account and the registry it
+    is made for. `lapse apply FILE` deletes those and no others. Orphans are in no plan: listings decide about them.
 
     Examples:
       lapse plan
@@ -129,6 +129,8 @@ def show(session: Invocation, one: Planned, tell: Tell = output.say) -> None:
     for seen in one.first:
         due = moments.told(seen.due, seen.now) if seen.due is not None else "as nothing uses it"
         tell(f"{seen.id}  due {due} ({seen.by})", indent=2)
+    if view.due and (children := formatting.going(rule)):
+        tell(f"their {children} that are ours and that nothing else uses go along", indent=2)
     if view.due > len(one.first) > 0:
         tell(f"... and {view.due - len(one.first):,} more", output.DIM, indent=2)
     for text in _obstacles(one):

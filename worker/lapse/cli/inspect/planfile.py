@@ -13,10 +13,17 @@ from lapse.cli import formatting, output
 from lapse.cli.context import Invocation, RegistryAccess, one_provider
 from lapse.cli.progress import progress
 from lapse.cli.wholefile import whole
+from lapse.ledger.children import named_below
+from lapse.ledger.partition import Ledger
 from lapse.ledger.records import DueId, due_pages
 from lapse.policy import Rule
+from lapse.policy.preconditions import contained
+from lapse.providers.account import Account
+from lapse.providers.kinds import KINDS
 from lapse.registry.commands import actor
-from lapse.sweep.plan import Basis, Doomed, Heading, PlanWriter
+from lapse.registry.model import Resource
+from lapse.sweep.companions import PlannedCompanions
+from lapse.sweep.plan import Basis, Companion, Doomed, Heading, PlanWriter
 
 RUN = 50_000
 """Ids that are sorted at a time; so many are in memory."""
@@ -37,24 +44,46 @@ def write(session: Invocation, rules: Sequence[Rule], file: Path, due: int, *, q
 
     """
     provider = one_provider(rules)
+    account = session.config.accounts[provider]
     with whole(str(file)) as raw, ExitStack() as stack:
         packed = file.suffix == ".gz"
         into = stack.enter_context(gzip.GzipFile("", "wb", 1, raw, 0)) if packed else raw
         show = stack.enter_context(progress("planning", due, quiet=quiet))
 
-        async def work(access: RegistryAccess) -> tuple[str, int]:
+        async def work(access: RegistryAccess) -> tuple[str, int, int]:
             plan = PlanWriter(into, await _basis(access, session, provider))
             for rule in rules:
                 at, mode = rule.partition, "enforcing" if rule.enforce else "observing"
                 found = _shown(due_pages(access.ledger, rule), lambda seen: show(min(plan.size + seen, due)))
-                with ExitStack() as runs:
-                    chosen = await _sorted(found, file.parent, runs)
+                with ExitStack() as runs, PlannedCompanions() as companions:
+                    below = Below(access.ledger, rule, account, companions)
+                    chosen = await _sorted(below.noted(found), file.parent, runs)
                     plan.part(Heading(at.kind, at.policy, rule.digest, mode), chosen)
-            return plan.close(), plan.size
+                    plan.companions(companions.along())
+            return plan.close(), plan.size, plan.along
 
-        hash_, size = session.run(work)
-    output.note(f"Plan {hash_}, {formatting.count(size, 'id')} at {provider}, is in {file}. To delete them:")
+        hash_, size, along = session.run(work)
+    ids = formatting.count(size, "id") + (f" and {along:,} that may go along" if along else "")
+    output.note(f"Plan {hash_}, {ids} at {provider}, is in {file}. To delete them:")
     output.note(f"  lapse apply {file}", output.STRONG)
+
+
+class Below:
+    """What the registrations of a policy's due ids say that belongs to these, and goes along by its cascade."""
+
+    def __init__(self, ledger: Ledger, rule: Rule, account: Account, found: PlannedCompanions) -> None:
+        self._ledger = ledger
+        self._at = rule.partition
+        self._kinds = contained(rule.cascade, KINDS[account.type])
+        self._found = found
+
+    async def noted(self, pages: AsyncIterator[list[DueId]]) -> AsyncIterator[list[DueId]]:
+        """Pass pages on, and note what belongs to their ids."""
+        async for page in pages:
+            parents = [Resource(self._at.provider, self._at.kind, one.id) for one in page]
+            below = await named_below(self._ledger, parents, self._kinds)
+            self._found.add(Companion(child.id, child.kind, parent.id) for child, parent in below)
+            yield page
 
 
 async def _basis(access: RegistryAccess, session: Invocation, provider: str) -> Basis:

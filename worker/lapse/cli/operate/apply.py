@@ -39,9 +39,10 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
 
     What was held, touched, moved, settled or claimed since is left out, with the reason. A plan for another provider,
     registry, epoch or version of its policies is refused as a whole. A policy that observes is applied too: you have
-    seen each of these ids. Halts, pauses and max_deletions hold; what they stop can be applied again later. What a
-    policy's cascade would take along and the plan does not name stays, and is told: a file when its vector store goes,
-    and a response with the conversation that it uses.
+    seen each of these ids. Halts, pauses and max_deletions hold; what they stop can be applied again later. What may
+    go along with an id goes with it if a sweep would take it too, and stays if it does not. What a policy's cascade
+    would take along and the plan does not name stays, and is told: a file when its vector store goes, and a response
+    with the conversation that it uses.
 
     Examples:
       lapse apply plan.json --confirm=openai
@@ -56,7 +57,9 @@ def apply(*, file: Path, confirm: str | None, config: str | None, as_json: bool)
         if not plan.size:
             output.note("The plan is empty: nothing was due when it was made.")
             return Code.OK
-        confirmed(provider, confirm, f"delete up to {formatting.count(plan.size, 'object')} there")
+        if plan.along:
+            output.note(f"{formatting.count(plan.along, 'id')} may go along with these", output.STRONG)
+        confirmed(provider, confirm, f"delete up to {formatting.count(plan.size + plan.along, 'object')} there")
         return _perform(session, plan, rules, as_json=as_json)
 
 
@@ -109,6 +112,7 @@ def _perform(session: Invocation, plan: Plan, rules: Sequence[Rule], *, as_json:
                     reports.append(await apply_part(context, rule, plan.ids(part), plan.hash, left.add))
             return reports
 
+        companions.add(plan.companions())
         with progress("applying", plan.size, quiet=as_json) as advance:
             reports = session.run(work)
         left.add_children(companions.stayed())

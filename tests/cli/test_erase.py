@@ -56,6 +56,45 @@ def test_a_plan_says_what_would_go_and_does_nothing(desk: Desk) -> None:
     assert set() == deletes(desk)
 
 
+def test_a_plan_says_what_goes_along_though_it_is_nobody_s(desk: Desk) -> None:
+    files = desk.seed(2, kind="file", policy="uploads")
+    [store] = desk.sandbox.seed("vector_store", 1, file_ids=files)
+    desk.registry.register("vector_store", store, "stores", subject=S, uses=[("file", one) for one in files])
+    [talk] = desk.seed(1, kind="conversation", subject=S)
+    [mine] = desk.seed(1, kind="response", policy="answers", subject=S, uses=[("conversation", talk)])
+    [answer] = desk.seed(1, kind="response", policy="answers", uses=[("conversation", talk)])
+    desk.worker(sweeps=0)
+
+    shown = desk.good(*ASK, "--plan", "-o", "plan.json")
+    assert "3 objects of user:42:" in shown.err
+    for said in ("openai: 2 files may go along, where nothing", "openai: 1 response may go along, where nothing"):
+        assert said in shown.err
+    described = desk.good(*ASK, "--plan", "--json").json
+    assert json.loads((desk.directory / "plan.json").read_text())["along"] == described["along"]
+    along = {one["id"]: (one["kind"], one["with"]) for one in described["along"]}
+    assert {files[0]: ("file", store), files[1]: ("file", store), answer: ("response", talk)} == along
+    with working(desk):
+        done = desk.good(*ASK, "--confirm=openai")
+    assert "2 files may go along" in done.err
+    assert deletes(desk) == {store, talk, mine, answer, *files}
+
+
+@pytest.mark.parametrize("why", ["held", "somebody else's"])
+def test_a_plan_says_that_a_conversation_stays_with_a_response_that_does(desk: Desk, why: str) -> None:
+    [talk] = desk.seed(1, kind="conversation", subject=S)
+    whose = ["user:7"] if why != "held" else []
+    [answer] = desk.seed(1, kind="response", policy="answers", uses=[("conversation", talk)], subject=whose or None)
+    if why == "held":
+        desk.registry.hold("response", answer, reason="case")
+    desk.worker(sweeps=0)
+    shown = desk.good(*ASK, "--plan", "--json").json
+    assert ([], ["in_use"]) == (shown["along"], [one["fate"] for one in shown["ids"]])
+    assert f"used by response {answer}" in shown["ids"][0]["detail"]
+    desk.run(*ASK, "--confirm=openai", "--no-wait")
+    desk.erases()
+    assert set() == deletes(desk)
+
+
 def test_it_wants_the_name_of_each_provider_it_touches(desk: Desk) -> None:
     head = HEAD + '[providers.other]\ntype = "openai"\nbase_url = "{base_url}"\napi_key_env = "OTHER_KEY"\n'
     desk.environ["OTHER_KEY"] = "sk-other-0123456789abcdefghij"

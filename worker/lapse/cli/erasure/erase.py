@@ -14,12 +14,13 @@ import click
 from lapse.cli import output
 from lapse.cli.context import Invocation, RegistryAccess, with_session
 from lapse.cli.erasure import follow, tell
+from lapse.cli.erasure.along import account_ahead
 from lapse.cli.erasure.confirm import confirmed_at
 from lapse.cli.erasure.replay import replay
 from lapse.cli.exit_codes import Code
 from lapse.cli.options import FUTURE, NEW_FILE, PAST, SUBJECT, Parsed, confirm_each_option, json_option, wide_option
 from lapse.ledger.erasure import requests
-from lapse.ledger.erasure.account import account_of, account_with
+from lapse.ledger.erasure.account import account_of
 from lapse.ledger.erasure.request import ErasureAccount, ErasureRequest, State
 from lapse.registry import codec
 from lapse.registry.commands import actor
@@ -61,7 +62,8 @@ def erase(
     """Erase everything that is registered as a subject's, of every kind and at every provider.
 
     It stands above mode, ttl, keep rules and max_deletions; holds, halts, pauses and the request budget stand above it.
-    What another subject or something else uses stays, and is named. Workers delete; this follows them, and may be left.
+    What another subject or something else uses stays, and is named. What belongs to an object goes with it: --plan says
+    what of that is known without asking the provider. Workers delete; this follows them, and may be left.
     What was created by now and is registered within [erasure] late belongs to it too.
 
     Examples:
@@ -131,7 +133,7 @@ def _asked(
     if path and not plan:
         raise click.UsageError("-o goes with --plan")
     asked = _request(session, subject, id_, **said)
-    account = session.run(lambda access: _preview(access, asked))
+    account = session.run(lambda access: _preview(access, session, asked))
     if plan:
         return _planned(account, path, as_json=as_json)
     if account.request is asked:  # it stands nowhere yet
@@ -176,7 +178,7 @@ def _request(
     )
 
 
-async def _preview(access: RegistryAccess, request: ErasureRequest) -> ErasureAccount:
+async def _preview(access: RegistryAccess, session: Invocation, request: ErasureRequest) -> ErasureAccount:
     """Return what a request would find, or one that stands has found.
 
     Raises:
@@ -187,11 +189,11 @@ async def _preview(access: RegistryAccess, request: ErasureRequest) -> ErasureAc
     standing = await requests.find(access.ledger, request.id)
     if standing is not None:
         requests.same_subject(standing, request)
-    return await account_with(access.ledger, standing or request)
+    return await account_ahead(access, session, standing or request)
 
 
 def _planned(account: ErasureAccount, path: Path | None, *, as_json: bool) -> int:
-    described = tell.described(account)
+    described = tell.described(account) | tell.along(account)
     if path:
         path.write_text(json.dumps(described, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     if as_json:

@@ -32,6 +32,10 @@ def announce(account: ErasureAccount) -> None:
     goes = Counter((one.resource.provider, one.resource.kind) for one in account.ids if one.fate is Fate.PENDING)
     for (provider, kind), n in sorted(goes.items()):
         output.note(f"{provider}: {formatting.count(n, kind, formatting.plural(kind))} to erase", indent=2)
+    below = Counter((child.provider, child.kind) for child, _parent in account.along)
+    for (provider, kind), n in sorted(below.items()):
+        kinds = formatting.count(n, kind, formatting.plural(kind))
+        output.note(f"{provider}: {kinds} may go along, where nothing and nobody else uses them", indent=2)
     for one in [one for one in account.open if one.fate is not Fate.PENDING][:SHOWN]:
         output.note(_line(one), output.WARN, indent=2)
 
@@ -72,6 +76,16 @@ def code(account: ErasureAccount) -> Code:
     if any(one.halted for one in account.open):
         return Code.HALTED
     return Code.PARTIAL if account.open or account.request.state is State.REFUSED else Code.OK
+
+
+def along(account: ErasureAccount) -> dict[str, Any]:
+    """Return what may go along with the ids of a plan, for ``--json``."""
+    return {
+        "along": [
+            {"provider": child.provider, "kind": child.kind, "id": child.id, "with": parent.id}
+            for child, parent in account.along
+        ]
+    }
 
 
 def described(account: ErasureAccount) -> dict[str, Any]:

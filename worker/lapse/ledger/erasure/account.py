@@ -58,15 +58,19 @@ async def unsubjected(ledger: Ledger) -> int:
     return found
 
 
-async def account_with(ledger: Ledger, request: ErasureRequest) -> ErasureAccount:
-    """Return a request, which may stand nowhere yet, with everything that it found, or would find."""
+async def account_with(ledger: Ledger, request: ErasureRequest, going: Collection[Resource] = ()) -> ErasureAccount:
+    """Return a request, which may stand nowhere yet, with everything that it found, or would find.
+
+    ``going``: what goes before what it uses, though it is not of the request.
+    """
     chosen = await slots(ledger)
     left = await members.standing(ledger, request, chosen) if request.subject else {}
     surroundings = await _surroundings(ledger, chosen)
     found = await _outcomes(ledger, request, chosen)
+    others = {*left, *going}
     for resource, seen in left.items():
         at = Partition(resource.provider, resource.kind, str(seen.record["p"]))
-        found[resource] = _left(_Case(request, at, seen, left, surroundings))
+        found[resource] = _left(_Case(request, at, seen, others, surroundings))
     _keep_what_is_used(found, left)
     return ErasureAccount(request, [found[one] for one in sorted(found)])
 
@@ -164,7 +168,7 @@ def _outcome(resource: Resource, said: Mapping[str, Any], meaning: Mapping[str, 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One id that is tracked still; ``others``: everything else of its request that is."""
+    """One id that is tracked still; ``others``: everything else of its request that is, and what goes before it."""
 
     request: ErasureRequest
     at: Partition

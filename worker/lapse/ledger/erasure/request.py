@@ -136,12 +136,14 @@ class ErasureAccount:
         request: What was asked for.
         ids: Every id, by provider, kind and id.
         unsubjected: How many ids are registered of which ``require=("subject",)`` noted that no subject was said.
+        along: What may go along with these, and with which; asked for before a request begins only.
 
     """
 
     request: ErasureRequest
     ids: Sequence[ErasedId]
     unsubjected: int = 0
+    along: Sequence[tuple[Resource, Resource]] = ()
 
     @property
     def counts(self) -> dict[str, int]:

@@ -166,15 +166,15 @@ def test_undo_of_one_and_of_what_was_deleted(desk: Desk, gone: list[str]) -> Non
 
 
 def test_undo_counts_only_what_it_would_bring_back(desk: Desk, gone: list[str]) -> None:
-    asked = desk.run("quarantine", "undo", "threads", gone[0], "thread_0", "-v")
+    asked = desk.run("quarantine", "undo", "threads", gone[0], "thread_of_nobody", "-v")
     assert (8, "") == (asked.code, asked.out)
     assert f"1 thread would be tracked again, and deleted when due.\n  {gone[0]}\n1 id given: not settled" in asked.err
-    assert "thread_0" not in asked.err
+    assert "thread_of_nobody" not in asked.err
 
-    unknown = desk.run("quarantine", "undo", "threads", "thread_0")
+    unknown = desk.run("quarantine", "undo", "threads", "thread_of_nobody")
     assert (5, "") == (unknown.code, unknown.out)
     assert "would be tracked again" not in unknown.err
-    assert "thread_0: not settled as already gone" in unknown.err
+    assert "thread_of_nobody: not settled as already gone" in unknown.err
 
 
 def test_undo_since_later_finds_nothing_and_asks_nothing(desk: Desk, gone: list[str]) -> None:

@@ -88,13 +88,13 @@ def test_nothing_is_lost_while_a_password_changes_every_second(
 def test_nothing_is_lost_and_no_connection_closed_while_tokens_end(
     rotating: tuple[str, Rotating], deployment: Deployment
 ) -> None:
-    """Azure's endpoint and its Redis are stand-ins; what renews the tokens is redis-entraid. One lasts 2 s."""
+    """Azure's endpoint and its Redis are stand-ins; what renews the tokens is redis-entraid. One lasts 3 s."""
     url, _ = rotating
     deployment.configure(policy(), head=HEAD.replace("[schedule]", 'auth = "entra"\n[schedule]'))
-    with redis.Redis.from_url(url, decode_responses=True) as admin, Azure(admin, 2) as azure:
+    with redis.Redis.from_url(url, decode_responses=True) as admin, Azure(admin, 3) as azure:
         given = azure.environ | {"REDIS_URL": url}
         beat, worker = deployment.beat(environ=given), deployment.worker(environ=given)
-        deleted_all(deployment, 14)
+        deleted_all(deployment, 21)
         closed, issued = azure.closed, len(azure.issued)
         said = "\n".join(one.stdout + one.stderr for one in (worker, beat))
         assert [] == worker.events(level="error") + beat.events(level="error")

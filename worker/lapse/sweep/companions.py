@@ -20,9 +20,8 @@ class PlannedCompanions:
     """The children that a plan lets go along with their parents, and a note of each other one that was met."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(
-            "", isolation_level=None, check_same_thread=False
-        )  # "": a file that nobody else sees
+        # "": a file that nobody else sees, and that goes with this.
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.executescript(SCHEMA)
 
     def add(self, companions: Iterable[Companion]) -> None:

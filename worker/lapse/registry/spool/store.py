@@ -1,5 +1,6 @@
-"""The file of a spool: an SQLite database with a write-ahead log. The only module of an
-application's that imports sqlite3.
+"""The file of a spool: an SQLite database with a write-ahead log.
+
+The only module that imports sqlite3 in an application.
 
 Many processes write into it and one flushes it. Every change is on the disk before it is acknowledged
 (``synchronous=FULL``): it is written only while Redis is away.
